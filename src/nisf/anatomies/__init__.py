@@ -1,0 +1,67 @@
+"""Anatomies: which structures there are. Data in JSON files beside this one; no code knows an organ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nisf.case import BACKGROUND
+from nisf.errors import NisfError
+
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The structures of one kind of image.
+
+    Attributes:
+        name: e.g. ``cardiac-sax``.
+        labels: class names, background first; the order is the numbering of what we write.
+        colours: one ``#rrggbb`` per label, for pictures.
+        phases: how moments of the cycle are named, e.g. ``{"by": "LV blood pool", "largest": "ED",
+            "smallest": "ES"}``; None for static anatomy.
+        numbers: layout name to the label numbers that its files use.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    colours: tuple[str, ...]
+    phases: Mapping[str, str] | None = None
+    numbers: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+
+
+def anatomy_names() -> list[str]:
+    """The anatomies that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+def load_anatomy(name: str | Path) -> Anatomy:
+    """An anatomy by name, or from a JSON file of the user's.
+
+    Raises:
+        NisfError: no such name or file, or the file lacks an entry.
+    """
+    path = FOLDER / f"{name}.json" if str(name) in anatomy_names() else Path(name)
+    if not path.is_file():
+        known = ", ".join(anatomy_names())
+        raise NisfError(f"{name}: no such anatomy; give one of {known}, or a JSON file like theirs")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        anatomy = Anatomy(
+            name=data["name"],
+            labels=tuple(data["labels"]),
+            colours=tuple(data["colours"]),
+            phases=data.get("phases"),
+            numbers={
+                layout: {int(number): label for number, label in numbers.items()}
+                for layout, numbers in data.get("numbers", {}).items()
+            },
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise NisfError(f"{path}: not an anatomy file ({error!r}); see docs/reference.md") from error
+    if anatomy.labels[:1] != (BACKGROUND,) or len(anatomy.colours) != len(anatomy.labels):
+        raise NisfError(f"{path}: 'labels' must start with '{BACKGROUND}' and 'colours' have one entry each")
+    return anatomy
