@@ -23,6 +23,7 @@ class Anatomy:
         colours: one ``#rrggbb`` per label, for pictures.
         phases: how moments of the cycle are named, e.g. ``{"by": "LV blood pool", "largest": "ED",
             "smallest": "ES"}``; None for static anatomy.
+        reorder: whether files count slices from either end (base or apex first).
         numbers: layout name to the label numbers that its files use.
     """
 
@@ -30,6 +31,7 @@ class Anatomy:
     labels: tuple[str, ...]
     colours: tuple[str, ...]
     phases: Mapping[str, str] | None = None
+    reorder: bool = False
     numbers: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
 
 
@@ -55,6 +57,7 @@ def load_anatomy(name: str | Path) -> Anatomy:
             labels=tuple(data["labels"]),
             colours=tuple(data["colours"]),
             phases=data.get("phases"),
+            reorder=bool(data.get("reorder", False)),
             numbers={
                 layout: {int(number): label for number, label in numbers.items()}
                 for layout, numbers in data.get("numbers", {}).items()

@@ -1,0 +1,82 @@
+"""``nisf check``: look through a cohort before training on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tyro.conf import Positional
+
+if TYPE_CHECKING:
+    from nisf.readers.check import CaseReport, Report
+
+
+@dataclass(frozen=True)
+class Check:
+    """Look for files that are missing, damaged, empty, or do not fit together.
+
+    The exit status is 1 if there is any error; warnings alone leave it 0.
+    """
+
+    folder: Positional[Path]
+    """Folder of the cohort, one case folder, one image file, or a manifest CSV."""
+    anatomy: str = "cardiac-sax"
+    """Structures: a name, or a JSON file."""
+    layout: str = "auto"
+    """How the cases lie in their folder; found out if auto."""
+    json: bool = False
+    """Print the report as JSON instead of a table."""
+
+    def run(self) -> int:
+        import json
+
+        from nisf.anatomies import load_anatomy
+        from nisf.readers.check import check_cohort
+
+        report = check_cohort(self.folder, load_anatomy(self.anatomy), self.layout)
+        if self.json:
+            print(json.dumps(report.to_dict(), indent=2))
+        else:
+            show(report)
+        return 1 if report.errors else 0
+
+
+def show(report: Report) -> None:
+    """Print the report as a table of the cases, then problems and notes."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    if report.cases:
+        table = Table("case", "grid", "spacing mm", "frames", "labels", "problems")
+        for case in report.cases:
+            table.add_row(*(Text(cell) for cell in _row(case)))
+        Console().print(table)
+    for problem in report.all_problems():
+        subject = f"{problem.case}: " if problem.case and problem.case not in problem.message else ""
+        style = "bold red" if problem.severity == "error" else "yellow"
+        console.print(Text.assemble((problem.severity, style), f" {subject}{problem.message}"))
+    for note in report.notes:
+        console.print(f"note {note}")
+    console.print(
+        f"{len(report.cases)} cases, layout {report.layout or 'unknown'}: "
+        f"{report.errors} errors, {report.warnings} warnings"
+    )
+
+
+def _row(case: CaseReport) -> list[str]:
+    def lines(texts: list[str]) -> str:
+        return "\n".join(texts)
+
+    severities = [problem.severity for problem in case.problems]
+    counts = [f"{severities.count(kind)} {kind}s" for kind in ("error", "warning") if kind in severities]
+    return [
+        case.name,
+        lines([f"{stack.name} " + " x ".join(map(str, stack.shape or ("?",))) for stack in case.stacks]),
+        lines([" x ".join(f"{size:.3g}" for size in stack.spacing or ()) or "?" for stack in case.stacks]),
+        lines([str(stack.frames or "?") for stack in case.stacks]),
+        ", ".join(case.labels) or "none",
+        ", ".join(counts) or "none",
+    ]

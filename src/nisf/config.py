@@ -1,0 +1,195 @@
+"""Every setting, as small frozen dataclasses, and the presets made of them.
+
+Docstrings of fields are the help texts of the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, TypeVar, get_args
+
+from nisf.errors import NisfError
+
+Activation = Literal["gabor", "sine", "relu", "gabor+relu", "gabor+sine"]
+Backbone = Literal["shared", "separate"]
+
+
+@dataclass(frozen=True)
+class FieldConfig:
+    """The network (paper, section 2.1)."""
+
+    dimensions: int = 4
+    """Model coordinates: 2 (x, y), 3 (x, y, z) or 4 (x, y, z, t)."""
+    channels: int = 1
+    """Intensity channels."""
+    classes: int = 4
+    """Classes, background included."""
+    latent: int = 128
+    """Size of the latent."""
+    width: int = 128
+    """Units of a hidden layer."""
+    layers: int = 8
+    """Residual layers."""
+    activation: Activation = "gabor"
+    """What follows each linear map; with a '+', layers alternate between the two."""
+    gabor_omega: float = 10.0
+    """Frequency of the Gabor wavelet."""
+    gabor_sigma: float = 10.0
+    """Sharpness of the Gabor wavelet's envelope."""
+    sine_omega: float = 30.0
+    """Frequency of the sine."""
+    backbone: Backbone = "shared"
+    """One network with two heads, or one network for intensity and another for classes."""
+    cyclic_time: bool = False
+    """Whether time enters as (cos, sin) of the cycle, so that its end meets its beginning."""
+
+    @property
+    def inputs(self) -> int:
+        """Columns of the coordinates that the first layer sees."""
+        return self.dimensions + int(self.cyclic_time and self.dimensions == 4)
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Fitting a latent to intensities, weights frozen (paper, section 2.3)."""
+
+    steps: int = 672
+    """Optimiser steps at most; training replaces it by the count that was best on validation cases."""
+    learning_rate: float = 1e-3
+    """Adam's rate for the latent. A per-subject 1e-3 moves it like the authors' shared 1e-4."""
+    points: int = 8192
+    """Points drawn for a step; 0 takes every voxel of one random frame, as the paper does."""
+    latent_l2: float = 1e-4
+    """Weight of the mean square of the latent."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Training a prior: an auto-decoder with one latent per subject (paper, section 2.2)."""
+
+    steps: int = 6000
+    """Optimiser steps."""
+    subjects: int = 4
+    """Subjects in a step."""
+    points: int = 4096
+    """Points drawn of each subject; 0 takes every voxel of one random frame."""
+    balanced: float = 0.0
+    """Share of the drawn points that is spread evenly over the classes; the rest is uniform."""
+    learning_rate: float = 1e-4
+    """Adam's rate for the weights."""
+    latent_rate: float = 1e-4
+    """Adam's rate for the latents."""
+    latent_rows: bool = False
+    """Whether only the latents of a step's subjects move; otherwise momentum moves all, as in the paper."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rates over time; cosine falls to a hundredth after a short warm-up."""
+    alpha: float = 10.0
+    """Weight of the intensity term."""
+    weight_l2: float = 1e-4
+    """Weight of the sum of squared weights, heads excepted."""
+    latent_l2: float = 1e-4
+    """Weight of the mean square of the latents."""
+    latent_init: float = 1e-4
+    """Standard deviation of the latents' initial values."""
+    validate_every: int = 2000
+    """Steps between validations; 0 validates only at the end."""
+    validate_cases: int = 8
+    """Validation cases that are fitted each time, evenly spread over those given."""
+    validate_points: int = 1024
+    """Points a step when validation cases are fitted."""
+    compile: bool = True
+    """Compile the network where a C++ compiler is at hand: about twice as fast after half a minute."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints."""
+    seed: int = 0
+    """Seed of everything random."""
+
+
+@dataclass(frozen=True)
+class RegionConfig:
+    """How the region of interest is found."""
+
+    margin_mm: float = 12.0
+    """Room around the labelled structures of the training subjects."""
+    whole: bool = False
+    """Use the whole field of view instead."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a prior."""
+
+    preset: str = "cpu"
+    field: FieldConfig = FieldConfig()
+    train: TrainConfig = TrainConfig()
+    fit: FitConfig = FitConfig()
+    region: RegionConfig = RegionConfig()
+
+
+PRESETS: dict[str, Config] = {
+    # The paper's numbers: 1000 epochs of 1000 subjects, one frame of one subject a step, all its voxels.
+    "paper": Config(
+        preset="paper",
+        train=TrainConfig(steps=1_000_000, subjects=1, points=0, checkpoint_every=200, validate_every=40_000),
+        fit=FitConfig(steps=2000, points=0),
+    ),
+    "cpu": Config(preset="cpu"),
+}
+
+
+def preset(name: str) -> Config:
+    """The settings called ``name``.
+
+    Raises:
+        NisfError: there is no such preset.
+    """
+    if name not in PRESETS:
+        raise NisfError(f"{name}: no such preset; there are {', '.join(sorted(PRESETS))}")
+    return PRESETS[name]
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Settings as plain nested dictionaries, for JSON."""
+    return asdict(config)
+
+
+T = TypeVar("T")
+
+
+def from_dict(kind: type[T], data: Mapping[str, Any], where: str = "settings") -> T:
+    """Settings back from JSON; strict in both directions.
+
+    Raises:
+        NisfError: an entry is unknown, missing or of the wrong kind.
+    """
+    import typing
+
+    hints = typing.get_type_hints(kind)
+    names = {f.name for f in fields(kind)}  # ty: ignore[invalid-argument-type]
+    if not isinstance(data, Mapping) or set(data) != names:
+        have = set(data) if isinstance(data, Mapping) else set()
+        raise NisfError(
+            f"{where}: unknown entries {sorted(have - names)}, missing entries {sorted(names - have)}; "
+            "it was written by another version of nisf"
+        )
+    values: dict[str, Any] = {}
+    for name, hint in hints.items():
+        value = data[name]
+        if hasattr(hint, "__dataclass_fields__"):
+            values[name] = from_dict(hint, value, f"{where}.{name}")
+        elif get_args(hint):
+            if value not in get_args(hint):
+                raise NisfError(f"{where}.{name}: {value!r} is not one of {', '.join(get_args(hint))}")
+            values[name] = value
+        elif type(value) is hint or (hint is float and type(value) is int):
+            values[name] = hint(value)
+        else:
+            raise NisfError(f"{where}.{name}: {value!r} is not a {hint.__name__}")
+    return kind(**values)
+
+
+def for_data(config: Config, *, dimensions: int, channels: int, classes: int) -> Config:
+    """The same settings for data of these sizes."""
+    sizes = replace(config.field, dimensions=dimensions, channels=channels, classes=classes)
+    return replace(config, field=sizes)

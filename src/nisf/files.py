@@ -1,0 +1,110 @@
+"""Writing that is never half done, and reading that says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nisf.errors import NisfError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@contextmanager
+def replacing(path: str | Path) -> Generator[Path]:
+    """A temporary path in the same folder that becomes ``path`` if the block succeeds.
+
+    The temporary name ends like ``path``, for writers that look at the extension.
+
+    Raises:
+        NisfError: the folder cannot be made or written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".writing-", suffix=path.name, dir=path.parent)
+    except OSError as error:
+        raise NisfError(
+            f"{path.parent}: cannot be written ({error.strerror}); choose another folder"
+        ) from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise NisfError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, data: Any) -> None:
+    """Write ``data`` as indented JSON, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        NisfError: it is missing, or not JSON.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise NisfError(f"{path}: this file is missing") from error
+    except (OSError, ValueError) as error:
+        raise NisfError(f"{path}: cannot be read as JSON ({error})") from error
+
+
+def write_tensors(
+    path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors as safetensors, whole or not at all."""
+    from safetensors.torch import save_file
+
+    contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(contiguous, temporary, None if metadata is None else dict(metadata))
+
+
+def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file.
+
+    Raises:
+        NisfError: it is missing, or not a safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise NisfError(f"{path}: this file is missing")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise NisfError(f"{path}: not a whole safetensors file ({error})") from error
+
+
+def check_writable(folder: str | Path) -> Path:
+    """Make ``folder`` and try to write into it, before hours of work are spent on its contents.
+
+    Raises:
+        NisfError: it cannot be made or written.
+    """
+    folder = Path(folder)
+    with replacing(folder / ".nisf-write-test") as temporary:
+        temporary.write_text("")
+    (folder / ".nisf-write-test").unlink()
+    return folder

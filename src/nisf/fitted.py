@@ -1,0 +1,196 @@
+"""A fitted subject: its latent and its place in the world, ready to be asked for anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nisf.case import Stack
+from nisf.errors import NisfError
+from nisf.files import read_tensors, write_tensors
+from nisf.geometry import Affine, Grid
+from nisf.prior import Prior, load_prior
+from nisf.query import ask
+from nisf.region import Region
+from nisf.types import PointsMm
+
+FORMAT = 1
+"""Version of the file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rendering:
+    """Answers on a grid.
+
+    Attributes:
+        grid: where and when.
+        image: intensities on the input's scale (x, y, z, t, c), float32; 0 outside the region.
+        label: class index (x, y, z, t), uint8; background outside the region.
+        probability: per class (x, y, z, t, k), float32, or None if not asked for.
+    """
+
+    grid: Grid
+    image: Float[np.ndarray, "x y z t c"]
+    label: np.ndarray
+    probability: Float[np.ndarray, "x y z t k"] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """One subject, fitted.
+
+    Attributes:
+        name: the case's name.
+        prior: what its latent belongs to.
+        latent: (l,).
+        region: where the field answers.
+        stacks: the grids that were measured; the first gives the intensity scale.
+        summary: how the fit went: loss, steps, seconds, how the region was found.
+    """
+
+    name: str
+    prior: Prior
+    latent: Tensor
+    region: Region
+    stacks: tuple[Stack, ...]
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+    def query(
+        self, position: PointsMm, time: Float[np.ndarray, "*n"] | float = 0.0, *, memory_mb: float = 512.0
+    ) -> tuple[Float[np.ndarray, "*n c"], Float[np.ndarray, "*n k"]]:
+        """Intensity (the input's scale) and class probabilities at world positions.
+
+        Args:
+            position: world mm (..., 3).
+            time: fraction of the cycle, one or one per position.
+            memory_mb: working memory beside the result, MiB.
+
+        Outside the region the intensity is 0 and the class is background.
+        """
+        position = np.asarray(position, dtype=np.float64)
+        shape = position.shape[:-1]
+        flat = position.reshape(-1, 3)
+        times = np.broadcast_to(np.asarray(time, dtype=np.float64), shape).reshape(-1)
+        config = self.prior.config.field
+        image = np.zeros((len(flat), config.channels), dtype=np.float32)
+        probability = np.zeros((len(flat), config.classes), dtype=np.float32)
+        probability[:, 0] = 1.0
+        step = 1 << 18  # bounds the float64 coordinates, whatever the size of the question
+        for first in range(0, len(flat), step):
+            part = slice(first, first + step)
+            scaled = self.region.coordinates(flat[part])
+            inside = np.flatnonzero((np.abs(scaled) <= 1.0).all(axis=1))
+            if not len(inside):
+                continue
+            coordinates = np.c_[scaled[inside], times[part][inside]][:, : config.dimensions]
+            values, shares = ask(self.prior.field, self.latent, coordinates, memory_mb=memory_mb)
+            image[first + inside] = self.stacks[0].denormalise(values) if self.stacks else values
+            probability[first + inside] = shares
+        return image.reshape(*shape, -1), probability.reshape(*shape, -1)
+
+    def render(
+        self, grid: Grid | None = None, *, probabilities: bool = False, memory_mb: float = 512.0
+    ) -> Rendering:
+        """Answers on a grid: by default the reference stack's own.
+
+        Args:
+            grid: any grid or plane in world mm.
+            probabilities: whether to keep the class probabilities.
+            memory_mb: working memory beside the result, MiB.
+        """
+        grid = self.stacks[0].grid if grid is None else grid
+        nx, ny, nz = grid.shape
+        shape = (nx, ny, nz, len(grid.times))
+        config = self.prior.config.field
+        image = np.empty((*shape, config.channels), dtype=np.float32)
+        label = np.empty(shape, dtype=np.uint8)
+        probability = np.empty((*shape, config.classes), dtype=np.float32) if probabilities else None
+        plane = np.stack(np.meshgrid(np.arange(nx), np.arange(ny), [0], indexing="ij"), axis=-1)[:, :, 0]
+        for k in range(nz):
+            position = grid.affine(plane + np.array([0, 0, k]))
+            for t, time in enumerate(grid.times):
+                values, shares = self.query(position, float(time), memory_mb=memory_mb)
+                image[:, :, k, t] = values
+                label[:, :, k, t] = shares.argmax(-1)
+                if probability is not None:
+                    probability[:, :, k, t] = shares
+        return Rendering(grid, image, label, probability)
+
+    def save(self, path: str | Path) -> None:
+        """Write one ``.nisf`` file."""
+        metadata = {
+            "format": FORMAT,
+            "name": self.name,
+            "prior": {"fingerprint": self.prior.fingerprint},
+            "region": {"pose": self.region.pose.matrix.tolist(), "half_mm": self.region.half.tolist()},
+            "stacks": [
+                {
+                    "name": stack.name,
+                    "shape": list(stack.grid.shape),
+                    "affine": stack.grid.affine.matrix.tolist(),
+                    "times": stack.grid.times.tolist(),
+                    "oriented": stack.oriented,
+                    "source": None if stack.source is None else str(stack.source),
+                    "cycle_ms": stack.cycle_ms,
+                    "intensity_range": stack.intensity_range.tolist(),
+                }
+                for stack in self.stacks
+            ],
+            "summary": dict(self.summary),
+        }
+        write_tensors(path, {"latent": self.latent}, {"nisf": json.dumps(metadata, allow_nan=False)})
+
+
+def read_fitted(path: str | Path, prior: Prior | str | Path) -> Fitted:
+    """Read a ``.nisf`` file.
+
+    Args:
+        path: the file.
+        prior: the prior it was fitted with, or its folder.
+
+    Raises:
+        NisfError: the file is damaged, of another version, or belongs to another prior.
+    """
+    tensors, header = read_tensors(path)
+    if not isinstance(prior, Prior):
+        prior = load_prior(prior)
+    try:
+        data = json.loads(header["nisf"])
+        if data["format"] != FORMAT:
+            raise NisfError(
+                f"{path}: format {data['format']!r}, but this nisf reads format {FORMAT}; fit it again"
+            )
+        fingerprint = data["prior"]["fingerprint"]
+        if fingerprint != prior.fingerprint:
+            raise NisfError(
+                f"{path}: was fitted with prior {fingerprint}, not with the one given ({prior.fingerprint}); "
+                "give the prior it was fitted with"
+            )
+        region = Region(Affine(np.array(data["region"]["pose"])), np.array(data["region"]["half_mm"]))
+        stacks = tuple(
+            Stack(
+                name=item["name"],
+                grid=Grid(tuple(item["shape"]), Affine(np.array(item["affine"])), np.array(item["times"])),
+                oriented=item["oriented"],
+                source=None if item["source"] is None else Path(item["source"]),
+                cycle_ms=item["cycle_ms"],
+                intensity_range=np.array(item["intensity_range"]),
+            )
+            for item in data["stacks"]
+        )
+        latent = tensors["latent"]
+        if latent.shape != (prior.config.field.latent,) or not torch.isfinite(latent).all():
+            raise NisfError(
+                f"{path}: latent of shape {tuple(latent.shape)} does not fit the prior; fit it again"
+            )
+        return Fitted(data["name"], prior, latent, region, stacks, data["summary"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise NisfError(f"{path}: not a fitted subject written by nisf ({error!r})") from error

@@ -1,0 +1,20 @@
+"""Beating-heart phantoms: hearts known at every place and time, measured as a scanner would."""
+
+from nisf.phantom.chest import tissue_intensity
+from nisf.phantom.heart import LABELS, Heart, ejection_fraction, label, volumes_ml
+from nisf.phantom.scanner import Scan, Scanner, long_axis, scan, scan_plane, short_axis
+
+__all__ = [
+    "LABELS",
+    "Heart",
+    "Scan",
+    "Scanner",
+    "ejection_fraction",
+    "label",
+    "long_axis",
+    "scan",
+    "scan_plane",
+    "short_axis",
+    "tissue_intensity",
+    "volumes_ml",
+]

@@ -1,0 +1,170 @@
+"""A trained prior: everything that fitting and asking need, in one folder without a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nisf import __version__
+from nisf.anatomies import Anatomy
+from nisf.config import Config, from_dict, to_dict
+from nisf.errors import NisfError
+from nisf.field import Field
+from nisf.files import read_json, read_tensors, write_json, write_tensors
+from nisf.finder import Finder
+
+FORMAT = 1
+"""Version of the folder's layout; raised when an older nisf could no longer read it."""
+
+SPECIFICATION, WEIGHTS = "prior.json", "weights.safetensors"
+
+
+@dataclass(eq=False)
+class Prior:
+    """A field trained over a population.
+
+    Attributes:
+        config: all settings it was trained with.
+        anatomy: label names, colours and phases.
+        field: the network, frozen.
+        latent_mean: mean of the training subjects' latents (l,).
+        latent_covariance: their covariance (l, l).
+        half: half lengths of the region's box, mm (3,); None for the whole field of view.
+        finder: finds the region in a case without labels; None if it could not be trained.
+        card: training set, validation scores, licence, versions: for people, and for `nisf` to print.
+    """
+
+    config: Config
+    anatomy: Anatomy
+    field: Field
+    latent_mean: Tensor
+    latent_covariance: Tensor
+    half: np.ndarray | None
+    finder: Finder | None = None
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.field.eval().requires_grad_(False)
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with any weight; fitted subjects refer to them."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.field.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def save(self, folder: str | Path) -> None:
+        """Write the folder; ``prior.json`` comes last, so that a folder that has it is whole."""
+        folder = Path(folder)
+        tensors = {f"field.{name}": t for name, t in self.field.state_dict().items()}
+        tensors |= {"latent.mean": self.latent_mean, "latent.covariance": self.latent_covariance}
+        if self.finder is not None:
+            tensors |= {f"finder.{name}": t for name, t in self.finder.state_dict().items()}
+        write_tensors(folder / WEIGHTS, tensors)
+        write_json(
+            folder / SPECIFICATION,
+            {
+                "format": FORMAT,
+                "nisf": __version__,
+                "fingerprint": self.fingerprint,
+                "config": to_dict(self.config),
+                "anatomy": {
+                    "name": self.anatomy.name,
+                    "labels": list(self.anatomy.labels),
+                    "colours": list(self.anatomy.colours),
+                    "reorder": self.anatomy.reorder,
+                    "phases": None if self.anatomy.phases is None else dict(self.anatomy.phases),
+                },
+                "half_mm": None if self.half is None else [float(h) for h in self.half],
+                "finder": self.finder is not None,
+                "card": dict(self.card),
+            },
+        )
+
+
+def _load_part(module: torch.nn.Module, prefix: str, tensors: dict[str, Tensor], path: Path) -> None:
+    """Load the tensors under ``prefix`` strictly, naming what does not fit."""
+    wanted = module.state_dict()
+    have = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    missing, extra = sorted(set(wanted) - set(have)), sorted(set(have) - set(wanted))
+    shapes = [n for n in wanted if n in have and wanted[n].shape != have[n].shape]
+    if missing or extra or shapes:
+        name = (missing or extra or shapes)[0]
+        what = "is missing" if missing else "is not expected" if extra else "has another shape"
+        raise NisfError(
+            f"{path}: tensor '{prefix}{name}' {what}; weights and prior.json do not belong together"
+        )
+    module.load_state_dict(have)
+
+
+def load_prior(folder: str | Path) -> Prior:
+    """Read a prior's folder, strictly.
+
+    Raises:
+        NisfError: a file is missing or damaged, the format is another version's, or weights and
+            specification do not belong together.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise NisfError(f"{folder}: no such folder; give the folder that 'nisf train' wrote")
+    path = folder / SPECIFICATION
+    data = read_json(path)
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        found = data.get("format") if isinstance(data, dict) else None
+        raise NisfError(
+            f"{path}: format {found!r}, but this nisf ({__version__}) reads format {FORMAT}; train it again"
+        )
+    try:
+        config = from_dict(Config, data["config"], f"{path}: config")
+        named = data["anatomy"]
+        anatomy = Anatomy(
+            named["name"], tuple(named["labels"]), tuple(named["colours"]), named["phases"], named["reorder"]
+        )
+        half = None if data["half_mm"] is None else np.array(data["half_mm"], dtype=np.float64)
+        has_finder, card = bool(data["finder"]), data["card"]
+        wanted = data["fingerprint"]
+    except (KeyError, TypeError) as error:
+        raise NisfError(
+            f"{path}: entry {error} is missing; it was not written by this version of nisf"
+        ) from error
+    if len(anatomy.labels) != config.field.classes:
+        raise NisfError(
+            f"{path}: {len(anatomy.labels)} label names for a field of {config.field.classes} classes"
+        )
+    weights = folder / WEIGHTS
+    tensors, _ = read_tensors(weights)
+    network = Field(config.field)
+    _load_part(network, "field.", tensors, weights)
+    size = config.field.latent
+    for name, shape in (("latent.mean", (size,)), ("latent.covariance", (size, size))):
+        if name not in tensors or tuple(tensors[name].shape) != shape:
+            raise NisfError(f"{weights}: tensor '{name}' is missing or not of shape {shape}")
+    finder = None
+    if has_finder:
+        finder = Finder(1.0)
+        _load_part(finder, "finder.", tensors, weights)
+        finder.eval().requires_grad_(False)
+    prior = Prior(
+        config,
+        anatomy,
+        network,
+        tensors["latent.mean"],
+        tensors["latent.covariance"],
+        half,
+        finder,
+        card,
+    )
+    if prior.fingerprint != wanted:
+        raise NisfError(
+            f"{weights}: fingerprint {prior.fingerprint}, but {path} says {wanted}; copy both files again"
+        )
+    return prior

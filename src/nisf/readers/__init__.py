@@ -1,0 +1,23 @@
+"""Readers: from files in folders to cases. One module per layout in `layouts`."""
+
+from nisf.readers.cache import cached_case
+from nisf.readers.check import Report, check_cohort
+from nisf.readers.cohort import Cohort, open_cohort, read_case, read_image
+from nisf.readers.listing import CaseFiles, Problem, StackFiles
+from nisf.readers.nifti import Header, read_header, read_volume
+
+__all__ = [
+    "CaseFiles",
+    "Cohort",
+    "Header",
+    "Problem",
+    "Report",
+    "StackFiles",
+    "cached_case",
+    "check_cohort",
+    "open_cohort",
+    "read_case",
+    "read_header",
+    "read_image",
+    "read_volume",
+]

@@ -1,0 +1,76 @@
+"""The bytes of a file, plain or gzip, up to a limit.
+
+Python's gzip module would do, but it cannot be told where to stop, and holds the interpreter lock more:
+one zlib call per megabyte lets threads unpack files in parallel.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from nisf.errors import NisfError
+
+_CHUNK = 1 << 20
+_MAX_DEFLATE_RATIO = 1032  # a byte of deflate cannot unpack to more, says zlib's documentation
+
+
+def most_held(path: Path) -> int:
+    """The most bytes that the file can hold once it is unpacked, judged by its size alone."""
+    return path.stat().st_size * (_MAX_DEFLATE_RATIO if is_gzip(path) else 1)
+
+
+def truncated(path: Path, declared: int, held: int) -> NisfError:
+    """The error of a file that holds fewer bytes than it declares."""
+    return NisfError(
+        f"{path}: truncated, {declared} bytes are needed but the file holds at most {held}; "
+        "copy or download it again"
+    )
+
+
+def is_gzip(path: Path) -> bool:
+    """Whether the content is gzip, whatever the name says."""
+    try:
+        with path.open("rb") as file:
+            return file.read(2) == b"\x1f\x8b"
+    except OSError as error:
+        raise NisfError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+
+
+def unpacked(path: Path, limit: int) -> Iterator[bytes]:
+    """Up to ``limit`` bytes of the file's content, unpacked where it is gzip, in pieces.
+
+    A checksum right after the last byte wanted is tested.
+
+    Raises:
+        NisfError: the file cannot be read, or its gzip data are corrupt.
+    """
+    packed = is_gzip(path)
+    chunk = min(_CHUNK, max(4096, limit))
+    inflate = zlib.decompressobj(31)
+    try:
+        with path.open("rb") as file:
+            while data := file.read(chunk):
+                if not packed:
+                    yield data[:limit]
+                    limit -= len(data)
+                    if limit <= 0:
+                        return
+                while packed and data:
+                    # One byte more than wanted: zlib reads on to its checksum, and tests it.
+                    piece = inflate.decompress(data, limit + 1)
+                    yield piece[:limit]
+                    if len(piece) > limit:
+                        return
+                    limit -= len(piece)
+                    data = inflate.unconsumed_tail
+                    if inflate.eof:  # bgzip and others write several members one after another
+                        data = inflate.unused_data
+                        inflate = zlib.decompressobj(31)
+                        if limit == 0 or not data.startswith(b"\x1f\x8b"[: len(data)]):
+                            return  # padding after the last member
+    except zlib.error as error:
+        raise NisfError(f"{path}: corrupt gzip data ({error}); copy or download it again") from error
+    except OSError as error:
+        raise NisfError(f"{path}: cannot be read ({error.strerror}); check disk and permissions") from error

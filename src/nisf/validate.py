@@ -1,0 +1,116 @@
+"""Choose the number of fitting steps on validation subjects (paper, section 2.3 and Fig. 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nisf.config import Config
+from nisf.field import Field
+from nisf.fit import fit_latents
+from nisf.points import CasePoints, batch_of
+
+SCORED = 16_384
+"""Labelled voxels of a subject that its Dice is estimated from."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Dice of the validation subjects against the number of fitting steps.
+
+    Attributes:
+        steps: step counts looked at.
+        dice: class name to mean Dice over the subjects, at each count.
+        best_steps: the count with the best mean over classes.
+    """
+
+    steps: tuple[int, ...]
+    dice: dict[str, list[float]]
+    best_steps: int
+
+    def mean(self) -> np.ndarray:
+        """Mean over classes at each step count."""
+        return np.mean(list(self.dice.values()), axis=0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the log and the prior's card."""
+        dice = {name: [round(v, 4) for v in values] for name, values in self.dice.items()}
+        return {"steps": list(self.steps), "dice": dice, "best_steps": self.best_steps}
+
+
+def step_counts(most: int) -> list[int]:
+    """Step counts worth looking at: dense at first, then every 40 % more."""
+    counts = [0]
+    while counts[-1] < most:
+        counts.append(max(counts[-1] + 10, round(counts[-1] * 1.4)))
+    return [*counts[:-1], most]
+
+
+@torch.no_grad()
+def point_dice(
+    field: Field, latent: Tensor, points: CasePoints, index: np.ndarray, classes: int
+) -> np.ndarray:
+    """Dice of each structure over the given voxels of one subject (k - 1,); nan where it has none."""
+    batch = batch_of([(points, index)])
+    predicted = field(batch.coordinates.to(latent.device), latent[None])[1][0].argmax(-1).cpu()
+    label = batch.label[0]
+    out = np.full(classes - 1, np.nan)
+    for k in range(1, classes):
+        a, b = predicted == k, label == k
+        if b.any():
+            out[k - 1] = 2 * float((a & b).sum()) / float(a.sum() + b.sum())
+    return out
+
+
+def validate(
+    field: Field,
+    start: Tensor,
+    cases: Sequence[CasePoints],
+    config: Config,
+    labels: Sequence[str],
+    say: Callable[[str], None],
+) -> Validation:
+    """Fit the validation subjects, watching their Dice.
+
+    Args:
+        field: the network as it is now.
+        start: the latent to start from (l,).
+        cases: their points; each has labels.
+        config: settings of the fit.
+        labels: class names, background first.
+        say: told the outcome in a line.
+    """
+    settings = replace(config.fit, points=config.train.validate_points)
+    counts = step_counts(settings.steps)
+    rng = np.random.default_rng([config.train.seed, 4])
+    chosen = []
+    for case in cases:
+        known = np.flatnonzero(case.label >= 0)
+        chosen.append(rng.permutation(known)[:SCORED])
+    table: list[np.ndarray] = []
+
+    def watch(step: int, latent: Tensor) -> None:
+        if step in counts:
+            rows = [point_dice(field, latent[i], cases[i], chosen[i], len(labels)) for i in range(len(cases))]
+            table.append(np.array(rows))
+
+    training = field.training
+    field.eval()
+    start = start[None].repeat(len(cases), 1)
+    fit_latents(field, cases, start, settings, seed=config.train.seed, watch=watch)
+    field.train(training)
+    scores = np.array(table)  # (counts, subjects, structures)
+    dice = {}
+    for k, name in enumerate(labels[1:]):
+        if not np.isnan(scores[:, :, k]).all():  # a structure that no subject has says nothing
+            dice[name] = np.nanmean(scores[:, :, k], axis=1).tolist()
+    mean = np.mean(list(dice.values()), axis=0)
+    best = int(np.argmax(mean))
+    outcome = ", ".join(f"{name} {values[best]:.3f}" for name, values in dice.items())
+    say(f"validation: Dice {mean[best]:.3f} ({outcome}) after {counts[best]} fitting steps")
+    return Validation(tuple(counts), dice, max(1, counts[best]))
