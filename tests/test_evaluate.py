@@ -230,14 +230,14 @@ def test_folders_are_compared(cohort):
 
 def test_command(cohort, capsys):
     output = cohort / "scores.csv"
-    assert Evaluate(cohort, cohort, output=output).run() == 1
+    assert Evaluate(cohort, predictions=cohort, output=output).run() == 1
     printed = capsys.readouterr()
     assert "RV blood pool" in printed.out
     assert "three: no prediction, expected" in printed.err
     assert "2 cases could not be scored: three, four" in printed.err
     assert len(output.read_text().splitlines()) == 13
     save(cohort / "three_seg.nii.gz", NUMBERS[rendering()])
-    assert Evaluate(cohort, cohort).run() == 1
+    assert Evaluate(cohort, predictions=cohort).run() == 1
     assert "1 case could not be scored: four" in capsys.readouterr().err
 
 

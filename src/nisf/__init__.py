@@ -1,3 +1,46 @@
-"""Continuous segmentation of medical image volumes with neural implicit segmentation functions."""
+"""Continuous segmentation of medical image volumes with neural implicit segmentation functions.
+
+    import nisf
+
+    fitted = nisf.segment("sa.nii.gz", prior="prior")
+    nisf.write_segmentation(fitted, "out")
+
+Every name below is imported when it is first used, so that ``import nisf`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "nisf.anatomies": ("Anatomy", "load_anatomy"),
+    "nisf.case": ("UNKNOWN", "Case", "Points", "Slice", "Stack", "slices_of_volume"),
+    "nisf.config": ("Config", "FieldConfig", "FitConfig", "RegionConfig", "TrainConfig", "preset"),
+    "nisf.errors": ("NisfError",),
+    "nisf.evaluate": ("score_case",),
+    "nisf.field": ("Field",),
+    "nisf.fit": ("find_region", "fit"),
+    "nisf.fitted": ("Fitted", "Rendering", "read_fitted"),
+    "nisf.geometry": ("Affine", "Grid"),
+    "nisf.hide": ("hide",),
+    "nisf.prior": ("Prior", "load_prior"),
+    "nisf.readers": ("check_cohort", "open_cohort", "read_case", "read_image"),
+    "nisf.region": ("Region",),
+    "nisf.segment": ("Request", "segment", "write_segmentation"),
+    "nisf.train": ("train",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = ["__version__", *sorted(_HOME_OF)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'nisf' has no attribute '{name}'")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 
 from nisf.geometry import Affine, Grid
 from nisf.types import PointsMm, SliceImage, SliceLabel
@@ -154,7 +154,7 @@ class Case:
 
 
 def slices_of_volume(
-    image: Float[np.ndarray, "x y z t c"],
+    image: Num[np.ndarray, "x y z t c"],
     label: Int[np.ndarray, "x y z t"] | None,
     grid: Grid,
     *,
@@ -185,7 +185,7 @@ def slices_of_volume(
     )
 
 
-def intensity_range(image: Float[np.ndarray, "*n c"]) -> np.ndarray:
+def intensity_range(image: Num[np.ndarray, "*n c"]) -> np.ndarray:
     """1st and 99th percentile of each channel (c, 2), over everything but the last axis."""
     flat = image.reshape(-1, image.shape[-1])
     # A million voxels give percentiles to four digits; a 4D cine has twenty times as many.

@@ -41,6 +41,8 @@ class FieldConfig:
     """Frequency of the sine."""
     backbone: Backbone = "shared"
     """One network with two heads, or one network for intensity and another for classes."""
+    coordinate_scale: float = 1.0
+    """Factor on the coordinates before the first layer: how fine the first waves are."""
     cyclic_time: bool = False
     """Whether time enters as (cos, sin) of the cycle, so that its end meets its beginning."""
 

@@ -114,7 +114,12 @@ def score_case(
 
 
 def evaluate_folder(
-    predictions: Path, references: Path, anatomy: str | Path = "cardiac-sax", layout: str = "auto"
+    predictions: Path,
+    references: Path,
+    anatomy: str | Path = "cardiac-sax",
+    layout: str = "auto",
+    *,
+    only: Path | None = None,
 ) -> Evaluation:
     """Compare ``NAME_seg.nii.gz`` files with the reference labels of a cohort's first stacks.
 
@@ -123,6 +128,7 @@ def evaluate_folder(
         references: folder of the cohort.
         anatomy: name or JSON file of the anatomy.
         layout: how the cohort lies in its folder.
+        only: text file with the names of the cases to score, one a line; all if None.
 
     Returns:
         The scores; a case that cannot be scored is named among the failures, and the others go on.
@@ -132,6 +138,7 @@ def evaluate_folder(
     """
     from nisf.anatomies import load_anatomy
     from nisf.readers import open_cohort, read_case
+    from nisf.readers.cohort import only_named
 
     predictions, structures = Path(predictions), load_anatomy(anatomy)
     names = read_label_names(predictions, structures.labels)
@@ -141,7 +148,7 @@ def evaluate_folder(
         case = read_case(files, structures, cohort.notes)
         return score_file(predictions / f"{files.name}_seg.nii.gz", names, case)
 
-    evaluation = evaluate_each(((files.name, files) for files in cohort.cases), score)
+    evaluation = evaluate_each(((files.name, files) for files in only_named(cohort.cases, only)), score)
     broken = [problem for problem in cohort.problems if problem.severity == "error" and problem.case]
     for problem in broken:
         evaluation.failures.setdefault(problem.case, f"{problem.case}: {problem.message}")

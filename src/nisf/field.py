@@ -80,10 +80,12 @@ class Field(nn.Module):
 
     def inputs(self, coordinates: Float[Tensor, "s n d"]) -> Float[Tensor, "s n e"]:
         """What the first layer sees: time as it is, or as a point on the circle."""
-        if not (self.config.cyclic_time and self.config.dimensions == 4):
-            return coordinates
+        config = self.config
+        if not (config.cyclic_time and config.dimensions == 4):
+            return coordinates * config.coordinate_scale
         angle = 2 * math.pi * coordinates[..., 3:]
-        return torch.cat([coordinates[..., :3], torch.cos(angle), torch.sin(angle)], dim=-1)
+        space = coordinates[..., :3] * config.coordinate_scale
+        return torch.cat([space, torch.cos(angle), torch.sin(angle)], dim=-1)
 
     def forward(
         self, coordinates: Float[Tensor, "s n d"], latent: Float[Tensor, "s l"]

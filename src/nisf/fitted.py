@@ -64,7 +64,12 @@ class Fitted:
     summary: Mapping[str, Any] = field(default_factory=dict)
 
     def query(
-        self, position: PointsMm, time: Float[np.ndarray, "*n"] | float = 0.0, *, memory_mb: float = 512.0
+        self,
+        position: PointsMm,
+        time: Float[np.ndarray, "*n"] | float = 0.0,
+        *,
+        memory_mb: float = 512.0,
+        stack: int = 0,
     ) -> tuple[Float[np.ndarray, "*n c"], Float[np.ndarray, "*n k"]]:
         """Intensity (the input's scale) and class probabilities at world positions.
 
@@ -72,6 +77,7 @@ class Fitted:
             position: world mm (..., 3).
             time: fraction of the cycle, one or one per position.
             memory_mb: working memory beside the result, MiB.
+            stack: whose intensity scale to use.
 
         Outside the region the intensity is 0 and the class is background.
         """
@@ -92,21 +98,27 @@ class Fitted:
                 continue
             coordinates = np.c_[scaled[inside], times[part][inside]][:, : config.dimensions]
             values, shares = ask(self.prior.field, self.latent, coordinates, memory_mb=memory_mb)
-            image[first + inside] = self.stacks[0].denormalise(values) if self.stacks else values
+            image[first + inside] = self.stacks[stack].denormalise(values) if self.stacks else values
             probability[first + inside] = shares
         return image.reshape(*shape, -1), probability.reshape(*shape, -1)
 
     def render(
-        self, grid: Grid | None = None, *, probabilities: bool = False, memory_mb: float = 512.0
+        self,
+        grid: Grid | None = None,
+        *,
+        probabilities: bool = False,
+        memory_mb: float = 512.0,
+        stack: int = 0,
     ) -> Rendering:
-        """Answers on a grid: by default the reference stack's own.
+        """Answers on a grid: by default the measured stack's own.
 
         Args:
             grid: any grid or plane in world mm.
             probabilities: whether to keep the class probabilities.
             memory_mb: working memory beside the result, MiB.
+            stack: whose grid (if none is given) and intensity scale to use.
         """
-        grid = self.stacks[0].grid if grid is None else grid
+        grid = self.stacks[stack].grid if grid is None else grid
         nx, ny, nz = grid.shape
         shape = (nx, ny, nz, len(grid.times))
         config = self.prior.config.field
@@ -117,7 +129,7 @@ class Fitted:
         for k in range(nz):
             position = grid.affine(plane + np.array([0, 0, k]))
             for t, time in enumerate(grid.times):
-                values, shares = self.query(position, float(time), memory_mb=memory_mb)
+                values, shares = self.query(position, float(time), memory_mb=memory_mb, stack=stack)
                 image[:, :, k, t] = values
                 label[:, :, k, t] = shares.argmax(-1)
                 if probability is not None:
@@ -129,7 +141,10 @@ class Fitted:
         metadata = {
             "format": FORMAT,
             "name": self.name,
-            "prior": {"fingerprint": self.prior.fingerprint},
+            "prior": {
+                "fingerprint": self.prior.fingerprint,
+                "folder": None if self.prior.folder is None else str(self.prior.folder),
+            },
             "region": {"pose": self.region.pose.matrix.tolist(), "half_mm": self.region.half.tolist()},
             "stacks": [
                 {
@@ -149,25 +164,27 @@ class Fitted:
         write_tensors(path, {"latent": self.latent}, {"nisf": json.dumps(metadata, allow_nan=False)})
 
 
-def read_fitted(path: str | Path, prior: Prior | str | Path) -> Fitted:
+def read_fitted(path: str | Path, prior: Prior | str | Path | None = None) -> Fitted:
     """Read a ``.nisf`` file.
 
     Args:
         path: the file.
-        prior: the prior it was fitted with, or its folder.
+        prior: the prior it was fitted with, or its folder; by default the folder that the file names.
 
     Raises:
-        NisfError: the file is damaged, of another version, or belongs to another prior.
+        NisfError: the prior is not found, or the file is damaged, of another version, or another prior's.
     """
     tensors, header = read_tensors(path)
-    if not isinstance(prior, Prior):
-        prior = load_prior(prior)
     try:
         data = json.loads(header["nisf"])
         if data["format"] != FORMAT:
             raise NisfError(
                 f"{path}: format {data['format']!r}, but this nisf reads format {FORMAT}; fit it again"
             )
+        if prior is None and data["prior"]["folder"] is None:
+            raise NisfError(f"{path}: does not say where its prior is; give it with --prior")
+        if not isinstance(prior, Prior):
+            prior = load_prior(data["prior"]["folder"] if prior is None else prior)
         fingerprint = data["prior"]["fingerprint"]
         if fingerprint != prior.fingerprint:
             raise NisfError(

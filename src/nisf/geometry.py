@@ -17,7 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
-from nisf.types import Matrix4, PointsMm, Vector, Vector3
+from nisf.types import Matrix4, Places, PointsMm, Vector, Vector3
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ class Affine:
         matrix[:3, 3] = -np.asarray(rotation, dtype=np.float64) @ np.asarray(centre, dtype=np.float64)
         return cls(matrix)
 
-    def __call__(self, points: PointsMm) -> PointsMm:
+    def __call__(self, points: Places) -> PointsMm:
         """Map points of shape ``(..., 3)``."""
         return np.asarray(points, dtype=np.float64) @ self.matrix[:3, :3].T + self.matrix[:3, 3]
 

@@ -39,6 +39,7 @@ class Prior:
         half: half lengths of the region's box, mm (3,); None for the whole field of view.
         finder: finds the region in a case without labels; None if it could not be trained.
         card: training set, validation scores, licence, versions: for people, and for `nisf` to print.
+        folder: where it was read from or written to.
     """
 
     config: Config
@@ -49,6 +50,7 @@ class Prior:
     half: np.ndarray | None
     finder: Finder | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
 
     def __post_init__(self) -> None:
         self.field.eval().requires_grad_(False)
@@ -89,6 +91,7 @@ class Prior:
                 "card": dict(self.card),
             },
         )
+        self.folder = folder.resolve()
 
 
 def _load_part(module: torch.nn.Module, prefix: str, tensors: dict[str, Tensor], path: Path) -> None:
@@ -162,6 +165,7 @@ def load_prior(folder: str | Path) -> Prior:
         half,
         finder,
         card,
+        folder.resolve(),
     )
     if prior.fingerprint != wanted:
         raise NisfError(

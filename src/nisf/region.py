@@ -107,7 +107,8 @@ def region_from_labels(case: Case, half: Vector, *, order: bool) -> Region | Non
 def half_size(cases: Sequence[Case], margin_mm: float) -> Vector3:
     """Half lengths (mm) of the box that holds the structures of 95 % of ``cases``, and a margin.
 
-    The margin takes in the rest; the largest alone would make the box too big for everyone. The two in-plane axes get the same length: orientation in the plane is not known everywhere.
+    The margin takes in the rest; the largest alone would make the box too big for everyone. The two
+    in-plane axes get the same length: orientation in the plane is not known everywhere.
     """
     halves = []
     for case in cases:
@@ -140,8 +141,9 @@ def whole_region(case: Case) -> Region:
 def region_from_motion(case: Case, half: Vector) -> Region | None:
     """The box around what moves: weighted centre of the temporal standard deviation.
 
-    None where the case has fewer than three frames. The in-plane window with the most motion is
-    found first, so that arms, vessels and flow artefacts elsewhere do not pull the centre away.
+    None where the case has fewer than three frames, or nothing moves. The in-plane window with the
+    most motion is found first, so that arms, vessels and flow artefacts elsewhere do not pull the
+    centre away.
     """
     half = np.asarray(half, dtype=np.float64)
     stacks: dict[tuple[int, int], list[Slice]] = {}
@@ -162,9 +164,13 @@ def region_from_motion(case: Case, half: Vector) -> Region | None:
     place, weight = np.concatenate(places), np.concatenate(weights)
     pose = reference_pose(case, (0.0, 0.0, 0.0))
     model = pose(place)
+    if not weight.any():
+        return None
     centre = np.average(model, axis=0, weights=weight)
     for _ in range(20):  # mean shift with the box as its window
         inside = (np.abs(model - centre)[:, :2] <= half[:2]).all(1) & (weight > 0)
+        if not inside.any():
+            break
         moved = np.average(model[inside], axis=0, weights=weight[inside])
         if np.abs(moved - centre).max() < 0.1:
             break

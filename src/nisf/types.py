@@ -7,11 +7,12 @@ included), ``d`` model coordinates, ``l`` latent size; ``x y z t`` are the axes 
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 
 Matrix4 = Float[np.ndarray, "4 4"]
 Vector3 = Float[np.ndarray, "3"]
 PointsMm = Float[np.ndarray, "*n 3"]
-SliceImage = Float[np.ndarray, "x y c"]
+Places = Num[np.ndarray, "*n 3"]
+SliceImage = Num[np.ndarray, "x y c"]
 SliceLabel = Int[np.ndarray, "x y"]
 Vector = Sequence[float] | Sequence[int] | np.ndarray

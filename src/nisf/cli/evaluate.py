@@ -1,4 +1,4 @@
-"""``nisf evaluate``: score segmentations against references."""
+"""``nisf evaluate``: score segmentations, or a prior, against references."""
 
 from __future__ import annotations
 
@@ -15,28 +15,62 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Score a folder of segmentations: Dice, HD95 and ASSD in mm, volumes in mL.
+    """Score against reference labels: Dice, HD95 and ASSD in mm, volumes in mL.
 
-    Structures that a segmentation misses count with Dice 0 and the diagonal of the volume as distance.
-    The exit status is 1 if any case could not be scored.
+    Scores either the files of --predictions, or what --prior makes of each case; then --hide keeps slices
+    or frames back from the fit and scores those alone. Structures that are missed count with Dice 0 and
+    the diagonal of the volume as distance. The exit status is 1 if any case could not be scored.
     """
 
-    predictions: Annotated[Positional[Path], arg(metavar="PREDICTIONS")]
-    """Folder with NAME_seg.nii.gz files and labels.json (label number to name)."""
     references: Annotated[Positional[Path], arg(metavar="REFERENCES")]
     """Folder of the cohort with the reference labels."""
+    predictions: Annotated[Path | None, arg(aliases=["-p"])] = None
+    """Folder with NAME_seg.nii.gz files and labels.json (label number to name)."""
+    prior: Path | None = None
+    """Folder of a prior to fit each case with, instead of --predictions."""
+    hide: str = "none"
+    """Keep back from the fit: every-2nd-slice, basal, apical, all-but-3, every-2nd-frame, or none."""
     output: Annotated[Path | None, arg(aliases=["-o"])] = None
     """CSV file for one row per case, frame and structure."""
+    only: Path | None = None
+    """Text file with the names of the cases to score, one a line."""
+    steps: int | None = None
+    """Fitting steps, instead of the count that was best on the prior's validation cases."""
     anatomy: str = "cardiac-sax"
-    """Structures: a name, or a JSON file."""
+    """Structures of the references: a name, or a JSON file; a prior brings its own."""
     layout: str = "auto"
     """How the references lie in their folder; found out if auto."""
 
     def run(self) -> int:
+        from nisf.errors import NisfError
         from nisf.evaluate import evaluate_folder
+        from nisf.hide import check_protocol
 
-        return report(
-            evaluate_folder(self.predictions, self.references, self.anatomy, self.layout), self.output
+        check_protocol(self.hide)
+        if (self.predictions is None) == (self.prior is None):
+            raise NisfError("give either --predictions FOLDER or --prior FOLDER")
+        if self.predictions is None:
+            assert self.prior is not None
+            return report(self.with_prior(self.prior), self.output)
+        if self.hide != "none":
+            raise NisfError(f"--hide {self.hide}: needs --prior, to fit what is not hidden")
+        scored = evaluate_folder(self.predictions, self.references, self.anatomy, self.layout, only=self.only)
+        return report(scored, self.output)
+
+    def with_prior(self, folder: Path) -> Evaluation:
+        """Fit each case without what is hidden, and score that."""
+        from nisf.prior import load_prior
+        from nisf.score import evaluate_prior
+
+        prior = load_prior(folder)
+        return evaluate_prior(
+            self.references,
+            prior,
+            self.hide,
+            layout=self.layout,
+            only=self.only,
+            steps=self.steps,
+            say=lambda sentence: print(sentence, file=sys.stderr, flush=True),
         )
 
 

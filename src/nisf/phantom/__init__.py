@@ -1,6 +1,7 @@
 """Beating-heart phantoms: hearts known at every place and time, measured as a scanner would."""
 
 from nisf.phantom.chest import tissue_intensity
+from nisf.phantom.cohort import cohort, random_heart, write_cohort
 from nisf.phantom.heart import LABELS, Heart, ejection_fraction, label, volumes_ml
 from nisf.phantom.scanner import Scan, Scanner, long_axis, scan, scan_plane, short_axis
 
@@ -9,12 +10,15 @@ __all__ = [
     "Heart",
     "Scan",
     "Scanner",
+    "cohort",
     "ejection_fraction",
     "label",
     "long_axis",
+    "random_heart",
     "scan",
     "scan_plane",
     "short_axis",
     "tissue_intensity",
     "volumes_ml",
+    "write_cohort",
 ]

@@ -48,7 +48,7 @@ def chest_of(seed: int) -> Chest:
     return Chest(
         torso=np.array([rng.uniform(155, 180), rng.uniform(105, 122)]),
         fat=rng.uniform(8, 24),
-        diaphragm=rng.uniform(-56, -44),
+        diaphragm=rng.uniform(-50, -43),
         aorta=np.array([rng.uniform(-34, -22), rng.uniform(-58, -48)]),
         aorta_radius=rng.uniform(10, 14),
         epicardial_fat=rng.uniform(2, 5),
@@ -82,11 +82,11 @@ def surroundings(heart: Heart, points: PointsMm) -> Int[np.ndarray, "*n"]:
     found[ellipse(chest.fat)] = MUSCLE
     inside = ellipse(chest.fat + 13)
     found[inside] = LUNG
-    found[inside & disc(-8, -40, 42, 44)] = SOFT  # mediastinum behind the heart
-    found[inside & disc(-5, float(chest.torso[1]) - chest.fat - 16, 34, 18)] = FAT  # and before it
+    found[inside & disc(-4, -36, 44, 50)] = SOFT  # mediastinum behind the heart
+    found[inside & disc(-10, float(chest.torso[1]) - chest.fat - 18, 46, 30)] = FAT  # and before it
 
     # Two domes: the liver's on the right, the stomach's and spleen's, lower, on the left.
-    dome = 40 * np.exp(-(((x - 75) / 62) ** 2) - (y / 75) ** 2)
+    dome = 55 * np.exp(-(((x - 70) / 85) ** 2) - (y / 85) ** 2)
     dome += 12 * np.exp(-(((x + 95) / 40) ** 2) - (y / 60) ** 2)
     depth = chest.diaphragm + dome - z
     found[inside & (depth > -2.5)] = MUSCLE
@@ -114,14 +114,14 @@ def tissue(heart: Heart, shape: Shape, local: PointsMm, around: np.ndarray) -> I
     x, y, z = local[..., 0], local[..., 1], local[..., 2] - shape.middle
     found = around.copy()
     fat, radius = chest_of(heart.chest).epicardial_fat, shape.outer_radius
-    below, to_right = z >= -shape.above, x > 0
+    below = z >= -shape.above
     across = x * x + y * y
 
     def left(grown: float) -> np.ndarray:
         return across / (radius + grown) ** 2 + (z / (shape.outer_length + grown)) ** 2 < 1
 
-    found[below & (left(1.5) | (to_right & right(shape, x, y, z, 3.0 + fat)))] = FAT
-    found[below & to_right & right(shape, x, y, z, 3.0)] = WALL
+    found[below & (left(1.5) | right(shape, x, y, z, 3.0 + fat))] = FAT
+    found[below & (x > 0) & right(shape, x, y, z, 3.0)] = WALL
     _above_base(found, shape, x, y, z, fat)
     heart_itself = ventricles(shape, local)
     return np.where(heart_itself > 0, heart_itself, found).astype(np.uint8)
@@ -162,16 +162,16 @@ def _above_base(found, shape: Shape, x, y, z, fat: float) -> None:
 def tissue_intensity(
     heart: Heart, points: PointsMm, times: Float[np.ndarray, "*n"] | float
 ) -> Float[np.ndarray, "*n"]:
-    """Signal without noise at world positions (..., 3) mm and times (...); the left ventricle's blood is 1."""
+    """Signal without noise at world positions (..., 3) mm and times (...); the left side's blood is 1."""
     found = tissue(heart, shape_at(heart, times), pose(heart)(points), surroundings(heart, points))
     return BRIGHTNESS[found] * texture(heart, points)
 
 
 def near(heart: Heart, local: PointsMm) -> np.ndarray:
-    """Whether places in heart coordinates (..., 3) can ever be part of the heart: a box, with room to spare."""
+    """Whether places in heart coordinates (..., 3) can ever be part of the heart: a roomy box."""
     rest = shape_at(heart, 0.0)
     radius, tip = float(rest.outer_radius), (heart.length_mm + heart.wall_mm) / 2
-    reach = max(radius + heart.rv_width_mm + 10, float(rest.rv_offset + 0.45 * rest.rv_axes[0]) + 35)
-    side = max(heart.rv_span * radius + 10, radius + 25)
-    low, high = np.array([-radius - 8, -side, -tip - 80]), np.array([reach, side, tip + 8])
+    reach = max(radius + heart.rv_width_mm + 16, float(rest.rv_offset + 0.45 * rest.rv_axes[0]) + 40)
+    side = radius * max(heart.rv_span, 1.0) + 32
+    low, high = np.array([-1.1 * radius - 18, -side, -tip - 85]), np.array([reach, side, tip + 12])
     return np.all((local > low) & (local < high), axis=-1)

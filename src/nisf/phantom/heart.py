@@ -64,7 +64,7 @@ class Heart:
     ejection_fraction: float = 0.6
     rv_width_mm: float = 32.0
     rv_span: float = 1.06
-    rv_wrap: float = 0.3
+    rv_wrap: float = 0.35
     rv_contraction: float = 0.35
     end_systole: float = 0.35
     roll_deg: float = 0.0
@@ -160,7 +160,7 @@ def shape_at(heart: Heart, times: np.ndarray | float) -> Shape:
         (muscle + _cut_ellipsoid(radius, length, above)) / _cut_ellipsoid(1.0, outer_length, above)
     )
     width = heart.rv_width_mm * (1 - heart.rv_contraction * moved)
-    offset = 0.75 * outer_radius
+    offset = 0.85 * outer_radius
     tip = (heart.length_mm + apex) / 2
     return Shape(
         contraction=moved,
@@ -175,7 +175,7 @@ def shape_at(heart: Heart, times: np.ndarray | float) -> Shape:
         rv_axes=(
             outer_radius + width - offset,
             heart.rv_span * outer_radius * (1 - 0.25 * heart.rv_contraction * moved),
-            0.88 * outer_length,
+            0.8 * outer_length,
         ),
     )
 
@@ -201,7 +201,13 @@ def right(shape: Shape, x: np.ndarray, y: np.ndarray, z: np.ndarray, grown: floa
     """Whether places, ``z`` counted from ``shape.middle``, lie in the right ellipsoid ``grown`` by mm."""
     first, second, third = shape.rv_axes
     bent = x - shape.rv_offset + shape.rv_bend * y * y
-    return (bent / (first + grown)) ** 2 + (y / (second + grown)) ** 2 + (z / (third + grown)) ** 2 < 1
+    return (bent / (first + grown)) ** 2 + _blunt(y / (second + grown)) + (z / (third + grown)) ** 2 < 1
+
+
+def _blunt(share):
+    """Square of a coordinate, bulged towards its fourth power: shoulders instead of a tip."""
+    square = share * share
+    return 0.5 * square * (1 + square)
 
 
 def volumes_ml(heart: Heart, time: float) -> dict[str, float]:
@@ -214,15 +220,15 @@ def volumes_ml(heart: Heart, time: float) -> dict[str, float]:
 
 
 def _right_volume(shape: Shape, steps: int = 400) -> float:
-    """Volume (mm3) of the right ventricle: along its first axis the inside is one interval, less the left's."""
+    """Volume (mm3) of the right ventricle: in each row, one interval less the left's."""
     first, second, third = (float(axis) for axis in shape.rv_axes)
     middles = (np.arange(steps) + 0.5) / steps
     z = (-shape.above + middles * (third + shape.above))[:, None]
     y = (second * (2 * middles - 1))[None, :]
-    half = first * np.sqrt(np.maximum(0, 1 - (y / second) ** 2 - (z / third) ** 2))
+    half = first * np.sqrt(np.maximum(0, 1 - _blunt(y / second) - (z / third) ** 2))
     centre = shape.rv_offset - shape.rv_bend * y * y
     left = shape.outer_radius**2 * (1 - (z / shape.outer_length) ** 2) - y * y
-    inner = np.maximum(centre - half, np.sqrt(np.maximum(0, left)))
+    inner = np.maximum(np.maximum(centre - half, 0), np.sqrt(np.maximum(0, left)))
     cell = (third + shape.above) / steps * 2 * second / steps
     return float(np.maximum(0, centre + half - inner).sum() * cell)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -118,3 +119,23 @@ def _usable(listing: Listing) -> tuple[CaseFiles, ...]:
         else:
             cases[case.name] = case
     return tuple(cases.values())
+
+
+def only_named(cases: Sequence[CaseFiles], path: Path | None) -> list[CaseFiles]:
+    """The cases whose names stand in a text file, one a line; all without a file.
+
+    Raises:
+        NisfError: the file cannot be read, or names a case that is not there.
+    """
+    if path is None:
+        return list(cases)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise NisfError(f"{path}: cannot be read as a list of case names ({error})") from error
+    names = {line.strip() for line in lines if line.strip()}
+    missing = sorted(names - {case.name for case in cases})
+    if missing or not names:
+        what = f"case {missing[0]} is not in the cohort ({len(missing)} such)" if missing else "names no case"
+        raise NisfError(f"{path}: {what}; write one case name a line")
+    return [case for case in cases if case.name in names]

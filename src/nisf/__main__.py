@@ -1,0 +1,7 @@
+"""``python -m nisf``."""
+
+import sys
+
+from nisf.cli import main
+
+sys.exit(main())

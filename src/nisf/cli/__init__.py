@@ -1,0 +1,56 @@
+"""The command ``nisf``: each verb is a dataclass whose fields are its options and whose `run` does it.
+
+Nothing here imports numpy, torch or nibabel before a verb runs, so that ``nisf --help`` is immediate.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+
+from nisf.cli.check import Check
+from nisf.cli.demo import Demo
+from nisf.cli.evaluate import Evaluate
+from nisf.cli.phantom import Phantom
+from nisf.cli.render import Render
+from nisf.cli.segment import Segment
+from nisf.cli.train import Train
+from nisf.errors import NisfError
+
+Command = (
+    Annotated[Demo, tyro.conf.subcommand("demo")]
+    | Annotated[Check, tyro.conf.subcommand("check")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Segment, tyro.conf.subcommand("segment")]
+    | Annotated[Render, tyro.conf.subcommand("render")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Phantom, tyro.conf.subcommand("phantom")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the arguments, run the verb; the exit status."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments == ["--version"]:
+        from nisf import __version__
+
+        print(f"nisf {__version__}")
+        return 0
+    command = tyro.cli(
+        Command,
+        prog="nisf",
+        description="Continuous segmentation of medical image volumes with neural implicit functions.",
+        args=arguments,
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+    )
+    try:
+        return command.run()
+    except NisfError as error:
+        print(f"nisf: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("nisf: interrupted; what was finished is kept", file=sys.stderr)
+        return 130

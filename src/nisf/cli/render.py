@@ -1,0 +1,148 @@
+"""``nisf render``: ask a fitted subject again, without fitting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+if TYPE_CHECKING:
+    from nisf.fitted import Fitted
+    from nisf.geometry import Grid
+
+
+@dataclass(frozen=True)
+class Render:
+    """Answer any grid, plane, time or list of points from a fitted subject (NAME.nisf).
+
+    The output's name says what is written: NAME.nii.gz gives NAME_seg.nii.gz and NAME_image.nii.gz;
+    .png gives a picture of a plane; .csv with --points gives a row per point.
+    """
+
+    fitted: Annotated[Positional[Path], arg(metavar="FITTED")]
+    """Fitted subject, as nisf segment writes it."""
+    output: Annotated[Path, arg(aliases=["-o"])]
+    """File to write: .nii.gz, .png or .csv."""
+    prior: Path | None = None
+    """Folder of its prior, if it is not where it was."""
+    spacing: str | None = None
+    """Spacing X,Y,Z in mm along the stack's axes; for a plane, one number."""
+    frames: int | None = None
+    """Number of equally spaced frames of the cycle."""
+    time: str | None = None
+    """Times as fractions of the cycle, separated by commas, instead of --frames."""
+    plane: str | None = None
+    """A plane by its normal NX,NY,NZ (world), through the region's centre or --centre."""
+    centre: str | None = None
+    """Point X,Y,Z in world mm that the plane goes through."""
+    size: float = 160.0
+    """Side of the plane, mm."""
+    points: Path | None = None
+    """CSV with the columns x,y,z (world mm) and, if wanted, t (fraction of the cycle)."""
+    probabilities: bool = False
+    """Write the probability of each class too."""
+    memory_mb: float = 512
+    """Working memory for queries, MiB."""
+
+    def run(self) -> int:
+        from nisf.errors import NisfError
+        from nisf.fitted import read_fitted
+        from nisf.writers import write_labels_json, write_rendering
+
+        name = self.output.name
+        kind = next((end for end in (".nii.gz", ".png", ".csv") if name.endswith(end)), None)
+        if kind is None:
+            raise NisfError(f"{self.output}: name the output .nii.gz, .png or .csv")
+        if (kind == ".csv") != (self.points is not None):
+            raise NisfError(f"{self.output}: a .csv output and --points go together")
+        fitted = read_fitted(self.fitted, self.prior)
+        if self.points is not None:
+            self.answer_points(fitted, self.points)
+            return 0
+        grid, own = self.grid(fitted)
+        if kind == ".png" and grid.shape[2] != 1:
+            raise NisfError(f"{self.output}: a picture shows one plane; give --plane")
+        rendering = fitted.render(grid, probabilities=self.probabilities, memory_mb=self.memory_mb)
+        if kind == ".png":
+            from nisf.picture import plane_picture
+
+            plane_picture(rendering, fitted.prior.anatomy, self.output)
+            print(f"wrote {self.output}")
+            return 0
+        stem = name.removesuffix(".nii.gz")
+        labels = fitted.prior.anatomy.labels
+        write_labels_json(self.output.parent, labels)
+        files = write_rendering(self.output.parent, stem, rendering, labels, stack=fitted.stacks[0], own=own)
+        print("wrote " + ", ".join(map(str, files)))
+        return 0
+
+    def grid(self, fitted: Fitted) -> tuple[Grid, bool]:
+        """The grid asked for, and whether it is the input's own.
+
+        Raises:
+            NisfError: an option does not parse.
+        """
+        from nisf.cli.parse import numbers
+        from nisf.errors import NisfError
+        from nisf.geometry import Grid
+
+        grid = fitted.stacks[0].grid
+        own = self.spacing is None and self.frames is None and self.time is None and self.plane is None
+        if self.plane is not None:
+            side = numbers(self.spacing, 1, "--spacing", positive=True)[0] if self.spacing else 1.0
+            normal = numbers(self.plane, 3, "--plane")
+            centre = numbers(self.centre, 3, "--centre") if self.centre else fitted.region.centre()
+            try:
+                plane = Grid.plane(centre, normal, size_mm=(self.size, self.size), spacing_mm=side)
+            except ValueError as error:
+                raise NisfError(f"--plane {self.plane}: {error}") from error
+            grid = plane.at_times(grid.times)
+        elif self.spacing is not None:
+            grid = grid.at_spacing(numbers(self.spacing, 3, "--spacing", positive=True))
+        if self.frames is not None:
+            if self.frames < 1:
+                raise NisfError(f"--frames {self.frames}: give a number of at least 1")
+            grid = grid.with_frames(self.frames)
+        if self.time is not None:
+            grid = grid.at_times(numbers(self.time, len(self.time.split(",")), "--time"))
+        return grid, own
+
+    def answer_points(self, fitted: Fitted, path: Path) -> None:
+        """Read points from a CSV, write the answers to another.
+
+        Raises:
+            NisfError: the CSV lacks a column or holds something else than numbers.
+        """
+        import csv
+
+        import numpy as np
+
+        from nisf.errors import NisfError
+        from nisf.files import replacing
+        from nisf.writers import file_word
+
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+            table = np.array([[float(r[c] if c != "t" else r.get("t") or 0) for c in "xyzt"] for r in rows])
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            raise NisfError(
+                f"{path}: needs the columns x,y,z (mm) and perhaps t, all numbers ({error})"
+            ) from error
+        if not len(table) or not np.isfinite(table).all():
+            raise NisfError(f"{path}: holds no points, or coordinates that are not finite")
+        image, probability = fitted.query(table[:, :3], table[:, 3], memory_mb=self.memory_mb)
+        labels = fitted.prior.anatomy.labels
+        with replacing(self.output) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            channels = (
+                [f"intensity_{c}" for c in range(image.shape[1])] if image.shape[1] > 1 else ["intensity"]
+            )
+            writer.writerow([*"xyzt", *channels, "label", *(f"p_{file_word(label)}" for label in labels)])
+            for row, values, shares in zip(table, image, probability, strict=True):
+                label = labels[int(shares.argmax())]
+                numbers_ = [f"{v:.6g}" for v in (*row, *values)]
+                writer.writerow([*numbers_, label, *(f"{p:.4f}" for p in shares)])
+        print(f"wrote {self.output}: {len(table)} points")

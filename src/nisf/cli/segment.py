@@ -1,0 +1,115 @@
+"""``nisf segment``: fit new subjects and write their segmentations."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+if TYPE_CHECKING:
+    from nisf.segment import Request
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Segment images with a prior: writes NAME_seg.nii.gz, NAME_image.nii.gz, NAME.nisf and labels.json.
+
+    A case whose files are there already, made from the same input with the same options, is skipped.
+    The exit status is 1 if a case failed; the others are finished.
+    """
+
+    input: Annotated[Positional[Path], arg(metavar="INPUT")]
+    """Image file, case folder, cohort folder or manifest CSV."""
+    prior: Path
+    """Folder of the prior."""
+    output: Annotated[Path, arg(aliases=["-o"])]
+    """Folder to write to."""
+    spacing: str | None = None
+    """Spacing X,Y,Z in mm along the stack's axes, instead of the input's."""
+    frames: int | None = None
+    """Number of equally spaced frames of the cycle, instead of the input's."""
+    probabilities: bool = False
+    """Write the probability of each class too."""
+    region: Literal["auto", "finder", "motion", "centre", "whole"] = "auto"
+    """How to find the region of interest."""
+    centre: str | None = None
+    """Centre X,Y,Z of the region in world mm, instead of finding it."""
+    steps: int | None = None
+    """Fitting steps, instead of the count that was best on the prior's validation cases."""
+    only: Path | None = None
+    """Text file with the names of the cases to segment, one a line."""
+    layout: str = "auto"
+    """How the cases lie in their folder; found out if auto."""
+    memory_mb: float = 512
+    """Working memory for queries, MiB."""
+    seed: int = 0
+    """Seed of the points that are drawn."""
+    overwrite: bool = False
+    """Do cases again that are done already."""
+
+    def run(self) -> int:
+        from nisf.errors import NisfError
+        from nisf.files import check_writable
+        from nisf.prior import load_prior
+        from nisf.readers import open_cohort, read_case
+        from nisf.readers.cohort import only_named
+        from nisf.segment import done_already, segment_case, write_segmentation
+
+        request = self.request()
+        prior = load_prior(self.prior)
+        if self.input.resolve() == self.output.resolve():
+            raise NisfError(f"{self.output}: is the input folder; choose another for the output")
+        cohort = open_cohort(self.input, prior.anatomy, self.layout)
+        check_writable(self.output)
+        failed: dict[str, str] = {
+            problem.case or str(self.input): problem.message
+            for problem in cohort.problems
+            if problem.severity == "error"
+        }
+        cases = only_named(cohort.cases, self.only)
+        for number, files in enumerate(cases, start=1):
+            place = f"[{number}/{len(cases)}] {files.name}"
+            try:
+                case = read_case(files, prior.anatomy, cohort.notes)
+                if not self.overwrite and done_already(case, prior, self.output, request):
+                    print(f"{place}: done already")
+                    continue
+                fitted = segment_case(case, prior, request)
+                write_segmentation(fitted, self.output, request, memory_mb=self.memory_mb)
+                seconds, loss = fitted.summary["seconds"], fitted.summary["intensity_bce"]
+                print(f"{place}: fitted in {seconds:.1f} s (intensity loss {loss:.4f})", flush=True)
+            except NisfError as error:
+                failed[files.name] = str(error)
+                print(f"{place}: failed: {error}", file=sys.stderr)
+        for note in cohort.notes.values():
+            print(f"note: {note}", file=sys.stderr)
+        done = len(cases) - sum(files.name in failed for files in cases)
+        print(f"{done} of {len(cases)} cases written to {self.output}")
+        if failed:
+            print(f"failed: {', '.join(sorted(failed))}", file=sys.stderr)
+        return 1 if failed else 0
+
+    def request(self) -> Request:
+        """The options as the library takes them.
+
+        Raises:
+            NisfError: one does not parse; the sentence names it.
+        """
+        from nisf.cli.parse import numbers
+        from nisf.errors import NisfError
+        from nisf.segment import Request
+
+        spacing = centre = None
+        if self.spacing is not None:
+            x, y, z = numbers(self.spacing, 3, "--spacing", positive=True)
+            spacing = (x, y, z)
+        if self.centre is not None:
+            x, y, z = numbers(self.centre, 3, "--centre")
+            centre = (x, y, z)
+        for flag, value in (("--frames", self.frames), ("--steps", self.steps)):
+            if value is not None and value < 1:
+                raise NisfError(f"{flag} {value}: give a number of at least 1")
+        return Request(spacing, self.frames, self.probabilities, self.region, centre, self.steps, self.seed)

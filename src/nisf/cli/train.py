@@ -1,0 +1,128 @@
+"""``nisf train``: a prior from a cohort."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg
+
+if TYPE_CHECKING:
+    from nisf.config import Config
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a prior over a population.
+
+    Validation cases choose how long new subjects are fitted; without --validation every fifth case is taken.
+    """
+
+    cohort: Annotated[Positional[Path], arg(metavar="COHORT")]
+    """Folder of the training cohort, or a manifest CSV."""
+    output: Annotated[Path, arg(aliases=["-o"])]
+    """Folder of the prior."""
+    preset: str = "cpu"
+    """Settings to start from: paper (the paper's numbers) or cpu (half an hour on two cores)."""
+    validation: str = "every-5th"
+    """every-Nth case, a text file with one case name a line, another cohort's folder, or none."""
+    set: Annotated[tuple[str, ...], arg(aliases=["-s"])] = ()
+    """Other settings, e.g. train.steps=3000 field.activation=sine; see docs/reference.md."""
+    anatomy: str = "cardiac-sax"
+    """Structures: a name, or a JSON file."""
+    layout: str = "auto"
+    """How the cases lie in their folder; found out if auto."""
+    licence: str = "not stated"
+    """Licence of the prior, for its card; data licences often forbid commercial use."""
+    cache: Path | None = None
+    """Folder for decompressed cases; .cache in the prior's folder if not given."""
+    resume: bool = False
+    """Go on from the checkpoint in the output folder."""
+    tensorboard: bool = False
+    """Write TensorBoard events too (pip install nisf[tensorboard])."""
+
+    def run(self) -> int:
+        from nisf.anatomies import load_anatomy
+        from nisf.cli.cases import read_cases, split
+        from nisf.cli.progress import TrainingProgress
+        from nisf.files import check_writable
+        from nisf.readers import open_cohort
+        from nisf.settings import override
+        from nisf.train import train
+
+        anatomy = load_anatomy(self.anatomy)
+        config = override(preset_of(self.preset), self.set)
+        cohort = open_cohort(self.cohort, anatomy, self.layout)
+        check_writable(self.output)
+        cache = self.cache or self.output / ".cache"
+        training, held = split(cohort, self.validation, anatomy, self.layout)
+        cases, failed = read_cases(training, cohort, anatomy, cache)
+        validation, also_failed = read_cases(held, cohort, anatomy, cache)
+        failed |= also_failed
+        for sentence in failed.values():
+            print(f"left out: {sentence}", file=sys.stderr)
+        print(f"{len(cases)} training cases, {len(validation)} validation cases; preset {self.preset}")
+        with (
+            TrainingProgress(config.train.steps) as progress,
+            _events(self.output, self.tensorboard) as events,
+        ):
+
+            def report(record: Mapping[str, Any]) -> None:
+                progress.report(record)
+                events(record)
+
+            train(
+                cases,
+                validation,
+                anatomy,
+                config,
+                self.output,
+                resume=self.resume,
+                report=report,
+                say=progress.say,
+                card={"licence": self.licence},
+            )
+        print(f"prior written to {self.output}")
+        return 1 if failed else 0
+
+
+def preset_of(name: str) -> Config:
+    """The preset, imported late."""
+    from nisf.config import preset
+
+    return preset(name)
+
+
+class _events:  # noqa: N801 - used like a function
+    """TensorBoard events of the log's records; does nothing if not wanted."""
+
+    def __init__(self, folder: Path, wanted: bool) -> None:
+        self.writer = None
+        if wanted:
+            from nisf.errors import NisfError
+
+            try:
+                from torch.utils.tensorboard.writer import SummaryWriter
+            except ImportError as error:
+                raise NisfError("--tensorboard: not installed; pip install 'nisf[tensorboard]'") from error
+            self.writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def __enter__(self) -> _events:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.writer:
+            self.writer.close()
+
+    def __call__(self, record: Mapping[str, Any]) -> None:
+        if not self.writer:
+            return
+        for name, value in record.items():
+            if name == "validation":
+                for label, values in value["dice"].items():
+                    self.writer.add_scalar(f"validation/{label}", max(values), record["step"])
+            elif name != "step":
+                self.writer.add_scalar(f"training/{name}", value, record["step"])

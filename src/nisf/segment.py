@@ -1,0 +1,150 @@
+"""From a case to the files of its segmentation: fit, render, write."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from nisf.case import Case
+from nisf.errors import NisfError
+from nisf.fit import Finding, find_region, fit
+from nisf.fitted import Fitted, read_fitted
+from nisf.prior import Prior, load_prior
+from nisf.region import Region, reference_pose
+from nisf.writers import file_word, write_labels_json, write_rendering
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is wanted of each case.
+
+    Attributes:
+        spacing: mm along the stack's axes; None for the input's own grid.
+        frames: equally spaced times of the cycle; None for the input's own.
+        probabilities: whether to write one more file per class.
+        find: how to find the region.
+        centre: world mm of the region's centre, instead of finding it.
+        steps: fitting steps; None for the prior's.
+        seed: seed of the drawn points.
+    """
+
+    spacing: tuple[float, float, float] | None = None
+    frames: int | None = None
+    probabilities: bool = False
+    find: Finding = "auto"
+    centre: tuple[float, float, float] | None = None
+    steps: int | None = None
+    seed: int = 0
+
+
+def outputs(
+    case: str, stacks: int, names: list[str], labels: tuple[str, ...], probabilities: bool
+) -> list[str]:
+    """Names of the files that a case's segmentation consists of."""
+    out = [f"{case}.nisf"]
+    for index in range(stacks):
+        stem = case if index == 0 else f"{case}_{names[index]}"
+        out += [f"{stem}_seg.nii.gz", f"{stem}_image.nii.gz"]
+        if probabilities:
+            out += [f"{stem}_probability-{file_word(label)}.nii.gz" for label in labels]
+    return out
+
+
+def done_already(case: Case, prior: Prior, folder: Path, request: Request) -> bool:
+    """Whether the same request was carried out on the same input before, to the last file."""
+    names = [stack.name for stack in case.stacks]
+    files = outputs(case.name, len(names), names, prior.anatomy.labels, request.probabilities)
+    if not all((folder / file).is_file() for file in files):
+        return False
+    try:
+        fitted = read_fitted(folder / f"{case.name}.nisf", prior)
+    except NisfError:
+        return False  # another prior's, or damaged: it is made anew
+    return fitted.summary.get("request") == _asked(case, request)
+
+
+def _asked(case: Case, request: Request) -> dict[str, object]:
+    """The request and the state of the input, comparable after a round trip through JSON."""
+    inputs = []
+    for stack in case.stacks:
+        if stack.source is not None and Path(stack.source).is_file():
+            status = Path(stack.source).stat()
+            inputs.append([str(stack.source), status.st_size, status.st_mtime_ns])
+    return json.loads(json.dumps({**asdict(request), "inputs": inputs}))
+
+
+def segment_case(case: Case, prior: Prior, request: Request) -> Fitted:
+    """Fit a case as requested.
+
+    Raises:
+        NisfError: it cannot be fitted.
+    """
+    config = prior.config.fit
+    if request.steps is not None:
+        config = replace(config, steps=request.steps)
+    region = None
+    if request.centre is not None:
+        half = prior.half
+        if half is None:
+            raise NisfError("--centre: this prior looks at the whole field of view; leave the centre out")
+        region = Region(reference_pose(case, np.array(request.centre)), half)
+    elif request.find != "auto":
+        region, _ = find_region(case, prior, request.find)
+    fitted = fit(case, prior, region=region, config=config, seed=request.seed)
+    return replace(fitted, summary={**fitted.summary, "request": _asked(case, request)})
+
+
+def write_segmentation(
+    fitted: Fitted, folder: str | Path, request: Request | None = None, *, memory_mb: float = 512.0
+) -> list[Path]:
+    """Render every stack of a fitted subject and write it; the ``.nisf`` file comes last.
+
+    Returns:
+        The files written.
+
+    Raises:
+        NisfError: a file cannot be written.
+    """
+    request = request or Request()
+    folder = Path(folder)
+    labels = fitted.prior.anatomy.labels
+    write_labels_json(folder, labels)
+    written: list[Path] = []
+    for index, stack in enumerate(fitted.stacks):
+        grid = stack.grid
+        if request.spacing is not None:
+            grid = grid.at_spacing(request.spacing)
+        if request.frames is not None:
+            grid = grid.with_frames(request.frames)
+        rendering = fitted.render(grid, probabilities=request.probabilities, memory_mb=memory_mb, stack=index)
+        stem = fitted.name if index == 0 else f"{fitted.name}_{stack.name}"
+        own = request.spacing is None and request.frames is None
+        written += write_rendering(folder, stem, rendering, labels, stack=stack, own=own)
+    path = folder / f"{fitted.name}.nisf"
+    fitted.save(path)
+    return [*written, path]
+
+
+def segment(path: str | Path, prior: Prior | str | Path, request: Request | None = None) -> Fitted:
+    """Fit one image file or case folder.
+
+    Args:
+        path: a NIfTI file, or a case folder of a known layout.
+        prior: a prior, or its folder.
+        request: other wishes.
+
+    Raises:
+        NisfError: the input or the prior cannot be read, or there is more than one case.
+    """
+    from nisf.readers import open_cohort, read_case
+
+    prior = prior if isinstance(prior, Prior) else load_prior(prior)
+    cohort = open_cohort(path, prior.anatomy)
+    if len(cohort.cases) != 1:
+        raise NisfError(
+            f"{path}: holds {len(cohort.cases)} cases; give one, or use 'nisf segment' for a cohort"
+        )
+    return segment_case(read_case(cohort.cases[0], prior.anatomy), prior, request or Request())

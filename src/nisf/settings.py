@@ -1,0 +1,54 @@
+"""Change single settings by name: ``train.steps=3000``."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Sequence
+from dataclasses import is_dataclass, replace
+from typing import Any
+
+from nisf.config import Config
+from nisf.errors import NisfError
+
+
+def override(config: Config, assignments: Sequence[str]) -> Config:
+    """``config`` with some settings replaced.
+
+    Args:
+        config: where to start.
+        assignments: ``section.name=value`` each.
+
+    Raises:
+        NisfError: a setting does not exist or its value is not of its kind.
+    """
+    for text in assignments:
+        path, equals, value = text.partition("=")
+        section, dot, name = path.partition(".")
+        part = getattr(config, section, None)
+        if not equals or not dot or not is_dataclass(part) or isinstance(part, type):
+            sections = [s for s in Config.__dataclass_fields__ if s != "preset"]
+            raise NisfError(
+                f"{text}: write section.name=value, with one of the sections {', '.join(sections)}"
+            )
+        hints = typing.get_type_hints(type(part))
+        if name not in hints:
+            raise NisfError(f"{text}: {section} has no setting {name}; it has {', '.join(hints)}")
+        config = replace(config, **{section: replace(part, **{name: _value(hints[name], value, text)})})
+    return config
+
+
+def _value(kind: Any, value: str, text: str) -> Any:
+    """``value`` as ``kind``."""
+    choices = typing.get_args(kind)
+    if choices:
+        if value not in choices:
+            raise NisfError(f"{text}: give one of {', '.join(choices)}")
+        return value
+    if kind is bool:
+        if value.lower() not in ("true", "false"):
+            raise NisfError(f"{text}: give true or false")
+        return value.lower() == "true"
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise NisfError(f"{text}: {value!r} is not a number of the kind {kind.__name__}") from error

@@ -1,0 +1,45 @@
+import hypothesis
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+# Before anything of ours is imported: every shape and type in a signature is checked at run time.
+install_import_hook("nisf", "beartype.beartype")
+
+hypothesis.settings.register_profile("nisf", deadline=None, max_examples=30, derandomize=True, database=None)
+hypothesis.settings.load_profile("nisf")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    # The toys are so small that threads only wait for each other, above all on a busy machine.
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def toy_cohort():
+    """Six toy subjects."""
+    import toys
+
+    return toys.toy_cohort(6)
+
+
+@pytest.fixture(scope="session")
+def toy_prior(toy_cohort, tmp_path_factory):
+    """A prior trained on the toy cohort for a few seconds."""
+    import toys
+
+    from nisf.train import train
+
+    folder = tmp_path_factory.mktemp("toy") / "prior"
+    return train(toy_cohort, [], toys.ANATOMY, toys.CONFIG, folder, say=lambda _: None)
+
+
+@pytest.fixture(scope="session")
+def toy_fitted(toy_prior):
+    """A subject that the toy prior has not seen, fitted."""
+    import toys
+
+    from nisf.fit import fit
+
+    return fit(toys.toy_case(99), toy_prior)
