@@ -4,9 +4,9 @@ import torch
 from jaxtyping import install_import_hook
 
 # Before anything of ours is imported: every shape and type in a signature is checked at run time.
-install_import_hook("nisf", "beartype.beartype")
+install_import_hook("nisf", "checker.check")
 
-hypothesis.settings.register_profile("nisf", deadline=None, max_examples=30, derandomize=True, database=None)
+hypothesis.settings.register_profile("nisf", deadline=None, max_examples=20, derandomize=True, database=None)
 hypothesis.settings.load_profile("nisf")
 
 
@@ -28,7 +28,6 @@ def toy_cohort():
 def toy_prior(toy_cohort, tmp_path_factory):
     """A prior trained on the toy cohort for a few seconds."""
     import toys
-
     from nisf.train import train
 
     folder = tmp_path_factory.mktemp("toy") / "prior"
@@ -39,7 +38,6 @@ def toy_prior(toy_cohort, tmp_path_factory):
 def toy_fitted(toy_prior):
     """A subject that the toy prior has not seen, fitted."""
     import toys
-
     from nisf.fit import fit
 
     return fit(toys.toy_case(99), toy_prior)

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import toys
 
+import toys
 from nisf.case import UNKNOWN, Case, Points, Stack, intensity_range, slices_of_volume
 from nisf.geometry import Affine
 
@@ -93,7 +93,7 @@ def test_constant_image():
 
 
 def test_wrong_shapes_are_noticed():
-    with pytest.raises(Exception, match="type-check"):
+    with pytest.raises(Exception, match="Type-check error"):
         Points(np.zeros((4, 3)), np.zeros(5), np.zeros((4, 1)), *[np.zeros(4, dtype=int)] * 3)
 
 

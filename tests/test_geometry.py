@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
-import toys
 from hypothesis import given
 from hypothesis import strategies as st
 
+import toys
+from checker import unchecked
 from nisf.geometry import Affine, Grid, cycle_times
 
 spacings = st.tuples(*[st.floats(0.1, 20)] * 3)
@@ -11,21 +12,28 @@ places = st.tuples(*[st.floats(-500, 500)] * 3)
 seeds = st.integers(0, 10_000)
 
 
-@st.composite
-def affines(draw):
-    """Oblique, flipped, anisotropic affines, as scanners write them."""
-    signs = np.array(draw(st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3)))
-    return Affine.from_axes(toys.rotation(draw(seeds)) * signs, draw(spacings), draw(places))
+flips = st.tuples(*[st.sampled_from([-1, 1])] * 3)
 
 
-@given(affines(), seeds, places)
+def oblique(parts):
+    """An oblique, flipped, anisotropic affine, as scanners write them."""
+    seed, flip, spacing, origin = parts
+    return Affine.from_axes(toys.rotation(seed) * np.array(flip), spacing, origin)
+
+
+# Made into an affine in the tests: the shape checker draws random numbers, which strategies must not.
+parts_of_affines = st.tuples(seeds, flips, spacings, places)
+
+
+@given(parts_of_affines, seeds, places)
 def test_voxel_world_model_and_back(affine, seed, centre):
+    affine = oblique(affine)
     voxel = np.random.default_rng(seed).uniform(-50, 300, (4, 5, 3))
     pose = Affine.rigid(toys.rotation(seed + 1), centre)
     model = pose(affine(voxel))
     np.testing.assert_allclose(affine.inverse(pose.inverse(model)), voxel, atol=1e-6)
     np.testing.assert_allclose((affine.inverse @ pose.inverse)(model), voxel, atol=1e-6)
-    np.testing.assert_allclose(pose(centre), 0, atol=1e-9)
+    np.testing.assert_allclose(pose(np.array(centre)), 0, atol=1e-9)
     # A pose keeps distances: model coordinates are true millimetres.
     world = affine(voxel)
     np.testing.assert_allclose(
@@ -35,14 +43,16 @@ def test_voxel_world_model_and_back(affine, seed, centre):
     )
 
 
-@given(affines(), affines(), seeds)
+@given(parts_of_affines, parts_of_affines, seeds)
 def test_matmul_is_composition(a, b, seed):
+    a, b = oblique(a), oblique(b)
     point = np.random.default_rng(seed).uniform(-10, 10, (7, 3))
     np.testing.assert_allclose((a @ b)(point), a(b(point)), rtol=1e-9, atol=1e-6)
 
 
-@given(affines())
+@given(parts_of_affines)
 def test_parts_make_the_whole(affine):
+    affine = oblique(affine)
     again = Affine.from_axes(affine.axes, affine.spacing, affine.origin)
     np.testing.assert_allclose(again.matrix, affine.matrix, atol=1e-9)
     np.testing.assert_allclose(np.linalg.norm(affine.axes, axis=0), 1)
@@ -54,16 +64,18 @@ def test_scaling():
     assert affine(np.zeros((2, 0, 3))).shape == (2, 0, 3)
 
 
-@given(affines(), st.tuples(*[st.integers(-20, 20)] * 3))
+@given(parts_of_affines, st.tuples(*[st.integers(-20, 20)] * 3))
 def test_shifted_counts_from_another_voxel(affine, voxel):
+    affine = oblique(affine)
     moved = affine.shifted(voxel)
     np.testing.assert_allclose(moved.origin, affine(np.array(voxel)), atol=1e-9)
     index = np.array([[3, 4, 5], [0, 0, 0]])
     np.testing.assert_allclose(moved(index), affine(index + np.array(voxel)), atol=1e-6)
 
 
-@given(affines())
+@given(parts_of_affines)
 def test_normal_is_across_the_slices(affine):
+    affine = oblique(affine)
     normal = affine.normal()
     np.testing.assert_allclose(np.linalg.norm(normal), 1)
     np.testing.assert_allclose(affine.axes[:, :2].T @ normal, 0, atol=1e-9)
@@ -89,7 +101,7 @@ def test_normal_of_a_sheared_affine():
     ],
 )
 def test_bad_affines(matrix, message):
-    with pytest.raises(ValueError, match=message):
+    with unchecked(), pytest.raises(ValueError, match=message):
         Affine(matrix)
 
 
@@ -116,8 +128,9 @@ def corners(grid):
     return np.array(grid.shape) * grid.spacing
 
 
-@given(affines(), st.tuples(*[st.integers(1, 40)] * 3), spacings)
+@given(parts_of_affines, st.tuples(*[st.integers(1, 40)] * 3), spacings)
 def test_at_spacing_keeps_the_field_of_view(affine, shape, spacing):
+    affine = oblique(affine)
     grid = Grid(shape, affine, cycle_times(3))
     other = grid.at_spacing(spacing)
     np.testing.assert_allclose(other.spacing, spacing)

@@ -294,3 +294,16 @@ def test_real_masks_agree_with_monai(monai):
             masks = one == number, two == number
             if masks[0].any() and masks[1].any():
                 assert ours(*masks, spacing) == pytest.approx(monai(*masks, spacing), abs=1e-5)
+
+
+def test_outlines_leave_out_the_faces_of_a_part():
+    whole = np.zeros((20, 20, 2), dtype=bool)
+    whole[5:15, 5:15] = True
+    shifted = np.roll(whole, 3, axis=0)
+    # Facing the array's border, most of the disc is surface at distance 0; its outline is not.
+    faces = np.concatenate(surface_distances(shifted, whole, (1, 1, 10)))
+    outlines = np.concatenate(surface_distances(shifted, whole, (1, 1, 10), outlines=True))
+    assert len(faces) == 2 * 2 * 100
+    assert len(outlines) == 2 * 2 * 36
+    assert outlines.max() == pytest.approx(3.0)
+    assert outlines.mean() > 2 * faces.mean()

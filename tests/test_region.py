@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import toys
 from hypothesis import given
 from hypothesis import strategies as st
 
+import toys
 from nisf.case import Case, Points, Stack, slices_of_volume
 from nisf.geometry import Affine, Grid, cycle_times
 from nisf.region import (
@@ -89,7 +89,7 @@ def test_region_from_labels_is_centred_on_the_structures(seed, flip):
 @pytest.mark.parametrize("flip", [(-1, 1, 1), (1, -1, 1), (1, 1, -1), (-1, -1, -1)])
 def test_order_of_voxels_does_not_move_the_region(flip):
     """The same volume, stored the other way round along some axes."""
-    grid = oblique(4)
+    grid = oblique(4, frames=4)
     case = toys.toy_case(3, grid, (8, 4, 0))
     image, label = toys.image_of(case), toys.label_of(case)
     axes = [a for a in range(3) if flip[a] < 0]

@@ -13,13 +13,13 @@ LABELS = ("background", "blood", "muscle")
 ANATOMY = Anatomy("toy", LABELS, ("#000000", "#ff0000", "#00ff00"), {"by": "blood"}, reorder=True)
 CONFIG = Config(
     preset="toy",
-    field=FieldConfig(latent=12, width=32, layers=3, classes=3, gabor_omega=3.0, gabor_sigma=3.0),
+    field=FieldConfig(latent=12, width=24, layers=3, classes=3, gabor_omega=3.0, gabor_sigma=3.0),
     train=TrainConfig(
-        steps=200,
+        steps=150,
         subjects=4,
         points=512,
-        learning_rate=5e-3,
-        latent_rate=5e-3,
+        learning_rate=1e-2,
+        latent_rate=1e-2,
         weight_l2=1e-6,
         compile=False,
         validate_every=0,
@@ -36,6 +36,20 @@ def settings(config=CONFIG, **changes):
     for part, entries in changes.items():
         config = replace(config, **{part: replace(getattr(config, part), **entries)})
     return config
+
+
+TINY = settings(
+    field={"width": 10, "latent": 8, "layers": 2},
+    train={
+        "steps": 50,
+        "subjects": 2,
+        "points": 64,
+        "checkpoint_every": 20,
+        "validate_every": 20,
+        "validate_points": 64,
+    },
+    fit={"steps": 12},
+)
 
 
 def rotation(seed):
@@ -70,7 +84,7 @@ def toy_case(seed=0, grid=None, shift=(0.0, 0.0, 0.0), *, labelled=True, noise=0
         inner = radius * (0.8 + 0.2 * np.cos(2 * np.pi * time))
         taper = 1 - z / 100  # larger at the beginning of the stack
         distance = np.sqrt((x / bulge) ** 2 + (y * bulge) ** 2) / taper
-        long = np.abs(z) < 25
+        long = np.abs(z) < 24
         blood, wall_ = (distance < inner) & long, (distance >= inner) & (distance < radius + wall) & long
         label[..., t] = blood + 2 * wall_
         image[..., t, 0] = 0.9 * blood + muscle * wall_ + 0.1 * (~blood & ~wall_)
@@ -106,3 +120,12 @@ def image_of(case):
     for item in case.slices:
         out[:, :, item.position, item.frame] = item.image
     return out
+
+
+def train_toy(folder, config=TINY, cases=None, held=None, **options):
+    """Train on three toy subjects, a fourth held for validation."""
+    from nisf.train import train
+
+    cases = toy_cohort(3) if cases is None else cases
+    held = [toy_case(80)] if held is None else held
+    return train(cases, held, ANATOMY, config, folder, say=lambda _: None, **options)

@@ -133,8 +133,8 @@ def run_demo(
     truth = {name: np.array([v[name] for v in truth_at]) for name in curve}
     lv = curve[anatomy.labels[1]]
     outcome = Outcome(
-        seen=score_case(rendering.label.astype(np.int16), seen),
-        hidden=score_case(rendering.label.astype(np.int16), hidden),
+        seen=score_case(rendering.label.astype(np.int16), seen, outlines=True),
+        hidden=score_case(rendering.label.astype(np.int16), hidden, outlines=True),
         curve=curve,
         truth=truth,
         times=times,

@@ -72,6 +72,7 @@ def score_case(
     stack: int = 0,
     positions: Collection[int] | None = None,
     missing_mm: float | None = None,
+    outlines: bool = False,
 ) -> list[Score]:
     """Score a rendering on the grid of one of the case's stacks, in all labelled frames.
 
@@ -84,6 +85,7 @@ def score_case(
         stack: which of the case's stacks.
         positions: slices to score; all if None.
         missing_mm: distance of a structure that only one side has; the volume's diagonal if None.
+        outlines: whether distances run between the slices' outlines; for a part of a volume.
 
     Returns:
         One score per labelled frame and class.
@@ -106,6 +108,7 @@ def score_case(
             scored=case.known,
             positions=positions,
             missing_mm=missing_mm,
+            outlines=outlines,
             case=case.name,
             phase=phase_name(case, float(time)),
             frame=frame,

@@ -72,8 +72,10 @@ def coarse_case(case: Case, pixel_mm: float) -> tuple[list[Slice], np.ndarray]:
     keep = max(1, MAX_SLICES // max(1, len({s.position for s in slices})))
     chosen = {frames[i] for i in np.linspace(0, len(frames) - 1, min(keep, len(frames))).round().astype(int)}
     slices = [s for s in slices if s.frame in chosen]
-    images = [coarse_slice(s, case.stacks[0].normalise(s.image)[..., 0], pixel_mm) for s in slices]
-    return slices, np.stack(images).astype(np.float32)
+    images = np.empty((len(slices), SIZE, SIZE), dtype=np.float32)
+    for image, item in zip(images, slices, strict=True):
+        image[:] = coarse_slice(item, case.stacks[0].normalise(item.image)[..., 0], pixel_mm)
+    return slices, images
 
 
 def _augment(images: Tensor, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -170,7 +172,7 @@ def region_from_finder(case: Case, finder: Finder, half: Vector) -> Region | Non
     for _ in range(20):  # mean shift: a false find elsewhere must not pull the box away
         inside = (np.abs(place - centre) <= half).all(1)
         if not inside.any():
-            break
+            return None
         moved = np.average(place[inside], axis=0, weights=weight[inside])
         if np.abs(moved - centre).max() < 0.1:
             break

@@ -87,8 +87,11 @@ def fit_latents(
         if watch:
             watch(0, latent.detach())
         for step in range(config.steps):
-            rng = np.random.default_rng([seed, step])
-            drawn = [(c, c.draw(rng, config.points) if config.points else c.frame(rng)) for c in cases]
+            drawn = []
+            for case in cases:
+                # A generator each, so that no subject's points depend on who came before it.
+                rng = np.random.default_rng([seed, step])
+                drawn.append((case, case.draw(rng, config.points) if config.points else case.frame(rng)))
             batch = batch_of(drawn)
             logits = field.intensity(batch.coordinates.to(latent.device), latent)
             loss = intensity_bce(logits, batch.intensity.to(latent.device), batch.weight.to(latent.device))
@@ -97,7 +100,7 @@ def fit_latents(
             optimiser.zero_grad()
             objective.backward()
             optimiser.step()
-            if step >= 0.9 * config.steps:
+            if step >= min(0.9 * config.steps, config.steps - 1):
                 recent.append(loss.detach())
             if watch:
                 watch(step + 1, latent.detach())

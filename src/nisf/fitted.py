@@ -100,7 +100,7 @@ class Fitted:
             values, shares = ask(self.prior.field, self.latent, coordinates, memory_mb=memory_mb)
             image[first + inside] = self.stacks[stack].denormalise(values) if self.stacks else values
             probability[first + inside] = shares
-        return image.reshape(*shape, -1), probability.reshape(*shape, -1)
+        return image.reshape(*shape, config.channels), probability.reshape(*shape, config.classes)
 
     def render(
         self,

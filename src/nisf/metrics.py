@@ -139,7 +139,12 @@ def diagonal_mm(shape: Sequence[int], spacing: Vector) -> float:
 
 
 def surface_distances(
-    prediction: Mask, reference: Mask, spacing: Vector, *, known: Mask | None = None
+    prediction: Mask,
+    reference: Mask,
+    spacing: Vector,
+    *,
+    known: Mask | None = None,
+    outlines: bool = False,
 ) -> Distances:
     """Distance in mm of each surface voxel of one mask to the other mask's nearest, both ways.
 
@@ -148,6 +153,8 @@ def surface_distances(
         reference: (x, y, z) booleans, not empty where known.
         spacing: mm a voxel along x, y, z.
         known: where to score; everywhere if None.
+        outlines: whether each slice's outline is its surface; otherwise its whole face is where the
+            structure ends. For a part of a volume, whose first and last slice are no ends.
 
     Returns:
         From the n surface voxels of the prediction, and from the m of the reference.
@@ -168,7 +175,7 @@ def surface_distances(
     box = ndimage.find_objects((prediction | reference).view(np.uint8))[0]
     crop = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in box)
     inside = np.ones(prediction[crop].shape, dtype=bool) if known is None else known[crop]
-    flat = tuple(size == 1 for size in prediction.shape)
+    flat = tuple(size == 1 or (outlines and axis == 2) for axis, size in enumerate(prediction.shape))
     surfaces = [_surface(mask[crop], inside, flat) for mask in (prediction, reference)]
     first, second = surfaces
     to_second = ndimage.distance_transform_edt(~second, sampling=sampling)
@@ -185,6 +192,7 @@ def score_volume(
     scored: Collection[str] | None = None,
     positions: Collection[int] | None = None,
     missing_mm: float | None = None,
+    outlines: bool = False,
     case: str = "",
     phase: str = "",
     frame: int = 0,
@@ -207,6 +215,7 @@ def score_volume(
         scored: names of the classes to score; all but the background if None.
         positions: indices along z to score; all if None.
         missing_mm: distance given to a structure that only one side has; the volume's diagonal if None.
+        outlines: see `surface_distances`.
         case: name of the case, for the scores.
         phase: name of the moment, for the scores.
         frame: frame of the volume, for the scores.
@@ -236,7 +245,7 @@ def score_volume(
             continue
         hd95_mm = assd_mm = far
         if has_ours and has_theirs:
-            distances = surface_distances(ours, theirs, spacing, known=known)
+            distances = surface_distances(ours, theirs, spacing, known=known, outlines=outlines)
             hd95_mm, assd_mm = _percentile(distances, 95.0), float(np.concatenate(distances).mean())
         scores.append(
             Score(
@@ -266,7 +275,11 @@ def _surface(mask: Mask, known: Mask, flat: tuple[bool, ...]) -> Mask:
     """Voxels of ``mask`` with a known face neighbour outside it; ``flat`` axes have no border."""
     width = [(0, 0) if one else (1, 1) for one in flat]
     outside = np.pad(known & ~mask, width, constant_values=True)
-    touched = np.asarray(ndimage.binary_dilation(outside))
+    face = ndimage.generate_binary_structure(3, 1)
+    for axis, one in enumerate(flat):
+        if one:  # neighbours along this axis are none
+            face &= np.expand_dims(np.array([False, True, False]), [a for a in range(3) if a != axis])
+    touched = np.asarray(ndimage.binary_dilation(outside, face))
     surface = mask & touched[tuple(slice(None) if one else slice(1, -1) for one in flat)]
     # Enclosed by unknown voxels altogether: the extent of what is known is all there is.
     return surface if surface.any() else mask

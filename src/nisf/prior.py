@@ -135,9 +135,9 @@ def load_prior(folder: str | Path) -> Prior:
         half = None if data["half_mm"] is None else np.array(data["half_mm"], dtype=np.float64)
         has_finder, card = bool(data["finder"]), data["card"]
         wanted = data["fingerprint"]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise NisfError(
-            f"{path}: entry {error} is missing; it was not written by this version of nisf"
+            f"{path}: entry {error} is missing or wrong; it was not written by this version of nisf"
         ) from error
     if len(anatomy.labels) != config.field.classes:
         raise NisfError(
@@ -156,6 +156,11 @@ def load_prior(folder: str | Path) -> Prior:
         finder = Finder(1.0)
         _load_part(finder, "finder.", tensors, weights)
         finder.eval().requires_grad_(False)
+    parts = ("field.", "latent.", *(("finder.",) if has_finder else ()))
+    if extra := sorted(name for name in tensors if not name.startswith(parts)):
+        raise NisfError(
+            f"{weights}: tensor '{extra[0]}' is not expected; weights and prior.json do not belong together"
+        )
     prior = Prior(
         config,
         anatomy,

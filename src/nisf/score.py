@@ -33,7 +33,8 @@ def score_prior(case: Case, prior: Prior, protocol: str = "none", *, steps: int 
     seen, hidden = hide(case, protocol)
     config = prior.config.fit if steps is None else replace(prior.config.fit, steps=steps)
     rendering = fit(seen, prior, config=config).render()
-    return score_case(rendering.label.astype(np.int16), hidden)
+    part = {s.position for s in hidden.slices} != {s.position for s in case.slices}
+    return score_case(rendering.label.astype(np.int16), hidden, outlines=part)
 
 
 def evaluate_prior(

@@ -35,6 +35,7 @@ from nisf.validate import Validation, validate
 
 CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
 LOG_EVERY = 10
+FINDER_STEPS = 800
 
 Report = Callable[[Mapping[str, Any]], None]
 """Called with every record of the log: ``{"step": ..., "loss": ..., ...}``."""
@@ -227,16 +228,23 @@ def train(
             half = half_size(cases, config.region.margin_mm)
         except ValueError:
             say("no case is labelled: the whole field of view is used")
-    finder = train_finder(_spread(cases, 400), seed=settings.seed) if half is not None else None
+    finder = (
+        train_finder(_spread(cases, 400), steps=FINDER_STEPS, seed=settings.seed)
+        if half is not None
+        else None
+    )
 
     state = new_state(config, len(cases))
     empty, size = torch.zeros(config.field.latent), config.field.latent
     prior = Prior(config, anatomy, Field(config.field), empty, torch.eye(size), half, finder)
     regions = _regions(cases, prior, config)
     pool = [CasePoints(case, region, dimensions) for case, region in zip(cases, regions, strict=True)]
-    pool = [points for points in pool if len(points)]
-    if len(pool) < len(cases):
-        say(f"{len(cases) - len(pool)} cases have nothing inside their region and are left out")
+    kept = [i for i, points in enumerate(pool) if len(points)]
+    if not kept:
+        raise NisfError("no case was measured inside its region; check the folder with 'nisf check'")
+    if len(kept) < len(cases):
+        say(f"{len(cases) - len(kept)} cases have nothing inside their region and are left out")
+        cases, pool = [cases[i] for i in kept], [pool[i] for i in kept]
         state = new_state(config, len(pool))
     held = _validation_points(_spread(validation, settings.validate_cases), prior)
 

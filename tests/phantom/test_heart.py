@@ -9,33 +9,33 @@ from nisf.phantom import LABELS, Heart, ejection_fraction, label, random_heart, 
 from nisf.phantom.chest import near, surroundings, tissue
 from nisf.phantom.heart import axes, contraction, pose, shape_at
 
-HEART = Heart(roll_deg=12, tilt_deg=(9, -6), centre_mm=(-30, 15, 40), rv_contraction=0.4)
+HEART = Heart(roll_deg=12.0, tilt_deg=(9.0, -6.0), centre_mm=(-30.0, 15.0, 40.0), rv_contraction=0.4)
 seeds = st.integers(0, 10_000).map(lambda seed: random_heart(np.random.default_rng(seed)))
 
 
 def box(heart, spacing):
     """World points of a fine grid around the heart, along its own axes."""
-    low, high = np.array([-50, -60, -65]), np.array([95, 60, 65])
-    local = np.stack(np.meshgrid(*(np.arange(a, b, spacing) for a, b in zip(low, high)), indexing="ij"), -1)
+    sides = [np.arange(low, high, spacing) for low, high in ((-50, 95), (-60, 60), (-65, 65))]
+    local = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1)
     return pose(heart).inverse(local.reshape(-1, 3))
 
 
 @pytest.mark.parametrize("time", [0.0, 0.2, HEART.end_systole])
 def test_volumes_are_those_of_counted_voxels(time):
-    counts = np.bincount(label(HEART, box(HEART, 1.0), time), minlength=4)
+    counts = np.bincount(label(HEART, box(HEART, 1.25), time), minlength=4)
     for index, name in enumerate(LABELS[1:], start=1):
-        assert counts[index] / 1000 == pytest.approx(volumes_ml(HEART, time)[name], rel=0.01)
+        assert counts[index] * 1.25**3 / 1000 == pytest.approx(volumes_ml(HEART, time)[name], rel=0.01)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(heart=seeds)
 def test_volumes_of_random_hearts_are_those_of_random_points(heart):
     rng = np.random.default_rng(0)
-    local = rng.uniform([-60, -70, -80], [150, 70, 80], size=(400_000, 3))
+    local = rng.uniform([-60, -70, -80], [150, 70, 80], size=(300_000, 3))
     counts = np.bincount(label(heart, pose(heart).inverse(local), 0.0), minlength=4)
     size = 210 * 140 * 160 / 1000
     for index, name in enumerate(LABELS[1:], start=1):
-        assert counts[index] / len(local) * size == pytest.approx(volumes_ml(heart, 0)[name], rel=0.03)
+        assert counts[index] / len(local) * size == pytest.approx(volumes_ml(heart, 0.0)[name], rel=0.03)
 
 
 @settings(max_examples=20, deadline=None)
@@ -86,10 +86,10 @@ def test_blood_is_bright_muscle_is_dark_and_neither_is_flat():
     assert 0.01 < cavity.std() < 0.15
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(heart=seeds, time=st.sampled_from([0.0, 0.2, 0.35]))
 def test_nothing_of_the_heart_moves_outside_the_box_that_is_redrawn(heart, time):
-    points = np.random.default_rng(0).uniform(-160, 160, size=(60_000, 3)) + heart.centre_mm
+    points = np.random.default_rng(0).uniform(-160, 160, size=(20_000, 3)) + heart.centre_mm
     local, around = pose(heart)(points), surroundings(heart, points)
     changed = tissue(heart, shape_at(heart, time), local, around) != around
     # Samples reach half a slice away from a voxel's centre.
@@ -104,11 +104,11 @@ def test_axes_are_a_right_handed_frame_with_the_apex_to_the_left_front_and_below
     right_ventricle, _, apex = axes(Heart())
     assert apex[0] < 0 < apex[1]
     assert apex[2] < 0 < right_ventricle[0]
-    lower = axes(replace(HEART, tilt_deg=(9, 4)))[2]
+    lower = axes(replace(HEART, tilt_deg=(9.0, 4.0)))[2]
     assert lower[2] < frame[2][2]
 
 
-@pytest.mark.parametrize("wrong", [{"radius_mm": 0}, {"ejection_fraction": 1.0}, {"end_systole": 0.0}])
+@pytest.mark.parametrize("wrong", [{"radius_mm": 0.0}, {"ejection_fraction": 1.0}, {"end_systole": 0.0}])
 def test_impossible_hearts_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Heart(**wrong)

@@ -10,8 +10,8 @@ from nisf.phantom import LABELS, Heart, Scanner, label, long_axis, scan, scan_pl
 from nisf.phantom.cohort import volume
 from nisf.phantom.heart import axes
 
-HEART = Heart(centre_mm=(-30, 15, 40))
-SMALL = Scanner(spacing_mm=3.0, matrix=(64, 64), frames=3, noise=0.0, bias=0.0, shift_mm=0.0)
+HEART = Heart(centre_mm=(-30.0, 15.0, 40.0))
+SMALL = Scanner(spacing_mm=3.0, matrix=(56, 56), frames=3, noise=0.0, bias=0.0, shift_mm=0.0)
 
 
 def test_a_case_is_complete():
@@ -26,7 +26,7 @@ def test_a_case_is_complete():
     np.testing.assert_allclose(stack.grid.spacing, [3, 3, 10])
     image, labels = volume(scan(HEART, SMALL))
     assert (image == np.rint(image)).all()
-    assert 0 <= image.min()
+    assert image.min() >= 0
     assert image.max() < 32767
     # One slice above the base and one below the apex, at end-diastole.
     drawn = (labels[..., 0] > 0).any((0, 1))
@@ -35,13 +35,13 @@ def test_a_case_is_complete():
     assert drawn[1:-1].all()
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     rotation=st.floats(-180, 180), tilt=st.tuples(st.floats(-15, 15), st.floats(-15, 15)), flip=st.booleans()
 )
 def test_labels_of_an_oblique_stack_are_the_truth_at_its_places(rotation, tilt, flip):
-    scanner = replace(SMALL, rotation_deg=rotation, tilt_deg=tilt, from_apex=flip, frames=2)
-    for one in scan(HEART, scanner).case.slices[::3]:
+    scanner = replace(SMALL, rotation_deg=rotation, tilt_deg=tilt, from_apex=flip, frames=1)
+    for one in scan(HEART, scanner).case.slices[::2]:
         i, j = np.meshgrid(*map(np.arange, one.image.shape[:2]), indexing="ij")
         places = one.affine(np.stack([i, j, np.zeros_like(i)], axis=-1))
         different = one.label != label(HEART, places, one.time)
@@ -50,7 +50,7 @@ def test_labels_of_an_oblique_stack_are_the_truth_at_its_places(rotation, tilt, 
 
 
 def test_volumes_of_a_fine_stack_are_near_the_truth():
-    one = scan(HEART, replace(SMALL, spacing_mm=2.0, matrix=(100, 100), thickness_mm=4, gap_mm=0, beyond=3))
+    one = scan(HEART, replace(SMALL, spacing_mm=2.0, matrix=(88, 88), thickness_mm=4.0, gap_mm=0.0, frames=2))
     _, labels = volume(one)
     grid = one.case.stacks[0].grid
     for frame, time in enumerate(grid.times):
@@ -68,7 +68,7 @@ def test_shifts_are_known():
     _, labels = volume(moved)
     for k in range(1, grid.shape[2] - 2):
         centre = np.argwhere(labels[:, :, k, 0] == 1).mean(0) - np.argwhere(still[:, :, k, 0] == 1).mean(0)
-        np.testing.assert_allclose(centre * 3.0, moved.shifts_mm[k], atol=0.6)
+        np.testing.assert_allclose(centre * 3.0, moved.shifts_mm[k], atol=0.9)
 
 
 def test_the_same_seed_gives_the_same_scan_and_another_does_not():
@@ -92,7 +92,7 @@ def test_a_thick_slice_through_the_base_blends_what_it_cuts():
     apex = axes(HEART)[2]
     length = HEART.length_mm + 0.7 * HEART.wall_mm
     # Down the middle of the myocardium's ring: muscle below the base, mitral valve and atrium above it.
-    base = np.asarray(HEART.centre_mm) - apex * (length / 2 - 0.0)
+    base = np.asarray(HEART.centre_mm) - apex * length / 2
     ring = base - axes(HEART)[0] * (HEART.radius_mm + 4)
     grid = Grid((1, 1, 1), Affine.from_axes(axes(HEART).T, [1, 1, 1], ring))
     thick, above, below = (
@@ -114,10 +114,10 @@ def test_long_axis_views(view, both):
     assert (found == 1).any()
     assert (found == 2).any()
     assert (found == 3).sum() > 50 if both else (found == 3).sum() < 60
-    # The apex is up: the cavity narrows towards small j or large j, one and the same in both views.
+    # The apex is up, where pictures have their first row: the cavity narrows towards it.
     widths = (found == 1).sum(0)
     inside = np.nonzero(widths)[0]
-    assert widths[inside[-1]] < widths[inside[0]]
+    assert widths[inside[0]] < widths[inside[-1]]
 
 
 def test_the_heart_is_seen_as_radiologists_see_it():
@@ -138,4 +138,4 @@ def test_wrong_requests_are_refused():
     with pytest.raises(ValueError, match="positive"):
         Scanner(frames=0)
     with pytest.raises(ValueError, match="negative"):
-        Scanner(noise=-1)
+        Scanner(noise=-1.0)

@@ -100,9 +100,11 @@ def test_command_is_light_to_import():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_acdc_takes_seconds():
-    folder = real_data("acdc")
+def test_acdc_takes_seconds(tmp_path):
+    # All 100 patients take 4 s on two idle cores; every fourth is enough to see it grow.
+    for folder in sorted(real_data("acdc").glob("patient*"))[::4]:
+        (tmp_path / folder.name).symlink_to(folder)
     start = time.perf_counter()
-    report = check_cohort(folder, HEART)
-    assert time.perf_counter() - start < 30  # 4 s on two idle cores
-    assert (report.errors, report.warnings, len(report.cases), len(report.notes)) == (0, 0, 100, 1)
+    report = check_cohort(tmp_path, HEART)
+    assert time.perf_counter() - start < 15
+    assert (report.errors, report.warnings, len(report.cases), len(report.notes)) == (0, 0, 25, 1)

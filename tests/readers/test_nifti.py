@@ -72,7 +72,7 @@ def test_gzip_in_several_members_and_plain_file_with_gz_name(tmp_path):
     factor=st.tuples(*[st.sampled_from([1.0, 1.005, 0.5, 1.3])] * 3),
     origin=st.tuples(*[st.floats(-500, 500)] * 3),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_affine_rule(tmp_path_factory, turn, flip, zooms, factor, origin):
     """Directions and origin are always the file's; lengths are the zooms where they differ by over 1 %."""
     axes = Rotation.from_euler("xyz", turn).as_matrix() * flip
@@ -184,7 +184,7 @@ def test_hostile_sizes_are_refused_before_anything_is_allocated(tmp_path):
 
 
 @given(st.lists(st.tuples(st.integers(0, 351), st.integers(0, 255)), min_size=1, max_size=12), st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_broken_header_is_read_or_refused_with_a_sentence(tmp_path_factory, changes, packed):
     path = write(tmp_path_factory.getbasetemp() / "fuzz.nii", picture(*SHAPE, 2))
     content = bytearray(path.read_bytes())

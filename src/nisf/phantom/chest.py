@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from nisf.phantom.heart import Heart, Shape, pose, right, shape_at, ventricles
+from nisf.phantom.heart import Heart, Numbers, Shape, pose, right, shape_at, ventricles
 from nisf.types import PointsMm
 
 # Tissues; the first four are the numbers of `heart.LABELS`, the rest is background.
@@ -76,14 +76,14 @@ def surroundings(heart: Heart, points: PointsMm) -> Int[np.ndarray, "*n"]:
     def disc(cx: float, cy: float, rx: float, ry: float) -> np.ndarray:
         return ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 < 1
 
-    found = np.full(x.shape, AIR, dtype=np.uint8)
-    found[ellipse(0)] = SOFT  # skin
-    found[ellipse(2)] = FAT
+    found = np.full(x.shape, AIR, dtype=np.int8)
+    found[ellipse(0.0)] = SOFT  # skin
+    found[ellipse(2.0)] = FAT
     found[ellipse(chest.fat)] = MUSCLE
     inside = ellipse(chest.fat + 13)
     found[inside] = LUNG
-    found[inside & disc(-4, -36, 44, 50)] = SOFT  # mediastinum behind the heart
-    found[inside & disc(-10, float(chest.torso[1]) - chest.fat - 18, 46, 30)] = FAT  # and before it
+    found[inside & disc(-4.0, -36.0, 44.0, 50.0)] = SOFT  # mediastinum behind the heart
+    found[inside & disc(-10.0, float(chest.torso[1]) - chest.fat - 18, 46.0, 30.0)] = FAT  # and before it
 
     # Two domes: the liver's on the right, the stomach's and spleen's, lower, on the left.
     dome = 55 * np.exp(-(((x - 70) / 85) ** 2) - (y / 85) ** 2)
@@ -96,8 +96,8 @@ def surroundings(heart: Heart, points: PointsMm) -> Int[np.ndarray, "*n"]:
     found[abdomen & (depth > 9) & (((x + 88) / 34) ** 2 + ((y - 5) / 52) ** 2 < 1)] = STOMACH
 
     back = -float(chest.torso[1]) + chest.fat + 36
-    found[disc(0, back, 24, 20)] = BONE
-    found[disc(0, back - 26, 10, 9)] = FLUID
+    found[disc(0.0, back, 24.0, 20.0)] = BONE
+    found[disc(0.0, back - 26, 10.0, 9.0)] = FLUID
     aorta = float(chest.aorta[0]), float(chest.aorta[1])
     found[disc(*aorta, chest.aorta_radius + 1.5, chest.aorta_radius + 1.5)] = WALL
     found[disc(*aorta, chest.aorta_radius, chest.aorta_radius)] = BLOOD
@@ -124,10 +124,12 @@ def tissue(heart: Heart, shape: Shape, local: PointsMm, around: np.ndarray) -> I
     found[below & (x > 0) & right(shape, x, y, z, 3.0)] = WALL
     _above_base(found, shape, x, y, z, fat)
     heart_itself = ventricles(shape, local)
-    return np.where(heart_itself > 0, heart_itself, found).astype(np.uint8)
+    return np.where(heart_itself > 0, heart_itself, found).astype(np.int8)
 
 
-def _above_base(found, shape: Shape, x, y, z, fat: float) -> None:
+def _above_base(
+    found: np.ndarray, shape: Shape, x: np.ndarray, y: np.ndarray, z: np.ndarray, fat: float
+) -> None:
     """Draw atria and great vessels: they hang on the basal plane and fill while the ventricles empty."""
     up = -shape.above - z  # mm above the basal plane
     where = np.nonzero((up > 0) & (up < 80))
@@ -140,7 +142,7 @@ def _above_base(found, shape: Shape, x, y, z, fat: float) -> None:
     )
     atrium = 1 + 0.12 * filled
 
-    def ball(cx, cy, height, rx, ry, rz, grown):
+    def ball(cx, cy, height, rx, ry, rz, grown) -> np.ndarray:
         inside = ((x - cx) / (rx + grown)) ** 2 + ((y - cy) / (ry + grown)) ** 2
         return inside + ((up - height) / (rz + grown)) ** 2 < 1
 
@@ -151,17 +153,18 @@ def _above_base(found, shape: Shape, x, y, z, fat: float) -> None:
         (0.95 * radius, -1.0 * radius, 26.0, 13.0, 15.0, 40.0),
     )
     here = found[where]
-    for grown, kind in ((2.0 + fat, FAT), (2.0, WALL), (0.0, BLOOD)):
+    for grown, kind in ((2.0 + fat, FAT), (2.0, WALL)):
         for chamber in chambers:
             here[ball(*chamber, grown)] = kind
-    # The valves: a thin dark line between atrium and ventricle.
-    here[(up < 2.0) & (here == BLOOD)] = WALL
+    # The valves are a thin dark line between atrium and ventricle.
+    blood = np.where(up < 2.0, WALL, BLOOD)
+    for chamber in chambers:
+        inside = ball(*chamber, 0.0)
+        here[inside] = blood[inside]
     found[where] = here
 
 
-def tissue_intensity(
-    heart: Heart, points: PointsMm, times: Float[np.ndarray, "*n"] | float
-) -> Float[np.ndarray, "*n"]:
+def tissue_intensity(heart: Heart, points: PointsMm, times: Numbers) -> Float[np.ndarray, "*n"]:
     """Signal without noise at world positions (..., 3) mm and times (...); the left side's blood is 1."""
     found = tissue(heart, shape_at(heart, times), pose(heart)(points), surroundings(heart, points))
     return BRIGHTNESS[found] * texture(heart, points)

@@ -21,6 +21,9 @@ from nisf.anatomies import load_anatomy
 from nisf.geometry import Affine
 from nisf.types import PointsMm
 
+Numbers = np.ndarray | float
+"""One number or an array of them; both give the same kind back."""
+
 LABELS = load_anatomy("cardiac-sax").labels
 LV, MYO, RV = 1, 2, 3
 
@@ -82,21 +85,22 @@ class Heart:
 
 
 class Shape(NamedTuple):
-    """The ventricles at one or more times; each entry is a float or an array of the times' shape, in mm.
+    """The ventricles at one or more times, mm; each entry is a number or an array of the times' shape.
 
-    ``cavity``, ``outer`` and ``right`` are half axes: across (first, second) and along the long axis.
+    The cavity, its outside (``outer_``) and the right ventricle are ellipsoids with the same centre along
+    the long axis and one basal plane; lengths are half axes.
     """
 
-    contraction: np.ndarray | float
-    middle: np.ndarray | float  # third heart coordinate of the ellipsoids' common centre
-    above: np.ndarray | float  # from there up to the basal plane
-    radius: np.ndarray | float
-    length: np.ndarray | float
-    outer_radius: np.ndarray | float
-    outer_length: np.ndarray | float
-    rv_offset: np.ndarray | float
-    rv_bend: np.ndarray | float
-    rv_axes: tuple[np.ndarray | float, np.ndarray | float, np.ndarray | float]
+    contraction: Numbers
+    middle: Numbers  # third heart coordinate of the ellipsoids' common centre
+    above: Numbers  # from there up to the basal plane
+    radius: Numbers
+    length: Numbers
+    outer_radius: Numbers
+    outer_length: Numbers
+    rv_offset: Numbers  # of the right ellipsoid's centre, from the long axis
+    rv_bend: Numbers  # 1/mm
+    rv_axes: tuple[Numbers, Numbers, Numbers]
 
 
 def axes(heart: Heart) -> Float[np.ndarray, "3 3"]:
@@ -120,7 +124,7 @@ def pose(heart: Heart) -> Affine:
     return Affine.rigid(axes(heart), heart.centre_mm)
 
 
-def contraction(heart: Heart, times: np.ndarray | float) -> np.ndarray:
+def contraction(heart: Heart, times: Numbers) -> Numbers:
     """How far the heart has contracted: 0 at end-diastole, 1 at end-systole; cyclic, once differentiable.
 
     Half a cosine in systole; in diastole early filling, rest, and the atria's kick.
@@ -128,19 +132,19 @@ def contraction(heart: Heart, times: np.ndarray | float) -> np.ndarray:
     time = np.mod(np.asarray(times, dtype=np.float64), 1.0)
     diastole = (time - heart.end_systole) / (1 - heart.end_systole)
 
-    def rise(x: np.ndarray) -> np.ndarray:
+    def rise(x: Numbers) -> Numbers:
         return 0.5 - 0.5 * np.cos(np.pi * np.clip(x, 0, 1))
 
     filling = 1 - 0.75 * rise(diastole / 0.5) - 0.25 * rise((diastole - 0.65) / 0.35)
     return np.where(time < heart.end_systole, rise(time / heart.end_systole), filling)
 
 
-def _cut_ellipsoid(radius, length, above):
+def _cut_ellipsoid(radius: Numbers, length: Numbers, above: Numbers) -> Numbers:
     """Volume (mm3) of an ellipsoid of revolution from its tip to ``above`` beyond its centre."""
     return np.pi * radius**2 * (length + above - (length**3 + above**3) / (3 * length**2))
 
 
-def shape_at(heart: Heart, times: np.ndarray | float) -> Shape:
+def shape_at(heart: Heart, times: Numbers) -> Shape:
     """The ventricles at times of any shape.
 
     The cavity's volume goes with radius² x length, so splitting the volume's logarithm between the two
@@ -180,7 +184,7 @@ def shape_at(heart: Heart, times: np.ndarray | float) -> Shape:
     )
 
 
-def label(heart: Heart, points: PointsMm, times: Float[np.ndarray, "*n"] | float) -> Int[np.ndarray, "*n"]:
+def label(heart: Heart, points: PointsMm, times: Numbers) -> Int[np.ndarray, "*n"]:
     """The label at world positions (..., 3) mm and times (...); numbered as ``LABELS``."""
     return ventricles(shape_at(heart, times), pose(heart)(points))
 
@@ -204,7 +208,7 @@ def right(shape: Shape, x: np.ndarray, y: np.ndarray, z: np.ndarray, grown: floa
     return (bent / (first + grown)) ** 2 + _blunt(y / (second + grown)) + (z / (third + grown)) ** 2 < 1
 
 
-def _blunt(share):
+def _blunt(share: Numbers) -> Numbers:
     """Square of a coordinate, bulged towards its fourth power: shoulders instead of a tip."""
     square = share * share
     return 0.5 * square * (1 + square)
@@ -215,12 +219,12 @@ def volumes_ml(heart: Heart, time: float) -> dict[str, float]:
     shape = shape_at(heart, float(time))
     cavity = _cut_ellipsoid(shape.radius, shape.length, shape.above)
     outer = _cut_ellipsoid(shape.outer_radius, shape.outer_length, shape.above)
-    volumes = {LV: cavity, MYO: outer - cavity, RV: _right_volume(shape)}
+    volumes = {LV: cavity, MYO: outer - cavity, RV: right_volume_mm3(shape)}
     return {LABELS[index]: float(volume) / 1000 for index, volume in volumes.items()}
 
 
-def _right_volume(shape: Shape, steps: int = 400) -> float:
-    """Volume (mm3) of the right ventricle: in each row, one interval less the left's."""
+def right_volume_mm3(shape: Shape, steps: int = 400) -> float:
+    """Volume of the right ventricle: in each of ``steps``² rows, one interval less the left's."""
     first, second, third = (float(axis) for axis in shape.rv_axes)
     middles = (np.arange(steps) + 0.5) / steps
     z = (-shape.above + middles * (third + shape.above))[:, None]

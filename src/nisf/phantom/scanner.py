@@ -97,12 +97,12 @@ def short_axis(heart: Heart, scanner: Scanner) -> Grid:
     if not scanner.from_apex:
         frame[:, 2] *= -1
     spacing = np.array([scanner.spacing_mm, scanner.spacing_mm, step])
-    size = np.array([*scanner.matrix, count])
+    size = (*scanner.matrix, count)
     middle = np.asarray(heart.centre_mm) + frame[:, :2] @ np.asarray(scanner.offset_mm)
     middle = middle + 0.4 * heart.rv_width_mm * axes(heart)[0]
-    first = middle - frame @ ((size - 1) / 2 * spacing)
+    first = middle - frame @ ((np.array(size) - 1) / 2 * spacing)
     affine = Affine.from_axes(frame, spacing, first)
-    return Grid((size[0], size[1], size[2]), affine, cycle_times(scanner.frames))
+    return Grid(size, affine, cycle_times(scanner.frames))
 
 
 def long_axis(

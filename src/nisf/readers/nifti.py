@@ -172,10 +172,10 @@ def read_numbers(path: str | Path) -> tuple[np.ndarray, Header]:
     header = read_header(path)
     numbers = _stored(header)
     if (header.slope, header.intercept) != (1.0, 0.0):
-        numbers = numbers * header.slope + header.intercept
+        with np.errstate(over="ignore", invalid="ignore"):  # not whole: found below
+            numbers = numbers * header.slope + header.intercept
     if numbers.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):  # NaN: compared below
-            whole = np.nan_to_num(numbers, nan=0.5, posinf=0.5, neginf=0.5)
+        whole = np.nan_to_num(numbers, nan=0.5, posinf=0.5, neginf=0.5)
         odd = whole[(whole != np.round(whole)) | (np.abs(whole) > 2**31)]
         if odd.size:
             raise NisfError(

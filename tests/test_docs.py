@@ -1,0 +1,94 @@
+"""Every command and snippet that the documentation shows is run, on small phantoms and with few steps."""
+
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nisf import config
+from nisf.cli import main
+from nisf.phantom import Scanner, write_cohort
+
+ROOT = Path(__file__).parents[1]
+SMALL = Scanner(matrix=(40, 40), spacing_mm=4.5, frames=3)
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def commands(path: Path) -> list[str]:
+    lines = [line.split("#")[0].strip() for block in blocks(path, "sh") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("nisf ")]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("docs") / "data"
+    write_cohort(folder, 10, seed=5, scanner=SMALL)
+    return folder
+
+
+@pytest.fixture
+def here(data, tmp_path, monkeypatch):
+    """A folder with what the documents speak of, and presets that take seconds."""
+    for name in ("data", "DATA"):
+        (tmp_path / name).symlink_to(data)
+    (tmp_path / "scan.nii.gz").symlink_to(data / "phantom0003" / "sa.nii.gz")
+    (tmp_path / "names.txt").write_text("phantom0001\nphantom0004\n")
+    (tmp_path / "points.csv").write_text("x,y,z,t\n0,0,0,0.1\n5,-5,10,0.4\n")
+    monkeypatch.chdir(tmp_path)
+    tiny = {"latent": 16, "width": 16, "layers": 2, "activation": "sine", "coordinate_scale": 6.0}
+    for name, preset in config.PRESETS.items():
+        small = replace(
+            preset,
+            field=replace(preset.field, **tiny),
+            train=replace(preset.train, steps=20, subjects=2, points=256, compile=False, checkpoint_every=10),
+            fit=replace(preset.fit, steps=10, points=256),
+        )
+        monkeypatch.setitem(config.PRESETS, name, small)
+    monkeypatch.setattr("nisf.train.FINDER_STEPS", 5)
+    return tmp_path
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/howto.md"])
+def test_commands(document, here, capsys):
+    found = commands(ROOT / document)
+    assert len(found) > 5
+    for command in found:
+        if command.startswith("nisf phantom"):
+            continue  # its cohort is the fixture's; tests/test_cli.py runs it
+        status = main(shlex.split(command)[1:])
+        printed = capsys.readouterr()
+        assert status == 0, f"{command}\n{printed.out}\n{printed.err}"
+
+
+def test_python_snippets(here):
+    assert main(["train", "data", "-o", "prior"]) == 0
+    snippets = blocks(ROOT / "README.md", "python")
+    assert snippets
+    for snippet in snippets:
+        exec(snippet, {})
+    assert (here / "out" / "scan_seg.nii.gz").is_file()
+
+
+def test_anatomy_and_manifest_of_the_how_to(here):
+    (here / "my.json").write_text(blocks(ROOT / "docs/howto.md", "json")[0])
+    (here / "images").mkdir()
+    (here / "anna").mkdir()
+    (here / "m.csv").write_text(blocks(ROOT / "docs/howto.md", "csv")[0].replace(",label", "").replace(
+        ",labels/anna.nii.gz", "").replace("images/anna.nii.gz", "scan.nii.gz"))
+    assert main(["check", "m.csv", "--anatomy", "my.json"]) in (0, 1)
+    from nisf.anatomies import load_anatomy
+    from nisf.readers import open_cohort
+
+    assert [c.name for c in open_cohort(here / "m.csv", load_anatomy(here / "my.json")).cases] == ["anna"]
+
+
+def test_links_lead_somewhere():
+    for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
+            if not target.startswith("http"):
+                assert (document.parent / target).exists(), f"{document}: {target}"

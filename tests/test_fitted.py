@@ -1,0 +1,206 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import toys
+from checker import unchecked
+from nisf.case import Stack
+from nisf.errors import NisfError
+from nisf.files import read_tensors, write_tensors
+from nisf.fitted import Fitted, read_fitted
+from nisf.geometry import Grid
+from nisf.region import Region, reference_pose
+
+
+@pytest.fixture
+def path(toy_fitted, tmp_path):
+    toy_fitted.save(tmp_path / "toy.nisf")
+    return tmp_path / "toy.nisf"
+
+
+def edit(path, change, latent=None):
+    tensors, metadata = read_tensors(path)
+    data = json.loads(metadata["nisf"])
+    change(data)
+    latent = tensors["latent"] if latent is None else latent
+    write_tensors(path, {"latent": latent}, {"nisf": json.dumps(data)})
+
+
+def test_round_trip(toy_fitted, path):
+    again = read_fitted(path, toy_fitted.prior)
+    assert again.name == "toy99"
+    assert torch.equal(again.latent, toy_fitted.latent)
+    assert dict(again.summary) == dict(toy_fitted.summary)
+    stack, expected = again.stacks[0], toy_fitted.stacks[0]
+    assert (stack.name, stack.oriented, stack.source, stack.cycle_ms) == ("sa", True, None, None)
+    assert stack.grid.shape == expected.grid.shape
+    np.testing.assert_array_equal(stack.grid.affine.matrix, expected.grid.affine.matrix)
+    np.testing.assert_array_equal(stack.grid.times, expected.grid.times)
+    np.testing.assert_array_equal(again.region.pose.matrix, toy_fitted.region.pose.matrix)
+    a, b = again.render(probabilities=True), toy_fitted.render(probabilities=True)
+    np.testing.assert_array_equal(a.probability, b.probability)
+    np.testing.assert_array_equal(a.image, b.image)
+
+
+def test_the_prior_is_found(toy_fitted, path):
+    assert read_fitted(path, toy_fitted.prior.folder).prior.fingerprint == toy_fitted.prior.fingerprint
+    assert torch.equal(read_fitted(path).latent, toy_fitted.latent)
+
+
+def test_all_of_a_stack_is_kept(toy_fitted, tmp_path):
+    stack = Stack("la", toys.toy_grid(), False, tmp_path / "la.nii.gz", 845.5, np.array([[3.0, 7.0]]))
+    replace(toy_fitted, stacks=(stack,)).save(tmp_path / "a.nisf")
+    (found,) = read_fitted(tmp_path / "a.nisf", toy_fitted.prior).stacks
+    assert (found.name, found.oriented, found.source, found.cycle_ms) == (
+        "la",
+        False,
+        tmp_path / "la.nii.gz",
+        845.5,
+    )
+    np.testing.assert_array_equal(found.intensity_range, [[3, 7]])
+
+
+def test_another_prior(toy_fitted, path):
+    edit(path, lambda d: d["prior"].update(fingerprint="f" * 16))
+    with pytest.raises(NisfError, match="was fitted with prior ffffffffffffffff, not with the one given"):
+        read_fitted(path, toy_fitted.prior)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.update(format=9), "format 9, but this nisf reads format 1"),
+        (lambda d: d.pop("format"), "not a fitted subject"),
+        (lambda d: d.pop("region"), "not a fitted subject"),
+        (lambda d: d["stacks"][0].pop("affine"), "not a fitted subject"),
+        (lambda d: d["region"].update(pose=[[1, 0], [0, 1]]), "not a fitted subject"),
+        (lambda d: d["region"].update(pose=np.zeros((4, 4)).tolist()), "not a fitted subject"),
+        (lambda d: d["stacks"][0].update(shape=[3, 3]), "not a fitted subject"),
+        (lambda d: d.update(prior=None), "not a fitted subject"),
+    ],
+)
+def test_edited(toy_fitted, path, change, message):
+    edit(path, change)
+    with unchecked(), pytest.raises(NisfError, match=message):
+        read_fitted(path, toy_fitted.prior)
+
+
+@pytest.mark.parametrize("latent", [torch.zeros(3), torch.full((12,), torch.nan)])
+def test_wrong_latent(toy_fitted, path, latent):
+    edit(path, lambda d: None, latent)
+    with pytest.raises(NisfError, match=r"latent of shape .* does not fit"):
+        read_fitted(path, toy_fitted.prior)
+
+
+def test_damaged(toy_fitted, path, tmp_path):
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(NisfError, match="not a whole safetensors file"):
+        read_fitted(path, toy_fitted.prior)
+    write_tensors(tmp_path / "other", {"latent": torch.zeros(12)})
+    with pytest.raises(NisfError, match="not a fitted subject"):
+        read_fitted(tmp_path / "other", toy_fitted.prior)
+    with pytest.raises(NisfError, match="missing"):
+        read_fitted(tmp_path / "nothing", toy_fitted.prior)
+
+
+def test_render_is_query_at_the_voxels(toy_fitted):
+    rendering = toy_fitted.render(probabilities=True)
+    grid = toy_fitted.stacks[0].grid
+    assert rendering.label.dtype == np.uint8
+    assert rendering.label.shape == (24, 24, 6, 2)
+    assert rendering.image.shape == (24, 24, 6, 2, 1)
+    assert len(np.unique(rendering.label)) == 3
+    for t, time in enumerate(grid.times):
+        image, probability = toy_fitted.query(grid.points(), float(time))
+        np.testing.assert_allclose(rendering.image[:, :, :, t], image, rtol=1e-4, atol=1e-2)
+        np.testing.assert_allclose(rendering.probability[:, :, :, t], probability, atol=1e-5)
+        np.testing.assert_array_equal(
+            rendering.label[:, :, :, t], rendering.probability[:, :, :, t].argmax(-1)
+        )
+    assert toy_fitted.render().probability is None
+
+
+def test_a_time_for_each_position(toy_fitted):
+    position = np.repeat(np.array([[4.0, 2.0, 1.0]]), 3, axis=0)
+    image, probability = toy_fitted.query(position, np.array([0.0, 0.5, 0.25]))
+    assert image.shape == (3, 1)
+    for i, time in enumerate((0.0, 0.5, 0.25)):
+        one = toy_fitted.query(position[0], time)
+        np.testing.assert_allclose(image[i], one[0], rtol=1e-5)
+        np.testing.assert_allclose(probability[i], one[1], atol=1e-6)
+
+
+def test_finer_grid_agrees_where_voxels_meet(toy_fitted):
+    coarse = toy_fitted.stacks[0].grid
+    # A third of the spacing: each old centre is a new centre.
+    fine = coarse.at_spacing(coarse.spacing / 3)
+    assert fine.shape == (72, 72, 18)
+    fine = Grid(fine.shape, fine.affine, coarse.times[:1])
+    a, b = toy_fitted.render(fine), toy_fitted.render()
+    np.testing.assert_array_equal(a.label[1::3, 1::3, 1::3, 0], b.label[..., 0])
+    volumes = [(r.label[..., 0] == 1).sum() * r.grid.voxel_ml for r in (a, b)]
+    assert volumes[0] == pytest.approx(volumes[1], rel=0.1)
+
+
+def test_oblique_plane(toy_fitted):
+    plane = Grid.plane((2, -3, 1), (1, 1, 2), size_mm=(60, 50), spacing_mm=2, times=(0.1,))
+    rendering = toy_fitted.render(plane)
+    assert rendering.label.shape == (30, 25, 1, 1)
+    assert set(np.unique(rendering.label)) == {0, 1, 2}
+
+
+def test_nothing_outside_the_region(toy_fitted):
+    far = np.array([[[500.0, 0, 0], [0, 0, 0]], [[0, 0, -90.0], [0, 900.0, 0]]])
+    image, probability = toy_fitted.query(far)
+    assert image.shape == (2, 2, 1)
+    outside = np.array([[True, False], [True, True]])
+    assert (image[outside] == 0).all()
+    np.testing.assert_array_equal(probability[outside], [[1, 0, 0]] * 3)
+    assert image[0, 1, 0] > 100
+    everything = toys.toy_grid((40, 40, 10))
+    rendering = toy_fitted.render(everything)
+    inside = toy_fitted.region.contains(everything.points())
+    assert (~inside).any()
+    assert (rendering.label[~inside] == 0).all()
+    assert (rendering.image[~inside] == 0).all()
+
+
+def test_nothing_to_ask(toy_fitted):
+    image, probability = toy_fitted.query(np.zeros((0, 3)))
+    assert image.shape == (0, 1)
+    assert probability.shape == (0, 3)
+
+
+def test_memory_changes_nothing(toy_fitted):
+    small, large = (toy_fitted.render(probabilities=True, memory_mb=mb) for mb in (0.01, 512.0))
+    np.testing.assert_allclose(small.probability, large.probability, atol=1e-5)
+    np.testing.assert_array_equal(small.label, large.label)
+
+
+def test_intensity_scale(toy_fitted):
+    """Answers come on the scale of the file that was fitted."""
+    low, high = toy_fitted.stacks[0].intensity_range[0]
+    stack = replace(toy_fitted.stacks[0], intensity_range=np.array([[low * 2, high * 2]]))
+    position = np.random.default_rng(0).uniform(-20, 20, (30, 3))
+    image, _ = toy_fitted.query(position)
+    double, _ = replace(toy_fitted, stacks=(stack,)).query(position)
+    np.testing.assert_allclose(double, 2 * image, rtol=1e-4)
+    plain, _ = replace(toy_fitted, stacks=()).query(position)
+    assert plain.min() >= 0
+    assert plain.max() <= 1
+
+
+def test_many_positions(toy_prior):
+    """More than one block of positions: the seams do not show."""
+    case = toys.toy_case(0)
+    region = Region(reference_pose(case, (0.0, 0.0, 0.0)), np.array([1.0, 1.0, 1.0]))
+    fitted = Fitted("a", toy_prior, toy_prior.latent_mean, region, case.stacks)
+    position = np.full((600_000, 3), 9.0)
+    inside = [0, (1 << 18) - 1, 1 << 18, 599_999]
+    position[inside] = 0.5
+    image, probability = fitted.query(position)
+    np.testing.assert_array_equal(np.flatnonzero(image[:, 0]), inside)
+    np.testing.assert_allclose(np.ptp(probability[inside], axis=0), 0, atol=1e-6)
