@@ -135,6 +135,7 @@ PRESETS: dict[str, Config] = {
         preset="paper",
         train=TrainConfig(steps=1_000_000, subjects=1, points=0, checkpoint_every=200, validate_every=40_000),
         fit=FitConfig(steps=2000, points=0),
+        region=RegionConfig(whole=True),
     ),
     # Sines that start fine enough for images converge an order of magnitude faster than the paper's
     # wavelets on the same points; see docs/experiments.md.
@@ -149,7 +150,7 @@ PRESETS: dict[str, Config] = {
             schedule="cosine",
             weight_l2=1e-6,
         ),
-        fit=FitConfig(steps=600, learning_rate=2e-3),
+        fit=FitConfig(steps=600, learning_rate=2e-3, points=2048),
     ),
     # A minute on two cores: for `nisf demo` and for trying things out.
     "demo": Config(
