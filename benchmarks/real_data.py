@@ -24,14 +24,14 @@ from nisf.case import Case
 from nisf.cli.evaluate import report
 from nisf.evaluate import Evaluation, score_case
 from nisf.files import read_tensors, replacing
-from nisf.fit import fit
 from nisf.fitted import Fitted, Rendering
+from nisf.fitting import fit
 from nisf.picture import STYLE, Panel, montage, new_figure, save_figure
 from nisf.prior import Prior, load_prior
 from nisf.readers import open_cohort, read_case, read_image
 from nisf.readers.cohort import only_named
 from nisf.region import region_from_labels
-from nisf.train import CHECKPOINT
+from nisf.training import CHECKPOINT
 
 
 def own_latent(case: Case, prior: Prior, folder: Path) -> Fitted | None:

@@ -30,8 +30,10 @@ def cohort(tmp_path_factory):
 def prior(cohort, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli") / "prior"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nisf.train.FINDER_STEPS", 5)
-        assert main(["train", str(cohort), "-o", str(folder), "--preset", "demo", "--tensorboard", *QUICK]) == 0
+        patch.setattr("nisf.training.FINDER_STEPS", 5)
+        assert (
+            main(["train", str(cohort), "-o", str(folder), "--preset", "demo", "--tensorboard", *QUICK]) == 0
+        )
     return folder
 
 
@@ -44,7 +46,9 @@ def fails(capsys, *words, status=2):
 
 
 def test_help_is_fast_and_light():
-    code = "import sys, nisf.cli; print(sorted({'torch', 'numpy', 'nibabel', 'matplotlib'} & set(sys.modules)))"
+    code = (
+        "import sys, nisf.cli; print(sorted({'torch', 'numpy', 'nibabel', 'matplotlib'} & set(sys.modules)))"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
     code = "import sys, nisf; print(sorted({'torch', 'numpy'} & set(sys.modules)))"
@@ -54,7 +58,13 @@ def test_help_is_fast_and_light():
 
 def test_train_writes_everything(prior):
     names = {path.name for path in prior.iterdir()}
-    assert {"prior.json", "weights.safetensors", "log.jsonl", "checkpoint.safetensors", "tensorboard"} <= names
+    assert {
+        "prior.json",
+        "weights.safetensors",
+        "log.jsonl",
+        "checkpoint.safetensors",
+        "tensorboard",
+    } <= names
     card = json.loads((prior / "prior.json").read_text())["card"]
     assert card["training"]["subjects"] == 5
     assert card["validation"]["best_steps"] >= 1
@@ -89,15 +99,25 @@ def test_segment_at_another_spacing_and_render_agree(cohort, prior, tmp_path):
     assert main(["segment", str(source), "--prior", str(prior), "-o", str(tmp_path / "a"), "--spacing", "3,3,5",
                  "--frames", "2"]) == 0  # fmt: skip
     fitted = str(tmp_path / "a" / "sa.nisf")
-    assert main(["render", fitted, "-o", str(tmp_path / "b.nii.gz"), "--spacing", "3,3,5", "--frames", "2"]) == 0
+    assert (
+        main(["render", fitted, "-o", str(tmp_path / "b.nii.gz"), "--spacing", "3,3,5", "--frames", "2"]) == 0
+    )
     one, two = nib.load(tmp_path / "a" / "sa_seg.nii.gz"), nib.load(tmp_path / "b_seg.nii.gz")
     assert one.shape[3] == 2
     np.testing.assert_allclose(one.header.get_zooms()[:3], (3, 3, 5), rtol=1e-5)
     np.testing.assert_array_equal(np.asarray(one.dataobj), np.asarray(two.dataobj))
-    assert main(["render", fitted, "-o", str(tmp_path / "plane.png"), "--plane", "1,0.5,0", "--spacing", "4"]) == 0
+    assert (
+        main(["render", fitted, "-o", str(tmp_path / "plane.png"), "--plane", "1,0.5,0", "--spacing", "4"])
+        == 0
+    )
     assert (tmp_path / "plane.png").read_bytes()[:4] == b"\x89PNG"
     (tmp_path / "points.csv").write_text("x,y,z\n0,0,0\n900,0,0\n")
-    assert main(["render", fitted, "-o", str(tmp_path / "answers.csv"), "--points", str(tmp_path / "points.csv")]) == 0
+    assert (
+        main(
+            ["render", fitted, "-o", str(tmp_path / "answers.csv"), "--points", str(tmp_path / "points.csv")]
+        )
+        == 0
+    )
     lines = (tmp_path / "answers.csv").read_text().splitlines()
     assert lines[0].startswith("x,y,z,t,intensity,label,p_background")
     assert ",background,1.0000" in lines[2]  # far outside the region
@@ -119,7 +139,10 @@ def test_a_broken_case_costs_only_itself(cohort, prior, tmp_path, capsys):
     assert not [name for name in names if "phantom0001" in name or "writing" in name]
     assert main(["check", str(data)]) == 1
     assert "phantom0001" in capsys.readouterr().out
-    assert main(["evaluate", str(data), "--predictions", str(tmp_path / "out"), "-o", str(tmp_path / "s.csv")]) == 1
+    assert (
+        main(["evaluate", str(data), "--predictions", str(tmp_path / "out"), "-o", str(tmp_path / "s.csv")])
+        == 1
+    )
     printed = capsys.readouterr()
     assert "LV blood pool" in printed.out
     assert "phantom0001" in printed.err
@@ -163,7 +186,10 @@ def test_wrong_input(kind, prior, tmp_path, capsys):
 
     name, make, pattern = WRONG[kind]
     make(tmp_path / name)
-    assert main(["segment", str(tmp_path / name), "--prior", str(prior), "-o", str(tmp_path / "out")]) in (1, 2)
+    assert main(["segment", str(tmp_path / name), "--prior", str(prior), "-o", str(tmp_path / "out")]) in (
+        1,
+        2,
+    )
     error = capsys.readouterr().err
     assert re.search(pattern, error), error
     assert "Traceback" not in error
@@ -206,7 +232,9 @@ def test_wrong_options(cohort, prior, tmp_path, capsys):
     assert "--spacing 1,0,2" in fails(capsys, *segment, "--spacing", "1,0,2")
     assert "--frames 0" in fails(capsys, *segment, "--frames", "0")
     (tmp_path / "file").write_text("")
-    assert "cannot be written" in fails(capsys, "segment", scan, "--prior", prior, "-o", tmp_path / "file" / "x")
+    assert "cannot be written" in fails(
+        capsys, "segment", scan, "--prior", prior, "-o", tmp_path / "file" / "x"
+    )
     train = ["train", cohort, "-o", tmp_path / "p"]
     assert "no such preset" in fails(capsys, *train, "--preset", "huge")
     assert "train has no setting stepz" in fails(capsys, *train, "--set", "train.stepz=3")
@@ -244,7 +272,7 @@ def test_phantom_and_version(tmp_path, capsys):
 def test_demo_runs_small(tmp_path, monkeypatch):
     from nisf.demo import run_demo
 
-    monkeypatch.setattr("nisf.train.FINDER_STEPS", 5)
+    monkeypatch.setattr("nisf.training.FINDER_STEPS", 5)
     monkeypatch.setattr("nisf.demo.CURVE_TIMES", 4)
     monkeypatch.setattr("nisf.demo.VOLUME_SPACING", (6.0, 6.0, 6.0))
     preset = config.preset("demo")
@@ -259,4 +287,11 @@ def test_demo_runs_small(tmp_path, monkeypatch):
     assert len(outcome.curve["LV blood pool"]) == 4
     assert 20 < outcome.ejection[1] < 76
     names = {path.name for path in tmp_path.iterdir()}
-    assert {"demo.png", "unseen.nii.gz", "unseen_seg.nii.gz", "unseen_image.nii.gz", "unseen.nisf", "prior"} <= names
+    assert {
+        "demo.png",
+        "unseen.nii.gz",
+        "unseen_seg.nii.gz",
+        "unseen_image.nii.gz",
+        "unseen.nisf",
+        "prior",
+    } <= names

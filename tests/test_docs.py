@@ -49,7 +49,7 @@ def here(data, tmp_path, monkeypatch):
             fit=replace(preset.fit, steps=10, points=256),
         )
         monkeypatch.setitem(config.PRESETS, name, small)
-    monkeypatch.setattr("nisf.train.FINDER_STEPS", 5)
+    monkeypatch.setattr("nisf.training.FINDER_STEPS", 5)
     return tmp_path
 
 
@@ -78,8 +78,12 @@ def test_anatomy_and_manifest_of_the_how_to(here):
     (here / "my.json").write_text(blocks(ROOT / "docs/howto.md", "json")[0])
     (here / "images").mkdir()
     (here / "anna").mkdir()
-    (here / "m.csv").write_text(blocks(ROOT / "docs/howto.md", "csv")[0].replace(",label", "").replace(
-        ",labels/anna.nii.gz", "").replace("images/anna.nii.gz", "scan.nii.gz"))
+    (here / "m.csv").write_text(
+        blocks(ROOT / "docs/howto.md", "csv")[0]
+        .replace(",label", "")
+        .replace(",labels/anna.nii.gz", "")
+        .replace("images/anna.nii.gz", "scan.nii.gz")
+    )
     assert main(["check", "m.csv", "--anatomy", "my.json"]) in (0, 1)
     from nisf.anatomies import load_anatomy
     from nisf.readers import open_cohort

@@ -24,7 +24,7 @@ from nisf.evaluate import (
     write_scores_csv,
 )
 from nisf.geometry import Affine, Grid, cycle_times
-from nisf.hide import hide
+from nisf.hiding import hide
 from nisf.metrics import Score
 
 LABELS = ("background", "LV blood pool", "LV myocardium", "RV blood pool")

@@ -9,7 +9,14 @@ from nisf.geometry import Affine, Grid
 from nisf.writers import file_word, write_labels_json, write_rendering, write_volume
 
 OBLIQUE = Affine(
-    np.array([[0.143, 1.002, 6.719, -236.6], [-0.474, 0.903, -6.665, 37.7], [-1.275, -0.223, 3.23, 108.9], [0, 0, 0, 1]])
+    np.array(
+        [
+            [0.143, 1.002, 6.719, -236.6],
+            [-0.474, 0.903, -6.665, 37.7],
+            [-1.275, -0.223, 3.23, 108.9],
+            [0, 0, 0, 1],
+        ]
+    )
 )
 
 

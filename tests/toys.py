@@ -124,7 +124,7 @@ def image_of(case):
 
 def train_toy(folder, config=TINY, cases=None, held=None, **options):
     """Train on three toy subjects, a fourth held for validation."""
-    from nisf.train import train
+    from nisf.training import train
 
     cases = toy_cohort(3) if cases is None else cases
     held = [toy_case(80)] if held is None else held

@@ -22,15 +22,15 @@ _HOMES = {
     "nisf.errors": ("NisfError",),
     "nisf.evaluate": ("score_case",),
     "nisf.field": ("Field",),
-    "nisf.fit": ("find_region", "fit"),
+    "nisf.fitting": ("find_region", "fit"),
     "nisf.fitted": ("Fitted", "Rendering", "read_fitted"),
     "nisf.geometry": ("Affine", "Grid"),
-    "nisf.hide": ("hide",),
+    "nisf.hiding": ("hide",),
     "nisf.prior": ("Prior", "load_prior"),
     "nisf.readers": ("check_cohort", "open_cohort", "read_case", "read_image"),
     "nisf.region": ("Region",),
-    "nisf.segment": ("Request", "segment", "write_segmentation"),
-    "nisf.train": ("train",),
+    "nisf.segmentation": ("Request", "segment", "write_segmentation"),
+    "nisf.training": ("train",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *sorted(_HOME_OF)]

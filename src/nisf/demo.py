@@ -16,15 +16,15 @@ from nisf.anatomies import Anatomy, load_anatomy
 from nisf.case import Case
 from nisf.config import Config, preset
 from nisf.evaluate import score_case
-from nisf.fit import fit
 from nisf.fitted import Fitted, Rendering
+from nisf.fitting import fit
 from nisf.geometry import Grid
-from nisf.hide import hide
+from nisf.hiding import hide
 from nisf.metrics import Score
 from nisf.phantom import Scan, Scanner, cohort, ejection_fraction, long_axis, volumes_ml
 from nisf.phantom import label as true_label
 from nisf.picture import STYLE, Panel, draw_panel, legend_of, new_figure, save_figure
-from nisf.train import Report, train
+from nisf.training import Report, train
 
 TRAINING, UNSEEN_SEED = 24, 2023
 PROTOCOL = "every-2nd-slice"
@@ -96,7 +96,7 @@ def run_demo(
     Raises:
         NisfError: the folder cannot be written.
     """
-    from nisf.segment import Request, write_segmentation
+    from nisf.segmentation import Request, write_segmentation
     from nisf.writers import write_volume
 
     folder = Path(folder)

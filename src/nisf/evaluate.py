@@ -77,7 +77,7 @@ def score_case(
     """Score a rendering on the grid of one of the case's stacks, in all labelled frames.
 
     Only the classes in ``case.known`` are scored, and only where the case has labels: given the hidden
-    part of a case (`nisf.hide.hide`), only hidden slices count.
+    part of a case (`nisf.hiding.hide`), only hidden slices count.
 
     Args:
         rendering: class indices (x, y, z, t) on the stack's grid and times; numbers as in ``case.labels``.

@@ -10,8 +10,8 @@ import numpy as np
 
 from nisf.case import Case
 from nisf.evaluate import Evaluation, evaluate_each, score_case
-from nisf.fit import fit
-from nisf.hide import hide
+from nisf.fitting import fit
+from nisf.hiding import hide
 from nisf.metrics import Score
 from nisf.prior import Prior
 from nisf.readers import CaseFiles, open_cohort, read_case
@@ -24,7 +24,7 @@ def score_prior(case: Case, prior: Prior, protocol: str = "none", *, steps: int 
     Args:
         case: with labels.
         prior: the trained prior.
-        protocol: what is kept back; see `nisf.hide`.
+        protocol: what is kept back; see `nisf.hiding`.
         steps: fitting steps; the prior's if None.
 
     Raises:

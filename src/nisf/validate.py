@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nisf.config import Config
 from nisf.field import Field
-from nisf.fit import fit_latents
+from nisf.fitting import fit_latents
 from nisf.points import CasePoints, batch_of
 
 SCORED = 16_384

@@ -44,7 +44,7 @@ class Evaluate:
     def run(self) -> int:
         from nisf.errors import NisfError
         from nisf.evaluate import evaluate_folder
-        from nisf.hide import check_protocol
+        from nisf.hiding import check_protocol
 
         check_protocol(self.hide)
         if (self.predictions is None) == (self.prior is None):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 if TYPE_CHECKING:
-    from nisf.segment import Request
+    from nisf.segmentation import Request
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Segment:
         from nisf.prior import load_prior
         from nisf.readers import open_cohort, read_case
         from nisf.readers.cohort import only_named
-        from nisf.segment import done_already, segment_case, write_segmentation
+        from nisf.segmentation import done_already, segment_case, write_segmentation
 
         request = self.request()
         prior = load_prior(self.prior)
@@ -100,7 +100,7 @@ class Segment:
         """
         from nisf.cli.parse import numbers
         from nisf.errors import NisfError
-        from nisf.segment import Request
+        from nisf.segmentation import Request
 
         spacing = centre = None
         if self.spacing is not None:

@@ -51,7 +51,7 @@ class Train:
         from nisf.files import check_writable
         from nisf.readers import open_cohort
         from nisf.settings import override
-        from nisf.train import train
+        from nisf.training import train
 
         anatomy = load_anatomy(self.anatomy)
         config = override(preset_of(self.preset), self.set)

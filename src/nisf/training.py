@@ -26,7 +26,7 @@ from nisf.errors import NisfError
 from nisf.field import Field
 from nisf.files import check_writable, read_tensors, replacing, write_tensors
 from nisf.finder import train_finder
-from nisf.fit import find_region
+from nisf.fitting import find_region
 from nisf.losses import class_bce, dice_loss, intensity_bce
 from nisf.points import Batch, CasePoints, batch_of
 from nisf.prior import Prior

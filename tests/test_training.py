@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-import nisf.train
+import nisf.training
 import toys
 from nisf.case import UNKNOWN
 from nisf.errors import NisfError
@@ -13,7 +13,7 @@ from nisf.files import read_tensors
 from nisf.points import CasePoints, batch_of
 from nisf.prior import load_prior
 from nisf.region import whole_region
-from nisf.train import draw_batch, new_state, objective, rate_factor, train
+from nisf.training import draw_batch, new_state, objective, rate_factor, train
 
 
 def test_by_seed(tmp_path):
@@ -121,7 +121,7 @@ def test_subjects_come_equally_often():
 
 def test_cases_with_nothing_in_their_region(tmp_path, monkeypatch):
     """A subject without labels, whose box in the image's middle holds no voxel, is left out."""
-    monkeypatch.setattr(nisf.train, "train_finder", lambda *_, **__: None)
+    monkeypatch.setattr(nisf.training, "train_finder", lambda *_, **__: None)
     wide = toys.toy_grid((2, 2, 2), spacing=(400.0, 400.0, 400.0))
     cases = [*toys.toy_cohort(2), toys.toy_case(9, wide, labelled=False)]
     config = toys.settings(toys.TINY, train={"steps": 2}, region={"whole": False})
@@ -150,7 +150,7 @@ def test_rate_factor():
 
 def test_region_from_labels_and_finder(tmp_path, monkeypatch):
     """The whole way: box from labels, finder, unlabelled subjects found by it."""
-    monkeypatch.setattr(nisf.train, "FINDER_STEPS", 20)
+    monkeypatch.setattr(nisf.training, "FINDER_STEPS", 20)
     config = toys.settings(toys.TINY, train={"steps": 3}, region={"whole": False, "margin_mm": 8.0})
     prior = toys.train_toy(tmp_path, config, thinned())
     assert prior.half is not None

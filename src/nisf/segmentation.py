@@ -10,8 +10,8 @@ import numpy as np
 
 from nisf.case import Case
 from nisf.errors import NisfError
-from nisf.fit import Finding, find_region, fit
 from nisf.fitted import Fitted, read_fitted
+from nisf.fitting import Finding, find_region, fit
 from nisf.prior import Prior, load_prior
 from nisf.region import Region, reference_pose
 from nisf.writers import file_word, write_labels_json, write_rendering

@@ -7,7 +7,7 @@ import torch
 import toys
 from nisf.case import Case, Stack
 from nisf.errors import NisfError
-from nisf.fit import find_region, fit, fit_latents
+from nisf.fitting import find_region, fit, fit_latents
 from nisf.geometry import Affine, Grid
 from nisf.losses import intensity_bce
 from nisf.points import CasePoints, batch_of

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from nisf.case import UNKNOWN, Case, Points, Stack, slices_of_volume
 from nisf.errors import NisfError
 from nisf.geometry import Affine, Grid, cycle_times
-from nisf.hide import PROTOCOLS, hide
+from nisf.hiding import PROTOCOLS, hide
 
 
 def cone(depth=8, frames=2, first=1, last=6, *, base_first=True, labelled=True):
