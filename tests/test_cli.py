@@ -96,12 +96,10 @@ def test_segment_a_file_overlays_on_its_input(cohort, prior, tmp_path, capsys):
 
 def test_segment_at_another_spacing_and_render_agree(cohort, prior, tmp_path):
     source = cohort / "phantom0004" / "sa.nii.gz"
-    assert main(["segment", str(source), "--prior", str(prior), "-o", str(tmp_path / "a"), "--spacing", "3,3,5",
-                 "--frames", "2"]) == 0  # fmt: skip
+    words = ["--spacing", "3,3,5", "--frames", "2"]
+    assert main(["segment", str(source), "--prior", str(prior), "-o", str(tmp_path / "a"), *words]) == 0
     fitted = str(tmp_path / "a" / "sa.nisf")
-    assert (
-        main(["render", fitted, "-o", str(tmp_path / "b.nii.gz"), "--spacing", "3,3,5", "--frames", "2"]) == 0
-    )
+    assert main(["render", fitted, "-o", str(tmp_path / "b.nii.gz"), *words]) == 0
     one, two = nib.load(tmp_path / "a" / "sa_seg.nii.gz"), nib.load(tmp_path / "b_seg.nii.gz")
     assert one.shape[3] == 2
     np.testing.assert_allclose(one.header.get_zooms()[:3], (3, 3, 5), rtol=1e-5)
