@@ -28,8 +28,7 @@ from nisf.fitted import Fitted, Rendering
 from nisf.fitting import fit
 from nisf.picture import STYLE, Panel, montage, new_figure, save_figure
 from nisf.prior import Prior, load_prior
-from nisf.readers import open_cohort, read_case, read_image
-from nisf.readers.cohort import only_named
+from nisf.readers import only_named, open_cohort, read_case, read_image
 from nisf.region import region_from_labels
 from nisf.training import CHECKPOINT
 

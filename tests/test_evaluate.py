@@ -213,6 +213,7 @@ def cohort(tmp_path, monkeypatch):
             notes={"zooms": "sizes disagree"},
         ),
         read_case=lambda files, anatomy, notes: cases[files.name],
+        only_named=lambda cases, path: list(cases),
     )
     monkeypatch.setitem(sys.modules, "nisf.readers", readers)
     for name in ("one", "two"):

@@ -140,8 +140,7 @@ def evaluate_folder(
         NisfError: the predictions' label list or the cohort cannot be read.
     """
     from nisf.anatomies import load_anatomy
-    from nisf.readers import open_cohort, read_case
-    from nisf.readers.cohort import only_named
+    from nisf.readers import only_named, open_cohort, read_case
 
     predictions, structures = Path(predictions), load_anatomy(anatomy)
     names = read_label_names(predictions, structures.labels)

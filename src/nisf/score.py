@@ -14,8 +14,7 @@ from nisf.fitting import fit
 from nisf.hiding import hide
 from nisf.metrics import Score
 from nisf.prior import Prior
-from nisf.readers import CaseFiles, open_cohort, read_case
-from nisf.readers.cohort import only_named
+from nisf.readers import CaseFiles, only_named, open_cohort, read_case
 
 
 def score_prior(case: Case, prior: Prior, protocol: str = "none", *, steps: int | None = None) -> list[Score]:

@@ -194,7 +194,7 @@ def train(
     checkpoint = folder / CHECKPOINT
     if resume and checkpoint.is_file():
         tensors, metadata = read_tensors(checkpoint)
-        if json.loads(metadata["identity"]) != identity:
+        if _decisive(json.loads(metadata["identity"])) != _decisive(identity):
             raise NisfError(f"{checkpoint}: was made with other settings or cases; train into another folder")
         state.load(tensors, int(metadata["step"]))
         say(f"resuming at step {state.step} of {settings.steps}")
@@ -248,6 +248,12 @@ def train(
     if held and last is None:  # a finished run, resumed: only the prior was not written
         last = validate(state.field, state.latents.weight.detach().mean(0), held, config, anatomy.labels, say)
     return _finish(prior, state, last, folder, cases, card or {})
+
+
+def _decisive(identity: dict[str, Any]) -> dict[str, Any]:
+    """What the weights depend on. How subjects are fitted may change: it is validated anew."""
+    config = {name: part for name, part in identity["config"].items() if name != "fit"}
+    return {**identity, "config": config}
 
 
 def _finish(

@@ -116,7 +116,8 @@ def test_ukb_pair_and_long_axis_labels(tmp_path):
     case = read_case(cohort.cases[0], HEART)
     assert case.phases == {"ED": 0.0, "ES": 0.35}
     assert counts(case, 1) == {0: 84, LV: 2, MYO: 2, RV: 2}
-    assert counts(case, 0, stack=1)[LV] == 3
+    # The 1 of a long-axis file is the left atrium: nothing of it may come out as a ventricle.
+    assert all(piece.label is None for piece in case.slices if piece.stack == 1)
 
     atria = Anatomy(
         "hearts",

@@ -9,8 +9,7 @@ from pathlib import Path
 from nisf.anatomies import Anatomy
 from nisf.case import Case
 from nisf.errors import NisfError
-from nisf.readers import CaseFiles, Cohort, cached_case, open_cohort
-from nisf.readers.cohort import only_named
+from nisf.readers import CaseFiles, Cohort, cached_case, only_named, open_cohort
 
 
 def read_cases(

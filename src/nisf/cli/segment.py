@@ -54,8 +54,7 @@ class Segment:
         from nisf.errors import NisfError
         from nisf.files import check_writable
         from nisf.prior import load_prior
-        from nisf.readers import open_cohort, read_case
-        from nisf.readers.cohort import only_named
+        from nisf.readers import only_named, open_cohort, read_case
         from nisf.segmentation import done_already, segment_case, write_segmentation
 
         request = self.request()

@@ -2,7 +2,7 @@
 
 from nisf.readers.cache import cached_case
 from nisf.readers.check import Report, check_cohort
-from nisf.readers.cohort import Cohort, open_cohort, read_case, read_image
+from nisf.readers.cohort import Cohort, only_named, open_cohort, read_case, read_image
 from nisf.readers.listing import CaseFiles, Problem, StackFiles
 from nisf.readers.nifti import Header, read_header, read_volume
 
@@ -15,6 +15,7 @@ __all__ = [
     "StackFiles",
     "cached_case",
     "check_cohort",
+    "only_named",
     "open_cohort",
     "read_case",
     "read_header",

@@ -2,7 +2,7 @@
 
 Without labels of the whole cine, the pair ``sa_ED``/``sa_ES`` with ``seg_sa_ED``/``seg_sa_ES`` is taken.
 Long-axis views ``la_2ch``, ``la_3ch``, ``la_4ch`` are further stacks of the same case. Where an anatomy has
-label numbers for one of them under ``"ukb la_4ch"``, these are used instead of ``"ukb"``.
+label numbers for one of them under ``"ukb la_4ch"``, its labels are read too.
 """
 
 from __future__ import annotations
@@ -69,13 +69,15 @@ def _stack(folder: Path, view: str, anatomy: Anatomy, listing: Listing) -> Stack
     if any(stack.labels) and view != "sa":
         numbers = numbers_of(anatomy, f"ukb {view}")
         if not numbers:
+            # ukbb_cardiac's 1 is the left atrium there: read as in the short axis it would be a ventricle.
             listing.notes["la_numbers"] = (
-                "the labels of long-axis views are read with the numbers of the short axis; if theirs differ "
-                f'(ukbb_cardiac: 1 is the left atrium), give "ukb {view}" numbers in an anatomy file'
+                "the labels of long-axis views are left out, as their numbers mean other structures than the "
+                f'short axis\'s; to use them, give "ukb {view}" numbers in an anatomy file'
             )
-        return StackFiles(
-            stack.name, stack.images, stack.labels, stack.times, stack.phases, numbers=numbers or None
-        )
+            return StackFiles(
+                stack.name, stack.images, (None,) * len(stack.labels), stack.times, stack.phases
+            )
+        return StackFiles(stack.name, stack.images, stack.labels, stack.times, stack.phases, numbers=numbers)
     if view == "sa" and not any(stack.labels):
         listing.warn(folder.name, f"{folder}: no label file seg_sa.nii.gz")
     return stack
