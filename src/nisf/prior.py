@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nisf import __version__
-from nisf.anatomies import Anatomy
+from nisf.anatomies import Anatomy, from_json, to_json
 from nisf.config import Config, from_dict, to_dict
 from nisf.errors import NisfError
 from nisf.field import Field
@@ -79,13 +79,7 @@ class Prior:
                 "nisf": __version__,
                 "fingerprint": self.fingerprint,
                 "config": to_dict(self.config),
-                "anatomy": {
-                    "name": self.anatomy.name,
-                    "labels": list(self.anatomy.labels),
-                    "colours": list(self.anatomy.colours),
-                    "reorder": self.anatomy.reorder,
-                    "phases": None if self.anatomy.phases is None else dict(self.anatomy.phases),
-                },
+                "anatomy": to_json(self.anatomy),
                 "half_mm": None if self.half is None else [float(h) for h in self.half],
                 "finder": self.finder is not None,
                 "card": dict(self.card),
@@ -128,10 +122,7 @@ def load_prior(folder: str | Path) -> Prior:
         )
     try:
         config = from_dict(Config, data["config"], f"{path}: config")
-        named = data["anatomy"]
-        anatomy = Anatomy(
-            named["name"], tuple(named["labels"]), tuple(named["colours"]), named["phases"], named["reorder"]
-        )
+        anatomy = from_json(data["anatomy"], path)
         half = None if data["half_mm"] is None else np.array(data["half_mm"], dtype=np.float64)
         has_finder, card = bool(data["finder"]), data["card"]
         wanted = data["fingerprint"]

@@ -147,4 +147,6 @@ def segment(path: str | Path, prior: Prior | str | Path, request: Request | None
         raise NisfError(
             f"{path}: holds {len(cohort.cases)} cases; give one, or use 'nisf segment' for a cohort"
         )
-    return segment_case(read_case(cohort.cases[0], prior.anatomy), prior, request or Request())
+    return segment_case(
+        read_case(cohort.cases[0].without_labels(), prior.anatomy), prior, request or Request()
+    )

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nisf.case import BACKGROUND
 from nisf.errors import NisfError
@@ -35,6 +36,45 @@ class Anatomy:
     numbers: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
 
 
+def to_json(anatomy: Anatomy) -> dict[str, Any]:
+    """The contents of an anatomy's JSON file."""
+    return {
+        "name": anatomy.name,
+        "labels": list(anatomy.labels),
+        "colours": list(anatomy.colours),
+        "phases": None if anatomy.phases is None else dict(anatomy.phases),
+        "reorder": anatomy.reorder,
+        "numbers": {
+            layout: {str(n): label for n, label in names.items()} for layout, names in anatomy.numbers.items()
+        },
+    }
+
+
+def from_json(data: Any, where: str | Path) -> Anatomy:
+    """An anatomy from the contents of its JSON file.
+
+    Raises:
+        NisfError: an entry is missing or not of its kind; the sentence names ``where``.
+    """
+    try:
+        anatomy = Anatomy(
+            name=data["name"],
+            labels=tuple(data["labels"]),
+            colours=tuple(data["colours"]),
+            phases=data.get("phases"),
+            reorder=bool(data.get("reorder", False)),
+            numbers={
+                layout: {int(number): label for number, label in numbers.items()}
+                for layout, numbers in data.get("numbers", {}).items()
+            },
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise NisfError(f"{where}: not an anatomy file ({error!r}); see docs/reference.md") from error
+    if anatomy.labels[:1] != (BACKGROUND,) or len(anatomy.colours) != len(anatomy.labels):
+        raise NisfError(f"{where}: 'labels' must start with '{BACKGROUND}' and 'colours' have one entry each")
+    return anatomy
+
+
 def anatomy_names() -> list[str]:
     """The anatomies that come with the package."""
     return sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -52,19 +92,6 @@ def load_anatomy(name: str | Path) -> Anatomy:
         raise NisfError(f"{name}: no such anatomy; give one of {known}, or a JSON file like theirs")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        anatomy = Anatomy(
-            name=data["name"],
-            labels=tuple(data["labels"]),
-            colours=tuple(data["colours"]),
-            phases=data.get("phases"),
-            reorder=bool(data.get("reorder", False)),
-            numbers={
-                layout: {int(number): label for number, label in numbers.items()}
-                for layout, numbers in data.get("numbers", {}).items()
-            },
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise NisfError(f"{path}: not an anatomy file ({error!r}); see docs/reference.md") from error
-    if anatomy.labels[:1] != (BACKGROUND,) or len(anatomy.colours) != len(anatomy.labels):
-        raise NisfError(f"{path}: 'labels' must start with '{BACKGROUND}' and 'colours' have one entry each")
-    return anatomy
+    except ValueError as error:
+        raise NisfError(f"{path}: not an anatomy file ({error}); see docs/reference.md") from error
+    return from_json(data, path)

@@ -72,7 +72,7 @@ class Segment:
         for number, files in enumerate(cases, start=1):
             place = f"[{number}/{len(cases)}] {files.name}"
             try:
-                case = read_case(files, prior.anatomy, cohort.notes)
+                case = read_case(files.without_labels(), prior.anatomy, cohort.notes)
                 if not self.overwrite and done_already(case, prior, self.output, request):
                     print(f"{place}: done already")
                     continue

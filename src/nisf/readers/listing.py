@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -40,6 +40,10 @@ class StackFiles:
         images = tuple(path for frame in self.images for path in frame)
         return images + tuple(path for path in self.labels if path is not None)
 
+    def without_labels(self) -> StackFiles:
+        """The images alone."""
+        return replace(self, labels=(None,) * len(self.labels))
+
 
 @dataclass(frozen=True)
 class CaseFiles:
@@ -63,6 +67,10 @@ class CaseFiles:
     known: frozenset[str] = frozenset()
     background_known: bool = True
     attributes: Mapping[str, str] = field(default_factory=dict)
+
+    def without_labels(self) -> CaseFiles:
+        """The images alone: all that a fit may see, and label files cannot stand in its way."""
+        return replace(self, stacks=tuple(stack.without_labels() for stack in self.stacks))
 
     @property
     def labelled(self) -> bool:
