@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from nisf import config
+from nisf.anatomies import load_anatomy
 from nisf.cli import main
 from nisf.phantom import Scanner, write_cohort
+from nisf.readers import open_cohort, read_case
 
 ROOT = Path(__file__).parents[1]
 SMALL = Scanner(matrix=(40, 40), spacing_mm=4.5, frames=3)
@@ -74,21 +76,21 @@ def test_python_snippets(here):
     assert (here / "out" / "scan_seg.nii.gz").is_file()
 
 
-def test_anatomy_and_manifest_of_the_how_to(here):
+def test_anatomy_of_the_how_to(here):
     (here / "my.json").write_text(blocks(ROOT / "docs/howto.md", "json")[0])
-    (here / "images").mkdir()
-    (here / "anna").mkdir()
-    (here / "m.csv").write_text(
-        blocks(ROOT / "docs/howto.md", "csv")[0]
-        .replace(",label", "")
-        .replace(",labels/anna.nii.gz", "")
-        .replace("images/anna.nii.gz", "scan.nii.gz")
-    )
-    assert main(["check", "m.csv", "--anatomy", "my.json"]) in (0, 1)
-    from nisf.anatomies import load_anatomy
-    from nisf.readers import open_cohort
+    assert load_anatomy(here / "my.json").labels == ("background", "anterior", "posterior")
 
-    assert [c.name for c in open_cohort(here / "m.csv", load_anatomy(here / "my.json")).cases] == ["anna"]
+
+def test_manifest_of_the_how_to(here):
+    for kind, file in (("images", "sa.nii.gz"), ("labels", "seg_sa.nii.gz")):
+        (here / kind).mkdir()
+        (here / kind / "anna.nii.gz").symlink_to(here / "data" / "phantom0003" / file)
+    (here / "manifest.csv").write_text(blocks(ROOT / "docs/howto.md", "csv")[0])
+    (here / "labels.json").write_text(blocks(ROOT / "docs/howto.md", "json")[1])
+    assert main(["check", "manifest.csv"]) == 0
+    cohort = open_cohort(here / "manifest.csv", load_anatomy("cardiac-sax"))
+    assert [case.name for case in cohort.cases] == ["anna"]
+    assert read_case(cohort.cases[0], load_anatomy("cardiac-sax")).labelled()
 
 
 def test_links_lead_somewhere():
