@@ -17,6 +17,7 @@ from nisf.phantom import Scanner, write_cohort
 SMALL = Scanner(matrix=(40, 40), spacing_mm=4.5, frames=3)
 QUICK = ["--set", "train.steps=30", "train.points=256", "train.subjects=2", "train.compile=false"]
 QUICK += ["field.latent=16", "field.width=16", "field.layers=2", "fit.steps=15", "fit.points=256"]
+QUICK += ["region.finder_steps=5"]
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +30,7 @@ def cohort(tmp_path_factory):
 @pytest.fixture(scope="module")
 def prior(cohort, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli") / "prior"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nisf.training.FINDER_STEPS", 5)
-        assert (
-            main(["train", str(cohort), "-o", str(folder), "--preset", "demo", "--tensorboard", *QUICK]) == 0
-        )
+    assert main(["train", str(cohort), "-o", str(folder), "--preset", "demo", "--tensorboard", *QUICK]) == 0
     return folder
 
 
@@ -270,7 +267,6 @@ def test_phantom_and_version(tmp_path, capsys):
 def test_demo_runs_small(tmp_path, monkeypatch):
     from nisf.demo import run_demo
 
-    monkeypatch.setattr("nisf.training.FINDER_STEPS", 5)
     monkeypatch.setattr("nisf.demo.CURVE_TIMES", 4)
     monkeypatch.setattr("nisf.demo.VOLUME_SPACING", (6.0, 6.0, 6.0))
     preset = config.preset("demo")
@@ -279,6 +275,7 @@ def test_demo_runs_small(tmp_path, monkeypatch):
         field=replace(preset.field, width=16, latent=16, layers=2),
         train=replace(preset.train, steps=20, subjects=2, points=256),
         fit=replace(preset.fit, steps=10, points=256),
+        region=replace(preset.region, finder_steps=5),
     )
     outcome = run_demo(tmp_path, config=quick, subjects=3, say=lambda _: None)
     assert {s.label for s in outcome.hidden} == {"LV blood pool", "LV myocardium", "RV blood pool"}

@@ -49,9 +49,9 @@ def here(data, tmp_path, monkeypatch):
             field=replace(preset.field, **tiny),
             train=replace(preset.train, steps=20, subjects=2, points=256, compile=False, checkpoint_every=10),
             fit=replace(preset.fit, steps=10, points=256),
+            region=replace(preset.region, finder_steps=5),
         )
         monkeypatch.setitem(config.PRESETS, name, small)
-    monkeypatch.setattr("nisf.training.FINDER_STEPS", 5)
     return tmp_path
 
 

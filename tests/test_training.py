@@ -148,10 +148,10 @@ def test_rate_factor():
     assert rate_factor(replace(cosine, steps=1), 0) == 1.0
 
 
-def test_region_from_labels_and_finder(tmp_path, monkeypatch):
+def test_region_from_labels_and_finder(tmp_path):
     """The whole way: box from labels, finder, unlabelled subjects found by it."""
-    monkeypatch.setattr(nisf.training, "FINDER_STEPS", 20)
-    config = toys.settings(toys.TINY, train={"steps": 3}, region={"whole": False, "margin_mm": 8.0})
+    region = {"whole": False, "margin_mm": 8.0, "finder_steps": 20}
+    config = toys.settings(toys.TINY, train={"steps": 3}, region=region)
     prior = toys.train_toy(tmp_path, config, thinned())
     assert prior.half is not None
     assert prior.half[2] == pytest.approx(15 + 8)

@@ -116,6 +116,8 @@ class RegionConfig:
     """Room around the labelled structures of the training subjects."""
     whole: bool = False
     """Use the whole field of view instead."""
+    finder_steps: int = 800
+    """Optimiser steps of the network that finds the region in images without labels."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,7 @@ PRESETS: dict[str, Config] = {
             compile=False,
         ),
         fit=FitConfig(steps=300, learning_rate=1e-2, points=2048),
+        region=RegionConfig(finder_steps=200),
     ),
 }
 

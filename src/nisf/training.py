@@ -36,7 +36,6 @@ from nisf.validate import Validation, validate
 
 CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
 LOG_EVERY = 10
-FINDER_STEPS = 800
 
 Report = Callable[[Mapping[str, Any]], None]
 """Called with every record of the log: ``{"step": ..., "loss": ..., ...}``."""
@@ -171,7 +170,7 @@ def train(
         except ValueError:
             say("no case is labelled: the whole field of view is used")
     finder = (
-        train_finder(_spread(cases, 400), steps=FINDER_STEPS, seed=settings.seed)
+        train_finder(_spread(cases, 400), steps=config.region.finder_steps, seed=settings.seed)
         if half is not None
         else None
     )
