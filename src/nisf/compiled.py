@@ -26,7 +26,9 @@ def compiled(function: Callable[..., Any], say: Callable[[str], None]) -> Callab
     if not can_compile():
         say("no C++ compiler found: training runs uncompiled, at about half the speed")
         return function
-    fast: Callable[..., Any] | None = torch.compile(function)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyTorch's own parts, which it imports only now
+        fast: Callable[..., Any] | None = torch.compile(function)
 
     def call(*arguments: Any) -> Any:
         nonlocal fast

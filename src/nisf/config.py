@@ -152,7 +152,7 @@ PRESETS: dict[str, Config] = {
             schedule="cosine",
             weight_l2=1e-6,
         ),
-        fit=FitConfig(steps=600, learning_rate=1e-2, points=2048),
+        fit=FitConfig(steps=600, learning_rate=1e-2, points=1024),
     ),
     # A minute on two cores: for `nisf demo` and for trying things out.
     "demo": Config(

@@ -157,7 +157,7 @@ def fit(
     start = prior.latent_mean[None].repeat(len(candidates), 1)
     if len(candidates) > 1:
         # Which end of the stack comes first: a short fit of both, the better one goes on.
-        trial = replace(settings, steps=min(settings.steps, 100), points=min(settings.points or 4096, 4096))
+        trial = replace(settings, steps=min(settings.steps, 100), points=min(settings.points or 512, 512))
         _, losses = fit_latents(prior.field, candidates, start, trial, seed=seed)
         best = int(losses.argmin())
         regions, candidates = [regions[best]], [candidates[best]]
