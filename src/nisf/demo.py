@@ -217,7 +217,7 @@ def picture(
             axes.plot(outcome.times, outcome.curve[name], color=colour, lw=2.0)
         axes.plot([], [], color="0.3", lw=2.0, label="answer")
         axes.plot([], [], color="0.3", lw=1.0, ls="--", label="truth")
-        axes.legend(loc="upper right")
+        axes.legend(loc="lower right")
         axes.set(xlabel="fraction of the cycle", ylabel="volume in mL", xlim=(0, 1), ylim=(0, None))
         found, true = outcome.ejection
         axes.set_title(f"LV ejection fraction {found:.0f} %, truth {true:.0f} %")
