@@ -130,7 +130,7 @@ def curve(arguments: argparse.Namespace) -> int:
             [f"{v:.3f}" for v in (t, *row)] for t, row in zip(grid.times, volumes.T, strict=True)
         )
     with mpl.rc_context(STYLE):  # ty: ignore[invalid-argument-type]
-        figure = new_figure(4.5, 3.0)
+        figure = new_figure(6.0, 3.0)
         axes = figure.subplots()
         for k, name in enumerate(names):
             axes.plot(grid.times, volumes[k], color=prior.anatomy.colours[k + 1], label=name)
@@ -138,14 +138,15 @@ def curve(arguments: argparse.Namespace) -> int:
             truth = np.asarray(nib.load(arguments.reference).dataobj) == arguments.number  # type: ignore[attr-defined]
             for frame in np.flatnonzero(truth.any((0, 1, 2))):
                 ml = truth[..., frame].sum() * grid.voxel_ml
-                axes.plot(grid.times[frame], ml, "o", color=prior.anatomy.colours[1])
+                label = f"{names[0]}, drawn" if frame == np.flatnonzero(truth.any((0, 1, 2)))[0] else None
+                axes.plot(grid.times[frame], ml, "o", color=prior.anatomy.colours[1], label=label)
                 both = (rendering.label[..., frame] == 1) & truth[..., frame]
                 dice = 2 * both.sum() / ((rendering.label[..., frame] == 1).sum() + truth[..., frame].sum())
                 print(
                     f"frame {frame}: {names[0]} Dice {dice:.3f}, {volumes[0, frame]:.1f} mL (drawn: {ml:.1f})"
                 )
         axes.set(xlabel="fraction of the cycle", ylabel="volume in mL", ylim=(0, None))
-        axes.legend()
+        figure.legend(loc="outside right upper")
         save_figure(figure, arguments.output / "curve.png")
     middle = grid.shape[2] // 2
     frames = np.linspace(0, len(grid.times), 6, endpoint=False).astype(int)
