@@ -146,7 +146,7 @@ def stored_backwards(case):
 def test_order_of_slices_does_not_matter(toy_prior, toy_fitted):
     assert toy_prior.anatomy.reorder
     other = fit(stored_backwards(toys.toy_case(99)), toy_prior)
-    assert other.summary["reversed"] != toy_fitted.summary["reversed"]
+    assert other.summary["orientation"]["reverse"] != toy_fitted.summary["orientation"]["reverse"]
     grid = toy_fitted.stacks[0].grid
     a, b = toy_fitted.render(grid), other.render(grid)
     assert (a.label != b.label).mean() < 0.002
@@ -158,7 +158,7 @@ def test_order_of_slices_does_not_matter(toy_prior, toy_fitted):
 def test_order_is_kept_where_the_anatomy_has_one(toy_prior):
     prior = replace(toy_prior, anatomy=replace(toy_prior.anatomy, reorder=False))
     fitted = fit(stored_backwards(toys.toy_case(99)), prior, config=replace(FIT, steps=2))
-    assert not fitted.summary["reversed"]
+    assert not fitted.summary["orientation"]["reverse"]
 
 
 def test_wrong_channels(toy_prior):

@@ -166,3 +166,17 @@ def test_batch_is_padded_with_nothing():
     assert (batch.label[batch.weight == 0] == UNKNOWN).all()
     assert batch_of([(a, index[0])], pad_to=10).coordinates.shape[1] == 10
     assert batch_of([(a, index[0])]).coordinates.shape[1] == 10
+
+
+@pytest.mark.parametrize("view", [{"quarters": 1}, {"quarters": 2, "mirror": True}, {"reverse": True}])
+def test_seen_from_a_turned_region_is_drawing_anew(view):
+    case = toys.toy_case(3)
+    region = whole_region(case)
+    points = CasePoints(case, region, 4)
+    turned = points.seen_from(region.turned(**view))
+    anew = CasePoints(case, region.turned(**view), 4)
+    index = np.arange(len(points))
+    np.testing.assert_allclose(turned.coordinates(index), anew.coordinates(index), atol=1e-6)
+    np.testing.assert_array_equal(turned.intensity, anew.intensity)
+    assert turned.intensity is points.intensity
+    assert not np.allclose(turned.coordinates(index), points.coordinates(index))

@@ -62,14 +62,24 @@ def test_box():
 
 
 @given(seeds)
-def test_mirrored(seed):
+def test_turned(seed):
     region = Region(Affine.rigid(toys.rotation(seed), (5, 6, 7)), np.array([10.0, 20, 30]))
-    other = region.mirrored()
     world = np.random.default_rng(seed).uniform(-40, 40, (20, 3))
-    np.testing.assert_allclose(other.coordinates(world), region.coordinates(world) * [1, 1, -1], atol=1e-12)
-    np.testing.assert_array_equal(other.contains(world), region.contains(world))
-    np.testing.assert_allclose(other.centre(), region.centre(), atol=1e-9)
-    np.testing.assert_allclose(other.mirrored().pose.matrix, region.pose.matrix)
+    x, y, z = region.pose(world).T
+    seen = set()
+    for quarters, (u, v) in enumerate([(x, y), (-y, x), (-x, -y), (y, -x)]):
+        other = region.turned(quarters)
+        np.testing.assert_allclose(other.pose(world).T, [u, v, z], atol=1e-9)
+        np.testing.assert_array_equal(other.contains(world), region.contains(world))
+        np.testing.assert_allclose(other.centre(), region.centre(), atol=1e-9)
+        for mirror in (False, True):
+            for reverse in (False, True):
+                view = region.turned(quarters, mirror=mirror, reverse=reverse)
+                np.testing.assert_array_equal(view.contains(world), region.contains(world))
+                seen.add(tuple(np.round(view.pose(world[:1])[0], 6)))
+    assert len(seen) == 16
+    np.testing.assert_allclose(region.turned(mirror=True).pose(world).T, [-x, y, z], atol=1e-9)
+    np.testing.assert_allclose(region.turned(reverse=True).pose(world).T, [x, y, -z], atol=1e-9)
 
 
 @pytest.mark.parametrize("flip", FLIPS)

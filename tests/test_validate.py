@@ -30,7 +30,7 @@ def test_point_dice(toy_prior, toy_fitted):
     fitted = replace(toy_fitted, region=points.region)
     index = np.arange(len(points))
     found = point_dice(toy_prior.field, toy_fitted.latent, points, index, 3)
-    if toy_fitted.summary["reversed"]:
+    if toy_fitted.summary["orientation"]["reverse"]:
         points = CasePoints(case, toy_fitted.region, 4)
         fitted = toy_fitted
         found = point_dice(toy_prior.field, toy_fitted.latent, points, index, 3)

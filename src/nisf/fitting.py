@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from nisf.losses import intensity_bce
 from nisf.points import CasePoints, batch_of
 from nisf.prior import Prior
 from nisf.region import Region, reference_pose, region_from_motion, whole_region
+
+TRIAL_STEPS, TRIAL_POINTS = 60, 256
+"""How briefly each orientation is tried."""
 
 Finding = Literal["auto", "finder", "motion", "centre", "whole"]
 Watch = Callable[[int, Tensor], None]
@@ -111,6 +114,28 @@ def fit_latents(
     return latent.detach(), final
 
 
+def orientations(case: Case, prior: Prior) -> list[dict[str, Any]]:
+    """How the case's files may show the anatomy, as stored first: arguments of `Region.turned`."""
+    several = len({s.position for s in case.slices}) > 1
+    return [
+        {"quarters": quarters, "mirror": mirror, "reverse": reverse}
+        for reverse in ((False, True) if prior.anatomy.reorder and several else (False,))
+        for mirror in ((False, True) if prior.anatomy.turn else (False,))
+        for quarters in (range(4) if prior.anatomy.turn else (0,))
+    ]
+
+
+def best_orientation(
+    points: CasePoints, prior: Prior, views: list[dict[str, Any]], seed: int
+) -> dict[str, Any]:
+    """The view whose short fit explains the intensities best."""
+    turned = [points.seen_from(points.region.turned(**view)) for view in views]
+    trial = replace(prior.config.fit, steps=TRIAL_STEPS, points=TRIAL_POINTS)
+    start = prior.latent_mean[None].repeat(len(views), 1)
+    _, losses = fit_latents(prior.field, turned, start, trial, seed=seed)
+    return views[int(losses.argmin())]
+
+
 def fit(
     case: Case,
     prior: Prior,
@@ -146,28 +171,25 @@ def fit(
     if region is None:
         region, how = find_region(case, prior, find)
     dimensions = prior.config.field.dimensions
-    regions = [region]
-    if prior.anatomy.reorder and len({s.position for s in case.slices}) > 1:
-        regions.append(region.mirrored())
-    candidates = [CasePoints(case, r, dimensions) for r in regions]
-    if not len(candidates[0]):
+    points = CasePoints(case, region, dimensions)
+    if not len(points):
         raise NisfError(
             f"{case.name}: nothing was measured inside the region; give its centre with --centre X,Y,Z"
         )
-    start = prior.latent_mean[None].repeat(len(candidates), 1)
-    if len(candidates) > 1:
-        # Which end of the stack comes first: a short fit of both, the better one goes on.
-        trial = replace(settings, steps=min(settings.steps, 100), points=min(settings.points or 512, 512))
-        _, losses = fit_latents(prior.field, candidates, start, trial, seed=seed)
-        best = int(losses.argmin())
-        regions, candidates = [regions[best]], [candidates[best]]
-    latent, loss = fit_latents(prior.field, candidates, start[:1], settings, seed=seed, watch=watch)
+    views = orientations(case, prior)
+    view = views[0]
+    if len(views) > 1:
+        view = best_orientation(points, prior, views, seed)
+        region = region.turned(**view)
+        points = points.seen_from(region)
+    start = prior.latent_mean[None]
+    latent, loss = fit_latents(prior.field, [points], start, settings, seed=seed, watch=watch)
     summary = {
         "steps": settings.steps,
         "intensity_bce": float(loss[0]) if settings.steps else None,
         "seconds": round(time.perf_counter() - began, 3),
         "region": how,
-        "reversed": regions[0] is not region,
-        "points": len(candidates[0]),
+        "orientation": view,
+        "points": len(points),
     }
-    return Fitted(case.name, prior, latent[0], regions[0], case.stacks, summary)
+    return Fitted(case.name, prior, latent[0], region, case.stacks, summary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,9 +43,8 @@ class CasePoints:
         self.dimensions = dimensions
         maps, times, frames = [], [], []
         pixels, intensities, labels, slices = [], [], [], []
-        scale = np.diag([*(1 / region.half), 1.0]) @ region.pose.matrix
         for index, item in enumerate(case.slices):
-            maps.append((scale @ item.affine.matrix)[:3][:, [0, 1, 3]])
+            maps.append(item.affine.matrix[:3][:, [0, 1, 3]])
             times.append(item.time)
             frames.append(item.frame)
             i, j = np.nonzero(region.contains(pixel_positions(item)))
@@ -52,7 +52,8 @@ class CasePoints:
             intensities.append(case.stacks[item.stack].normalise(item.image[i, j]))
             labels.append(np.full(len(i), UNKNOWN) if item.label is None else item.label[i, j])
             slices.append(np.full(len(i), index, dtype=np.int32))
-        self.maps = np.array(maps, dtype=np.float64).reshape(-1, 3, 3)
+        self.to_world = np.array(maps, dtype=np.float64).reshape(-1, 3, 3)
+        self._look_from(region)
         self.times = np.array(times, dtype=np.float32)
         self.frames = np.array(frames, dtype=np.int32)
         empty = np.zeros((0, case.channels), dtype=np.float32)
@@ -69,6 +70,20 @@ class CasePoints:
         known = np.flatnonzero(self.label != UNKNOWN)
         self.of_class = [known[self.label[known] == c] for c in range(len(case.labels))]
         self.of_class = [index for index in self.of_class if len(index)]
+
+    def _look_from(self, region: Region) -> None:
+        """Set the maps from pixel (i, j, 1) to field coordinates."""
+        self.region = region
+        pose = region.pose.matrix[:3]
+        maps = pose[:, :3] @ self.to_world
+        maps[:, :, 2] += pose[:, 3]
+        self.maps = maps / region.half[:, None]
+
+    def seen_from(self, region: Region) -> CasePoints:
+        """The same points in the coordinates of a turned region; the voxels are shared, not copied."""
+        other = copy.copy(self)
+        other._look_from(region)
+        return other
 
     @staticmethod
     def _loose(case: Case, region: Region) -> Points | None:

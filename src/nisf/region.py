@@ -36,9 +36,20 @@ class Region:
         """World mm."""
         return self.pose.inverse.origin
 
-    def mirrored(self) -> Region:
-        """The same box with the slices counted from the other end."""
-        return Region(Affine(np.diag([1.0, 1.0, -1.0, 1.0]) @ self.pose.matrix), self.half)
+    def turned(self, quarters: int = 0, *, mirror: bool = False, reverse: bool = False) -> Region:
+        """The same box seen otherwise.
+
+        Args:
+            quarters: quarter turns in the plane.
+            mirror: whether the first in-plane axis is flipped, before turning.
+            reverse: whether the slices are counted from the other end.
+        """
+        cos, sin = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarters % 4]
+        flip = -1 if mirror else 1
+        turn = np.array([[flip * cos, -sin, 0], [flip * sin, cos, 0], [0, 0, -1 if reverse else 1]])
+        matrix = np.eye(4)
+        matrix[:3, :3] = turn
+        return Region(Affine(matrix @ self.pose.matrix), np.abs(turn @ self.half))
 
 
 def reference_pose(case: Case, centre: Vector, *, reverse: bool = False) -> Affine:

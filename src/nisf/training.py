@@ -116,7 +116,7 @@ def _validation_points(cases: Sequence[Case], prior: Prior) -> list[CasePoints]:
     for case in cases:
         region, _ = find_region(case, prior)
         if prior.anatomy.reorder and larger_end_last(case):
-            region = region.mirrored()
+            region = region.turned(reverse=True)
         out.append(CasePoints(case, region, prior.config.field.dimensions))
     return [points for points in out if (points.label > 0).any()]
 

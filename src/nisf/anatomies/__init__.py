@@ -25,6 +25,7 @@ class Anatomy:
         phases: how moments of the cycle are named, e.g. ``{"by": "LV blood pool", "largest": "ED",
             "smallest": "ES"}``; None for static anatomy.
         reorder: whether files count slices from either end (base or apex first).
+        turn: whether files may show the images turned by quarters or mirrored.
         numbers: layout name to the label numbers that its files use.
     """
 
@@ -33,6 +34,7 @@ class Anatomy:
     colours: tuple[str, ...]
     phases: Mapping[str, str] | None = None
     reorder: bool = False
+    turn: bool = False
     numbers: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
 
 
@@ -44,6 +46,7 @@ def to_json(anatomy: Anatomy) -> dict[str, Any]:
         "colours": list(anatomy.colours),
         "phases": None if anatomy.phases is None else dict(anatomy.phases),
         "reorder": anatomy.reorder,
+        "turn": anatomy.turn,
         "numbers": {
             layout: {str(n): label for n, label in names.items()} for layout, names in anatomy.numbers.items()
         },
@@ -63,6 +66,7 @@ def from_json(data: Any, where: str | Path) -> Anatomy:
             colours=tuple(data["colours"]),
             phases=data.get("phases"),
             reorder=bool(data.get("reorder", False)),
+            turn=bool(data.get("turn", False)),
             numbers={
                 layout: {int(number): label for number, label in numbers.items()}
                 for layout, numbers in data.get("numbers", {}).items()
