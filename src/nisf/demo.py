@@ -18,13 +18,16 @@ from nisf.config import Config, preset
 from nisf.evaluate import score_case
 from nisf.fitted import Fitted, Rendering
 from nisf.fitting import fit
-from nisf.geometry import Grid
+from nisf.geometry import Affine, Grid
 from nisf.hiding import hide
 from nisf.metrics import Score
 from nisf.phantom import Scan, Scanner, cohort, ejection_fraction, long_axis, volumes_ml
 from nisf.phantom import label as true_label
+from nisf.phantom.cohort import volume
 from nisf.picture import STYLE, Panel, draw_panel, legend_of, new_figure, save_figure
+from nisf.segmentation import write_segmentation
 from nisf.training import Report, train
+from nisf.writers import write_volume
 
 TRAINING, UNSEEN_SEED = 24, 2023
 PROTOCOL = "every-2nd-slice"
@@ -67,8 +70,6 @@ def volume_curve(fitted: Fitted, grid: Grid) -> dict[str, np.ndarray]:
 
 def box(fitted: Fitted, spacing: tuple[float, float, float]) -> Grid:
     """A grid over the fitted subject's whole region, at a spacing in mm."""
-    from nisf.geometry import Affine
-
     half = fitted.region.half
     shape = np.maximum(1, np.floor(2 * half / spacing)).astype(int)
     first = -(shape - 1) / 2 * np.asarray(spacing)
@@ -96,9 +97,6 @@ def run_demo(
     Raises:
         NisfError: the folder cannot be written.
     """
-    from nisf.segmentation import Request, write_segmentation
-    from nisf.writers import write_volume
-
     folder = Path(folder)
     anatomy = load_anatomy("cardiac-sax")
     say(f"scanning {subjects} phantom hearts")
@@ -119,13 +117,10 @@ def run_demo(
     say("fitting an unseen heart from every other slice of its stack")
     seen, hidden = hide(unseen.case, PROTOCOL)
     fitted = fit(replace(seen, name="unseen"), prior)
-    request = Request()
-    write_segmentation(fitted, folder, request)
-    grid = unseen.case.stacks[0].grid
-    measured = np.zeros((*grid.shape, len(grid.times)), dtype=np.float32)
-    for item in unseen.case.slices:
-        measured[:, :, item.position, item.frame] = item.image[..., 0]
-    write_volume(folder / "unseen.nii.gz", measured, grid, stack=unseen.case.stacks[0])
+    write_segmentation(fitted, folder)
+    stack = unseen.case.stacks[0]
+    measured, _ = volume(unseen)
+    write_volume(folder / "unseen.nii.gz", measured, stack.grid, stack=stack)
     rendering = fitted.render()
     times = np.arange(CURVE_TIMES) / CURVE_TIMES
     curve = volume_curve(fitted, box(fitted, VOLUME_SPACING).at_times(times))

@@ -11,7 +11,7 @@ import numpy as np
 from nisf.case import Case
 from nisf.errors import NisfError
 from nisf.fitted import Fitted, read_fitted
-from nisf.fitting import Finding, find_region, fit
+from nisf.fitting import Finding, fit
 from nisf.prior import Prior, load_prior
 from nisf.region import Region, reference_pose
 from nisf.writers import file_word, write_labels_json, write_rendering
@@ -91,9 +91,7 @@ def segment_case(case: Case, prior: Prior, request: Request) -> Fitted:
         if half is None:
             raise NisfError("--centre: this prior looks at the whole field of view; leave the centre out")
         region = Region(reference_pose(case, np.array(request.centre)), half)
-    elif request.find != "auto":
-        region, _ = find_region(case, prior, request.find)
-    fitted = fit(case, prior, region=region, config=config, seed=request.seed)
+    fitted = fit(case, prior, region=region, find=request.find, config=config, seed=request.seed)
     return replace(fitted, summary={**fitted.summary, "request": _asked(case, request)})
 
 

@@ -21,7 +21,7 @@ from nisf import __version__
 from nisf.anatomies import Anatomy
 from nisf.case import Case
 from nisf.compiled import compiled
-from nisf.config import Config, TrainConfig, to_dict
+from nisf.config import Config, TrainConfig, for_data, to_dict
 from nisf.errors import NisfError
 from nisf.field import Field
 from nisf.files import check_writable, read_tensors, replacing, write_tensors
@@ -159,9 +159,11 @@ def train(
     if not cases:
         raise NisfError("there are no cases to train on; check the folder with 'nisf check'")
     folder = check_writable(folder)
+    checkpoint = folder / CHECKPOINT
+    if checkpoint.is_file() and not resume:
+        raise NisfError(f"{folder}: holds a run already; give --resume to go on with it, or another folder")
     dimensions = config.field.dimensions
-    sizes = replace(config.field, channels=cases[0].channels, classes=len(anatomy.labels))
-    config = replace(config, field=sizes)
+    config = for_data(config, dimensions=dimensions, channels=cases[0].channels, classes=len(anatomy.labels))
     settings = config.train
     half = None
     if not config.region.whole:
@@ -175,7 +177,6 @@ def train(
         else None
     )
 
-    state = new_state(config, len(cases))
     empty, size = torch.zeros(config.field.latent), config.field.latent
     prior = Prior(config, anatomy, Field(config.field), empty, torch.eye(size), half, finder)
     regions = _regions(cases, prior, config)
@@ -186,19 +187,16 @@ def train(
     if len(kept) < len(cases):
         say(f"{len(cases) - len(kept)} cases have nothing inside their region and are left out")
         cases, pool = [cases[i] for i in kept], [pool[i] for i in kept]
-        state = new_state(config, len(pool))
     held = _validation_points(_spread(validation, settings.validate_cases), prior)
 
     identity = {"config": to_dict(config), "cases": [points.name for points in pool]}
-    checkpoint = folder / CHECKPOINT
-    if resume and checkpoint.is_file():
+    state = new_state(config, len(pool))
+    if checkpoint.is_file():
         tensors, metadata = read_tensors(checkpoint)
         if _decisive(json.loads(metadata["identity"])) != _decisive(identity):
             raise NisfError(f"{checkpoint}: was made with other settings or cases; train into another folder")
         state.load(tensors, int(metadata["step"]))
         say(f"resuming at step {state.step} of {settings.steps}")
-    elif checkpoint.is_file() and not resume:
-        raise NisfError(f"{folder}: holds a run already; give --resume to go on with it, or another folder")
     _open_log(folder, state.step)
 
     def save_checkpoint() -> None:

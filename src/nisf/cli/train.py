@@ -6,12 +6,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
-
-if TYPE_CHECKING:
-    from nisf.config import Config
 
 
 @dataclass(frozen=True)
@@ -48,13 +45,14 @@ class Train:
         from nisf.anatomies import load_anatomy
         from nisf.cli.cases import read_cases, split
         from nisf.cli.progress import TrainingProgress
+        from nisf.config import preset
         from nisf.files import check_writable
         from nisf.readers import open_cohort
         from nisf.settings import override
         from nisf.training import train
 
         anatomy = load_anatomy(self.anatomy)
-        config = override(preset_of(self.preset), self.set)
+        config = override(preset(self.preset), self.set)
         cohort = open_cohort(self.cohort, anatomy, self.layout)
         check_writable(self.output)
         cache = self.cache or self.output / ".cache"
@@ -87,13 +85,6 @@ class Train:
             )
         print(f"prior written to {self.output}")
         return 1 if failed else 0
-
-
-def preset_of(name: str) -> Config:
-    """The preset, imported late."""
-    from nisf.config import preset
-
-    return preset(name)
 
 
 class _events:  # noqa: N801 - used like a function
