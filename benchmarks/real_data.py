@@ -30,7 +30,7 @@ from nisf.picture import STYLE, Panel, montage, new_figure, save_figure
 from nisf.prior import Prior, load_prior
 from nisf.readers import only_named, open_cohort, read_case, read_image
 from nisf.region import region_from_labels
-from nisf.training import CHECKPOINT
+from nisf.loop import CHECKPOINT
 
 
 def own_latent(case: Case, prior: Prior, folder: Path) -> Fitted | None:
@@ -42,7 +42,7 @@ def own_latent(case: Case, prior: Prior, folder: Path) -> Fitted | None:
     assert prior.half is not None
     region = region_from_labels(case, prior.half, order=prior.anatomy.reorder)
     assert region is not None
-    return Fitted(case.name, prior, tensors["latents"][names.index(case.name)], region, case.stacks)
+    return Fitted(case.name, prior, tensors["latents.weight"][names.index(case.name)], region, case.stacks)
 
 
 def panels(case: Case, rendering: Rendering, title: str) -> list[Panel]:

@@ -35,6 +35,16 @@ def toy_prior(toy_cohort, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def toy_image_prior(toy_cohort, tmp_path_factory):
+    """An image-conditioned prior trained on the toy cohort for a few seconds."""
+    import toys
+    from nisf.training import train
+
+    folder = tmp_path_factory.mktemp("toy-image") / "prior"
+    return train(toy_cohort, [], toys.ANATOMY, toys.IMAGE, folder, say=lambda _: None)
+
+
+@pytest.fixture(scope="session")
 def toy_fitted(toy_prior):
     """A subject that the toy prior has not seen, fitted."""
     import toys

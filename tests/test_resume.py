@@ -93,7 +93,7 @@ def test_the_folder_is_a_prior(undisturbed):
     assert again.card["training"]["subjects"] == 3
     assert again.card["training"]["slices"] == again.card["training"]["labelled_slices"] == 36
     assert again.card["training"]["spacing_mm"]["largest"] == pytest.approx([4, 4, 10])
-    latents = read_tensors(folder / "checkpoint.safetensors")[0]["latents"]
+    latents = read_tensors(folder / "checkpoint.safetensors")[0]["latents.weight"]
     torch.testing.assert_close(again.latent_mean, latents.mean(0))
     torch.testing.assert_close(again.latent_covariance, torch.cov(latents.T))
     assert [r["step"] for r in log(folder) if "loss" in r] == [10, 20, 30, 40, 50]

@@ -19,6 +19,8 @@ Backbone = Literal["shared", "separate"]
 class FieldConfig:
     """The network (paper, section 2.1)."""
 
+    kind: Literal["latent", "image"] = "latent"
+    """What makes the field one subject: a fitted latent (the paper), or the slices themselves."""
     dimensions: int = 4
     """Model coordinates: 2 (x, y), 3 (x, y, z) or 4 (x, y, z, t)."""
     channels: int = 1
@@ -50,6 +52,68 @@ class FieldConfig:
     def inputs(self) -> int:
         """Columns of the coordinates that the first layer sees."""
         return self.dimensions + int(self.cyclic_time and self.dimensions == 4)
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """The image-conditioned field: an encoder of the measured slices and a field that decodes them."""
+
+    pixels: int = 112
+    """Pixels along each side of the canvas that a slice is resampled to."""
+    pixel_mm: float = 1.5
+    """Size of the canvas's pixels, mm."""
+    width: int = 32
+    """Channels of the encoder's first level; level k has k times as many."""
+    levels: int = 4
+    """Levels of the encoder; each halves the resolution."""
+    features: int = 24
+    """Features of a pixel."""
+    latent: int = 32
+    """Size of the subject's latent, the mean of its slices' own."""
+    hidden: int = 64
+    """Units of the field's hidden layers."""
+    neighbours: int = 3
+    """Nearest slices whose features a place takes."""
+    distance_mm: float = 10.0
+    """Unit in which the field sees the distance to a slice, mm."""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How training slices of the image-conditioned field are varied."""
+
+    coarse: float = 0.4
+    """Share of the steps, at the start, that are trained on coarse canvases at a third of the cost."""
+    coarse_pixels: int = 64
+    """Pixels along each side of a coarse canvas, which covers the same field of view."""
+    window: int = 8
+    """Adjacent slices of a stack in a sample at most."""
+    hide: float = 0.5
+    """Share of the samples in which some slices are hidden and yet scored."""
+    scale: float = 0.2
+    """Largest logarithm of the in-plane zoom."""
+    scale_z: float = 0.25
+    """Largest logarithm of the stretch across slices."""
+    centre_mm: float = 7.0
+    """Standard deviation of the region's misplacement, mm."""
+    bend_mm: float = 2.5
+    """Standard deviation of a smooth bend's control points, mm."""
+    slice_shift_mm: float = 1.5
+    """Standard deviation of the slices' shifts against each other in half of the samples, mm."""
+    gamma: float = 0.45
+    """Largest logarithm of the contrast's exponent."""
+    gain: float = 0.2
+    """Largest logarithm of the brightness factor."""
+    offset: float = 0.05
+    """Largest brightness offset."""
+    bias: float = 0.2
+    """Standard deviation of the logarithm of a smooth brightness field."""
+    slice_gain: float = 0.05
+    """Standard deviation of the logarithm of the slices' own brightness."""
+    blur: float = 0.3
+    """Share of the samples that are blurred."""
+    noise: float = 0.06
+    """Largest standard deviation of added noise."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +190,8 @@ class Config:
 
     preset: str = "cpu"
     field: FieldConfig = FieldConfig()
+    image: ImageConfig = ImageConfig()
+    augment: AugmentConfig = AugmentConfig()
     train: TrainConfig = TrainConfig()
     fit: FitConfig = FitConfig()
     region: RegionConfig = RegionConfig()
@@ -153,6 +219,25 @@ PRESETS: dict[str, Config] = {
             weight_l2=1e-6,
         ),
         fit=FitConfig(steps=600, learning_rate=1e-2, points=1024),
+    ),
+    # Sees whole slices and learns from slices that were hidden from it; see docs/concepts.md.
+    "image": Config(
+        preset="image",
+        field=FieldConfig(kind="image"),
+        train=TrainConfig(
+            steps=5000,
+            subjects=2,
+            points=1024,
+            learning_rate=2e-3,
+            schedule="cosine",
+            alpha=0.5,
+            weight_l2=1e-4,
+            validate_every=500,
+            validate_cases=20,
+            compile=False,
+            checkpoint_every=250,
+        ),
+        fit=FitConfig(steps=0),
     ),
     # A minute on two cores: for `nisf demo` and for trying things out.
     "demo": Config(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nisf.canvas import Canvases
 from nisf.case import Stack
 from nisf.errors import NisfError
+from nisf.field import Field
 from nisf.files import read_tensors, write_tensors
 from nisf.geometry import Affine, Grid
+from nisf.image_field import ImageField
 from nisf.prior import Prior, load_prior
 from nisf.query import ask
 from nisf.region import Region
+from nisf.scenes import Scenes
 from nisf.types import PointsMm
 
 FORMAT = 1
@@ -50,10 +55,11 @@ class Fitted:
     Attributes:
         name: the case's name.
         prior: what its latent belongs to.
-        latent: (l,).
+        latent: (l,); empty where the prior sees the slices themselves.
         region: where the field answers.
         stacks: the grids that were measured; the first gives the intensity scale.
         summary: how the fit went: loss, steps, seconds, how the region was found.
+        canvases: the slices, for a prior that sees them.
     """
 
     name: str
@@ -62,6 +68,22 @@ class Fitted:
     region: Region
     stacks: tuple[Stack, ...]
     summary: Mapping[str, Any] = field(default_factory=dict)
+    canvases: Canvases | None = None
+
+    @cached_property
+    def _scenes(self) -> Scenes:
+        assert isinstance(self.prior.field, ImageField)
+        assert self.canvases is not None
+        return Scenes(self.prior.field, self.canvases)
+
+    def _ask(
+        self, scaled: Float[np.ndarray, "n 3"], time: Float[np.ndarray, "n"], memory_mb: float
+    ) -> tuple[Float[np.ndarray, "n c"], Float[np.ndarray, "n k"]]:
+        """Intensity in [0, 1] and class probabilities inside the region, in units of its half size."""
+        if isinstance(self.prior.field, Field):
+            coordinates = np.c_[scaled, time][:, : self.prior.config.field.dimensions]
+            return ask(self.prior.field, self.latent, coordinates, memory_mb=memory_mb)
+        return self._scenes.ask(scaled * self.region.half, time, memory_mb=memory_mb)
 
     def query(
         self,
@@ -96,8 +118,7 @@ class Fitted:
             inside = np.flatnonzero((np.abs(scaled) <= 1.0).all(axis=1))
             if not len(inside):
                 continue
-            coordinates = np.c_[scaled[inside], times[part][inside]][:, : config.dimensions]
-            values, shares = ask(self.prior.field, self.latent, coordinates, memory_mb=memory_mb)
+            values, shares = self._ask(scaled[inside], times[part][inside], memory_mb)
             image[first + inside] = self.stacks[stack].denormalise(values) if self.stacks else values
             probability[first + inside] = shares
         return image.reshape(*shape, config.channels), probability.reshape(*shape, config.classes)
@@ -161,7 +182,11 @@ class Fitted:
             ],
             "summary": dict(self.summary),
         }
-        write_tensors(path, {"latent": self.latent}, {"nisf": json.dumps(metadata, allow_nan=False)})
+        tensors = {"latent": self.latent}
+        if self.canvases is not None:
+            tensors |= {"canvases.images": self.canvases.images, "canvases.maps": self.canvases.maps}
+            tensors["canvases.times"] = torch.from_numpy(self.canvases.times)
+        write_tensors(path, tensors, {"nisf": json.dumps(metadata, allow_nan=False)})
 
 
 def read_fitted(path: str | Path, prior: Prior | str | Path | None = None) -> Fitted:
@@ -204,10 +229,28 @@ def read_fitted(path: str | Path, prior: Prior | str | Path | None = None) -> Fi
             for item in data["stacks"]
         )
         latent = tensors["latent"]
-        if latent.shape != (prior.config.field.latent,) or not torch.isfinite(latent).all():
+        size = prior.config.field.latent if prior.config.field.kind == "latent" else 0
+        if latent.shape != (size,) or not torch.isfinite(latent).all():
             raise NisfError(
                 f"{path}: latent of shape {tuple(latent.shape)} does not fit the prior; fit it again"
             )
-        return Fitted(data["name"], prior, latent, region, stacks, data["summary"])
+        canvases = None if size else _canvases(tensors, prior)
+        return Fitted(data["name"], prior, latent, region, stacks, data["summary"], canvases)
     except (KeyError, TypeError, ValueError) as error:
         raise NisfError(f"{path}: not a fitted subject written by nisf ({error!r})") from error
+
+
+def _canvases(tensors: Mapping[str, Tensor], prior: Prior) -> Canvases:
+    """The canvases of a file.
+
+    Raises:
+        KeyError, ValueError: they are missing or of other sizes than the prior's.
+    """
+    images, maps, times = (tensors[f"canvases.{name}"] for name in ("images", "maps", "times"))
+    n, side = len(images), prior.config.image.pixels
+    shapes = (images.shape, maps.shape, times.shape)
+    if shapes != ((n, prior.config.field.channels, side, side), (n, 3, 4), (n,)) or not n:
+        raise ValueError(f"canvases of shapes {[tuple(shape) for shape in shapes]}")
+    if not all(torch.isfinite(t).all() for t in (images, maps, times)):
+        raise ValueError("canvases that are not finite")
+    return Canvases(images, maps, times.numpy().astype(np.float64))

@@ -12,12 +12,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nisf.canvas import canvases
 from nisf.case import Case
 from nisf.config import FitConfig
 from nisf.errors import NisfError
 from nisf.field import Field
 from nisf.finder import region_from_finder
 from nisf.fitted import Fitted
+from nisf.image_field import ImageField
 from nisf.losses import intensity_bce
 from nisf.points import CasePoints, batch_of
 from nisf.prior import Prior
@@ -126,13 +128,13 @@ def orientations(case: Case, prior: Prior) -> list[dict[str, Any]]:
 
 
 def best_orientation(
-    points: CasePoints, prior: Prior, views: list[dict[str, Any]], seed: int
+    points: CasePoints, prior: Prior, field: Field, views: list[dict[str, Any]], seed: int
 ) -> dict[str, Any]:
     """The view whose short fit explains the intensities best."""
     turned = [points.seen_from(points.region.turned(**view)) for view in views]
     trial = replace(prior.config.fit, steps=TRIAL_STEPS, points=TRIAL_POINTS)
     start = prior.latent_mean[None].repeat(len(views), 1)
-    _, losses = fit_latents(prior.field, turned, start, trial, seed=seed)
+    _, losses = fit_latents(field, turned, start, trial, seed=seed)
     return views[int(losses.argmin())]
 
 
@@ -176,10 +178,12 @@ def fit(
         raise NisfError(
             f"{case.name}: nothing was measured inside the region; give its centre with --centre X,Y,Z"
         )
+    if isinstance(prior.field, ImageField):
+        return _see(case, prior, region, {"region": how, "points": len(points)}, began)
     views = orientations(case, prior)
     view = views[0]
     if len(views) > 1:
-        view = best_orientation(points, prior, views, seed)
+        view = best_orientation(points, prior, prior.field, views, seed)
         region = region.turned(**view)
         points = points.seen_from(region)
     start = prior.latent_mean[None]
@@ -193,3 +197,18 @@ def fit(
         "points": len(points),
     }
     return Fitted(case.name, prior, latent[0], region, case.stacks, summary)
+
+
+def _see(case: Case, prior: Prior, region: Region, summary: dict[str, Any], began: float) -> Fitted:
+    """A case for a prior that sees the slices: there is nothing to fit.
+
+    Raises:
+        NisfError: there are loose points but no slice.
+    """
+    if not case.slices:
+        raise NisfError(
+            f"{case.name}: has no slice, and this prior sees whole slices; use one that fits points"
+        )
+    seen = canvases(case, case.slices, region, prior.config.image)
+    summary = {"steps": 0, "seconds": round(time.perf_counter() - began, 3), **summary}
+    return Fitted(case.name, prior, torch.zeros(0), region, case.stacks, summary, seen)

@@ -19,11 +19,17 @@ from nisf.errors import NisfError
 from nisf.field import Field
 from nisf.files import read_json, read_tensors, write_json, write_tensors
 from nisf.finder import Finder
+from nisf.image_field import ImageField
 
 FORMAT = 1
 """Version of the folder's layout; raised when an older nisf could no longer read it."""
 
 SPECIFICATION, WEIGHTS = "prior.json", "weights.safetensors"
+
+
+def new_field(config: Config) -> Field | ImageField:
+    """An untrained network of the kind that the settings name."""
+    return Field(config.field) if config.field.kind == "latent" else ImageField(config.field, config.image)
 
 
 @dataclass(eq=False)
@@ -44,7 +50,7 @@ class Prior:
 
     config: Config
     anatomy: Anatomy
-    field: Field
+    field: Field | ImageField
     latent_mean: Tensor
     latent_covariance: Tensor
     half: np.ndarray | None
@@ -68,7 +74,8 @@ class Prior:
         """Write the folder; ``prior.json`` comes last, so that a folder that has it is whole."""
         folder = Path(folder)
         tensors = {f"field.{name}": t for name, t in self.field.state_dict().items()}
-        tensors |= {"latent.mean": self.latent_mean, "latent.covariance": self.latent_covariance}
+        if self.config.field.kind == "latent":
+            tensors |= {"latent.mean": self.latent_mean, "latent.covariance": self.latent_covariance}
         if self.finder is not None:
             tensors |= {f"finder.{name}": t for name, t in self.finder.state_dict().items()}
         write_tensors(folder / WEIGHTS, tensors)
@@ -136,9 +143,11 @@ def load_prior(folder: str | Path) -> Prior:
         )
     weights = folder / WEIGHTS
     tensors, _ = read_tensors(weights)
-    network = Field(config.field)
+    network = new_field(config)
     _load_part(network, "field.", tensors, weights)
     size = config.field.latent
+    if config.field.kind == "image":  # no latents are stored
+        tensors |= {"latent.mean": torch.zeros(size), "latent.covariance": torch.eye(size)}
     for name, shape in (("latent.mean", (size,)), ("latent.covariance", (size, size))):
         if name not in tensors or tuple(tensors[name].shape) != shape:
             raise NisfError(f"{weights}: tensor '{name}' is missing or not of shape {shape}")

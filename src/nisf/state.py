@@ -10,23 +10,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nisf.config import Config, TrainConfig
+from nisf.config import TrainConfig
 from nisf.field import Field
 
 
 @dataclass(eq=False)
 class State:
-    """Everything that changes while training."""
+    """Everything that changes while training.
 
-    field: Field
-    latents: nn.Embedding
+    Attributes:
+        modules: networks by name, e.g. ``field``; trained or averaged.
+        optimisers: of their parameters.
+        step: optimiser steps done.
+    """
+
+    modules: dict[str, nn.Module]
     optimisers: list[torch.optim.Optimizer]
     step: int = 0
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it, by name."""
-        out = {f"field.{name}": t for name, t in self.field.state_dict().items()}
-        out["latents"] = self.latents.weight
+        out = {
+            f"{module}.{name}": t
+            for module, network in self.modules.items()
+            for name, t in network.state_dict().items()
+        }
         for i, optimiser in enumerate(self.optimisers):
             for j, entries in optimiser.state_dict()["state"].items():
                 for name, value in entries.items():
@@ -35,10 +43,11 @@ class State:
 
     def load(self, tensors: Mapping[str, Tensor], step: int) -> None:
         """Back to what `tensors` returned at ``step``."""
-        self.field.load_state_dict(
-            {n.removeprefix("field."): t for n, t in tensors.items() if n.startswith("field.")}
-        )
-        self.latents.load_state_dict({"weight": tensors["latents"]})
+        for module, network in self.modules.items():
+            prefix = f"{module}."
+            network.load_state_dict(
+                {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+            )
         for i, optimiser in enumerate(self.optimisers):
             state: dict[int, dict[str, Any]] = {}
             prefix = f"optimiser.{i}."
@@ -52,15 +61,14 @@ class State:
         self.step = step
 
 
-def new_state(config: Config, subjects: int) -> State:
-    """Weights, latents and optimisers before the first step."""
-    torch.manual_seed(config.train.seed)
-    field = Field(config.field)
-    latents = nn.Embedding(subjects, config.field.latent, sparse=config.train.latent_rows)
-    nn.init.normal_(latents.weight, std=config.train.latent_init)
-    weights = torch.optim.Adam(field.parameters(), lr=config.train.learning_rate)
-    kind = torch.optim.SparseAdam if config.train.latent_rows else torch.optim.Adam
-    return State(field, latents, [weights, kind(latents.parameters(), lr=config.train.latent_rate)])
+def latent_state(field: Field, config: TrainConfig, subjects: int) -> State:
+    """An auto-decoder before its first step: weights as given, latents as drawn."""
+    latents = nn.Embedding(subjects, field.config.latent, sparse=config.latent_rows)
+    nn.init.normal_(latents.weight, std=config.latent_init)
+    weights = torch.optim.Adam(field.parameters(), lr=config.learning_rate)
+    kind = torch.optim.SparseAdam if config.latent_rows else torch.optim.Adam
+    optimisers = [weights, kind(latents.parameters(), lr=config.latent_rate)]
+    return State({"field": field, "latents": latents}, optimisers)
 
 
 def rate_factor(config: TrainConfig, step: int) -> float:

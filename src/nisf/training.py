@@ -1,13 +1,7 @@
-"""Train a prior: an auto-decoder with one latent per subject (paper, section 2.2).
-
-Every random draw depends on the seed and the step alone, and a checkpoint is one file that is
-replaced whole, so a run that was killed and resumed ends where an undisturbed one does.
-"""
+"""Train a prior: set the cases up, run the recipe that the settings name, write the prior's folder."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,79 +13,21 @@ from torch import Tensor
 
 from nisf import __version__
 from nisf.anatomies import Anatomy
+from nisf.auto_decoder import AutoDecoder
 from nisf.case import Case
-from nisf.compiled import compiled
-from nisf.config import Config, TrainConfig, for_data, to_dict
+from nisf.config import Config, for_data, to_dict
 from nisf.errors import NisfError
 from nisf.field import Field
-from nisf.files import check_writable, read_tensors, replacing, write_tensors
+from nisf.files import check_writable
 from nisf.finder import train_finder
 from nisf.fitting import find_region
-from nisf.losses import class_bce, dice_loss, intensity_bce
-from nisf.points import Batch, CasePoints, batch_of
-from nisf.prior import Prior
+from nisf.image_field import ImageField
+from nisf.image_training import ImageTraining
+from nisf.loop import CHECKPOINT, Report, run
+from nisf.points import CasePoints
+from nisf.prior import Prior, new_field
 from nisf.region import Region, half_size, larger_end_last, region_from_labels, whole_region
-from nisf.state import State, new_state, rate_factor
-from nisf.validate import Validation, validate
-
-CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
-LOG_EVERY = 10
-
-Report = Callable[[Mapping[str, Any]], None]
-"""Called with every record of the log: ``{"step": ..., "loss": ..., ...}``."""
-
-
-def draw_batch(pool: Sequence[CasePoints], config: TrainConfig, step: int) -> tuple[Tensor, Batch]:
-    """The subjects of a step and their points; depends on seed and step alone.
-
-    Subjects come in shuffled rounds, so that each is seen equally often.
-    """
-    chosen = []
-    for slot in range(step * config.subjects, (step + 1) * config.subjects):
-        turn, place = divmod(slot, len(pool))
-        chosen.append(int(np.random.default_rng([config.seed, 2, turn]).permutation(len(pool))[place]))
-    rng = np.random.default_rng([config.seed, 3, step])
-    drawn = [
-        (pool[i], pool[i].draw(rng, config.points, config.balanced) if config.points else pool[i].frame(rng))
-        for i in chosen
-    ]
-    return torch.tensor(chosen), batch_of(drawn, pad_to=1 if config.points else 8192)
-
-
-def objective(
-    network: Callable[..., tuple[Tensor, Tensor]],
-    field: Field,
-    latent: Tensor,
-    batch: Batch,
-    config: TrainConfig,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The training loss and its terms (paper, equation 1)."""
-    of_intensity, of_class = network(batch.coordinates, latent)
-    terms = {
-        "class_bce": class_bce(of_class, batch.label, batch.weight).mean(),
-        "dice_loss": dice_loss(of_class, batch.label, batch.weight).mean(),
-        "intensity_bce": intensity_bce(of_intensity, batch.intensity, batch.weight).mean(),
-    }
-    penalty = config.weight_l2 * torch.stack([p.square().sum() for p in field.penalised()]).sum()
-    penalty = penalty + config.latent_l2 * latent.square().mean()
-    loss = terms["class_bce"] + terms["dice_loss"] + config.alpha * terms["intensity_bce"] + penalty
-    return loss, {"loss": loss, **terms}
-
-
-def _open_log(folder: Path, step: int) -> None:
-    """Keep the log's lines up to ``step``: what a killed run did after its checkpoint happens again."""
-    path = folder / LOG
-    kept = []
-    if step and path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                break  # the line that the kill cut off
-            if record["step"] <= step:
-                kept.append(line + "\n")
-    with replacing(path) as temporary:
-        temporary.write_text("".join(kept), encoding="utf-8")
+from nisf.validate import Validation
 
 
 def _regions(cases: Sequence[Case], prior: Prior, config: Config) -> list[Region]:
@@ -177,85 +113,35 @@ def train(
         else None
     )
 
-    empty, size = torch.zeros(config.field.latent), config.field.latent
-    prior = Prior(config, anatomy, Field(config.field), empty, torch.eye(size), half, finder)
+    size = config.field.latent
+    prior = Prior(config, anatomy, new_field(config), torch.zeros(size), torch.eye(size), half, finder)
     regions = _regions(cases, prior, config)
-    pool = [CasePoints(case, region, dimensions) for case, region in zip(cases, regions, strict=True)]
-    kept = [i for i, points in enumerate(pool) if len(points)]
-    if not kept:
-        raise NisfError("no case was measured inside its region; check the folder with 'nisf check'")
-    if len(kept) < len(cases):
-        say(f"{len(cases) - len(kept)} cases have nothing inside their region and are left out")
-        cases, pool = [cases[i] for i in kept], [pool[i] for i in kept]
-    held = _validation_points(_spread(validation, settings.validate_cases), prior)
-
-    identity = {"config": to_dict(config), "cases": [points.name for points in pool]}
-    state = new_state(config, len(pool))
-    if checkpoint.is_file():
-        tensors, metadata = read_tensors(checkpoint)
-        if _decisive(json.loads(metadata["identity"])) != _decisive(identity):
-            raise NisfError(f"{checkpoint}: was made with other settings or cases; train into another folder")
-        state.load(tensors, int(metadata["step"]))
-        say(f"resuming at step {state.step} of {settings.steps}")
-    _open_log(folder, state.step)
-
-    def save_checkpoint() -> None:
-        write_tensors(
-            checkpoint, state.tensors(), {"identity": json.dumps(identity), "step": str(state.step)}
-        )
-
-    network = compiled(state.field, say) if settings.compile else state.field
-    bases = [group["lr"] for optimiser in state.optimisers for group in optimiser.param_groups]
-    last: Validation | None = None
-    with (folder / LOG).open("a", encoding="utf-8") as log:
-
-        def note(record: dict[str, Any]) -> None:
-            log.write(json.dumps(record, allow_nan=False) + "\n")
-            log.flush()
-            if report:
-                report(record)
-
-        while state.step < settings.steps:
-            factor = rate_factor(settings, state.step)
-            groups = [g for optimiser in state.optimisers for g in optimiser.param_groups]
-            for group, base in zip(groups, bases, strict=True):
-                group["lr"] = base * factor
-            chosen, batch = draw_batch(pool, settings, state.step)
-            loss, terms = objective(network, state.field, state.latents(chosen), batch, settings)
-            for optimiser in state.optimisers:
-                optimiser.zero_grad()
-            loss.backward()
-            for optimiser in state.optimisers:
-                optimiser.step()
-            state.step += 1
-            step, final = state.step, state.step == settings.steps
-            if step % LOG_EVERY == 0 or final:
-                values = {name: float(term.detach()) for name, term in terms.items()}
-                if not math.isfinite(values["loss"]):
-                    raise NisfError(f"the loss is {values['loss']} at step {step}; lower the learning rate")
-                note({"step": step, **{name: round(v, 6) for name, v in values.items()}})
-            due = settings.validate_every and step % settings.validate_every == 0
-            if held and (final or due):
-                mean = state.latents.weight.detach().mean(0)
-                last = validate(state.field, mean, held, config, anatomy.labels, say)
-                note({"step": step, "validation": last.to_dict()})
-            if step % settings.checkpoint_every == 0 or final:
-                save_checkpoint()
-
-    if held and last is None:  # a finished run, resumed: only the prior was not written
-        last = validate(state.field, state.latents.weight.detach().mean(0), held, config, anatomy.labels, say)
-    return _finish(prior, state, last, folder, cases, card or {})
-
-
-def _decisive(identity: dict[str, Any]) -> dict[str, Any]:
-    """What the weights depend on. How subjects are fitted may change: it is validated anew."""
-    config = {name: part for name, part in identity["config"].items() if name != "fit"}
-    return {**identity, "config": config}
+    torch.manual_seed(settings.seed)
+    if config.field.kind == "image":
+        held = _spread(validation, settings.validate_cases)
+        recipe = ImageTraining(cases, regions, held, prior, say)
+        names = [case.name for case in cases]
+    else:
+        pool = [CasePoints(case, region, dimensions) for case, region in zip(cases, regions, strict=True)]
+        kept = [i for i, points in enumerate(pool) if len(points)]
+        if not kept:
+            raise NisfError("no case was measured inside its region; check the folder with 'nisf check'")
+        if len(kept) < len(cases):
+            say(f"{len(cases) - len(kept)} cases have nothing inside their region and are left out")
+            cases, pool = [cases[i] for i in kept], [pool[i] for i in kept]
+        held = _validation_points(_spread(validation, settings.validate_cases), prior)
+        recipe = AutoDecoder(pool, held, config, anatomy.labels, say)
+        names = [points.name for points in pool]
+    identity = {"config": to_dict(config), "cases": names}
+    last = run(recipe, settings, folder, identity, report=report, say=say)
+    latents = recipe.latents.detach()
+    return _finish(prior, recipe.field, latents, last, folder, cases, card or {})
 
 
 def _finish(
     prior: Prior,
-    state: State,
+    field: Field | ImageField,
+    latents: Tensor,
     last: Validation | None,
     folder: Path,
     cases: Sequence[Case],
@@ -263,9 +149,8 @@ def _finish(
 ) -> Prior:
     """Put the trained parts into the prior and write it."""
     config = prior.config
-    if last is not None:
+    if last is not None and last.best_steps:
         config = replace(config, fit=replace(config.fit, steps=last.best_steps))
-    latents = state.latents.weight.detach()
     spread = torch.cov(latents.T) if len(latents) > 1 else torch.eye(latents.shape[1]) * 1e-4
     spacing = np.array([stack.grid.spacing for case in cases for stack in case.stacks])
     summary = {
@@ -275,12 +160,12 @@ def _finish(
         "spacing_mm": {"smallest": spacing.min(0).tolist(), "largest": spacing.max(0).tolist()}
         if len(spacing)
         else None,
-        "steps": state.step,
+        "steps": config.train.steps,
     }
     trained = Prior(
         config,
         prior.anatomy,
-        state.field,
+        field,
         latents.mean(0),
         spread,
         prior.half,

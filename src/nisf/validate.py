@@ -51,6 +51,16 @@ def step_counts(most: int) -> list[int]:
     return [*counts[:-1], most]
 
 
+def dice_of(predicted: Tensor | np.ndarray, label: Tensor | np.ndarray, classes: int) -> np.ndarray:
+    """Dice of each structure over points of one subject (k - 1,); nan where it has none."""
+    out = np.full(classes - 1, np.nan)
+    for k in range(1, classes):
+        a, b = predicted == k, label == k
+        if b.any():
+            out[k - 1] = 2 * float((a & b).sum()) / float(a.sum() + b.sum())
+    return out
+
+
 @torch.no_grad()
 def point_dice(
     field: Field, latent: Tensor, points: CasePoints, index: np.ndarray, classes: int
@@ -58,13 +68,7 @@ def point_dice(
     """Dice of each structure over the given voxels of one subject (k - 1,); nan where it has none."""
     batch = batch_of([(points, index)])
     predicted = field(batch.coordinates.to(latent.device), latent[None])[1][0].argmax(-1).cpu()
-    label = batch.label[0]
-    out = np.full(classes - 1, np.nan)
-    for k in range(1, classes):
-        a, b = predicted == k, label == k
-        if b.any():
-            out[k - 1] = 2 * float((a & b).sum()) / float(a.sum() + b.sum())
-    return out
+    return dice_of(predicted, batch.label[0], classes)
 
 
 def validate(

@@ -1,0 +1,100 @@
+"""The paper's recipe: an auto-decoder, a latent per subject trained along with the weights (section 2.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nisf.compiled import compiled
+from nisf.config import Config, TrainConfig
+from nisf.field import Field
+from nisf.losses import class_bce, dice_loss, intensity_bce
+from nisf.points import Batch, CasePoints, batch_of
+from nisf.state import latent_state
+from nisf.validate import Validation, validate
+
+
+def draw_batch(pool: Sequence[CasePoints], config: TrainConfig, step: int) -> tuple[Tensor, Batch]:
+    """The subjects of a step and their points; depends on seed and step alone.
+
+    Subjects come in shuffled rounds, so that each is seen equally often.
+    """
+    chosen = []
+    for slot in range(step * config.subjects, (step + 1) * config.subjects):
+        turn, place = divmod(slot, len(pool))
+        chosen.append(int(np.random.default_rng([config.seed, 2, turn]).permutation(len(pool))[place]))
+    rng = np.random.default_rng([config.seed, 3, step])
+    drawn = [
+        (pool[i], pool[i].draw(rng, config.points, config.balanced) if config.points else pool[i].frame(rng))
+        for i in chosen
+    ]
+    return torch.tensor(chosen), batch_of(drawn, pad_to=1 if config.points else 8192)
+
+
+def objective(
+    network: Callable[..., tuple[Tensor, Tensor]],
+    field: Field,
+    latent: Tensor,
+    batch: Batch,
+    config: TrainConfig,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The training loss and its terms (paper, equation 1)."""
+    of_intensity, of_class = network(batch.coordinates, latent)
+    terms = {
+        "class_bce": class_bce(of_class, batch.label, batch.weight).mean(),
+        "dice_loss": dice_loss(of_class, batch.label, batch.weight).mean(),
+        "intensity_bce": intensity_bce(of_intensity, batch.intensity, batch.weight).mean(),
+    }
+    penalty = config.weight_l2 * torch.stack([p.square().sum() for p in field.penalised()]).sum()
+    penalty = penalty + config.latent_l2 * latent.square().mean()
+    loss = terms["class_bce"] + terms["dice_loss"] + config.alpha * terms["intensity_bce"] + penalty
+    return loss, {"loss": loss, **terms}
+
+
+class AutoDecoder:
+    """Weights and latents of all subjects, optimised together; a `nisf.loop.Recipe`.
+
+    Args:
+        pool: points of the training subjects.
+        held: points of the validation subjects, labelled.
+        config: all settings.
+        labels: class names, background first.
+        say: called with sentences for the user.
+    """
+
+    def __init__(
+        self,
+        pool: Sequence[CasePoints],
+        held: Sequence[CasePoints],
+        config: Config,
+        labels: Sequence[str],
+        say: Callable[[str], None],
+    ) -> None:
+        self.pool, self.held, self.config, self.labels, self.say = pool, held, config, labels, say
+        self.field = Field(config.field)
+        self.state = latent_state(self.field, config.train, len(pool))
+        self.network = compiled(self.field, say) if config.train.compile else self.field
+
+    @property
+    def latents(self) -> Tensor:
+        """One row per subject (s, l)."""
+        embedding = self.state.modules["latents"]
+        assert isinstance(embedding, nn.Embedding)
+        return embedding.weight
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        chosen, batch = draw_batch(self.pool, self.config.train, step)
+        latent = self.state.modules["latents"](chosen)
+        return objective(self.network, self.field, latent, batch, self.config.train)
+
+    def after_step(self) -> None:
+        pass
+
+    def validate(self) -> Validation | None:
+        if not self.held:
+            return None
+        mean = self.latents.detach().mean(0)
+        return validate(self.field, mean, self.held, self.config, self.labels, self.say)

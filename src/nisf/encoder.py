@@ -1,0 +1,61 @@
+"""The encoder: a small U-Net that turns every measured slice into features that the field decodes.
+
+One slice at a time, so that it depends on neither the order nor the orientation of the slices.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nisf.config import ImageConfig
+
+
+def _block(inputs: int, outputs: int) -> nn.Module:
+    layers: list[nn.Module] = []
+    for size in (inputs, outputs):
+        layers += [
+            nn.Conv2d(size, outputs, 3, padding=1, bias=False),
+            nn.InstanceNorm2d(outputs, affine=True),
+        ]
+        layers += [nn.LeakyReLU(0.01, inplace=True)]
+    return nn.Sequential(*layers)
+
+
+class Encoder(nn.Module):
+    """Slices on their canvases to features of every pixel, and a latent of each slice."""
+
+    def __init__(self, config: ImageConfig, channels: int) -> None:
+        super().__init__()
+        widths = [config.width * (level + 1) for level in range(config.levels)]
+        # Two by two pixels become channels: the costliest layers work on a quarter of the places.
+        inputs = [4 * channels, *widths[:-1]]
+        self.down = nn.ModuleList(_block(a, b) for a, b in zip(inputs, widths, strict=True))
+        self.up = nn.ModuleList(_block(a + b, a) for a, b in pairwise(widths))
+        self.head = nn.Conv2d(widths[0], 4 * config.features, 1)
+        nn.init.kaiming_normal_(self.head.weight, nonlinearity="linear")
+        self.latent = nn.Linear(widths[-1], config.latent)
+
+    def forward(
+        self, images: Float[Tensor, "n c h w"]
+    ) -> tuple[Float[Tensor, "n h w f"], Float[Tensor, "n l"]]:
+        """Features of every pixel, and one latent per slice.
+
+        Args:
+            images: intensities in [0, 1]; height and width divisible by ``2 ** levels``.
+        """
+        x = functional.pixel_unshuffle(images, 2)
+        skips = []
+        for level, block in enumerate(self.down):
+            x = block(functional.max_pool2d(x, 2) if level else x)
+            skips.append(x)
+        latent = self.latent(x.mean((2, 3)))
+        for level in reversed(range(len(self.up))):
+            larger = functional.interpolate(x, scale_factor=2, mode="nearest")
+            x = self.up[level](torch.cat([skips[level], larger], dim=1))
+        features = functional.pixel_shuffle(self.head(x), 2)
+        return features.permute(0, 2, 3, 1).contiguous(), latent

@@ -1,0 +1,181 @@
+"""The recipe of the image-conditioned field: freshly augmented subjects, some of their slices hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
+
+from nisf.augment import Measured, Sample, draw_sample, measured
+from nisf.canvas import canvases
+from nisf.case import UNKNOWN, Case
+from nisf.config import TrainConfig
+from nisf.errors import NisfError
+from nisf.fitting import find_region
+from nisf.image_field import ImageField, Scene
+from nisf.losses import dice_loss
+from nisf.points import CasePoints
+from nisf.prior import Prior
+from nisf.region import Region
+from nisf.scenes import Scenes
+from nisf.state import State
+from nisf.validate import SCORED, Validation, dice_of
+
+AVERAGE = 0.998
+"""Decay of the running average of the weights that becomes the prior."""
+
+
+def running_average(
+    averaged: tuple[Tensor, ...] | list[Tensor],
+    current: tuple[Tensor, ...] | list[Tensor],
+    count: Tensor | int,
+) -> None:
+    """Move ``averaged`` towards ``current``, in place; the first steps count for little and are forgotten."""
+    decay = min(AVERAGE, (1 + int(count)) / (10 + int(count)))
+    for old, new in zip(averaged, current, strict=True):
+        if old.is_floating_point():
+            old.lerp_(new, 1 - decay)
+        else:
+            old.copy_(new)
+
+
+def image_objective(
+    field: ImageField, samples: Sequence[Sample], config: TrainConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross-entropy and Dice of the classes, and the intensities' cross-entropy, over all samples' points.
+
+    The slices of all samples are encoded in one batch.
+    """
+    counts = [len(sample.images) for sample in samples]
+    features, latents = field.encoder(torch.cat([sample.images for sample in samples]))
+    values, classes = [], []
+    for sample, own, latent in zip(samples, features.split(counts), latents.split(counts), strict=True):
+        of_intensity, of_class = field(Scene(own, sample.maps, latent.mean(0)), sample.points)
+        values.append(of_intensity)
+        classes.append(of_class)
+    logits, label = torch.cat(classes), torch.cat([sample.label for sample in samples])
+    target = torch.cat([sample.intensity for sample in samples])
+    known = (label != UNKNOWN).sum().clamp_min(1)
+    weight = torch.ones(1, len(label))
+    terms = {
+        "class_bce": functional.cross_entropy(logits, label, ignore_index=UNKNOWN, reduction="sum") / known,
+        "dice_loss": dice_loss(logits[None], label[None], weight).mean(),
+        "intensity_bce": functional.binary_cross_entropy_with_logits(torch.cat(values), target),
+    }
+    loss = terms["class_bce"] + terms["dice_loss"] + config.alpha * terms["intensity_bce"]
+    return loss, {"loss": loss, **terms}
+
+
+class ImageTraining:
+    """An image-conditioned field in training; a `nisf.loop.Recipe`.
+
+    Args:
+        cases: training cases; at least one labelled slice among them.
+        regions: where each is looked at.
+        held: validation cases.
+        prior: everything but the trained weights.
+        say: called with sentences for the user.
+
+    Raises:
+        NisfError: no slice is labelled.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        regions: Sequence[Region],
+        held: Sequence[Case],
+        prior: Prior,
+        say: Callable[[str], None],
+    ) -> None:
+        self.config, self.labels, self.say = prior.config, prior.anatomy.labels, say
+        pixel_mm = self.config.image.pixel_mm
+        pool = [
+            measured(case, region.centre(), pixel_mm) for case, region in zip(cases, regions, strict=True)
+        ]
+        self.pool: list[list[Measured]] = [stacks for stacks in pool if stacks]
+        if not self.pool:
+            raise NisfError("no slice is labelled: an image-conditioned field learns from labels")
+        self.held = [(case, find_region(case, prior)[0]) for case in held if case.labelled()]
+        self.online = ImageField(self.config.field, self.config.image)
+        self.average = AveragedModel(self.online, multi_avg_fn=running_average, use_buffers=True)
+        train = self.config.train
+        optimiser = torch.optim.AdamW(
+            self.online.parameters(), lr=train.learning_rate, weight_decay=train.weight_l2
+        )
+        self.state = State({"online": self.online, "average": self.average}, [optimiser])
+
+    @property
+    def field(self) -> ImageField:
+        """The averaged network."""
+        assert isinstance(self.average.module, ImageField)
+        return self.average.module
+
+    @property
+    def latents(self) -> Tensor:
+        """None are stored; zeros in the shape that a prior's statistics have."""
+        return torch.zeros(1, self.config.field.latent)
+
+    def samples(self, step: int) -> list[Sample]:
+        """What a step sees; depends on seed and step alone. Subjects come in shuffled rounds."""
+        train, image, augment, out = self.config.train, self.config.image, self.config.augment, []
+        if step < augment.coarse * train.steps:
+            side_mm = image.pixels * image.pixel_mm
+            image = replace(image, pixels=augment.coarse_pixels, pixel_mm=side_mm / augment.coarse_pixels)
+        for slot in range(step * train.subjects, (step + 1) * train.subjects):
+            turn, place = divmod(slot, len(self.pool))
+            order = np.random.default_rng([train.seed, 2, turn]).permutation(len(self.pool))
+            rng = np.random.default_rng([train.seed, 3, slot])
+            stacks = self.pool[int(order[place])]
+            stack = stacks[int(rng.integers(len(stacks)))]
+            out.append(draw_sample(stack, image, augment, train.points, rng))
+        return out
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        return image_objective(self.online, self.samples(step), self.config.train)
+
+    def after_step(self) -> None:
+        self.average.update_parameters(self.online)
+
+    def validate(self) -> Validation | None:
+        if not self.held:
+            return None
+        field = self.field.eval()
+        dice = {}
+        for name, step in (("given", 1), ("hidden", 2)):
+            rows = np.array([self._dice(field, case, region, step) for case, region in self.held])
+            dice[name] = np.nanmean(rows.reshape(-1, len(self.labels) - 1), axis=0)
+        structures = self.labels[1:]
+        given, hidden = dice["given"], dice["hidden"]
+        outcome = ", ".join(f"{name} {value:.3f}" for name, value in zip(structures, given, strict=True))
+        self.say(f"validation: Dice {given.mean():.3f} ({outcome}); on hidden slices {hidden.mean():.3f}")
+        # Two step counts stand for slices given and slices hidden in the log's one format.
+        table = {n: [float(g), float(h)] for n, g, h in zip(structures, given, hidden, strict=True)}
+        return Validation((0, 1), table, 0)
+
+    def _dice(self, field: ImageField, case: Case, region: Region, every: int) -> np.ndarray:
+        """Dice of one case's structures at labelled voxels (frames, k - 1); every 2nd slice hidden if 2."""
+        positions = sorted({s.position for s in case.slices})
+        hidden = set(positions[1::2]) if every == 2 else set()
+        seen = [s for s in case.slices if s.position not in hidden]
+        scenes = Scenes(field, canvases(case, seen, region, self.config.image))
+        points = CasePoints(case, region, 4)
+        rows = []
+        for frame in sorted({s.frame for s in case.labelled()}):
+            wanted = np.array(
+                [s.frame == frame and (not hidden or s.position in hidden) for s in case.slices]
+            )
+            index = np.flatnonzero((points.label != UNKNOWN) & wanted[points.slice])
+            rng = np.random.default_rng([self.config.train.seed, 4])
+            index = rng.permutation(index)[:SCORED]
+            if not len(index):
+                continue
+            place = points.coordinates(index).astype(np.float64)
+            _, probability = scenes.ask(place[:, :3] * region.half, place[:, 3])
+            rows.append(dice_of(probability.argmax(1), points.label[index], len(self.labels)))
+        return np.array(rows).reshape(-1, len(self.labels) - 1)

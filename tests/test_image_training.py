@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+import torch
+
+import toys
+from nisf.errors import NisfError
+from nisf.fitted import read_fitted
+from nisf.fitting import fit
+from nisf.hiding import hide
+from nisf.prior import load_prior
+
+BRIEF = toys.settings(toys.IMAGE, train={"steps": 12, "checkpoint_every": 4}, region={"finder_steps": 5})
+
+
+@pytest.fixture(scope="module")
+def fitted(toy_image_prior):
+    return fit(toys.toy_case(99), toy_image_prior)
+
+
+def scores(fitted, case):
+    label = fitted.render(fitted.stacks[0].grid).label
+    return [toys.dice(label, toys.label_of(case), k) for k in (1, 2)]
+
+
+def test_segments_what_it_has_not_seen(fitted):
+    assert min(scores(fitted, toys.toy_case(99))) > 0.8
+    assert fitted.summary["steps"] == 0
+
+
+def test_hidden_slices(toy_image_prior):
+    case = toys.toy_case(99)
+    seen, hidden = hide(case, "every-2nd-slice")
+    label = fit(seen, toy_image_prior).render().label
+    truth = toys.label_of(case)
+    positions = sorted({s.position for s in hidden.slices})
+    assert toys.dice(label[:, :, positions], truth[:, :, positions], 1) > 0.7
+
+
+@pytest.mark.parametrize("change", ["reversed", "turned", "mirrored", "brighter"])
+def test_indifferent_to_how_the_file_shows_it(toy_image_prior, fitted, change):
+    axes = {"reversed": np.diag([1.0, 1.0, -1.0]), "mirrored": np.diag([-1.0, 1.0, 1.0])}.get(change)
+    if change == "turned":
+        axes = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    from dataclasses import replace
+
+    case = toys.toy_case(99, toys.toy_grid(axes=axes))
+    if change == "brighter":
+        stack = replace(case.stacks[0], intensity_range=7 * case.stacks[0].intensity_range + 30)
+        slices = tuple(replace(s, image=7 * s.image + 30) for s in case.slices)
+        case = replace(case, stacks=(stack,), slices=slices)
+    found = scores(fit(case, toy_image_prior), case)
+    np.testing.assert_allclose(found, scores(fitted, toys.toy_case(99)), atol=0.06)
+
+
+def test_file_round_trip(fitted, toy_image_prior, tmp_path):
+    fitted.save(tmp_path / "a.nisf")
+    again = read_fitted(tmp_path / "a.nisf", toy_image_prior)
+    a, b = again.render(probabilities=True), fitted.render(probabilities=True)
+    np.testing.assert_array_equal(a.probability, b.probability)
+    np.testing.assert_array_equal(a.image, b.image)
+
+
+def test_prior_round_trip(toy_image_prior):
+    again = load_prior(toy_image_prior.folder)
+    assert again.fingerprint == toy_image_prior.fingerprint
+    assert again.config == toy_image_prior.config
+    for a, b in zip(
+        again.field.state_dict().values(), toy_image_prior.field.state_dict().values(), strict=True
+    ):
+        assert torch.equal(a, b)
+
+
+def test_resumed_is_undisturbed(tmp_path):
+    whole = toys.train_toy(tmp_path / "a", BRIEF)
+
+    class KilledError(Exception):
+        pass
+
+    def kill(record):
+        if record["step"] >= 10:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        toys.train_toy(tmp_path / "b", BRIEF, report=kill)
+    again = toys.train_toy(tmp_path / "b", BRIEF, resume=True)
+    assert again.fingerprint == whole.fingerprint
+
+
+def test_validation_is_logged(tmp_path):
+    prior = toys.train_toy(tmp_path, BRIEF)
+    table = prior.card["validation"]["dice"]
+    assert set(table) == {"blood", "muscle"}
+    assert all(len(values) == 2 and 0 <= min(values) <= 1 for values in table.values())
+
+
+def test_needs_labels_and_slices(toy_image_prior, tmp_path):
+    unlabelled = [toys.toy_case(0, labelled=False)]
+    with pytest.raises(NisfError, match="no slice is labelled"):
+        toys.train_toy(tmp_path, BRIEF, unlabelled, [])

@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+import torch
+
+import toys
+from nisf.canvas import canvases
+from nisf.image_field import ImageField
+from nisf.region import Region, reference_pose
+from nisf.scenes import KEPT, Scenes
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    torch.manual_seed(0)
+    field = ImageField(toys.IMAGE.field, toys.IMAGE.image).eval().requires_grad_(False)
+    case = toys.toy_case(0, toys.toy_grid(frames=8))
+    region = Region(reference_pose(case, (0.0, 0.0, 0.0)), np.full(3, 50.0))
+    return Scenes(field, canvases(case, case.slices, region, toys.IMAGE.image))
+
+
+def test_moments_are_mixed_and_the_cycle_closes(scenes):
+    assert scenes.shares(0.25) == [(2, 1.0)]
+    assert scenes.shares(0.3125) == [(2, pytest.approx(0.5)), (3, pytest.approx(0.5))]
+    assert scenes.shares(0.96875) == [(7, pytest.approx(0.25)), (0, pytest.approx(0.75))]
+    assert scenes.shares(1.0) == scenes.shares(0.0) == [(0, 1.0)]
+    place = np.random.default_rng(0).normal(size=(40, 3)) * 20
+    a, b, between = (scenes.ask(place, np.full(40, t))[1] for t in (0.875, 0.0, 0.9375))
+    np.testing.assert_allclose(between, (a + b) / 2, atol=1e-6)
+
+
+def test_many_times_at_once(scenes):
+    place = np.random.default_rng(1).normal(size=(30, 3)) * 20
+    times = np.arange(30) % 5 / 5
+    _, together = scenes.ask(place, times)
+    alone = np.concatenate([scenes.ask(place[i : i + 1], times[i : i + 1])[1] for i in range(30)])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    np.testing.assert_allclose(together.sum(1), 1.0, atol=1e-5)
+    assert len(scenes._kept) <= KEPT
+
+
+def test_little_memory_gives_the_same(scenes):
+    place = np.random.default_rng(2).normal(size=(600, 3)) * 20
+    a, b = (scenes.ask(place, np.zeros(600), memory_mb=m)[0] for m in (512.0, 0.001))
+    np.testing.assert_allclose(a, b, atol=1e-6)
