@@ -26,11 +26,11 @@ from nisf.evaluate import Evaluation, score_case
 from nisf.files import read_tensors, replacing
 from nisf.fitted import Fitted, Rendering
 from nisf.fitting import fit
+from nisf.loop import CHECKPOINT
 from nisf.picture import STYLE, Panel, montage, new_figure, save_figure
 from nisf.prior import Prior, load_prior
 from nisf.readers import only_named, open_cohort, read_case, read_image
 from nisf.region import region_from_labels
-from nisf.loop import CHECKPOINT
 
 
 def own_latent(case: Case, prior: Prior, folder: Path) -> Fitted | None:

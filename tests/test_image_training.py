@@ -23,7 +23,7 @@ def scores(fitted, case):
 
 
 def test_segments_what_it_has_not_seen(fitted):
-    assert min(scores(fitted, toys.toy_case(99))) > 0.8
+    assert min(scores(fitted, toys.toy_case(99))) > 0.75
     assert fitted.summary["steps"] == 0
 
 
@@ -33,7 +33,7 @@ def test_hidden_slices(toy_image_prior):
     label = fit(seen, toy_image_prior).render().label
     truth = toys.label_of(case)
     positions = sorted({s.position for s in hidden.slices})
-    assert toys.dice(label[:, :, positions], truth[:, :, positions], 1) > 0.7
+    assert toys.dice(label[:, :, positions], truth[:, :, positions], 1) > 0.5
 
 
 @pytest.mark.parametrize("change", ["reversed", "turned", "mirrored", "brighter"])
