@@ -27,6 +27,7 @@ from nisf.files import read_tensors, replacing
 from nisf.fitted import Fitted, Rendering
 from nisf.fitting import fit
 from nisf.loop import CHECKPOINT
+from nisf.metrics import Score
 from nisf.picture import STYLE, Panel, montage, new_figure, save_figure
 from nisf.prior import Prior, load_prior
 from nisf.readers import only_named, open_cohort, read_case, read_image
@@ -70,6 +71,26 @@ def panels(case: Case, rendering: Rendering, title: str) -> list[Panel]:
     return row
 
 
+def fractions(found: list[Score], labels: tuple[str, ...]) -> list[str]:
+    """For each structure with ED and ES volumes: error of the ejection fraction in per cent."""
+    ml = {(s.case, s.label, s.phase): (s.volume_ml, s.reference_ml) for s in found}
+    lines = []
+    for label in labels:
+        errors = []
+        for case in sorted({s.case for s in found}):
+            if (case, label, "ED") in ml and (case, label, "ES") in ml:
+                (ed, ed_true), (es, es_true) = ml[case, label, "ED"], ml[case, label, "ES"]
+                if ed > 0 and ed_true > 0:
+                    errors.append(100 * ((ed - es) / ed - (ed_true - es_true) / ed_true))
+        if errors and "blood" in label:
+            worst = max(np.abs(errors))
+            lines.append(
+                f"ejection fraction, {label}: mean absolute error {np.mean(np.abs(errors)):.1f} %, "
+                f"bias {np.mean(errors):+.1f} (SD {np.std(errors):.1f}), worst {worst:.1f}"
+            )
+    return lines
+
+
 def scores(arguments: argparse.Namespace) -> int:
     """Fit and score a cohort."""
     prior = load_prior(arguments.prior)
@@ -85,7 +106,8 @@ def scores(arguments: argparse.Namespace) -> int:
         found = score_case(rendering.label.astype(np.int16), case)
         dice = float(np.mean([s.dice for s in found]))
         fitted_again.scores += found
-        rows.append({"case": case.name, "dice": dice, "seconds": seconds, **subject.summary})
+        group = case.attributes.get("group", "")
+        rows.append({"case": case.name, "group": group, "dice": dice, "seconds": seconds, **subject.summary})
         kept[case.name] = (dice, panels(case, rendering, f"{case.name} {dice:.2f}"))
         print(
             f"{case.name}: Dice {dice:.3f}, {seconds:.1f} s, region {subject.summary['region']}", flush=True
@@ -106,6 +128,13 @@ def scores(arguments: argparse.Namespace) -> int:
     if own.scores:
         print("latents from training:")
         report(own, arguments.output / "scores-own-latents.csv")
+    groups: dict[str, list[float]] = {}
+    for row in rows:
+        groups.setdefault(row["group"], []).append(row["dice"])
+    if len(groups) > 1:
+        print("mean Dice by group: " + ", ".join(f"{g} {np.mean(d):.3f}" for g, d in sorted(groups.items())))
+    for line in fractions(fitted_again.scores, prior.anatomy.labels[1:]):
+        print(line)
     print("fitted from intensities:")
     return report(fitted_again, arguments.output / "scores.csv")
 
@@ -181,7 +210,7 @@ def main() -> int:
         verb = verbs.add_parser(name)
         verb.set_defaults(run=run)
         verb.add_argument("data" if name == "scores" else "cine", type=Path)
-        verb.add_argument("prior", type=Path)
+        verb.add_argument("prior", type=Path, help="folder, or name of a model")
         verb.add_argument("-o", "--output", type=Path, required=True)
         if name == "scores":
             verb.add_argument("--only", type=Path)

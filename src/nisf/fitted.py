@@ -164,7 +164,7 @@ class Fitted:
             "name": self.name,
             "prior": {
                 "fingerprint": self.prior.fingerprint,
-                "folder": None if self.prior.folder is None else str(self.prior.folder),
+                "folder": self.prior.source,
             },
             "region": {"pose": self.region.pose.matrix.tolist(), "half_mm": self.region.half.tolist()},
             "stacks": [

@@ -20,6 +20,7 @@ from nisf.field import Field
 from nisf.files import read_json, read_tensors, write_json, write_tensors
 from nisf.finder import Finder
 from nisf.image_field import ImageField
+from nisf.models import model_folder, model_name, model_names
 
 FORMAT = 1
 """Version of the folder's layout; raised when an older nisf could no longer read it."""
@@ -60,6 +61,11 @@ class Prior:
 
     def __post_init__(self) -> None:
         self.field.eval().requires_grad_(False)
+
+    @property
+    def source(self) -> str | None:
+        """Where to load it from again: a model's name, or a folder."""
+        return model_name(self.folder) or (None if self.folder is None else str(self.folder))
 
     @property
     def fingerprint(self) -> str:
@@ -113,13 +119,19 @@ def _load_part(module: torch.nn.Module, prefix: str, tensors: dict[str, Tensor],
 def load_prior(folder: str | Path) -> Prior:
     """Read a prior's folder, strictly.
 
+    Args:
+        folder: as `Prior.save` wrote it, or the name of a model that comes with the package.
+
     Raises:
         NisfError: a file is missing or damaged, the format is another version's, or weights and
             specification do not belong together.
     """
-    folder = Path(folder)
+    folder = model_folder(folder)
     if not folder.is_dir():
-        raise NisfError(f"{folder}: no such folder; give the folder that 'nisf train' wrote")
+        names = ", ".join(model_names())
+        raise NisfError(
+            f"{folder}: no such folder; give the folder that 'nisf train' wrote, or a model: {names}"
+        )
     path = folder / SPECIFICATION
     data = read_json(path)
     if not isinstance(data, dict) or data.get("format") != FORMAT:

@@ -83,6 +83,8 @@ def segment_case(case: Case, prior: Prior, request: Request) -> Fitted:
         NisfError: it cannot be fitted.
     """
     config = prior.config.fit
+    if request.steps is not None and prior.config.field.kind == "image":
+        raise NisfError("--steps: this prior sees the slices and fits nothing; leave the steps out")
     if request.steps is not None:
         config = replace(config, steps=request.steps)
     region = None

@@ -14,6 +14,7 @@ import tyro
 from nisf.cli.check import Check
 from nisf.cli.demo import Demo
 from nisf.cli.evaluate import Evaluate
+from nisf.cli.models import Models
 from nisf.cli.phantom import Phantom
 from nisf.cli.render import Render
 from nisf.cli.segment import Segment
@@ -27,6 +28,7 @@ Command = (
     | Annotated[Segment, tyro.conf.subcommand("segment")]
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Models, tyro.conf.subcommand("models")]
     | Annotated[Phantom, tyro.conf.subcommand("phantom")]
 )
 

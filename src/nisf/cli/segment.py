@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
+
+from nisf.models import DEFAULT, model_name
 
 if TYPE_CHECKING:
     from nisf.segmentation import Request
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Segment:
-    """Segment images with a prior: writes NAME_seg.nii.gz, NAME_image.nii.gz, NAME.nisf and labels.json.
+    """Segment images: writes NAME_seg.nii.gz, NAME_image.nii.gz, NAME.nisf and labels.json.
 
     A case whose files are there already, made from the same input with the same options, is skipped.
     The exit status is 1 if a case failed; the others are finished.
@@ -23,10 +26,10 @@ class Segment:
 
     input: Annotated[Positional[Path], arg(metavar="INPUT")]
     """Image file, case folder, cohort folder or manifest CSV."""
-    prior: Path
-    """Folder of the prior."""
     output: Annotated[Path, arg(aliases=["-o"])]
     """Folder to write to."""
+    prior: str = DEFAULT
+    """Folder of a prior, or a model that comes with nisf (see nisf models)."""
     spacing: str | None = None
     """Spacing X,Y,Z in mm along the stack's axes, instead of the input's."""
     frames: int | None = None
@@ -59,6 +62,8 @@ class Segment:
 
         request = self.request()
         prior = load_prior(self.prior)
+        if name := model_name(prior.folder):
+            print(f"model {name}: {prior.card['licence']}; not a medical device", file=sys.stderr)
         if self.input.resolve() == self.output.resolve():
             raise NisfError(f"{self.output}: is the input folder; choose another for the output")
         cohort = open_cohort(self.input, prior.anatomy, self.layout)
@@ -78,8 +83,7 @@ class Segment:
                     continue
                 fitted = segment_case(case, prior, request)
                 write_segmentation(fitted, self.output, request, memory_mb=self.memory_mb)
-                seconds, loss = fitted.summary["seconds"], fitted.summary["intensity_bce"]
-                print(f"{place}: fitted in {seconds:.1f} s (intensity loss {loss:.4f})", flush=True)
+                print(f"{place}: {outcome(fitted.summary)}", flush=True)
             except NisfError as error:
                 failed[files.name] = str(error)
                 print(f"{place}: failed: {error}", file=sys.stderr)
@@ -112,3 +116,11 @@ class Segment:
             if value is not None and value < 1:
                 raise NisfError(f"{flag} {value}: give a number of at least 1")
         return Request(spacing, self.frames, self.probabilities, self.region, centre, self.steps, self.seed)
+
+
+def outcome(summary: Mapping[str, Any]) -> str:
+    """How a fit went, for one line."""
+    seconds = f"in {summary['seconds']:.1f} s"
+    if summary.get("intensity_bce") is None:
+        return f"segmented {seconds}, region found by {summary['region']}"
+    return f"fitted {seconds} (intensity loss {summary['intensity_bce']:.4f})"

@@ -1,0 +1,138 @@
+"""What changes when a case is shown otherwise: the change of mean Dice, case by case.
+
+    python benchmarks/robustness.py DATA PRIOR -o OUT [--only NAMES.txt]
+
+Every case is segmented as it is and after each change: slices in reverse order, the stack rotated by 90
+degrees or mirrored, resampled to half and twice the pixel size, intensities scaled, gamma 0.7 and 1.4, a bias
+field. The labels change along; the Dice is measured on the changed case's own grid. OUT gets
+``robustness.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from nisf.case import UNKNOWN, Case, intensity_range, slices_of_volume
+from nisf.evaluate import score_case
+from nisf.files import replacing
+from nisf.fitting import fit
+from nisf.geometry import Affine, Grid
+from nisf.prior import load_prior
+from nisf.readers import only_named, open_cohort, read_case
+
+Volumes = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Image (x, y, z, t), label (x, y, z, t), spacing (3,)."""
+
+
+def volumes(case: Case) -> Volumes:
+    """The reference stack of a case."""
+    grid = case.stacks[0].grid
+    shape = (*grid.shape, len(grid.times))
+    image, label = np.zeros(shape, dtype=np.float32), np.full(shape, UNKNOWN, dtype=np.int16)
+    for item in case.slices:
+        image[:, :, item.position, item.frame] = item.image[..., 0]
+        if item.label is not None:
+            label[:, :, item.position, item.frame] = item.label
+    return image, label, grid.spacing
+
+
+def rebuilt(case: Case, changed: Volumes) -> Case:
+    """The case with another reference stack, along the world axes."""
+    image, label, spacing = changed
+    grid = Grid(image.shape[:3], Affine.scaling(spacing), case.stacks[0].grid.times)
+    image = np.ascontiguousarray(image)[..., None]
+    stack = replace(case.stacks[0], grid=grid, intensity_range=intensity_range(image))
+    return replace(case, stacks=(stack,), slices=slices_of_volume(image, np.ascontiguousarray(label), grid))
+
+
+def zoomed(v: Volumes, factor: float) -> Volumes:
+    """``factor`` times as many pixels along each in-plane axis."""
+    shape = [round(n * factor) for n in v[0].shape[:2]]
+    scale = [n / m for n, m in zip(v[0].shape[:2], shape, strict=True)]
+    image = v[0]
+    if factor < 1:  # a coarser scan averages
+        image = ndimage.gaussian_filter(image, (0.5 / factor, 0.5 / factor, 0, 0))
+    index = np.meshgrid(
+        *(((np.arange(m) + 0.5) * s - 0.5) for m, s in zip(shape, scale, strict=True)), indexing="ij"
+    )
+
+    def each(volume: np.ndarray, order: int) -> np.ndarray:
+        out = np.empty((*shape, *volume.shape[2:]), dtype=volume.dtype)
+        for k, t in np.ndindex(*volume.shape[2:]):
+            out[:, :, k, t] = ndimage.map_coordinates(volume[:, :, k, t], index, order=order, mode="nearest")
+        return out
+
+    return each(image, 1), each(v[1], 0), v[2] * np.array([*scale, 1.0])
+
+
+def with_gamma(v: Volumes, gamma: float) -> Volumes:
+    """Another contrast."""
+    low, high = v[0].min(), v[0].max()
+    return low + (high - low) * ((v[0] - low) / (high - low)) ** gamma, v[1], v[2]
+
+
+def with_bias(v: Volumes) -> Volumes:
+    """Brightness from 0.6 to 1.4 across the image."""
+    x, y = np.meshgrid(*(np.linspace(-1, 1, n) for n in v[0].shape[:2]), indexing="ij")
+    return v[0] * (1 + 0.4 * np.sin(1.5 * x + y))[:, :, None, None].astype(np.float32), v[1], v[2]
+
+
+CHANGES: dict[str, Callable[[Volumes], Volumes]] = {
+    "reverse order": lambda v: (v[0][:, :, ::-1], v[1][:, :, ::-1], v[2]),
+    "rotated by 90": lambda v: (np.rot90(v[0]), np.rot90(v[1]), v[2][[1, 0, 2]]),
+    "mirrored": lambda v: (v[0][::-1], v[1][::-1], v[2]),
+    "2x pixels": lambda v: zoomed(v, 2.0),
+    "0.5x pixels": lambda v: zoomed(v, 0.5),
+    "scaled": lambda v: (3.7 * v[0] + 50, v[1], v[2]),
+    "gamma 0.7": lambda v: with_gamma(v, 0.7),
+    "gamma 1.4": lambda v: with_gamma(v, 1.4),
+    "bias field": with_bias,
+}
+
+
+def main() -> int:
+    """Parse and run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    parser.add_argument("prior")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--only", type=Path)
+    arguments = parser.parse_args()
+    prior = load_prior(arguments.prior)
+    cohort = open_cohort(arguments.data, prior.anatomy)
+    rows: dict[str, dict[str, float]] = {}
+    for files in only_named(cohort.cases, arguments.only):
+        case = read_case(files, prior.anatomy, cohort.notes)
+        same = volumes(case)
+        for name, change in {"as it is": lambda v: v, **CHANGES}.items():
+            changed = rebuilt(case, change(same))
+            found = score_case(fit(changed, prior).render().label.astype(np.int16), changed)
+            rows.setdefault(name, {})[case.name] = float(np.mean([s.dice for s in found]))
+        print(case.name, " ".join(f"{name} {row[case.name]:.3f}" for name, row in rows.items()), flush=True)
+    plain = np.array(list(rows["as it is"].values()))
+    print(f"{'':15s} mean Dice   change   largest change of a case")
+    for name, row in rows.items():
+        change = np.array(list(row.values())) - plain
+        print(
+            f"{name:15s} {plain.mean() + change.mean():.4f}   {change.mean():+.4f}   "
+            f"{change[np.abs(change).argmax()]:+.4f}"
+        )
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    with replacing(arguments.output / "robustness.csv") as path, path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["case", *rows])
+        writer.writerows([name, *(row[name] for row in rows.values())] for name in rows["as it is"])
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,34 @@
+"""``nisf models``: the trained priors that come with the package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+
+@dataclass(frozen=True)
+class Models:
+    """List the models that come with nisf, or print one's model card."""
+
+    name: Annotated[Positional[str | None], arg(metavar="NAME")] = None
+    """Model whose card to print."""
+
+    def run(self) -> int:
+        from nisf.errors import NisfError
+        from nisf.files import read_json
+        from nisf.models import FOLDER, model_names
+
+        names = model_names()
+        if self.name is not None:
+            if self.name not in names:
+                raise NisfError(f"{self.name}: no such model; there are {', '.join(names)}")
+            print((FOLDER / self.name / "README.md").read_text(encoding="utf-8"), end="")
+            return 0
+        for name in names:
+            data = read_json(FOLDER / name / "prior.json")
+            megabytes = (FOLDER / name / "weights.safetensors").stat().st_size / 1e6
+            structures = ", ".join(data["anatomy"]["labels"][1:])
+            print(f"{name}: {structures} ({megabytes:.1f} MB)\n  licence: {data['card']['licence']}")
+        return 0
