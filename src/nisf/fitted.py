@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from nisf.errors import NisfError
 from nisf.files import read_tensors, write_tensors
 from nisf.geometry import Affine, Grid
 from nisf.prior import Prior, load_prior
-from nisf.query import ask
+from nisf.query import ask, places_at_a_time
 from nisf.region import Region
 from nisf.types import PointsMm
 
@@ -89,7 +90,7 @@ class Fitted:
         image = np.zeros((len(flat), config.channels), dtype=np.float32)
         probability = np.zeros((len(flat), config.classes), dtype=np.float32)
         probability[:, 0] = 1.0
-        step = 1 << 18  # bounds the float64 coordinates, whatever the size of the question
+        step = places_at_a_time(memory_mb)
         for first in range(0, len(flat), step):
             part = slice(first, first + step)
             scaled = self.region.coordinates(flat[part])
@@ -97,7 +98,7 @@ class Fitted:
             if not len(inside):
                 continue
             coordinates = np.c_[scaled[inside], times[part][inside]][:, : config.dimensions]
-            values, shares = ask(self.prior.field, self.latent, coordinates, memory_mb=memory_mb)
+            values, shares = ask(self.prior.field, self.latent, coordinates, memory_mb=memory_mb / 2)
             image[first + inside] = self.stacks[stack].denormalise(values) if self.stacks else values
             probability[first + inside] = shares
         return image.reshape(*shape, config.channels), probability.reshape(*shape, config.classes)
@@ -125,15 +126,17 @@ class Fitted:
         image = np.empty((*shape, config.channels), dtype=np.float32)
         label = np.empty(shape, dtype=np.uint8)
         probability = np.empty((*shape, config.classes), dtype=np.float32) if probabilities else None
-        plane = np.stack(np.meshgrid(np.arange(nx), np.arange(ny), [0], indexing="ij"), axis=-1)[:, :, 0]
-        for k in range(nz):
-            position = grid.affine(plane + np.array([0, 0, k]))
+        rows = max(1, places_at_a_time(memory_mb) // ny)
+        for k, first in itertools.product(range(nz), range(0, nx, rows)):
+            part = slice(first, min(first + rows, nx))
+            index = np.stack(np.meshgrid(np.arange(nx)[part], np.arange(ny), [k], indexing="ij"), axis=-1)
+            position = grid.affine(index[:, :, 0])
             for t, time in enumerate(grid.times):
                 values, shares = self.query(position, float(time), memory_mb=memory_mb, stack=stack)
-                image[:, :, k, t] = values
-                label[:, :, k, t] = shares.argmax(-1)
+                image[part, :, k, t] = values
+                label[part, :, k, t] = shares.argmax(-1)
                 if probability is not None:
-                    probability[:, :, k, t] = shares
+                    probability[part, :, k, t] = shares
         return Rendering(grid, image, label, probability)
 
     def save(self, path: str | Path) -> None:
