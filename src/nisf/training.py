@@ -20,7 +20,7 @@ from torch import Tensor
 from nisf import __version__
 from nisf.anatomies import Anatomy
 from nisf.case import Case
-from nisf.compiled import compiled
+from nisf.compiled import compiled, in_parts
 from nisf.config import Config, TrainConfig, for_data, to_dict
 from nisf.errors import NisfError
 from nisf.field import Field
@@ -66,7 +66,7 @@ def objective(
     config: TrainConfig,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The training loss and its terms (paper, equation 1)."""
-    of_intensity, of_class = network(batch.coordinates, latent)
+    of_intensity, of_class = in_parts(network, batch.coordinates, latent)
     terms = {
         "class_bce": class_bce(of_class, batch.label, batch.weight).mean(),
         "dice_loss": dice_loss(of_class, batch.label, batch.weight).mean(),
