@@ -1,5 +1,6 @@
 import functools
 import os
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,6 +102,8 @@ def test_compiled_code_is_kept_in_the_users_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert keep_compiled_code() == tmp_path / "cache" / "nisf" / "compiled"
     assert Path(os.environ[CACHE]).is_dir()
+    monkeypatch.setenv(CACHE, str(Path(tempfile.gettempdir()) / "torchinductor_somebody"))
+    assert keep_compiled_code() == tmp_path / "cache" / "nisf" / "compiled"  # it was PyTorch's choice
     monkeypatch.delenv(CACHE)
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")

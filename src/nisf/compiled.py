@@ -22,6 +22,10 @@ CACHE = "TORCHINDUCTOR_CACHE_DIR"
 """Where PyTorch is told to keep compiled code."""
 
 
+DEFAULT = "torchinductor_"
+"""How the name of PyTorch's own choice begins, a folder of the system's temporary one."""
+
+
 def can_compile() -> bool:
     """Whether a C++ compiler is at hand (on a GPU, Triton brings its own)."""
     return torch.cuda.is_available() or any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl"))
@@ -33,8 +37,10 @@ def keep_compiled_code() -> Path | None:
     Does nothing where a folder was named already, or where none can be written; then PyTorch uses the
     system's temporary folder. Returns the folder in use, None if it is PyTorch's choice.
     """
-    if os.environ.get(CACHE):
-        return Path(os.environ[CACHE])
+    named = Path(os.environ.get(CACHE, ""))
+    # An optimiser imports the compiler, which names its default: nobody's choice.
+    if named.name and not (named.parent == Path(tempfile.gettempdir()) and named.name.startswith(DEFAULT)):
+        return named
     try:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         folder = Path(base) / "nisf" / "compiled"
