@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch._dynamo.exc import TorchDynamoException
 
 PART = 2048
 """Points at a time, of all subjects together, whose layers stay in the processor's cache."""
@@ -66,6 +65,8 @@ def compiled(function: Callable[..., Any], say: Callable[[str], None]) -> Callab
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PyTorch's own parts, which it imports only now
         keep_compiled_code()
+        from torch._dynamo.exc import TorchDynamoException
+
         # Shapes are few (see `in_parts`), and code for one shape is faster than code for any.
         fast: Callable[..., Any] | None = torch.compile(function, dynamic=False)
 
@@ -105,6 +106,8 @@ def in_parts(
     size = part_size(len(coordinates), coordinates.device)
     if coordinates.shape[1] <= size:
         return network(coordinates, latent)
-    parts = [network(part, latent) for part in coordinates.split(size, dim=1)]
+    # A view keeps strides that depend on n, and compiled code is made for strides too.
+    pieces = (part.clone(memory_format=torch.contiguous_format) for part in coordinates.split(size, dim=1))
+    parts = [network(part, latent) for part in pieces]
     intensity, classes = zip(*parts, strict=True)
     return torch.cat(intensity, dim=1), torch.cat(classes, dim=1)

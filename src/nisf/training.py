@@ -20,7 +20,7 @@ from torch import Tensor
 from nisf import __version__
 from nisf.anatomies import Anatomy
 from nisf.case import Case
-from nisf.compiled import compiled, in_parts
+from nisf.compiled import compiled, in_parts, part_size
 from nisf.config import Config, TrainConfig, for_data, to_dict
 from nisf.errors import NisfError
 from nisf.field import Field
@@ -55,7 +55,9 @@ def draw_batch(pool: Sequence[CasePoints], config: TrainConfig, step: int) -> tu
         (pool[i], pool[i].draw(rng, config.points, config.balanced) if config.points else pool[i].frame(rng))
         for i in chosen
     ]
-    return torch.tensor(chosen), batch_of(drawn, pad_to=1 if config.points else 8192)
+    # Whole frames fill up their last part, so that compiled code meets one shape.
+    pad = 1 if config.points else part_size(config.subjects, torch.device("cpu"))
+    return torch.tensor(chosen), batch_of(drawn, pad_to=pad)
 
 
 def objective(
