@@ -1,9 +1,27 @@
+import functools
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from torch._dynamo.exc import BackendCompilerFailed, TorchDynamoException
+from torch._dynamo.utils import counters
 
+import toys
 from nisf import compiled as module
-from nisf.compiled import can_compile, compiled
+from nisf.auto_decoder import draw_batch
+from nisf.compiled import CACHE, can_compile, compiled, in_parts, keep_compiled_code, part_size
+from nisf.field import Field
+from nisf.points import CasePoints
+from nisf.region import whole_region
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    """No test leaves anything in the user's folders."""
+    monkeypatch.setenv(CACHE, str(tmp_path / "compiled"))
 
 
 def double(x):
@@ -28,7 +46,7 @@ def test_compiler_at_hand(monkeypatch):
 
 def test_compiling_that_works(monkeypatch):
     monkeypatch.setattr(module, "can_compile", lambda: True)
-    monkeypatch.setattr(torch, "compile", lambda f: lambda x: f(x) + 100)
+    monkeypatch.setattr(torch, "compile", lambda f, dynamic: lambda x: f(x) + 100)
     said = []
     fast = compiled(double, said.append)
     assert [fast(1), fast(2)] == [102, 104]
@@ -38,7 +56,7 @@ def test_compiling_that_works(monkeypatch):
 def test_compiling_that_fails(monkeypatch):
     calls = []
 
-    def broken(function):
+    def broken(function, dynamic):
         def call(x):
             calls.append(x)
             raise TorchDynamoException("no")
@@ -61,7 +79,7 @@ def test_errors_of_the_function_itself_come_through(monkeypatch):
         raise ValueError("three")
 
     monkeypatch.setattr(module, "can_compile", lambda: True)
-    monkeypatch.setattr(torch, "compile", lambda f: f)
+    monkeypatch.setattr(torch, "compile", lambda f, dynamic: f)
     with pytest.raises(ValueError, match="three"):
         compiled(wrong, print)(1)
 
@@ -76,3 +94,84 @@ def test_really_compiled():
     x = torch.randn(5, 3)
     torch.testing.assert_close(fast(x), network(x))
     assert said == []
+
+
+def test_compiled_code_is_kept_in_the_users_cache(tmp_path, monkeypatch):
+    assert keep_compiled_code() == tmp_path / "compiled"  # named already: left as it is
+    monkeypatch.delenv(CACHE)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert keep_compiled_code() == tmp_path / "cache" / "nisf" / "compiled"
+    assert Path(os.environ[CACHE]).is_dir()
+    monkeypatch.setenv(CACHE, str(Path(tempfile.gettempdir()) / "torchinductor_somebody"))
+    assert keep_compiled_code() == tmp_path / "cache" / "nisf" / "compiled"  # it was PyTorch's choice
+    monkeypatch.delenv(CACHE)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    assert keep_compiled_code() == tmp_path / "home" / ".cache" / "nisf" / "compiled"
+
+
+@pytest.mark.parametrize("home", ["a file", "nobody"])
+def test_without_a_cache_folder(tmp_path, monkeypatch, home):
+    def nobody():
+        raise RuntimeError("could not determine home directory")
+
+    monkeypatch.delenv(CACHE)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(Path, "home", (lambda: tmp_path / "file") if home == "a file" else nobody)
+    assert keep_compiled_code() is None
+    assert CACHE not in os.environ
+
+
+@pytest.mark.parametrize("n", [1, 31, 32, 33, 96, 100])
+def test_parts_change_nothing(monkeypatch, n):
+    monkeypatch.setattr(module, "PART", 64)
+    torch.manual_seed(0)
+    field = Field(toys.CONFIG.field).double()
+    sizes = []
+
+    def network(coordinates, latent):
+        sizes.append(coordinates.shape[1])
+        return field(coordinates, latent)
+
+    latent = torch.randn(2, 12, dtype=torch.float64, requires_grad=True)
+    coordinates = torch.rand(2, n, 4, dtype=torch.float64)
+    answers = []
+    for call in (field, functools.partial(in_parts, network)):
+        field.zero_grad()
+        latent.grad = None
+        intensity, classes = call(coordinates, latent)
+        (intensity.square().sum() + classes.square().sum()).backward()
+        weights = torch.cat([p.grad.flatten() for p in field.parameters()])
+        answers.append((intensity.detach(), classes.detach(), weights, latent.grad.clone()))
+    for a, b in zip(*answers, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-10)
+    assert sizes == [32] * (n // 32) + [n % 32] * (n % 32 > 0)
+
+
+def test_parts_on_a_gpu_are_large():
+    assert part_size(1, torch.device("cuda")) > 100 * part_size(1, torch.device("cpu"))
+    assert part_size(10**9, torch.device("cpu")) == 1
+
+
+@pytest.mark.parametrize("points", [0, 512])
+def test_nothing_is_compiled_again(monkeypatch, points):
+    """Whole frames of subjects of many sizes: one graph, compiled once."""
+    monkeypatch.setattr(module, "can_compile", lambda: True)
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    torch._dynamo.reset()
+    counters.clear()
+    weight = torch.randn(4, 3)
+    fast = compiled(lambda x, latent: (x @ weight, x[..., :1] + latent[:, None, :1]), print)
+    grids = [toys.toy_grid(shape=(20 + 6 * i, 24, 6), frames=2) for i in range(4)]
+    cases = [toys.toy_case(i, grid) for i, grid in enumerate(grids)]
+    pool = [CasePoints(case, whole_region(case), 4) for case in cases]
+    settings = replace(toys.TINY.train, points=points, subjects=1)
+    lengths = set()
+    for step in range(6):
+        _, batch = draw_batch(pool, settings, step)
+        lengths.add(float(batch.weight.sum()))
+        in_parts(fast, batch.coordinates, torch.zeros(1, 8))
+    assert len(lengths) == (4 if points == 0 else 1)
+    assert counters["stats"]["unique_graphs"] == 1
+    torch._dynamo.reset()

@@ -98,6 +98,18 @@ def test_frame_is_one_whole_frame():
     assert seen == {0, 1}
 
 
+def test_frame_is_the_plain_selection():
+    """Slices in the file's order, some frames without a voxel inside, drawn as one would by hand."""
+    case = toys.toy_case(4, toys.toy_grid(frames=5))
+    region = region_from_labels(case, (30.0, 30.0, 15.0), order=False)
+    assert region is not None
+    points = CasePoints(case, region, 4)
+    for seed in range(8):
+        chosen = points.frame(np.random.default_rng(seed))
+        frame = np.random.default_rng(seed).choice(np.unique(points.frames[np.unique(points.slice)]))
+        np.testing.assert_array_equal(chosen, np.flatnonzero(points.frames[points.slice] == frame))
+
+
 def test_no_labels_are_unknown():
     case = oblique_case(labelled=False)
     points = CasePoints(case, whole_region(case), 4)

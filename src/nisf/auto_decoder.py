@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nisf.compiled import compiled
+from nisf.compiled import compiled, in_parts, part_size
 from nisf.config import Config, TrainConfig
 from nisf.field import Field
 from nisf.losses import class_bce, dice_loss, intensity_bce
@@ -31,7 +31,9 @@ def draw_batch(pool: Sequence[CasePoints], config: TrainConfig, step: int) -> tu
         (pool[i], pool[i].draw(rng, config.points, config.balanced) if config.points else pool[i].frame(rng))
         for i in chosen
     ]
-    return torch.tensor(chosen), batch_of(drawn, pad_to=1 if config.points else 8192)
+    # Whole frames fill up their last part, so that compiled code meets one shape.
+    pad = 1 if config.points else part_size(config.subjects, torch.device("cpu"))
+    return torch.tensor(chosen), batch_of(drawn, pad_to=pad)
 
 
 def objective(
@@ -42,7 +44,7 @@ def objective(
     config: TrainConfig,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The training loss and its terms (paper, equation 1)."""
-    of_intensity, of_class = network(batch.coordinates, latent)
+    of_intensity, of_class = in_parts(network, batch.coordinates, latent)
     terms = {
         "class_bce": class_bce(of_class, batch.label, batch.weight).mean(),
         "dice_loss": dice_loss(of_class, batch.label, batch.weight).mean(),

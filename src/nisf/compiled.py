@@ -1,19 +1,55 @@
-"""torch.compile where it works, plain PyTorch where it does not."""
+"""torch.compile where it works, plain PyTorch where it does not; networks on parts of fixed size."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch._dynamo.exc import TorchDynamoException
+from jaxtyping import Float
+from torch import Tensor
+
+PART = 2048
+"""Points at a time, of all subjects together, whose layers stay in the processor's cache."""
+
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
+"""Where PyTorch is told to keep compiled code."""
+
+
+DEFAULT = "torchinductor_"
+"""How the name of PyTorch's own choice begins, a folder of the system's temporary one."""
 
 
 def can_compile() -> bool:
     """Whether a C++ compiler is at hand (on a GPU, Triton brings its own)."""
     return torch.cuda.is_available() or any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl"))
+
+
+def keep_compiled_code() -> Path | None:
+    """Have compiled code kept in the user's cache folder, so that the next run starts with it.
+
+    Does nothing where a folder was named already, or where none can be written; then PyTorch uses the
+    system's temporary folder. Returns the folder in use, None if it is PyTorch's choice.
+    """
+    named = Path(os.environ.get(CACHE, ""))
+    # An optimiser imports the compiler, which names its default: nobody's choice.
+    if named.name and not (named.parent == Path(tempfile.gettempdir()) and named.name.startswith(DEFAULT)):
+        return named
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(base) / "nisf" / "compiled"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, RuntimeError):  # nobody's home, or nothing can be written there
+        return None
+    os.environ[CACHE] = str(folder)
+    return folder
 
 
 def compiled(function: Callable[..., Any], say: Callable[[str], None]) -> Callable[..., Any]:
@@ -28,7 +64,11 @@ def compiled(function: Callable[..., Any], say: Callable[[str], None]) -> Callab
         return function
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PyTorch's own parts, which it imports only now
-        fast: Callable[..., Any] | None = torch.compile(function)
+        keep_compiled_code()
+        from torch._dynamo.exc import TorchDynamoException
+
+        # Shapes are few (see `in_parts`), and code for one shape is faster than code for any.
+        fast: Callable[..., Any] | None = torch.compile(function, dynamic=False)
 
     def call(*arguments: Any) -> Any:
         nonlocal fast
@@ -44,3 +84,30 @@ def compiled(function: Callable[..., Any], say: Callable[[str], None]) -> Callab
             return function(*arguments)
 
     return call
+
+
+def part_size(subjects: int, device: torch.device) -> int:
+    """Points of each subject that `in_parts` takes at a time."""
+    # A GPU wants everything at once; so many points that its memory bounds them otherwise.
+    return max(1, (PART if device.type == "cpu" else 1 << 20) // subjects)
+
+
+def in_parts(
+    network: Callable[..., tuple[Tensor, Tensor]],
+    coordinates: Float[Tensor, "s n d"],
+    latent: Float[Tensor, "s l"],
+) -> tuple[Float[Tensor, "s n c"], Float[Tensor, "s n k"]]:
+    """``network(coordinates, latent)``, a cache full of points at a time.
+
+    A training step on a whole volume would stream every layer's results through main memory. Parts have
+    one size (but for the last, if n is not a multiple of it), whatever the volume: nothing is compiled again.
+    Differentiable by everything that the network is.
+    """
+    size = part_size(len(coordinates), coordinates.device)
+    if coordinates.shape[1] <= size:
+        return network(coordinates, latent)
+    # A view keeps strides that depend on n, and compiled code is made for strides too.
+    pieces = (part.clone(memory_format=torch.contiguous_format) for part in coordinates.split(size, dim=1))
+    parts = [network(part, latent) for part in pieces]
+    intensity, classes = zip(*parts, strict=True)
+    return torch.cat(intensity, dim=1), torch.cat(classes, dim=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from nisf.files import read_tensors, write_tensors
 from nisf.geometry import Affine, Grid
 from nisf.image_field import ImageField
 from nisf.prior import Prior, load_prior
-from nisf.query import ask
+from nisf.query import ask, places_at_a_time
 from nisf.region import Region
 from nisf.scenes import Scenes
 from nisf.types import PointsMm
@@ -111,14 +112,14 @@ class Fitted:
         image = np.zeros((len(flat), config.channels), dtype=np.float32)
         probability = np.zeros((len(flat), config.classes), dtype=np.float32)
         probability[:, 0] = 1.0
-        step = 1 << 18  # bounds the float64 coordinates, whatever the size of the question
+        step = places_at_a_time(memory_mb)
         for first in range(0, len(flat), step):
             part = slice(first, first + step)
             scaled = self.region.coordinates(flat[part])
             inside = np.flatnonzero((np.abs(scaled) <= 1.0).all(axis=1))
             if not len(inside):
                 continue
-            values, shares = self._ask(scaled[inside], times[part][inside], memory_mb)
+            values, shares = self._ask(scaled[inside], times[part][inside], memory_mb / 2)
             image[first + inside] = self.stacks[stack].denormalise(values) if self.stacks else values
             probability[first + inside] = shares
         return image.reshape(*shape, config.channels), probability.reshape(*shape, config.classes)
@@ -146,15 +147,17 @@ class Fitted:
         image = np.empty((*shape, config.channels), dtype=np.float32)
         label = np.empty(shape, dtype=np.uint8)
         probability = np.empty((*shape, config.classes), dtype=np.float32) if probabilities else None
-        plane = np.stack(np.meshgrid(np.arange(nx), np.arange(ny), [0], indexing="ij"), axis=-1)[:, :, 0]
-        for k in range(nz):
-            position = grid.affine(plane + np.array([0, 0, k]))
+        rows = max(1, places_at_a_time(memory_mb) // ny)
+        for k, first in itertools.product(range(nz), range(0, nx, rows)):
+            part = slice(first, min(first + rows, nx))
+            index = np.stack(np.meshgrid(np.arange(nx)[part], np.arange(ny), [k], indexing="ij"), axis=-1)
+            position = grid.affine(index[:, :, 0])
             for t, time in enumerate(grid.times):
                 values, shares = self.query(position, float(time), memory_mb=memory_mb, stack=stack)
-                image[:, :, k, t] = values
-                label[:, :, k, t] = shares.argmax(-1)
+                image[part, :, k, t] = values
+                label[part, :, k, t] = shares.argmax(-1)
                 if probability is not None:
-                    probability[:, :, k, t] = shares
+                    probability[part, :, k, t] = shares
         return Rendering(grid, image, label, probability)
 
     def save(self, path: str | Path) -> None:

@@ -61,6 +61,7 @@ class CasePoints:
         self.intensity = np.concatenate([empty, *intensities])
         self.label = np.concatenate([np.zeros(0, np.int8), *labels]).astype(np.int8)
         self.slice = np.concatenate([np.zeros(0, np.int32), *slices])
+        self.first = np.searchsorted(self.slice, np.arange(len(self.frames) + 1))
         self.loose = self._loose(case, region)
         if self.loose is not None:
             stack = case.stacks[0] if case.stacks else None
@@ -123,8 +124,10 @@ class CasePoints:
         """Flat indices of all voxels of one random frame (paper: a 3D volume a step)."""
         if not len(self.frames):
             return np.arange(len(self))
-        frame = rng.choice(np.unique(self.frames[np.unique(self.slice)]))
-        return np.flatnonzero(self.frames[self.slice] == frame)
+        filled = np.diff(self.first) > 0
+        frame = rng.choice(np.unique(self.frames[filled]))
+        chosen = np.flatnonzero(filled & (self.frames == frame))
+        return np.concatenate([np.arange(self.first[i], self.first[i + 1]) for i in chosen])
 
 
 def batch_of(items: list[tuple[CasePoints, np.ndarray]], pad_to: int = 1) -> Batch:

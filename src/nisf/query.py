@@ -8,19 +8,28 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nisf.field import Field
+from nisf.frozen import Frozen
 
-CHUNK = 16_384
+CHUNK = 2_048
 """Points at a time that keep the layers' results in the processor's cache."""
 
 
 def chunk_size(field: Field, memory_mb: float) -> int:
     """Points at a time within ``memory_mb`` of working memory (MiB)."""
-    # A layer holds its input, the doubled linear map, and three results of the same kind at once.
-    bytes_a_point = 4 * (6 * 2 * field.config.width + 2 * field.config.classes + 8)
+    config = field.config
+    # Two scratch buffers and one a backbone, coordinates and both answers twice.
+    bytes_a_point = 4 * (
+        (2 + len(field.backbones)) * config.width + 2 * (config.classes + config.channels + 8)
+    )
     return int(np.clip(memory_mb * 2**20 / bytes_a_point, 256, CHUNK))
 
 
-@torch.no_grad()
+def places_at_a_time(memory_mb: float) -> int:
+    """World positions that are turned into field coordinates at a time, within half the budget."""
+    # float64 positions, scaled, inside and with time, float32 answers: 200 bytes each, and some to spare.
+    return int(np.clip(memory_mb * 2**20 / 2 / 256, 256, 1 << 18))
+
+
 def ask(
     field: Field,
     latent: Float[Tensor, "l"],
@@ -41,9 +50,10 @@ def ask(
     intensity = np.empty((len(coordinates), config.channels), dtype=np.float32)
     probability = np.empty((len(coordinates), config.classes), dtype=np.float32)
     step = chunk_size(field, memory_mb)
+    frozen = Frozen(field, latent, min(step, len(coordinates)))
     for first in range(0, len(coordinates), step):
         chunk = np.ascontiguousarray(coordinates[first : first + step], dtype=np.float32)
-        of_intensity, of_class = field(torch.from_numpy(chunk)[None].to(device), latent[None])
-        intensity[first : first + step] = torch.sigmoid(of_intensity[0]).cpu().numpy()
-        probability[first : first + step] = torch.softmax(of_class[0], dim=-1).cpu().numpy()
+        of_intensity, of_class = frozen(torch.from_numpy(chunk).to(device))
+        intensity[first : first + step] = torch.sigmoid(of_intensity).cpu().numpy()
+        probability[first : first + step] = torch.softmax(of_class, dim=-1).cpu().numpy()
     return intensity, probability

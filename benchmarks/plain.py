@@ -1,0 +1,136 @@
+"""The baseline: the paper's procedure written plainly, as its text says, in eager PyTorch.
+
+Two linear maps a layer, the latent concatenated to every point, all voxels of a frame in every step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nisf.config import TrainConfig
+from nisf.field import Field
+from nisf.fitted import Fitted
+from nisf.geometry import Grid
+from nisf.losses import class_bce, dice_loss
+from nisf.points import Batch, CasePoints, batch_of
+
+Context = Callable[[], AbstractContextManager]
+
+
+class PlainField(nn.Module):
+    """The paper's network with the weights of ``field``."""
+
+    def __init__(self, field: Field) -> None:
+        super().__init__()
+        config = field.config
+        if set(field.backbones[0].activations) != {"gabor"} or len(field.backbones) > 1:
+            raise SystemExit("the baseline is the paper's network: Gabor wavelets, one backbone")
+        if config.latent != config.width or config.cyclic_time or config.coordinate_scale != 1:
+            raise SystemExit("the baseline is the paper's network: give a prior of the preset 'paper'")
+        self.omega, self.sigma = config.gabor_omega, config.gabor_sigma
+        self.waves, self.scales = nn.ModuleList(), nn.ModuleList()
+        for linear in field.backbones[0].layers:
+            parts = zip(linear.weight.chunk(2), linear.bias.chunk(2), strict=True)
+            for (weight, bias), layers in zip(parts, (self.waves, self.scales), strict=True):
+                layer = nn.Linear(weight.shape[1], weight.shape[0])
+                layer.load_state_dict({"weight": weight.detach(), "bias": bias.detach()})
+                layers.append(layer)
+        self.intensity_head = nn.Linear(config.width, config.channels)
+        self.intensity_head.load_state_dict(field.intensity_head.state_dict())
+        self.class_head = nn.Linear(config.width, config.classes)
+        self.class_head.load_state_dict(field.class_head.state_dict())
+
+    def forward(self, coordinates: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Intensity in [0, 1] and class logits at ``(n, d)`` coordinates for one latent ``(l,)``."""
+        stream = latent.expand(len(coordinates), -1)
+        x = torch.cat([coordinates, stream], dim=-1)
+        for wave, scale in zip(self.waves, self.scales, strict=True):
+            stream = torch.cos(self.omega * wave(x)) * torch.exp(-((self.sigma * scale(x)) ** 2)) + stream
+            x = stream
+        return torch.sigmoid(self.intensity_head(stream)), self.class_head(stream)
+
+
+def frames_of(points: CasePoints) -> list[Batch]:
+    """All voxels of each measured frame, one batch a frame."""
+    measured = points.frames[points.slice]
+    return [batch_of([(points, np.flatnonzero(measured == frame))]) for frame in np.unique(measured)]
+
+
+def fit(
+    network: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    frames: Sequence[Batch],
+    start: Tensor,
+    *,
+    steps: int,
+    rate: float = 1e-3,
+    penalty: float = 1e-4,
+    context: Context = nullcontext,
+    watch: Callable[[int, Tensor], None] = lambda step, latent: None,
+) -> tuple[Tensor, float]:
+    """The latent after ``steps`` of Adam on one random frame each, and the seconds spent outside `watch`."""
+    latent = start.clone().requires_grad_(True)
+    optimiser = torch.optim.Adam([latent], lr=rate)
+    rng, seconds = np.random.default_rng(0), 0.0
+    for step in range(steps):
+        began = time.perf_counter()
+        batch = frames[rng.integers(len(frames))]
+        with context():
+            intensity, _ = network(batch.coordinates[0], latent)
+        loss = functional.binary_cross_entropy(intensity.float(), batch.intensity[0])
+        optimiser.zero_grad()
+        (loss + penalty * latent.square().mean()).backward()
+        optimiser.step()
+        seconds += time.perf_counter() - began
+        watch(step + 1, latent.detach())
+    return latent.detach(), seconds
+
+
+def training_step(
+    network: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    weights: Sequence[Tensor],
+    latents: Tensor,
+    optimiser: torch.optim.Optimizer,
+    subject: int,
+    batch: Batch,
+    config: TrainConfig,
+    context: Context = nullcontext,
+) -> None:
+    """One step of the auto-decoder on one frame of one subject (paper, equation 1)."""
+    with context():
+        intensity, classes = network(batch.coordinates[0], latents[subject])
+    loss = class_bce(classes.float()[None], batch.label, batch.weight).mean()
+    loss = loss + dice_loss(classes.float()[None], batch.label, batch.weight).mean()
+    loss = loss + config.alpha * functional.binary_cross_entropy(intensity.float(), batch.intensity[0])
+    loss = loss + config.weight_l2 * torch.stack([w.square().sum() for w in weights]).sum()
+    loss = loss + config.latent_l2 * latents[subject].square().mean()
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+
+
+@torch.no_grad()
+def render(network: PlainField, fitted: Fitted, grid: Grid) -> tuple[np.ndarray, np.ndarray, int]:
+    """Intensities and labels on a grid, a plane of a frame at a time, and the number of points asked."""
+    shape = (*grid.shape, len(grid.times))
+    image, label, asked = np.zeros(shape, np.float32), np.zeros(shape, np.uint8), 0
+    region, places = fitted.region, grid.points()
+    for t, moment in enumerate(grid.times):
+        for k in range(shape[2]):
+            scaled = region.coordinates(places[:, :, k]).reshape(-1, 3)
+            inside = (np.abs(scaled) <= 1).all(1)
+            if not inside.any():
+                continue
+            coordinates = np.c_[scaled[inside], np.full(inside.sum(), moment)].astype(np.float32)
+            values, classes = network(torch.from_numpy(coordinates), fitted.latent)
+            mask = inside.reshape(shape[:2])
+            image[:, :, k, t][mask] = fitted.stacks[0].denormalise(values.numpy())[:, 0]
+            label[:, :, k, t][mask] = torch.softmax(classes, -1).argmax(-1).numpy()
+            asked += int(inside.sum())
+    return image, label, asked

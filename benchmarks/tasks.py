@@ -1,0 +1,261 @@
+"""What `speed.py` measures: fits, training steps, gradients, queries and start-up, theirs and ours."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import measuring
+import plain
+from measuring import Subject, interleaved, summary
+from nisf.auto_decoder import draw_batch, objective
+from nisf.compiled import can_compile, compiled, in_parts
+from nisf.config import FitConfig
+from nisf.fitted import Fitted
+from nisf.fitting import fit
+from nisf.geometry import Grid
+from nisf.losses import intensity_bce
+from nisf.phantom import Scanner, write_cohort
+from nisf.query import ask
+from nisf.state import new_state
+from nisf.validate import step_counts
+
+say = partial(print, flush=True)
+bf16 = partial(torch.autocast, "cpu", dtype=torch.bfloat16)
+FEW = 2048
+"""Points of a step in bf16: all voxels would take hours where the processor has no units for it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured.
+
+    Attributes:
+        steps: of the baseline's fit; the paper's are 672.
+        repeats: of every rate.
+        scanner: of the phantom.
+        planes: of the volume at twice the resolution that are asked, from its middle; None for all.
+        compile: whether to compile what can be.
+    """
+
+    steps: int = 672
+    repeats: int = 5
+    scanner: Scanner = Scanner()
+    planes: int | None = None
+    compile: bool = True
+
+
+QUICK = Plan(
+    steps=3, repeats=2, scanner=Scanner(matrix=(64, 64), spacing_mm=3.0, frames=2, beyond=0), planes=2
+)
+
+
+def accuracy(subject: Subject, latent: torch.Tensor) -> dict[str, float]:
+    """Intensity loss over all voxels, and mean Dice over structures and labelled voxels."""
+    points, prior = subject.points, subject.prior
+    every = np.arange(len(points))
+    intensity, probability = ask(prior.field, latent, points.coordinates(every))
+    clipped = np.clip(intensity, 1e-7, 1 - 1e-7)
+    loss = -(points.intensity * np.log(clipped) + (1 - points.intensity) * np.log(1 - clipped)).mean()
+    label, found = points.label, probability.argmax(1)
+    known = label >= 0
+    dice = []
+    for k in range(1, probability.shape[1]):
+        a, b = known & (label == k), known & (found == k)
+        dice.append(2 * (a & b).sum() / max(1, a.sum() + b.sum()))
+    return {"intensity_bce": float(loss), "dice": float(np.mean(dice))}
+
+
+def our_fits(subject: Subject) -> dict[str, Callable[[], Fitted]]:
+    """Ways to fit that nisf offers: same region and orientation as the baseline; then with nothing given."""
+    prior = subject.prior
+    given = replace(prior, anatomy=replace(prior.anatomy, turn=False, reorder=False))
+    settings = {"nisf": prior.config.fit}
+    if "method" in {f.name for f in fields(FitConfig)}:
+        settings["nisf, second order"] = replace(prior.config.fit, method="second-order")
+    ways: dict[str, Callable[[], Fitted]] = {}
+    for name, config in settings.items():
+        ways[name] = partial(fit, subject.case, given, region=subject.region, config=config)
+        ways[f"{name}, region and orientation searched"] = partial(fit, subject.case, prior, config=config)
+    return ways
+
+
+def fits(subject: Subject, plan: Plan) -> dict[str, Any]:
+    """Seconds of a fit: ours, the baseline's, ours again."""
+    say(f"fit of {subject.case.name}, {len(subject.points):,} voxels in the region:")
+    rows: dict[str, Any] = {}
+
+    def ours() -> None:
+        for name, run in our_fits(subject).items():
+            began = time.perf_counter()
+            fitted = run()
+            seconds = time.perf_counter() - began
+            row = rows.setdefault(name, {"seconds": [], "complete": True})
+            row["seconds"].append(seconds)
+            if subject.trained and "searched" not in name:
+                row |= accuracy(subject, fitted.latent)
+            say(f"  {name}: {seconds:.2f} s")
+
+    ours()
+    curve = []
+    counts = set(step_counts(plan.steps))
+
+    def watch(step: int, latent: torch.Tensor) -> None:
+        if subject.trained and step in counts:
+            curve.append({"steps": step, **accuracy(subject, latent)})
+
+    network = plain.PlainField(subject.prior.field).requires_grad_(False)
+    frames = plain.frames_of(subject.points)
+    _, seconds = plain.fit(network, frames, subject.prior.latent_mean, steps=plan.steps, watch=watch)
+    rows["plain, eager"] = {"seconds": [seconds], "steps": plan.steps, "complete": plan.steps >= 672}
+    if curve:
+        rows["plain, eager"] |= {
+            "curve": curve,
+            "dice": max(c["dice"] for c in curve),
+            "intensity_bce": curve[-1]["intensity_bce"],
+        }
+    say(f"  plain, eager: {seconds:.1f} s for {plan.steps} steps")
+    ours()
+    return rows
+
+
+def training(subject: Subject, plan: Plan) -> dict[str, list[float]]:
+    """Points per second of a training step on whole frames of one subject."""
+    config = replace(subject.prior.config.train, points=0, subjects=1)
+    frames = plain.frames_of(subject.points)
+    start = subject.prior.field
+
+    def theirs(context: plain.Context, few: int | None, wrap: Callable[[Any], Any]) -> measuring.Task:
+        module = plain.PlainField(start)
+        latents = torch.zeros(2, start.config.latent, requires_grad=True)
+        optimiser = torch.optim.Adam([*module.parameters(), latents], lr=config.learning_rate)
+        weights = [*module.waves.parameters(), *module.scales.parameters()]
+        batch = frames[0]
+        if few:
+            batch = replace(batch, **{f.name: getattr(batch, f.name)[:, :few] for f in fields(batch)})
+        network = wrap(module)
+
+        def task() -> float:
+            plain.training_step(network, weights, latents, optimiser, 0, batch, config, context)
+            return batch.weight.sum().item()
+
+        return task
+
+    def ours(wrap: Callable[[Any], Any]) -> measuring.Task:
+        state = new_state(replace(subject.prior.config, train=config), 2)
+        chosen, batch = draw_batch([subject.points], config, 0)
+        network = wrap(state.field)
+
+        def task() -> float:
+            loss, _ = objective(network, state.field, state.latents(chosen), batch, config)
+            for optimiser in state.optimisers:
+                optimiser.zero_grad()
+            loss.backward()
+            for optimiser in state.optimisers:
+                optimiser.step()
+            return batch.weight.sum().item()
+
+        return task
+
+    def alone(module: Any) -> Any:
+        return module
+
+    def fast(module: Any) -> Any:
+        return compiled(module, say)
+
+    tasks = {
+        "plain, eager": theirs(plain.nullcontext, None, alone),
+        f"plain, eager, {FEW} points": theirs(plain.nullcontext, FEW, alone),
+        f"plain, bf16, {FEW} points": theirs(bf16, FEW, alone),
+        "nisf, not compiled": ours(alone),
+    }
+    if plan.compile and can_compile():
+        tasks["plain, compiled"] = theirs(plain.nullcontext, None, fast)
+        tasks[f"plain, compiled, bf16, {FEW} points"] = theirs(bf16, FEW, fast)
+        tasks["nisf"] = ours(fast)
+    say("training, points a second:")
+    return interleaved(tasks, plan.repeats, say)
+
+
+def fit_rates(subject: Subject, plan: Plan) -> dict[str, list[float]]:
+    """Points per second of a fitting step, forward and backward to the latent alone."""
+    network = plain.PlainField(subject.prior.field).requires_grad_(False)
+    frames = plain.frames_of(subject.points)[:1]
+    field, batch = subject.prior.field, frames[0]
+    start = subject.prior.latent_mean
+
+    def theirs() -> float:
+        plain.fit(network, frames, start, steps=1)
+        return float(batch.coordinates.shape[1])
+
+    def ours() -> float:
+        latent = start.clone()[None].requires_grad_(True)
+        logits, _ = in_parts(field, batch.coordinates, latent)
+        intensity_bce(logits, batch.intensity, batch.weight).sum().backward()
+        return float(batch.coordinates.shape[1])
+
+    say("gradient of the latent, points a second:")
+    return interleaved({"plain, eager": theirs, "nisf, not compiled": ours}, plan.repeats, say)
+
+
+def queries(subject: Subject, plan: Plan) -> dict[str, list[float]]:
+    """Points per second of an answer at twice the resolution in space, all frames."""
+    fitted = Fitted("x", subject.prior, subject.prior.latent_mean, subject.region, subject.case.stacks)
+    grid = subject.case.stacks[0].grid
+    grid = grid.at_spacing(grid.spacing / 2)
+    if plan.planes:
+        middle = grid.affine.shifted((0, 0, grid.shape[2] // 2))
+        grid = Grid((grid.shape[0], grid.shape[1], plan.planes), middle, grid.times[:1])
+    network = plain.PlainField(subject.prior.field)
+    image, label, asked = plain.render(network, fitted, grid)
+    ours = fitted.render(grid)
+    same = float((ours.label == label).mean())
+    scale = float(np.abs(image).max()) or 1.0
+    apart = float(np.abs(ours.image[..., 0] - image).max()) / scale
+    say(
+        f"query, points a second ({asked:,} points; labels the same in {same:.4%}, image within {apart:.1e}):"
+    )
+
+    def theirs() -> float:
+        plain.render(network, fitted, grid)
+        return float(asked)
+
+    def render() -> float:
+        fitted.render(grid)
+        return float(asked)
+
+    return interleaved({"plain, eager": theirs, "nisf": render}, plan.repeats, say)
+
+
+def start_up(subject: Subject, repeats: int) -> dict[str, Any]:
+    """Seconds of `nisf segment` on a second run, all but fitting and writing, and of importing torch."""
+    rows: dict[str, list[float]] = {"torch": [], "second run": []}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        case = write_cohort(folder / "data", 1, seed=0, scanner=QUICK.scanner)[0]
+        config = replace(subject.prior.config.fit, steps=1, points=64)
+        prior = replace(subject.prior, config=replace(subject.prior.config, fit=config))
+        prior.save(folder / "prior")
+        command = ["-m", "nisf", "segment", str(case / "sa.nii.gz"), "--prior", str(folder / "prior")]
+        command += ["-o", str(folder / "out"), "--region", "centre"]
+        for turn in range(repeats + 1):
+            for kind, arguments in (("torch", ["-c", "import torch"]), ("second run", command)):
+                began = time.perf_counter()
+                done = subprocess.run(
+                    [sys.executable, *arguments], capture_output=True, text=True, check=True
+                )
+                if turn:  # the first run fits and writes; later ones find that done
+                    assert kind == "torch" or "done already" in done.stdout
+                    rows[kind].append(time.perf_counter() - began)
+    beyond = [b - a for a, b in zip(rows["torch"], rows["second run"], strict=True)]
+    return {**{name: summary(values) for name, values in rows.items()}, "beyond torch": summary(beyond)}
