@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.special import expit, logit
 from torch import Tensor
 
 from nisf.case import Stack
@@ -18,29 +19,13 @@ from nisf.errors import NisfError
 from nisf.files import read_tensors, write_tensors
 from nisf.geometry import Affine, Grid
 from nisf.prior import Prior, load_prior
-from nisf.query import ask
+from nisf.query import Rendering, ask, ask_samples, draw_latents
 from nisf.region import Region
 from nisf.types import PointsMm
+from nisf.unknowns import BreathHold
 
-FORMAT = 1
-"""Version of the file."""
-
-
-@dataclass(frozen=True, eq=False)
-class Rendering:
-    """Answers on a grid.
-
-    Attributes:
-        grid: where and when.
-        image: intensities on the input's scale (x, y, z, t, c), float32; 0 outside the region.
-        label: class index (x, y, z, t), uint8; background outside the region.
-        probability: per class (x, y, z, t, k), float32, or None if not asked for.
-    """
-
-    grid: Grid
-    image: Float[np.ndarray, "x y z t c"]
-    label: np.ndarray
-    probability: Float[np.ndarray, "x y z t k"] | None = None
+FORMAT = 2
+"""Version of the file. 2 added the latent's covariance and the breath-holds; 1 is read without them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +39,8 @@ class Fitted:
         region: where the field answers.
         stacks: the grids that were measured; the first gives the intensity scale.
         summary: how the fit went: loss, steps, seconds, how the region was found.
+        covariance: of the latent's Laplace posterior (l, l); None in files of format 1.
+        held: what was fitted of each breath-hold; empty if nothing was.
     """
 
     name: str
@@ -62,6 +49,8 @@ class Fitted:
     region: Region
     stacks: tuple[Stack, ...]
     summary: Mapping[str, Any] = field(default_factory=dict)
+    covariance: Float[Tensor, "l l"] | None = None
+    held: tuple[BreathHold, ...] = ()
 
     def query(
         self,
@@ -70,6 +59,7 @@ class Fitted:
         *,
         memory_mb: float = 512.0,
         stack: int = 0,
+        held: BreathHold | None = None,
     ) -> tuple[Float[np.ndarray, "*n c"], Float[np.ndarray, "*n k"]]:
         """Intensity (the input's scale) and class probabilities at world positions.
 
@@ -78,17 +68,67 @@ class Fitted:
             time: fraction of the cycle, one or one per position.
             memory_mb: working memory beside the result, MiB.
             stack: whose intensity scale to use.
+            held: answer as the slices of this breath-hold show it: shifted, and with their brightness.
 
         Outside the region the intensity is 0 and the class is background.
         """
+        image, probability, _ = self._answer(position, time, self.latent[None], memory_mb, stack, held)
+        return image, probability
+
+    def query_posterior(
+        self,
+        position: PointsMm,
+        time: Float[np.ndarray, "*n"] | float = 0.0,
+        *,
+        samples: int = 32,
+        seed: int = 0,
+        memory_mb: float = 512.0,
+        stack: int = 0,
+        held: BreathHold | None = None,
+    ) -> tuple[Float[np.ndarray, "*n c"], Float[np.ndarray, "*n k"], Float[np.ndarray, "*n k"]]:
+        """Mean intensity and class probabilities over the posterior, and the probabilities' deviations.
+
+        Args:
+            samples: draws of the latent; cost grows with them.
+            seed: of the draws. Other arguments as for `query`.
+
+        Raises:
+            NisfError: the file that this was read from has no posterior.
+        """
+        return self._answer(position, time, self.sample(samples, seed), memory_mb, stack, held)
+
+    def sample(self, count: int, seed: int = 0) -> Float[Tensor, "m l"]:
+        """Draws of the latent from its Laplace posterior.
+
+        Raises:
+            NisfError: there is none.
+        """
+        if self.covariance is None:
+            raise NisfError(f"{self.name}: was fitted by an older nisf and has no posterior; fit it again")
+        return draw_latents(self.latent, self.covariance, count, seed)
+
+    def _answer(
+        self,
+        position: np.ndarray,
+        time: np.ndarray | float,
+        latents: Tensor,
+        memory_mb: float,
+        stack: int,
+        held: BreathHold | None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See `query_posterior`; with one latent all deviations are zero."""
         position = np.asarray(position, dtype=np.float64)
         shape = position.shape[:-1]
         flat = position.reshape(-1, 3)
+        if held is not None:
+            # What is seen at a place is the tissue from which the breath has moved it there.
+            flat = flat - self.stacks[held.stack].grid.affine.axes[:, :2] @ np.array(held.shift_mm)
         times = np.broadcast_to(np.asarray(time, dtype=np.float64), shape).reshape(-1)
         config = self.prior.config.field
         image = np.zeros((len(flat), config.channels), dtype=np.float32)
         probability = np.zeros((len(flat), config.classes), dtype=np.float32)
         probability[:, 0] = 1.0
+        deviation = np.zeros_like(probability)
         step = 1 << 18  # bounds the float64 coordinates, whatever the size of the question
         for first in range(0, len(flat), step):
             part = slice(first, first + step)
@@ -97,44 +137,70 @@ class Fitted:
             if not len(inside):
                 continue
             coordinates = np.c_[scaled[inside], times[part][inside]][:, : config.dimensions]
-            values, shares = ask(self.prior.field, self.latent, coordinates, memory_mb=memory_mb)
+            if len(latents) == 1:
+                values, shares = ask(self.prior.field, latents[0], coordinates, memory_mb=memory_mb)
+            else:
+                values, shares, spread = ask_samples(
+                    self.prior.field, latents, coordinates, memory_mb=memory_mb
+                )
+                deviation[first + inside] = spread
+            if held is not None:
+                values = expit(held.gain * logit(values.clip(1e-6, 1 - 1e-6)) + held.offset)
             image[first + inside] = self.stacks[stack].denormalise(values) if self.stacks else values
             probability[first + inside] = shares
-        return image.reshape(*shape, config.channels), probability.reshape(*shape, config.classes)
+        k = config.classes
+        return (
+            image.reshape(*shape, config.channels),
+            probability.reshape(*shape, k),
+            deviation.reshape(*shape, k),
+        )
 
     def render(
         self,
         grid: Grid | None = None,
         *,
         probabilities: bool = False,
+        samples: int = 0,
         memory_mb: float = 512.0,
         stack: int = 0,
     ) -> Rendering:
-        """Answers on a grid: by default the measured stack's own.
+        """Answers on a grid: by default the measured stack's own, as its slices show it.
+
+        On its own grid a stack's fitted shifts and gains are applied, so that the answer overlays on the
+        images; on any other grid the answer is that of the world.
 
         Args:
             grid: any grid or plane in world mm.
             probabilities: whether to keep the class probabilities.
+            samples: draws from the posterior to average over, which also gives deviations; 0 asks the
+                fitted latent alone.
             memory_mb: working memory beside the result, MiB.
             stack: whose grid (if none is given) and intensity scale to use.
         """
+        held = {h.position: h for h in self.held if h.stack == stack and grid is None}
         grid = self.stacks[stack].grid if grid is None else grid
+        latents = self.sample(samples) if samples else self.latent[None]
         nx, ny, nz = grid.shape
         shape = (nx, ny, nz, len(grid.times))
         config = self.prior.config.field
         image = np.empty((*shape, config.channels), dtype=np.float32)
         label = np.empty(shape, dtype=np.uint8)
         probability = np.empty((*shape, config.classes), dtype=np.float32) if probabilities else None
+        deviation = np.empty((*shape, config.classes), dtype=np.float32) if samples else None
         plane = np.stack(np.meshgrid(np.arange(nx), np.arange(ny), [0], indexing="ij"), axis=-1)[:, :, 0]
         for k in range(nz):
             position = grid.affine(plane + np.array([0, 0, k]))
             for t, time in enumerate(grid.times):
-                values, shares = self.query(position, float(time), memory_mb=memory_mb, stack=stack)
+                values, shares, spread = self._answer(
+                    position, float(time), latents, memory_mb, stack, held.get(k)
+                )
                 image[:, :, k, t] = values
                 label[:, :, k, t] = shares.argmax(-1)
                 if probability is not None:
                     probability[:, :, k, t] = shares
-        return Rendering(grid, image, label, probability)
+                if deviation is not None:
+                    deviation[:, :, k, t] = spread
+        return Rendering(grid, image, label, probability, deviation)
 
     def save(self, path: str | Path) -> None:
         """Write one ``.nisf`` file."""
@@ -159,9 +225,13 @@ class Fitted:
                 }
                 for stack in self.stacks
             ],
+            "held": [asdict(held) for held in self.held],
             "summary": dict(self.summary),
         }
-        write_tensors(path, {"latent": self.latent}, {"nisf": json.dumps(metadata, allow_nan=False)})
+        tensors = {"latent": self.latent}
+        if self.covariance is not None:
+            tensors["covariance"] = self.covariance
+        write_tensors(path, tensors, {"nisf": json.dumps(metadata, allow_nan=False)})
 
 
 def read_fitted(path: str | Path, prior: Prior | str | Path | None = None) -> Fitted:
@@ -177,9 +247,9 @@ def read_fitted(path: str | Path, prior: Prior | str | Path | None = None) -> Fi
     tensors, header = read_tensors(path)
     try:
         data = json.loads(header["nisf"])
-        if data["format"] != FORMAT:
+        if data["format"] not in (1, FORMAT):
             raise NisfError(
-                f"{path}: format {data['format']!r}, but this nisf reads format {FORMAT}; fit it again"
+                f"{path}: format {data['format']!r}, but this nisf reads formats 1 and {FORMAT}; fit it again"
             )
         if prior is None and data["prior"]["folder"] is None:
             raise NisfError(f"{path}: does not say where its prior is; give it with --prior")
@@ -208,6 +278,17 @@ def read_fitted(path: str | Path, prior: Prior | str | Path | None = None) -> Fi
             raise NisfError(
                 f"{path}: latent of shape {tuple(latent.shape)} does not fit the prior; fit it again"
             )
-        return Fitted(data["name"], prior, latent, region, stacks, data["summary"])
+        covariance = tensors.get("covariance")
+        if covariance is not None and covariance.shape != (len(latent), len(latent)):
+            raise NisfError(
+                f"{path}: covariance of shape {tuple(covariance.shape)} does not fit the latent; fit it again"
+            )
+        held = tuple(
+            BreathHold(
+                h["stack"], h["position"], (h["shift_mm"][0], h["shift_mm"][1]), h["gain"], h["offset"]
+            )
+            for h in data.get("held", [])
+        )
+        return Fitted(data["name"], prior, latent, region, stacks, data["summary"], covariance, held)
     except (KeyError, TypeError, ValueError) as error:
         raise NisfError(f"{path}: not a fitted subject written by nisf ({error!r})") from error

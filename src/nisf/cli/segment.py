@@ -37,8 +37,17 @@ class Segment:
     """How to find the region of interest."""
     centre: str | None = None
     """Centre X,Y,Z of the region in world mm, instead of finding it."""
+    method: Literal["adam", "second-order"] | None = None
+    """How to fit, instead of the prior's way; second-order ends by convergence."""
     steps: int | None = None
-    """Fitting steps, instead of the count that was best on the prior's validation cases."""
+    """Fitting steps, instead of the count that was best on the prior's validation cases; iterations at most
+    for second-order."""
+    shifts: bool = False
+    """Fit each slice's in-plane shift too (second-order)."""
+    gains: bool = False
+    """Fit each slice's gain and offset of intensity too (second-order)."""
+    pose: bool = False
+    """Fit a shift and rotation of the whole subject too (second-order)."""
     only: Path | None = None
     """Text file with the names of the cases to segment, one a line."""
     layout: str = "auto"
@@ -79,7 +88,8 @@ class Segment:
                 fitted = segment_case(case, prior, request)
                 write_segmentation(fitted, self.output, request, memory_mb=self.memory_mb)
                 seconds, loss = fitted.summary["seconds"], fitted.summary["intensity_bce"]
-                print(f"{place}: fitted in {seconds:.1f} s (intensity loss {loss:.4f})", flush=True)
+                end = "" if fitted.summary.get("converged", True) else ", not converged: give more --steps"
+                print(f"{place}: fitted in {seconds:.1f} s (intensity loss {loss:.4f}){end}", flush=True)
             except NisfError as error:
                 failed[files.name] = str(error)
                 print(f"{place}: failed: {error}", file=sys.stderr)
@@ -111,4 +121,16 @@ class Segment:
         for flag, value in (("--frames", self.frames), ("--steps", self.steps)):
             if value is not None and value < 1:
                 raise NisfError(f"{flag} {value}: give a number of at least 1")
-        return Request(spacing, self.frames, self.probabilities, self.region, centre, self.steps, self.seed)
+        return Request(
+            spacing,
+            self.frames,
+            self.probabilities,
+            self.region,
+            centre,
+            self.steps,
+            self.seed,
+            self.method,
+            self.shifts,
+            self.gains,
+            self.pose,
+        )
