@@ -77,12 +77,14 @@ class FitConfig:
     """Iterations with fresh points each, ever more of them; then the points stay, and the fit converges."""
     points_first: int = 256
     """Points of the first iteration."""
-    points_last: int = 2048
+    points_last: int = 4096
     """Points at the end."""
-    points_worth: float = 4096.0
+    points_worth: float = 8192.0
     """Independent observations that the points at the end count for: data against prior."""
     prior_strength: float = 0.1
-    """Weight of the Gaussian prior over latents."""
+    """Weight of the Gaussian prior over latents; training chooses it on validation cases."""
+    temperature: float = 1.0
+    """Factor on the covariance of the posterior; training chooses it so that probabilities are calibrated."""
     shrinkage: float = 1.0
     """How far the covariance of the training latents is drawn to a multiple of the identity, 0 to 1."""
     likelihood: Likelihood = "bernoulli"

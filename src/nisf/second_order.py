@@ -114,17 +114,19 @@ def fit_second_order(
     return Outcome(
         found.unknowns,
         subject.split(found.unknowns)[0],
-        latent_covariance(ended, found.unknowns),
+        latent_covariance(ended, found.unknowns, config.temperature),
         intensity_bce(logits, ended.intensity, (ended.share > 0).to(ended.share.dtype)),
         found.iterations,
         found.converged,
     )
 
 
-def latent_covariance(posterior: Posterior, unknowns: Float[Tensor, "s u"]) -> Float[Tensor, "s l l"]:
+def latent_covariance(
+    posterior: Posterior, unknowns: Float[Tensor, "s u"], temperature: float
+) -> Float[Tensor, "s l l"]:
     """Covariance of the latents in the Laplace posterior, whatever else was fitted averaged over."""
     size, root = posterior.subject.sizes[0], posterior.subject.root
-    return root @ posterior.covariance(unknowns)[:, :size, :size] @ root.T
+    return temperature * (root @ posterior.covariance(unknowns)[:, :size, :size] @ root.T)
 
 
 def laplace(
@@ -145,4 +147,4 @@ def laplace(
         seed: of the drawn points.
     """
     posterior = posterior_of(subject, cases, config, config.points_last, seed, config.growth)
-    return latent_covariance(posterior, subject.join(latent))
+    return latent_covariance(posterior, subject.join(latent), config.temperature)

@@ -23,6 +23,7 @@ from nisf.case import Case
 from nisf.compiled import compiled
 from nisf.config import Config, TrainConfig, for_data, to_dict
 from nisf.errors import NisfError
+from nisf.evidence import choose_evidence
 from nisf.field import Field
 from nisf.files import check_writable, read_tensors, replacing, write_tensors
 from nisf.finder import train_finder
@@ -30,9 +31,9 @@ from nisf.fitting import find_region
 from nisf.losses import class_bce, dice_loss, intensity_bce
 from nisf.points import Batch, CasePoints, batch_of
 from nisf.prior import Prior
-from nisf.region import Region, half_size, larger_end_last, region_from_labels, whole_region
+from nisf.region import Region, half_size, region_from_labels, whole_region
 from nisf.state import State, new_state, rate_factor
-from nisf.validate import Validation, validate
+from nisf.validate import Validation, validate, validation_points
 
 CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
 LOG_EVERY = 10
@@ -107,20 +108,6 @@ def _regions(cases: Sequence[Case], prior: Prior, config: Config) -> list[Region
     return regions
 
 
-def _validation_points(cases: Sequence[Case], prior: Prior) -> list[CasePoints]:
-    """Validation cases as a user's would be: the region found without labels.
-
-    Their slices are counted from the end that the labels say, which a fit finds by trying both.
-    """
-    out = []
-    for case in cases:
-        region, _ = find_region(case, prior)
-        if prior.anatomy.reorder and larger_end_last(case):
-            region = region.turned(reverse=True)
-        out.append(CasePoints(case, region, prior.config.field.dimensions))
-    return [points for points in out if (points.label > 0).any()]
-
-
 def _spread(cases: Sequence[Case], count: int) -> list[Case]:
     """``count`` cases, evenly spread over the list."""
     indices = np.linspace(0, len(cases) - 1, min(count, len(cases))).round().astype(int)
@@ -187,7 +174,7 @@ def train(
     if len(kept) < len(cases):
         say(f"{len(cases) - len(kept)} cases have nothing inside their region and are left out")
         cases, pool = [cases[i] for i in kept], [pool[i] for i in kept]
-    held = _validation_points(_spread(validation, settings.validate_cases), prior)
+    held = validation_points(_spread(validation, settings.validate_cases), prior)
 
     identity = {"config": to_dict(config), "cases": [points.name for points in pool]}
     state = new_state(config, len(pool))
@@ -236,15 +223,27 @@ def train(
                 note({"step": step, **{name: round(v, 6) for name, v in values.items()}})
             due = settings.validate_every and step % settings.validate_every == 0
             if held and (final or due):
-                mean = state.latents.weight.detach().mean(0)
-                last = validate(state.field, mean, held, config, anatomy.labels, say)
+                last = validate(state.field, *_statistics(state), held, config, anatomy.labels, say)
                 note({"step": step, "validation": last.to_dict()})
             if step % settings.checkpoint_every == 0 or final:
                 save_checkpoint()
 
     if held and last is None:  # a finished run, resumed: only the prior was not written
-        last = validate(state.field, state.latents.weight.detach().mean(0), held, config, anatomy.labels, say)
+        last = validate(state.field, *_statistics(state), held, config, anatomy.labels, say)
+    if last is not None:
+        prior.config = replace(config, fit=replace(config.fit, steps=last.best_steps))
+        if config.fit.method == "second-order":
+            chosen = choose_evidence(state.field, *_statistics(state), held, config, anatomy.labels, say)
+            prior.config = replace(config, fit=chosen)
     return _finish(prior, state, last, folder, cases, card or {})
+
+
+def _statistics(state: State) -> tuple[Tensor, Tensor]:
+    """Mean (l,) and covariance (l, l) of the training latents."""
+    latents = state.latents.weight.detach()
+    if len(latents) > 1:
+        return latents.mean(0), torch.cov(latents.T)
+    return latents.mean(0), torch.eye(latents.shape[1]) * 1e-4
 
 
 def _decisive(identity: dict[str, Any]) -> dict[str, Any]:
@@ -262,11 +261,6 @@ def _finish(
     card: Mapping[str, Any],
 ) -> Prior:
     """Put the trained parts into the prior and write it."""
-    config = prior.config
-    if last is not None:
-        config = replace(config, fit=replace(config.fit, steps=last.best_steps))
-    latents = state.latents.weight.detach()
-    spread = torch.cov(latents.T) if len(latents) > 1 else torch.eye(latents.shape[1]) * 1e-4
     spacing = np.array([stack.grid.spacing for case in cases for stack in case.stacks])
     summary = {
         "subjects": len(cases),
@@ -278,11 +272,10 @@ def _finish(
         "steps": state.step,
     }
     trained = Prior(
-        config,
+        prior.config,
         prior.anatomy,
         state.field,
-        latents.mean(0),
-        spread,
+        *_statistics(state),
         prior.half,
         prior.finder,
         {
