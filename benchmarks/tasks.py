@@ -21,13 +21,14 @@ from measuring import Subject, interleaved, summary
 from nisf.auto_decoder import draw_batch, objective
 from nisf.compiled import can_compile, compiled, in_parts
 from nisf.config import FitConfig
+from nisf.field import Field
 from nisf.fitted import Fitted
 from nisf.fitting import fit
 from nisf.geometry import Grid
 from nisf.losses import intensity_bce
 from nisf.phantom import Scanner, write_cohort
 from nisf.query import ask
-from nisf.state import new_state
+from nisf.state import latent_state
 from nisf.validate import step_counts
 
 say = partial(print, flush=True)
@@ -152,12 +153,13 @@ def training(subject: Subject, plan: Plan) -> dict[str, list[float]]:
         return task
 
     def ours(wrap: Callable[[Any], Any]) -> measuring.Task:
-        state = new_state(replace(subject.prior.config, train=config), 2)
+        field = Field(subject.prior.config.field)
+        state = latent_state(field, config, 2)
         chosen, batch = draw_batch([subject.points], config, 0)
-        network = wrap(state.field)
+        network = wrap(field)
 
         def task() -> float:
-            loss, _ = objective(network, state.field, state.latents(chosen), batch, config)
+            loss, _ = objective(network, field, state.modules["latents"](chosen), batch, config)
             for optimiser in state.optimisers:
                 optimiser.zero_grad()
             loss.backward()

@@ -13,6 +13,7 @@ from nisf.files import read_tensors, write_tensors
 from nisf.fitted import Fitted, read_fitted
 from nisf.geometry import Grid
 from nisf.region import Region, reference_pose
+from nisf.unknowns import BreathHold
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_another_prior(toy_fitted, path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(format=9), "format 9, but this nisf reads format 1"),
+        (lambda d: d.update(format=9), "format 9, but this nisf reads formats 1 and 2"),
         (lambda d: d.pop("format"), "not a fitted subject"),
         (lambda d: d.pop("region"), "not a fitted subject"),
         (lambda d: d["stacks"][0].pop("affine"), "not a fitted subject"),
@@ -204,3 +205,92 @@ def test_many_positions(toy_prior):
     image, probability = fitted.query(position)
     np.testing.assert_array_equal(np.flatnonzero(image[:, 0]), inside)
     np.testing.assert_allclose(np.ptp(probability[inside], axis=0), 0, atol=1e-6)
+
+
+def test_the_posterior_is_kept(toy_fitted, path):
+    again = read_fitted(path, toy_fitted.prior)
+    assert torch.equal(again.covariance, toy_fitted.covariance)
+    assert torch.linalg.eigvalsh(again.covariance.double()).min() > 0
+    # Data leave less room than the prior did.
+    prior = toy_fitted.prior
+    before = torch.trace(prior.latent_covariance) / prior.config.fit.prior_strength
+    assert torch.trace(again.covariance) < 0.5 * before
+    assert torch.equal(again.sample(3), toy_fitted.sample(3))
+    assert not torch.equal(again.sample(3), again.sample(3, seed=1))
+
+
+def test_samples_have_the_posterior_s_moments(toy_fitted):
+    drawn = toy_fitted.sample(20_000).double()
+    torch.testing.assert_close(drawn.mean(0), toy_fitted.latent.double(), atol=0.01, rtol=0)
+    expected = toy_fitted.covariance.double()
+    torch.testing.assert_close(torch.cov(drawn.T), expected, atol=0.05 * float(expected.abs().max()), rtol=0)
+
+
+def test_files_of_format_1_have_no_posterior(toy_fitted, path):
+    tensors, metadata = read_tensors(path)
+    data = json.loads(metadata["nisf"])
+    data["format"] = 1
+    del data["held"]
+    write_tensors(path, {"latent": tensors["latent"]}, {"nisf": json.dumps(data)})
+    old = read_fitted(path, toy_fitted.prior)
+    assert old.covariance is None
+    assert old.held == ()
+    np.testing.assert_array_equal(old.render().label, toy_fitted.render().label)
+    with pytest.raises(
+        NisfError, match="toy99: was fitted by an older nisf and has no posterior; fit it again"
+    ):
+        old.render(samples=2)
+
+
+def test_wrong_covariance(toy_fitted, path):
+    tensors, metadata = read_tensors(path)
+    write_tensors(path, {**tensors, "covariance": torch.eye(3)}, metadata)
+    with unchecked(), pytest.raises(NisfError, match=r"covariance of shape \(3, 3\) does not fit the latent"):
+        read_fitted(path, toy_fitted.prior)
+
+
+def test_query_posterior_against_a_naive_mean(toy_fitted):
+    position = np.random.default_rng(0).uniform(-60, 60, (200, 3))
+    image, probability, deviation = toy_fitted.query_posterior(position, 0.3, samples=5)
+    each = [replace(toy_fitted, latent=latent).query(position, 0.3) for latent in toy_fitted.sample(5)]
+    np.testing.assert_allclose(image, np.mean([a for a, _ in each], axis=0), rtol=1e-4)
+    np.testing.assert_allclose(probability, np.mean([b for _, b in each], axis=0), atol=1e-5)
+    np.testing.assert_allclose(deviation, np.std([b for _, b in each], axis=0), atol=1e-4)
+    outside = ~toy_fitted.region.contains(position)
+    assert outside.any()
+    assert (deviation[outside] == 0).all()
+    assert (probability[outside] == [1, 0, 0]).all()
+    assert deviation.max() > 1e-3
+
+
+def test_render_over_the_posterior(toy_fitted):
+    rendering = toy_fitted.render(probabilities=True, samples=4)
+    assert rendering.deviation.shape == (24, 24, 6, 2, 3)
+    np.testing.assert_allclose(rendering.probability.sum(-1), 1, atol=1e-5)
+    np.testing.assert_array_equal(rendering.label, rendering.probability.argmax(-1))
+    # It is least sure of itself where two structures meet.
+    single = toy_fitted.render(probabilities=True).probability.max(-1)
+    assert (
+        rendering.deviation.max(-1)[single < 0.8].mean()
+        > 3 * rendering.deviation.max(-1)[single > 0.99].mean()
+    )
+
+
+def test_breath_holds(toy_fitted, tmp_path):
+    """On its own grid a stack is answered as its slices show it; in the world, and elsewhere, as it is."""
+    moved = replace(toy_fitted, held=(BreathHold(0, 2, (8.0, -4.0), 1.2, 0.5), BreathHold(0, 5)))
+    moved.save(tmp_path / "m.nisf")
+    moved = read_fitted(tmp_path / "m.nisf", toy_fitted.prior)
+    assert moved.held[0] == BreathHold(0, 2, (8.0, -4.0), 1.2, 0.5)
+    a, b = moved.render(probabilities=True), toy_fitted.render(probabilities=True)
+    others = [0, 1, 3, 4, 5]
+    np.testing.assert_array_equal(a.label[:, :, others], b.label[:, :, others])
+    np.testing.assert_allclose(a.image[:, :, others], b.image[:, :, others], rtol=1e-4, atol=1e-2)
+    # Two pixels of 4 mm along the first axis, one back along the second.
+    np.testing.assert_allclose(a.probability[2:, :-1, 2], b.probability[:-2, 1:, 2], atol=1e-4)
+    shown, plain = (toy_fitted.stacks[0].normalise(r.image[:, :, 2])[..., 0] for r in (a, b))
+    brighter = 1 / (1 + ((1 - plain) / plain) ** 1.2 * np.exp(-0.5))
+    np.testing.assert_allclose(shown[2:, :-1], brighter[:-2, 1:], atol=2e-3)
+    grid = toy_fitted.stacks[0].grid
+    np.testing.assert_array_equal(moved.render(grid).label, toy_fitted.render(grid).label)
+    np.testing.assert_array_equal(moved.query(grid.points())[1], toy_fitted.query(grid.points())[1])

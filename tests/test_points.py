@@ -86,6 +86,21 @@ def test_draw_depends_on_the_generator_alone():
     assert (a != c).any()
 
 
+def test_spread_takes_one_of_every_part():
+    case = oblique_case()
+    points = CasePoints(case, whole_region(case), 4)
+    for count in (7, 300, len(points)):
+        index = points.spread(np.random.default_rng(0), count)
+        edges = np.arange(count + 1) * len(points) / count
+        assert ((index >= np.floor(edges[:-1])) & (index < np.ceil(edges[1:]))).all()
+    np.testing.assert_array_equal(index, np.arange(len(points)))
+    more = points.spread(np.random.default_rng(0), 2 * len(points))  # than there are
+    assert more.max() < len(points)
+    a, b, c = (points.spread(np.random.default_rng(s), 100) for s in (1, 1, 2))
+    np.testing.assert_array_equal(a, b)
+    assert (a != c).any()
+
+
 def test_frame_is_one_whole_frame():
     case = oblique_case()
     points = CasePoints(case, whole_region(case), 4)

@@ -42,11 +42,25 @@ def test_point_dice(toy_prior, toy_fitted):
     assert np.isnan(point_dice(toy_prior.field, toy_fitted.latent, points, only, 3)).tolist() == [False, True]
 
 
+def statistics(prior):
+    return prior.latent_mean, prior.latent_covariance
+
+
+def test_validate_second_order(toy_prior):
+    config = toys.settings(fit={"method": "second-order", "growth": 8, "points_last": 512})
+    pool = [points_of(toys.toy_case(seed)) for seed in (60, 61)]
+    found = validate(toy_prior.field, *statistics(toy_prior), pool, config, toys.LABELS, str)
+    assert found.steps[:2] == (0, 10)
+    assert found.steps[-1] < config.fit.iterations
+    assert all(len(values) == len(found.steps) for values in found.dice.values())
+    assert found.mean()[-1] > found.mean()[0] + 0.02
+
+
 def test_validate(toy_prior):
     config = toys.settings(fit={"steps": 60})
     pool = [points_of(toys.toy_case(seed)) for seed in (60, 61)]
     said = []
-    found = validate(toy_prior.field, toy_prior.latent_mean, pool, config, toys.LABELS, said.append)
+    found = validate(toy_prior.field, *statistics(toy_prior), pool, config, toys.LABELS, said.append)
     assert found.steps == tuple(step_counts(60))
     assert list(found.dice) == ["blood", "muscle"]
     assert all(len(values) == len(found.steps) for values in found.dice.values())
@@ -56,7 +70,7 @@ def test_validate(toy_prior):
     assert f"after {found.best_steps} fitting steps" in said[0]
     assert not toy_prior.field.training
     # The same again: nothing is left to chance.
-    again = validate(toy_prior.field, toy_prior.latent_mean, pool, config, toys.LABELS, said.append)
+    again = validate(toy_prior.field, *statistics(toy_prior), pool, config, toys.LABELS, said.append)
     assert again == found
 
 
@@ -64,7 +78,7 @@ def test_structure_that_nobody_has(toy_prior):
     points = points_of(toys.toy_case(60))
     points.label[points.label == 2] = 0
     found = validate(
-        toy_prior.field, toy_prior.latent_mean, [points], toys.settings(fit={"steps": 3}), toys.LABELS, str
+        toy_prior.field, *statistics(toy_prior), [points], toys.settings(fit={"steps": 3}), toys.LABELS, str
     )
     assert list(found.dice) == ["blood"]
 

@@ -98,5 +98,11 @@ class AutoDecoder:
     def validate(self) -> Validation | None:
         if not self.held:
             return None
-        mean = self.latents.detach().mean(0)
-        return validate(self.field, mean, self.held, self.config, self.labels, self.say)
+        return validate(self.field, *self.statistics(), self.held, self.config, self.labels, self.say)
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean (l,) and covariance (l, l) of the training latents."""
+        latents = self.latents.detach()
+        if len(latents) > 1:
+            return latents.mean(0), torch.cov(latents.T)
+        return latents.mean(0), torch.eye(latents.shape[1]) * 1e-4

@@ -13,6 +13,8 @@ from nisf.errors import NisfError
 
 Activation = Literal["gabor", "sine", "relu", "gabor+relu", "gabor+sine"]
 Backbone = Literal["shared", "separate"]
+Likelihood = Literal["bernoulli", "gaussian"]
+Method = Literal["adam", "second-order"]
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,13 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Fitting a latent to intensities, weights frozen (paper, section 2.3)."""
+    """Fitting a latent to intensities, weights frozen (paper, section 2.3).
 
+    From ``iterations`` on they are of the second-order method.
+    """
+
+    method: Method = "adam"
+    """How: Adam as in the paper, or Levenberg-Marquardt, which ends by itself."""
     steps: int = 672
     """Optimiser steps at most; training replaces it by the count that was best on validation cases."""
     learning_rate: float = 1e-3
@@ -128,6 +135,36 @@ class FitConfig:
     """Points drawn for a step; 0 takes every voxel of one random frame, as the paper does."""
     latent_l2: float = 1e-4
     """Weight of the mean square of the latent."""
+    iterations: int = 80
+    """Second-order iterations at most."""
+    growth: int = 30
+    """Iterations with fresh points each, ever more of them; then the points stay, and the fit converges."""
+    points_first: int = 256
+    """Points of the first iteration."""
+    points_last: int = 4096
+    """Points at the end."""
+    points_worth: float = 8192.0
+    """Independent observations that the points at the end count for: data against prior."""
+    prior_strength: float = 0.1
+    """Weight of the Gaussian prior over latents; training chooses it on validation cases."""
+    temperature: float = 1.0
+    """Factor on the covariance of the posterior; training chooses it so that probabilities are calibrated."""
+    shrinkage: float = 1.0
+    """How far the covariance of the training latents is drawn to a multiple of the identity, 0 to 1."""
+    likelihood: Likelihood = "bernoulli"
+    """Of intensities: cross-entropy, or Gaussian with standard deviation ``sigma``."""
+    sigma: float = 0.1
+    """Standard deviation of intensities in [0, 1], for the Gaussian likelihood."""
+    tolerance: float = 1e-3
+    """The fit has converged when its objective can fall by less than this share of itself."""
+    shift_mm: float = 0.0
+    """Standard deviation of each slice's in-plane shift, fitted by the second-order method; 0: none."""
+    gain: float = 0.0
+    """Standard deviation of each slice's gain and offset, likewise."""
+    pose_mm: float = 0.0
+    """Standard deviation of a shift of the whole subject, likewise."""
+    pose_degrees: float = 0.0
+    """Standard deviation of a rotation of the whole subject, likewise."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,40 +13,24 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.special import expit, logit
 from torch import Tensor
 
 from nisf.canvas import Canvases
 from nisf.case import Stack
 from nisf.errors import NisfError
-from nisf.field import Field
 from nisf.files import read_tensors, write_tensors
 from nisf.geometry import Affine, Grid
 from nisf.image_field import ImageField
 from nisf.prior import Prior, load_prior
-from nisf.query import ask, places_at_a_time
+from nisf.query import Rendering, ask, ask_samples, draw_latents, places_at_a_time
 from nisf.region import Region
 from nisf.scenes import Scenes
 from nisf.types import PointsMm
+from nisf.unknowns import BreathHold
 
-FORMAT = 1
-"""Version of the file."""
-
-
-@dataclass(frozen=True, eq=False)
-class Rendering:
-    """Answers on a grid.
-
-    Attributes:
-        grid: where and when.
-        image: intensities on the input's scale (x, y, z, t, c), float32; 0 outside the region.
-        label: class index (x, y, z, t), uint8; background outside the region.
-        probability: per class (x, y, z, t, k), float32, or None if not asked for.
-    """
-
-    grid: Grid
-    image: Float[np.ndarray, "x y z t c"]
-    label: np.ndarray
-    probability: Float[np.ndarray, "x y z t k"] | None = None
+FORMAT = 2
+"""Version of the file. 2 added the latent's covariance and the breath-holds; 1 is read without them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +44,8 @@ class Fitted:
         region: where the field answers.
         stacks: the grids that were measured; the first gives the intensity scale.
         summary: how the fit went: loss, steps, seconds, how the region was found.
+        covariance: of the latent's Laplace posterior (l, l); None in files of format 1, and without a latent.
+        held: what was fitted of each breath-hold; empty if nothing was.
         canvases: the slices, for a prior that sees them.
     """
 
@@ -69,6 +55,8 @@ class Fitted:
     region: Region
     stacks: tuple[Stack, ...]
     summary: Mapping[str, Any] = field(default_factory=dict)
+    covariance: Float[Tensor, "l l"] | None = None
+    held: tuple[BreathHold, ...] = ()
     canvases: Canvases | None = None
 
     @cached_property
@@ -78,13 +66,22 @@ class Fitted:
         return Scenes(self.prior.field, self.canvases)
 
     def _ask(
-        self, scaled: Float[np.ndarray, "n 3"], time: Float[np.ndarray, "n"], memory_mb: float
-    ) -> tuple[Float[np.ndarray, "n c"], Float[np.ndarray, "n k"]]:
-        """Intensity in [0, 1] and class probabilities inside the region, in units of its half size."""
-        if isinstance(self.prior.field, Field):
-            coordinates = np.c_[scaled, time][:, : self.prior.config.field.dimensions]
-            return ask(self.prior.field, self.latent, coordinates, memory_mb=memory_mb)
-        return self._scenes.ask(scaled * self.region.half, time, memory_mb=memory_mb)
+        self, latents: Tensor, scaled: np.ndarray, time: np.ndarray, memory_mb: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | float]:
+        """Intensity in [0, 1], class probabilities and their deviations, inside the region.
+
+        Args:
+            latents: one, or samples of the posterior (m, l).
+            scaled: in units of the region's half size (n, 3).
+            time: fractions of the cycle (n,).
+            memory_mb: working memory, MiB.
+        """
+        if isinstance(self.prior.field, ImageField):
+            return *self._scenes.ask(scaled * self.region.half, time, memory_mb=memory_mb), 0.0
+        coordinates = np.c_[scaled, time][:, : self.prior.config.field.dimensions]
+        if len(latents) == 1:
+            return *ask(self.prior.field, latents[0], coordinates, memory_mb=memory_mb), 0.0
+        return ask_samples(self.prior.field, latents, coordinates, memory_mb=memory_mb)
 
     def query(
         self,
@@ -93,6 +90,7 @@ class Fitted:
         *,
         memory_mb: float = 512.0,
         stack: int = 0,
+        held: BreathHold | None = None,
     ) -> tuple[Float[np.ndarray, "*n c"], Float[np.ndarray, "*n k"]]:
         """Intensity (the input's scale) and class probabilities at world positions.
 
@@ -101,17 +99,67 @@ class Fitted:
             time: fraction of the cycle, one or one per position.
             memory_mb: working memory beside the result, MiB.
             stack: whose intensity scale to use.
+            held: answer as the slices of this breath-hold show it: shifted, and with their brightness.
 
         Outside the region the intensity is 0 and the class is background.
         """
+        image, probability, _ = self._answer(position, time, self.latent[None], memory_mb, stack, held)
+        return image, probability
+
+    def query_posterior(
+        self,
+        position: PointsMm,
+        time: Float[np.ndarray, "*n"] | float = 0.0,
+        *,
+        samples: int = 32,
+        seed: int = 0,
+        memory_mb: float = 512.0,
+        stack: int = 0,
+        held: BreathHold | None = None,
+    ) -> tuple[Float[np.ndarray, "*n c"], Float[np.ndarray, "*n k"], Float[np.ndarray, "*n k"]]:
+        """Mean intensity and class probabilities over the posterior, and the probabilities' deviations.
+
+        Args:
+            samples: draws of the latent; cost grows with them.
+            seed: of the draws. Other arguments as for `query`.
+
+        Raises:
+            NisfError: the file that this was read from has no posterior.
+        """
+        return self._answer(position, time, self.sample(samples, seed), memory_mb, stack, held)
+
+    def sample(self, count: int, seed: int = 0) -> Float[Tensor, "m l"]:
+        """Draws of the latent from its Laplace posterior.
+
+        Raises:
+            NisfError: there is none.
+        """
+        if self.covariance is None:
+            raise NisfError(f"{self.name}: was fitted by an older nisf and has no posterior; fit it again")
+        return draw_latents(self.latent, self.covariance, count, seed)
+
+    def _answer(
+        self,
+        position: np.ndarray,
+        time: np.ndarray | float,
+        latents: Tensor,
+        memory_mb: float,
+        stack: int,
+        held: BreathHold | None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See `query_posterior`; with one latent all deviations are zero."""
         position = np.asarray(position, dtype=np.float64)
         shape = position.shape[:-1]
         flat = position.reshape(-1, 3)
+        if held is not None:
+            # What is seen at a place is the tissue from which the breath has moved it there.
+            flat = flat - self.stacks[held.stack].grid.affine.axes[:, :2] @ np.array(held.shift_mm)
         times = np.broadcast_to(np.asarray(time, dtype=np.float64), shape).reshape(-1)
         config = self.prior.config.field
         image = np.zeros((len(flat), config.channels), dtype=np.float32)
         probability = np.zeros((len(flat), config.classes), dtype=np.float32)
         probability[:, 0] = 1.0
+        deviation = np.zeros_like(probability)
         step = places_at_a_time(memory_mb)
         for first in range(0, len(flat), step):
             part = slice(first, first + step)
@@ -119,46 +167,67 @@ class Fitted:
             inside = np.flatnonzero((np.abs(scaled) <= 1.0).all(axis=1))
             if not len(inside):
                 continue
-            values, shares = self._ask(scaled[inside], times[part][inside], memory_mb / 2)
+            values, shares, spread = self._ask(latents, scaled[inside], times[part][inside], memory_mb / 2)
+            deviation[first + inside] = spread
+            if held is not None:
+                values = expit(held.gain * logit(values.clip(1e-6, 1 - 1e-6)) + held.offset)
             image[first + inside] = self.stacks[stack].denormalise(values) if self.stacks else values
             probability[first + inside] = shares
-        return image.reshape(*shape, config.channels), probability.reshape(*shape, config.classes)
+        k = config.classes
+        return (
+            image.reshape(*shape, config.channels),
+            probability.reshape(*shape, k),
+            deviation.reshape(*shape, k),
+        )
 
     def render(
         self,
         grid: Grid | None = None,
         *,
         probabilities: bool = False,
+        samples: int = 0,
         memory_mb: float = 512.0,
         stack: int = 0,
     ) -> Rendering:
-        """Answers on a grid: by default the measured stack's own.
+        """Answers on a grid: by default the measured stack's own, as its slices show it.
+
+        On its own grid a stack's fitted shifts and gains are applied, so that the answer overlays on the
+        images; on any other grid the answer is that of the world.
 
         Args:
             grid: any grid or plane in world mm.
             probabilities: whether to keep the class probabilities.
+            samples: draws from the posterior to average over, which also gives deviations; 0 asks the
+                fitted latent alone.
             memory_mb: working memory beside the result, MiB.
             stack: whose grid (if none is given) and intensity scale to use.
         """
+        held = {h.position: h for h in self.held if h.stack == stack and grid is None}
         grid = self.stacks[stack].grid if grid is None else grid
+        latents = self.sample(samples) if samples else self.latent[None]
         nx, ny, nz = grid.shape
         shape = (nx, ny, nz, len(grid.times))
         config = self.prior.config.field
         image = np.empty((*shape, config.channels), dtype=np.float32)
         label = np.empty(shape, dtype=np.uint8)
         probability = np.empty((*shape, config.classes), dtype=np.float32) if probabilities else None
+        deviation = np.empty((*shape, config.classes), dtype=np.float32) if samples else None
         rows = max(1, places_at_a_time(memory_mb) // ny)
         for k, first in itertools.product(range(nz), range(0, nx, rows)):
             part = slice(first, min(first + rows, nx))
             index = np.stack(np.meshgrid(np.arange(nx)[part], np.arange(ny), [k], indexing="ij"), axis=-1)
             position = grid.affine(index[:, :, 0])
             for t, time in enumerate(grid.times):
-                values, shares = self.query(position, float(time), memory_mb=memory_mb, stack=stack)
+                values, shares, spread = self._answer(
+                    position, float(time), latents, memory_mb, stack, held.get(k)
+                )
                 image[part, :, k, t] = values
                 label[part, :, k, t] = shares.argmax(-1)
                 if probability is not None:
                     probability[part, :, k, t] = shares
-        return Rendering(grid, image, label, probability)
+                if deviation is not None:
+                    deviation[part, :, k, t] = spread
+        return Rendering(grid, image, label, probability, deviation)
 
     def save(self, path: str | Path) -> None:
         """Write one ``.nisf`` file."""
@@ -183,12 +252,15 @@ class Fitted:
                 }
                 for stack in self.stacks
             ],
+            "held": [asdict(held) for held in self.held],
             "summary": dict(self.summary),
         }
         tensors = {"latent": self.latent}
         if self.canvases is not None:
             tensors |= {"canvases.images": self.canvases.images, "canvases.maps": self.canvases.maps}
             tensors["canvases.times"] = torch.from_numpy(self.canvases.times)
+        if self.covariance is not None:
+            tensors["covariance"] = self.covariance
         write_tensors(path, tensors, {"nisf": json.dumps(metadata, allow_nan=False)})
 
 
@@ -205,9 +277,9 @@ def read_fitted(path: str | Path, prior: Prior | str | Path | None = None) -> Fi
     tensors, header = read_tensors(path)
     try:
         data = json.loads(header["nisf"])
-        if data["format"] != FORMAT:
+        if data["format"] not in (1, FORMAT):
             raise NisfError(
-                f"{path}: format {data['format']!r}, but this nisf reads format {FORMAT}; fit it again"
+                f"{path}: format {data['format']!r}, but this nisf reads formats 1 and {FORMAT}; fit it again"
             )
         if prior is None and data["prior"]["folder"] is None:
             raise NisfError(f"{path}: does not say where its prior is; give it with --prior")
@@ -238,7 +310,20 @@ def read_fitted(path: str | Path, prior: Prior | str | Path | None = None) -> Fi
                 f"{path}: latent of shape {tuple(latent.shape)} does not fit the prior; fit it again"
             )
         canvases = None if size else _canvases(tensors, prior)
-        return Fitted(data["name"], prior, latent, region, stacks, data["summary"], canvases)
+        covariance = tensors.get("covariance")
+        if covariance is not None and covariance.shape != (len(latent), len(latent)):
+            raise NisfError(
+                f"{path}: covariance of shape {tuple(covariance.shape)} does not fit the latent; fit it again"
+            )
+        held = tuple(
+            BreathHold(
+                h["stack"], h["position"], (h["shift_mm"][0], h["shift_mm"][1]), h["gain"], h["offset"]
+            )
+            for h in data.get("held", [])
+        )
+        return Fitted(
+            data["name"], prior, latent, region, stacks, data["summary"], covariance, held, canvases
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise NisfError(f"{path}: not a fitted subject written by nisf ({error!r})") from error
 

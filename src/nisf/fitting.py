@@ -24,6 +24,8 @@ from nisf.losses import intensity_bce
 from nisf.points import CasePoints, batch_of
 from nisf.prior import Prior
 from nisf.region import Region, reference_pose, region_from_motion, whole_region
+from nisf.second_order import fit_second_order, laplace
+from nisf.unknowns import breath_holds_of, moved_region, subject_of
 
 TRIAL_STEPS, TRIAL_POINTS = 60, 256
 """How briefly each orientation is tried."""
@@ -157,10 +159,11 @@ def fit(
         find: how to search for it.
         config: overrides the prior's settings.
         seed: seed of the drawn points.
-        watch: see `fit_latents`.
+        watch: see `fit_latents`; called with iterations by the second-order method.
 
     Raises:
-        NisfError: nothing was measured inside the region, or channels or dimensions do not fit.
+        NisfError: nothing was measured inside the region, channels or dimensions do not fit, or Adam is
+            asked for shifts, gains or pose.
     """
     began = time.perf_counter()
     settings = config or prior.config.fit
@@ -186,17 +189,34 @@ def fit(
         view = best_orientation(points, prior, prior.field, views, seed)
         region = region.turned(**view)
         points = points.seen_from(region)
-    start = prior.latent_mean[None]
-    latent, loss = fit_latents(prior.field, [points], start, settings, seed=seed, watch=watch)
+    subject = subject_of(prior.field, prior.latent_mean, prior.latent_covariance, settings, [points])
+    if settings.method == "second-order":
+        found = fit_second_order(subject, [points], settings, seed=seed, watch=watch)
+        latent, covariance, loss = found.latent, found.covariance, found.loss
+        steps, held = int(found.iterations[0]), breath_holds_of(subject, found.unknowns, [points])[0]
+        region = moved_region(subject, found.unknowns, region)
+    else:
+        if sum(subject.sizes[1:]):
+            raise NisfError(
+                f"{case.name}: shifts, gains and pose are fitted by the second-order method only; "
+                "give --method second-order"
+            )
+        start = prior.latent_mean[None]
+        latent, loss = fit_latents(prior.field, [points], start, settings, seed=seed, watch=watch)
+        steps, held = settings.steps, ()
+        covariance = laplace(subject, [points], latent, settings, seed=seed)
     summary = {
-        "steps": settings.steps,
-        "intensity_bce": float(loss[0]) if settings.steps else None,
+        "method": settings.method,
+        "steps": steps,
+        "intensity_bce": float(loss[0]) if steps else None,
         "seconds": round(time.perf_counter() - began, 3),
         "region": how,
         "orientation": view,
         "points": len(points),
     }
-    return Fitted(case.name, prior, latent[0], region, case.stacks, summary)
+    if settings.method == "second-order":
+        summary["converged"] = bool(found.converged[0])
+    return Fitted(case.name, prior, latent[0], region, case.stacks, summary, covariance[0], held)
 
 
 def _see(case: Case, prior: Prior, region: Region, summary: dict[str, Any], began: float) -> Fitted:
@@ -211,4 +231,4 @@ def _see(case: Case, prior: Prior, region: Region, summary: dict[str, Any], bega
         )
     seen = canvases(case, case.slices, region, prior.config.image)
     summary = {"steps": 0, "seconds": round(time.perf_counter() - began, 3), **summary}
-    return Fitted(case.name, prior, torch.zeros(0), region, case.stacks, summary, seen)
+    return Fitted(case.name, prior, torch.zeros(0), region, case.stacks, summary, canvases=seen)

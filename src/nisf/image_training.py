@@ -116,10 +116,10 @@ class ImageTraining:
         assert isinstance(self.average.module, ImageField)
         return self.average.module
 
-    @property
-    def latents(self) -> Tensor:
-        """None are stored; zeros in the shape that a prior's statistics have."""
-        return torch.zeros(1, self.config.field.latent)
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """No latents are stored: nothing, in the shapes that a prior's statistics have."""
+        size = self.config.field.latent
+        return torch.zeros(size), torch.eye(size)
 
     def samples(self, step: int) -> list[Sample]:
         """What a step sees; depends on seed and step alone. Subjects come in shuffled rounds."""

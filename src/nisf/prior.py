@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nisf import __version__
 from nisf.anatomies import Anatomy, from_json, to_json
-from nisf.config import Config, from_dict, to_dict
+from nisf.config import Config, FitConfig, from_dict, to_dict
 from nisf.errors import NisfError
 from nisf.field import Field
 from nisf.files import read_json, read_tensors, write_json, write_tensors
@@ -140,7 +140,9 @@ def load_prior(folder: str | Path) -> Prior:
             f"{path}: format {found!r}, but this nisf ({__version__}) reads format {FORMAT}; train it again"
         )
     try:
-        config = from_dict(Config, data["config"], f"{path}: config")
+        # How subjects are fitted may have settings that are newer than the prior: they keep its old way.
+        settings = {**data["config"], "fit": {**asdict(FitConfig()), **data["config"]["fit"]}}
+        config = from_dict(Config, settings, f"{path}: config")
         anatomy = from_json(data["anatomy"], path)
         half = None if data["half_mm"] is None else np.array(data["half_mm"], dtype=np.float64)
         has_finder, card = bool(data["finder"]), data["card"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -9,9 +11,29 @@ from torch import Tensor
 
 from nisf.field import Field
 from nisf.frozen import Frozen
+from nisf.geometry import Grid
 
 CHUNK = 2_048
 """Points at a time that keep the layers' results in the processor's cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rendering:
+    """Answers on a grid.
+
+    Attributes:
+        grid: where and when.
+        image: intensities on the input's scale (x, y, z, t, c), float32; 0 outside the region.
+        label: class index (x, y, z, t), uint8; background outside the region.
+        probability: per class (x, y, z, t, k), float32, or None if not asked for.
+        deviation: standard deviation of each probability over the posterior, likewise.
+    """
+
+    grid: Grid
+    image: Float[np.ndarray, "x y z t c"]
+    label: np.ndarray
+    probability: Float[np.ndarray, "x y z t k"] | None = None
+    deviation: Float[np.ndarray, "x y z t k"] | None = None
 
 
 def chunk_size(field: Field, memory_mb: float) -> int:
@@ -30,6 +52,46 @@ def places_at_a_time(memory_mb: float) -> int:
     return int(np.clip(memory_mb * 2**20 / 2 / 256, 256, 1 << 18))
 
 
+def draw_latents(
+    mean: Float[Tensor, "l"], covariance: Float[Tensor, "l l"], count: int, seed: int
+) -> Float[Tensor, "m l"]:
+    """Draws of a latent from its Gaussian posterior; the seed alone says which."""
+    values, vectors = torch.linalg.eigh(covariance.double())
+    root = vectors * values.clamp_min(0.0).sqrt()
+    noise = torch.from_numpy(np.random.default_rng([seed, 21]).standard_normal((count, len(values))))
+    return (mean.double() + noise.to(root.device) @ root.T).to(mean.dtype)
+
+
+@torch.no_grad()
+def ask_samples(
+    field: Field,
+    latents: Float[Tensor, "m l"],
+    coordinates: Float[np.ndarray, "n d"],
+    *,
+    memory_mb: float = 512.0,
+) -> tuple[Float[np.ndarray, "n c"], Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
+    """Mean intensity in [0, 1], mean class probabilities, and their standard deviations over latents.
+
+    Args:
+        field: the network.
+        latents: samples of one subject's posterior.
+        coordinates: in units of the region's half size; fourth column is time.
+        memory_mb: working memory beside the result, MiB.
+    """
+    config, n = field.config, len(coordinates)
+    image = np.zeros((n, config.channels), dtype=np.float32)
+    total, square = np.zeros((n, config.classes)), np.zeros((n, config.classes))
+    for latent in latents:
+        values, shares = ask(field, latent, coordinates, memory_mb=memory_mb)
+        image += values / len(latents)
+        total += shares
+        square += shares.astype(np.float64) ** 2
+    mean = total / len(latents)
+    spread = np.sqrt(np.maximum(square / len(latents) - mean**2, 0.0))
+    return image, mean.astype(np.float32), spread.astype(np.float32)
+
+
+@torch.no_grad()
 def ask(
     field: Field,
     latent: Float[Tensor, "l"],

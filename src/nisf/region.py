@@ -51,6 +51,20 @@ class Region:
         matrix[:3, :3] = turn
         return Region(Affine(matrix @ self.pose.matrix), np.abs(turn @ self.half))
 
+    def moved(self, shift_mm: Vector3, turn: Vector3) -> Region:
+        """The same box where what was at model position ``p`` is at ``rotated(p) + shift_mm``.
+
+        Args:
+            shift_mm: along the model axes.
+            turn: rotation vector about them, radians.
+        """
+        from scipy.spatial.transform import Rotation
+
+        matrix = np.eye(4)
+        matrix[:3, :3] = Rotation.from_rotvec(turn).as_matrix()
+        matrix[:3, 3] = shift_mm
+        return Region(Affine(matrix @ self.pose.matrix), self.half)
+
 
 def reference_pose(case: Case, centre: Vector, *, reverse: bool = False) -> Affine:
     """World to model: axes of the reference stack, origin at ``centre`` (world mm).

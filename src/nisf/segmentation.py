@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nisf.case import Case
+from nisf.config import FitConfig, Method
 from nisf.errors import NisfError
 from nisf.fitted import Fitted, read_fitted
 from nisf.fitting import Finding, fit
@@ -27,8 +28,12 @@ class Request:
         probabilities: whether to write one more file per class.
         find: how to find the region.
         centre: world mm of the region's centre, instead of finding it.
-        steps: fitting steps; None for the prior's.
+        steps: fitting steps, or iterations of the second-order method; None for the prior's.
         seed: seed of the drawn points.
+        method: how to fit; None for the prior's way.
+        shifts: whether to fit each slice's in-plane shift too.
+        gains: whether to fit each slice's gain and offset too.
+        pose: whether to fit a shift and rotation of the whole subject too.
     """
 
     spacing: tuple[float, float, float] | None = None
@@ -38,6 +43,26 @@ class Request:
     centre: tuple[float, float, float] | None = None
     steps: int | None = None
     seed: int = 0
+    method: Method | None = None
+    shifts: bool = False
+    gains: bool = False
+    pose: bool = False
+
+    def config(self, config: FitConfig) -> FitConfig:
+        """The settings of the fit, starting from the prior's."""
+        # Breath-holds differ by some millimetres, and a coil's shading by some tenths of a logit.
+        wishes = {
+            "method": self.method,
+            "shift_mm": 4.0 if self.shifts else None,
+            "gain": 0.2 if self.gains else None,
+            "pose_mm": 6.0 if self.pose else None,
+            "pose_degrees": 8.0 if self.pose else None,
+        }
+        config = replace(config, **{name: value for name, value in wishes.items() if value is not None})
+        if self.steps is None:
+            return config
+        counted = "iterations" if config.method == "second-order" else "steps"
+        return replace(config, **{counted: self.steps})
 
 
 def outputs(
@@ -82,11 +107,9 @@ def segment_case(case: Case, prior: Prior, request: Request) -> Fitted:
     Raises:
         NisfError: it cannot be fitted.
     """
-    config = prior.config.fit
     if request.steps is not None and prior.config.field.kind == "image":
         raise NisfError("--steps: this prior sees the slices and fits nothing; leave the steps out")
-    if request.steps is not None:
-        config = replace(config, steps=request.steps)
+    config = request.config(prior.config.fit)
     region = None
     if request.centre is not None:
         half = prior.half
@@ -119,9 +142,11 @@ def write_segmentation(
             grid = grid.at_spacing(request.spacing)
         if request.frames is not None:
             grid = grid.with_frames(request.frames)
-        rendering = fitted.render(grid, probabilities=request.probabilities, memory_mb=memory_mb, stack=index)
-        stem = fitted.name if index == 0 else f"{fitted.name}_{stack.name}"
         own = request.spacing is None and request.frames is None
+        rendering = fitted.render(
+            None if own else grid, probabilities=request.probabilities, memory_mb=memory_mb, stack=index
+        )
+        stem = fitted.name if index == 0 else f"{fitted.name}_{stack.name}"
         written += write_rendering(folder, stem, rendering, labels, stack=stack, own=own)
     path = folder / f"{fitted.name}.nisf"
     fitted.save(path)

@@ -17,6 +17,7 @@ from nisf.auto_decoder import AutoDecoder
 from nisf.case import Case
 from nisf.config import Config, for_data, to_dict
 from nisf.errors import NisfError
+from nisf.evidence import choose_evidence
 from nisf.field import Field
 from nisf.files import check_writable
 from nisf.finder import train_finder
@@ -26,8 +27,8 @@ from nisf.image_training import ImageTraining
 from nisf.loop import CHECKPOINT, Report, run
 from nisf.points import CasePoints
 from nisf.prior import Prior, new_field
-from nisf.region import Region, half_size, larger_end_last, region_from_labels, whole_region
-from nisf.validate import Validation
+from nisf.region import Region, half_size, region_from_labels, whole_region
+from nisf.validate import Validation, validation_points
 
 
 def _regions(cases: Sequence[Case], prior: Prior, config: Config) -> list[Region]:
@@ -41,20 +42,6 @@ def _regions(cases: Sequence[Case], prior: Prior, config: Config) -> list[Region
             region = region_from_labels(case, prior.half, order=prior.anatomy.reorder)
         regions.append(region or find_region(case, prior)[0])
     return regions
-
-
-def _validation_points(cases: Sequence[Case], prior: Prior) -> list[CasePoints]:
-    """Validation cases as a user's would be: the region found without labels.
-
-    Their slices are counted from the end that the labels say, which a fit finds by trying both.
-    """
-    out = []
-    for case in cases:
-        region, _ = find_region(case, prior)
-        if prior.anatomy.reorder and larger_end_last(case):
-            region = region.turned(reverse=True)
-        out.append(CasePoints(case, region, prior.config.field.dimensions))
-    return [points for points in out if (points.label > 0).any()]
 
 
 def _spread(cases: Sequence[Case], count: int) -> list[Case]:
@@ -117,6 +104,7 @@ def train(
     prior = Prior(config, anatomy, new_field(config), torch.zeros(size), torch.eye(size), half, finder)
     regions = _regions(cases, prior, config)
     torch.manual_seed(settings.seed)
+    recipe: AutoDecoder | ImageTraining
     if config.field.kind == "image":
         held = _spread(validation, settings.validate_cases)
         recipe = ImageTraining(cases, regions, held, prior, say)
@@ -129,29 +117,30 @@ def train(
         if len(kept) < len(cases):
             say(f"{len(cases) - len(kept)} cases have nothing inside their region and are left out")
             cases, pool = [cases[i] for i in kept], [pool[i] for i in kept]
-        held = _validation_points(_spread(validation, settings.validate_cases), prior)
-        recipe = AutoDecoder(pool, held, config, anatomy.labels, say)
+        points = validation_points(_spread(validation, settings.validate_cases), prior)
+        recipe = AutoDecoder(pool, points, config, anatomy.labels, say)
         names = [points.name for points in pool]
     identity = {"config": to_dict(config), "cases": names}
     last = run(recipe, settings, folder, identity, report=report, say=say)
-    latents = recipe.latents.detach()
-    return _finish(prior, recipe.field, latents, last, folder, cases, card or {})
+    if last is not None and isinstance(recipe, AutoDecoder):
+        fitting = replace(config.fit, steps=last.best_steps)
+        if config.fit.method == "second-order":
+            statistics = recipe.statistics()
+            fitting = choose_evidence(recipe.field, *statistics, recipe.held, config, anatomy.labels, say)
+        prior.config = replace(config, fit=fitting)
+    return _finish(prior, recipe.field, recipe.statistics(), last, folder, cases, card or {})
 
 
 def _finish(
     prior: Prior,
     field: Field | ImageField,
-    latents: Tensor,
+    statistics: tuple[Tensor, Tensor],
     last: Validation | None,
     folder: Path,
     cases: Sequence[Case],
     card: Mapping[str, Any],
 ) -> Prior:
     """Put the trained parts into the prior and write it."""
-    config = prior.config
-    if last is not None and last.best_steps:
-        config = replace(config, fit=replace(config.fit, steps=last.best_steps))
-    spread = torch.cov(latents.T) if len(latents) > 1 else torch.eye(latents.shape[1]) * 1e-4
     spacing = np.array([stack.grid.spacing for case in cases for stack in case.stacks])
     summary = {
         "subjects": len(cases),
@@ -160,14 +149,13 @@ def _finish(
         "spacing_mm": {"smallest": spacing.min(0).tolist(), "largest": spacing.max(0).tolist()}
         if len(spacing)
         else None,
-        "steps": config.train.steps,
+        "steps": prior.config.train.steps,
     }
     trained = Prior(
-        config,
+        prior.config,
         prior.anatomy,
         field,
-        latents.mean(0),
-        spread,
+        *statistics,
         prior.half,
         prior.finder,
         {

@@ -10,10 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nisf.case import Case
 from nisf.config import Config
 from nisf.field import Field
-from nisf.fitting import fit_latents
+from nisf.fitting import find_region, fit_latents
 from nisf.points import CasePoints, batch_of
+from nisf.prior import Prior
+from nisf.region import larger_end_last
+from nisf.second_order import fit_second_order
+from nisf.unknowns import subject_of
 
 SCORED = 16_384
 """Labelled voxels of a subject that its Dice is estimated from."""
@@ -61,6 +66,26 @@ def dice_of(predicted: Tensor | np.ndarray, label: Tensor | np.ndarray, classes:
     return out
 
 
+def validation_points(cases: Sequence[Case], prior: Prior) -> list[CasePoints]:
+    """Validation cases as a user's would be: the region found without labels; only those with labels.
+
+    Their slices are counted from the end that the labels say, which a fit finds by trying both.
+    """
+    out = []
+    for case in cases:
+        region, _ = find_region(case, prior)
+        if prior.anatomy.reorder and larger_end_last(case):
+            region = region.turned(reverse=True)
+        out.append(CasePoints(case, region, prior.config.field.dimensions))
+    return [points for points in out if (points.label > 0).any()]
+
+
+def scored_points(cases: Sequence[CasePoints], seed: int, count: int = SCORED) -> list[np.ndarray]:
+    """Flat indices of ``count`` labelled voxels of each case."""
+    rng = np.random.default_rng([seed, 4])
+    return [rng.permutation(np.flatnonzero(case.label >= 0))[:count] for case in cases]
+
+
 @torch.no_grad()
 def point_dice(
     field: Field, latent: Tensor, points: CasePoints, index: np.ndarray, classes: int
@@ -73,7 +98,8 @@ def point_dice(
 
 def validate(
     field: Field,
-    start: Tensor,
+    mean: Tensor,
+    covariance: Tensor,
     cases: Sequence[CasePoints],
     config: Config,
     labels: Sequence[str],
@@ -83,19 +109,17 @@ def validate(
 
     Args:
         field: the network as it is now.
-        start: the latent to start from (l,).
+        mean: of the training latents, where the fit starts (l,).
+        covariance: of the training latents (l, l), for the second-order method.
         cases: their points; each has labels.
         config: settings of the fit.
         labels: class names, background first.
         say: told the outcome in a line.
     """
     settings = replace(config.fit, points=config.train.validate_points)
-    counts = step_counts(settings.steps)
-    rng = np.random.default_rng([config.train.seed, 4])
-    chosen = []
-    for case in cases:
-        known = np.flatnonzero(case.label >= 0)
-        chosen.append(rng.permutation(known)[:SCORED])
+    second = settings.method == "second-order"
+    counts = step_counts(settings.iterations if second else settings.steps)
+    chosen = scored_points(cases, config.train.seed)
     table: list[np.ndarray] = []
 
     def watch(step: int, latent: Tensor) -> None:
@@ -105,16 +129,21 @@ def validate(
 
     training = field.training
     field.eval()
-    start = start[None].repeat(len(cases), 1)
-    fit_latents(field, cases, start, settings, seed=config.train.seed, watch=watch)
+    if second:
+        subject = subject_of(field, mean, covariance, settings, cases)
+        fit_second_order(subject, cases, settings, seed=config.train.seed, watch=watch)
+        counts = counts[: len(table)]  # it ends when it has converged
+    else:
+        start = mean[None].repeat(len(cases), 1)
+        fit_latents(field, cases, start, settings, seed=config.train.seed, watch=watch)
     field.train(training)
     scores = np.array(table)  # (counts, subjects, structures)
     dice = {}
     for k, name in enumerate(labels[1:]):
         if not np.isnan(scores[:, :, k]).all():  # a structure that no subject has says nothing
             dice[name] = np.nanmean(scores[:, :, k], axis=1).tolist()
-    mean = np.mean(list(dice.values()), axis=0)
-    best = int(np.argmax(mean))
+    over = np.mean(list(dice.values()), axis=0)
+    best = int(np.argmax(over))
     outcome = ", ".join(f"{name} {values[best]:.3f}" for name, values in dice.items())
-    say(f"validation: Dice {mean[best]:.3f} ({outcome}) after {counts[best]} fitting steps")
+    say(f"validation: Dice {over[best]:.3f} ({outcome}) after {counts[best]} fitting steps")
     return Validation(tuple(counts), dice, max(1, counts[best]))

@@ -94,7 +94,9 @@ def write_rendering(
     stack: Stack | None = None,
     own: bool = False,
 ) -> list[Path]:
-    """Write ``NAME_seg.nii.gz``, ``NAME_image.nii.gz`` and, if present, one probability file per class.
+    """Write ``NAME_seg.nii.gz``, ``NAME_image.nii.gz`` and, if present, one file of probabilities per class.
+
+    Standard deviations over the posterior come likewise, as ``NAME_std-LABEL.nii.gz``.
 
     Returns:
         The files written.
@@ -104,11 +106,11 @@ def write_rendering(
         (f"{name}_seg.nii.gz", rendering.label),
         (f"{name}_image.nii.gz", rendering.image),
     ]
-    if rendering.probability is not None:
-        files += [
-            (f"{name}_probability-{file_word(label)}.nii.gz", rendering.probability[..., k])
-            for k, label in enumerate(labels)
-        ]
+    for kind, values in (("probability", rendering.probability), ("std", rendering.deviation)):
+        if values is not None:
+            files += [
+                (f"{name}_{kind}-{file_word(label)}.nii.gz", values[..., k]) for k, label in enumerate(labels)
+            ]
     for file, data in files:
         write_volume(folder / file, data, rendering.grid, stack=stack, own=own)
     return [folder / file for file, _ in files]

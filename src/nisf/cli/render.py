@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,6 +43,10 @@ class Render:
     """CSV with the columns x,y,z (world mm) and, if wanted, t (fraction of the cycle)."""
     probabilities: bool = False
     """Write the probability of each class too."""
+    samples: int = 0
+    """Average over this many draws from the fit's posterior, instead of its best answer alone."""
+    std: bool = False
+    """With --samples: write the standard deviation of each class's probability over the draws too."""
     memory_mb: float = 512
     """Working memory for queries, MiB."""
 
@@ -57,6 +61,10 @@ class Render:
             raise NisfError(f"{self.output}: name the output .nii.gz, .png or .csv")
         if (kind == ".csv") != (self.points is not None):
             raise NisfError(f"{self.output}: a .csv output and --points go together")
+        if self.samples < 0 or self.samples == 1 or (self.std and not self.samples):
+            raise NisfError(
+                f"--samples {self.samples}: give at least 2 draws, or neither --samples nor --std"
+            )
         fitted = read_fitted(self.fitted, self.prior)
         if self.points is not None:
             self.answer_points(fitted, self.points)
@@ -64,7 +72,14 @@ class Render:
         grid, own = self.grid(fitted)
         if kind == ".png" and grid.shape[2] != 1:
             raise NisfError(f"{self.output}: a picture shows one plane; give --plane")
-        rendering = fitted.render(grid, probabilities=self.probabilities, memory_mb=self.memory_mb)
+        rendering = fitted.render(
+            None if own else grid,
+            probabilities=self.probabilities,
+            samples=self.samples,
+            memory_mb=self.memory_mb,
+        )
+        if not self.std:
+            rendering = replace(rendering, deviation=None)
         if kind == ".png":
             from nisf.picture import plane_picture
 
@@ -133,16 +148,26 @@ class Render:
             ) from error
         if not len(table) or not np.isfinite(table).all():
             raise NisfError(f"{path}: holds no points, or coordinates that are not finite")
-        image, probability = fitted.query(table[:, :3], table[:, 3], memory_mb=self.memory_mb)
+        deviation = None
+        if self.samples:
+            image, probability, deviation = fitted.query_posterior(
+                table[:, :3], table[:, 3], samples=self.samples, memory_mb=self.memory_mb
+            )
+        else:
+            image, probability = fitted.query(table[:, :3], table[:, 3], memory_mb=self.memory_mb)
+        if deviation is None or not self.std:
+            deviation = np.zeros((len(table), 0))
         labels = fitted.prior.anatomy.labels
         with replacing(self.output) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             channels = (
                 [f"intensity_{c}" for c in range(image.shape[1])] if image.shape[1] > 1 else ["intensity"]
             )
-            writer.writerow([*"xyzt", *channels, "label", *(f"p_{file_word(label)}" for label in labels)])
-            for row, values, shares in zip(table, image, probability, strict=True):
+            words = [file_word(label) for label in labels]
+            spread = [f"std_{word}" for word in words] if deviation.shape[1] else []
+            writer.writerow([*"xyzt", *channels, "label", *(f"p_{word}" for word in words), *spread])
+            for row, values, shares, wide in zip(table, image, probability, deviation, strict=True):
                 label = labels[int(shares.argmax())]
                 numbers_ = [f"{v:.6g}" for v in (*row, *values)]
-                writer.writerow([*numbers_, label, *(f"{p:.4f}" for p in shares)])
+                writer.writerow([*numbers_, label, *(f"{p:.4f}" for p in (*shares, *wide))])
         print(f"wrote {self.output}: {len(table)} points")

@@ -40,8 +40,17 @@ class Segment:
     """How to find the region of interest."""
     centre: str | None = None
     """Centre X,Y,Z of the region in world mm, instead of finding it."""
+    method: Literal["adam", "second-order"] | None = None
+    """How to fit, instead of the prior's way; second-order ends by convergence."""
     steps: int | None = None
-    """Fitting steps, instead of the count that was best on the prior's validation cases."""
+    """Fitting steps, instead of the count that was best on the prior's validation cases; iterations at most
+    for second-order."""
+    shifts: bool = False
+    """Fit each slice's in-plane shift too (second-order)."""
+    gains: bool = False
+    """Fit each slice's gain and offset of intensity too (second-order)."""
+    pose: bool = False
+    """Fit a shift and rotation of the whole subject too (second-order)."""
     only: Path | None = None
     """Text file with the names of the cases to segment, one a line."""
     layout: str = "auto"
@@ -115,7 +124,19 @@ class Segment:
         for flag, value in (("--frames", self.frames), ("--steps", self.steps)):
             if value is not None and value < 1:
                 raise NisfError(f"{flag} {value}: give a number of at least 1")
-        return Request(spacing, self.frames, self.probabilities, self.region, centre, self.steps, self.seed)
+        return Request(
+            spacing,
+            self.frames,
+            self.probabilities,
+            self.region,
+            centre,
+            self.steps,
+            self.seed,
+            self.method,
+            self.shifts,
+            self.gains,
+            self.pose,
+        )
 
 
 def outcome(summary: Mapping[str, Any]) -> str:
@@ -123,4 +144,5 @@ def outcome(summary: Mapping[str, Any]) -> str:
     seconds = f"in {summary['seconds']:.1f} s"
     if summary.get("intensity_bce") is None:
         return f"segmented {seconds}, region found by {summary['region']}"
-    return f"fitted {seconds} (intensity loss {summary['intensity_bce']:.4f})"
+    end = "" if summary.get("converged", True) else ", not converged: give more --steps"
+    return f"fitted {seconds} (intensity loss {summary['intensity_bce']:.4f}){end}"

@@ -1,0 +1,52 @@
+"""The benchmarks that draw conclusions about fits, on toys: they run, and what they say is measured."""
+
+import importlib.util
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import toys
+from nisf.points import CasePoints
+from nisf.region import whole_region
+from nisf.validate import point_dice, scored_points
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def load(name):
+    specification = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def pool():
+    return [CasePoints(case, whole_region(case), 4) for case in toys.toy_cohort(2, first=60)]
+
+
+def test_fit_curve(toy_prior, pool, tmp_path):
+    module = load("fit_curve")
+    fit = replace(toys.CONFIG.fit, growth=8, points_first=128, points_last=512, points_worth=1024.0)
+    prior = replace(toy_prior, config=replace(toy_prior.config, fit=fit))
+    found = module.curves(prior, pool, steps=60, iterations=60, say=lambda _: None)
+    assert [row["iterations"] for row in found["adam"]][-1] == 60
+    assert [row["iterations"] for row in found["second_order"]][-1] == 60
+    # Both begin at the same place, the prior's mean, and get better from there.
+    first, same = found["adam"][0], found["second_order"][0]
+    assert first["mean_dice"] == same["mean_dice"]
+    assert found["second_order"][-1]["loss"] < first["loss"]
+    index = scored_points(pool, 1, module.MEASURED)
+    rows = [
+        point_dice(prior.field, prior.latent_mean, case, i, 3) for case, i in zip(pool, index, strict=True)
+    ]
+    assert first["mean_dice"] == pytest.approx(np.mean(rows))
+    # Far past its end the second-order fit has nowhere to go.
+    assert found["end"]["iterations"] < 60
+    assert abs(found["second_order"][-1]["mean_dice"] - found["end"]["mean_dice"]) < 0.02
+    json.dumps(found)
+    module.picture(found, tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
