@@ -108,14 +108,14 @@ def run(
                 if not math.isfinite(values["loss"]):
                     raise NisfError(f"the loss is {values['loss']} at step {step}; lower the learning rate")
                 note({"step": step, **{name: round(v, 6) for name, v in values.items()}})
+            if step % settings.checkpoint_every == 0 or final:
+                metadata = {"identity": json.dumps(identity), "step": str(step)}
+                write_tensors(checkpoint, state.tensors(), metadata)
             due = settings.validate_every and step % settings.validate_every == 0
             if final or due:
                 last = recipe.validate()
                 if last is not None:
                     note({"step": step, "validation": last.to_dict()})
-            if step % settings.checkpoint_every == 0 or final:
-                metadata = {"identity": json.dumps(identity), "step": str(step)}
-                write_tensors(checkpoint, state.tensors(), metadata)
     # A finished run, resumed: only the prior was not written.
     return recipe.validate() if last is None else last
 
