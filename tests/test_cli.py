@@ -16,7 +16,14 @@ from nisf.phantom import Scanner, write_cohort
 
 SMALL = Scanner(matrix=(40, 40), spacing_mm=4.5, frames=3)
 QUICK = ["--set", "train.steps=30", "train.points=256", "train.subjects=2", "train.compile=false"]
-QUICK += ["field.latent=16", "field.width=16", "field.layers=2", "fit.steps=15", "fit.points=256"]
+QUICK += [
+    "field.latent=16",
+    "field.width=16",
+    "field.layers=2",
+    "fit.steps=15",
+    "fit.points=256",
+    "fit.points_last=128",
+]
 QUICK += ["region.finder_steps=5"]
 
 
@@ -290,3 +297,28 @@ def test_demo_runs_small(tmp_path, monkeypatch):
         "unseen.nisf",
         "prior",
     } <= names
+
+
+def test_second_order_and_its_posterior(cohort, prior, tmp_path, capsys):
+    source = cohort / "phantom0004" / "sa.nii.gz"
+    words = ["segment", str(source), "--prior", str(prior), "-o", str(tmp_path), "--steps", "3"]
+    assert main([*words, "--method", "second-order", "--shifts", "--gains", "--pose"]) == 0
+    assert "not converged: give more --steps" in capsys.readouterr().out
+    fitted = str(tmp_path / "sa.nisf")
+    ask = ["render", fitted, "-o", str(tmp_path / "b.nii.gz"), "--probabilities", "--samples", "3"]
+    assert main([*ask, "--std"]) == 0
+    stds = [nib.load(tmp_path / f"b_std-{name}.nii.gz") for name in ("background", "lv-blood-pool")]
+    assert stds[0].shape == nib.load(source).shape
+    assert all(0 < std.get_fdata().max() < 0.51 for std in stds)
+    # On the input's own grid, render answers as segment did: with the shifts.
+    (tmp_path / "points.csv").write_text("x,y,z\n0,0,0\n5,5,5\n")
+    answers = ["--points", str(tmp_path / "points.csv"), "--samples", "3", "--std"]
+    assert main(["render", fitted, "-o", str(tmp_path / "a.csv"), *answers]) == 0
+    assert "p_rv-blood-pool,std_background" in (tmp_path / "a.csv").read_text()
+    assert main(["render", fitted, "-o", str(tmp_path / "c.nii.gz")]) == 0
+    one, two = (np.asarray(nib.load(tmp_path / name).dataobj) for name in ("sa_seg.nii.gz", "c_seg.nii.gz"))
+    np.testing.assert_array_equal(one, two)
+    assert "--samples 1" in fails(capsys, *ask[:-1], "1")
+    assert "--samples 0" in fails(capsys, "render", fitted, "-o", tmp_path / "b.nii.gz", "--std")
+    adam = [*words, "--method", "adam", "--overwrite", "--shifts"]
+    assert "second-order method only" in fails(capsys, *adam, status=1)

@@ -48,7 +48,9 @@ def here(data, tmp_path, monkeypatch):
             preset,
             field=replace(preset.field, **tiny),
             train=replace(preset.train, steps=20, subjects=2, points=256, compile=False, checkpoint_every=10),
-            fit=replace(preset.fit, steps=10, points=256),
+            fit=replace(
+                preset.fit, steps=10, points=256, iterations=3, growth=2, points_first=64, points_last=128
+            ),
             region=replace(preset.region, finder_steps=5),
         )
         monkeypatch.setitem(config.PRESETS, name, small)

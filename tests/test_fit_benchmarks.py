@@ -50,3 +50,42 @@ def test_fit_curve(toy_prior, pool, tmp_path):
     json.dumps(found)
     module.picture(found, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_calibration(toy_prior, pool, tmp_path):
+    module = load("calibration")
+    fit = replace(toys.CONFIG.fit, growth=8, points_first=128, points_last=512, points_worth=1024.0)
+    prior = replace(toy_prior, config=replace(toy_prior.config, fit=fit))
+    found = module.compare(prior, pool)
+    assert found["mean_dice"] > 0.85
+    for name in ("latent alone", "averaged over the posterior"):
+        counts, accuracy = found[name]["count"], found[name]["accuracy"]
+        assert sum(counts) == 2 * module.VOXELS
+        right = sum(n * a for n, a in zip(counts, accuracy, strict=True) if n)
+        assert right / sum(counts) > 0.9
+        assert 0 <= found[name]["expected_calibration_error"] < 0.2
+    json.dumps(found)
+    module.picture(found, tmp_path / "calibration.png")
+    assert (tmp_path / "calibration.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_alignment(toy_prior, tmp_path):
+    from test_second_order import FIT, SHIFTS, shifted
+
+    module = load("alignment")
+    case = shifted(toys.toy_case(99), SHIFTS)
+    fit = replace(FIT, points_last=2048, points_worth=4096.0, tolerance=1e-4)
+    prior = replace(toy_prior, config=replace(toy_prior.config, fit=fit))
+    (row,) = module.run(iter([(case, 4.0 * SHIFTS)]), prior, tmp_path, gains=False)
+    assert row["slices"] == 4
+    assert row["largest_mm"] < 1 < row["largest_before_mm"]
+    assert row["dice_after"] > row["dice_before"]
+    # Put back by what was found, the slices are where they were before they moved.
+    shifts = {int(k): np.array(v) for k, v in row["shifts_mm"].items()}
+    # Two rows a slice: the four in the middle.
+    measured, aligned, true = (
+        module.cut(c, s)[2:10] for c, s in ((case, {}), (case, shifts), (toys.toy_case(99), {}))
+    )
+    assert np.abs(aligned - true)[:, 6:18].mean() < 0.6 * np.abs(measured - true)[:, 6:18].mean()
+    assert (tmp_path / "toy99.png").is_file()
+    assert json.loads((tmp_path / "alignment.json").read_text())[0]["case"] == "toy99"

@@ -1,0 +1,127 @@
+"""Are the probabilities calibrated? Reliability diagram and expected calibration error on labelled cases.
+
+    python benchmarks/calibration.py COHORT PRIOR -o OUT [--only NAMES.txt] [--cases N] [--choose NAMES.txt]
+
+Every case is fitted by the second-order method. Compared are the answer of the fitted latent alone and
+the answer averaged over its posterior. ``--choose`` sets the prior's strength and the posterior's
+temperature on other cases first, as training does. OUT gets ``calibration.json`` and ``calibration.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nisf.evidence import calibration, choose_evidence
+from nisf.files import replacing
+from nisf.picture import STYLE, new_figure, save_figure
+from nisf.points import CasePoints
+from nisf.prior import Prior, load_prior
+from nisf.readers import Cohort, only_named, open_cohort, read_case
+from nisf.second_order import fit_second_order
+from nisf.unknowns import subject_of
+from nisf.validate import point_dice, scored_points, validation_points
+
+SAMPLES, VOXELS = 32, 4096
+
+
+def read(cohort: Cohort, prior: Prior, only: Path | None, count: int) -> list[CasePoints]:
+    """The labelled cases' points, as a user's region finds them."""
+    files = only_named(cohort.cases, only)[:count]
+    return validation_points([read_case(f, prior.anatomy, cohort.notes) for f in files], prior)
+
+
+def compare(prior: Prior, cases: Sequence[CasePoints]) -> dict[str, Any]:
+    """Reliability of the fitted latents alone, and averaged over their posteriors."""
+    config = prior.config.fit
+    subject = subject_of(prior.field, prior.latent_mean, prior.latent_covariance, config, cases)
+    fits = fit_second_order(subject, cases, replace(config, temperature=1.0))
+    index = scored_points(cases, 1)
+    dice = [
+        point_dice(prior.field, latent, case, i, len(prior.anatomy.labels))
+        for latent, case, i in zip(fits.latent, cases, index, strict=True)
+    ]
+    out: dict[str, Any] = {
+        "cases": [case.name for case in cases],
+        "mean_dice": float(np.nanmean(dice)),
+        "prior_strength": config.prior_strength,
+        "temperature": config.temperature,
+    }
+    for name, temperature in (("latent alone", 0.0), ("averaged over the posterior", config.temperature)):
+        found = calibration(prior.field, fits, temperature, cases, 1, samples=SAMPLES, count=VOXELS)
+        out[name] = {
+            "expected_calibration_error": found.expected_error,
+            "confidence": [None if np.isnan(v) else round(float(v), 4) for v in found.confidence],
+            "accuracy": [None if np.isnan(v) else round(float(v), 4) for v in found.accuracy],
+            "count": found.count.tolist(),
+        }
+    return out
+
+
+def picture(found: dict[str, Any], path: Path) -> None:
+    """The reliability diagram: accuracy against confidence, the diagonal being calibrated."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(STYLE):  # ty: ignore[invalid-argument-type]
+        figure = new_figure(4.5, 4.0)
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1)
+        for name, colour in (("latent alone", "#777777"), ("averaged over the posterior", "#d1495b")):
+            bins = [
+                (x, y)
+                for x, y, n in zip(
+                    *(found[name][k] for k in ("confidence", "accuracy", "count")), strict=True
+                )
+                if n >= 20
+            ]
+            error = found[name]["expected_calibration_error"]
+            axes.plot(*zip(*bins, strict=True), "o-", color=colour, label=f"{name} (ECE {error:.3f})")
+        axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0.2, 1), ylim=(0, 1))
+        axes.legend()
+        save_figure(figure, path)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse and run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("cohort", type=Path)
+    parser.add_argument("prior", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--only", type=Path)
+    parser.add_argument("--cases", type=int, default=8)
+    parser.add_argument("--choose", type=Path)
+    chosen = parser.parse_args(arguments)
+    prior = load_prior(chosen.prior)
+    cohort = open_cohort(chosen.cohort, prior.anatomy)
+    if chosen.choose:
+        others = read(cohort, prior, chosen.choose, chosen.cases)
+        fit = choose_evidence(
+            prior.field,
+            prior.latent_mean,
+            prior.latent_covariance,
+            others,
+            prior.config,
+            prior.anatomy.labels,
+            print,
+        )
+        prior.config = replace(prior.config, fit=fit)
+    found = compare(prior, read(cohort, prior, chosen.only, chosen.cases))
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    with replacing(chosen.output / "calibration.json") as path:
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    picture(found, chosen.output / "calibration.png")
+    for name in ("latent alone", "averaged over the posterior"):
+        print(f"{name}: expected calibration error {found[name]['expected_calibration_error']:.4f}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
