@@ -10,7 +10,7 @@ from torch import Tensor
 from nisf.field import Field
 from nisf.frozen import Frozen
 
-CHUNK = 2_048
+CHUNK = 1_024
 """Points at a time that keep the layers' results in the processor's cache."""
 
 
