@@ -73,13 +73,14 @@ def fit(
     penalty: float = 1e-4,
     context: Context = nullcontext,
     watch: Callable[[int, Tensor], None] = lambda step, latent: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[Tensor, float]:
     """The latent after ``steps`` of Adam on one random frame each, and the seconds spent outside `watch`."""
     latent = start.clone().requires_grad_(True)
     optimiser = torch.optim.Adam([latent], lr=rate)
     rng, seconds = np.random.default_rng(0), 0.0
     for step in range(steps):
-        began = time.perf_counter()
+        began = clock()
         batch = frames[rng.integers(len(frames))]
         with context():
             intensity, _ = network(batch.coordinates[0], latent)
@@ -87,7 +88,7 @@ def fit(
         optimiser.zero_grad()
         (loss + penalty * latent.square().mean()).backward()
         optimiser.step()
-        seconds += time.perf_counter() - began
+        seconds += clock() - began
         watch(step + 1, latent.detach())
     return latent.detach(), seconds
 
@@ -116,21 +117,26 @@ def training_step(
 
 
 @torch.no_grad()
-def render(network: PlainField, fitted: Fitted, grid: Grid) -> tuple[np.ndarray, np.ndarray, int]:
-    """Intensities and labels on a grid, a plane of a frame at a time, and the number of points asked."""
+def render(
+    network: PlainField, fitted: Fitted, grid: Grid, *, planes: bool = False
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Intensities and labels on a grid, and the number of points asked.
+
+    All voxels of a frame at a time, as in the paper, or of a plane of it.
+    """
     shape = (*grid.shape, len(grid.times))
     image, label, asked = np.zeros(shape, np.float32), np.zeros(shape, np.uint8), 0
-    region, places = fitted.region, grid.points()
+    scaled = fitted.region.coordinates(grid.points())
+    inside = (np.abs(scaled) <= 1).all(-1)
+    slabs = [slice(k, k + 1) for k in range(shape[2])] if planes else [slice(None)]
     for t, moment in enumerate(grid.times):
-        for k in range(shape[2]):
-            scaled = region.coordinates(places[:, :, k]).reshape(-1, 3)
-            inside = (np.abs(scaled) <= 1).all(1)
-            if not inside.any():
+        for k in slabs:
+            mask = inside[:, :, k]
+            if not mask.any():
                 continue
-            coordinates = np.c_[scaled[inside], np.full(inside.sum(), moment)].astype(np.float32)
+            coordinates = np.c_[scaled[:, :, k][mask], np.full(mask.sum(), moment)].astype(np.float32)
             values, classes = network(torch.from_numpy(coordinates), fitted.latent)
-            mask = inside.reshape(shape[:2])
             image[:, :, k, t][mask] = fitted.stacks[0].denormalise(values.numpy())[:, 0]
             label[:, :, k, t][mask] = torch.softmax(classes, -1).argmax(-1).numpy()
-            asked += int(inside.sum())
+            asked += int(mask.sum())
     return image, label, asked

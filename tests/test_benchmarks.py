@@ -25,7 +25,7 @@ def small():
     import tasks
 
     scanner = replace(tasks.QUICK.scanner, matrix=(16, 16), spacing_mm=12.0, thickness_mm=18.0)
-    return replace(tasks.QUICK, steps=2, repeats=1, scanner=scanner, planes=1, compile=False)
+    return replace(tasks.QUICK, steps=2, repeats=1, scanner=scanner, compile=False)
 
 
 def test_the_baseline_is_the_same_network():
@@ -55,7 +55,7 @@ def test_speed(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(measuring, "FIT", FitConfig(steps=2, points=16))
     monkeypatch.setattr(nisf.fitting, "TRIAL_STEPS", 1)
     monkeypatch.setattr(measuring, "product", lambda *sizes: lambda: float(np.prod(sizes)))
-    monkeypatch.setattr(tasks, "start_up", lambda subject, n: {"beyond torch": measuring.summary([1.0])})
+    monkeypatch.setattr(tasks, "start_up", lambda *rest: {"beyond torch": measuring.summary([1.0])})
     assert speed.main(["-o", str(tmp_path), "--quick"], small()) == 0
     result = json.loads((tmp_path / "speed.json").read_text())
     assert result["quick"] is True
@@ -79,6 +79,35 @@ def test_start_up_is_of_a_second_run(monkeypatch):
         return subprocess.CompletedProcess(command, 0, "case: done already" if len(commands) > 2 else "", "")
 
     monkeypatch.setattr(tasks.subprocess, "run", fake)
-    rows = tasks.start_up(measuring.phantom_subject(small().scanner), 2)
+    rows = tasks.start_up(measuring.phantom_subject(small().scanner), 2, measuring.cpu_seconds)
     assert len(rows["second run"]["all"]) == 2
     assert commands[1][:4] == [sys.executable, "-m", "nisf", "segment"]
+
+
+def test_growth(tmp_path, monkeypatch, capsys):
+    import growth
+
+    monkeypatch.setattr(growth, "SCANNER", small().scanner)
+    monkeypatch.setattr(growth, "measure", growth.measure_here)
+    sizes = {name: [1, 2] if "points" not in name else [300, 600] for name in growth.SIZES}
+    assert growth.main(["-o", str(tmp_path)], sizes) == 0
+    result = json.loads((tmp_path / "growth.json").read_text())
+    assert [row["size"] for row in result["frames rendered"]] == [1, 2]
+    assert all(row["seconds"] > 0 for name in sizes for row in result[name])
+    assert (tmp_path / "growth.png").stat().st_size > 1000
+    assert "grows with the power" in capsys.readouterr().out
+
+
+def test_the_power_of_growth():
+    import growth
+
+    rows = [{"size": n, "seconds": 3e-6 * n**1.5} for n in (10, 100, 1000)]
+    assert growth.exponent(rows) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("kind", ["query", "training", "fit"])
+@pytest.mark.parametrize("baseline", [False, True])
+def test_profile(kind, baseline):
+    import profiled
+
+    assert "aten::addmm" in profiled.table(kind, 20, 10, baseline=baseline)

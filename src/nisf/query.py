@@ -13,7 +13,7 @@ from nisf.field import Field
 from nisf.frozen import Frozen
 from nisf.geometry import Grid
 
-CHUNK = 2_048
+CHUNK = 1_024
 """Points at a time that keep the layers' results in the processor's cache."""
 
 

@@ -1,0 +1,168 @@
+"""How time and memory grow with points, subjects in a batch, and frames.
+
+    python benchmarks/growth.py -o OUT [--quick]
+
+Every measurement is a process of its own, so that its peak memory is its own; what Python and PyTorch take
+before any work is subtracted. OUT gets ``growth.json`` and ``growth.png``. The network is the paper's, with
+random weights. Baseline: see `plain.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import gc
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import measuring
+import plain
+from nisf.config import FitConfig
+from nisf.files import write_json
+from nisf.fitted import Fitted
+from nisf.fitting import fit_latents
+from nisf.geometry import Grid
+from nisf.phantom import Scanner
+from nisf.query import ask
+
+SCANNER = Scanner(matrix=(64, 64), spacing_mm=3.0, frames=2, beyond=0)
+MEMORY_MB = 64.0
+"""Budget given to queries."""
+
+SIZES = {
+    "points of a query": [1 << k for k in range(14, 21)],
+    "points of a query, plain": [1 << k for k in range(14, 19)],
+    "subjects in a fit": [1, 2, 4, 8, 16],
+    "frames rendered": [1, 2, 4, 8, 16],
+}
+QUICK = {name: sizes[:3] for name, sizes in SIZES.items()}
+LABELS = {name: name.removesuffix(", plain") for name in SIZES}
+
+
+def fresh_peak() -> float:
+    """Give back what is free, forget the highest use so far (Linux), and return it as it is now, MiB."""
+    gc.collect()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
+            Path("/proc/self/clear_refs").write_text("5")
+    return peak_mb()
+
+
+def peak_mb() -> float:
+    """Most memory this process had since `fresh_peak`, MiB."""
+    if sys.platform == "linux":
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def prepared(kind: str, size: int) -> Callable[[], Any]:
+    """The work of one measurement, everything else done."""
+    subject = measuring.phantom_subject(SCANNER)
+    prior, rng = subject.prior, np.random.default_rng(0)
+    latent = prior.latent_mean
+    if kind.startswith("points of a query"):
+        coordinates = rng.uniform(-1, 1, (size, 4)).astype(np.float32)
+        if kind.endswith("plain"):
+            network = plain.PlainField(prior.field).requires_grad_(False)
+            return partial(network, torch.from_numpy(coordinates), latent)
+        return partial(ask, prior.field, latent, coordinates, memory_mb=MEMORY_MB)
+    if kind == "subjects in a fit":
+        config = FitConfig(steps=5, points=1024)
+        start = latent[None].repeat(size, 1)
+        return partial(fit_latents, prior.field, [subject.points] * size, start, config)
+    stack = subject.case.stacks[0]
+    grid = Grid((stack.grid.shape[0], stack.grid.shape[1], 4), stack.grid.affine).with_frames(size)
+    fitted = Fitted("x", prior, latent, subject.region, subject.case.stacks)
+    return partial(fitted.render, grid, memory_mb=MEMORY_MB)
+
+
+def measure_here(kind: str, size: int) -> dict[str, float]:
+    """Seconds and MiB of one measurement in this process."""
+    work = prepared(kind, size)
+    small = prepared(kind, 1 if "points" not in kind else 256)
+    with torch.no_grad() if "plain" in kind else torch.enable_grad():
+        small()  # what PyTorch sets up on first use is not the work's
+        before, began = fresh_peak(), time.perf_counter()
+        work()
+        return {"size": size, "seconds": time.perf_counter() - began, "mb": peak_mb() - before}
+
+
+def measure(kind: str, size: int) -> dict[str, float]:
+    """The same in a process of its own."""
+    command = [sys.executable, __file__, "--one", kind, str(size)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def exponent(rows: list[dict[str, float]]) -> float:
+    """Slope of time against size in logarithms: 1 is linear."""
+    size, seconds = (np.log([row[name] for row in rows]) for name in ("size", "seconds"))
+    return float(np.polyfit(size, seconds, 1)[0])
+
+
+def draw(result: dict[str, list[dict[str, float]]], path: Path) -> None:
+    """Seconds above, memory below; a column per quantity, the baseline in grey."""
+    import matplotlib as mpl
+
+    from nisf.picture import STYLE, new_figure, save_figure
+
+    columns = sorted(set(LABELS.values()), key=list(LABELS.values()).index)
+    with mpl.rc_context(STYLE):  # ty: ignore[invalid-argument-type]
+        figure = new_figure(8.0, 4.4)
+        axes = figure.subplots(2, len(columns), sharex="col")
+        for kind, rows in result.items():
+            column = columns.index(LABELS[kind])
+            colour = "#9a9a9a" if kind.endswith("plain") else "#30638e"
+            size = [row["size"] for row in rows]
+            label = "plain, eager" if kind.endswith("plain") else "nisf"
+            axes[0, column].loglog(size, [row["seconds"] for row in rows], "o-", color=colour, label=label)
+            axes[1, column].loglog(size, [max(row["mb"], 0.1) for row in rows], "o-", color=colour)
+            axes[1, column].set_xlabel(LABELS[kind])
+        axes[0, 0].set_ylabel("seconds")
+        axes[1, 0].set_ylabel("MiB beyond the start")
+        axes[0, 0].legend()
+        save_figure(figure, path)
+
+
+def main(arguments: list[str] | None = None, sizes: dict[str, list[int]] | None = None) -> int:
+    """Parse, measure, print, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--one", nargs=2, metavar=("KIND", "SIZE"), help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.one:
+        print(json.dumps(measure_here(options.one[0], int(options.one[1]))))
+        return 0
+    if options.output is None:
+        parser.error("-o OUT: say where to write")
+    result: dict[str, list[dict[str, float]]] = {}
+    for kind, chosen in (sizes or (QUICK if options.quick else SIZES)).items():
+        result[kind] = [measure(kind, size) for size in chosen]
+        for row in result[kind]:
+            print(f"{kind}: {row['size']:>9,} {row['seconds']:9.3f} s {row['mb']:9.1f} MiB", flush=True)
+        if len(chosen) > 1:
+            print(f"{kind}: time grows with the power {exponent(result[kind]):.2f}")
+    write_json(options.output / "growth.json", {"machine": measuring.machine(), **result})
+    draw(result, options.output / "growth.png")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,107 @@
+"""Where the time goes: PyTorch's profiler over one kind of work on the phantom, the paper's network.
+
+    python benchmarks/profiled.py query|training|fit [--plain] [--points N] [--rows 10]
+
+Uncompiled, so that every operation shows; ``--plain`` profiles the baseline. Times are of the processor.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+import plain
+from nisf.compiled import in_parts
+from nisf.config import FieldConfig, preset
+from nisf.field import Field
+from nisf.losses import intensity_bce
+from nisf.points import Batch
+from nisf.query import ask
+from nisf.state import new_state
+from nisf.training import objective
+
+KINDS = ("query", "training", "fit")
+
+
+def random_batch(points: int) -> Batch:
+    """Points that cost what real ones do."""
+    return Batch(
+        torch.rand(1, points, 4) * 2 - 1,
+        torch.rand(1, points, 1),
+        torch.randint(0, 4, (1, points)),
+        torch.ones(1, points),
+    )
+
+
+def work(kind: str, points: int, *, baseline: bool) -> Callable[[], Any]:
+    """One piece of the work, ready to be called."""
+    torch.manual_seed(0)
+    config, batch = replace(preset("paper"), field=FieldConfig()), random_batch(points)
+    field, latent = Field(config.field), torch.zeros(128)
+    network = plain.PlainField(field)
+    if kind == "query":
+        network.requires_grad_(False)
+        if baseline:
+            return partial(network, batch.coordinates[0], latent)
+        return partial(ask, field, latent, np.asarray(batch.coordinates[0]))
+    if kind == "fit":
+        if baseline:
+            return partial(plain.fit, network.requires_grad_(False), [batch], latent, steps=1)
+        field.requires_grad_(False)
+
+        def gradient() -> None:
+            moved = latent[None].clone().requires_grad_(True)
+            logits, _ = in_parts(field, batch.coordinates, moved)
+            intensity_bce(logits, batch.intensity, batch.weight).sum().backward()
+
+        return gradient
+    if baseline:
+        latents = torch.zeros(1, 128, requires_grad=True)
+        optimiser = torch.optim.Adam([*network.parameters(), latents])
+        weights = [*network.waves.parameters(), *network.scales.parameters()]
+        return partial(plain.training_step, network, weights, latents, optimiser, 0, batch, config.train)
+    state = new_state(config, 1)
+
+    def step() -> None:
+        loss, _ = objective(state.field, state.field, state.latents(torch.tensor([0])), batch, config.train)
+        for optimiser in state.optimisers:
+            optimiser.zero_grad()
+        loss.backward()
+        for optimiser in state.optimisers:
+            optimiser.step()
+
+    return step
+
+
+def table(kind: str, points: int, rows: int, *, baseline: bool) -> str:
+    """The profiler's table of one piece of work, after one that is not counted."""
+    run = work(kind, points, baseline=baseline)
+    run()
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        run()
+    return found.key_averages().table(sort_by="self_cpu_time_total", row_limit=rows, max_name_column_width=32)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse, profile, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--points", type=int, default=32_768)
+    parser.add_argument("--rows", type=int, default=10)
+    options = parser.parse_args(arguments)
+    print(table(options.kind, options.points, options.rows, baseline=options.plain))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
