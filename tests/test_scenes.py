@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -42,3 +44,18 @@ def test_little_memory_gives_the_same(scenes):
     place = np.random.default_rng(2).normal(size=(600, 3)) * 20
     a, b = (scenes.ask(place, np.zeros(600), memory_mb=m)[0] for m in (512.0, 0.001))
     np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_mirror_images_are_averaged(scenes):
+    """By hand: the canvases flipped, the places looked up where they went."""
+    place = np.random.default_rng(3).normal(size=(50, 3)) * 20
+    seen, size = scenes.canvases, scenes.field.image.pixels
+    maps = seen.maps.clone()
+    maps[:, 0, :] *= -1
+    maps[:, 0, 3] += size - 1
+    flipped = Scenes(scenes.field, replace(seen, images=seen.images.flip(2), maps=maps))
+    expected = (scenes.ask(place, np.zeros(50))[1] + flipped.ask(place, np.zeros(50))[1]) / 2
+    both = Scenes(scenes.field, seen, mirrors=1)
+    np.testing.assert_allclose(both.ask(place, np.zeros(50))[1], expected, atol=1e-5)
+    assert np.abs(expected - scenes.ask(place, np.zeros(50))[1]).max() > 1e-4
+    assert len(Scenes(scenes.field, seen, mirrors=2).at(0)) == 4

@@ -78,6 +78,8 @@ class ImageConfig:
     """Nearest slices whose features a place takes."""
     distance_mm: float = 10.0
     """Unit in which the field sees the distance to a slice, mm."""
+    mirrors: int = 0
+    """Pixel axes along which the slices are also seen in a mirror, 0 to 2; the answers' mean is given."""
 
 
 @dataclass(frozen=True)

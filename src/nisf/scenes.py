@@ -7,6 +7,7 @@ from collections import OrderedDict
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from nisf.canvas import Canvases
 from nisf.image_field import ImageField, Scene
@@ -17,27 +18,40 @@ CHUNK = 16_384
 """Places decoded at a time at most."""
 
 
+def mirrored(
+    images: Float[Tensor, "n c h w"], maps: Float[Tensor, "n 3 4"], axis: int
+) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n 3 4"]]:
+    """Canvases seen in a mirror along pixel axis 0 or 1, with the maps that lead to the same places."""
+    maps = maps.clone()
+    maps[:, axis] *= -1
+    maps[:, axis, 3] += images.shape[2 + axis] - 1
+    return images.flip(2 + axis), maps
+
+
 class Scenes:
     """One subject's canvases and the field that sees them.
 
     Args:
         field: the trained field, in evaluation mode.
         canvases: of all the subject's slices and times.
+        mirrors: number of pixel axes along which they are also seen in a mirror, 0 to 2; the mean of the
+            1, 2 or 4 answers is given.
     """
 
-    def __init__(self, field: ImageField, canvases: Canvases) -> None:
-        self.field, self.canvases = field, canvases
+    def __init__(self, field: ImageField, canvases: Canvases, mirrors: int = 0) -> None:
+        self.field, self.canvases, self.mirrors = field, canvases, mirrors
         self.times = np.unique(canvases.times)
-        self._kept: OrderedDict[int, Scene] = OrderedDict()
+        self._kept: OrderedDict[int, list[Scene]] = OrderedDict()
 
-    def at(self, moment: int) -> Scene:
-        """The encoded slices of the moment with this index in ``times``."""
+    def at(self, moment: int) -> list[Scene]:
+        """The encoded slices of the moment with this index in ``times``, once for every mirror image."""
         if moment not in self._kept:
             of = torch.from_numpy(np.flatnonzero(self.canvases.times == self.times[moment]))
+            views = [(self.canvases.images[of].float(), self.canvases.maps[of])]
+            for axis in range(self.mirrors):
+                views += [mirrored(*view, axis) for view in views]
             with torch.inference_mode():
-                self._kept[moment] = self.field.encode(
-                    self.canvases.images[of].float(), self.canvases.maps[of]
-                )
+                self._kept[moment] = [self.field.encode(*view) for view in views]
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(moment)
@@ -78,11 +92,13 @@ class Scenes:
         for moment in np.unique(time):
             of = np.flatnonzero(time == moment)
             for index, share in self.shares(float(moment)):
-                scene = self.at(index)
+                scenes = self.at(index)
                 for first in range(0, len(of), step):
                     chosen = of[first : first + step]
                     points = torch.from_numpy(position[chosen].astype(np.float32))
-                    values, classes = self.field(scene, points, both=True)
-                    intensity[chosen] += share * torch.sigmoid(values).numpy()
-                    probability[chosen] += share * torch.softmax(classes, dim=1).numpy()
+                    for scene in scenes:
+                        values, classes = self.field(scene, points, both=True)
+                        part = share / len(scenes)
+                        intensity[chosen] += part * torch.sigmoid(values).numpy()
+                        probability[chosen] += part * torch.softmax(classes, dim=1).numpy()
         return intensity, probability
