@@ -13,6 +13,7 @@ from nisf.config import FitConfig, Method
 from nisf.errors import NisfError
 from nisf.fitted import Fitted, read_fitted
 from nisf.fitting import Finding, fit
+from nisf.models import DEFAULT
 from nisf.prior import Prior, load_prior
 from nisf.region import Region, reference_pose
 from nisf.writers import file_word, write_labels_json, write_rendering
@@ -107,8 +108,12 @@ def segment_case(case: Case, prior: Prior, request: Request) -> Fitted:
     Raises:
         NisfError: it cannot be fitted.
     """
-    if request.steps is not None and prior.config.field.kind == "image":
-        raise NisfError("--steps: this prior sees the slices and fits nothing; leave the steps out")
+    asked = request.steps or request.method or request.shifts or request.gains or request.pose
+    if asked and prior.config.field.kind == "image":
+        raise NisfError(
+            "--steps, --method, --shifts, --gains, --pose: this prior sees the slices and fits nothing; leave them "
+            "out, or give a prior of the preset 'cpu' or 'paper'"
+        )
     config = request.config(prior.config.fit)
     region = None
     if request.centre is not None:
@@ -153,12 +158,12 @@ def write_segmentation(
     return [*written, path]
 
 
-def segment(path: str | Path, prior: Prior | str | Path, request: Request | None = None) -> Fitted:
+def segment(path: str | Path, prior: Prior | str | Path = DEFAULT, request: Request | None = None) -> Fitted:
     """Fit one image file or case folder.
 
     Args:
         path: a NIfTI file, or a case folder of a known layout.
-        prior: a prior, or its folder.
+        prior: a prior, its folder, or the name of a model that comes with the package.
         request: other wishes.
 
     Raises:
