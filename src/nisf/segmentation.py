@@ -111,8 +111,8 @@ def segment_case(case: Case, prior: Prior, request: Request) -> Fitted:
     asked = request.steps or request.method or request.shifts or request.gains or request.pose
     if asked and prior.config.field.kind == "image":
         raise NisfError(
-            "--steps, --method, --shifts, --gains, --pose: this prior sees the slices and fits nothing; leave them "
-            "out, or give a prior of the preset 'cpu' or 'paper'"
+            "--steps, --method, --shifts, --gains, --pose: this prior sees the slices and fits nothing; "
+            "leave them out, or give a prior of the preset 'cpu' or 'paper'"
         )
     config = request.config(prior.config.fit)
     region = None
