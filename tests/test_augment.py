@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import toys
-from nisf.augment import draw_sample, hidden_slices, measured
+from nisf.augment import draw_sample, for_anatomy, hidden_slices, measured
 from nisf.case import UNKNOWN
 from nisf.config import AugmentConfig
 
@@ -95,3 +95,18 @@ def test_by_seed():
     assert torch.equal(a.images, b.images)
     assert torch.equal(a.label, b.label)
     assert not torch.equal(a.points[:30], c.points[:30])
+
+
+def test_only_what_the_anatomy_allows():
+    """Files that show an anatomy one way teach it one way: hardly turned, not mirrored, in order."""
+    upright = for_anatomy(replace(STILL, centre_mm=0), replace(toys.ANATOMY, turn=False, reorder=False))
+    assert for_anatomy(STILL, replace(toys.ANATOMY, turn=True, reorder=True)) == STILL
+    stack = the_stack()
+    corner = torch.zeros_like(stack.images)
+    corner[:, :, 16:, 10:14] = 1.0  # a mark on one side
+    marked = replace(stack, images=corner)
+    for seed in range(6):
+        sample = draw_sample(marked, IMAGE, upright, 20, np.random.default_rng(seed))
+        np.testing.assert_allclose(sample.maps[:, 2, 3], -stack.z, atol=1e-5)
+        image = sample.images[0, 0]
+        assert image[20:].sum() > 10 * image[:12].sum()

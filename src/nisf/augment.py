@@ -7,7 +7,7 @@ measured pixels at warped places.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from nisf.anatomies import Anatomy
 from nisf.canvas import canvas_mm, plane_of, resample, smoothed
 from nisf.case import UNKNOWN, Case, Slice
 from nisf.config import AugmentConfig, ImageConfig
@@ -99,6 +100,13 @@ def measured(case: Case, centre: Vector, pixel_mm: float) -> list[Measured]:
     return out
 
 
+def for_anatomy(config: AugmentConfig, anatomy: Anatomy) -> AugmentConfig:
+    """The same settings without variations that the anatomy's files never show."""
+    if not anatomy.turn:
+        config = replace(config, degrees=min(config.degrees, 15.0), mirror=False)
+    return config if anatomy.reorder else replace(config, reverse=False)
+
+
 def hidden_slices(count: int, rng: np.random.Generator) -> np.ndarray:
     """Which of ``count`` slices are hidden (n,): every other one, an end, one inside, or all but a few."""
     hidden = np.zeros(count, dtype=bool)
@@ -124,8 +132,9 @@ class _Warp:
     """Canvas mm to measured mm, both from the region's centre: a similarity, a bend, and slice shifts."""
 
     def __init__(self, count: int, half_mm: float, config: AugmentConfig, rng: np.random.Generator) -> None:
-        angle, scale = rng.uniform(-math.pi, math.pi), math.exp(rng.uniform(-1, 1) * config.scale)
-        mirror = rng.choice((-1.0, 1.0))
+        angle = rng.uniform(-math.pi, math.pi) * config.degrees / 180
+        scale = math.exp(rng.uniform(-1, 1) * config.scale)
+        mirror = rng.choice((-1.0, 1.0)) if config.mirror else 1.0
         cos, sin = math.cos(angle) * scale, math.sin(angle) * scale
         self.linear = torch.tensor([[mirror * cos, -sin], [mirror * sin, cos]], dtype=torch.float32)
         jitter = np.clip(rng.normal(size=2), -2.5, 2.5) * config.centre_mm
@@ -185,7 +194,7 @@ def draw_sample(
     window = slice(first, first + count)
     source = stack.images[window].float()
     labels, middle = stack.labels[window], stack.middle[window]
-    sign = float(rng.choice((-1.0, 1.0)))
+    sign = float(rng.choice((-1.0, 1.0))) if config.reverse else 1.0
     z = stack.z[window] * math.exp(rng.uniform(-1, 1) * config.scale_z) * sign
     half_mm = image.pixels * image.pixel_mm / 2
     warp = _Warp(count, half_mm, config, rng)

@@ -94,6 +94,12 @@ class AugmentConfig:
     """Adjacent slices of a stack in a sample at most."""
     hide: float = 0.5
     """Share of the samples in which some slices are hidden and yet scored."""
+    degrees: float = 180.0
+    """Largest rotation in the plane; at most 15 where the anatomy says that files show it one way."""
+    mirror: bool = True
+    """Whether to mirror slices; not where the anatomy says that files show it one way."""
+    reverse: bool = True
+    """Whether to count slices from the other end; not where the anatomy says that their order is known."""
     scale: float = 0.2
     """Largest logarithm of the in-plane zoom."""
     scale_z: float = 0.25

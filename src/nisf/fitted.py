@@ -63,7 +63,12 @@ class Fitted:
     def _scenes(self) -> Scenes:
         assert isinstance(self.prior.field, ImageField)
         assert self.canvases is not None
-        return Scenes(self.prior.field, self.canvases, self.prior.config.image.mirrors)
+        return Scenes(
+            self.prior.field,
+            self.canvases,
+            self.prior.config.image.mirrors,
+            both=self.prior.anatomy.reorder,
+        )
 
     def _ask(
         self, latents: Tensor, scaled: np.ndarray, time: np.ndarray, memory_mb: float

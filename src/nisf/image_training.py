@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
-from nisf.augment import Measured, Sample, draw_sample, measured
+from nisf.augment import Measured, Sample, draw_sample, for_anatomy, measured
 from nisf.canvas import canvases
 from nisf.case import UNKNOWN, Case
 from nisf.config import TrainConfig
@@ -93,7 +93,9 @@ class ImageTraining:
         prior: Prior,
         say: Callable[[str], None],
     ) -> None:
-        self.config, self.labels, self.say = prior.config, prior.anatomy.labels, say
+        self.config, self.anatomy, self.say = prior.config, prior.anatomy, say
+        self.labels = self.anatomy.labels
+        self.augment = for_anatomy(self.config.augment, self.anatomy)
         pixel_mm = self.config.image.pixel_mm
         pool = [
             measured(case, region.centre(), pixel_mm) for case, region in zip(cases, regions, strict=True)
@@ -123,7 +125,7 @@ class ImageTraining:
 
     def samples(self, step: int) -> list[Sample]:
         """What a step sees; depends on seed and step alone. Subjects come in shuffled rounds."""
-        train, image, augment, out = self.config.train, self.config.image, self.config.augment, []
+        train, image, augment, out = self.config.train, self.config.image, self.augment, []
         if step < augment.coarse * train.steps:
             side_mm = image.pixels * image.pixel_mm
             image = replace(image, pixels=augment.coarse_pixels, pixel_mm=side_mm / augment.coarse_pixels)
@@ -163,7 +165,7 @@ class ImageTraining:
         positions = sorted({s.position for s in case.slices})
         hidden = set(positions[1::2]) if every == 2 else set()
         seen = [s for s in case.slices if s.position not in hidden]
-        scenes = Scenes(field, canvases(case, seen, region, self.config.image))
+        scenes = Scenes(field, canvases(case, seen, region, self.config.image), both=self.anatomy.reorder)
         points = CasePoints(case, region, 4)
         rows = []
         for frame in sorted({s.frame for s in case.labelled()}):

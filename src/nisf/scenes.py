@@ -36,10 +36,11 @@ class Scenes:
         canvases: of all the subject's slices and times.
         mirrors: number of pixel axes along which they are also seen in a mirror, 0 to 2; the mean of the
             1, 2 or 4 answers is given.
+        both: whether slices are also counted from the other end, for anatomies whose order is not known.
     """
 
-    def __init__(self, field: ImageField, canvases: Canvases, mirrors: int = 0) -> None:
-        self.field, self.canvases, self.mirrors = field, canvases, mirrors
+    def __init__(self, field: ImageField, canvases: Canvases, mirrors: int = 0, *, both: bool = True) -> None:
+        self.field, self.canvases, self.mirrors, self.both = field, canvases, mirrors, both
         self.times = np.unique(canvases.times)
         self._kept: OrderedDict[int, list[Scene]] = OrderedDict()
 
@@ -97,7 +98,7 @@ class Scenes:
                     chosen = of[first : first + step]
                     points = torch.from_numpy(position[chosen].astype(np.float32))
                     for scene in scenes:
-                        values, classes = self.field(scene, points, both=True)
+                        values, classes = self.field(scene, points, both=self.both)
                         part = share / len(scenes)
                         intensity[chosen] += part * torch.sigmoid(values).numpy()
                         probability[chosen] += part * torch.softmax(classes, dim=1).numpy()
