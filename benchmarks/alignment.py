@@ -57,7 +57,11 @@ def dice(fitted: Fitted, case: Case) -> float:
 
 
 def errors(fitted: Fitted, case: Case, truth: np.ndarray) -> dict[str, Any]:
-    """Distance (mm) of the found from the true shifts over the slices that show the anatomy."""
+    """Distance (mm) of the found from the true shifts over the slices that show the anatomy.
+
+    The mean is removed: a shift of all slices is the pose's. ``upright`` removes the linear trend along
+    the stack too, a shear that images of one stack can hardly tell from a tilt of the anatomy.
+    """
     shown = sorted(
         {s.position for s in case.slices if s.stack == 0 and s.label is not None and (s.label > 0).any()}
     )
@@ -65,12 +69,16 @@ def errors(fitted: Fitted, case: Case, truth: np.ndarray) -> dict[str, Any]:
     difference = np.array([found[k] - truth[k] for k in shown])
     difference -= difference.mean(0)
     before = truth[shown] - truth[shown].mean(0)
+    along = np.array(shown) - np.mean(shown)
+    upright = difference - np.outer(along, along @ difference / (along @ along))
     return {
         "slices": len(shown),
         "rms_before_mm": float(np.sqrt((before**2).mean())),
         "rms_mm": float(np.sqrt((difference**2).mean())),
         "largest_before_mm": float(np.abs(before).max()),
         "largest_mm": float(np.abs(difference).max()),
+        "rms_upright_mm": float(np.sqrt((upright**2).mean())),
+        "largest_upright_mm": float(np.abs(upright).max()),
     }
 
 
@@ -118,7 +126,8 @@ def run(
             Panel(title, cut(case, which)) for title, which in (("as measured", {}), ("put in line", shifts))
         ]
         montage([panels], prior.anatomy, output / f"{case.name}.png")
-    for name in ("dice_before", "dice_after", "rms_before_mm", "rms_mm", "largest_mm"):
+    means = ("dice_before", "dice_after", "rms_before_mm", "rms_mm", "rms_upright_mm", "largest_upright_mm")
+    for name in means:
         values = [row[name] for row in rows if name in row]
         if values:
             print(f"{name}: mean {np.mean(values):.3f}, largest {np.max(values):.3f}")
