@@ -1,6 +1,6 @@
 """How time and memory grow with points, subjects in a batch, and frames.
 
-    python benchmarks/growth.py -o OUT [--quick]
+    python benchmarks/growth.py -o OUT [--quick] [--clock cpu]
 
 Every measurement is a process of its own, so that its peak memory is its own; what Python and PyTorch take
 before any work is subtracted. OUT gets ``growth.json`` and ``growth.png``. The network is the paper's, with
@@ -12,11 +12,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import functools
 import gc
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -69,9 +69,15 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
+@functools.cache
+def phantom() -> measuring.Subject:
+    """What is fitted and rendered."""
+    return measuring.phantom_subject(SCANNER)
+
+
 def prepared(kind: str, size: int) -> Callable[[], Any]:
     """The work of one measurement, everything else done."""
-    subject = measuring.phantom_subject(SCANNER)
+    subject = phantom()
     prior, rng = subject.prior, np.random.default_rng(0)
     latent = prior.latent_mean
     if kind.startswith("points of a query"):
@@ -90,20 +96,21 @@ def prepared(kind: str, size: int) -> Callable[[], Any]:
     return partial(fitted.render, grid, memory_mb=MEMORY_MB)
 
 
-def measure_here(kind: str, size: int) -> dict[str, float]:
+def measure_here(kind: str, size: int, clock: str) -> dict[str, float]:
     """Seconds and MiB of one measurement in this process."""
     work = prepared(kind, size)
     small = prepared(kind, 1 if "points" not in kind else 256)
     with torch.no_grad() if "plain" in kind else torch.enable_grad():
         small()  # what PyTorch sets up on first use is not the work's
-        before, began = fresh_peak(), time.perf_counter()
+        now = measuring.CLOCKS[clock]
+        before, began = fresh_peak(), now()
         work()
-        return {"size": size, "seconds": time.perf_counter() - began, "mb": peak_mb() - before}
+        return {"size": size, "seconds": now() - began, "mb": peak_mb() - before}
 
 
-def measure(kind: str, size: int) -> dict[str, float]:
+def measure(kind: str, size: int, clock: str) -> dict[str, float]:
     """The same in a process of its own."""
-    command = [sys.executable, __file__, "--one", kind, str(size)]
+    command = [sys.executable, __file__, "--one", kind, str(size), "--clock", clock]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -146,20 +153,23 @@ def main(arguments: list[str] | None = None, sizes: dict[str, list[int]] | None 
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--one", nargs=2, metavar=("KIND", "SIZE"), help=argparse.SUPPRESS)
+    parser.add_argument("--clock", choices=sorted(measuring.CLOCKS), default="wall")
     options = parser.parse_args(arguments)
     if options.one:
-        print(json.dumps(measure_here(options.one[0], int(options.one[1]))))
+        print(json.dumps(measure_here(options.one[0], int(options.one[1]), options.clock)))
         return 0
     if options.output is None:
         parser.error("-o OUT: say where to write")
     result: dict[str, list[dict[str, float]]] = {}
     for kind, chosen in (sizes or (QUICK if options.quick else SIZES)).items():
-        result[kind] = [measure(kind, size) for size in chosen]
+        result[kind] = [measure(kind, size, options.clock) for size in chosen]
         for row in result[kind]:
             print(f"{kind}: {row['size']:>9,} {row['seconds']:9.3f} s {row['mb']:9.1f} MiB", flush=True)
         if len(chosen) > 1:
             print(f"{kind}: time grows with the power {exponent(result[kind]):.2f}")
-    write_json(options.output / "growth.json", {"machine": measuring.machine(), **result})
+    write_json(
+        options.output / "growth.json", {"machine": measuring.machine(), "clock": options.clock, **result}
+    )
     draw(result, options.output / "growth.png")
     return 0
 
