@@ -131,7 +131,7 @@ def draw(result: dict[str, list[dict[str, float]]], path: Path) -> None:
     with mpl.rc_context(STYLE):  # ty: ignore[invalid-argument-type]
         figure = new_figure(8.0, 4.4)
         axes = figure.subplots(2, len(columns), sharex="col")
-        for kind, rows in result.items():
+        for kind, rows in sorted(result.items(), key=lambda item: item[0].endswith("plain")):
             column = columns.index(LABELS[kind])
             colour = "#9a9a9a" if kind.endswith("plain") else "#30638e"
             size = [row["size"] for row in rows]
@@ -139,6 +139,13 @@ def draw(result: dict[str, list[dict[str, float]]], path: Path) -> None:
             axes[0, column].loglog(size, [row["seconds"] for row in rows], "o-", color=colour, label=label)
             axes[1, column].loglog(size, [max(row["mb"], 0.1) for row in rows], "o-", color=colour)
             axes[1, column].set_xlabel(LABELS[kind])
+            for axis in axes[:, column]:
+                names = [f"{n // 1024}k" if n >= 1024 else str(n) for n in size]
+                axis.set_xticks(size, names)
+                axis.minorticks_off()
+        for axis in axes.flat:  # at least a decade, so that next to nothing does not look like growth
+            low, high = axis.get_ylim()
+            axis.set_ylim(10 ** np.floor(np.log10(low)), 10 ** np.ceil(np.log10(high)))
         axes[0, 0].set_ylabel("seconds")
         axes[1, 0].set_ylabel("MiB beyond the start")
         axes[0, 0].legend()
