@@ -107,7 +107,7 @@ def scores(arguments: argparse.Namespace) -> int:
         dice = float(np.mean([s.dice for s in found]))
         fitted_again.scores += found
         group = case.attributes.get("group", "")
-        rows.append({"case": case.name, "group": group, "dice": dice, "seconds": seconds, **subject.summary})
+        rows.append({**subject.summary, "case": case.name, "group": group, "dice": dice, "seconds": seconds})
         kept[case.name] = (dice, panels(case, rendering, f"{case.name} {dice:.2f}"))
         print(
             f"{case.name}: Dice {dice:.3f}, {seconds:.1f} s, region {subject.summary['region']}", flush=True

@@ -79,7 +79,8 @@ class ImageConfig:
     distance_mm: float = 10.0
     """Unit in which the field sees the distance to a slice, mm."""
     mirrors: int = 0
-    """Pixel axes along which the slices are also seen in a mirror, 0 to 2; the answers' mean is given."""
+    """Pixel axes along which slices are also seen in a mirror, 0 to 2; their mean is given. Not where the
+    anatomy says that files show it one way."""
 
 
 @dataclass(frozen=True)
@@ -269,6 +270,7 @@ PRESETS: dict[str, Config] = {
     "image": Config(
         preset="image",
         field=FieldConfig(kind="image"),
+        image=ImageConfig(mirrors=2),
         train=TrainConfig(
             steps=5000,
             subjects=2,

@@ -66,7 +66,7 @@ class Fitted:
         return Scenes(
             self.prior.field,
             self.canvases,
-            self.prior.config.image.mirrors,
+            self.prior.config.image.mirrors if self.prior.anatomy.turn else 0,
             both=self.prior.anatomy.reorder,
         )
 
