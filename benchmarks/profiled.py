@@ -18,14 +18,14 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 import plain
+from nisf.auto_decoder import objective
 from nisf.compiled import in_parts
 from nisf.config import FieldConfig, preset
 from nisf.field import Field
 from nisf.losses import intensity_bce
 from nisf.points import Batch
 from nisf.query import ask
-from nisf.state import new_state
-from nisf.training import objective
+from nisf.state import latent_state
 
 KINDS = ("query", "training", "fit")
 
@@ -67,10 +67,12 @@ def work(kind: str, points: int, *, baseline: bool) -> Callable[[], Any]:
         optimiser = torch.optim.Adam([*network.parameters(), latents])
         weights = [*network.waves.parameters(), *network.scales.parameters()]
         return partial(plain.training_step, network, weights, latents, optimiser, 0, batch, config.train)
-    state = new_state(config, 1)
+    field = Field(config.field)
+    state = latent_state(field, config.train, 1)
 
     def step() -> None:
-        loss, _ = objective(state.field, state.field, state.latents(torch.tensor([0])), batch, config.train)
+        latent = state.modules["latents"](torch.tensor([0]))
+        loss, _ = objective(field, field, latent, batch, config.train)
         for optimiser in state.optimisers:
             optimiser.zero_grad()
         loss.backward()
