@@ -52,7 +52,7 @@ def here(data, tmp_path, monkeypatch):
                 preset.fit, steps=10, points=256, iterations=3, growth=2, points_first=64, points_last=128
             ),
             region=replace(preset.region, finder_steps=5),
-            image=replace(preset.image, pixels=32, pixel_mm=5.0, width=8, levels=3),
+            image=replace(preset.image, pixels=32, pixel_mm=5.0, width=8, levels=3, features=4, hidden=8),
             augment=replace(preset.augment, coarse_pixels=16),
         )
         monkeypatch.setitem(config.PRESETS, name, small)

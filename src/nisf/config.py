@@ -270,7 +270,6 @@ PRESETS: dict[str, Config] = {
     "image": Config(
         preset="image",
         field=FieldConfig(kind="image"),
-        image=ImageConfig(mirrors=2),
         train=TrainConfig(
             steps=5000,
             subjects=2,
