@@ -13,6 +13,7 @@ from nisf.config import Config, TrainConfig
 from nisf.field import Field
 from nisf.losses import class_bce, dice_loss, intensity_bce
 from nisf.points import Batch, CasePoints, batch_of
+from nisf.prior import Prior
 from nisf.state import latent_state
 from nisf.validate import Validation, validate
 
@@ -86,6 +87,12 @@ class AutoDecoder:
         embedding = self.state.modules["latents"]
         assert isinstance(embedding, nn.Embedding)
         return embedding.weight
+
+    def begin_with(self, start: Prior) -> None:
+        """Weights of another prior; every subject's latent near the mean of that prior's."""
+        self.field.load_state_dict(start.field.state_dict())
+        with torch.no_grad():
+            self.latents.add_(start.latent_mean)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         chosen, batch = draw_batch(self.pool, self.config.train, step)

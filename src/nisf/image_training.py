@@ -112,6 +112,11 @@ class ImageTraining:
         )
         self.state = State({"online": self.online, "average": self.average}, [optimiser])
 
+    def begin_with(self, start: Prior) -> None:
+        """Weights of another prior."""
+        for module in (self.online, self.field):
+            module.load_state_dict(start.field.state_dict())
+
     @property
     def field(self) -> ImageField:
         """The averaged network."""

@@ -20,7 +20,7 @@ from nisf.errors import NisfError
 from nisf.evidence import choose_evidence
 from nisf.field import Field
 from nisf.files import check_writable
-from nisf.finder import train_finder
+from nisf.finder import Finder, train_finder
 from nisf.fitting import find_region
 from nisf.image_field import ImageField
 from nisf.image_training import ImageTraining
@@ -50,6 +50,38 @@ def _spread(cases: Sequence[Case], count: int) -> list[Case]:
     return [cases[i] for i in indices]
 
 
+def _search(
+    cases: Sequence[Case], config: Config, say: Callable[[str], None]
+) -> tuple[np.ndarray | None, Finder | None]:
+    """Half size of the region in mm (3,), and the network that finds it; None for the whole field of view."""
+    if config.region.whole:
+        return None, None
+    try:
+        half = half_size(cases, config.region.margin_mm)
+    except ValueError:
+        say("no case is labelled: the whole field of view is used")
+        return None, None
+    steps, seed = config.region.finder_steps, config.train.seed
+    return half, train_finder(_spread(cases, 400), steps=steps, seed=seed)
+
+
+def continued(start: Prior) -> Config:
+    """Settings for training on from a prior: its own, without the coarse canvases of a first training."""
+    return replace(start.config, augment=replace(start.config.augment, coarse=0.0))
+
+
+def _check_start(start: Prior, config: Config, anatomy: Anatomy) -> None:
+    """Refuse a start whose network or structures are other ones."""
+    where = start.folder or "the prior to start from"
+    if start.anatomy.labels != anatomy.labels:
+        raise NisfError(
+            f"{where}: its structures are {', '.join(start.anatomy.labels)}, "
+            f"those of the cases {', '.join(anatomy.labels)}"
+        )
+    if (start.config.field, start.config.image) != (config.field, config.image):
+        raise NisfError(f"{where}: its network has other sizes than the settings or the cases ask for")
+
+
 def train(
     cases: Sequence[Case],
     validation: Sequence[Case],
@@ -57,6 +89,7 @@ def train(
     config: Config,
     folder: str | Path,
     *,
+    start: Prior | None = None,
     resume: bool = False,
     report: Report | None = None,
     say: Callable[[str], None] = print,
@@ -70,14 +103,16 @@ def train(
         anatomy: label names.
         config: settings; sizes that follow from the data are set here.
         folder: the prior's folder; also gets ``log.jsonl`` and ``checkpoint.safetensors``.
+        start: a prior whose network, region and finder are where training begins; ``config`` comes
+            from `continued`.
         resume: go on from the folder's checkpoint, if there is one.
         report: called with every record of the log.
         say: called with sentences for the user.
         card: entries for the prior's card, e.g. its licence.
 
     Raises:
-        NisfError: there is nothing to train on, the folder cannot be written, or the checkpoint
-            belongs to other settings or subjects.
+        NisfError: there is nothing to train on, the folder cannot be written, the checkpoint
+            belongs to other settings or subjects, or the data's sizes are not those of ``start``.
     """
     if not cases:
         raise NisfError("there are no cases to train on; check the folder with 'nisf check'")
@@ -88,17 +123,9 @@ def train(
     dimensions = config.field.dimensions
     config = for_data(config, dimensions=dimensions, channels=cases[0].channels, classes=len(anatomy.labels))
     settings = config.train
-    half = None
-    if not config.region.whole:
-        try:
-            half = half_size(cases, config.region.margin_mm)
-        except ValueError:
-            say("no case is labelled: the whole field of view is used")
-    finder = (
-        train_finder(_spread(cases, 400), steps=config.region.finder_steps, seed=settings.seed)
-        if half is not None
-        else None
-    )
+    if start is not None:
+        _check_start(start, config, anatomy)
+    half, finder = _search(cases, config, say) if start is None else (start.half, start.finder)
 
     size = config.field.latent
     prior = Prior(config, anatomy, new_field(config), torch.zeros(size), torch.eye(size), half, finder)
@@ -120,7 +147,10 @@ def train(
         points = validation_points(_spread(validation, settings.validate_cases), prior)
         recipe = AutoDecoder(pool, points, config, anatomy.labels, say)
         names = [points.name for points in pool]
-    identity = {"config": to_dict(config), "cases": names}
+    identity: dict[str, Any] = {"config": to_dict(config), "cases": names}
+    if start is not None:
+        recipe.begin_with(start)
+        identity["start"] = start.fingerprint
     last = run(recipe, settings, folder, identity, report=report, say=say)
     if last is not None and isinstance(recipe, AutoDecoder):
         fitting = replace(config.fit, steps=last.best_steps)

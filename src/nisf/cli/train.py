@@ -22,15 +22,17 @@ class Train:
     """Folder of the training cohort, or a manifest CSV."""
     output: Annotated[Path, arg(aliases=["-o"])]
     """Folder of the prior."""
-    preset: str = "image"
-    """Settings to start from: image (sees the slices; most accurate), cpu (a latent per subject, half an hour
-    on two cores) or paper (the paper's numbers)."""
+    preset: str | None = None
+    """Settings to start from: image (sees the slices; most accurate; if none is given), cpu (a latent per
+    subject, half an hour on two cores) or paper (the paper's numbers)."""
+    start: Path | None = None
+    """Go on from this prior's weights, region and settings, with these cases: a folder or a model's name."""
     validation: str = "every-5th"
     """every-Nth case, a text file with one case name a line, another cohort's folder, or none."""
     set: Annotated[tuple[str, ...], arg(aliases=["-s"])] = ()
     """Other settings, e.g. train.steps=3000 field.activation=sine; see docs/reference.md."""
-    anatomy: str = "cardiac-sax"
-    """Structures: a name, or a JSON file."""
+    anatomy: str | None = None
+    """Structures: a name, or a JSON file; cardiac-sax if none is given, or those of --start."""
     layout: str = "auto"
     """How the cases lie in their folder; found out if auto."""
     licence: str = "not stated"
@@ -47,13 +49,18 @@ class Train:
         from nisf.cli.cases import read_cases, split
         from nisf.cli.progress import TrainingProgress
         from nisf.config import preset
+        from nisf.errors import NisfError
         from nisf.files import check_writable
+        from nisf.prior import load_prior
         from nisf.readers import open_cohort
         from nisf.settings import override
-        from nisf.training import train
+        from nisf.training import continued, train
 
-        anatomy = load_anatomy(self.anatomy)
-        config = override(preset(self.preset), self.set)
+        if self.start and (self.preset or self.anatomy):
+            raise NisfError("--start: brings its settings and structures; leave --preset and --anatomy out")
+        start = load_prior(self.start) if self.start else None
+        anatomy = start.anatomy if start else load_anatomy(self.anatomy or "cardiac-sax")
+        config = override(continued(start) if start else preset(self.preset or "image"), self.set)
         cohort = open_cohort(self.cohort, anatomy, self.layout)
         check_writable(self.output)
         cache = self.cache or self.output / ".cache"
@@ -63,7 +70,7 @@ class Train:
         failed |= also_failed
         for sentence in failed.values():
             print(f"left out: {sentence}", file=sys.stderr)
-        print(f"{len(cases)} training cases, {len(validation)} validation cases; preset {self.preset}")
+        print(f"{len(cases)} training cases, {len(validation)} validation cases; preset {config.preset}")
         with (
             TrainingProgress(config.train.steps) as progress,
             _events(self.output, self.tensorboard) as events,
@@ -79,6 +86,7 @@ class Train:
                 anatomy,
                 config,
                 self.output,
+                start=start,
                 resume=self.resume,
                 report=report,
                 say=progress.say,
