@@ -9,7 +9,18 @@ import pytest
 from nisf.anatomies import anatomy_names, load_anatomy
 
 SOURCE = Path(__file__).parents[1] / "src" / "nisf"
-LEAVES = {"cli", "demo", "evaluate", "phantom", "picture", "readers", "score", "segmentation", "writers"}
+LEAVES = {
+    "cli",
+    "demo",
+    "evaluate",
+    "paper",
+    "phantom",
+    "picture",
+    "readers",
+    "score",
+    "segmentation",
+    "writers",
+}
 ABOVE_NOTHING = {"errors", "types", "geometry"}
 FILES = sorted(SOURCE.rglob("*.py"))
 

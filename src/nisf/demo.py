@@ -18,7 +18,7 @@ from nisf.config import Config, preset
 from nisf.evaluate import score_case
 from nisf.fitted import Fitted, Rendering
 from nisf.fitting import fit
-from nisf.geometry import Affine, Grid
+from nisf.geometry import Grid
 from nisf.hiding import hide
 from nisf.metrics import Score
 from nisf.phantom import Scan, Scanner, cohort, ejection_fraction, long_axis, volumes_ml
@@ -27,6 +27,7 @@ from nisf.phantom.cohort import volume
 from nisf.picture import STYLE, Panel, draw_panel, legend_of, new_figure, save_figure
 from nisf.segmentation import write_segmentation
 from nisf.training import Report, train
+from nisf.views import box_grid
 from nisf.writers import write_volume
 
 TRAINING, UNSEEN_SEED = 24, 2023
@@ -66,15 +67,6 @@ def volume_curve(fitted: Fitted, grid: Grid) -> dict[str, np.ndarray]:
     labels = fitted.prior.anatomy.labels
     counts = {name: (rendering.label == k).sum((0, 1, 2)) for k, name in enumerate(labels) if k}
     return {name: count * grid.voxel_ml for name, count in counts.items()}
-
-
-def box(fitted: Fitted, spacing: tuple[float, float, float]) -> Grid:
-    """A grid over the fitted subject's whole region, at a spacing in mm."""
-    half = fitted.region.half
-    shape = np.maximum(1, np.floor(2 * half / spacing)).astype(int)
-    first = -(shape - 1) / 2 * np.asarray(spacing)
-    affine = fitted.region.pose.inverse @ Affine.scaling(spacing, first)
-    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
 
 
 def run_demo(
@@ -123,7 +115,7 @@ def run_demo(
     write_volume(folder / "unseen.nii.gz", measured, stack.grid, stack=stack)
     rendering = fitted.render()
     times = np.arange(CURVE_TIMES) / CURVE_TIMES
-    curve = volume_curve(fitted, box(fitted, VOLUME_SPACING).at_times(times))
+    curve = volume_curve(fitted, box_grid(fitted, VOLUME_SPACING).at_times(times))
     truth_at = [volumes_ml(unseen.heart, float(t)) for t in times]
     truth = {name: np.array([v[name] for v in truth_at]) for name in curve}
     lv = curve[anatomy.labels[1]]

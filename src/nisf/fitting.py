@@ -140,6 +140,33 @@ def best_orientation(
     return views[int(losses.argmin())]
 
 
+def points_inside(case: Case, prior: Prior, region: Region) -> CasePoints:
+    """What was measured inside the region.
+
+    Raises:
+        NisfError: nothing was.
+    """
+    points = CasePoints(case, region, prior.config.field.dimensions)
+    if not len(points):
+        raise NisfError(
+            f"{case.name}: nothing was measured inside the region; give its centre with --centre X,Y,Z"
+        )
+    return points
+
+
+def oriented(
+    points: CasePoints, case: Case, prior: Prior, seed: int = 0
+) -> tuple[CasePoints, dict[str, Any]]:
+    """The points seen the way round that the prior explains best, and which way that is."""
+    assert isinstance(prior.field, Field)
+    views = orientations(case, prior)
+    view = views[0]
+    if len(views) > 1:
+        view = best_orientation(points, prior, prior.field, views, seed)
+        points = points.seen_from(points.region.turned(**view))
+    return points, view
+
+
 def fit(
     case: Case,
     prior: Prior,
@@ -175,20 +202,11 @@ def fit(
     how = "given"
     if region is None:
         region, how = find_region(case, prior, find)
-    dimensions = prior.config.field.dimensions
-    points = CasePoints(case, region, dimensions)
-    if not len(points):
-        raise NisfError(
-            f"{case.name}: nothing was measured inside the region; give its centre with --centre X,Y,Z"
-        )
+    points = points_inside(case, prior, region)
     if isinstance(prior.field, ImageField):
         return _see(case, prior, region, {"region": how, "points": len(points)}, began)
-    views = orientations(case, prior)
-    view = views[0]
-    if len(views) > 1:
-        view = best_orientation(points, prior, prior.field, views, seed)
-        region = region.turned(**view)
-        points = points.seen_from(region)
+    points, view = oriented(points, case, prior, seed)
+    region = points.region
     subject = subject_of(prior.field, prior.latent_mean, prior.latent_covariance, settings, [points])
     if settings.method == "second-order":
         found = fit_second_order(subject, [points], settings, seed=seed, watch=watch)

@@ -54,6 +54,7 @@ def run(
     *,
     report: Report | None,
     say: Callable[[str], None],
+    after_step: Callable[[int], None] | None = None,
 ) -> Validation | None:
     """Train a recipe to the last step, going on from the folder's checkpoint if there is one.
 
@@ -64,6 +65,7 @@ def run(
         identity: settings and cases that a checkpoint must agree with.
         report: called with every record of the log.
         say: called with sentences for the user.
+        after_step: called with the number of steps done.
 
     Returns:
         The last validation.
@@ -102,6 +104,8 @@ def run(
                 optimiser.step()
             recipe.after_step()
             state.step += 1
+            if after_step:
+                after_step(state.step)
             step, final = state.step, state.step == settings.steps
             if step % LOG_EVERY == 0 or final:
                 values = {name: float(term.detach()) for name, term in terms.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from nisf.loop import CHECKPOINT, Report, run
 from nisf.points import CasePoints
 from nisf.prior import Prior, new_field
 from nisf.region import Region, half_size, region_from_labels, whole_region
+from nisf.stages import keep_stage
 from nisf.validate import Validation, validation_points
 
 
@@ -91,6 +92,7 @@ def train(
     *,
     start: Prior | None = None,
     resume: bool = False,
+    stages: Collection[int] = (),
     report: Report | None = None,
     say: Callable[[str], None] = print,
     card: Mapping[str, Any] | None = None,
@@ -106,6 +108,7 @@ def train(
         start: a prior whose network, region and finder are where training begins; ``config`` comes
             from `continued`.
         resume: go on from the folder's checkpoint, if there is one.
+        stages: steps at which the prior is kept, for `nisf.stages.prior_at`.
         report: called with every record of the log.
         say: called with sentences for the user.
         card: entries for the prior's card, e.g. its licence.
@@ -151,7 +154,12 @@ def train(
     if start is not None:
         recipe.begin_with(start)
         identity["start"] = start.fingerprint
-    last = run(recipe, settings, folder, identity, report=report, say=say)
+
+    def after_step(step: int) -> None:
+        if step in stages:
+            keep_stage(folder, step, recipe.field, recipe.statistics())
+
+    last = run(recipe, settings, folder, identity, report=report, say=say, after_step=after_step)
     if last is not None and isinstance(recipe, AutoDecoder):
         fitting = replace(config.fit, steps=last.best_steps)
         if config.fit.method == "second-order":

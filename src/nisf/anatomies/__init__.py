@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,21 @@ from nisf.case import BACKGROUND
 from nisf.errors import NisfError
 
 FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class View:
+    """A plane through the long axis of a structure.
+
+    Attributes:
+        axis: the structure.
+        towards: the structure that lies to the second side; its direction and the axis span the plane.
+        degrees: by how much the plane is then turned about the axis.
+    """
+
+    axis: str
+    towards: str
+    degrees: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -27,6 +42,7 @@ class Anatomy:
         reorder: whether files count slices from either end (base or apex first).
         turn: whether files may show the images turned by quarters or mirrored.
         numbers: layout name to the label numbers that its files use.
+        views: planes by name, e.g. ``4ch``; found from a segmentation by `nisf.views`.
     """
 
     name: str
@@ -36,6 +52,7 @@ class Anatomy:
     reorder: bool = False
     turn: bool = False
     numbers: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    views: Mapping[str, View] = field(default_factory=dict)
 
 
 def to_json(anatomy: Anatomy) -> dict[str, Any]:
@@ -50,6 +67,7 @@ def to_json(anatomy: Anatomy) -> dict[str, Any]:
         "numbers": {
             layout: {str(n): label for n, label in names.items()} for layout, names in anatomy.numbers.items()
         },
+        "views": {name: asdict(view) for name, view in anatomy.views.items()},
     }
 
 
@@ -71,11 +89,19 @@ def from_json(data: Any, where: str | Path) -> Anatomy:
                 layout: {int(number): label for number, label in numbers.items()}
                 for layout, numbers in data.get("numbers", {}).items()
             },
+            views={
+                name: View(view["axis"], view["towards"], float(view.get("degrees", 0)))
+                for name, view in data.get("views", {}).items()
+            },
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise NisfError(f"{where}: not an anatomy file ({error!r}); see docs/reference.md") from error
     if anatomy.labels[:1] != (BACKGROUND,) or len(anatomy.colours) != len(anatomy.labels):
         raise NisfError(f"{where}: 'labels' must start with '{BACKGROUND}' and 'colours' have one entry each")
+    for name, view in anatomy.views.items():
+        for label in (view.axis, view.towards):
+            if label not in anatomy.labels:
+                raise NisfError(f"{where}: view {name} speaks of {label!r}, which is not among the labels")
     return anatomy
 
 

@@ -15,6 +15,7 @@ from nisf.cli.check import Check
 from nisf.cli.demo import Demo
 from nisf.cli.evaluate import Evaluate
 from nisf.cli.models import Models
+from nisf.cli.paper import Paper
 from nisf.cli.phantom import Phantom
 from nisf.cli.render import Render
 from nisf.cli.segment import Segment
@@ -29,6 +30,7 @@ Command = (
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Models, tyro.conf.subcommand("models")]
+    | Annotated[Paper, tyro.conf.subcommand("paper")]
     | Annotated[Phantom, tyro.conf.subcommand("phantom")]
 )
 

@@ -35,6 +35,8 @@ class Render:
     """Times as fractions of the cycle, separated by commas, instead of --frames."""
     plane: str | None = None
     """A plane by its normal NX,NY,NZ (world), through the region's centre or --centre."""
+    view: str | None = None
+    """A plane by its name in the anatomy, e.g. 4ch or 2ch, found from the fitted subject's segmentation."""
     centre: str | None = None
     """Point X,Y,Z in world mm that the plane goes through."""
     size: float = 160.0
@@ -104,9 +106,13 @@ class Render:
         from nisf.geometry import Grid
 
         grid = fitted.stacks[0].grid
-        own = self.spacing is None and self.frames is None and self.time is None and self.plane is None
-        if self.plane is not None:
-            side = numbers(self.spacing, 1, "--spacing", positive=True)[0] if self.spacing else 1.0
+        own = not any((self.spacing, self.frames, self.time, self.plane, self.view))
+        side = 1.0
+        if self.spacing and (self.plane or self.view):
+            side = numbers(self.spacing, 1, "--spacing", positive=True)[0]
+        if self.view is not None:
+            grid = self.named_plane(fitted, self.view, side).at_times(grid.times)
+        elif self.plane is not None:
             normal = numbers(self.plane, 3, "--plane")
             centre = numbers(self.centre, 3, "--centre") if self.centre else fitted.region.centre()
             try:
@@ -123,6 +129,23 @@ class Render:
         if self.time is not None:
             grid = grid.at_times(numbers(self.time, len(self.time.split(",")), "--time"))
         return grid, own
+
+    def named_plane(self, fitted: Fitted, name: str, side: float) -> Grid:
+        """The plane of a view.
+
+        Raises:
+            NisfError: the anatomy has no such view, or its structures are not found.
+        """
+        from nisf.errors import NisfError
+        from nisf.views import view_plane
+
+        views = fitted.prior.anatomy.views
+        if self.plane is not None or self.centre is not None:
+            raise NisfError("--view: finds its own place; leave --plane and --centre out")
+        if name not in views:
+            have = f"it has {', '.join(views)}" if views else "it has none"
+            raise NisfError(f"--view {name}: the anatomy has no such view; {have}")
+        return view_plane(fitted, views[name], size_mm=self.size, spacing_mm=side)
 
     def answer_points(self, fitted: Fitted, path: Path) -> None:
         """Read points from a CSV, write the answers to another.

@@ -1,0 +1,104 @@
+"""``nisf paper``: the paper's experiments on any cohort."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+Choice = Literal["table1", "fig2", "fig3", "fig4", "planes", "resolution", "sparse", "ablations", "all"]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Run the experiments of the NISF paper, and what it lacks, on a cohort.
+
+    Every 5th case is a test subject. Results are CSV files, figures (PDF and PNG) and summary.html; what is
+    in the output folder already is used again, so that an interrupted run goes on.
+    """
+
+    experiment: Positional[Choice]
+    """table1 (Dice beside the paper's), fig2 (Dice against inference steps), fig3 (stages of training), fig4
+    (held-out slices), planes (long-axis views), resolution, sparse (training on part of the data), ablations,
+    or all."""
+    data: Path
+    """Folder of the cohort."""
+    output: Annotated[Path, arg(aliases=["-o"])]
+    """Folder of results."""
+    budget: Literal["minutes", "hours", "paper"] = "hours"
+    """How much may be spent: minutes shows that everything runs, hours fits two cores, paper has the paper's
+    numbers and wants a GPU."""
+    test: int | None = None
+    """Test subjects at most; the budget's number if not given."""
+    use: tuple[str, ...] = ()
+    """Priors that are trained already, not on test subjects: image=cardiac-sax paper=FOLDER unet=FOLDER."""
+    anatomy: str = "cardiac-sax"
+    """Structures: a name, or a JSON file."""
+    layout: str = "auto"
+    """How the cases lie in their folder; found out if auto."""
+    estimate: bool = False
+    """Only print how long it would take."""
+
+    def run(self) -> int:
+        from nisf.anatomies import load_anatomy
+        from nisf.paper import EXPERIMENTS, PAGES
+        from nisf.paper.budget import budget
+        from nisf.paper.estimate import jobs
+        from nisf.paper.results import write_summary
+        from nisf.paper.study import Study
+
+        reuse = self.reused()
+        chosen = list(EXPERIMENTS) if self.experiment == "all" else [self.experiment]
+        study = Study(
+            self.data,
+            self.output,
+            load_anatomy(self.anatomy),
+            budget(self.budget, self.test),
+            layout=self.layout,
+            reuse=reuse,
+        )
+        counts = ", ".join(f"{len(files)} {part}" for part, files in study.files.items())
+        print(f"{counts} subjects; budget {self.budget}")
+        work = jobs(study, chosen)
+        for group in dict.fromkeys(job.group for job in work):
+            left = [job for job in work if job.group == group and job.seconds]
+            names = f": {', '.join(job.what for job in left)}" if group == "priors" and left else ""
+            print(f"{_words(sum(job.seconds for job in left)):>8s}  {group}{names}")
+        print(f"{_words(sum(job.seconds for job in work)):>8s}  in all, estimated", flush=True)
+        if self.estimate:
+            return 0
+        for name in chosen:
+            print(f"{name}: {EXPERIMENTS[name].title}", flush=True)
+            result = EXPERIMENTS[name].run(study)
+            page = write_summary(self.output, PAGES)
+            if result is not None:
+                print(f"{name}: {result.line}", flush=True)
+        print(f"wrote {page}")
+        return 0
+
+    def reused(self) -> dict[str, Path]:
+        """``--use`` as name to folder.
+
+        Raises:
+            NisfError: not of the form name=folder, or not a prior of the experiments.
+        """
+        from nisf.errors import NisfError
+
+        reuse = {}
+        for text in self.use:
+            name, equals, folder = text.partition("=")
+            if not equals or name not in ("paper", "image", "unet", "base"):
+                raise NisfError(f"--use {text}: write paper=, image=, unet= or base= and a folder")
+            reuse[name] = Path(folder)
+        return reuse
+
+
+def _words(seconds: float) -> str:
+    """A length of time, roughly."""
+    if seconds == 0:
+        return "done"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

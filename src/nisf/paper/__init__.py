@@ -1,0 +1,47 @@
+"""The paper's experiments, and those that it lacks, on any cohort; see `nisf paper`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nisf.paper.results import Result
+    from nisf.paper.study import Study
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One of the experiments.
+
+    Attributes:
+        name: as the command takes it, and of its module.
+        title: what it shows.
+    """
+
+    name: str
+    title: str
+
+    @property
+    def run(self) -> Callable[[Study], Result | None]:
+        """The module's ``run``; imported when asked for."""
+        return import_module(f"nisf.paper.{self.name}").run
+
+
+EXPERIMENTS = {
+    experiment.name: experiment
+    for experiment in (
+        Experiment("table1", "Dice of each structure over test subjects"),
+        Experiment("fig2", "Dice and loss against inference steps"),
+        Experiment("fig3", "priors at several stages of their training"),
+        Experiment("fig4", "slices that were held out"),
+        Experiment("planes", "long-axis views from short-axis slices"),
+        Experiment("resolution", "other spacings than the training's"),
+        Experiment("sparse", "training on part of the data"),
+        Experiment("ablations", "activation, alpha, latent, networks"),
+    )
+}
+PAGES = [name for experiment in EXPERIMENTS for name in (experiment, f"{experiment}-slices")]
+"""Names of results, in the order of the summary page."""

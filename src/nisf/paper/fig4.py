@@ -1,0 +1,177 @@
+"""Figure 4: slices that were held out, at the base, at the apex and between others, with numbers for all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nisf.case import Case
+from nisf.errors import NisfError
+from nisf.evaluate import label_volume
+from nisf.fitting import fit
+from nisf.geometry import Grid
+from nisf.hiding import hide
+from nisf.paper.methods import (
+    OURS,
+    Method,
+    by_unet,
+    frozen,
+    of_subjects,
+    ours,
+    score_method,
+    second_order,
+)
+from nisf.paper.results import METHODS, Result, draw, look, publish
+from nisf.paper.study import Study
+from nisf.paper.windows import window_of
+from nisf.picture import Panel, draw_panel, legend_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PROTOCOLS = {
+    "every-2nd-slice": "every 2nd slice",
+    "basal": "the basal slice",
+    "apical": "the apical slice",
+    "all-but-3": "all but 3 slices",
+}
+
+
+def run(study: Study) -> Result:
+    """Dice and HD95 on hidden slices over all test subjects, and one subject's slices in pictures."""
+    methods = [frozen(study), second_order(study), ours(study), *by_unet(study)]
+    rows = [
+        row for protocol in PROTOCOLS for method in methods for row in score_method(study, method, protocol)
+    ]
+    table = [["hidden", *(method.name for method in methods)]]
+    for protocol, name in PROTOCOLS.items():
+        table.append([name, *(_cell(rows, protocol, method.name) for method in methods)])
+    every = {m.name: _dice(rows, "every-2nd-slice", m.name) for m in methods}
+    every = {name: value for name, value in every.items() if np.isfinite(value)}
+    line = (
+        "Mean Dice on every 2nd slice, hidden: " + ", ".join(f"{n} {v:.3f}" for n, v in every.items()) + "."
+    )
+    result = Result("fig4", "Figure 4: slices that were never seen", line, rows, table)
+    publish(study.output, result, _numbers(rows, [method.name for method in methods]))
+    pictures = _pictures(study, rows, methods)
+    if pictures is not None:
+        title = f"Figure 4: one subject ({pictures[0]})"
+        line = "Columns: reference, then what each method says without having seen the slice. " + pictures[1]
+        publish(study.output, Result("fig4-slices", title, line, ()), pictures[2])
+    return result
+
+
+def _of(rows: list[dict[str, Any]], protocol: str, method: str) -> list[dict[str, Any]]:
+    return [row for row in rows if row["protocol"] == protocol and row["method"] == method]
+
+
+def _dice(rows: list[dict[str, Any]], protocol: str, method: str) -> float:
+    chosen = _of(rows, protocol, method)
+    return float(of_subjects(chosen).mean()) if chosen else float("nan")
+
+
+def _cell(rows: list[dict[str, Any]], protocol: str, method: str) -> str:
+    chosen = _of(rows, protocol, method)
+    if not chosen:
+        return "-"
+    return f"{of_subjects(chosen).mean():.3f}, {of_subjects(chosen, value='hd95_mm').mean():.1f} mm"
+
+
+def _numbers(rows: list[dict[str, Any]], names: list[str]) -> Figure:
+    def make(figure: Figure) -> None:
+        left, right = figure.subplots(1, 2)
+        for axes, value, title in ((left, "dice", "Dice"), (right, "hd95_mm", "HD95 in mm")):
+            for i, name in enumerate(names):
+                found = [
+                    of_subjects(of, value=value).mean() if (of := _of(rows, protocol, name)) else np.nan
+                    for protocol in PROTOCOLS
+                ]
+                place = np.arange(len(found)) + (i - (len(names) - 1) / 2) * 0.8 / len(names)
+                axes.plot(place, found, ls="", label=name, **look(name, METHODS))
+            axes.set_xticks(
+                range(len(PROTOCOLS)), [name.replace(" ", "\n", 1) for name in PROTOCOLS.values()]
+            )
+            axes.set(ylabel=f"{title} on hidden slices")
+            axes.grid(axis="y", color="0.9")
+        handles, texts = left.get_legend_handles_labels()
+        figure.legend(handles, texts, loc="outside lower center", ncols=3)
+
+    return draw(7.2, 3.4, make)
+
+
+def _pictures(
+    study: Study, rows: list[dict[str, Any]], methods: list[Method]
+) -> tuple[str, str, Figure] | None:
+    """The median subject's hidden slices, and the space between two measured ones; None if it has none."""
+    scored = _of(rows, "every-2nd-slice", OURS)
+    if not scored:
+        return None
+    names = list(dict.fromkeys(row["case"] for row in scored))
+    order = np.argsort(of_subjects(scored))
+    case = next(c for c in study.test if c.name == names[int(order[len(order) // 2])])
+    frame = min(s.frame for s in case.labelled())
+    i, j = window_of(case)
+    across = case.stacks[0].grid.spacing
+    spacing = (float(across[0]), float(across[1]))
+    lines = []
+    for protocol in ("basal", "every-2nd-slice"):
+        try:
+            seen, hidden = hide(case, protocol)
+        except NisfError:
+            continue
+        positions = sorted({s.position for s in hidden.labelled() if s.frame == frame})
+        drawn = [p for p in positions if (label_volume(hidden)[:, :, p, frame] > 0).any()]
+        if not drawn:
+            continue
+        position = drawn[len(drawn) // 2]
+        window = (i, j, position, frame)
+        image = np.asarray(next(s for s in case.slices if s.position == position and s.frame == frame).image)
+        image = image[window[:2]][..., 0]
+        reference = label_volume(case)[window]
+        panels = [Panel(f"{PROTOCOLS[protocol]}\nmeasured", image, outline=reference, spacing=spacing)]
+        for method in methods:
+            label = method.segment(seen, case)[window]
+            title = f"{method.name}\nnot seen"
+            panels.append(Panel(title, image, label=label, outline=reference, spacing=spacing))
+        lines.append(panels)
+    lines.append(_between(study, case, frame))
+
+    def make(figure: Figure) -> None:
+        columns = max(map(len, lines))
+        grid = figure.subplots(len(lines), columns, squeeze=False)
+        for line, axes_of in zip(lines, grid, strict=True):
+            for place, axes in enumerate(axes_of):
+                if place < len(line):
+                    draw_panel(axes, line[place], study.anatomy)
+                else:
+                    axes.set_axis_off()
+        legend_of(figure, study.anatomy)
+
+    note = "Last row: five planes between two measured slices, as the image-conditioned field sees them."
+    return case.name, note, draw(8.4, 1.8 * len(lines) + 0.5, make)
+
+
+def _between(study: Study, case: Case, frame: int) -> list[Panel]:
+    """Five planes from one measured slice of the middle to the next."""
+    grid = case.stacks[0].grid
+    fitted = fit(case, study.prior(study.image))
+    below, (i, j) = max(0, grid.shape[2] // 2 - 1), window_of(case)
+    size = (min(i.stop, grid.shape[0]) - i.start, min(j.stop, grid.shape[1]) - j.start, 1)
+    panels = []
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        plane = Grid(
+            size,
+            grid.affine.shifted((i.start, j.start, below + share)),
+            grid.times[frame : frame + 1],
+        )
+        answer = fitted.render(plane)
+        panels.append(
+            Panel(
+                f"{share:.2f} of the gap",
+                answer.image[:, :, 0, 0, 0],
+                label=answer.label[:, :, 0, 0],
+                spacing=(float(grid.spacing[0]), float(grid.spacing[1])),
+            )
+        )
+    return panels

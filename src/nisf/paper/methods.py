@@ -1,0 +1,195 @@
+"""The methods that the experiments compare, each as a function from a case to a segmentation of its grid."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from nisf.case import Case
+from nisf.config import FitConfig
+from nisf.errors import NisfError
+from nisf.evaluate import score_case
+from nisf.fitted import Fitted
+from nisf.fitting import find_region, fit
+from nisf.hiding import hide
+from nisf.metrics import Score
+from nisf.paper.interpolation import How, interpolated
+from nisf.paper.resample import on_grid, resampled
+from nisf.paper.study import Study
+from nisf.paper.unet import segment_slices, trained_unet
+from nisf.paper.unfrozen import fit_all, fit_unfrozen
+from nisf.prior import Prior
+from nisf.validate import point_dice, scored_points, step_counts, validation_points
+
+FROZEN, UNFROZEN, SECOND, OURS = "frozen weights", "unfrozen weights", "second order", "image-conditioned"
+UNET, UNET_SHAPE, UNET_NEAREST = "U-Net", "U-Net + shape", "U-Net + nearest"
+PAPER = "the paper"
+
+Segment = Callable[[Case, Case], np.ndarray]
+"""Seen part and whole case to classes on the reference stack's grid (x, y, z, t)."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to segment.
+
+    Attributes:
+        name: as the tables call it.
+        segment: does it.
+        settings: what its outcome depends on, for `Study.once`.
+    """
+
+    name: str
+    segment: Segment
+    settings: Mapping[str, Any]
+
+
+def by_prior(name: str, prior: Prior, config: FitConfig | None = None) -> Method:
+    """A fit with frozen weights, or a look at the slices, by what the prior is."""
+    chosen = config or prior.config.fit
+
+    def segment(seen: Case, whole: Case) -> np.ndarray:
+        return _answer(fit(seen, prior, config=chosen), whole)
+
+    return Method(name, segment, {"prior": prior.fingerprint, "fit": asdict(chosen)})
+
+
+def _answer(fitted: Fitted, whole: Case) -> np.ndarray:
+    """Classes on the whole case's grid, also if what was seen lies on another."""
+    grid = whole.stacks[0].grid
+    own = fitted.stacks[0].grid is grid
+    return fitted.render(None if own else grid).label.astype(np.int16)
+
+
+def frozen(study: Study) -> Method:
+    """The paper's method."""
+    return by_prior(FROZEN, study.prior(study.paper))
+
+
+def second_order(study: Study) -> Method:
+    """The same prior, fitted by Levenberg-Marquardt."""
+    prior = study.prior(study.paper)
+    return by_prior(SECOND, prior, replace(prior.config.fit, method="second-order"))
+
+
+def ours(study: Study) -> Method:
+    """The image-conditioned field."""
+    return by_prior(OURS, study.prior(study.image))
+
+
+def unfrozen(study: Study) -> Method:
+    """What the authors' public code does; its step count has its own validation."""
+    prior = study.prior(study.paper)
+    config = replace(prior.config.fit, steps=_unfrozen_steps(study, prior))
+
+    def segment(seen: Case, whole: Case) -> np.ndarray:
+        return _answer(fit_unfrozen(seen, prior, config), whole)
+
+    return Method(UNFROZEN, segment, {"prior": prior.fingerprint, "fit": asdict(config)})
+
+
+def _unfrozen_steps(study: Study, prior: Prior) -> int:
+    """Steps with the best mean Dice on validation subjects."""
+    most = replace(prior.config.fit, steps=study.budget.paper_config().fit.steps)
+    counts, names = step_counts(most.steps), prior.anatomy.labels
+
+    def search() -> int:
+        study.say("choosing the step count of fits with free weights on validation subjects")
+        cases = validation_points(study.validation[: study.budget.unfrozen_cases], prior)
+        table = []
+        for case, index in zip(cases, scored_points(cases, 0), strict=True):
+            row: list[float] = []
+
+            def watch(step, field, latent, case=case, index=index, row=row) -> None:
+                if step in counts:
+                    row.append(float(np.nanmean(point_dice(field, latent, case, index, len(names)))))
+
+            fit_all(case, prior, most, watch=watch)
+            table.append(row)
+        return max(1, counts[int(np.mean(table, axis=0).argmax())])
+
+    settings = {"prior": prior.fingerprint, "fit": asdict(most), "cases": study.budget.unfrozen_cases}
+    return study.once("unfrozen-steps", settings, search)
+
+
+def by_unet(study: Study) -> list[Method]:
+    """The U-Net; on hidden slices its segmentations are interpolated, in two ways. None without MONAI."""
+    prior, budget = study.prior(study.image), study.budget
+    try:
+        network = trained_unet(
+            lambda: study.training, prior, budget.unet_steps, study.folder("unet"), study.say
+        )
+    except NisfError as error:
+        study.say(f"left out: {error}")
+        return []
+
+    def way(how: How) -> Segment:
+        def segment(seen: Case, whole: Case) -> np.ndarray:
+            region, _ = find_region(seen, prior)
+            slices = segment_slices(network, seen, region, prior)
+            of = seen.stacks[0].grid
+            target = whole if of is whole.stacks[0].grid else seen
+            return on_grid(
+                interpolated(slices, target, prior.config.field.classes, how), of, whole.stacks[0].grid
+            )
+
+        return segment
+
+    weights = float(sum(p.double().abs().sum() for p in network.parameters()))
+    settings = {"prior": prior.fingerprint, "weights": weights}
+    return [Method(UNET_SHAPE, way("shape"), settings), Method(UNET_NEAREST, way("nearest"), settings)]
+
+
+def score_method(
+    study: Study, method: Method, protocol: str = "none", *, factor: float = 1.0
+) -> list[dict[str, Any]]:
+    """Scores of the test subjects as rows, with the seconds of each; a case that fails costs itself.
+
+    Args:
+        study: the subjects.
+        method: segments the seen part.
+        protocol: what is hidden from it; see `nisf.hiding`.
+        factor: pixels of the seen part, in those of the file.
+    """
+    rows: list[dict[str, Any]] = []
+    way = protocol if factor == 1.0 else f"pixels-{factor:g}x"
+    for case in study.test:
+
+        def work(case: Case = case) -> list[dict[str, Any]] | str:
+            try:
+                seen, hidden = hide(case, protocol)
+                if factor != 1.0:
+                    seen = resampled(seen, factor)
+                began = time.perf_counter()
+                label = method.segment(seen, case)
+                seconds = time.perf_counter() - began
+            except NisfError as error:
+                return str(error)
+            scores = score_case(label, hidden, outlines=protocol != "none")
+            study.say(f"{method.name}, {way}, {case.name}: Dice {_mean(scores):.3f}")
+            return [{**asdict(score), "seconds": round(seconds, 3)} for score in scores]
+
+        kind = method.name.replace(" ", "-").replace("+", "and")
+        found = study.once(f"scores/{kind}/{way}/{case.name}", method.settings, work)
+        if isinstance(found, str):
+            study.say(f"left out: {found}")
+            continue
+        rows += [{"method": method.name, "protocol": protocol, **row} for row in found]
+    return rows
+
+
+def _mean(scores: list[Score]) -> float:
+    return float(np.mean([score.dice for score in scores])) if scores else float("nan")
+
+
+def of_subjects(rows: list[dict[str, Any]], label: str | None = None, value: str = "dice") -> np.ndarray:
+    """A subject's mean over phases (and structures if ``label`` is None), one number per subject."""
+    groups: dict[str, list[float]] = {}
+    for row in rows:
+        if label in (None, row["label"]):
+            groups.setdefault(row["case"], []).append(row[value])
+    return np.array([np.mean(values) for values in groups.values()])

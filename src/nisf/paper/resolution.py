@@ -1,0 +1,65 @@
+"""Trained at one spacing, tested at others: the same test subjects with pixels 0.5 to 4 times as large."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nisf.paper.methods import (
+    UNET,
+    UNET_SHAPE,
+    by_unet,
+    frozen,
+    of_subjects,
+    ours,
+    score_method,
+    second_order,
+)
+from nisf.paper.results import Result, draw, look, publish
+from nisf.paper.study import Study
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FACTORS = (0.5, 1.0, 2.0, 4.0)
+
+
+def run(study: Study) -> Result:
+    """All methods see resampled images and are scored on the original grid."""
+    methods = [frozen(study), second_order(study), ours(study), *by_unet(study)[:1]]
+    rows = []
+    for factor in FACTORS:
+        for method in methods:
+            rows += [{"factor": factor, **row} for row in score_method(study, method, factor=factor)]
+    found = {
+        method.name: [
+            float(of_subjects([r for r in rows if r["factor"] == f and r["method"] == method.name]).mean())
+            for f in FACTORS
+        ]
+        for method in methods
+    }
+    shown = {UNET if name == UNET_SHAPE else name: dice for name, dice in found.items()}
+    table = [["pixels", *shown]]
+    for i, factor in enumerate(FACTORS):
+        table.append([f"{factor:g} x", *(f"{dice[i]:.3f}" for dice in shown.values())])
+    one = FACTORS.index(1.0)
+    worst = {name: min(d - dice[one] for d in dice) for name, dice in shown.items()}
+    line = "Largest loss of mean Dice against the original pixels: " + ", ".join(
+        f"{name} {-change:.3f}" for name, change in worst.items()
+    )
+    result = Result("resolution", "Other resolutions than the training's", line + ".", rows, table)
+
+    def make(figure: Figure) -> None:
+        axes = figure.subplots()
+        for name, dice in found.items():
+            axes.plot(FACTORS, dice, label=UNET if name == UNET_SHAPE else name, **look(name))
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(FACTORS, [f"{f:g}" for f in FACTORS])
+        axes.set(xlabel="pixel size, in that of the file", ylabel="mean Dice", ylim=(None, 1))
+        axes.grid(color="0.9")
+        figure.legend(loc="outside right upper")
+
+    assert np.isfinite(list(found.values())).all(), "a method has no scores"
+    publish(study.output, result, draw(6.0, 3.2, make))
+    return result

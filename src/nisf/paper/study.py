@@ -1,0 +1,224 @@
+"""One cohort, split once, and what is trained on it and computed from it, each thing only once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nisf.anatomies import Anatomy
+from nisf.case import Case
+from nisf.config import Config, to_dict
+from nisf.errors import NisfError
+from nisf.files import check_writable, read_json, write_json
+from nisf.models import model_names
+from nisf.paper.budget import Budget
+from nisf.prior import SPECIFICATION, Prior, load_prior
+from nisf.readers import CaseFiles, cached_case, open_cohort
+from nisf.training import train
+
+TEST_EVERY, VALIDATION_EVERY = 5, 8
+"""Every 5th case is a test subject; of the others every 8th is a validation subject."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A prior to train.
+
+    Attributes:
+        name: its folder's name.
+        config: settings.
+        thin: makes a training case sparser; None leaves it whole.
+        stages: steps at which the prior is kept on the way.
+    """
+
+    name: str
+    config: Config
+    thin: Callable[[Case], Case] | None = None
+    stages: tuple[int, ...] = ()
+
+
+def at_phases(case: Case) -> Case:
+    """The case with the frames of its named phases only (e.g. ED and ES of a cine); whole if it names none.
+
+    Args:
+        case: slices of its reference stack only.
+    """
+    grid = case.stacks[0].grid
+    away = {name: np.abs((grid.times - time + 0.5) % 1 - 0.5) for name, time in case.phases.items()}
+    frames = sorted({int(distance.argmin()) for distance in away.values()})
+    labelled = {item.frame for item in case.labelled()}
+    if not frames or len(frames) == len(grid.times) or not labelled & set(frames):
+        return case
+    stack = replace(case.stacks[0], grid=grid.at_times(grid.times[frames]))
+    kept = (item for item in case.slices if item.frame in frames)
+    slices = tuple(replace(item, frame=frames.index(item.frame)) for item in kept)
+    return replace(case, stacks=(stack, *case.stacks[1:]), slices=slices)
+
+
+class Study:
+    """The subjects, the folder of results, and the priors of all experiments.
+
+    Args:
+        data: the cohort's folder.
+        output: folder for everything computed; what is there already is used again.
+        anatomy: its structures.
+        budget: how much may be spent.
+        layout: how the cohort lies in its folder.
+        reuse: name of a prior (``paper``, ``image``, ``unet``) to a folder or model that stands for it.
+        say: told what happens, in sentences.
+
+    Raises:
+        NisfError: the cohort cannot be read, is too small, or the output was made from other subjects.
+    """
+
+    def __init__(
+        self,
+        data: str | Path,
+        output: str | Path,
+        anatomy: Anatomy,
+        budget: Budget,
+        *,
+        layout: str = "auto",
+        reuse: Mapping[str, Path] | None = None,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.output, self.anatomy, self.budget, self.say = check_writable(output), anatomy, budget, say
+        self.reuse = dict(reuse or {})
+        self.cohort = open_cohort(data, anatomy, layout)
+        cases = list(self.cohort.cases)
+        tested = cases[TEST_EVERY - 1 :: TEST_EVERY]
+        rest = [case for case in cases if case not in tested]
+        # From the middle of each eight on, so that a cohort of ten has a validation subject too.
+        first = VALIDATION_EVERY // 2 - 1
+        self.files = {
+            "test": tested[: budget.test],
+            "validation": rest[first::VALIDATION_EVERY],
+            "training": [c for i, c in enumerate(rest) if i % VALIDATION_EVERY != first],
+        }
+        if not tested or not self.files["validation"]:
+            raise NisfError(
+                f"{data}: {len(cases)} cases; training, validation and test subjects need at least 5"
+            )
+        self._check_subjects()
+
+    def _check_subjects(self) -> None:
+        """Results of other subjects in the same folder would be mixed with these."""
+        path = self.output / "subjects.json"
+        names = {part: [case.name for case in self.files[part]] for part in ("training", "validation")}
+        if path.is_file() and read_json(path) != names:
+            raise NisfError(f"{path}: was made from other subjects; give another output folder")
+        write_json(path, names)
+
+    def _whole(self, files: Sequence[CaseFiles]) -> list[Case]:
+        cases = []
+        for item in files:
+            try:
+                cases.append(cached_case(item, self.anatomy, self.output / ".cache", self.cohort.notes))
+            except NisfError as error:
+                self.say(f"left out: {error}")
+        return cases
+
+    def _read(self, files: Sequence[CaseFiles]) -> list[Case]:
+        """Their reference stacks: other stacks are kept for comparison only."""
+        return [case.keep(lambda item: item.stack == 0) for case in self._whole(files)]
+
+    @cached_property
+    def test(self) -> list[Case]:
+        """Test subjects at their named phases, labelled ones only: no choice is made by them."""
+        return [at_phases(case) for case in self._read(self.files["test"]) if case.labelled()]
+
+    @cached_property
+    def other_stacks(self) -> dict[str, Case]:
+        """Test subject's name to the case of its further stacks, e.g. long-axis views, if it has any."""
+        return {
+            case.name: case.keep(lambda item: item.stack > 0)
+            for case in self._whole(self.files["test"])
+            if any(item.stack > 0 for item in case.slices)
+        }
+
+    @cached_property
+    def validation(self) -> list[Case]:
+        """Subjects that choose step counts."""
+        return self._read(self.files["validation"])
+
+    @cached_property
+    def training(self) -> list[Case]:
+        """Subjects that priors are trained on."""
+        return self._read(self.files["training"])
+
+    @property
+    def paper(self) -> Variant:
+        """The prior with the paper's network."""
+        config = self.budget.paper_config()
+        stages = tuple(max(1, round(share * config.train.steps)) for share in self.budget.stages)
+        return Variant("paper", config, stages=stages)
+
+    @property
+    def image(self) -> Variant:
+        """The image-conditioned prior, our default."""
+        return Variant("image", self.budget.image_config())
+
+    def folder(self, name: str) -> Path:
+        """Where a prior lies, or will."""
+        if name in self.reuse:
+            return self.reuse[name]
+        return self.output / "priors" / name
+
+    def trained(self, name: str) -> bool:
+        """Whether a prior is there already."""
+        folder = self.folder(name)
+        return str(folder) in model_names() or (folder / SPECIFICATION).is_file()
+
+    def prior(self, variant: Variant) -> Prior:
+        """A variant's prior: read if it is there, trained (on, if it was interrupted) if not.
+
+        Raises:
+            NisfError: the one that is there was trained otherwise.
+        """
+        folder = self.folder(variant.name)
+        if not self.trained(variant.name):
+            self.say(f"training the prior '{variant.name}': {variant.config.train.steps} steps")
+            cases = [variant.thin(case) if variant.thin else case for case in self.training]
+            return train(
+                cases,
+                self.validation,
+                self.anatomy,
+                variant.config,
+                folder,
+                resume=True,
+                stages=variant.stages,
+                say=self.say,
+            )
+        prior = load_prior(folder)
+        if prior.anatomy.labels != self.anatomy.labels:
+            raise NisfError(f"{folder}: its structures are not those of the cases")
+        if variant.name not in self.reuse:
+            have, want = to_dict(prior.config), to_dict(variant.config)
+            for part in ("train", "augment", "image", "region"):
+                if have[part] != want[part]:
+                    raise NisfError(f"{folder}: was trained with another budget; give another output folder")
+        return prior
+
+    def once(self, what: str, settings: Mapping[str, Any], make: Callable[[], Any]) -> Any:
+        """What ``make`` returns, kept as JSON under ``work/``; made again only if the settings differ.
+
+        Args:
+            what: path below ``work/`` without ending.
+            settings: everything that the outcome depends on.
+            make: computes it; must return what JSON can hold.
+        """
+        path = self.output / "work" / f"{what}.json"
+        wanted = json.loads(json.dumps(settings))
+        if path.is_file():
+            kept = read_json(path)
+            if isinstance(kept, dict) and kept.get("settings") == wanted:
+                return kept["outcome"]
+        outcome = json.loads(json.dumps(make()))
+        write_json(path, {"settings": wanted, "outcome": outcome})
+        return outcome

@@ -1,0 +1,165 @@
+"""The peer: MONAI's 2D U-Net, trained on what the image-conditioned field is trained on.
+
+Same patients, regions, canvases, augmentation, points, loss, optimiser and schedule, but every slice on its
+own and none hidden. What interpolation makes of its segmentations is in `nisf.paper.interpolation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
+
+from nisf.augment import draw_sample, for_anatomy, measured
+from nisf.canvas import canvases
+from nisf.case import UNKNOWN, Case
+from nisf.config import to_dict
+from nisf.errors import NisfError
+from nisf.files import read_tensors, write_tensors
+from nisf.image_field import sample
+from nisf.image_training import running_average
+from nisf.loop import run
+from nisf.losses import dice_loss
+from nisf.prior import Prior
+from nisf.region import Region, region_from_labels
+from nisf.state import State
+from nisf.validate import Validation
+
+WIDTHS = (16, 32, 64, 96, 128, 16)
+"""Channels of the levels and of the last layer: 0.9 million parameters, as many as our own network."""
+WEIGHTS = "unet.safetensors"
+
+
+def unet(prior: Prior) -> nn.Module:
+    """A plain U-Net with instance normalisation at the canvas's full resolution.
+
+    Raises:
+        NisfError: MONAI is not installed.
+    """
+    try:
+        from monai.networks.nets.basic_unet import BasicUNet
+    except ImportError as error:
+        raise NisfError("the U-Net is MONAI's: pip install 'nisf[paper]'") from error
+    field = prior.config.field
+    return BasicUNet(2, field.channels, field.classes, WIDTHS, norm=("instance", {"affine": True}))
+
+
+class UNetTraining:
+    """The U-Net in training; a `nisf.loop.Recipe`.
+
+    Args:
+        cases: with labels.
+        prior: of the image-conditioned field, whose settings and region it shares.
+    """
+
+    def __init__(self, cases: Sequence[Case], prior: Prior) -> None:
+        assert prior.half is not None, "the image-conditioned prior looks at a region"
+        self.config = prior.config
+        self.augment = replace(for_anatomy(prior.config.augment, prior.anatomy), hide=0.0)
+        self.stacks = []
+        for case in cases:
+            region = region_from_labels(case, prior.half, order=False)
+            if region is not None:
+                self.stacks += measured(case, region.centre(), prior.config.image.pixel_mm)
+        train = prior.config.train
+        torch.manual_seed(train.seed)
+        self.online = unet(prior)
+        self.average = AveragedModel(self.online, multi_avg_fn=running_average, use_buffers=True)
+        optimiser = torch.optim.AdamW(
+            self.online.parameters(), lr=train.learning_rate, weight_decay=train.weight_l2
+        )
+        self.state = State({"online": self.online, "average": self.average}, [optimiser])
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        train, image = self.config.train, self.config.image
+        if step < self.augment.coarse * train.steps:
+            side_mm, pixels = image.pixels * image.pixel_mm, self.augment.coarse_pixels
+            image = replace(image, pixels=pixels, pixel_mm=side_mm / pixels)
+        logits, labels = [], []
+        for slot in range(train.subjects):
+            rng = np.random.default_rng([train.seed, 3, step, slot])
+            stack = self.stacks[int(rng.integers(len(self.stacks)))]
+            drawn = draw_sample(stack, image, self.augment, train.points, rng)
+            maps = self.online(drawn.images).permute(0, 2, 3, 1)
+            of = torch.arange(len(drawn.images)).repeat_interleave(train.points)
+            pixel = _pixels(drawn.maps[of], drawn.points)
+            logits.append(sample(maps, of, pixel[:, 0], pixel[:, 1]))
+            labels.append(drawn.label)
+        out, label = torch.cat(logits), torch.cat(labels)
+        known = (label != UNKNOWN).sum().clamp_min(1)
+        bce = functional.cross_entropy(out, label, ignore_index=UNKNOWN, reduction="sum") / known
+        dice = dice_loss(out[None], label[None], torch.ones(1, len(label))).mean()
+        return bce + dice, {"loss": bce + dice, "class_bce": bce, "dice_loss": dice}
+
+    def after_step(self) -> None:
+        self.average.update_parameters(self.online)
+
+    def validate(self) -> Validation | None:
+        return None
+
+
+def _pixels(maps: Float[Tensor, "p 3 4"], points: Float[Tensor, "p 3"]) -> Float[Tensor, "p 2"]:
+    """Where points lie on their own canvases."""
+    return torch.einsum("pij,pj->pi", maps[:, :2, :3], points) + maps[:, :2, 3]
+
+
+def trained_unet(
+    cases: Callable[[], Sequence[Case]], prior: Prior, steps: int, folder: Path, say: Callable[[str], None]
+) -> nn.Module:
+    """The U-Net in ``folder``, trained if it is not there; killed, it goes on from its last checkpoint.
+
+    Args:
+        cases: gives the training cases.
+        prior: of the image-conditioned field.
+        steps: optimiser steps.
+        folder: gets `WEIGHTS`.
+        say: called with sentences for the user.
+
+    Raises:
+        NisfError: MONAI is not installed, or the weights are not of this network.
+    """
+    path = folder / WEIGHTS
+    if not path.is_file():
+        config = replace(prior.config, train=replace(prior.config.train, steps=steps))
+        chosen = cases()
+        recipe = UNetTraining(chosen, replace(prior, config=config))
+        identity = {"config": to_dict(config), "cases": [case.name for case in chosen]}
+        folder.mkdir(parents=True, exist_ok=True)
+        run(recipe, config.train, folder, identity, report=None, say=say)
+        write_tensors(path, recipe.average.module.state_dict())
+    network = unet(prior)
+    try:
+        network.load_state_dict(read_tensors(path)[0])
+    except RuntimeError as error:
+        raise NisfError(f"{path}: holds the weights of another network") from error
+    return network.eval().requires_grad_(False)
+
+
+@torch.inference_mode()
+def segment_slices(
+    network: nn.Module, case: Case, region: Region, prior: Prior
+) -> dict[tuple[int, int], np.ndarray]:
+    """Class per pixel (x, y) of every slice, by its position and frame; background outside the region."""
+    out = {}
+    for first in range(0, len(case.slices), 16):
+        chosen = case.slices[first : first + 16]
+        seen = canvases(case, chosen, region, prior.config.image)
+        maps = network(seen.images.float()).permute(0, 2, 3, 1)
+        for index, item in enumerate(chosen):
+            nx, ny = item.image.shape[:2]
+            places = np.stack(np.meshgrid(np.arange(nx), np.arange(ny), [0], indexing="ij"), -1)[:, :, 0]
+            world = item.affine(places)
+            model = torch.tensor(region.pose(world).reshape(-1, 3), dtype=torch.float32)
+            pixel = _pixels(seen.maps[index].expand(len(model), 3, 4), model)
+            of = torch.full((len(model),), index, dtype=torch.long)
+            label = sample(maps, of, pixel[:, 0], pixel[:, 1]).argmax(1).numpy().reshape(nx, ny)
+            label[~region.contains(world)] = 0
+            out[item.position, item.frame] = label.astype(np.int16)
+    return out

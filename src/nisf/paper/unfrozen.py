@@ -1,0 +1,76 @@
+"""A fit that moves the network's weights along with the latent, as the authors' public code does.
+
+The paper freezes the weights. Each subject starts from the prior's weights again and keeps its own copy.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nisf.case import Case
+from nisf.config import FitConfig
+from nisf.field import Field
+from nisf.fitted import Fitted
+from nisf.fitting import find_region, oriented, points_inside
+from nisf.losses import intensity_bce
+from nisf.paper.published import WEIGHTS_RATE
+from nisf.points import CasePoints, batch_of
+from nisf.prior import Prior
+
+Watch = Callable[[int, Field, Tensor], None]
+"""Called with the number of steps done, the network and the latent (l,)."""
+
+
+def fit_all(
+    points: CasePoints, prior: Prior, config: FitConfig, *, seed: int = 0, watch: Watch | None = None
+) -> tuple[Field, Tensor]:
+    """Network and latent (l,) of one subject after ``config.steps`` steps of Adam on the intensities.
+
+    Args:
+        points: to draw from.
+        prior: where weights and latent start.
+        config: steps, points, the latent's rate; weights move at the paper's rate.
+        seed: of the drawn points.
+        watch: called before the first step and after each one.
+    """
+    field = copy.deepcopy(prior.field).requires_grad_(True)
+    assert isinstance(field, Field)
+    latent = prior.latent_mean[None].clone().requires_grad_(True)
+    groups = [
+        {"params": [latent], "lr": config.learning_rate},
+        {"params": list(field.parameters()), "lr": WEIGHTS_RATE},
+    ]
+    optimiser = torch.optim.Adam(groups)
+    if watch:
+        watch(0, field, latent.detach()[0])
+    for step in range(config.steps):
+        rng = np.random.default_rng([seed, step])
+        index = points.draw(rng, config.points) if config.points else points.frame(rng)
+        batch = batch_of([(points, index)])
+        logits = field.intensity(batch.coordinates, latent)
+        loss = intensity_bce(logits, batch.intensity, batch.weight).sum()
+        loss = loss + config.latent_l2 * latent.square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        if watch:
+            watch(step + 1, field, latent.detach()[0])
+    return field.requires_grad_(False), latent.detach()[0]
+
+
+def fit_unfrozen(case: Case, prior: Prior, config: FitConfig, *, seed: int = 0) -> Fitted:
+    """`nisf.fitting.fit` with weights that move too.
+
+    Raises:
+        NisfError: nothing was measured inside the region.
+    """
+    region, _ = find_region(case, prior)
+    points, _ = oriented(points_inside(case, prior, region), case, prior, seed)
+    field, latent = fit_all(points, prior, config, seed=seed)
+    return Fitted(case.name, replace(prior, field=field), latent, points.region, case.stacks)

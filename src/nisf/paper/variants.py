@@ -1,0 +1,67 @@
+"""Priors that differ in one thing, scored on the same voxels of the same test subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from nisf.field import Field
+from nisf.fitting import fit_latents
+from nisf.paper.study import Study, Variant
+from nisf.validate import point_dice, scored_points, validation_points
+
+VOXELS = 16_384
+"""Labelled voxels of a subject that its Dice is taken over."""
+
+
+def base(study: Study) -> Variant:
+    """The variant that changes nothing."""
+    return Variant("base", study.budget.variant_config())
+
+
+def named(study: Study, name: str, *settings: str) -> Variant:
+    """The variant with these settings; the base itself if they change nothing."""
+    config = study.budget.variant_config(*settings)
+    return base(study) if config == base(study).config else Variant(name, config)
+
+
+def score_variant(study: Study, variant: Variant) -> list[dict[str, Any]]:
+    """Dice of each test subject and structure, as rows; weights frozen, steps as validated."""
+    prior = study.prior(variant)
+    assert isinstance(prior.field, Field)
+    field, names = prior.field, study.anatomy.labels
+    settings = {
+        "prior": prior.fingerprint,
+        "fit": asdict(prior.config.fit),
+        "cases": study.budget.curve_cases,
+    }
+
+    def work() -> list[dict[str, Any]]:
+        points = validation_points(study.test[: study.budget.curve_cases], prior)
+        start = prior.latent_mean[None].repeat(len(points), 1)
+        latents, losses = fit_latents(field, points, start, prior.config.fit)
+        rows = []
+        for case, index, latent, loss in zip(
+            points, scored_points(points, 3, VOXELS), latents, losses, strict=True
+        ):
+            dice = point_dice(field, latent, case, index, len(names))
+            rows += [
+                {"case": case.name, "label": name, "dice": float(value), "loss": float(loss)}
+                for name, value in zip(names[1:], dice, strict=True)
+                if np.isfinite(value)
+            ]
+        study.say(f"{variant.name}: Dice {np.mean([row['dice'] for row in rows]):.3f}")
+        return rows
+
+    return study.once(f"variants/{variant.name}", settings, work)
+
+
+def dots(axes: Any, names: Sequence[str], values: Sequence[float], spreads: Sequence[float]) -> None:
+    """Mean and standard deviation over subjects, one dot for each name."""
+    axes.errorbar(range(len(names)), values, spreads, fmt="o", color="#0072B2", capsize=2)
+    axes.set_xticks(range(len(names)), names)
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    axes.grid(axis="y", color="0.9")

@@ -1,0 +1,23 @@
+"""The part of the images that pictures show: the labelled structures and some room around them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nisf.case import Case
+from nisf.evaluate import label_volume
+
+
+def window_of(case: Case, room: float = 1.5) -> tuple[slice, slice]:
+    """Square window of pixels (i, j) of the reference stack around the structures of all frames.
+
+    Args:
+        case: with labels.
+        room: side of the window, in sides of the structures.
+    """
+    i, j = np.nonzero((label_volume(case) > 0).any((2, 3)))
+    half = int(room / 2 * max(np.ptp(i), np.ptp(j), 8))
+    centre = [int((a.min() + a.max()) // 2) for a in (i, j)]
+    return slice(max(0, centre[0] - half), centre[0] + half), slice(
+        max(0, centre[1] - half), centre[1] + half
+    )

@@ -1,0 +1,86 @@
+"""Planes through the long axis of a structure, found from a fitted subject's own segmentation."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from nisf.anatomies import View
+from nisf.errors import NisfError
+from nisf.fitted import Fitted
+from nisf.geometry import Affine, Grid
+
+SEARCH_MM = 4.0
+"""Spacing at which the structures are looked for."""
+
+
+def box_grid(fitted: Fitted, spacing: tuple[float, float, float]) -> Grid:
+    """A grid over the fitted subject's whole region, at a spacing in mm along the model axes."""
+    half = fitted.region.half
+    shape = np.maximum(1, np.floor(2 * half / spacing)).astype(int)
+    first = -(shape - 1) / 2 * np.asarray(spacing)
+    affine = fitted.region.pose.inverse @ Affine.scaling(spacing, first)
+    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+
+def long_axis(
+    places: Float[np.ndarray, "n 3"], level: Float[np.ndarray, "n"]
+) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
+    """A point on the line through the centres of a structure's cross-sections, and its direction.
+
+    The direction runs from the larger to the smaller cross-sections.
+
+    Args:
+        places: world mm of the structure's voxels.
+        level: cross-section of each, a number that grows along the stack.
+    """
+    levels, area = np.unique(level, return_counts=True)
+    centres = np.array([places[level == value].mean(0) for value in levels])
+    middle = np.average(centres, axis=0, weights=area)
+    # Small cross-sections at the ends have uncertain centres.
+    _, _, directions = np.linalg.svd((centres - middle) * np.sqrt(area)[:, None], full_matrices=False)
+    along = (centres - middle) @ directions[0]
+    falls = np.polyfit(along, area, 1)[0] < 0
+    return middle, directions[0] * (1 if falls else -1)
+
+
+def view_plane(
+    fitted: Fitted, view: View, *, size_mm: float = 160.0, spacing_mm: float = 1.0, time: float = 0.0
+) -> Grid:
+    """The plane of a view, as its structures lie at ``time``.
+
+    The structure's narrow end is at the top of the image, the other structure on its left.
+
+    Args:
+        fitted: asked for its segmentation on a coarse grid.
+        view: which plane.
+        size_mm: side of the square.
+        spacing_mm: pixel size.
+        time: fraction of the cycle.
+
+    Raises:
+        NisfError: one of the structures is not found, or too flat to have an axis.
+    """
+    grid = box_grid(fitted, (SEARCH_MM, SEARCH_MM, SEARCH_MM)).at_times([time])
+    label = fitted.render(grid).label[..., 0]
+    names = fitted.prior.anatomy.labels
+    index = {name: np.argwhere(label == names.index(name)) for name in (view.axis, view.towards)}
+    for name, found in index.items():
+        if len(np.unique(found[:, 2])) < 3:
+            raise NisfError(f"{fitted.name}: {name} is in fewer than three levels, so its axis is not known")
+    voxels = index[view.axis]
+    middle, apex = long_axis(grid.affine(voxels), voxels[:, 2])
+    side = grid.affine(index[view.towards]).mean(0) - middle
+    side -= (side @ apex) * apex
+    side /= np.linalg.norm(side)
+    angle = np.deg2rad(view.degrees)
+    side = np.cos(angle) * side + np.sin(angle) * np.cross(apex, side)
+    # The first image axis is the cross product of the second and the normal; it should run away from `side`.
+    return Grid.plane(
+        middle,
+        np.cross(side, apex),
+        size_mm=(size_mm, size_mm),
+        spacing_mm=spacing_mm,
+        up=-apex,
+        times=(time,),
+    )
