@@ -10,8 +10,10 @@ import pytest
 from nisf import config
 from nisf.anatomies import load_anatomy
 from nisf.cli import main
+from nisf.paper.budget import BUDGETS
 from nisf.phantom import Scanner, write_cohort
 from nisf.readers import open_cohort, read_case
+from tiny_budget import TINY
 
 ROOT = Path(__file__).parents[1]
 SMALL = Scanner(matrix=(40, 40), spacing_mm=4.5, frames=3)
@@ -56,6 +58,8 @@ def here(data, tmp_path, monkeypatch):
             augment=replace(preset.augment, coarse_pixels=16),
         )
         monkeypatch.setitem(config.PRESETS, name, small)
+    for name in BUDGETS:
+        monkeypatch.setitem(BUDGETS, name, TINY)
     return tmp_path
 
 

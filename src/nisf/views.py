@@ -11,7 +11,9 @@ from nisf.fitted import Fitted
 from nisf.geometry import Affine, Grid
 
 SEARCH_MM = 4.0
-"""Spacing at which the structures are looked for."""
+"""Spacing at which the structures are looked for, and of the cross-sections."""
+ROUNDS = 4
+"""Cross-sections of a tilted stack have their centres beside the axis; a few rounds bring them onto it."""
 
 
 def box_grid(fitted: Fitted, spacing: tuple[float, float, float]) -> Grid:
@@ -24,7 +26,7 @@ def box_grid(fitted: Fitted, spacing: tuple[float, float, float]) -> Grid:
 
 
 def long_axis(
-    places: Float[np.ndarray, "n 3"], level: Float[np.ndarray, "n"]
+    places: Float[np.ndarray, "n 3"], across: Float[np.ndarray, "3"]
 ) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
     """A point on the line through the centres of a structure's cross-sections, and its direction.
 
@@ -32,16 +34,18 @@ def long_axis(
 
     Args:
         places: world mm of the structure's voxels.
-        level: cross-section of each, a number that grows along the stack.
+        across: normal of the first cross-sections; those of the next rounds are across the axis found.
     """
-    levels, area = np.unique(level, return_counts=True)
-    centres = np.array([places[level == value].mean(0) for value in levels])
-    middle = np.average(centres, axis=0, weights=area)
-    # Small cross-sections at the ends have uncertain centres.
-    _, _, directions = np.linalg.svd((centres - middle) * np.sqrt(area)[:, None], full_matrices=False)
-    along = (centres - middle) @ directions[0]
-    falls = np.polyfit(along, area, 1)[0] < 0
-    return middle, directions[0] * (1 if falls else -1)
+    for _ in range(ROUNDS):
+        level = np.round(places @ across / SEARCH_MM)
+        levels, area = np.unique(level, return_counts=True)
+        centres = np.array([places[level == value].mean(0) for value in levels])
+        middle = np.average(centres, axis=0, weights=area)
+        # Small cross-sections at the ends have uncertain centres.
+        _, _, directions = np.linalg.svd((centres - middle) * np.sqrt(area)[:, None], full_matrices=False)
+        across = directions[0]
+    falls = np.polyfit((centres - middle) @ across, area, 1)[0] < 0
+    return middle, across * (1 if falls else -1)
 
 
 def view_plane(
@@ -68,8 +72,7 @@ def view_plane(
     for name, found in index.items():
         if len(np.unique(found[:, 2])) < 3:
             raise NisfError(f"{fitted.name}: {name} is in fewer than three levels, so its axis is not known")
-    voxels = index[view.axis]
-    middle, apex = long_axis(grid.affine(voxels), voxels[:, 2])
+    middle, apex = long_axis(grid.affine(index[view.axis]), grid.affine.normal())
     side = grid.affine(index[view.towards]).mean(0) - middle
     side -= (side @ apex) * apex
     side /= np.linalg.norm(side)

@@ -159,10 +159,14 @@ def _figure(
     lines = []
     fits = {name: fit(case, prior) for name, prior in priors.items()}
     for name, view in views.items():
-        try:
-            plane = view_plane(fits[OURS], view, size_mm=SIZE_MM, spacing_mm=SPACING_MM, time=time)
-        except NisfError as error:
-            study.say(f"no picture of {name}: {error}")
+        plane = None
+        for fitted in (fits[OURS], fits[FROZEN]):
+            try:
+                plane = view_plane(fitted, view, size_mm=SIZE_MM, spacing_mm=SPACING_MM, time=time)
+                break
+            except NisfError as error:
+                study.say(f"view {name}: {error}")
+        if plane is None:
             continue
         panels = [Panel(f"{name}\nslices, interpolated", _interpolated(case, plane, frame))]
         for method, fitted in fits.items():

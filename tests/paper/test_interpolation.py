@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from nisf.paper.interpolation import FAR, between, interpolated, signed_distance
+from nisf.phantom import cohort
+
+X, Y = np.meshgrid(np.arange(64) - 32, np.arange(64) - 32, indexing="ij")
+
+
+def disc(radius, x=0.0):
+    return (((X - x) ** 2 + Y**2) < radius**2).astype(np.int16)
+
+
+def test_signed_distance_is_scipys():
+    mask = disc(10) == 1
+    inside, outside = ndimage.distance_transform_edt(mask), ndimage.distance_transform_edt(~mask)
+    expected = np.where(mask, inside, -outside)
+    np.testing.assert_array_equal(signed_distance(mask), np.maximum(expected, -FAR))
+    assert (signed_distance(np.zeros((4, 4), dtype=bool)) == -FAR).all()
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+def test_discs_between_discs(share):
+    found = between(disc(20), disc(8), share, 2)
+    radius = np.sqrt(found.sum() / np.pi)
+    assert radius == pytest.approx((1 - share) * 20 + share * 8, abs=0.7)
+    moved = between(disc(10, -4), disc(10, 4), 0.5, 2)
+    assert abs((X * moved).sum() / moved.sum()) < 0.2
+
+
+def test_a_structure_that_ends_fades():
+    assert 0 < between(disc(12), disc(0), 0.25, 2).sum() < disc(12).sum()
+    assert between(disc(12), disc(0), 0.75, 2).sum() == 0
+
+
+@pytest.mark.parametrize("how", ["shape", "nearest"])
+def test_volume(how):
+    case = next(iter(cohort(1, seed=2))).case
+    true = {(s.position, s.frame): np.asarray(s.label).astype(np.int16) for s in case.slices}
+    seen = {key: label for key, label in true.items() if key[0] % 2 == 0}
+    volume = interpolated(seen, case, 4, how)
+    for (position, frame), label in seen.items():
+        np.testing.assert_array_equal(volume[:, :, position, frame], label)
+    middle = len({p for p, _ in true}) // 4 * 2 + 1
+    one, reference = volume[:, :, middle, 0] == 2, true[middle, 0] == 2
+    dice = 2 * (one & reference).sum() / (one.sum() + reference.sum())
+    assert dice > 0.6
+    if how == "nearest":
+        neighbours = [true[middle - 1, 0], true[middle + 1, 0]]
+        assert any((volume[:, :, middle, 0] == label).all() for label in neighbours)
+
+
+def test_beyond_the_last_slice_is_the_last_slice():
+    case = next(iter(cohort(1, seed=2))).case
+    true = {(s.position, s.frame): np.asarray(s.label).astype(np.int16) for s in case.slices}
+    last = max(p for p, _ in true)
+    seen = {key: label for key, label in true.items() if key[0] < last}
+    volume = interpolated(seen, case, 4, "shape")
+    np.testing.assert_array_equal(volume[:, :, last, 0], true[last - 1, 0])

@@ -1,0 +1,107 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nisf.anatomies import load_anatomy
+from nisf.errors import NisfError
+from nisf.paper.budget import BUDGETS, budget
+from nisf.paper.study import Study, Variant, at_phases
+from nisf.phantom import cohort
+from tiny_budget import TINY
+
+ANATOMY = load_anatomy("cardiac-sax")
+
+
+def test_parts_are_disjoint(study):
+    names = {part: {f.name for f in files} for part, files in study.files.items()}
+    assert sum(map(len, names.values())) == len(set().union(*names.values())) == 6
+    assert all(names.values())
+
+
+def test_same_test_subjects_as_training_holds_back(phantoms, tmp_path):
+    from nisf.cli.cases import split
+    from nisf.readers import open_cohort
+
+    files = open_cohort(phantoms, ANATOMY)
+    _, held = split(files, "every-5th", ANATOMY, "auto")
+    study = Study(phantoms, tmp_path, ANATOMY, replace(TINY, test=50))
+    assert [f.name for f in study.files["test"]] == [f.name for f in held]
+
+
+def test_at_phases():
+    case = next(iter(cohort(1, seed=3))).case
+    short = at_phases(case)
+    assert len(short.stacks[0].grid.times) == 2
+    assert {s.frame for s in short.slices} == {0, 1}
+    for item in short.slices:
+        assert short.stacks[0].grid.times[item.frame] == item.time
+        (same,) = [s for s in case.slices if s.position == item.position and s.time == item.time]
+        assert item.label is same.label
+    assert {round(t, 6) for t in short.stacks[0].grid.times} == {round(t, 6) for t in case.phases.values()}
+    assert at_phases(replace(case, phases={})) is not None
+    assert len(at_phases(replace(case, phases={})).slices) == len(case.slices)
+
+
+def test_once(study):
+    calls = []
+
+    def make():
+        calls.append(1)
+        return [len(calls), np.float64(0.5).item()]
+
+    assert study.once("x/y", {"a": (1, 2)}, make) == [1, 0.5]
+    assert study.once("x/y", {"a": [1, 2]}, make) == [1, 0.5]
+    assert study.once("x/y", {"a": [1, 3]}, make) == [2, 0.5]
+    (study.output / "work" / "x" / "y.json").write_text("{}")
+    assert study.once("x/y", {"a": [1, 3]}, make) == [3, 0.5]
+
+
+def test_a_prior_is_trained_once(study):
+    variant = Variant("tiny", study.budget.variant_config("train.steps=2"), stages=(1, 2))
+    assert not study.trained("tiny")
+    first = study.prior(variant)
+    assert study.trained("tiny")
+    assert study.prior(variant).fingerprint == first.fingerprint
+    assert sum("training the prior 'tiny'" in line for line in study.said) == 1
+    other = Variant("tiny", study.budget.variant_config("train.steps=3"))
+    with pytest.raises(NisfError, match="another budget"):
+        study.prior(other)
+
+
+def test_other_subjects_are_refused(study, tmp_path):
+    from nisf.phantom import write_cohort
+
+    write_cohort(tmp_path, 5, seed=9)
+    with pytest.raises(NisfError, match="other subjects"):
+        Study(tmp_path, study.output, ANATOMY, TINY)
+
+
+def test_too_few_subjects(tmp_path):
+    from nisf.phantom import write_cohort
+
+    write_cohort(tmp_path / "data", 3, seed=9)
+    with pytest.raises(NisfError, match="at least 5"):
+        Study(tmp_path / "data", tmp_path / "out", ANATOMY, TINY)
+
+
+def test_reused_prior_must_fit(study, phantoms, tmp_path, toy_prior):
+    other = Study(phantoms, tmp_path, ANATOMY, TINY, reuse={"paper": toy_prior.folder})
+    with pytest.raises(NisfError, match="structures"):
+        other.prior(other.paper)
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+def test_budgets_make_settings(name):
+    found = budget(name, test=3)
+    assert found.test == 3
+    assert found.paper_config().preset == "paper"
+    assert found.image_config().field.kind == "image"
+    assert found.variant_config("field.latent=7").field.latent == 7
+
+
+def test_unknown_budget():
+    with pytest.raises(NisfError, match="no such budget"):
+        budget("years")
+    with pytest.raises(NisfError, match="at least 1"):
+        budget("hours", 0)
