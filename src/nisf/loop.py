@@ -61,7 +61,7 @@ def run(
         recipe: what is trained.
         settings: steps, rates, how often to validate and to save.
         folder: gets ``log.jsonl`` and ``checkpoint.safetensors``.
-        identity: settings and cases that a checkpoint must agree with.
+        identity: settings, cases and start that a checkpoint must agree with.
         report: called with every record of the log.
         say: called with sentences for the user.
 
@@ -69,13 +69,13 @@ def run(
         The last validation.
 
     Raises:
-        NisfError: the checkpoint belongs to other settings or cases, or the loss is not finite.
+        NisfError: the checkpoint belongs to other settings, cases or start, or the loss is not finite.
     """
     state, checkpoint = recipe.state, folder / CHECKPOINT
     if checkpoint.is_file():
         tensors, metadata = read_tensors(checkpoint)
         if _decisive(json.loads(metadata["identity"])) != _decisive(identity):
-            raise NisfError(f"{checkpoint}: was made with other settings or cases; train into another folder")
+            raise NisfError(f"{checkpoint}: was made with other settings, cases or start; train elsewhere")
         state.load(tensors, int(metadata["step"]))
         say(f"resuming at step {state.step} of {settings.steps}")
     _open_log(folder, state.step)

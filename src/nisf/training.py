@@ -112,7 +112,7 @@ def train(
 
     Raises:
         NisfError: there is nothing to train on, the folder cannot be written, the checkpoint
-            belongs to other settings or subjects, or the data's sizes are not those of ``start``.
+            belongs to other settings, cases or start, or the data's sizes are not those of ``start``.
     """
     if not cases:
         raise NisfError("there are no cases to train on; check the folder with 'nisf check'")
