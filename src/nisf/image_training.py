@@ -18,6 +18,7 @@ from nisf.config import TrainConfig
 from nisf.errors import NisfError
 from nisf.fitting import find_region
 from nisf.image_field import ImageField, Scene
+from nisf.loop import subjects_of
 from nisf.losses import dice_loss
 from nisf.points import CasePoints
 from nisf.prior import Prior
@@ -129,16 +130,14 @@ class ImageTraining:
         return torch.zeros(size), torch.eye(size)
 
     def samples(self, step: int) -> list[Sample]:
-        """What a step sees; depends on seed and step alone. Subjects come in shuffled rounds."""
+        """What a step sees; depends on seed and step alone."""
         train, image, augment, out = self.config.train, self.config.image, self.augment, []
         if step < augment.coarse * train.steps:
             side_mm = image.pixels * image.pixel_mm
             image = replace(image, pixels=augment.coarse_pixels, pixel_mm=side_mm / augment.coarse_pixels)
-        for slot in range(step * train.subjects, (step + 1) * train.subjects):
-            turn, place = divmod(slot, len(self.pool))
-            order = np.random.default_rng([train.seed, 2, turn]).permutation(len(self.pool))
+        for slot, subject in enumerate(subjects_of(step, len(self.pool), train), step * train.subjects):
             rng = np.random.default_rng([train.seed, 3, slot])
-            stacks = self.pool[int(order[place])]
+            stacks = self.pool[subject]
             stack = stacks[int(rng.integers(len(stacks)))]
             out.append(draw_sample(stack, image, augment, train.points, rng))
         return out

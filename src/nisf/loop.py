@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 from torch import Tensor
 
 from nisf.config import TrainConfig
@@ -44,6 +45,15 @@ class Recipe(Protocol):
     def validate(self) -> Validation | None:
         """Scores of the held-out subjects, or None if there are none."""
         ...
+
+
+def subjects_of(step: int, pool: int, config: TrainConfig) -> list[int]:
+    """Which of ``pool`` subjects a step sees; they come in shuffled rounds, so each is seen equally often."""
+    chosen = []
+    for slot in range(step * config.subjects, (step + 1) * config.subjects):
+        turn, place = divmod(slot, pool)
+        chosen.append(int(np.random.default_rng([config.seed, 2, turn]).permutation(pool)[place]))
+    return chosen
 
 
 def run(
