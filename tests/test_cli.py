@@ -326,3 +326,19 @@ def test_second_order_and_its_posterior(cohort, prior, tmp_path, capsys):
     assert "--samples 0" in fails(capsys, "render", fitted, "-o", tmp_path / "b.nii.gz", "--std")
     adam = [*words, "--method", "adam", "--overwrite", "--shifts"]
     assert "second-order method only" in fails(capsys, *adam, status=1)
+
+
+def test_tensorboard_of_either_kind_of_validation(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from nisf.cli.train import _events
+
+    with _events(tmp_path, True) as events:
+        events({"step": 10, "loss": 0.5})
+        dice = {"a": [0.1, 0.7, 0.3], "b": {"given": 0.9, "hidden": 0.8}}
+        events({"step": 10, "validation": {"dice": dice}})
+    read = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    tags = ["training/loss", "validation/a", "validation/b/given", "validation/b/hidden"]
+    assert sorted(read.Tags()["scalars"]) == tags
+    values = [read.Scalars(tag)[0].value for tag in tags]
+    np.testing.assert_allclose(values, [0.5, 0.7, 0.9, 0.8])

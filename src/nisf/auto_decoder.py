@@ -16,7 +16,7 @@ from nisf.losses import class_bce, dice_loss, intensity_bce
 from nisf.points import Batch, CasePoints, batch_of
 from nisf.prior import Prior
 from nisf.state import latent_state
-from nisf.validate import Validation, validate
+from nisf.validate import StepDice, validate
 
 
 def draw_batch(pool: Sequence[CasePoints], config: TrainConfig, step: int) -> tuple[Tensor, Batch]:
@@ -97,7 +97,7 @@ class AutoDecoder:
     def after_step(self) -> None:
         pass
 
-    def validate(self) -> Validation | None:
+    def validate(self) -> StepDice | None:
         if not self.held:
             return None
         return validate(self.field, *self.statistics(), self.held, self.config, self.labels, self.say)

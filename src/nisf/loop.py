@@ -19,13 +19,21 @@ from nisf.config import TrainConfig
 from nisf.errors import NisfError
 from nisf.files import read_tensors, replacing, write_tensors
 from nisf.state import State, rate_factor
-from nisf.validate import Validation
 
 CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
 LOG_EVERY = 10
 
 Report = Callable[[Mapping[str, Any]], None]
 """Called with every record of the log: ``{"step": ..., "loss": ..., ...}``."""
+
+
+@runtime_checkable
+class Validation(Protocol):
+    """Scores of the held-out subjects."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the log and the prior's card; ``dice`` has an entry for each structure."""
+        ...
 
 
 @runtime_checkable

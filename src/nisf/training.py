@@ -24,11 +24,11 @@ from nisf.finder import Finder, train_finder
 from nisf.fitting import find_region
 from nisf.image_field import ImageField
 from nisf.image_training import ImageTraining
-from nisf.loop import CHECKPOINT, Report, run
+from nisf.loop import CHECKPOINT, Report, Validation, run
 from nisf.points import CasePoints
 from nisf.prior import Prior, new_field
 from nisf.region import Region, half_size, region_from_labels, whole_region
-from nisf.validate import Validation, validation_points
+from nisf.validate import StepDice, validation_points
 
 
 def _regions(cases: Sequence[Case], prior: Prior, config: Config) -> list[Region]:
@@ -152,7 +152,7 @@ def train(
         recipe.begin_with(start)
         identity["start"] = start.fingerprint
     last = run(recipe, settings, folder, identity, report=report, say=say)
-    if last is not None and isinstance(recipe, AutoDecoder):
+    if isinstance(last, StepDice) and isinstance(recipe, AutoDecoder):
         fitting = replace(config.fit, steps=last.best_steps)
         if config.fit.method == "second-order":
             statistics = recipe.statistics()
