@@ -10,9 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from nisf import config
 from nisf.cli import main
 from nisf.phantom import Scanner, write_cohort
+from nisf.presets import PRESETS
 
 SMALL = Scanner(matrix=(40, 40), spacing_mm=4.5, frames=3)
 QUICK = ["--set", "train.steps=30", "train.points=256", "train.subjects=2", "train.compile=false"]
@@ -280,7 +280,7 @@ def test_demo_runs_small(tmp_path, monkeypatch):
 
     monkeypatch.setattr("nisf.demo.CURVE_TIMES", 4)
     monkeypatch.setattr("nisf.demo.VOLUME_SPACING", (6.0, 6.0, 6.0))
-    preset = config.preset("demo")
+    preset = PRESETS["demo"]
     quick = replace(
         preset,
         field=replace(preset.field, width=16, latent=16, layers=2),

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from nisf import config
 from nisf.anatomies import load_anatomy
 from nisf.cli import main
 from nisf.phantom import Scanner, write_cohort
+from nisf.presets import PRESETS
 from nisf.readers import open_cohort, read_case
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +43,7 @@ def here(data, tmp_path, monkeypatch):
     (tmp_path / "points.csv").write_text("x,y,z,t\n0,0,0,0.1\n5,-5,10,0.4\n")
     monkeypatch.chdir(tmp_path)
     tiny = {"latent": 16, "width": 16, "layers": 2, "activation": "sine", "coordinate_scale": 6.0}
-    for name, preset in config.PRESETS.items():
+    for name, preset in PRESETS.items():
         small = replace(
             preset,
             field=replace(preset.field, **tiny),
@@ -55,7 +55,7 @@ def here(data, tmp_path, monkeypatch):
             image=replace(preset.image, pixels=32, pixel_mm=5.0, width=8, levels=3, features=4, hidden=8),
             augment=replace(preset.augment, coarse_pixels=16),
         )
-        monkeypatch.setitem(config.PRESETS, name, small)
+        monkeypatch.setitem(PRESETS, name, small)
     return tmp_path
 
 

@@ -15,7 +15,7 @@ from nisf import __version__
 from nisf.anatomies import Anatomy
 from nisf.auto_decoder import AutoDecoder
 from nisf.case import Case
-from nisf.config import Config, for_data, to_dict
+from nisf.config import Config, for_data
 from nisf.errors import NisfError
 from nisf.evidence import choose_evidence
 from nisf.field import Field
@@ -28,6 +28,7 @@ from nisf.loop import CHECKPOINT, Report, Validation, run
 from nisf.points import CasePoints
 from nisf.prior import Prior, new_field
 from nisf.region import Region, half_size, region_from_labels, whole_region
+from nisf.settings import to_dict
 from nisf.validate import StepDice, validation_points
 
 

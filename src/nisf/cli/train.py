@@ -48,9 +48,9 @@ class Train:
         from nisf.anatomies import load_anatomy
         from nisf.cli.cases import read_cases, split
         from nisf.cli.progress import TrainingProgress
-        from nisf.config import preset
         from nisf.errors import NisfError
         from nisf.files import check_writable
+        from nisf.presets import preset
         from nisf.prior import load_prior
         from nisf.readers import open_cohort
         from nisf.settings import override
