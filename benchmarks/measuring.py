@@ -17,10 +17,11 @@ import torch
 from nisf import __version__
 from nisf.anatomies import load_anatomy
 from nisf.case import Case
-from nisf.config import FieldConfig, FitConfig, for_data, preset
+from nisf.config import FieldConfig, FitConfig, for_data
 from nisf.field import Field
 from nisf.phantom import Scanner, cohort
 from nisf.points import CasePoints
+from nisf.presets import preset
 from nisf.prior import Prior, load_prior
 from nisf.readers import open_cohort, read_case
 from nisf.region import Region, half_size, region_from_labels

@@ -20,10 +20,11 @@ from torch.profiler import ProfilerActivity, profile
 import plain
 from nisf.auto_decoder import objective
 from nisf.compiled import in_parts
-from nisf.config import FieldConfig, preset
+from nisf.config import FieldConfig
 from nisf.field import Field
 from nisf.losses import intensity_bce
 from nisf.points import Batch
+from nisf.presets import preset
 from nisf.query import ask
 from nisf.state import latent_state
 

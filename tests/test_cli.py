@@ -10,9 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from nisf import config
 from nisf.cli import main
 from nisf.phantom import Scanner, write_cohort
+from nisf.presets import PRESETS
 
 SMALL = Scanner(matrix=(40, 40), spacing_mm=4.5, frames=3)
 QUICK = ["--set", "train.steps=30", "train.points=256", "train.subjects=2", "train.compile=false"]
@@ -244,6 +244,10 @@ def test_wrong_options(cohort, prior, tmp_path, capsys):
     assert "gabor" in fails(capsys, *train, "--set", "field.activation=tanh")
     assert "--validation" in fails(capsys, *train, "--validation", "some")
     assert "no such anatomy" in fails(capsys, *train, "--anatomy", "liver")
+    assert "leave --preset and --anatomy out" in fails(capsys, *train, "--start", prior, "--preset", "cpu")
+    assert "leave --preset and --anatomy out" in fails(capsys, *train, "--start", prior, "--anatomy", "x")
+    assert "no such folder" in fails(capsys, *train, "--start", tmp_path / "none")
+    assert "its network has other sizes" in fails(capsys, *train, "--start", prior, "--set", "field.width=9")
     assert "holds a run already" in fails(capsys, "train", cohort, "-o", prior, "--preset", "demo", *QUICK)
     assert "either" in fails(capsys, "evaluate", cohort)
     assert "every-2nd-slice" in fails(capsys, "evaluate", cohort, "--prior", prior, "--hide", "sideways")
@@ -276,7 +280,7 @@ def test_demo_runs_small(tmp_path, monkeypatch):
 
     monkeypatch.setattr("nisf.demo.CURVE_TIMES", 4)
     monkeypatch.setattr("nisf.demo.VOLUME_SPACING", (6.0, 6.0, 6.0))
-    preset = config.preset("demo")
+    preset = PRESETS["demo"]
     quick = replace(
         preset,
         field=replace(preset.field, width=16, latent=16, layers=2),
@@ -322,3 +326,19 @@ def test_second_order_and_its_posterior(cohort, prior, tmp_path, capsys):
     assert "--samples 0" in fails(capsys, "render", fitted, "-o", tmp_path / "b.nii.gz", "--std")
     adam = [*words, "--method", "adam", "--overwrite", "--shifts"]
     assert "second-order method only" in fails(capsys, *adam, status=1)
+
+
+def test_tensorboard_of_either_kind_of_validation(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from nisf.cli.train import _events
+
+    with _events(tmp_path, True) as events:
+        events({"step": 10, "loss": 0.5})
+        dice = {"a": [0.1, 0.7, 0.3], "b": {"given": 0.9, "hidden": 0.8}}
+        events({"step": 10, "validation": {"dice": dice}})
+    read = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    tags = ["training/loss", "validation/a", "validation/b/given", "validation/b/hidden"]
+    assert sorted(read.Tags()["scalars"]) == tags
+    values = [read.Scalars(tag)[0].value for tag in tags]
+    np.testing.assert_allclose(values, [0.5, 0.7, 0.9, 0.8])

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -87,10 +89,13 @@ def test_resumed_is_undisturbed(tmp_path):
 
 
 def test_validation_is_logged(tmp_path):
-    prior = toys.train_toy(tmp_path, BRIEF)
-    table = prior.card["validation"]["dice"]
-    assert set(table) == {"blood", "muscle"}
-    assert all(len(values) == 2 and 0 <= min(values) <= 1 for values in table.values())
+    found = toys.train_toy(tmp_path, BRIEF).card["validation"]
+    assert list(found["dice"]) == ["blood", "muscle"]
+    for of in found["dice"].values():
+        assert list(of) == ["given", "hidden"]
+        assert all(0 <= value <= 1 for value in of.values())
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [r["validation"] for r in records if "validation" in r] == [found]
 
 
 def test_needs_labels_and_slices(toy_image_prior, tmp_path):

@@ -116,9 +116,9 @@ def test_refusals(undisturbed, tmp_path):
     with pytest.raises(NisfError, match="holds a run already; give --resume"):
         toys.train_toy(folder, config)
     other = toys.settings(config, train={"learning_rate": 0.5})
-    with pytest.raises(NisfError, match="was made with other settings or cases"):
+    with pytest.raises(NisfError, match="was made with other settings, cases or start"):
         toys.train_toy(folder, other, resume=True)
-    with pytest.raises(NisfError, match="was made with other settings or cases"):
+    with pytest.raises(NisfError, match="was made with other settings, cases or start"):
         toys.train_toy(folder, config, cases=toys.toy_cohort(4), resume=True)
     with pytest.raises(NisfError, match="there are no cases to train on"):
         toys.train_toy(tmp_path / "a", cases=[])

@@ -13,6 +13,7 @@ from nisf.compiled import part_size
 from nisf.errors import NisfError
 from nisf.field import Field
 from nisf.files import read_tensors
+from nisf.loop import subjects_of
 from nisf.points import CasePoints, batch_of
 from nisf.prior import load_prior
 from nisf.region import whole_region
@@ -117,9 +118,8 @@ def test_objective_is_the_sum_of_its_terms():
 
 
 def test_subjects_come_equally_often():
-    pool = [CasePoints(c, whole_region(c), 4) for c in toys.toy_cohort(5)]
-    config = replace(toys.TINY.train, subjects=2, points=4)
-    seen = np.concatenate([draw_batch(pool, config, step)[0] for step in range(10)])
+    config = replace(toys.TINY.train, subjects=2)
+    seen = np.concatenate([subjects_of(step, 5, config) for step in range(10)])
     for round_ in seen.reshape(4, 5):
         assert sorted(round_) == [0, 1, 2, 3, 4]
     assert len({tuple(r) for r in seen.reshape(4, 5)}) > 1

@@ -8,7 +8,7 @@ import toys
 from nisf.case import UNKNOWN
 from nisf.points import CasePoints
 from nisf.region import whole_region
-from nisf.validate import Validation, point_dice, step_counts, validate
+from nisf.validate import StepDice, point_dice, step_counts, validate
 
 
 @pytest.mark.parametrize("most", [0, 1, 9, 10, 11, 100, 672, 2000])
@@ -84,7 +84,7 @@ def test_structure_that_nobody_has(toy_prior):
 
 
 def test_validation_as_json():
-    found = Validation((0, 10, 14), {"a": [0.1, 0.123456, 0.1], "b": [0.2, 0.9, 0.3]}, 10)
+    found = StepDice((0, 10, 14), {"a": [0.1, 0.123456, 0.1], "b": [0.2, 0.9, 0.3]}, 10)
     np.testing.assert_allclose(found.mean(), [0.15, 0.511728, 0.2])
     assert found.to_dict() == {
         "steps": [0, 10, 14],

@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "nisf.anatomies": ("Anatomy", "load_anatomy"),
     "nisf.case": ("UNKNOWN", "Case", "Points", "Slice", "Stack", "slices_of_volume"),
-    "nisf.config": ("Config", "FieldConfig", "FitConfig", "RegionConfig", "TrainConfig", "preset"),
+    "nisf.config": ("Config", "FieldConfig", "FitConfig", "RegionConfig", "TrainConfig"),
     "nisf.errors": ("NisfError",),
     "nisf.evaluate": ("score_case",),
     "nisf.field": ("Field",),
@@ -26,6 +26,7 @@ _HOMES = {
     "nisf.fitted": ("Fitted", "Rendering", "read_fitted"),
     "nisf.geometry": ("Affine", "Grid"),
     "nisf.hiding": ("hide",),
+    "nisf.presets": ("preset",),
     "nisf.prior": ("Prior", "load_prior"),
     "nisf.readers": ("check_cohort", "open_cohort", "read_case", "read_image"),
     "nisf.region": ("Region",),

@@ -11,22 +11,17 @@ from torch import Tensor, nn
 from nisf.compiled import compiled, in_parts, part_size
 from nisf.config import Config, TrainConfig
 from nisf.field import Field
+from nisf.loop import subjects_of
 from nisf.losses import class_bce, dice_loss, intensity_bce
 from nisf.points import Batch, CasePoints, batch_of
 from nisf.prior import Prior
 from nisf.state import latent_state
-from nisf.validate import Validation, validate
+from nisf.validate import StepDice, validate
 
 
 def draw_batch(pool: Sequence[CasePoints], config: TrainConfig, step: int) -> tuple[Tensor, Batch]:
-    """The subjects of a step and their points; depends on seed and step alone.
-
-    Subjects come in shuffled rounds, so that each is seen equally often.
-    """
-    chosen = []
-    for slot in range(step * config.subjects, (step + 1) * config.subjects):
-        turn, place = divmod(slot, len(pool))
-        chosen.append(int(np.random.default_rng([config.seed, 2, turn]).permutation(len(pool))[place]))
+    """The subjects of a step and their points; depends on seed and step alone."""
+    chosen = subjects_of(step, len(pool), config)
     rng = np.random.default_rng([config.seed, 3, step])
     drawn = [
         (pool[i], pool[i].draw(rng, config.points, config.balanced) if config.points else pool[i].frame(rng))
@@ -102,7 +97,7 @@ class AutoDecoder:
     def after_step(self) -> None:
         pass
 
-    def validate(self) -> Validation | None:
+    def validate(self) -> StepDice | None:
         if not self.held:
             return None
         return validate(self.field, *self.statistics(), self.held, self.config, self.labels, self.say)

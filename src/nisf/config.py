@@ -1,15 +1,12 @@
-"""Every setting, as small frozen dataclasses, and the presets made of them.
+"""Every setting, as small frozen dataclasses.
 
 Docstrings of fields are the help texts of the command line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, TypeVar, get_args
-
-from nisf.errors import NisfError
+from dataclasses import dataclass, replace
+from typing import Literal
 
 Activation = Literal["gabor", "sine", "relu", "gabor+relu", "gabor+sine"]
 Backbone = Literal["shared", "separate"]
@@ -241,128 +238,6 @@ class Config:
     train: TrainConfig = TrainConfig()
     fit: FitConfig = FitConfig()
     region: RegionConfig = RegionConfig()
-
-
-PRESETS: dict[str, Config] = {
-    # The paper's numbers: 1000 epochs of 1000 subjects, one frame of one subject a step, all its voxels.
-    "paper": Config(
-        preset="paper",
-        train=TrainConfig(steps=1_000_000, subjects=1, points=0, checkpoint_every=200, validate_every=40_000),
-        fit=FitConfig(steps=2000, points=0),
-        region=RegionConfig(whole=True),
-    ),
-    # Sines that start fine enough for images converge an order of magnitude faster than the paper's
-    # wavelets on the same points; see docs/experiments.md.
-    "cpu": Config(
-        preset="cpu",
-        field=FieldConfig(activation="sine", sine_omega=15.0, coordinate_scale=10.0, cyclic_time=True),
-        train=TrainConfig(
-            steps=6000,
-            learning_rate=5e-4,
-            latent_rate=1e-2,
-            latent_rows=True,
-            schedule="cosine",
-            weight_l2=1e-6,
-        ),
-        fit=FitConfig(steps=600, learning_rate=1e-2, points=1024),
-    ),
-    # Sees whole slices and learns from slices that were hidden from it; see docs/concepts.md.
-    "image": Config(
-        preset="image",
-        field=FieldConfig(kind="image"),
-        train=TrainConfig(
-            steps=5000,
-            subjects=2,
-            points=1024,
-            learning_rate=2e-3,
-            schedule="cosine",
-            alpha=0.5,
-            weight_l2=1e-4,
-            validate_every=500,
-            validate_cases=20,
-            compile=False,
-            checkpoint_every=250,
-        ),
-        fit=FitConfig(steps=0),
-    ),
-    # A minute on two cores: for `nisf demo` and for trying things out.
-    "demo": Config(
-        preset="demo",
-        field=FieldConfig(
-            activation="sine",
-            sine_omega=15.0,
-            coordinate_scale=6.0,
-            cyclic_time=True,
-            width=64,
-            latent=64,
-            layers=6,
-        ),
-        train=TrainConfig(
-            steps=700,
-            subjects=8,
-            points=1024,
-            learning_rate=2e-3,
-            latent_rate=2e-2,
-            latent_rows=True,
-            schedule="cosine",
-            weight_l2=1e-6,
-            compile=False,
-        ),
-        fit=FitConfig(steps=300, learning_rate=1e-2, points=2048),
-        region=RegionConfig(finder_steps=200),
-    ),
-}
-
-
-def preset(name: str) -> Config:
-    """The settings called ``name``.
-
-    Raises:
-        NisfError: there is no such preset.
-    """
-    if name not in PRESETS:
-        raise NisfError(f"{name}: no such preset; there are {', '.join(sorted(PRESETS))}")
-    return PRESETS[name]
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """Settings as plain nested dictionaries, for JSON."""
-    return asdict(config)
-
-
-T = TypeVar("T")
-
-
-def from_dict(kind: type[T], data: Mapping[str, Any], where: str = "settings") -> T:
-    """Settings back from JSON; strict in both directions.
-
-    Raises:
-        NisfError: an entry is unknown, missing or of the wrong kind.
-    """
-    import typing
-
-    hints = typing.get_type_hints(kind)
-    names = {f.name for f in fields(kind)}  # ty: ignore[invalid-argument-type]
-    if not isinstance(data, Mapping) or set(data) != names:
-        have = set(data) if isinstance(data, Mapping) else set()
-        raise NisfError(
-            f"{where}: unknown entries {sorted(have - names)}, missing entries {sorted(names - have)}; "
-            "it was written by another version of nisf"
-        )
-    values: dict[str, Any] = {}
-    for name, hint in hints.items():
-        value = data[name]
-        if hasattr(hint, "__dataclass_fields__"):
-            values[name] = from_dict(hint, value, f"{where}.{name}")
-        elif get_args(hint):
-            if value not in get_args(hint):
-                raise NisfError(f"{where}.{name}: {value!r} is not one of {', '.join(get_args(hint))}")
-            values[name] = value
-        elif type(value) is hint or (hint is float and type(value) is int):
-            values[name] = hint(value)
-        else:
-            raise NisfError(f"{where}.{name}: {value!r} is not a {hint.__name__}")
-    return kind(**values)
 
 
 def for_data(config: Config, *, dimensions: int, channels: int, classes: int) -> Config:

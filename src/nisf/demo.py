@@ -14,7 +14,7 @@ import numpy as np
 
 from nisf.anatomies import Anatomy, load_anatomy
 from nisf.case import Case
-from nisf.config import Config, preset
+from nisf.config import Config
 from nisf.evaluate import score_case
 from nisf.fitted import Fitted, Rendering
 from nisf.fitting import fit
@@ -25,6 +25,7 @@ from nisf.phantom import Scan, Scanner, cohort, ejection_fraction, long_axis, vo
 from nisf.phantom import label as true_label
 from nisf.phantom.cohort import volume
 from nisf.picture import STYLE, Panel, draw_panel, legend_of, new_figure, save_figure
+from nisf.presets import preset
 from nisf.segmentation import write_segmentation
 from nisf.training import Report, train
 from nisf.views import box_grid

@@ -12,19 +12,17 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
 from nisf.augment import Measured, Sample, draw_sample, for_anatomy, measured
-from nisf.canvas import canvases
 from nisf.case import UNKNOWN, Case
 from nisf.config import TrainConfig
 from nisf.errors import NisfError
 from nisf.fitting import find_region
 from nisf.image_field import ImageField, Scene
+from nisf.image_validation import SliceDice, held_cases, mean_dice
+from nisf.loop import subjects_of
 from nisf.losses import dice_loss
-from nisf.points import CasePoints
 from nisf.prior import Prior
 from nisf.region import Region
-from nisf.scenes import Scenes
 from nisf.state import State
-from nisf.validate import SCORED, Validation, dice_of
 
 AVERAGE = 0.998
 """Decay of the running average of the weights that becomes the prior."""
@@ -103,7 +101,8 @@ class ImageTraining:
         self.pool: list[list[Measured]] = [stacks for stacks in pool if stacks]
         if not self.pool:
             raise NisfError("no slice is labelled: an image-conditioned field learns from labels")
-        self.held = [(case, find_region(case, prior)[0]) for case in held if case.labelled()]
+        found = [(case, find_region(case, prior)[0]) for case in held if case.labelled()]
+        self.given, self.hidden = held_cases(found, self.config.image, self.config.train.seed)
         self.online = ImageField(self.config.field, self.config.image)
         self.average = AveragedModel(self.online, multi_avg_fn=running_average, use_buffers=True)
         train = self.config.train
@@ -129,16 +128,14 @@ class ImageTraining:
         return torch.zeros(size), torch.eye(size)
 
     def samples(self, step: int) -> list[Sample]:
-        """What a step sees; depends on seed and step alone. Subjects come in shuffled rounds."""
+        """What a step sees; depends on seed and step alone."""
         train, image, augment, out = self.config.train, self.config.image, self.augment, []
         if step < augment.coarse * train.steps:
             side_mm = image.pixels * image.pixel_mm
             image = replace(image, pixels=augment.coarse_pixels, pixel_mm=side_mm / augment.coarse_pixels)
-        for slot in range(step * train.subjects, (step + 1) * train.subjects):
-            turn, place = divmod(slot, len(self.pool))
-            order = np.random.default_rng([train.seed, 2, turn]).permutation(len(self.pool))
+        for slot, subject in enumerate(subjects_of(step, len(self.pool), train), step * train.subjects):
             rng = np.random.default_rng([train.seed, 3, slot])
-            stacks = self.pool[int(order[place])]
+            stacks = self.pool[subject]
             stack = stacks[int(rng.integers(len(stacks)))]
             out.append(draw_sample(stack, image, augment, train.points, rng))
         return out
@@ -149,40 +146,10 @@ class ImageTraining:
     def after_step(self) -> None:
         self.average.update_parameters(self.online)
 
-    def validate(self) -> Validation | None:
-        if not self.held:
+    def validate(self) -> SliceDice | None:
+        if not self.given:
             return None
-        field = self.field.eval()
-        dice = {}
-        for name, step in (("given", 1), ("hidden", 2)):
-            rows = np.array([self._dice(field, case, region, step) for case, region in self.held])
-            dice[name] = np.nanmean(rows.reshape(-1, len(self.labels) - 1), axis=0)
-        structures = self.labels[1:]
-        given, hidden = dice["given"], dice["hidden"]
-        outcome = ", ".join(f"{name} {value:.3f}" for name, value in zip(structures, given, strict=True))
-        self.say(f"validation: Dice {given.mean():.3f} ({outcome}); on hidden slices {hidden.mean():.3f}")
-        # Two step counts stand for slices given and slices hidden in the log's one format.
-        table = {n: [float(g), float(h)] for n, g, h in zip(structures, given, hidden, strict=True)}
-        return Validation((0, 1), table, 0)
-
-    def _dice(self, field: ImageField, case: Case, region: Region, every: int) -> np.ndarray:
-        """Dice of one case's structures at labelled voxels (frames, k - 1); every 2nd slice hidden if 2."""
-        positions = sorted({s.position for s in case.slices})
-        hidden = set(positions[1::2]) if every == 2 else set()
-        seen = [s for s in case.slices if s.position not in hidden]
-        scenes = Scenes(field, canvases(case, seen, region, self.config.image), both=self.anatomy.reorder)
-        points = CasePoints(case, region, 4)
-        rows = []
-        for frame in sorted({s.frame for s in case.labelled()}):
-            wanted = np.array(
-                [s.frame == frame and (not hidden or s.position in hidden) for s in case.slices]
-            )
-            index = np.flatnonzero((points.label != UNKNOWN) & wanted[points.slice])
-            rng = np.random.default_rng([self.config.train.seed, 4])
-            index = rng.permutation(index)[:SCORED]
-            if not len(index):
-                continue
-            place = points.coordinates(index).astype(np.float64)
-            _, probability = scenes.ask(place[:, :3] * region.half, place[:, 3])
-            rows.append(dice_of(probability.argmax(1), points.label[index], len(self.labels)))
-        return np.array(rows).reshape(-1, len(self.labels) - 1)
+        field, both = self.field.eval(), self.anatomy.reorder
+        found = SliceDice(*(mean_dice(field, c, self.labels, both=both) for c in (self.given, self.hidden)))
+        self.say(f"validation: {found}")
+        return found

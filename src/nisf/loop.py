@@ -12,19 +12,28 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 from torch import Tensor
 
 from nisf.config import TrainConfig
 from nisf.errors import NisfError
 from nisf.files import read_tensors, replacing, write_tensors
 from nisf.state import State, rate_factor
-from nisf.validate import Validation
 
 CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
 LOG_EVERY = 10
 
 Report = Callable[[Mapping[str, Any]], None]
 """Called with every record of the log: ``{"step": ..., "loss": ..., ...}``."""
+
+
+@runtime_checkable
+class Validation(Protocol):
+    """Scores of the held-out subjects."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the log and the prior's card; ``dice`` has an entry for each structure."""
+        ...
 
 
 @runtime_checkable
@@ -46,6 +55,15 @@ class Recipe(Protocol):
         ...
 
 
+def subjects_of(step: int, pool: int, config: TrainConfig) -> list[int]:
+    """Which of ``pool`` subjects a step sees; they come in shuffled rounds, so each is seen equally often."""
+    chosen = []
+    for slot in range(step * config.subjects, (step + 1) * config.subjects):
+        turn, place = divmod(slot, pool)
+        chosen.append(int(np.random.default_rng([config.seed, 2, turn]).permutation(pool)[place]))
+    return chosen
+
+
 def run(
     recipe: Recipe,
     settings: TrainConfig,
@@ -62,7 +80,7 @@ def run(
         recipe: what is trained.
         settings: steps, rates, how often to validate and to save.
         folder: gets ``log.jsonl`` and ``checkpoint.safetensors``.
-        identity: settings and cases that a checkpoint must agree with.
+        identity: settings, cases and start that a checkpoint must agree with.
         report: called with every record of the log.
         say: called with sentences for the user.
         after_step: called with the number of steps done.
@@ -71,13 +89,13 @@ def run(
         The last validation.
 
     Raises:
-        NisfError: the checkpoint belongs to other settings or cases, or the loss is not finite.
+        NisfError: the checkpoint belongs to other settings, cases or start, or the loss is not finite.
     """
     state, checkpoint = recipe.state, folder / CHECKPOINT
     if checkpoint.is_file():
         tensors, metadata = read_tensors(checkpoint)
         if _decisive(json.loads(metadata["identity"])) != _decisive(identity):
-            raise NisfError(f"{checkpoint}: was made with other settings or cases; train into another folder")
+            raise NisfError(f"{checkpoint}: was made with other settings, cases or start; train elsewhere")
         state.load(tensors, int(metadata["step"]))
         say(f"resuming at step {state.step} of {settings.steps}")
     _open_log(folder, state.step)

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from nisf import __version__
 from nisf.anatomies import Anatomy, from_json, to_json
-from nisf.config import Config, FitConfig, from_dict, to_dict
+from nisf.config import Config, FitConfig
 from nisf.errors import NisfError
 from nisf.field import Field
 from nisf.files import read_json, read_tensors, write_json, write_tensors
 from nisf.finder import Finder
 from nisf.image_field import ImageField
 from nisf.models import model_folder, model_name, model_names
+from nisf.settings import from_dict, to_dict
 
 FORMAT = 1
 """Version of the folder's layout; raised when an older nisf could no longer read it."""

@@ -1,14 +1,51 @@
-"""Change single settings by name: ``train.steps=3000``."""
+"""Settings as JSON, and single settings by name: ``train.steps=3000``."""
 
 from __future__ import annotations
 
 import typing
-from collections.abc import Sequence
-from dataclasses import is_dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass, replace
+from typing import Any, TypeVar
 
 from nisf.config import Config
 from nisf.errors import NisfError
+
+T = TypeVar("T")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Settings as plain nested dictionaries, for JSON."""
+    return asdict(config)
+
+
+def from_dict(kind: type[T], data: Mapping[str, Any], where: str = "settings") -> T:
+    """Settings back from JSON; strict in both directions.
+
+    Raises:
+        NisfError: an entry is unknown, missing or of the wrong kind.
+    """
+    hints = typing.get_type_hints(kind)
+    names = {f.name for f in fields(kind)}  # ty: ignore[invalid-argument-type]
+    if not isinstance(data, Mapping) or set(data) != names:
+        have = set(data) if isinstance(data, Mapping) else set()
+        raise NisfError(
+            f"{where}: unknown entries {sorted(have - names)}, missing entries {sorted(names - have)}; "
+            "it was written by another version of nisf"
+        )
+    values: dict[str, Any] = {}
+    for name, hint in hints.items():
+        value = data[name]
+        if hasattr(hint, "__dataclass_fields__"):
+            values[name] = from_dict(hint, value, f"{where}.{name}")
+        elif choices := typing.get_args(hint):
+            if value not in choices:
+                raise NisfError(f"{where}.{name}: {value!r} is not one of {', '.join(choices)}")
+            values[name] = value
+        elif type(value) is hint or (hint is float and type(value) is int):
+            values[name] = hint(value)
+        else:
+            raise NisfError(f"{where}.{name}: {value!r} is not a {hint.__name__}")
+    return kind(**values)
 
 
 def override(config: Config, assignments: Sequence[str]) -> Config:

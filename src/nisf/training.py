@@ -15,7 +15,7 @@ from nisf import __version__
 from nisf.anatomies import Anatomy
 from nisf.auto_decoder import AutoDecoder
 from nisf.case import Case
-from nisf.config import Config, for_data, to_dict
+from nisf.config import Config, for_data
 from nisf.errors import NisfError
 from nisf.evidence import choose_evidence
 from nisf.field import Field
@@ -24,12 +24,13 @@ from nisf.finder import Finder, train_finder
 from nisf.fitting import find_region
 from nisf.image_field import ImageField
 from nisf.image_training import ImageTraining
-from nisf.loop import CHECKPOINT, Report, run
+from nisf.loop import CHECKPOINT, Report, Validation, run
 from nisf.points import CasePoints
 from nisf.prior import Prior, new_field
 from nisf.region import Region, half_size, region_from_labels, whole_region
+from nisf.settings import to_dict
 from nisf.stages import keep_stage
-from nisf.validate import Validation, validation_points
+from nisf.validate import StepDice, validation_points
 
 
 def _regions(cases: Sequence[Case], prior: Prior, config: Config) -> list[Region]:
@@ -115,7 +116,7 @@ def train(
 
     Raises:
         NisfError: there is nothing to train on, the folder cannot be written, the checkpoint
-            belongs to other settings or subjects, or the data's sizes are not those of ``start``.
+            belongs to other settings, cases or start, or the data's sizes are not those of ``start``.
     """
     if not cases:
         raise NisfError("there are no cases to train on; check the folder with 'nisf check'")
@@ -160,7 +161,7 @@ def train(
             keep_stage(folder, step, recipe.field, recipe.statistics())
 
     last = run(recipe, settings, folder, identity, report=report, say=say, after_step=after_step)
-    if last is not None and isinstance(recipe, AutoDecoder):
+    if isinstance(last, StepDice) and isinstance(recipe, AutoDecoder):
         fitting = replace(config.fit, steps=last.best_steps)
         if config.fit.method == "second-order":
             statistics = recipe.statistics()

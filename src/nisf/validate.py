@@ -25,7 +25,7 @@ SCORED = 16_384
 
 
 @dataclass(frozen=True)
-class Validation:
+class StepDice:
     """Dice of the validation subjects against the number of fitting steps.
 
     Attributes:
@@ -104,7 +104,7 @@ def validate(
     config: Config,
     labels: Sequence[str],
     say: Callable[[str], None],
-) -> Validation:
+) -> StepDice:
     """Fit the validation subjects, watching their Dice.
 
     Args:
@@ -146,4 +146,4 @@ def validate(
     best = int(np.argmax(over))
     outcome = ", ".join(f"{name} {values[best]:.3f}" for name, values in dice.items())
     say(f"validation: Dice {over[best]:.3f} ({outcome}) after {counts[best]} fitting steps")
-    return Validation(tuple(counts), dice, max(1, counts[best]))
+    return StepDice(tuple(counts), dice, max(1, counts[best]))

@@ -48,9 +48,9 @@ class Train:
         from nisf.anatomies import load_anatomy
         from nisf.cli.cases import read_cases, split
         from nisf.cli.progress import TrainingProgress
-        from nisf.config import preset
         from nisf.errors import NisfError
         from nisf.files import check_writable
+        from nisf.presets import preset
         from nisf.prior import load_prior
         from nisf.readers import open_cohort
         from nisf.settings import override
@@ -122,7 +122,11 @@ class _events:  # noqa: N801 - used like a function
             return
         for name, value in record.items():
             if name == "validation":
-                for label, values in value["dice"].items():
-                    self.writer.add_scalar(f"validation/{label}", max(values), record["step"])
+                for label, found in value["dice"].items():
+                    # By what the field was given, or after ever more fitting steps.
+                    kinds = isinstance(found, dict)
+                    named = {f"{label}/{k}": v for k, v in found.items()} if kinds else {label: max(found)}
+                    for tag, dice in named.items():
+                        self.writer.add_scalar(f"validation/{tag}", dice, record["step"])
             elif name != "step":
                 self.writer.add_scalar(f"training/{name}", value, record["step"])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from nisf.config import Config, preset
+from nisf.config import Config
 from nisf.errors import NisfError
+from nisf.presets import preset
 from nisf.settings import override
 
 

@@ -13,13 +13,14 @@ import numpy as np
 
 from nisf.anatomies import Anatomy
 from nisf.case import Case
-from nisf.config import Config, to_dict
+from nisf.config import Config
 from nisf.errors import NisfError
 from nisf.files import check_writable, read_json, write_json
 from nisf.models import model_names
 from nisf.paper.budget import Budget
 from nisf.prior import SPECIFICATION, Prior, load_prior
 from nisf.readers import CaseFiles, cached_case, open_cohort
+from nisf.settings import to_dict
 from nisf.training import train
 
 TEST_EVERY, VALIDATION_EVERY = 5, 8

@@ -20,17 +20,16 @@ from torch.optim.swa_utils import AveragedModel
 from nisf.augment import draw_sample, for_anatomy, measured
 from nisf.canvas import canvases
 from nisf.case import UNKNOWN, Case
-from nisf.config import to_dict
 from nisf.errors import NisfError
 from nisf.files import read_tensors, write_tensors
 from nisf.image_field import sample
 from nisf.image_training import running_average
-from nisf.loop import run
+from nisf.loop import Validation, run
 from nisf.losses import dice_loss
 from nisf.prior import Prior
 from nisf.region import Region, region_from_labels
+from nisf.settings import to_dict
 from nisf.state import State
-from nisf.validate import Validation
 
 WIDTHS = (16, 32, 64, 96, 128, 16)
 """Channels of the levels and of the last layer: 0.9 million parameters, as many as our own network."""
