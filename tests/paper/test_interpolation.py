@@ -3,9 +3,14 @@ import pytest
 from scipy import ndimage
 
 from nisf.paper.interpolation import FAR, between, interpolated, signed_distance
-from nisf.phantom import cohort
+from nisf.phantom import Scanner, cohort
 
 X, Y = np.meshgrid(np.arange(64) - 32, np.arange(64) - 32, indexing="ij")
+
+
+@pytest.fixture(scope="module")
+def case():
+    return next(iter(cohort(1, seed=2, scanner=Scanner(frames=1)))).case
 
 
 def disc(radius, x=0.0):
@@ -35,8 +40,7 @@ def test_a_structure_that_ends_fades():
 
 
 @pytest.mark.parametrize("how", ["shape", "nearest"])
-def test_volume(how):
-    case = next(iter(cohort(1, seed=2))).case
+def test_volume(case, how):
     true = {(s.position, s.frame): np.asarray(s.label).astype(np.int16) for s in case.slices}
     seen = {key: label for key, label in true.items() if key[0] % 2 == 0}
     volume = interpolated(seen, case, 4, how)
@@ -51,8 +55,7 @@ def test_volume(how):
         assert any((volume[:, :, middle, 0] == label).all() for label in neighbours)
 
 
-def test_beyond_the_last_slice_is_the_last_slice():
-    case = next(iter(cohort(1, seed=2))).case
+def test_beyond_the_last_slice_is_the_last_slice(case):
     true = {(s.position, s.frame): np.asarray(s.label).astype(np.int16) for s in case.slices}
     last = max(p for p, _ in true)
     seen = {key: label for key, label in true.items() if key[0] < last}

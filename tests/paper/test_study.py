@@ -7,10 +7,11 @@ from nisf.anatomies import load_anatomy
 from nisf.errors import NisfError
 from nisf.paper.budget import BUDGETS, budget
 from nisf.paper.study import Study, Variant, at_phases
-from nisf.phantom import cohort
+from nisf.phantom import Scanner, cohort
 from tiny_budget import TINY
 
 ANATOMY = load_anatomy("cardiac-sax")
+SMALL = Scanner(matrix=(30, 30), spacing_mm=6.0, frames=4)
 
 
 def test_parts_are_disjoint(study):
@@ -30,7 +31,7 @@ def test_same_test_subjects_as_training_holds_back(phantoms, tmp_path):
 
 
 def test_at_phases():
-    case = next(iter(cohort(1, seed=3))).case
+    case = next(iter(cohort(1, seed=3, scanner=SMALL))).case
     short = at_phases(case)
     assert len(short.stacks[0].grid.times) == 2
     assert {s.frame for s in short.slices} == {0, 1}
@@ -72,7 +73,7 @@ def test_a_prior_is_trained_once(study):
 def test_other_subjects_are_refused(study, tmp_path):
     from nisf.phantom import write_cohort
 
-    write_cohort(tmp_path, 5, seed=9)
+    write_cohort(tmp_path, 5, seed=9, scanner=SMALL)
     with pytest.raises(NisfError, match="other subjects"):
         Study(tmp_path, study.output, ANATOMY, TINY)
 
@@ -80,7 +81,7 @@ def test_other_subjects_are_refused(study, tmp_path):
 def test_too_few_subjects(tmp_path):
     from nisf.phantom import write_cohort
 
-    write_cohort(tmp_path / "data", 3, seed=9)
+    write_cohort(tmp_path / "data", 3, seed=9, scanner=SMALL)
     with pytest.raises(NisfError, match="at least 5"):
         Study(tmp_path / "data", tmp_path / "out", ANATOMY, TINY)
 
