@@ -23,7 +23,9 @@ def rows_of(folder, name):
 @pytest.fixture(scope="module")
 def done(study):
     """Every experiment, run."""
-    return study.output, {name: experiment.run(study) for name, experiment in EXPERIMENTS.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nisf.fitting.TRIAL_STEPS", 2)
+        return study.output, {name: experiment.run(study) for name, experiment in EXPERIMENTS.items()}
 
 
 def test_before_anything_is_done(phantoms, tmp_path, monkeypatch, capsys):

@@ -10,7 +10,7 @@ def test_pixels_keep_their_places():
     thin = fewer_pixels(case, 3)
     for item, whole in zip(thin.slices, case.slices, strict=True):
         np.testing.assert_array_equal(item.image, whole.image[::3, ::3])
-        np.testing.assert_allclose(item.affine((2, 1, 0)), whole.affine((6, 3, 0)))
+        np.testing.assert_allclose(item.affine(np.array([2, 1, 0])), whole.affine(np.array([6, 3, 0])))
     assert labelled_voxels(thin) == pytest.approx(labelled_voxels(case) / 9, rel=0.1)
 
 
