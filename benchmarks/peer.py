@@ -34,10 +34,10 @@ from nisf.evaluate import score_case
 from nisf.files import read_tensors, replacing, write_tensors
 from nisf.fitting import find_region, fit
 from nisf.hiding import hide
-from nisf.image_field import sample
 from nisf.image_training import running_average
 from nisf.losses import dice_loss
 from nisf.metrics import Score
+from nisf.nearby import sample
 from nisf.prior import Prior, load_prior
 from nisf.readers import only_named, open_cohort, read_case
 from nisf.region import Region, region_from_labels
