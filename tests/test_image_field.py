@@ -4,7 +4,7 @@ import torch
 import toys
 from nisf.config import FieldConfig, ImageConfig
 from nisf.encoder import Encoder
-from nisf.image_field import ImageField, Scene, sample
+from nisf.image_field import ImageField, Scene
 
 IMAGE = toys.IMAGE.image
 
@@ -41,23 +41,6 @@ def test_encoder_shapes():
     torch.testing.assert_close(alone[0], alone[1])
 
 
-def test_sample_is_linear_between_pixels():
-    features = torch.arange(2 * 3 * 4, dtype=torch.float32).reshape(2, 3, 4, 1)
-    of = torch.tensor([0, 1, 1, 0])
-    u, v = torch.tensor([0.0, 1.5, 2.0, -5.0]), torch.tensor([0.5, 3.0, 2.25, 9.0])
-    torch.testing.assert_close(sample(features, of, u, v)[:, 0], torch.tensor([0.5, 21.0, 22.25, 3.0]))
-
-
-def test_nearest_slices_and_their_weight(field, scene):
-    points = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 5.0], [0.0, 0.0, 40.0], [500.0, 0.0, 0.0]])
-    chosen, local, weight = field.neighbours(scene.maps, points, 32)
-    assert set(chosen[0].tolist()) == {1, 2, 3}
-    assert set(chosen[2].tolist()) == {2, 3, 4}
-    torch.testing.assert_close(local[0, :, 2].abs().sort().values, torch.tensor([0.0, 10.0, 10.0]))
-    torch.testing.assert_close(weight.sum(1), torch.tensor([1.0, 1.0, 1.0, 0.0]))  # last: no slice there
-    assert weight[0].max() == pytest.approx(0.5, abs=0.01)
-
-
 def test_continuous_everywhere(field, scene):
     """No jump where one slice takes over from another."""
     z = torch.linspace(-30, 40, 7001)
@@ -74,15 +57,6 @@ def test_order_of_the_slices_does_not_matter(field, scene):
     other = Scene(scene.features[order], scene.maps[order], scene.latent)
     for a, b in zip(field(scene, points), field(other, points), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-
-
-def test_counted_from_either_end(field, scene):
-    points = 20 * torch.randn(50, 3, generator=torch.Generator().manual_seed(2))
-    maps = scene.maps.clone()
-    maps[:, 2] *= -1
-    other = Scene(scene.features, maps, scene.latent)
-    for a, b in zip(field(scene, points, both=True), field(other, points, both=True), strict=True):
-        torch.testing.assert_close(a, b)
 
 
 def test_one_slice_is_enough(field):

@@ -24,6 +24,7 @@ def test_moments_are_mixed_and_the_cycle_closes(scenes):
     assert scenes.shares(0.25) == [(2, 1.0)]
     assert scenes.shares(0.3125) == [(2, pytest.approx(0.5)), (3, pytest.approx(0.5))]
     assert scenes.shares(0.96875) == [(7, pytest.approx(0.25)), (0, pytest.approx(0.75))]
+    assert scenes.shares(0.1250001) == scenes.shares(0.1249999) == [(1, 1.0)]  # rounded
     assert scenes.shares(1.0) == scenes.shares(0.0) == [(0, 1.0)]
     place = np.random.default_rng(0).normal(size=(40, 3)) * 20
     a, b, between = (scenes.ask(place, np.full(40, t))[1] for t in (0.875, 0.0, 0.9375))

@@ -17,11 +17,7 @@ from torch import Tensor, nn
 
 from nisf.config import FieldConfig, ImageConfig
 from nisf.encoder import Encoder
-
-FAR_MM = 1e4
-"""Distance given to a slice that does not cover a place."""
-SHARP_MM = 2.0
-"""Distance at which a slice counts half as much as one through the place itself, in the sharper mean."""
+from nisf.nearby import nearby, sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,30 +35,7 @@ class Scene:
     latent: Float[Tensor, "l"]
 
 
-def sample(features: Float[Tensor, "n h w f"], of: Tensor, u: Tensor, v: Tensor) -> Float[Tensor, "..."]:
-    """Features of canvas ``of`` at pixel ``(u, v)``, linearly between pixels; places outside get the edge's.
-
-    Args:
-        of: canvas index, any shape.
-        u: along the first pixel axis, same shape.
-        v: along the second.
-    """
-    n, h, w, f = features.shape
-    u, v = u.clamp(0, h - 1), v.clamp(0, w - 1)
-    i, j = u.floor().clamp(max=h - 2), v.floor().clamp(max=w - 2)
-    a, b = (u - i)[..., None], (v - j)[..., None]
-    first = ((of * h + i.long()) * w + j.long()).reshape(-1)
-    table = features.reshape(n * h * w, f)
-
-    def corner(offset: int) -> Tensor:
-        return table.index_select(0, first + offset).reshape(*of.shape, f)
-
-    near = (1 - b) * corner(0) + b * corner(1)
-    far = (1 - b) * corner(w) + b * corner(w + 1)
-    return (1 - a) * near + a * far
-
-
-def _two_layers(inputs: int, outputs: int) -> nn.Module:
+def _two_layers(inputs: int, outputs: int) -> nn.Sequential:
     first, second = nn.Linear(inputs, outputs), nn.Linear(outputs, outputs)
     for linear in (first, second):
         # PyTorch's default shrinks the signal in every layer, and learning was three times slower.
@@ -95,63 +68,20 @@ class ImageField(nn.Module):
         features, latents = self.encoder(images)
         return Scene(features, maps, latents.mean(0))
 
-    def neighbours(
-        self, maps: Float[Tensor, "n 3 4"], points: Float[Tensor, "p 3"], size: int
-    ) -> tuple[Tensor, Float[Tensor, "p k 3"], Float[Tensor, "p k"]]:
-        """The nearest slices of each place: their index, (u, v, distance), and weight.
-
-        The weight falls to nothing where the next slice would take over, so that the answer has no jump.
-
-        Args:
-            maps: see `Scene`.
-            points: model mm.
-            size: pixels along the canvas's sides.
-        """
-        local = torch.einsum("nij,pj->pni", maps[:, :, :3], points) + maps[None, :, :, 3]
-        outside = ((local[..., :2] < -0.5) | (local[..., :2] > size - 0.5)).any(-1)
-        distance = local[..., 2].abs() + FAR_MM * outside
-        count = min(self.image.neighbours, distance.shape[1])
-        nearest = distance.topk(min(count + 1, distance.shape[1]), dim=1, largest=False)
-        chosen = nearest.indices[:, :count]
-        near = nearest.values[:, :count]
-        # With no further slice nothing takes over, and all count alike.
-        reach = (
-            nearest.values[:, count:] if nearest.values.shape[1] > count else torch.full_like(near, FAR_MM)
-        )
-        weight = (1 - near / (reach + 0.01)).clamp_min(0) * (near < FAR_MM)
-        weight = weight / weight.sum(1, keepdim=True).clamp_min(1e-6)
-        return chosen, torch.take_along_dim(local, chosen[..., None], dim=1), weight
-
     def forward(
-        self, scene: Scene, points: Float[Tensor, "p 3"], *, both: bool = False
+        self, scene: Scene, points: Float[Tensor, "p 3"]
     ) -> tuple[Float[Tensor, "p c"], Float[Tensor, "p k"]]:
-        """Logits of intensity and of class at places in model mm.
+        """Logits of intensity and of class at places in model mm; `nisf.image_frozen` has them faster.
 
         Args:
             scene: the encoded slices.
             points: model mm.
-            both: average over counting the slices from either end, which makes the answer independent
-                of it; training draws one at random instead.
         """
-        chosen, local, weight = self.neighbours(scene.maps, points, scene.features.shape[1])
-        features = sample(scene.features, chosen, local[..., 0], local[..., 1])
-        distance = local[..., 2:]
-        answer = self._decode(features, distance, weight, scene.latent)
-        if both:
-            answer = (answer + self._decode(features, -distance, weight, scene.latent)) / 2
-        channels = self.config.channels
-        return answer[:, :channels], answer[:, channels:]
-
-    def _decode(
-        self,
-        features: Float[Tensor, "p k f"],
-        distance: Float[Tensor, "p k 1"],
-        weight: Float[Tensor, "p k"],
-        latent: Float[Tensor, "l"],
-    ) -> Float[Tensor, "p o"]:
-        sharp = weight / (distance[..., 0].abs() + SHARP_MM)
-        sharp = sharp / sharp.sum(1, keepdim=True).clamp_min(1e-6)
-        each = self.each(torch.cat([features, distance / self.image.distance_mm], dim=-1))
-        means = [(each * share[..., None]).sum(1) for share in (weight, sharp)]
-        hidden = self.join(torch.cat([*means, latent.expand(len(each), -1)], dim=1))
-        return self.head(hidden) + self.direct((features * sharp[..., None]).sum(1))
+        near = nearby(scene.maps, points, scene.features.shape[1], self.image.neighbours)
+        features = sample(scene.features, near.of, near.u, near.v)
+        distance = near.distance[..., None] / self.image.distance_mm
+        each = self.each(torch.cat([features, distance], dim=-1))
+        means = [(each * share[..., None]).sum(1) for share in (near.weight, near.sharp)]
+        hidden = self.join(torch.cat([*means, scene.latent.expand(len(each), -1)], dim=1))
+        answer = self.head(hidden) + self.direct((features * near.sharp[..., None]).sum(1))
+        return answer[:, : self.config.channels], answer[:, self.config.channels :]

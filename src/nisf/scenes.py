@@ -7,32 +7,23 @@ from collections import OrderedDict
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from nisf.canvas import Canvases
 from nisf.image_field import ImageField, Scene
+from nisf.image_frozen import FrozenImageField
+from nisf.nearby import nearby
 
 KEPT = 4
 """Encoded moments kept at hand; a moment of a cine takes about 15 MB."""
-CHUNK = 16_384
-"""Places decoded at a time at most."""
-
-
-def mirrored(
-    images: Float[Tensor, "n c h w"], maps: Float[Tensor, "n 3 4"], axis: int
-) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n 3 4"]]:
-    """Canvases seen in a mirror along pixel axis 0 or 1, with the maps that lead to the same places."""
-    maps = maps.clone()
-    maps[:, axis] *= -1
-    maps[:, axis, 3] += images.shape[2 + axis] - 1
-    return images.flip(2 + axis), maps
+CHUNK = 2_048
+"""Places at a time that keep the layers' results in the processor's cache."""
 
 
 class Scenes:
     """One subject's canvases and the field that sees them.
 
     Args:
-        field: the trained field, in evaluation mode.
+        field: the trained field, in evaluation mode; its weights stay as they are.
         canvases: of all the subject's slices and times.
         mirrors: number of pixel axes along which they are also seen in a mirror, 0 to 2; the mean of the
             1, 2 or 4 answers is given.
@@ -42,17 +33,29 @@ class Scenes:
     def __init__(self, field: ImageField, canvases: Canvases, mirrors: int = 0, *, both: bool = True) -> None:
         self.field, self.canvases, self.mirrors, self.both = field, canvases, mirrors, both
         self.times = np.unique(canvases.times)
+        # The pixel axes along which each image is flipped.
+        self._flips: list[list[int]] = [[]]
+        for axis in range(mirrors):
+            self._flips += [[*flips, axis] for flips in self._flips]
         self._kept: OrderedDict[int, list[Scene]] = OrderedDict()
+        self._frozen: FrozenImageField | None = None
 
     def at(self, moment: int) -> list[Scene]:
-        """The encoded slices of the moment with this index in ``times``, once for every mirror image."""
+        """The encoded slices of the moment with this index in ``times``, once for every mirror image.
+
+        What was seen in a mirror is turned back, so all have the same maps; so have the moments of a cine.
+        """
         if moment not in self._kept:
             of = torch.from_numpy(np.flatnonzero(self.canvases.times == self.times[moment]))
-            views = [(self.canvases.images[of].float(), self.canvases.maps[of])]
-            for axis in range(self.mirrors):
-                views += [mirrored(*view, axis) for view in views]
-            with torch.inference_mode():
-                self._kept[moment] = [self.field.encode(*view) for view in views]
+            images, maps = self.canvases.images[of].float(), self.canvases.maps[of]
+            maps = next((s[0].maps for s in self._kept.values() if torch.equal(s[0].maps, maps)), maps)
+            scenes = []
+            for flips in self._flips:
+                with torch.inference_mode():
+                    seen = self.field.encode(images.flip([2 + axis for axis in flips]), maps)
+                    features = seen.features.flip([1 + axis for axis in flips])
+                scenes.append(Scene(features, maps, seen.latent))
+            self._kept[moment] = scenes
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(moment)
@@ -63,8 +66,9 @@ class Scenes:
         time, count = time % 1.0, len(self.times)
         after = int(np.searchsorted(self.times, time)) % count
         before = (after - 1) % count
-        if count == 1 or np.isclose(self.times[after], time):
-            return [(after, 1.0)]
+        for moment in (after, before):
+            if count == 1 or np.isclose(self.times[moment], time):
+                return [(moment, 1.0)]
         gap = (self.times[after] - self.times[before]) % 1.0
         share = ((time - self.times[before]) % 1.0) / gap
         return [(before, 1 - share), (after, share)]
@@ -85,21 +89,29 @@ class Scenes:
             memory_mb: working memory beside the result and the encoded slices, MiB.
         """
         config, image = self.field.config, self.field.image
-        # Each of the nearest slices costs its features four times over and the hidden layers.
-        bytes_a_place = 4 * image.neighbours * (6 * image.features + 4 * image.hidden)
+        # The hidden layers of the nearest slices, and their features with the corners' shares.
+        bytes_a_place = 4 * (image.neighbours * (3 * image.hidden + image.features + 24) + 5 * image.hidden)
         step = int(np.clip(memory_mb * 2**20 / bytes_a_place, 256, CHUNK))
+        if self._frozen is None or self._frozen.rows != step:
+            self._frozen = FrozenImageField(self.field, step)
         intensity = np.zeros((len(position), config.channels), dtype=np.float32)
         probability = np.zeros((len(position), config.classes), dtype=np.float32)
         for moment in np.unique(time):
             of = np.flatnonzero(time == moment)
-            for index, share in self.shares(float(moment)):
-                scenes = self.at(index)
-                for first in range(0, len(of), step):
-                    chosen = of[first : first + step]
-                    points = torch.from_numpy(position[chosen].astype(np.float32))
-                    for scene in scenes:
-                        values, classes = self.field(scene, points, both=self.both)
-                        part = share / len(scenes)
-                        intensity[chosen] += part * torch.sigmoid(values).numpy()
-                        probability[chosen] += part * torch.softmax(classes, dim=1).numpy()
+            scenes = [
+                (scene, share / len(self._flips))
+                for index, share in self.shares(float(moment))
+                for scene in self.at(index)
+            ]
+            for first in range(0, len(of), step):
+                chosen = of[first : first + step]
+                points = torch.from_numpy(position[chosen].astype(np.float32))
+                maps = near = None
+                for scene, share in scenes:
+                    if near is None or scene.maps is not maps:
+                        maps = scene.maps
+                        near = nearby(maps, points, scene.features.shape[1], image.neighbours)
+                    values, classes = self._frozen(scene, near, both=self.both)
+                    intensity[chosen] += share * torch.sigmoid(values).numpy()
+                    probability[chosen] += share * torch.softmax(classes, dim=1).numpy()
         return intensity, probability

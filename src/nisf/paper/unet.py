@@ -22,10 +22,10 @@ from nisf.canvas import canvases
 from nisf.case import UNKNOWN, Case
 from nisf.errors import NisfError
 from nisf.files import read_tensors, write_tensors
-from nisf.image_field import sample
 from nisf.image_training import running_average
 from nisf.loop import Validation, run
 from nisf.losses import dice_loss
+from nisf.nearby import sample
 from nisf.prior import Prior
 from nisf.region import Region, region_from_labels
 from nisf.settings import to_dict
