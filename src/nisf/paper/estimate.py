@@ -49,13 +49,13 @@ class Rates:
     """Seconds of the work's units on this machine, each measured when first asked for."""
 
     def __init__(self) -> None:
-        self._points: dict[FieldConfig, float] = {}
+        self._points: dict[tuple[FieldConfig, bool], float] = {}
         self._images: dict[Config, float] = {}
 
-    def point(self, config: FieldConfig) -> float:
-        """A point forward and backward through the latent field."""
-        if config not in self._points:
-            field, count = Field(config), 2048
+    def point(self, config: FieldConfig, *, frozen: bool = True) -> float:
+        """A point forward and backward through the latent field; frozen weights get no gradient."""
+        if (config, frozen) not in self._points:
+            field, count = Field(config).requires_grad_(not frozen), 2048
             places = torch.rand(1, count, config.dimensions) * 2 - 1
             latent = torch.zeros(1, config.latent, requires_grad=True)
 
@@ -63,8 +63,8 @@ class Rates:
                 intensity, classes = field(places, latent)
                 (intensity.sum() + classes.sum()).backward()
 
-            self._points[config] = _clock(step) / count
-        return self._points[config]
+            self._points[config, frozen] = _clock(step) / count
+        return self._points[config, frozen]
 
     def slice(self, config: Config) -> float:
         """A slice forward and backward through the encoder."""
@@ -85,7 +85,8 @@ def _training(config: Config, rates: Rates) -> float:
     points = train.subjects * (train.points or FRAME_POINTS)
     validation = config.fit.steps * train.validate_points * train.validate_cases
     rounds = 1 + (train.steps - 1) // train.validate_every if train.validate_every else 1
-    return (train.steps * points + rounds * validation) * rates.point(config.field)
+    fits = rounds * validation * rates.point(config.field)
+    return train.steps * points * rates.point(config.field, frozen=False) + fits
 
 
 def _fit(config: Config, rates: Rates, views: int, *, second: bool = False) -> float:
