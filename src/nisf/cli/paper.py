@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-Choice = Literal["table1", "fig2", "fig3", "fig4", "planes", "resolution", "sparse", "ablations", "all"]
+Choice = Literal[
+    "table1", "fig2", "fig3", "fig4", "slices", "planes", "resolution", "sparse", "ablations", "all"
+]
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,8 @@ class Paper:
 
     experiment: Positional[Choice]
     """table1 (Dice beside the paper's), fig2 (Dice against inference steps), fig3 (stages of training), fig4
-    (held-out slices), planes (long-axis views), resolution, sparse (training on part of the data), ablations,
-    or all."""
+    (held-out slices), slices (how many are given), planes (long-axis views), resolution, sparse (training on
+    part of the data), ablations, or all."""
     data: Path
     """Folder of the cohort."""
     output: Annotated[Path, arg(aliases=["-o"])]

@@ -37,6 +37,7 @@ EXPERIMENTS = {
         Experiment("fig2", "Dice and loss against inference steps"),
         Experiment("fig3", "priors at several stages of their training"),
         Experiment("fig4", "slices that were held out"),
+        Experiment("slices", "Dice against the number of slices given"),
         Experiment("planes", "long-axis views from short-axis slices"),
         Experiment("resolution", "other spacings than the training's"),
         Experiment("sparse", "training on part of the data"),

@@ -12,7 +12,7 @@ from nisf.config import Config, FieldConfig
 from nisf.field import Field
 from nisf.fitting import TRIAL_POINTS, TRIAL_STEPS
 from nisf.image_field import ImageField
-from nisf.paper import ablations, fig4, resolution, sparse
+from nisf.paper import ablations, fig4, resolution, slices, sparse
 from nisf.paper.study import Study, Variant
 from nisf.paper.unet import WEIGHTS
 from nisf.paper.variants import base
@@ -124,11 +124,11 @@ def jobs(study: Study, experiments: Collection[str]) -> list[Job]:
     common = {"frozen-weights": adam, "second-order": second, "image-conditioned": look}
     unet = {"U-Net-and-shape": look}
     out: list[Job] = []
-    if set(experiments) - {"sparse", "ablations"}:
+    if set(experiments) - {"slices", "sparse", "ablations"}:
         out.append(train(paper))
-    if set(experiments) & {"table1", "fig4", "planes", "resolution"}:
+    if set(experiments) & {"table1", "fig4", "slices", "planes", "resolution"}:
         out.append(train(image))
-    if set(experiments) & {"table1", "fig4", "resolution"}:
+    if set(experiments) & {"table1", "fig4", "slices", "resolution"}:
         there = (study.folder("unet") / WEIGHTS).is_file()
         # At full resolution it costs more a slice than an encoder that halves it first.
         seconds = 2.5 * _training(image.config, rates) * budget.unet_steps / image.config.train.steps
@@ -147,6 +147,9 @@ def jobs(study: Study, experiments: Collection[str]) -> list[Job]:
         out.append(Job("fig3", "fits at the stages of training", len(budget.stages) * adam))
     if "fig4" in experiments:
         ways += [("fig4", way, {**common, **unet, "U-Net-and-nearest": look}) for way in fig4.PROTOCOLS]
+    if "slices" in experiments:
+        seen = {"image-conditioned": look, **unet, "U-Net-and-nearest": look}
+        ways += [("slices", slices.protocol(given), seen) for given in slices.GIVEN if given != 3]
     if "planes" in experiments:
         out.append(Job("planes", f"views of {tests} subjects", tests * (adam + look)))
     if "resolution" in experiments:
