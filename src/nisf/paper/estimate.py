@@ -144,14 +144,17 @@ def jobs(study: Study, experiments: Collection[str]) -> list[Job]:
         seconds = budget.curve_cases * points * rates.point(paper.config.field)
         out.append(once("fig2", "curves", "curves", seconds))
     if "fig3" in experiments:
-        out.append(Job("fig3", "fits at the stages of training", len(budget.stages) * adam))
+        there = len(list((study.output / "work" / "stages").glob("*.json")))
+        out.append(Job("fig3", "stages of training", max(0, len(budget.stages) - there) * adam))
     if "fig4" in experiments:
         ways += [("fig4", way, {**common, **unet, "U-Net-and-nearest": look}) for way in fig4.PROTOCOLS]
     if "slices" in experiments:
         seen = {"image-conditioned": look, **unet, "U-Net-and-nearest": look}
         ways += [("slices", slices.protocol(given), seen) for given in slices.GIVEN if given != 3]
     if "planes" in experiments:
-        out.append(Job("planes", f"views of {tests} subjects", tests * (adam + look)))
+        for name, seconds in (("frozen-weights", adam), ("image-conditioned", look)):
+            there = len(list((study.output / "work" / "planes" / name).glob("*.json")))
+            out.append(Job("planes", f"{name}, views", max(0, tests - there) * seconds))
     if "resolution" in experiments:
         factors = [f"pixels-{factor:g}x" for factor in resolution.FACTORS if factor != 1.0]
         ways += [("resolution", way, {**common, **unet}) for way in factors]

@@ -37,6 +37,9 @@ PROTOCOLS = {
     "all-but-3": "all but 3 slices",
 }
 
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Where the planes between two slices lie."""
+
 
 def run(study: Study) -> Result:
     """Dice and HD95 on hidden slices over all test subjects, and one subject's slices in pictures."""
@@ -131,7 +134,13 @@ def _pictures(
         reference = label_volume(case)[window]
         panels = [Panel(f"{PROTOCOLS[protocol]}\nmeasured", image, outline=reference, spacing=spacing)]
         for method in methods:
-            label = method.segment(seen, case)[window]
+            kind = method.name.replace(" ", "-").replace("+", "and")
+            found = study.once(
+                f"pictures/{kind}/{protocol}/{case.name}",
+                {**method.settings, "position": position, "frame": frame},
+                lambda method=method, seen=seen, window=window: method.segment(seen, case)[window].tolist(),
+            )
+            label = np.array(found)
             title = f"{method.name}\nnot seen"
             panels.append(Panel(title, image, label=label, outline=reference, spacing=spacing))
         lines.append(panels)
@@ -154,24 +163,23 @@ def _pictures(
 
 def _between(study: Study, case: Case, frame: int) -> list[Panel]:
     """Five planes from one measured slice of the middle to the next."""
-    grid = case.stacks[0].grid
-    fitted = fit(case, study.prior(study.image))
-    below, (i, j) = max(0, grid.shape[2] // 2 - 1), window_of(case)
-    size = (min(i.stop, grid.shape[0]) - i.start, min(j.stop, grid.shape[1]) - j.start, 1)
-    panels = []
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        plane = Grid(
-            size,
-            grid.affine.shifted((i.start, j.start, below + share)),
-            grid.times[frame : frame + 1],
-        )
-        answer = fitted.render(plane)
-        panels.append(
-            Panel(
-                f"{share:.2f} of the gap",
-                answer.image[:, :, 0, 0, 0],
-                label=answer.label[:, :, 0, 0],
-                spacing=(float(grid.spacing[0]), float(grid.spacing[1])),
-            )
-        )
-    return panels
+    prior, grid = study.prior(study.image), case.stacks[0].grid
+    spacing = (float(grid.spacing[0]), float(grid.spacing[1]))
+
+    def work() -> list[Any]:
+        fitted, below, (i, j) = fit(case, prior), max(0, grid.shape[2] // 2 - 1), window_of(case)
+        size = (min(i.stop, grid.shape[0]) - i.start, min(j.stop, grid.shape[1]) - j.start, 1)
+        answers = []
+        for share in SHARES:
+            place = grid.affine.shifted((i.start, j.start, below + share))
+            answer = fitted.render(Grid(size, place, grid.times[frame : frame + 1]))
+            image, label = answer.image[:, :, 0, 0, 0], answer.label[:, :, 0, 0]
+            answers.append([image.round(1).tolist(), label.tolist()])
+        return answers
+
+    settings = {"prior": prior.fingerprint, "frame": frame}
+    found = study.once(f"pictures/between/{case.name}", settings, work)
+    return [
+        Panel(f"{share:.2f} of the gap", np.array(image), label=np.array(label), spacing=spacing)
+        for share, (image, label) in zip(SHARES, found, strict=True)
+    ]

@@ -149,15 +149,13 @@ def _interpolated(case: Case, plane: Grid, frame: int) -> np.ndarray:
     return map_coordinates(volume, np.moveaxis(voxel, -1, 0), order=1, cval=0.0)
 
 
-def _figure(
-    study: Study, volumes: list[dict[str, Any]], priors: dict[str, Prior], views: dict[str, View]
-) -> Figure:
-    """One subject's views, and the volumes of all against the reference."""
+def _panels(study: Study, priors: dict[str, Prior], views: dict[str, View]) -> list[list[Any]]:
+    """A subject's views: rows of (title, image, label or None), the plane found by our fit if it can."""
     case = study.test[len(study.test) // 2]
     frame = min(item.frame for item in case.labelled())
     time = float(case.stacks[0].grid.times[frame])
-    lines = []
     fits = {name: fit(case, prior) for name, prior in priors.items()}
+    lines = []
     for name, view in views.items():
         plane = None
         for fitted in (fits[OURS], fits[FROZEN]):
@@ -168,17 +166,31 @@ def _figure(
                 study.say(f"view {name}: {error}")
         if plane is None:
             continue
-        panels = [Panel(f"{name}\nslices, interpolated", _interpolated(case, plane, frame))]
+        line: list[Any] = [
+            [f"{name}\nslices, interpolated", _interpolated(case, plane, frame).round(1).tolist(), None]
+        ]
         for method, fitted in fits.items():
             answer = fitted.render(plane)
-            image, label = answer.image[:, :, 0, 0, 0], answer.label[:, :, 0, 0]
-            panels += [Panel(f"{method}\nintensity", image), Panel("segmentation", image, label=label)]
-        lines.append(panels)
+            image, label = answer.image[:, :, 0, 0, 0].round(1).tolist(), answer.label[:, :, 0, 0].tolist()
+            line += [[f"{method}\nintensity", image, None], ["segmentation", image, label]]
+        lines.append(line)
+    return lines
+
+
+def _figure(
+    study: Study, volumes: list[dict[str, Any]], priors: dict[str, Prior], views: dict[str, View]
+) -> Figure:
+    """One subject's views, and the volumes of all against the reference."""
+    settings = {name: [prior.fingerprint, asdict(prior.config.fit)] for name, prior in priors.items()}
+    subject = study.test[len(study.test) // 2].name
+    lines = study.once(f"pictures/views/{subject}", settings, lambda: _panels(study, priors, views))
 
     def make(figure: Figure) -> None:
         grid = figure.add_gridspec(max(1, len(lines)), 7)
-        for r, panels in enumerate(lines):
-            for c, panel in enumerate(panels):
+        for r, line in enumerate(lines):
+            for c, (title, image, label) in enumerate(line):
+                shown = None if label is None else np.array(label)
+                panel = Panel(title, np.array(image), label=shown)
                 draw_panel(figure.add_subplot(grid[r, c]), panel, study.anatomy)
         axes = figure.add_subplot(grid[:, 5:])
         for name in priors:
