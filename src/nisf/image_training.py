@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from nisf.augment import Measured, Sample, draw_sample, for_anatomy, measured
 from nisf.case import UNKNOWN, Case
-from nisf.config import TrainConfig
+from nisf.config import Config, ImageConfig, TrainConfig
 from nisf.errors import NisfError
 from nisf.fitting import find_region
 from nisf.image_field import ImageField, Scene
@@ -67,6 +67,15 @@ def image_objective(
     }
     loss = terms["class_bce"] + terms["dice_loss"] + config.alpha * terms["intensity_bce"]
     return loss, {"loss": loss, **terms}
+
+
+def image_at(step: int, config: Config) -> ImageConfig:
+    """The canvases of a step: coarse ones over the same field of view at first."""
+    image, augment = config.image, config.augment
+    if step >= augment.coarse * config.train.steps:
+        return image
+    side_mm = image.pixels * image.pixel_mm
+    return replace(image, pixels=augment.coarse_pixels, pixel_mm=side_mm / augment.coarse_pixels)
 
 
 class ImageTraining:
@@ -129,15 +138,12 @@ class ImageTraining:
 
     def samples(self, step: int) -> list[Sample]:
         """What a step sees; depends on seed and step alone."""
-        train, image, augment, out = self.config.train, self.config.image, self.augment, []
-        if step < augment.coarse * train.steps:
-            side_mm = image.pixels * image.pixel_mm
-            image = replace(image, pixels=augment.coarse_pixels, pixel_mm=side_mm / augment.coarse_pixels)
+        train, image, out = self.config.train, image_at(step, self.config), []
         for slot, subject in enumerate(subjects_of(step, len(self.pool), train), step * train.subjects):
             rng = np.random.default_rng([train.seed, 3, slot])
             stacks = self.pool[subject]
             stack = stacks[int(rng.integers(len(stacks)))]
-            out.append(draw_sample(stack, image, augment, train.points, rng))
+            out.append(draw_sample(stack, image, self.augment, train.points, rng))
         return out
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:

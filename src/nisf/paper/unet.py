@@ -22,7 +22,7 @@ from nisf.canvas import canvases
 from nisf.case import UNKNOWN, Case
 from nisf.errors import NisfError
 from nisf.files import read_tensors, write_tensors
-from nisf.image_training import running_average
+from nisf.image_training import image_at, running_average
 from nisf.loop import Validation, run
 from nisf.losses import dice_loss
 from nisf.nearby import sample
@@ -77,10 +77,7 @@ class UNetTraining:
         self.state = State({"online": self.online, "average": self.average}, [optimiser])
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        train, image = self.config.train, self.config.image
-        if step < self.augment.coarse * train.steps:
-            side_mm, pixels = image.pixels * image.pixel_mm, self.augment.coarse_pixels
-            image = replace(image, pixels=pixels, pixel_mm=side_mm / pixels)
+        train, image = self.config.train, image_at(step, self.config)
         logits, labels = [], []
         for slot in range(train.subjects):
             rng = np.random.default_rng([train.seed, 3, step, slot])
