@@ -92,6 +92,19 @@ def test_reused_prior_must_fit(study, phantoms, tmp_path, toy_prior):
         other.prior(other.paper)
 
 
+def test_a_prior_that_knows_test_subjects_is_refused(phantoms, study, tmp_path):
+    from nisf.readers import cached_case, open_cohort
+    from nisf.training import train
+
+    files = open_cohort(phantoms, ANATOMY).cases
+    cases = [cached_case(f, ANATOMY, tmp_path / "cache") for f in files[3:5]]
+    config = study.budget.variant_config("train.steps=1")
+    prior = train(cases, [], ANATOMY, config, tmp_path / "prior", say=lambda _: None)
+    other = Study(phantoms, tmp_path / "out", ANATOMY, TINY, reuse={"paper": prior.folder})
+    with pytest.raises(NisfError, match="trained on test subjects"):
+        other.prior(other.paper)
+
+
 @pytest.mark.parametrize("name", BUDGETS)
 def test_budgets_make_settings(name):
     found = budget(name, test=3)

@@ -15,7 +15,8 @@ from nisf.anatomies import Anatomy
 from nisf.case import Case
 from nisf.config import Config
 from nisf.errors import NisfError
-from nisf.files import check_writable, read_json, write_json
+from nisf.files import check_writable, read_json, read_tensors, write_json
+from nisf.loop import CHECKPOINT
 from nisf.models import model_names
 from nisf.paper.budget import Budget
 from nisf.prior import SPECIFICATION, Prior, load_prior
@@ -199,12 +200,22 @@ class Study:
         prior = load_prior(folder)
         if prior.anatomy.labels != self.anatomy.labels:
             raise NisfError(f"{folder}: its structures are not those of the cases")
-        if variant.name not in self.reuse:
+        if variant.name in self.reuse:
+            self._check_unseen(folder)
+        else:
             have, want = to_dict(prior.config), to_dict(variant.config)
             for part in ("train", "augment", "image", "region"):
                 if have[part] != want[part]:
                     raise NisfError(f"{folder}: was trained with another budget; give another output folder")
         return prior
+
+    def _check_unseen(self, folder: Path) -> None:
+        """Refuse a prior whose checkpoint says that it was trained on test subjects."""
+        path = folder / CHECKPOINT
+        if path.is_file():
+            seen = set(json.loads(read_tensors(path)[1]["identity"])["cases"])
+            if both := sorted(seen & {case.name for case in self.files["test"]}):
+                raise NisfError(f"{folder}: was trained on test subjects ({', '.join(both[:3])}, ...)")
 
     def once(self, what: str, settings: Mapping[str, Any], make: Callable[[], Any]) -> Any:
         """What ``make`` returns, kept as JSON under ``work/``; made again only if the settings differ.
