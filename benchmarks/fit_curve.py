@@ -10,7 +10,6 @@ Losses are over points that neither method was given. Seconds are of processor t
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -22,17 +21,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from held import parser_of, read
 from nisf.files import replacing
 from nisf.fitting import fit_latents
 from nisf.losses import intensity_bce
 from nisf.picture import STYLE, new_figure, save_figure
 from nisf.points import CasePoints, batch_of
 from nisf.prior import Prior, load_prior
-from nisf.readers import only_named, open_cohort, read_case
+from nisf.readers import open_cohort
 from nisf.second_order import fit_second_order
 from nisf.settings import override
 from nisf.unknowns import subject_of
-from nisf.validate import point_dice, scored_points, step_counts, validation_points
+from nisf.validate import point_dice, scored_points, step_counts
 
 MEASURED = 8192
 """Voxels of a case for the loss, and as many for Dice."""
@@ -154,23 +154,14 @@ def picture(found: dict[str, Any], path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("cohort", type=Path)
-    parser.add_argument("prior", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--only", type=Path)
-    parser.add_argument("--cases", type=int, default=8)
+    parser = parser_of(__doc__)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--iterations", type=int, default=200)
     parser.add_argument("--set", nargs="*", default=[])
     chosen = parser.parse_args(arguments)
     prior = load_prior(chosen.prior)
     prior.config = override(prior.config, chosen.set)
-    cohort = open_cohort(chosen.cohort, prior.anatomy)
-    files = only_named(cohort.cases, chosen.only)[: chosen.cases]
-    cases = validation_points([read_case(f, prior.anatomy, cohort.notes) for f in files], prior)
+    cases = read(open_cohort(chosen.cohort, prior.anatomy), prior, chosen.only, chosen.cases)
     found = curves(prior, cases, chosen.steps, chosen.iterations)
     chosen.output.mkdir(parents=True, exist_ok=True)
     with replacing(chosen.output / "curve.json") as path:
