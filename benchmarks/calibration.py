@@ -9,7 +9,6 @@ temperature on other cases first, as training does. OUT gets ``calibration.json`
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,23 +17,18 @@ from typing import Any
 
 import numpy as np
 
+from held import parser_of, read
 from nisf.evidence import calibration, choose_evidence
 from nisf.files import replacing
 from nisf.picture import STYLE, new_figure, save_figure
 from nisf.points import CasePoints
 from nisf.prior import Prior, load_prior
-from nisf.readers import Cohort, only_named, open_cohort, read_case
+from nisf.readers import open_cohort
 from nisf.second_order import fit_second_order
 from nisf.unknowns import subject_of
-from nisf.validate import point_dice, scored_points, validation_points
+from nisf.validate import point_dice, scored_points
 
 SAMPLES, VOXELS = 32, 4096
-
-
-def read(cohort: Cohort, prior: Prior, only: Path | None, count: int) -> list[CasePoints]:
-    """The labelled cases' points, as a user's region finds them."""
-    files = only_named(cohort.cases, only)[:count]
-    return validation_points([read_case(f, prior.anatomy, cohort.notes) for f in files], prior)
 
 
 def compare(prior: Prior, cases: Sequence[CasePoints]) -> dict[str, Any]:
@@ -89,14 +83,7 @@ def picture(found: dict[str, Any], path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("cohort", type=Path)
-    parser.add_argument("prior", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--only", type=Path)
-    parser.add_argument("--cases", type=int, default=8)
+    parser = parser_of(__doc__)
     parser.add_argument("--choose", type=Path)
     chosen = parser.parse_args(arguments)
     prior = load_prior(chosen.prior)

@@ -9,39 +9,28 @@ The curves of `nisf paper fig2`, for any prior, subjects and settings. OUT gets 
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
+from held import parser_of, read
 from nisf.files import replacing
 from nisf.paper.fig2 import curves, picture
 from nisf.picture import save_figure
 from nisf.prior import load_prior
-from nisf.readers import only_named, open_cohort, read_case
+from nisf.readers import open_cohort
 from nisf.settings import override
-from nisf.validate import validation_points
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("cohort", type=Path)
-    parser.add_argument("prior", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--only", type=Path)
-    parser.add_argument("--cases", type=int, default=8)
+    parser = parser_of(__doc__)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--iterations", type=int, default=200)
     parser.add_argument("--set", nargs="*", default=[])
     chosen = parser.parse_args(arguments)
     prior = load_prior(chosen.prior)
     prior.config = override(prior.config, chosen.set)
-    cohort = open_cohort(chosen.cohort, prior.anatomy)
-    files = only_named(cohort.cases, chosen.only)[: chosen.cases]
-    cases = validation_points([read_case(f, prior.anatomy, cohort.notes) for f in files], prior)
+    cases = read(open_cohort(chosen.cohort, prior.anatomy), prior, chosen.only, chosen.cases)
     found = curves(prior, cases, chosen.steps, chosen.iterations)
     chosen.output.mkdir(parents=True, exist_ok=True)
     with replacing(chosen.output / "curve.json") as path:

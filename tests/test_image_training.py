@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+import nisf.training
 import toys
 from nisf.errors import NisfError
+from nisf.files import read_tensors, write_tensors
 from nisf.fitted import read_fitted
 from nisf.fitting import fit
 from nisf.hiding import hide
@@ -72,7 +74,8 @@ def test_prior_round_trip(toy_image_prior):
         assert torch.equal(a, b)
 
 
-def test_resumed_is_undisturbed(tmp_path):
+def test_resumed_is_undisturbed(tmp_path, monkeypatch):
+    """And needs no other finder: the checkpoint has it."""
     whole = toys.train_toy(tmp_path / "a", BRIEF)
 
     class KilledError(Exception):
@@ -84,8 +87,26 @@ def test_resumed_is_undisturbed(tmp_path):
 
     with pytest.raises(KilledError):
         toys.train_toy(tmp_path / "b", BRIEF, report=kill)
+    train_finder = nisf.training.train_finder
+    monkeypatch.setattr(nisf.training, "train_finder", None)
     again = toys.train_toy(tmp_path / "b", BRIEF, resume=True)
     assert again.fingerprint == whole.fingerprint
+    np.testing.assert_array_equal(again.half, whole.half)
+    for name, tensor in whole.finder.state_dict().items():
+        assert torch.equal(again.finder.state_dict()[name], tensor), name
+    assert again.card == whole.card
+
+    checkpoint = tmp_path / "b" / "checkpoint.safetensors"
+    tensors, metadata = read_tensors(checkpoint)
+    for missing in ("region.half", "finder.head.bias"):
+        write_tensors(checkpoint, {n: t for n, t in tensors.items() if n != missing}, metadata)
+        with pytest.raises(NisfError, match=f"tensor '{missing}' is missing"):
+            toys.train_toy(tmp_path / "b", BRIEF, resume=True)
+    # Checkpoints were written without it once: then it is trained again.
+    monkeypatch.setattr(nisf.training, "train_finder", train_finder)
+    without = {n: t for n, t in tensors.items() if not n.startswith(("region.", "finder."))}
+    write_tensors(checkpoint, without, metadata)
+    assert toys.train_toy(tmp_path / "b", BRIEF, resume=True).fingerprint == whole.fingerprint
 
 
 def test_validation_is_logged(tmp_path):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nisf.errors import NisfError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 @contextmanager
@@ -95,6 +95,25 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise NisfError(f"{path}: not a whole safetensors file ({error})") from error
+
+
+def load_part(module: nn.Module, prefix: str, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Load the tensors under ``prefix`` into a module, strictly.
+
+    Raises:
+        NisfError: one is missing, not expected, or of another shape; ``path`` is the file they are from.
+    """
+    wanted = module.state_dict()
+    have = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    missing, extra = sorted(set(wanted) - set(have)), sorted(set(have) - set(wanted))
+    shapes = [n for n in wanted if n in have and wanted[n].shape != have[n].shape]
+    if missing or extra or shapes:
+        name = (missing or extra or shapes)[0]
+        what = "is missing" if missing else "is not expected" if extra else "has another shape"
+        raise NisfError(
+            f"{path}: tensor '{prefix}{name}' {what}; weights and settings do not belong together"
+        )
+    module.load_state_dict(have)
 
 
 def check_writable(folder: str | Path) -> Path:

@@ -7,7 +7,8 @@ same labels as the prior, and saved with it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nisf.case import UNKNOWN, Case, Slice
+from nisf.files import load_part
 from nisf.region import Region, reference_pose
 from nisf.types import Vector
 
@@ -52,6 +54,13 @@ class Finder(nn.Module):
         quarter = self.join_quarter(torch.cat([quarter, up], dim=1))
         up = functional.interpolate(quarter, scale_factor=2, mode="nearest")
         return self.head(self.join_half(torch.cat([half, up], dim=1)))[:, 0]
+
+
+def finder_of(tensors: Mapping[str, Tensor], path: Path) -> Finder:
+    """A trained finder from its tensors, ``finder.*``, in the file ``path``; strict."""
+    finder = Finder(1.0)
+    load_part(finder, "finder.", tensors, path)
+    return finder.eval().requires_grad_(False)
 
 
 def coarse_slice(item: Slice, image: np.ndarray, pixel_mm: float, order: int = 1) -> np.ndarray:

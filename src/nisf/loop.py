@@ -69,6 +69,7 @@ def run(
     settings: TrainConfig,
     folder: Path,
     identity: Mapping[str, Any],
+    kept: Mapping[str, Tensor],
     *,
     report: Report | None,
     say: Callable[[str], None],
@@ -81,6 +82,7 @@ def run(
         settings: steps, rates, how often to validate and to save.
         folder: gets ``log.jsonl`` and ``checkpoint.safetensors``.
         identity: settings, cases and start that a checkpoint must agree with.
+        kept: tensors that do not change and are put into every checkpoint.
         report: called with every record of the log.
         say: called with sentences for the user.
         after_step: called with the number of steps done.
@@ -132,7 +134,7 @@ def run(
                 note({"step": step, **{name: round(v, 6) for name, v in values.items()}})
             if step % settings.checkpoint_every == 0 or final:
                 metadata = {"identity": json.dumps(identity), "step": str(step)}
-                write_tensors(checkpoint, state.tensors(), metadata)
+                write_tensors(checkpoint, {**state.tensors(), **kept}, metadata)
             due = settings.validate_every and step % settings.validate_every == 0
             if final or due:
                 last = recipe.validate()

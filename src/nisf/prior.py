@@ -17,8 +17,8 @@ from nisf.anatomies import Anatomy, from_json, to_json
 from nisf.config import Config, FitConfig
 from nisf.errors import NisfError
 from nisf.field import Field
-from nisf.files import read_json, read_tensors, write_json, write_tensors
-from nisf.finder import Finder
+from nisf.files import load_part, read_json, read_tensors, write_json, write_tensors
+from nisf.finder import Finder, finder_of
 from nisf.image_field import ImageField
 from nisf.models import model_folder, model_name, model_names
 from nisf.settings import from_dict, to_dict
@@ -102,21 +102,6 @@ class Prior:
         self.folder = folder.resolve()
 
 
-def _load_part(module: torch.nn.Module, prefix: str, tensors: dict[str, Tensor], path: Path) -> None:
-    """Load the tensors under ``prefix`` strictly, naming what does not fit."""
-    wanted = module.state_dict()
-    have = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-    missing, extra = sorted(set(wanted) - set(have)), sorted(set(have) - set(wanted))
-    shapes = [n for n in wanted if n in have and wanted[n].shape != have[n].shape]
-    if missing or extra or shapes:
-        name = (missing or extra or shapes)[0]
-        what = "is missing" if missing else "is not expected" if extra else "has another shape"
-        raise NisfError(
-            f"{path}: tensor '{prefix}{name}' {what}; weights and prior.json do not belong together"
-        )
-    module.load_state_dict(have)
-
-
 def load_prior(folder: str | Path) -> Prior:
     """Read a prior's folder, strictly.
 
@@ -159,18 +144,14 @@ def load_prior(folder: str | Path) -> Prior:
     weights = folder / WEIGHTS
     tensors, _ = read_tensors(weights)
     network = new_field(config)
-    _load_part(network, "field.", tensors, weights)
+    load_part(network, "field.", tensors, weights)
     size = config.field.latent
     if config.field.kind == "image":  # no latents are stored
         tensors |= {"latent.mean": torch.zeros(size), "latent.covariance": torch.eye(size)}
     for name, shape in (("latent.mean", (size,)), ("latent.covariance", (size, size))):
         if name not in tensors or tuple(tensors[name].shape) != shape:
             raise NisfError(f"{weights}: tensor '{name}' is missing or not of shape {shape}")
-    finder = None
-    if has_finder:
-        finder = Finder(1.0)
-        _load_part(finder, "finder.", tensors, weights)
-        finder.eval().requires_grad_(False)
+    finder = finder_of(tensors, weights) if has_finder else None
     parts = ("field.", "latent.", *(("finder.",) if has_finder else ()))
     if extra := sorted(name for name in tensors if not name.startswith(parts)):
         raise NisfError(

@@ -19,8 +19,8 @@ from nisf.config import Config, for_data
 from nisf.errors import NisfError
 from nisf.evidence import choose_evidence
 from nisf.field import Field
-from nisf.files import check_writable
-from nisf.finder import Finder, train_finder
+from nisf.files import check_writable, read_tensors
+from nisf.finder import Finder, finder_of, train_finder
 from nisf.fitting import find_region
 from nisf.image_field import ImageField
 from nisf.image_training import ImageTraining
@@ -65,6 +65,25 @@ def _search(
         return None, None
     steps, seed = config.region.finder_steps, config.train.seed
     return half, train_finder(_spread(cases, 400), steps=steps, seed=seed)
+
+
+def _to_keep(half: np.ndarray | None, finder: Finder | None) -> dict[str, Tensor]:
+    """What `_search` found, for the checkpoint: so that a resumed run need not train the finder again."""
+    if half is None or finder is None:
+        return {}
+    found = {f"finder.{name}": tensor for name, tensor in finder.state_dict().items()}
+    return {"region.half": torch.from_numpy(np.asarray(half, dtype=np.float64)), **found}
+
+
+def _kept(checkpoint: Path) -> tuple[np.ndarray, Finder] | None:
+    """Back from the checkpoint, strictly; None if it has nothing of `_to_keep`."""
+    tensors, _ = read_tensors(checkpoint)
+    if not any(name.startswith(("region.", "finder.")) for name in tensors):
+        return None
+    half = tensors.get("region.half")
+    if half is None or half.shape != (3,):
+        raise NisfError(f"{checkpoint}: tensor 'region.half' is missing or not of shape (3,)")
+    return half.numpy(), finder_of(tensors, checkpoint)
 
 
 def continued(start: Prior) -> Config:
@@ -129,7 +148,10 @@ def train(
     settings = config.train
     if start is not None:
         _check_start(start, config, anatomy)
-    half, finder = _search(cases, config, say) if start is None else (start.half, start.finder)
+        half, finder = start.half, start.finder
+    else:
+        kept = _kept(checkpoint) if checkpoint.is_file() else None
+        half, finder = kept or _search(cases, config, say)
 
     size = config.field.latent
     prior = Prior(config, anatomy, new_field(config), torch.zeros(size), torch.eye(size), half, finder)
@@ -142,12 +164,12 @@ def train(
         names = [case.name for case in cases]
     else:
         pool = [CasePoints(case, region, dimensions) for case, region in zip(cases, regions, strict=True)]
-        kept = [i for i, points in enumerate(pool) if len(points)]
-        if not kept:
+        filled = [i for i, points in enumerate(pool) if len(points)]
+        if not filled:
             raise NisfError("no case was measured inside its region; check the folder with 'nisf check'")
-        if len(kept) < len(cases):
-            say(f"{len(cases) - len(kept)} cases have nothing inside their region and are left out")
-            cases, pool = [cases[i] for i in kept], [pool[i] for i in kept]
+        if len(filled) < len(cases):
+            say(f"{len(cases) - len(filled)} cases have nothing inside their region and are left out")
+            cases, pool = [cases[i] for i in filled], [pool[i] for i in filled]
         points = validation_points(_spread(validation, settings.validate_cases), prior)
         recipe = AutoDecoder(pool, points, config, anatomy.labels, say)
         names = [points.name for points in pool]
@@ -160,7 +182,8 @@ def train(
         if step in stages:
             keep_stage(folder, step, recipe.field, recipe.statistics())
 
-    last = run(recipe, settings, folder, identity, report=report, say=say, after_step=after_step)
+    kept = _to_keep(half, finder)
+    last = run(recipe, settings, folder, identity, kept, report=report, say=say, after_step=after_step)
     if isinstance(last, StepDice) and isinstance(recipe, AutoDecoder):
         fitting = replace(config.fit, steps=last.best_steps)
         if config.fit.method == "second-order":

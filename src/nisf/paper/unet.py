@@ -128,7 +128,7 @@ def trained_unet(
         recipe = UNetTraining(chosen, replace(prior, config=config))
         identity = {"config": to_dict(config), "cases": [case.name for case in chosen]}
         folder.mkdir(parents=True, exist_ok=True)
-        run(recipe, config.train, folder, identity, report=None, say=say)
+        run(recipe, config.train, folder, identity, {}, report=None, say=say)
         write_tensors(path, recipe.average.module.state_dict())
     network = unet(prior)
     try:
