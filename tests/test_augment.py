@@ -3,9 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 import toys
-from nisf.augment import draw_sample, for_anatomy, hidden_slices, measured
+from nisf.augment import _degrade, draw_sample, for_anatomy, hidden_slices, measured
 from nisf.case import UNKNOWN
 from nisf.config import AugmentConfig
 
@@ -110,3 +111,17 @@ def test_only_what_the_anatomy_allows():
         np.testing.assert_allclose(sample.maps[:, 2, 3], -stack.z, atol=1e-5)
         image = sample.images[0, 0]
         assert image[20:].sum() > 10 * image[:12].sum()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_blur_is_gaussian(seed):
+    config = replace(STILL, blur=1.0, blur_pixels=1.6)
+    rng = np.random.default_rng(seed)
+    rng.random()
+    sigma = rng.uniform(0.4, 1.6)
+    image = torch.zeros(1, 2, 21, 21)
+    image[:, :, 10, 10] = 1.0
+    blurred = _degrade(image, config, np.random.default_rng(seed))
+    expected = gaussian_filter(image[0, 0].numpy(), sigma, truncate=np.ceil(2.5 * sigma) / sigma)
+    for channel in blurred[0]:
+        np.testing.assert_allclose(channel.numpy(), expected, atol=1e-5)

@@ -168,11 +168,12 @@ def _relight(images: Tensor, config: AugmentConfig, rng: np.random.Generator) ->
 def _degrade(images: Tensor, config: AugmentConfig, rng: np.random.Generator) -> Tensor:
     """Blur and noise."""
     if rng.random() < config.blur:
-        side = torch.tensor(math.exp(-0.5 / rng.uniform(0.4, 1.1) ** 2))
-        kernel = torch.stack([side, torch.ones(()), side]) / (1 + 2 * side)
-        kernel = kernel.expand(images.shape[1], 1, 1, 3)
-        images = functional.conv2d(images, kernel, padding=(0, 1), groups=images.shape[1])
-        images = functional.conv2d(images, kernel.mT, padding=(1, 0), groups=images.shape[1])
+        sigma = rng.uniform(min(0.4, config.blur_pixels), config.blur_pixels)
+        reach = math.ceil(2.5 * sigma)
+        kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
+        kernel = (kernel / kernel.sum()).expand(images.shape[1], 1, 1, -1)
+        images = functional.conv2d(images, kernel, padding=(0, reach), groups=images.shape[1])
+        images = functional.conv2d(images, kernel.mT, padding=(reach, 0), groups=images.shape[1])
     noise = rng.standard_normal(images.shape, dtype=np.float32)
     return images + float(rng.uniform(0, config.noise)) * torch.from_numpy(noise)
 

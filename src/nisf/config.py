@@ -120,6 +120,8 @@ class AugmentConfig:
     """Standard deviation of the logarithm of the slices' own brightness."""
     blur: float = 0.3
     """Share of the samples that are blurred."""
+    blur_pixels: float = 1.6
+    """Largest standard deviation of the blur, in pixels of the canvas."""
     noise: float = 0.06
     """Largest standard deviation of added noise."""
 
