@@ -13,6 +13,7 @@ from nisf.region import (
     half_size,
     labelled_positions,
     larger_end_last,
+    over_all_slices,
     pixel_positions,
     reference_pose,
     region_from_labels,
@@ -221,3 +222,20 @@ def test_two_things_that_move_far_apart():
     region = region_from_motion(case, HALF)
     assert region is not None
     assert np.isfinite(region.centre()).all()
+
+
+@pytest.mark.parametrize("offset", [0.0, 40.0, -40.0])
+def test_over_all_slices(offset):
+    case = toys.toy_case(1)
+    axes = case.stacks[0].grid.affine.axes
+    centre = case.stacks[0].grid.centre() + offset * axes[:, 2]
+    region = Region(Affine.rigid(axes.T, centre), np.array([20.0, 20.0, 10.0]))
+    longer = over_all_slices(case, region)
+    for item in case.slices:
+        middle = item.affine(np.array([12, 12, 0]))
+        assert abs(longer.coordinates(middle)[2]) < 1
+    np.testing.assert_allclose(longer.half[:2], region.half[:2])
+    np.testing.assert_allclose(longer.pose.matrix, region.pose.matrix)
+    # One that is long enough stays as it is.
+    large = Region(region.pose, np.array([20.0, 20.0, 500.0]))
+    np.testing.assert_allclose(over_all_slices(case, large).half, large.half)

@@ -23,7 +23,7 @@ from nisf.image_field import ImageField
 from nisf.losses import intensity_bce
 from nisf.points import CasePoints, batch_of
 from nisf.prior import Prior
-from nisf.region import Region, reference_pose, region_from_motion, whole_region
+from nisf.region import Region, over_all_slices, reference_pose, region_from_motion, whole_region
 from nisf.second_order import fit_second_order, laplace
 from nisf.unknowns import breath_holds_of, moved_region, subject_of
 
@@ -247,6 +247,7 @@ def _see(case: Case, prior: Prior, region: Region, summary: dict[str, Any], bega
         raise NisfError(
             f"{case.name}: has no slice, and this prior sees whole slices; use one that fits points"
         )
+    region = over_all_slices(case, region)
     seen = canvases(case, case.slices, region, prior.config.image)
     summary = {"steps": 0, "seconds": round(time.perf_counter() - began, 3), **summary}
     return Fitted(case.name, prior, torch.zeros(0), region, case.stacks, summary, canvases=seen)

@@ -147,6 +147,23 @@ def half_size(cases: Sequence[Case], margin_mm: float) -> Vector3:
     return np.array([max(half[:2]), max(half[:2]), half[2]])
 
 
+def over_all_slices(case: Case, region: Region) -> Region:
+    """The region, made long enough across the slices to hold all those of the reference stack.
+
+    A field that sees the slices can be asked on each of them, and need not depend on where along the
+    stack the region was found.
+    """
+    centre = region.centre()
+    reach = [
+        abs(float((centre - item.affine.origin) @ item.affine.normal())) + item.thickness / 2
+        for item in case.slices
+        if item.stack == 0
+    ]
+    half = region.half.copy()
+    half[2] = max([half[2], *reach])
+    return Region(region.pose, half)
+
+
 def whole_region(case: Case) -> Region:
     """The whole field of view of the slices and points."""
     pose = reference_pose(case, (0.0, 0.0, 0.0))
