@@ -196,6 +196,7 @@ def picture(found: dict[str, Any], validated: int | None = None) -> Figure:
             loss.legend()
         grid[0, 0].set(ylabel="Dice")
         grid[1, 0].set(ylabel="intensity loss, points not given")
-        grid[0, 0].legend()
+        handles, texts = grid[0, 0].get_legend_handles_labels()
+        figure.legend(handles, texts, loc="outside lower center", ncols=len(handles))
 
-    return draw(7.2, 4.8, make)
+    return draw(7.2, 5.0, make)
