@@ -18,7 +18,7 @@ from nisf.config import Config
 from nisf.evaluate import score_case
 from nisf.fitted import Fitted, Rendering
 from nisf.fitting import fit
-from nisf.geometry import Grid
+from nisf.geometry import Grid, cycle_distance
 from nisf.hiding import hide
 from nisf.metrics import Score
 from nisf.phantom import Scan, Scanner, cohort, ejection_fraction, long_axis, volumes_ml
@@ -171,7 +171,7 @@ def picture(
     window = (slice(max(0, i - reach[0]), i + reach[0]), slice(max(0, j - reach[1]), j + reach[1]))
     rows = []
     for phase, moment in case.phases.items():
-        frame = int(np.argmin(np.abs((rendering.grid.times - moment + 0.5) % 1 - 0.5)))
+        frame = int(cycle_distance(rendering.grid.times, moment).argmin())
         panels = []
         for position, kind in ((seen_middle, "given slice"), (hidden_middle, "hidden slice")):
             item = next(s for s in case.slices if s.position == position and s.frame == frame)

@@ -15,7 +15,7 @@ from jaxtyping import Int16, Integer
 from nisf.case import BACKGROUND, UNKNOWN, Case
 from nisf.errors import NisfError
 from nisf.files import replacing
-from nisf.geometry import Affine
+from nisf.geometry import Affine, cycle_distance
 from nisf.metrics import Score, score_volume
 
 if TYPE_CHECKING:
@@ -59,8 +59,7 @@ def label_volume(case: Case, stack: int = 0) -> Int16[np.ndarray, "x y z t"]:
 def phase_name(case: Case, time: float) -> str:
     """The name of the case's phase at ``time`` (fraction of the cycle), else e.g. ``t=0.37``."""
     for name, moment in case.phases.items():
-        # The cycle closes: 0.999 is next to 0.
-        if abs((time - moment + 0.5) % 1.0 - 0.5) < 1e-3:
+        if cycle_distance(np.array([time]), moment).item() < 1e-3:
             return name
     return f"t={time:.2f}"
 

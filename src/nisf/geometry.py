@@ -112,6 +112,11 @@ def cycle_times(frames: int) -> np.ndarray:
     return np.arange(frames) / frames
 
 
+def cycle_distance(times: np.ndarray, time: float) -> np.ndarray:
+    """How far times are from another one, as fractions of the cycle: 0.999 is next to 0."""
+    return np.abs((times - time + 0.5) % 1.0 - 0.5)
+
+
 @dataclass(frozen=True, eq=False)
 class Grid:
     """A regular grid of voxels with its place in the world and its times.

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
@@ -42,6 +43,23 @@ def running_average(
             old.copy_(new)
 
 
+def class_terms(logits: Float[Tensor, "p k"], label: Int[Tensor, "p"]) -> dict[str, Tensor]:
+    """Cross-entropy and Dice loss of the classes over all points with a known label together."""
+    known = (label != UNKNOWN).sum().clamp_min(1)
+    bce = functional.cross_entropy(logits, label, ignore_index=UNKNOWN, reduction="sum") / known
+    return {
+        "class_bce": bce,
+        "dice_loss": dice_loss(logits[None], label[None], torch.ones(1, len(label))).mean(),
+    }
+
+
+def averaged(network: nn.Module, train: TrainConfig) -> tuple[AveragedModel, State]:
+    """The running average of a network in training, and the state of both with their optimiser."""
+    average = AveragedModel(network, multi_avg_fn=running_average, use_buffers=True)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=train.learning_rate, weight_decay=train.weight_l2)
+    return average, State({"online": network, "average": average}, [optimiser])
+
+
 def image_objective(
     field: ImageField, samples: Sequence[Sample], config: TrainConfig
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -58,13 +76,8 @@ def image_objective(
         classes.append(of_class)
     logits, label = torch.cat(classes), torch.cat([sample.label for sample in samples])
     target = torch.cat([sample.intensity for sample in samples])
-    known = (label != UNKNOWN).sum().clamp_min(1)
-    weight = torch.ones(1, len(label))
-    terms = {
-        "class_bce": functional.cross_entropy(logits, label, ignore_index=UNKNOWN, reduction="sum") / known,
-        "dice_loss": dice_loss(logits[None], label[None], weight).mean(),
-        "intensity_bce": functional.binary_cross_entropy_with_logits(torch.cat(values), target),
-    }
+    of_intensities = functional.binary_cross_entropy_with_logits(torch.cat(values), target)
+    terms = {**class_terms(logits, label), "intensity_bce": of_intensities}
     loss = terms["class_bce"] + terms["dice_loss"] + config.alpha * terms["intensity_bce"]
     return loss, {"loss": loss, **terms}
 
@@ -113,12 +126,7 @@ class ImageTraining:
         found = [(case, find_region(case, prior)[0]) for case in held if case.labelled()]
         self.given, self.hidden = held_cases(found, self.config.image, self.config.train.seed)
         self.online = ImageField(self.config.field, self.config.image)
-        self.average = AveragedModel(self.online, multi_avg_fn=running_average, use_buffers=True)
-        train = self.config.train
-        optimiser = torch.optim.AdamW(
-            self.online.parameters(), lr=train.learning_rate, weight_decay=train.weight_l2
-        )
-        self.state = State({"online": self.online, "average": self.average}, [optimiser])
+        self.average, self.state = averaged(self.online, self.config.train)
 
     def begin_with(self, start: Prior) -> None:
         """Weights of another prior."""

@@ -86,6 +86,17 @@ def test_too_few_subjects(tmp_path):
         Study(tmp_path / "data", tmp_path / "out", ANATOMY, TINY)
 
 
+def test_no_test_subject_can_be_read(phantoms, tmp_path):
+    import shutil
+
+    data = shutil.copytree(phantoms, tmp_path / "data")
+    study = Study(data, tmp_path / "out", ANATOMY, TINY, say=lambda _: None)
+    image = data / study.files["test"][0].name / "sa.nii.gz"
+    image.write_bytes(image.read_bytes()[:500])
+    with pytest.raises(NisfError, match="no test subject"):
+        _ = study.test
+
+
 def test_reused_prior_must_fit(study, phantoms, tmp_path, toy_prior):
     other = Study(phantoms, tmp_path, ANATOMY, TINY, reuse={"paper": toy_prior.folder})
     with pytest.raises(NisfError, match="structures"):

@@ -13,6 +13,15 @@ from nisf.field import Field
 from nisf.fitting import TRIAL_POINTS, TRIAL_STEPS
 from nisf.image_field import ImageField
 from nisf.paper import ablations, fig4, resolution, slices, sparse
+from nisf.paper.methods import (
+    FROZEN,
+    OURS,
+    SECOND,
+    UNET_NEAREST,
+    UNET_SHAPE,
+    UNFROZEN,
+    path_name,
+)
 from nisf.paper.study import Study, Variant
 from nisf.paper.unet import WEIGHTS
 from nisf.paper.variants import base
@@ -111,7 +120,7 @@ def jobs(study: Study, experiments: Collection[str]) -> list[Job]:
         return Job("priors", variant.name, seconds)
 
     def scores(group: str, method: str, way: str, seconds: float) -> Job:
-        folder = study.output / "work" / "scores" / method / way
+        folder = study.output / "work" / "scores" / path_name(method) / way
         left = max(0, tests - len(list(folder.glob("*.json"))))
         return Job(group, f"{method}, {way}", left * seconds)
 
@@ -121,8 +130,8 @@ def jobs(study: Study, experiments: Collection[str]) -> list[Job]:
 
     adam, second = _fit(paper.config, rates, views), _fit(paper.config, rates, views, second=True)
     look = _fit(image.config, rates, views)
-    common = {"frozen-weights": adam, "second-order": second, "image-conditioned": look}
-    unet = {"U-Net-and-shape": look}
+    common = {FROZEN: adam, SECOND: second, OURS: look}
+    shape, nearest = {UNET_SHAPE: look}, {UNET_NEAREST: look}
     out: list[Job] = []
     if set(experiments) - {"slices", "sparse", "ablations"}:
         out.append(train(paper))
@@ -137,7 +146,7 @@ def jobs(study: Study, experiments: Collection[str]) -> list[Job]:
     if "table1" in experiments:
         search = budget.unfrozen_cases * adam
         out.append(once("table1", "step count of fits with free weights", "unfrozen-steps", search))
-        ways.append(("table1", "none", {**common, "unfrozen-weights": 1.5 * adam, **unet}))
+        ways.append(("table1", "none", {**common, UNFROZEN: 1.5 * adam, **shape}))
     if "fig2" in experiments:
         points = budget.curve_steps * (paper.config.fit.points or FRAME_POINTS)
         points += 1.5 * budget.curve_iterations * paper.config.fit.points_last
@@ -147,17 +156,17 @@ def jobs(study: Study, experiments: Collection[str]) -> list[Job]:
         there = len(list((study.output / "work" / "stages").glob("*.json")))
         out.append(Job("fig3", "stages of training", max(0, len(budget.stages) - there) * adam))
     if "fig4" in experiments:
-        ways += [("fig4", way, {**common, **unet, "U-Net-and-nearest": look}) for way in fig4.PROTOCOLS]
+        ways += [("fig4", way, {**common, **shape, **nearest}) for way in fig4.PROTOCOLS]
     if "slices" in experiments:
-        seen = {"image-conditioned": look, **unet, "U-Net-and-nearest": look}
+        seen = {OURS: look, **shape, **nearest}
         ways += [("slices", slices.protocol(given), seen) for given in slices.GIVEN if given != 3]
     if "planes" in experiments:
-        for name, seconds in (("frozen-weights", adam), ("image-conditioned", look)):
-            there = len(list((study.output / "work" / "planes" / name).glob("*.json")))
+        for name, seconds in ((FROZEN, adam), (OURS, look)):
+            there = len(list((study.output / "work" / "planes" / path_name(name)).glob("*.json")))
             out.append(Job("planes", f"{name}, views", max(0, tests - there) * seconds))
     if "resolution" in experiments:
         factors = [f"pixels-{factor:g}x" for factor in resolution.FACTORS if factor != 1.0]
-        ways += [("resolution", way, {**common, **unet}) for way in factors]
+        ways += [("resolution", way, {**common, **shape}) for way in factors]
     out += [scores(group, method, way, s) for group, way, of in ways for method, s in of.items()]
     done: set[str] = set()
     for group, found in (("sparse", sparse.variants), ("ablations", ablations.variants)):

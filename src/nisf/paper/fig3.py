@@ -54,7 +54,7 @@ def run(study: Study) -> Result | None:
         f"{mean(last):.3f} after {last['step']}; mean square error {first['mse']:.4f} and {last['mse']:.4f}."
     )
     result = Result("fig3", "Figure 3: the prior at several stages of its training", line, rows)
-    publish(study.output, result, _figure(study, case, frame, columns, rows))
+    publish(study.output, result, _figure(study, case, frame, columns))
     return result
 
 
@@ -88,7 +88,7 @@ def _fitted(case: Case, prior: Prior, frame: int) -> dict[str, Any]:
     }
 
 
-def _figure(study: Study, case: Case, frame: int, columns: list, rows: list[dict[str, Any]]) -> Figure:
+def _figure(study: Study, case: Case, frame: int, columns: list) -> Figure:
     stack, position = case.stacks[0], _middle(case, frame)
     i, j = window_of(case)
     item = next(s for s in case.slices if s.position == position and s.frame == frame)

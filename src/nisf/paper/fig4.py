@@ -19,10 +19,11 @@ from nisf.paper.methods import (
     frozen,
     of_subjects,
     ours,
+    path_name,
     score_method,
     second_order,
 )
-from nisf.paper.results import METHODS, Result, draw, look, publish
+from nisf.paper.results import Result, draw, look, publish
 from nisf.paper.study import Study
 from nisf.paper.windows import window_of
 from nisf.picture import Panel, draw_panel, legend_of
@@ -91,7 +92,7 @@ def _numbers(rows: list[dict[str, Any]], names: list[str]) -> Figure:
                     for protocol in PROTOCOLS
                 ]
                 place = np.arange(len(found)) + (i - (len(names) - 1) / 2) * 0.8 / len(names)
-                axes.plot(place, found, ls="", label=name, **look(name, METHODS))
+                axes.plot(place, found, ls="", label=name, **look(name))
             axes.set_xticks(
                 range(len(PROTOCOLS)), [name.replace(" ", "\n", 1) for name in PROTOCOLS.values()]
             )
@@ -124,25 +125,25 @@ def _pictures(
         except NisfError:
             continue
         positions = sorted({s.position for s in hidden.labelled() if s.frame == frame})
-        drawn = [p for p in positions if (label_volume(hidden)[:, :, p, frame] > 0).any()]
+        reference = label_volume(case)
+        drawn = [p for p in positions if (reference[:, :, p, frame] > 0).any()]
         if not drawn:
             continue
         position = drawn[len(drawn) // 2]
         window = (i, j, position, frame)
         image = np.asarray(next(s for s in case.slices if s.position == position and s.frame == frame).image)
         image = image[window[:2]][..., 0]
-        reference = label_volume(case)[window]
-        panels = [Panel(f"{PROTOCOLS[protocol]}\nmeasured", image, outline=reference, spacing=spacing)]
+        outline = reference[window]
+        panels = [Panel(f"{PROTOCOLS[protocol]}\nmeasured", image, outline=outline, spacing=spacing)]
         for method in methods:
-            kind = method.name.replace(" ", "-").replace("+", "and")
             found = study.once(
-                f"pictures/{kind}/{protocol}/{case.name}",
+                f"pictures/{path_name(method.name)}/{protocol}/{case.name}",
                 {**method.settings, "position": position, "frame": frame},
                 lambda method=method, seen=seen, window=window: method.segment(seen, case)[window].tolist(),
             )
             label = np.array(found)
             title = f"{method.name}\nnot seen"
-            panels.append(Panel(title, image, label=label, outline=reference, spacing=spacing))
+            panels.append(Panel(title, image, label=label, outline=outline, spacing=spacing))
         lines.append(panels)
     lines.append(_between(study, case, frame))
 

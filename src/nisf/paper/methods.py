@@ -48,6 +48,11 @@ class Method:
     settings: Mapping[str, Any]
 
 
+def path_name(method: str) -> str:
+    """A method's name as part of a path."""
+    return method.replace(" ", "-").replace("+", "and")
+
+
 def by_prior(name: str, prior: Prior, config: FitConfig | None = None) -> Method:
     """A fit with frozen weights, or a look at the slices, by what the prior is."""
     chosen = config or prior.config.fit
@@ -173,8 +178,7 @@ def score_method(
             study.say(f"{method.name}, {way}, {case.name}: Dice {_mean(scores):.3f}")
             return [{**asdict(score), "seconds": round(seconds, 3)} for score in scores]
 
-        kind = method.name.replace(" ", "-").replace("+", "and")
-        found = study.once(f"scores/{kind}/{way}/{case.name}", method.settings, work)
+        found = study.once(f"scores/{path_name(method.name)}/{way}/{case.name}", method.settings, work)
         if isinstance(found, str):
             study.say(f"left out: {found}")
             continue

@@ -19,7 +19,7 @@ from nisf.evaluate import label_volume, phase_name, score_case
 from nisf.fitted import Fitted
 from nisf.fitting import fit
 from nisf.geometry import Grid
-from nisf.paper.methods import FROZEN, OURS
+from nisf.paper.methods import FROZEN, OURS, path_name
 from nisf.paper.results import Result, draw, look, publish
 from nisf.paper.study import Study
 from nisf.picture import Panel, draw_panel, legend_of
@@ -49,7 +49,7 @@ def run(study: Study) -> Result | None:
         for case in study.test:
             settings = {"prior": prior.fingerprint, "fit": asdict(prior.config.fit)}
             found = study.once(
-                f"planes/{name.replace(' ', '-')}/{case.name}",
+                f"planes/{path_name(name)}/{case.name}",
                 settings,
                 lambda case=case, prior=prior: _of_case(study, case, prior, views),
             )

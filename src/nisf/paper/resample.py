@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import ndimage
 
+from nisf.canvas import smoothed
 from nisf.case import Case, intensity_range, slices_of_volume
 from nisf.geometry import Grid
 
@@ -19,18 +20,15 @@ def resampled(case: Case, factor: float) -> Case:
     stack = case.stacks[0]
     old, across = stack.grid, stack.grid.spacing
     grid = old.at_spacing((across[0] * factor, across[1] * factor, across[2]))
-    index = np.stack(np.meshgrid(*map(np.arange, grid.shape[:2]), [0], indexing="ij"), axis=-1)[:, :, 0]
-    pixel = old.affine.inverse(grid.affine(index))[..., :2]
+    pixel = old.affine.inverse(grid.points()[:, :, 0])[..., :2]
     image = np.zeros((*grid.shape, len(grid.times), case.channels), dtype=np.float32)
-    sigma = max(0.0, factor / 2.5 - 0.4)
     for item in case.slices:
         if item.stack != 0:
             continue
+        source = smoothed(np.asarray(item.image, dtype=np.float32), np.ones(2), factor)
         for channel in range(case.channels):
-            plane = np.asarray(item.image[..., channel], dtype=np.float32)
-            plane = ndimage.gaussian_filter(plane, sigma, mode="nearest") if sigma else plane
             image[:, :, item.position, item.frame, channel] = ndimage.map_coordinates(
-                plane, np.moveaxis(pixel, -1, 0), order=1, mode="nearest"
+                source[..., channel], np.moveaxis(pixel, -1, 0), order=1, mode="nearest"
             )
     other = replace(stack, grid=grid, intensity_range=intensity_range(image))
     thickness = case.slices[0].thickness
@@ -44,8 +42,7 @@ def on_grid(label: np.ndarray, of: Grid, grid: Grid) -> np.ndarray:
     """Classes (x, y, z, t) of one grid at the nearest voxels of another with the same slices and times."""
     if label.shape[:3] == grid.shape:
         return label
-    index = np.stack(np.meshgrid(*map(np.arange, grid.shape[:2]), [0], indexing="ij"), axis=-1)[:, :, 0]
-    pixel = np.round(of.affine.inverse(grid.affine(index))[..., :2]).astype(int)
+    pixel = np.round(of.affine.inverse(grid.points()[:, :, 0])[..., :2]).astype(int)
     inside = np.all((pixel >= 0) & (pixel < of.shape[:2]), axis=-1)
     i, j = (pixel[..., axis].clip(0, of.shape[axis] - 1) for axis in (0, 1))
     return np.where(np.asarray(inside)[..., None, None], label[i, j], 0)

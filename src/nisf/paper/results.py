@@ -61,7 +61,7 @@ def draw(width: float, height: float, make: Callable[[Figure], None]) -> Figure:
     """A figure in the one style of all; sizes in inches."""
     import matplotlib as mpl
 
-    with mpl.rc_context({**STYLE, "font.size": 9}):  # ty: ignore[invalid-argument-type]
+    with mpl.rc_context(STYLE):  # ty: ignore[invalid-argument-type]
         figure = new_figure(width, height)
         make(figure)
         figure.draw_without_rendering()
@@ -69,7 +69,7 @@ def draw(width: float, height: float, make: Callable[[Figure], None]) -> Figure:
 
 
 def publish(folder: Path, result: Result, figure: Figure | None) -> None:
-    """Write an experiment's files, then the summary page of all that are there."""
+    """Write an experiment's files; the summary page is made of them by `write_summary`."""
     import matplotlib as mpl
 
     if result.rows:

@@ -9,13 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nisf.anatomies import Anatomy
 from nisf.case import Case
 from nisf.config import Config
 from nisf.errors import NisfError
 from nisf.files import check_writable, read_json, read_tensors, write_json
+from nisf.geometry import cycle_distance
 from nisf.loop import CHECKPOINT
 from nisf.models import model_names
 from nisf.paper.budget import Budget
@@ -52,8 +51,7 @@ def at_phases(case: Case) -> Case:
         case: slices of its reference stack only.
     """
     grid = case.stacks[0].grid
-    away = {name: np.abs((grid.times - time + 0.5) % 1 - 0.5) for name, time in case.phases.items()}
-    frames = sorted({int(distance.argmin()) for distance in away.values()})
+    frames = sorted({int(cycle_distance(grid.times, time).argmin()) for time in case.phases.values()})
     labelled = {item.frame for item in case.labelled()}
     if not frames or len(frames) == len(grid.times) or not labelled & set(frames):
         return case
@@ -92,6 +90,7 @@ class Study:
     ) -> None:
         self.output, self.anatomy, self.budget, self.say = check_writable(output), anatomy, budget, say
         self.reuse = dict(reuse or {})
+        self._priors: dict[tuple[str, Config], Prior] = {}
         self.cohort = open_cohort(data, anatomy, layout)
         cases = list(self.cohort.cases)
         tested = cases[TEST_EVERY - 1 :: TEST_EVERY]
@@ -132,8 +131,17 @@ class Study:
 
     @cached_property
     def test(self) -> list[Case]:
-        """Test subjects at their named phases, labelled ones only: no choice is made by them."""
-        return [at_phases(case) for case in self._read(self.files["test"]) if case.labelled()]
+        """Test subjects at their named phases, labelled ones only: no choice is made by them.
+
+        Raises:
+            NisfError: none can be read and has labels.
+        """
+        cases = [at_phases(case) for case in self._read(self.files["test"]) if case.labelled()]
+        if not cases:
+            raise NisfError(
+                f"{self.cohort.root}: no test subject can be read and has labels; see 'nisf check'"
+            )
+        return cases
 
     @cached_property
     def other_stacks(self) -> dict[str, Case]:
@@ -183,6 +191,12 @@ class Study:
         Raises:
             NisfError: the one that is there was trained otherwise.
         """
+        key = (variant.name, variant.config)
+        if key not in self._priors:
+            self._priors[key] = self._prior(variant)
+        return self._priors[key]
+
+    def _prior(self, variant: Variant) -> Prior:
         folder = self.folder(variant.name)
         if not self.trained(variant.name):
             self.say(f"training the prior '{variant.name}': {variant.config.train.steps} steps")

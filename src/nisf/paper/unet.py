@@ -14,22 +14,18 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel
 
 from nisf.augment import draw_sample, for_anatomy, measured
 from nisf.canvas import canvases
-from nisf.case import UNKNOWN, Case
+from nisf.case import Case
 from nisf.errors import NisfError
 from nisf.files import read_tensors, write_tensors
-from nisf.image_training import image_at, running_average
+from nisf.image_training import averaged, class_terms, image_at
 from nisf.loop import Validation, run
-from nisf.losses import dice_loss
 from nisf.nearby import sample
 from nisf.prior import Prior
-from nisf.region import Region, region_from_labels
+from nisf.region import Region, pixel_positions, region_from_labels
 from nisf.settings import to_dict
-from nisf.state import State
 
 WIDTHS = (16, 32, 64, 96, 128, 16)
 """Channels of the levels and of the last layer: 0.9 million parameters, as many as our own network."""
@@ -70,11 +66,7 @@ class UNetTraining:
         train = prior.config.train
         torch.manual_seed(train.seed)
         self.online = unet(prior)
-        self.average = AveragedModel(self.online, multi_avg_fn=running_average, use_buffers=True)
-        optimiser = torch.optim.AdamW(
-            self.online.parameters(), lr=train.learning_rate, weight_decay=train.weight_l2
-        )
-        self.state = State({"online": self.online, "average": self.average}, [optimiser])
+        self.average, self.state = averaged(self.online, train)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         train, image = self.config.train, image_at(step, self.config)
@@ -89,10 +81,9 @@ class UNetTraining:
             logits.append(sample(maps, of, pixel[:, 0], pixel[:, 1]))
             labels.append(drawn.label)
         out, label = torch.cat(logits), torch.cat(labels)
-        known = (label != UNKNOWN).sum().clamp_min(1)
-        bce = functional.cross_entropy(out, label, ignore_index=UNKNOWN, reduction="sum") / known
-        dice = dice_loss(out[None], label[None], torch.ones(1, len(label))).mean()
-        return bce + dice, {"loss": bce + dice, "class_bce": bce, "dice_loss": dice}
+        terms = class_terms(out, label)
+        loss = terms["class_bce"] + terms["dice_loss"]
+        return loss, {"loss": loss, **terms}
 
     def after_step(self) -> None:
         self.average.update_parameters(self.online)
@@ -149,13 +140,11 @@ def segment_slices(
         seen = canvases(case, chosen, region, prior.config.image)
         maps = network(seen.images.float()).permute(0, 2, 3, 1)
         for index, item in enumerate(chosen):
-            nx, ny = item.image.shape[:2]
-            places = np.stack(np.meshgrid(np.arange(nx), np.arange(ny), [0], indexing="ij"), -1)[:, :, 0]
-            world = item.affine(places)
+            world = pixel_positions(item)
             model = torch.tensor(region.pose(world).reshape(-1, 3), dtype=torch.float32)
             pixel = _pixels(seen.maps[index].expand(len(model), 3, 4), model)
             of = torch.full((len(model),), index, dtype=torch.long)
-            label = sample(maps, of, pixel[:, 0], pixel[:, 1]).argmax(1).numpy().reshape(nx, ny)
+            label = sample(maps, of, pixel[:, 0], pixel[:, 1]).argmax(1).numpy().reshape(world.shape[:2])
             label[~region.contains(world)] = 0
             out[item.position, item.frame] = label.astype(np.int16)
     return out
