@@ -9,8 +9,10 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from nisf.cli import main
+from nisf.fitted import read_fitted
 from nisf.phantom import Scanner, write_cohort
 from nisf.presets import PRESETS
 
@@ -96,6 +98,19 @@ def test_segment_a_file_overlays_on_its_input(cohort, prior, tmp_path, capsys):
     assert (tmp_path / "sa_seg.nii.gz").stat().st_mtime_ns == stamp
     assert main([*words, "--overwrite"]) == 0
     assert (tmp_path / "sa_seg.nii.gz").stat().st_mtime_ns > stamp
+
+
+def test_islands_are_removed_from_what_is_asked_later_too(cohort, prior, tmp_path):
+    source = str(cohort / "phantom0004" / "sa.nii.gz")
+    words = ["segment", source, "--prior", str(prior), "-o", str(tmp_path), "--islands", "remove"]
+    assert main(words) == 0
+    seg = np.asarray(nib.load(tmp_path / "sa_seg.nii.gz").dataobj)
+    for frame in np.moveaxis(seg, 3, 0):
+        for k in (1, 2, 3):
+            assert ndimage.label(frame == k, structure=np.ones((3, 3, 3)))[1] <= 1
+    fitted = read_fitted(tmp_path / "sa.nisf", prior)
+    assert fitted.islands == "remove"
+    np.testing.assert_array_equal(fitted.render().label, seg)
 
 
 def test_segment_at_another_spacing_and_render_agree(cohort, prior, tmp_path):

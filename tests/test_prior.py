@@ -48,6 +48,17 @@ def edit_tensors(folder, change):
     write_tensors(folder / "weights.safetensors", tensors)
 
 
+def test_settings_newer_than_the_file_keep_its_old_way(folder):
+    def older(data):
+        del data["config"]["augment"]["blur_pixels"]
+        del data["config"]["fit"]["islands"]
+
+    edit(folder, older)
+    config = load_prior(folder).config
+    assert config.augment.blur_pixels == 1.1
+    assert config.fit.islands == "keep"
+
+
 @pytest.mark.parametrize("finder", [True, False])
 @pytest.mark.parametrize("half", [(40.0, 41.5, 1 / 3), None])
 def test_round_trip(tmp_path, finder, half):

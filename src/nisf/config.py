@@ -10,6 +10,7 @@ from typing import Literal
 
 Activation = Literal["gabor", "sine", "relu", "gabor+relu", "gabor+sine"]
 Backbone = Literal["shared", "separate"]
+Islands = Literal["keep", "remove"]
 Likelihood = Literal["bernoulli", "gaussian"]
 Method = Literal["adam", "second-order"]
 
@@ -173,6 +174,8 @@ class FitConfig:
     """Standard deviation of a shift of the whole subject, likewise."""
     pose_degrees: float = 0.0
     """Standard deviation of a rotation of the whole subject, likewise."""
+    islands: Islands = "keep"
+    """Parts of a structure that are apart from its largest part: as the field answers, or removed."""
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,12 @@ from torch import Tensor
 
 from nisf.canvas import Canvases
 from nisf.case import Stack
+from nisf.config import Islands
 from nisf.errors import NisfError
 from nisf.files import read_tensors, write_tensors
 from nisf.geometry import Affine, Grid
 from nisf.image_field import ImageField
+from nisf.islands import IslandMap
 from nisf.prior import Prior, load_prior
 from nisf.query import Rendering, ask, ask_samples, draw_latents, places_at_a_time
 from nisf.region import Region
@@ -47,6 +49,8 @@ class Fitted:
         covariance: of the latent's Laplace posterior (l, l); None in files of format 1, and without a latent.
         held: what was fitted of each breath-hold; empty if nothing was.
         canvases: the slices, for a prior that sees them.
+        islands: whether parts of a structure that are apart from its largest part are kept; found on the
+            reference stack's grid at the measured moments.
     """
 
     name: str
@@ -58,6 +62,7 @@ class Fitted:
     covariance: Float[Tensor, "l l"] | None = None
     held: tuple[BreathHold, ...] = ()
     canvases: Canvases | None = None
+    islands: Islands = "keep"
 
     @cached_property
     def _scenes(self) -> Scenes:
@@ -151,8 +156,9 @@ class Fitted:
         memory_mb: float,
         stack: int,
         held: BreathHold | None,
+        islands: Islands | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """See `query_posterior`; with one latent all deviations are zero."""
+        """See `query_posterior`; with one latent all deviations are zero. ``islands`` overrides its own."""
         position = np.asarray(position, dtype=np.float64)
         shape = position.shape[:-1]
         flat = position.reshape(-1, 3)
@@ -178,12 +184,21 @@ class Fitted:
                 values = expit(held.gain * logit(values.clip(1e-6, 1 - 1e-6)) + held.offset)
             image[first + inside] = self.stacks[stack].denormalise(values) if self.stacks else values
             probability[first + inside] = shares
+        if (islands or self.islands) == "remove" and self.stacks:
+            self._island_map.remove(flat, times, probability)
         k = config.classes
         return (
             image.reshape(*shape, config.channels),
             probability.reshape(*shape, k),
             deviation.reshape(*shape, k),
         )
+
+    @cached_property
+    def _island_map(self) -> IslandMap:
+        def ask(position: np.ndarray, time: float) -> np.ndarray:
+            return self._answer(position, time, self.latent[None], 512.0, 0, None, "keep")[1]
+
+        return IslandMap(self.stacks[0].grid, self.prior.config.field.classes, ask)
 
     def render(
         self,
@@ -208,6 +223,9 @@ class Fitted:
             stack: whose grid (if none is given) and intensity scale to use.
         """
         held = {h.position: h for h in self.held if h.stack == stack and grid is None}
+        # On the grid where islands are looked for they are taken out afterwards: nothing is asked twice.
+        own = self.islands == "remove" and grid is None and stack == 0 and not held and not samples
+        islands = "keep" if own else self.islands
         grid = self.stacks[stack].grid if grid is None else grid
         latents = self.sample(samples) if samples else self.latent[None]
         nx, ny, nz = grid.shape
@@ -224,7 +242,7 @@ class Fitted:
             position = grid.affine(index[:, :, 0])
             for t, time in enumerate(grid.times):
                 values, shares, spread = self._answer(
-                    position, float(time), latents, memory_mb, stack, held.get(k)
+                    position, float(time), latents, memory_mb, stack, held.get(k), islands
                 )
                 image[part, :, k, t] = values
                 label[part, :, k, t] = shares.argmax(-1)
@@ -232,6 +250,13 @@ class Fitted:
                     probability[part, :, k, t] = shares
                 if deviation is not None:
                     deviation[part, :, k, t] = spread
+        for t, time in enumerate(grid.times if own else []):
+            voxels = np.unravel_index(self._island_map.at(t, label[..., t]).index, grid.shape)
+            position = grid.affine(np.stack(voxels, axis=-1))
+            _, shares, _ = self._answer(position, float(time), self.latent[None], memory_mb, 0, None)
+            label[..., t][voxels] = shares.argmax(-1)
+            if probability is not None:
+                probability[..., t, :][voxels] = shares
         return Rendering(grid, image, label, probability, deviation)
 
     def save(self, path: str | Path) -> None:
@@ -258,6 +283,7 @@ class Fitted:
                 for stack in self.stacks
             ],
             "held": [asdict(held) for held in self.held],
+            "islands": self.islands,
             "summary": dict(self.summary),
         }
         tensors = {"latent": self.latent}
@@ -327,7 +353,16 @@ def read_fitted(path: str | Path, prior: Prior | str | Path | None = None) -> Fi
             for h in data.get("held", [])
         )
         return Fitted(
-            data["name"], prior, latent, region, stacks, data["summary"], covariance, held, canvases
+            data["name"],
+            prior,
+            latent,
+            region,
+            stacks,
+            data["summary"],
+            covariance,
+            held,
+            canvases,
+            "remove" if data.get("islands") == "remove" else "keep",
         )
     except (KeyError, TypeError, ValueError) as error:
         raise NisfError(f"{path}: not a fitted subject written by nisf ({error!r})") from error

@@ -204,7 +204,8 @@ def fit(
         region, how = find_region(case, prior, find)
     points = points_inside(case, prior, region)
     if isinstance(prior.field, ImageField):
-        return _see(case, prior, region, {"region": how, "points": len(points)}, began)
+        seen = _see(case, prior, region, {"region": how, "points": len(points)}, began)
+        return replace(seen, islands=settings.islands)
     points, view = oriented(points, case, prior, seed)
     region = points.region
     subject = subject_of(prior.field, prior.latent_mean, prior.latent_covariance, settings, [points])
@@ -234,7 +235,17 @@ def fit(
     }
     if settings.method == "second-order":
         summary["converged"] = bool(found.converged[0])
-    return Fitted(case.name, prior, latent[0], region, case.stacks, summary, covariance[0], held)
+    return Fitted(
+        case.name,
+        prior,
+        latent[0],
+        region,
+        case.stacks,
+        summary,
+        covariance[0],
+        held,
+        islands=settings.islands,
+    )
 
 
 def _see(case: Case, prior: Prior, region: Region, summary: dict[str, Any], began: float) -> Fitted:

@@ -45,7 +45,7 @@ PRESETS: dict[str, Config] = {
             compile=False,
             checkpoint_every=250,
         ),
-        fit=FitConfig(steps=0),
+        fit=FitConfig(steps=0, islands="remove"),
     ),
     # A minute on two cores: for `nisf demo` and for trying things out.
     "demo": Config(

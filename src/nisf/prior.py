@@ -26,6 +26,9 @@ from nisf.settings import from_dict, to_dict
 FORMAT = 1
 """Version of the folder's layout; raised when an older nisf could no longer read it."""
 
+NEWER_AUGMENT = {"blur_pixels": 1.1}
+"""Settings of the augmentation that a prior's file may lack, and what they were before they had a name."""
+
 SPECIFICATION, WEIGHTS = "prior.json", "weights.safetensors"
 
 
@@ -126,8 +129,12 @@ def load_prior(folder: str | Path) -> Prior:
             f"{path}: format {found!r}, but this nisf ({__version__}) reads format {FORMAT}; train it again"
         )
     try:
-        # How subjects are fitted may have settings that are newer than the prior: they keep its old way.
-        settings = {**data["config"], "fit": {**asdict(FitConfig()), **data["config"]["fit"]}}
+        # Settings that are newer than the prior keep its old way.
+        settings = {
+            **data["config"],
+            "augment": {**NEWER_AUGMENT, **data["config"]["augment"]},
+            "fit": {**asdict(FitConfig()), **data["config"]["fit"]},
+        }
         config = from_dict(Config, settings, f"{path}: config")
         anatomy = from_json(data["anatomy"], path)
         half = None if data["half_mm"] is None else np.array(data["half_mm"], dtype=np.float64)

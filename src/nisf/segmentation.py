@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nisf.case import Case
-from nisf.config import FitConfig, Method
+from nisf.config import FitConfig, Islands, Method
 from nisf.errors import NisfError
 from nisf.fitted import Fitted, read_fitted
 from nisf.fitting import Finding, fit
@@ -35,6 +35,7 @@ class Request:
         shifts: whether to fit each slice's in-plane shift too.
         gains: whether to fit each slice's gain and offset too.
         pose: whether to fit a shift and rotation of the whole subject too.
+        islands: whether parts apart from a structure's largest part are kept; None for the prior's way.
     """
 
     spacing: tuple[float, float, float] | None = None
@@ -48,6 +49,7 @@ class Request:
     shifts: bool = False
     gains: bool = False
     pose: bool = False
+    islands: Islands | None = None
 
     def config(self, config: FitConfig) -> FitConfig:
         """The settings of the fit, starting from the prior's."""
@@ -58,6 +60,7 @@ class Request:
             "gain": 0.2 if self.gains else None,
             "pose_mm": 6.0 if self.pose else None,
             "pose_degrees": 8.0 if self.pose else None,
+            "islands": self.islands,
         }
         config = replace(config, **{name: value for name, value in wishes.items() if value is not None})
         if self.steps is None:

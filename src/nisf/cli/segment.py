@@ -51,6 +51,8 @@ class Segment:
     """Fit each slice's gain and offset of intensity too (second-order)."""
     pose: bool = False
     """Fit a shift and rotation of the whole subject too (second-order)."""
+    islands: Literal["keep", "remove"] | None = None
+    """Parts of a structure that are apart from its largest part, instead of the prior's way."""
     only: Path | None = None
     """Text file with the names of the cases to segment, one a line."""
     layout: str = "auto"
@@ -136,6 +138,7 @@ class Segment:
             self.shifts,
             self.gains,
             self.pose,
+            self.islands,
         )
 
 
