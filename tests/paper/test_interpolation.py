@@ -1,8 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from nisf.errors import NisfError
+from nisf.evaluate import label_volume
+from nisf.hiding import hide
 from nisf.paper.interpolation import FAR, between, interpolated, signed_distance
+from nisf.paper.methods import by_reference
 from nisf.phantom import Scanner, cohort
 
 X, Y = np.meshgrid(np.arange(64) - 32, np.arange(64) - 32, indexing="ij")
@@ -61,3 +67,18 @@ def test_beyond_the_last_slice_is_the_last_slice(case):
     seen = {key: label for key, label in true.items() if key[0] < last}
     volume = interpolated(seen, case, 4, "shape")
     np.testing.assert_array_equal(volume[:, :, last, 0], true[last - 1, 0])
+
+
+def test_reference_labels_interpolated_are_those_of_the_seen_slices(case):
+    seen, hidden = hide(case, "every-2nd-slice")
+    reference = label_volume(case)
+    found = by_reference().segment(seen, case)
+    shown = sorted({s.position for s in seen.slices})
+    np.testing.assert_array_equal(found[:, :, shown], reference[:, :, shown])
+    # What is hidden has no say.
+    blank = tuple(replace(s, label=np.zeros_like(s.label)) for s in hidden.slices)
+    again = by_reference().segment(seen, replace(case, slices=(*seen.slices, *blank)))
+    np.testing.assert_array_equal(again, found)
+    bare = replace(seen, slices=tuple(replace(s, label=None) for s in seen.slices))
+    with pytest.raises(NisfError, match="has labels"):
+        by_reference().segment(bare, case)

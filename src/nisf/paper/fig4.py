@@ -15,6 +15,7 @@ from nisf.hiding import hide
 from nisf.paper.methods import (
     OURS,
     Method,
+    by_reference,
     by_unet,
     frozen,
     of_subjects,
@@ -45,19 +46,20 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 def run(study: Study) -> Result:
     """Dice and HD95 on hidden slices over all test subjects, and one subject's slices in pictures."""
     methods = [frozen(study), second_order(study), ours(study), *by_unet(study)]
+    scored = [*methods, by_reference()]
     rows = [
-        row for protocol in PROTOCOLS for method in methods for row in score_method(study, method, protocol)
+        row for protocol in PROTOCOLS for method in scored for row in score_method(study, method, protocol)
     ]
-    table = [["hidden", *(method.name for method in methods)]]
+    table = [["hidden", *(method.name for method in scored)]]
     for protocol, name in PROTOCOLS.items():
-        table.append([name, *(_cell(rows, protocol, method.name) for method in methods)])
-    every = {m.name: _dice(rows, "every-2nd-slice", m.name) for m in methods}
+        table.append([name, *(_cell(rows, protocol, method.name) for method in scored)])
+    every = {m.name: _dice(rows, "every-2nd-slice", m.name) for m in scored}
     every = {name: value for name, value in every.items() if np.isfinite(value)}
     line = (
         "Mean Dice on every 2nd slice, hidden: " + ", ".join(f"{n} {v:.3f}" for n, v in every.items()) + "."
     )
     result = Result("fig4", "Figure 4: slices that were never seen", line, rows, table)
-    publish(study.output, result, _numbers(rows, [method.name for method in methods]))
+    publish(study.output, result, _numbers(rows, [method.name for method in scored]))
     pictures = _pictures(study, rows, methods)
     if pictures is not None:
         title = f"Figure 4: one subject ({pictures[0]})"

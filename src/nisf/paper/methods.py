@@ -27,6 +27,7 @@ from nisf.validate import point_dice, scored_points, step_counts, validation_poi
 
 FROZEN, UNFROZEN, SECOND, OURS = "frozen weights", "unfrozen weights", "second order", "image-conditioned"
 UNET, UNET_SHAPE, UNET_NEAREST = "U-Net", "U-Net + shape", "U-Net + nearest"
+REFERENCE_SHAPE = "reference + shape"
 PAPER = "the paper"
 
 Segment = Callable[[Case, Case], np.ndarray]
@@ -147,6 +148,27 @@ def by_unet(study: Study) -> list[Method]:
     weights = float(sum(p.double().abs().sum() for p in network.parameters()))
     settings = {"prior": prior.fingerprint, "weights": weights}
     return [Method(UNET_SHAPE, way("shape"), settings), Method(UNET_NEAREST, way("nearest"), settings)]
+
+
+def by_reference() -> Method:
+    """The reference labels of the seen slices themselves, interpolated by shape: no segmentation at all.
+
+    It says how much of a hidden slice its neighbours tell, however well they are segmented.
+    """
+
+    def segment(seen: Case, whole: Case) -> np.ndarray:
+        labels = {
+            (item.position, item.frame): np.maximum(item.label, 0).astype(np.int16)
+            for item in seen.labelled()
+            if item.stack == 0 and item.label is not None
+        }
+        if not labels:
+            raise NisfError(f"{seen.name}: no slice that is seen has labels")
+        frames = {frame for _, frame in labels}
+        target = whole.keep(lambda item: item.frame in frames)
+        return interpolated(labels, target, 1 + max(int(label.max()) for label in labels.values()), "shape")
+
+    return Method(REFERENCE_SHAPE, segment, {})
 
 
 def score_method(

@@ -14,6 +14,7 @@ from nisf.paper.methods import (
     FROZEN,
     OURS,
     PAPER,
+    REFERENCE_SHAPE,
     SECOND,
     UNET,
     UNET_NEAREST,
@@ -25,10 +26,10 @@ from nisf.picture import STYLE, new_figure, save_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart by the colour-blind; markers tell them apart without any.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#E69F00", "#999999")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-METHODS = (FROZEN, SECOND, OURS, UNFROZEN, UNET_NEAREST, UNET_SHAPE, UNET, PAPER)
+# Okabe and Ito's colours, grey and brown: told apart by the colour-blind, and by markers without any colour.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#E69F00", "#999999", "#8C510A")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
+METHODS = (FROZEN, SECOND, OURS, UNFROZEN, UNET_NEAREST, UNET_SHAPE, UNET, PAPER, REFERENCE_SHAPE)
 SUMMARY = "summary.html"
 
 

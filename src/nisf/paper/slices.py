@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nisf.paper.methods import Method, by_unet, of_subjects, ours, score_method
+from nisf.paper.methods import Method, by_reference, by_unet, of_subjects, ours, score_method
 from nisf.paper.results import Result, draw, look, publish
 from nisf.paper.study import Study
 
@@ -22,11 +22,11 @@ def protocol(given: int) -> str:
 
 
 def run(study: Study) -> Result:
-    """The image-conditioned field and the U-Net with interpolation, the same subjects and slices.
+    """The image-conditioned field, the U-Net with interpolation, and the reference labels interpolated.
 
     A stack with too few slices for a number is left out there; the CSV says who was scored.
     """
-    methods: list[Method] = [ours(study), *by_unet(study)]
+    methods: list[Method] = [ours(study), *by_unet(study), by_reference()]
     rows = [
         {"given": given, **row}
         for given in GIVEN
