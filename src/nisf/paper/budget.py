@@ -94,7 +94,10 @@ BUDGETS = {
             image=("train.steps=5000",),
             unet_steps=5000,
             base="cpu",
-            variant=("train.steps=1000", "train.points=2048", "train.validate_every=0", "fit.steps=300"),
+            variant=(
+                *("train.steps=1000", "train.points=1024", "train.validate_every=0", "fit.steps=300"),
+                "region.finder_steps=200",
+            ),
             test=20,
             curve_cases=8,
             curve_steps=2000,
