@@ -62,6 +62,12 @@ class Sample:
     intensity: Float[Tensor, "p c"]
     label: Int[Tensor, "p"]
 
+    def to(self, device: torch.device) -> Sample:
+        """The same on a device."""
+        return Sample(
+            *(x.to(device) for x in (self.images, self.maps, self.points, self.intensity, self.label))
+        )
+
 
 def measured(case: Case, centre: Vector, pixel_mm: float) -> list[Measured]:
     """The labelled stacks of a case, one entry for each labelled frame; single slices included.

@@ -18,9 +18,13 @@ from nisf.prior import Prior
 from nisf.state import latent_state
 from nisf.validate import StepDice, validate
 
+CPU = torch.device("cpu")
 
-def draw_batch(pool: Sequence[CasePoints], config: TrainConfig, step: int) -> tuple[Tensor, Batch]:
-    """The subjects of a step and their points; depends on seed and step alone."""
+
+def draw_batch(
+    pool: Sequence[CasePoints], config: TrainConfig, step: int, device: torch.device = CPU
+) -> tuple[Tensor, Batch]:
+    """The subjects of a step and their points, on the device; depends on seed and step alone."""
     chosen = subjects_of(step, len(pool), config)
     rng = np.random.default_rng([config.seed, 3, step])
     drawn = [
@@ -28,8 +32,8 @@ def draw_batch(pool: Sequence[CasePoints], config: TrainConfig, step: int) -> tu
         for i in chosen
     ]
     # Whole frames fill up their last part, so that compiled code meets one shape.
-    pad = 1 if config.points else part_size(config.subjects, torch.device("cpu"))
-    return torch.tensor(chosen), batch_of(drawn, pad_to=pad)
+    pad = 1 if config.points else part_size(config.subjects, device)
+    return torch.tensor(chosen, device=device), batch_of(drawn, pad_to=pad).to(device)
 
 
 def objective(
@@ -61,6 +65,7 @@ class AutoDecoder:
         config: all settings.
         labels: class names, background first.
         say: called with sentences for the user.
+        device: where the network is trained.
     """
 
     def __init__(
@@ -70,9 +75,11 @@ class AutoDecoder:
         config: Config,
         labels: Sequence[str],
         say: Callable[[str], None],
+        device: torch.device | None = None,
     ) -> None:
         self.pool, self.held, self.config, self.labels, self.say = pool, held, config, labels, say
-        self.field = Field(config.field)
+        self.device = device or CPU
+        self.field = Field(config.field).to(device)
         self.state = latent_state(self.field, config.train, len(pool))
         self.network = compiled(self.field, say) if config.train.compile else self.field
 
@@ -87,10 +94,10 @@ class AutoDecoder:
         """Weights of another prior; every subject's latent near the mean of that prior's."""
         self.field.load_state_dict(start.field.state_dict())
         with torch.no_grad():
-            self.latents.add_(start.latent_mean)
+            self.latents.add_(start.latent_mean.to(self.device))
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        chosen, batch = draw_batch(self.pool, self.config.train, step)
+        chosen, batch = draw_batch(self.pool, self.config.train, step, self.device)
         latent = self.state.modules["latents"](chosen)
         return objective(self.network, self.field, latent, batch, self.config.train)
 
@@ -107,4 +114,4 @@ class AutoDecoder:
         latents = self.latents.detach()
         if len(latents) > 1:
             return latents.mean(0), torch.cov(latents.T)
-        return latents.mean(0), torch.eye(latents.shape[1]) * 1e-4
+        return latents.mean(0), torch.eye(latents.shape[1], device=latents.device) * 1e-4

@@ -16,6 +16,8 @@ from torch import Tensor
 
 PART = 2048
 """Points at a time, of all subjects together, whose layers stay in the processor's cache."""
+GPU_PART = 1 << 15
+"""The same on a GPU: enough to keep it busy, and few enough that padding to a multiple costs little."""
 
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
 """Where PyTorch is told to keep compiled code."""
@@ -88,8 +90,7 @@ def compiled(function: Callable[..., Any], say: Callable[[str], None]) -> Callab
 
 def part_size(subjects: int, device: torch.device) -> int:
     """Points of each subject that `in_parts` takes at a time."""
-    # A GPU wants everything at once; so many points that its memory bounds them otherwise.
-    return max(1, (PART if device.type == "cpu" else 1 << 20) // subjects)
+    return max(1, (PART if device.type == "cpu" else GPU_PART) // subjects)
 
 
 def in_parts(

@@ -19,6 +19,7 @@ from torch import Tensor
 from nisf.canvas import Canvases
 from nisf.case import Stack
 from nisf.config import Islands
+from nisf.device import place_of
 from nisf.errors import NisfError
 from nisf.files import read_tensors, write_tensors
 from nisf.geometry import Affine, Grid
@@ -89,6 +90,7 @@ class Fitted:
         if isinstance(self.prior.field, ImageField):
             return *self._scenes.ask(scaled * self.region.half, time, memory_mb=memory_mb), 0.0
         coordinates = np.c_[scaled, time][:, : self.prior.config.field.dimensions]
+        latents = latents.to(place_of(self.prior.field))
         if len(latents) == 1:
             return *ask(self.prior.field, latents[0], coordinates, memory_mb=memory_mb), 0.0
         return ask_samples(self.prior.field, latents, coordinates, memory_mb=memory_mb)

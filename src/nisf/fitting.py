@@ -238,11 +238,11 @@ def fit(
     return Fitted(
         case.name,
         prior,
-        latent[0],
+        latent[0].cpu(),
         region,
         case.stacks,
         summary,
-        covariance[0],
+        covariance[0].cpu(),
         held,
         islands=settings.islands,
     )

@@ -56,7 +56,7 @@ class FrozenImageField:
         places, count = near.weight.shape
         common, moved, each = self.wide[:, : places * count]
         joined, hidden, other = self.narrow[:, :places]
-        rows = torch.arange(places * count).reshape(places, count)
+        rows = torch.arange(places * count, device=near.of.device).reshape(places, count)
         features = sample(scene.features, near.of, near.u, near.v).reshape(places * count, -1)
         torch.addmm(self.first_bias, features, self.first, out=common)
         distance = near.distance.reshape(-1, 1)

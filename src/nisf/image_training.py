@@ -49,7 +49,7 @@ def class_terms(logits: Float[Tensor, "p k"], label: Int[Tensor, "p"]) -> dict[s
     bce = functional.cross_entropy(logits, label, ignore_index=UNKNOWN, reduction="sum") / known
     return {
         "class_bce": bce,
-        "dice_loss": dice_loss(logits[None], label[None], torch.ones(1, len(label))).mean(),
+        "dice_loss": dice_loss(logits[None], label[None], logits.new_ones(1, len(label))).mean(),
     }
 
 
@@ -100,6 +100,7 @@ class ImageTraining:
         held: validation cases.
         prior: everything but the trained weights.
         say: called with sentences for the user.
+        device: where the network is trained.
 
     Raises:
         NisfError: no slice is labelled.
@@ -112,8 +113,10 @@ class ImageTraining:
         held: Sequence[Case],
         prior: Prior,
         say: Callable[[str], None],
+        device: torch.device | None = None,
     ) -> None:
         self.config, self.anatomy, self.say = prior.config, prior.anatomy, say
+        self.device = device or torch.device("cpu")
         self.labels = self.anatomy.labels
         self.augment = for_anatomy(self.config.augment, self.anatomy)
         pixel_mm = self.config.image.pixel_mm
@@ -125,7 +128,7 @@ class ImageTraining:
             raise NisfError("no slice is labelled: an image-conditioned field learns from labels")
         found = [(case, find_region(case, prior)[0]) for case in held if case.labelled()]
         self.given, self.hidden = held_cases(found, self.config.image, self.config.train.seed)
-        self.online = ImageField(self.config.field, self.config.image)
+        self.online = ImageField(self.config.field, self.config.image).to(self.device)
         self.average, self.state = averaged(self.online, self.config.train)
 
     def begin_with(self, start: Prior) -> None:
@@ -155,7 +158,8 @@ class ImageTraining:
         return out
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        return image_objective(self.online, self.samples(step), self.config.train)
+        samples = [sample.to(self.device) for sample in self.samples(step)]
+        return image_objective(self.online, samples, self.config.train)
 
     def after_step(self) -> None:
         self.average.update_parameters(self.online)

@@ -30,6 +30,10 @@ class Batch:
     label: Int[Tensor, "s n"]
     weight: Float[Tensor, "s n"]
 
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        return Batch(*(x.to(device) for x in (self.coordinates, self.intensity, self.label, self.weight)))
+
 
 class CasePoints:
     """The voxels of one case inside its region, flat, in the order of ``case.slices``.

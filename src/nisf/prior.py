@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,15 @@ class Prior:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+    def to(self, device: torch.device) -> Prior:
+        """The same with its network on a device; the finder, which is small, stays on the processor."""
+        return replace(
+            self,
+            field=copy.deepcopy(self.field).to(device),
+            latent_mean=self.latent_mean.to(device),
+            latent_covariance=self.latent_covariance.to(device),
+        )
 
     def save(self, folder: str | Path) -> None:
         """Write the folder; ``prior.json`` comes last, so that a folder that has it is whole."""

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 
 from nisf.canvas import Canvases
+from nisf.device import place_of
 from nisf.image_field import ImageField, Scene
 from nisf.image_frozen import FrozenImageField
 from nisf.nearby import nearby
@@ -17,6 +18,8 @@ KEPT = 4
 """Encoded moments kept at hand; a moment of a cine takes about 15 MB."""
 CHUNK = 2_048
 """Places at a time that keep the layers' results in the processor's cache."""
+GPU_CHUNK = 1 << 17
+"""The same on a GPU, where only the memory asked for bounds them."""
 
 
 class Scenes:
@@ -37,6 +40,7 @@ class Scenes:
         self._flips: list[list[int]] = [[]]
         for axis in range(mirrors):
             self._flips += [[*flips, axis] for flips in self._flips]
+        self.device = place_of(field)
         self._kept: OrderedDict[int, list[Scene]] = OrderedDict()
         self._frozen: FrozenImageField | None = None
 
@@ -47,7 +51,10 @@ class Scenes:
         """
         if moment not in self._kept:
             of = torch.from_numpy(np.flatnonzero(self.canvases.times == self.times[moment]))
-            images, maps = self.canvases.images[of].float(), self.canvases.maps[of]
+            images, maps = (
+                self.canvases.images[of].to(self.device).float(),
+                self.canvases.maps[of].to(self.device),
+            )
             maps = next((s[0].maps for s in self._kept.values() if torch.equal(s[0].maps, maps)), maps)
             scenes = []
             for flips in self._flips:
@@ -91,7 +98,8 @@ class Scenes:
         config, image = self.field.config, self.field.image
         # The hidden layers of the nearest slices, and their features with the corners' shares.
         bytes_a_place = 4 * (image.neighbours * (3 * image.hidden + image.features + 24) + 5 * image.hidden)
-        step = int(np.clip(memory_mb * 2**20 / bytes_a_place, 256, CHUNK))
+        most = CHUNK if self.device.type == "cpu" else GPU_CHUNK
+        step = int(np.clip(memory_mb * 2**20 / bytes_a_place, 256, most))
         if self._frozen is None or self._frozen.rows != step:
             self._frozen = FrozenImageField(self.field, step)
         intensity = np.zeros((len(position), config.channels), dtype=np.float32)
@@ -105,13 +113,13 @@ class Scenes:
             ]
             for first in range(0, len(of), step):
                 chosen = of[first : first + step]
-                points = torch.from_numpy(position[chosen].astype(np.float32))
+                points = torch.from_numpy(position[chosen].astype(np.float32)).to(self.device)
                 maps = near = None
                 for scene, share in scenes:
                     if near is None or scene.maps is not maps:
                         maps = scene.maps
                         near = nearby(maps, points, scene.features.shape[1], image.neighbours)
                     values, classes = self._frozen(scene, near, both=self.both)
-                    intensity[chosen] += share * torch.sigmoid(values).numpy()
-                    probability[chosen] += share * torch.softmax(classes, dim=1).numpy()
+                    intensity[chosen] += share * torch.sigmoid(values).cpu().numpy()
+                    probability[chosen] += share * torch.softmax(classes, dim=1).cpu().numpy()
         return intensity, probability

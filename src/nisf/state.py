@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nisf.config import TrainConfig
+from nisf.device import place_of
 from nisf.field import Field
 
 
@@ -65,6 +66,8 @@ def latent_state(field: Field, config: TrainConfig, subjects: int) -> State:
     """An auto-decoder before its first step: weights as given, latents as drawn."""
     latents = nn.Embedding(subjects, field.config.latent, sparse=config.latent_rows)
     nn.init.normal_(latents.weight, std=config.latent_init)
+    # Drawn on the processor, so that the seed gives the same ones everywhere.
+    latents.to(place_of(field))
     weights = torch.optim.Adam(field.parameters(), lr=config.learning_rate)
     kind = torch.optim.SparseAdam if config.latent_rows else torch.optim.Adam
     optimisers = [weights, kind(latents.parameters(), lr=config.latent_rate)]

@@ -116,6 +116,7 @@ def train(
     report: Report | None = None,
     say: Callable[[str], None] = print,
     card: Mapping[str, Any] | None = None,
+    device: torch.device | None = None,
 ) -> Prior:
     """Train a prior and write its folder.
 
@@ -132,6 +133,8 @@ def train(
         report: called with every record of the log.
         say: called with sentences for the user.
         card: entries for the prior's card, e.g. its licence.
+        device: where the network is trained; the processor if not given. What is written does not depend on
+            it but for rounding.
 
     Raises:
         NisfError: there is nothing to train on, the folder cannot be written, the checkpoint
@@ -160,7 +163,7 @@ def train(
     recipe: AutoDecoder | ImageTraining
     if config.field.kind == "image":
         held = _spread(validation, settings.validate_cases)
-        recipe = ImageTraining(cases, regions, held, prior, say)
+        recipe = ImageTraining(cases, regions, held, prior, say, device)
         names = [case.name for case in cases]
     else:
         pool = [CasePoints(case, region, dimensions) for case, region in zip(cases, regions, strict=True)]
@@ -171,7 +174,7 @@ def train(
             say(f"{len(cases) - len(filled)} cases have nothing inside their region and are left out")
             cases, pool = [cases[i] for i in filled], [pool[i] for i in filled]
         points = validation_points(_spread(validation, settings.validate_cases), prior)
-        recipe = AutoDecoder(pool, points, config, anatomy.labels, say)
+        recipe = AutoDecoder(pool, points, config, anatomy.labels, say, device)
         names = [points.name for points in pool]
     identity: dict[str, Any] = {"config": to_dict(config), "cases": names}
     if start is not None:
@@ -216,8 +219,9 @@ def _finish(
     trained = Prior(
         prior.config,
         prior.anatomy,
-        field,
-        *statistics,
+        field.cpu(),
+        statistics[0].cpu(),
+        statistics[1].cpu(),
         prior.half,
         prior.finder,
         {

@@ -249,5 +249,5 @@ def latent_root(covariance: Float[Tensor, "l l"], shrinkage: float) -> Float[Ten
     no training subject ever went are not impossible. The trace stays (Ledoit and Wolf, 2004).
     """
     size = len(covariance)
-    even = torch.eye(size, dtype=covariance.dtype) * (torch.trace(covariance) / size).clamp_min(1e-12)
+    even = torch.eye(size).to(covariance) * (torch.trace(covariance) / size).clamp_min(1e-12)
     return torch.linalg.cholesky((1 - shrinkage) * covariance + shrinkage * even)

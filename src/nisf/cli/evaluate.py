@@ -40,6 +40,8 @@ class Evaluate:
     """Structures of the references: a name, or a JSON file; a prior brings its own."""
     layout: str = "auto"
     """How the references lie in their folder; found out if auto."""
+    device: str = "cpu"
+    """Where networks run: cpu, cuda or cuda:NUMBER."""
 
     def run(self) -> int:
         from nisf.errors import NisfError
@@ -59,10 +61,11 @@ class Evaluate:
 
     def with_prior(self, folder: Path) -> Evaluation:
         """Fit each case without what is hidden, and score that."""
+        from nisf.device import device_of
         from nisf.prior import load_prior
         from nisf.score import evaluate_prior
 
-        prior = load_prior(folder)
+        prior = load_prior(folder).to(device_of(self.device))
         return evaluate_prior(
             self.references,
             prior,

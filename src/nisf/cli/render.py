@@ -51,8 +51,11 @@ class Render:
     """With --samples: write the standard deviation of each class's probability over the draws too."""
     memory_mb: float = 512
     """Working memory for queries, MiB."""
+    device: str = "cpu"
+    """Where networks run: cpu, cuda or cuda:NUMBER."""
 
     def run(self) -> int:
+        from nisf.device import device_of
         from nisf.errors import NisfError
         from nisf.fitted import read_fitted
         from nisf.writers import write_labels_json, write_rendering
@@ -67,7 +70,9 @@ class Render:
             raise NisfError(
                 f"--samples {self.samples}: give at least 2 draws, or neither --samples nor --std"
             )
+        device = device_of(self.device)
         fitted = read_fitted(self.fitted, self.prior)
+        fitted = replace(fitted, prior=fitted.prior.to(device))
         if self.points is not None:
             self.answer_points(fitted, self.points)
             return 0

@@ -61,10 +61,13 @@ class Segment:
     """Working memory for queries, MiB."""
     seed: int = 0
     """Seed of the points that are drawn."""
+    device: str = "cpu"
+    """Where networks run: cpu, cuda or cuda:NUMBER."""
     overwrite: bool = False
     """Do cases again that are done already."""
 
     def run(self) -> int:
+        from nisf.device import device_of
         from nisf.errors import NisfError
         from nisf.files import check_writable
         from nisf.prior import load_prior
@@ -72,7 +75,7 @@ class Segment:
         from nisf.segmentation import done_already, segment_case, write_segmentation
 
         request = self.request()
-        prior = load_prior(self.prior)
+        prior = load_prior(self.prior).to(device_of(self.device))
         if name := model_name(prior.folder):
             print(f"model {name}: {prior.card['licence']}; not a medical device", file=sys.stderr)
         if self.input.resolve() == self.output.resolve():

@@ -41,6 +41,8 @@ class Train:
     """Folder for decompressed cases; .cache in the prior's folder if not given."""
     resume: bool = False
     """Go on from the checkpoint in the output folder."""
+    device: str = "cpu"
+    """Where networks run: cpu, cuda or cuda:NUMBER."""
     tensorboard: bool = False
     """Write TensorBoard events too (pip install nisf[tensorboard])."""
 
@@ -48,6 +50,7 @@ class Train:
         from nisf.anatomies import load_anatomy
         from nisf.cli.cases import read_cases, split
         from nisf.cli.progress import TrainingProgress
+        from nisf.device import device_of
         from nisf.errors import NisfError
         from nisf.files import check_writable
         from nisf.presets import preset
@@ -58,6 +61,7 @@ class Train:
 
         if self.start and (self.preset or self.anatomy):
             raise NisfError("--start: brings its settings and structures; leave --preset and --anatomy out")
+        device = device_of(self.device)
         start = load_prior(self.start) if self.start else None
         anatomy = start.anatomy if start else load_anatomy(self.anatomy or "cardiac-sax")
         config = override(continued(start) if start else preset(self.preset or "image"), self.set)
@@ -91,6 +95,7 @@ class Train:
                 report=report,
                 say=progress.say,
                 card={"licence": self.licence},
+                device=device,
             )
         print(f"prior written to {self.output}")
         return 1 if failed else 0

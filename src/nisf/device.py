@@ -1,0 +1,35 @@
+"""Where networks run: the processor, or a GPU."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from nisf.errors import NisfError
+
+
+def device_of(name: str) -> torch.device:
+    """The device that a user names: ``cpu``, ``cuda`` or ``cuda:1``.
+
+    Raises:
+        NisfError: there is none of that name here.
+    """
+    kind, _, number = name.partition(":")
+    if kind == "cpu" and not number:
+        return torch.device("cpu")
+    if kind != "cuda" or (number and not number.isdecimal()) or name.endswith(":"):
+        raise NisfError(f"--device {name}: no such device; give cpu, cuda or cuda:NUMBER")
+    if not torch.cuda.is_available():
+        raise NisfError(
+            f"--device {name}: this PyTorch ({torch.__version__}) sees no GPU; leave --device out, "
+            "or install a PyTorch for CUDA"
+        )
+    count = torch.cuda.device_count()
+    if int(number or 0) >= count:
+        raise NisfError(f"--device {name}: there are {count} GPUs, counted from 0")
+    return torch.device(kind, int(number or 0))
+
+
+def place_of(module: nn.Module) -> torch.device:
+    """Where a network's weights are."""
+    return next(module.parameters()).device

@@ -1,0 +1,142 @@
+"""Networks and what they are given meet on one device.
+
+PyTorch's ``meta`` device stands in for a GPU: it has no numbers, but refuses to mix with the processor's
+tensors as a GPU does. What a GPU computes is not tested here.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import toys
+from nisf.auto_decoder import AutoDecoder
+from nisf.cli import main
+from nisf.config import FitConfig
+from nisf.device import device_of, place_of
+from nisf.errors import NisfError
+from nisf.field import Field
+from nisf.frozen import Frozen
+from nisf.image_field import ImageField
+from nisf.image_frozen import FrozenImageField
+from nisf.image_training import ImageTraining
+from nisf.nearby import nearby
+from nisf.points import CasePoints
+from nisf.prior import Prior
+from nisf.region import whole_region
+from nisf.second_order import posterior_of
+from nisf.unknowns import subject_of
+
+META = torch.device("meta")
+
+
+def step_of(recipe):
+    """One step; every gradient has to be where its weight is."""
+    loss, terms = recipe.loss(0)
+    assert {term.device for term in terms.values()} == {META}
+    for optimiser in recipe.state.optimisers:
+        optimiser.zero_grad()
+    loss.backward()
+    for module in recipe.state.modules.values():
+        assert place_of(module) == META
+    for optimiser in recipe.state.optimisers:
+        optimiser.step()
+
+
+def points_of(cohort):
+    return [CasePoints(case, whole_region(case), 4) for case in cohort]
+
+
+@pytest.mark.parametrize("points", [64, 0])
+def test_a_step_of_the_auto_decoder(toy_cohort, points):
+    train = replace(toys.CONFIG.train, points=points, latent_rows=False, compile=False)
+    config = replace(toys.CONFIG, train=train)
+    step_of(AutoDecoder(points_of(toy_cohort), [], config, toys.ANATOMY.labels, print, META))
+
+
+def test_a_step_of_the_image_conditioned_field(toy_cohort):
+    config = toys.IMAGE
+    size = config.field.latent
+    prior = Prior(
+        config,
+        toys.ANATOMY,
+        ImageField(config.field, config.image),
+        torch.zeros(size),
+        torch.eye(size),
+        None,
+    )
+    regions = [whole_region(case) for case in toy_cohort]
+    step_of(ImageTraining(toy_cohort, regions, [], prior, print, META))
+
+
+def test_mixing_devices_would_be_seen(toy_cohort):
+    recipe = AutoDecoder(points_of(toy_cohort), [], toys.CONFIG, toys.ANATOMY.labels, print)
+    recipe.field.to(META)
+    with pytest.raises(RuntimeError, match="device"):
+        recipe.loss(0)
+
+
+@pytest.mark.parametrize("wishes", [{}, {"shift_mm": 3.0, "gain": 0.2, "pose_mm": 4.0, "pose_degrees": 5.0}])
+def test_linearising_a_posterior(toy_cohort, wishes):
+    field = Field(toys.CONFIG.field).to(META).requires_grad_(False)
+    size = toys.CONFIG.field.latent
+    config = FitConfig(points_last=64, **wishes)
+    cases = points_of(toy_cohort[:2])
+    mean, covariance = torch.zeros(size, device=META), torch.eye(size, device=META)
+    subject = subject_of(field, mean, covariance, config, cases)
+    near = posterior_of(subject, cases, config, 64, 0).linearise(mean.new_zeros(2, sum(subject.sizes)))
+    assert {near.value.device, near.gradient.device, near.matrix().device} == {META}
+
+
+def test_answers_of_a_latent_field():
+    config = toys.CONFIG.field
+    frozen = Frozen(Field(config).to(META), torch.zeros(config.latent, device=META), 8)
+    assert {answer.device for answer in frozen(torch.zeros(5, config.dimensions, device=META))} == {META}
+
+
+def test_answers_of_an_image_conditioned_field():
+    image = toys.IMAGE.image
+    field = ImageField(toys.IMAGE.field, image).to(META)
+    maps = torch.zeros(3, 3, 4, device=META)
+    scene = field.encode(torch.zeros(3, 1, image.pixels, image.pixels, device=META), maps)
+    near = nearby(maps, torch.zeros(5, 3, device=META), image.pixels, image.neighbours)
+    answers = FrozenImageField(field, 8)(scene, near, both=True)
+    assert {answer.device for answer in answers} == {META}
+
+
+def test_a_prior_moves_and_its_weights_stay_the_same(toy_prior):
+    moved = toy_prior.to(torch.device("cpu"))
+    assert moved.fingerprint == toy_prior.fingerprint
+    assert moved.folder == toy_prior.folder
+    away = toy_prior.to(META)
+    assert place_of(away.field) == away.latent_mean.device == away.latent_covariance.device == META
+    assert place_of(toy_prior.field) == torch.device("cpu")
+
+
+def test_names():
+    assert device_of("cpu") == torch.device("cpu")
+    for name in ("gpu", "cuda:", "cuda:x", "cpu:1", "cuda:-1"):
+        with pytest.raises(NisfError, match="no such device; give cpu, cuda or cuda:NUMBER"):
+            device_of(name)
+
+
+def test_no_gpu(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    for words in (
+        ["segment", str(tmp_path / "x.npy"), "-o", str(tmp_path / "out")],
+        ["train", str(tmp_path), "-o", str(tmp_path / "prior")],
+        ["render", str(tmp_path / "x.nisf"), "-o", str(tmp_path / "x.nii.gz")],
+    ):
+        assert main([*words, "--device", "cuda"]) == 2
+        assert "sees no GPU; leave --device out" in capsys.readouterr().err
+
+
+def test_gpus_are_counted(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert device_of("cuda") == torch.device("cuda:0")
+    assert device_of("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(NisfError, match="there are 2 GPUs, counted from 0"):
+        device_of("cuda:2")
