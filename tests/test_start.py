@@ -100,3 +100,11 @@ def test_resumed_is_undisturbed_and_knows_its_start(start, tmp_path):
     with pytest.raises(NisfError, match="was made with other settings, cases or start"):
         go_on(whole, tmp_path / "b", 40, resume=True)
     assert go_on(start, tmp_path / "b", 40, resume=True).fingerprint == whole.fingerprint
+
+
+def test_licence_of_the_start_holds_on(start, tmp_path):
+    begun = replace(start, card={**start.card, "licence": "research only"})
+    card = go_on(begun, tmp_path / "a", 0).card
+    assert card["licence"] == "research only"
+    assert card["start"] == start.fingerprint
+    assert go_on(begun, tmp_path / "b", 0, card={"licence": "mine"}).card["licence"] == "mine"

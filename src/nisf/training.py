@@ -132,7 +132,7 @@ def train(
         stages: steps at which the prior is kept, for `nisf.stages.prior_at`.
         report: called with every record of the log.
         say: called with sentences for the user.
-        card: entries for the prior's card, e.g. its licence.
+        card: entries for the prior's card, e.g. its licence; without one, that of ``start`` holds on.
         device: where the network is trained; the processor if not given. What is written does not depend on
             it but for rounding.
 
@@ -193,7 +193,16 @@ def train(
             statistics = recipe.statistics()
             fitting = choose_evidence(recipe.field, *statistics, recipe.held, config, anatomy.labels, say)
         prior.config = replace(config, fit=fitting)
-    return _finish(prior, recipe.field, recipe.statistics(), last, folder, cases, card or {})
+    return _finish(
+        prior, recipe.field, recipe.statistics(), last, folder, cases, {**_inherited(start), **(card or {})}
+    )
+
+
+def _inherited(start: Prior | None) -> dict[str, Any]:
+    """Entries of the card that another prior's weights bring along."""
+    if start is None:
+        return {}
+    return {"licence": start.card.get("licence", "not stated"), "start": start.fingerprint}
 
 
 def _finish(

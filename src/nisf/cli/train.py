@@ -35,8 +35,9 @@ class Train:
     """Structures: a name, or a JSON file; cardiac-sax if none is given, or those of --start."""
     layout: str = "auto"
     """How the cases lie in their folder; found out if auto."""
-    licence: str = "not stated"
-    """Licence of the prior, for its card; data licences often forbid commercial use."""
+    licence: str | None = None
+    """Licence of the prior, for its card; data licences often forbid commercial use. That of --start if not
+    given."""
     cache: Path | None = None
     """Folder for decompressed cases; .cache in the prior's folder if not given."""
     resume: bool = False
@@ -94,7 +95,7 @@ class Train:
                 resume=self.resume,
                 report=report,
                 say=progress.say,
-                card={"licence": self.licence},
+                card={"licence": self.licence} if self.licence else {},
                 device=device,
             )
         print(f"prior written to {self.output}")
