@@ -112,8 +112,8 @@ def cycle_times(frames: int) -> np.ndarray:
     return np.arange(frames) / frames
 
 
-def cycle_distance(times: np.ndarray, time: float) -> np.ndarray:
-    """How far times are from another one, as fractions of the cycle: 0.999 is next to 0."""
+def cycle_distance(times: np.ndarray, time: np.ndarray | float) -> np.ndarray:
+    """How far times are from others, as fractions of the cycle: 0.999 is next to 0. Shapes broadcast."""
     return np.abs((times - time + 0.5) % 1.0 - 0.5)
 
 

@@ -153,7 +153,7 @@ class IslandMap:
             probability: at these places and times.
         """
         moments, of = np.unique(times, return_inverse=True)
-        frames = np.array([cycle_distance(self.grid.times, moment).argmin() for moment in moments])[of]
+        frames = cycle_distance(self.grid.times[:, None], moments).argmin(0)[of]
         for frame in np.unique(frames):
             here = np.flatnonzero(frames == frame)
             affected, structures = self.at(int(frame)).at(position[here], self.grid)
