@@ -12,7 +12,7 @@ import pytest
 from scipy import ndimage
 
 from nisf.cli import main
-from nisf.fitted import read_fitted
+from nisf.fitted_file import read_fitted
 from nisf.phantom import Scanner, write_cohort
 from nisf.presets import PRESETS
 

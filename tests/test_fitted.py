@@ -10,7 +10,8 @@ from checker import unchecked
 from nisf.case import Stack
 from nisf.errors import NisfError
 from nisf.files import read_tensors, write_tensors
-from nisf.fitted import Fitted, read_fitted
+from nisf.fitted import Fitted
+from nisf.fitted_file import read_fitted, write_fitted
 from nisf.geometry import Grid
 from nisf.region import Region, reference_pose
 from nisf.unknowns import BreathHold
@@ -18,7 +19,7 @@ from nisf.unknowns import BreathHold
 
 @pytest.fixture
 def path(toy_fitted, tmp_path):
-    toy_fitted.save(tmp_path / "toy.nisf")
+    write_fitted(tmp_path / "toy.nisf", toy_fitted)
     return tmp_path / "toy.nisf"
 
 
@@ -53,7 +54,7 @@ def test_the_prior_is_found(toy_fitted, path):
 
 def test_all_of_a_stack_is_kept(toy_fitted, tmp_path):
     stack = Stack("la", toys.toy_grid(), False, tmp_path / "la.nii.gz", 845.5, np.array([[3.0, 7.0]]))
-    replace(toy_fitted, stacks=(stack,)).save(tmp_path / "a.nisf")
+    write_fitted(tmp_path / "a.nisf", replace(toy_fitted, stacks=(stack,)))
     (found,) = read_fitted(tmp_path / "a.nisf", toy_fitted.prior).stacks
     assert (found.name, found.oriented, found.source, found.cycle_ms) == (
         "la",
@@ -279,7 +280,7 @@ def test_render_over_the_posterior(toy_fitted):
 def test_breath_holds(toy_fitted, tmp_path):
     """On its own grid a stack is answered as its slices show it; in the world, and elsewhere, as it is."""
     moved = replace(toy_fitted, held=(BreathHold(0, 2, (8.0, -4.0), 1.2, 0.5), BreathHold(0, 5)))
-    moved.save(tmp_path / "m.nisf")
+    write_fitted(tmp_path / "m.nisf", moved)
     moved = read_fitted(tmp_path / "m.nisf", toy_fitted.prior)
     assert moved.held[0] == BreathHold(0, 2, (8.0, -4.0), 1.2, 0.5)
     a, b = moved.render(probabilities=True), toy_fitted.render(probabilities=True)

@@ -8,7 +8,7 @@ import nisf.training
 import toys
 from nisf.errors import NisfError
 from nisf.files import read_tensors, write_tensors
-from nisf.fitted import read_fitted
+from nisf.fitted_file import read_fitted, write_fitted
 from nisf.fitting import fit
 from nisf.hiding import hide
 from nisf.prior import load_prior
@@ -57,7 +57,7 @@ def test_indifferent_to_how_the_file_shows_it(toy_image_prior, fitted, change):
 
 
 def test_file_round_trip(fitted, toy_image_prior, tmp_path):
-    fitted.save(tmp_path / "a.nisf")
+    write_fitted(tmp_path / "a.nisf", fitted)
     again = read_fitted(tmp_path / "a.nisf", toy_image_prior)
     a, b = again.render(probabilities=True), fitted.render(probabilities=True)
     np.testing.assert_array_equal(a.probability, b.probability)

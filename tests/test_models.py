@@ -4,7 +4,7 @@ import nisf.models
 import toys
 from nisf.cli import main
 from nisf.errors import NisfError
-from nisf.fitted import read_fitted
+from nisf.fitted_file import read_fitted, write_fitted
 from nisf.fitting import fit
 from nisf.models import DEFAULT, FOLDER, model_names
 from nisf.prior import load_prior
@@ -49,7 +49,7 @@ def test_a_fitted_subject_finds_its_model_anywhere(toy_image_prior, tmp_path, mo
     here = tmp_path / "here" / "models"
     toy_image_prior.save(here / "toy")
     monkeypatch.setattr(nisf.models, "FOLDER", here)
-    fit(toys.toy_case(7), load_prior("toy")).save(tmp_path / "a.nisf")
+    write_fitted(tmp_path / "a.nisf", fit(toys.toy_case(7), load_prior("toy")))
     elsewhere = tmp_path / "elsewhere"
     here.rename(elsewhere)
     monkeypatch.setattr(nisf.models, "FOLDER", elsewhere)

@@ -11,7 +11,8 @@ import numpy as np
 from nisf.case import Case
 from nisf.config import FitConfig, Islands, Method
 from nisf.errors import NisfError
-from nisf.fitted import Fitted, read_fitted
+from nisf.fitted import Fitted
+from nisf.fitted_file import read_fitted, write_fitted
 from nisf.fitting import Finding, fit
 from nisf.models import DEFAULT
 from nisf.prior import Prior, load_prior
@@ -157,7 +158,7 @@ def write_segmentation(
         stem = fitted.name if index == 0 else f"{fitted.name}_{stack.name}"
         written += write_rendering(folder, stem, rendering, labels, stack=stack, own=own)
     path = folder / f"{fitted.name}.nisf"
-    fitted.save(path)
+    write_fitted(path, fitted)
     return [*written, path]
 
 

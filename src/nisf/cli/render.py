@@ -57,7 +57,7 @@ class Render:
     def run(self) -> int:
         from nisf.device import device_of
         from nisf.errors import NisfError
-        from nisf.fitted import read_fitted
+        from nisf.fitted_file import read_fitted
         from nisf.writers import write_labels_json, write_rendering
 
         name = self.output.name
