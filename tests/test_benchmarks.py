@@ -111,3 +111,15 @@ def test_profile(kind, baseline):
     import profiled
 
     assert "aten::addmm" in profiled.table(kind, 20, 10, baseline=baseline)
+
+
+def test_gpu_rehearsed_on_the_processor(tmp_path):
+    import gpu
+
+    assert gpu.main(["-o", str(tmp_path), "--device", "cpu", "--quick"]) == 0
+    result = json.loads((tmp_path / "gpu.json").read_text())
+    assert max(result["agreement"]["plain"].values()) < 1e-4
+    for part in ("ceilings", "training", "fitting", "queries", "image recipe"):
+        assert result[part]
+        for name, row in result[part].items():
+            assert row["least"] > 0, name

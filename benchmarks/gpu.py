@@ -1,0 +1,358 @@
+"""Everything that is to be known of a GPU, in one call of some minutes; no data is needed.
+
+    python benchmarks/gpu.py -o OUT                 the paper's network, kernels, the image recipe
+    python benchmarks/gpu.py -o OUT --device cpu --quick    a rehearsal on the processor
+
+First what the card can do (matrix products, copies), then whether answers and gradients agree with the plain
+field in fp64, then rates: training, gradient of the latent (plain, compiled, bf16, fused, as a CUDA graph),
+queries, steps of the image recipe with and without drawing their samples. Ways take turns in one run. OUT
+gets ``gpu.json``; a way that fails is recorded with its error, and the others go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import measuring
+from measuring import interleaved, summary
+from nisf.auto_decoder import objective
+from nisf.config import FieldConfig
+from nisf.device import device_of
+from nisf.field import Field
+from nisf.files import write_json
+from nisf.fused import fused, why_not
+from nisf.image_training import ImageTraining, image_objective
+from nisf.losses import intensity_bce
+from nisf.phantom import Scanner, cohort
+from nisf.points import Batch
+from nisf.presets import preset
+from nisf.prior import Prior, new_field
+from nisf.query import ask
+from nisf.region import half_size, region_from_labels
+from nisf.state import latent_state
+
+say = partial(print, flush=True)
+Way = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class Bench:
+    """Sizes and the device."""
+
+    def __init__(self, device: torch.device, quick: bool) -> None:
+        self.device, self.quick = device, quick
+        self.points = 2_048 if quick else 262_144
+        self.repeats = 1 if quick else 5
+        self.rounds = 1 if quick else 10
+        self.side = 256 if quick else 8_192
+        self.config = FieldConfig(width=32, latent=32, layers=2) if quick else FieldConfig()
+
+    def wait(self) -> None:
+        """Until the device has done all."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def timed(self, work: Callable[[], Any], worth: float) -> measuring.Task:
+        """A task of some rounds of ``work``, each worth so many points."""
+
+        def task() -> float:
+            for _ in range(self.rounds):
+                work()
+            self.wait()
+            return worth * self.rounds
+
+        return task
+
+    def rates(self, tasks: dict[str, Callable[[], measuring.Task]]) -> dict[str, Any]:
+        """Rates of those that work; what went wrong with the others."""
+        ready: dict[str, measuring.Task] = {}
+        wrong: dict[str, Any] = {}
+        for name, make in tasks.items():
+            try:
+                ready[name] = make()
+                ready[name]()
+                self.wait()
+            except Exception as error:  # a way that this card lacks must not end the run
+                ready.pop(name, None)
+                wrong[name] = {"error": f"{type(error).__name__}: {str(error)[:300]}"}
+                say(f"  {name}: {wrong[name]['error']}")
+        found = interleaved(ready, self.repeats, say)
+        return {**{name: summary(values) for name, values in found.items()}, **wrong}
+
+
+def ceilings(bench: Bench) -> dict[str, Any]:
+    """Operations a second of matrix products, and bytes a second of copies (read and written)."""
+    n, device = bench.side, bench.device
+
+    def product(kind: torch.dtype, tf32: bool) -> measuring.Task:
+        a, b = (torch.randn(n, n, device=device, dtype=kind) for _ in range(2))
+
+        def work() -> None:
+            torch.backends.cuda.matmul.allow_tf32 = tf32
+            a @ b
+            torch.backends.cuda.matmul.allow_tf32 = False
+
+        return bench.timed(work, 2.0 * n**3)
+
+    def copy() -> measuring.Task:
+        source = torch.empty(n * n, device=device)
+        target = torch.empty_like(source)
+        return bench.timed(lambda: target.copy_(source), 8.0 * n * n)
+
+    say("ceilings:")
+    return bench.rates(
+        {
+            "product fp32": partial(product, torch.float32, False),
+            "product tf32": partial(product, torch.float32, True),
+            "product bf16": partial(product, torch.bfloat16, False),
+            "copy, bytes": copy,
+        }
+    )
+
+
+def ways(bench: Bench, field: Field) -> dict[str, Callable[[], Way]]:
+    """The field's forward pass in all ways; gradients flow through each."""
+
+    def in_bf16(network: Way) -> Way:
+        def call(coordinates: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
+            with torch.autocast(bench.device.type, dtype=torch.bfloat16):
+                return network(coordinates, latent)
+
+        return call
+
+    out: dict[str, Callable[[], Way]] = {"plain": lambda: field, "plain, bf16": lambda: in_bf16(field)}
+    if not bench.quick:
+        out["compiled"] = lambda: torch.compile(field, dynamic=False)
+        out["compiled, bf16"] = lambda: in_bf16(torch.compile(field, dynamic=False))
+    reason = why_not(field)
+    if reason is None:
+        for products in ("fp32", "tf32", "bf16"):
+            for block in (32, 64):
+                out[f"fused, {products}, tiles of {block}"] = partial(
+                    fused, field, say, products=products, block=block
+                )
+    else:
+        say(f"the fused kernel is left out: {reason}")
+    return out
+
+
+def agreement(bench: Bench, field: Field) -> dict[str, Any]:
+    """Largest difference from the plain field in fp64, relative to the largest entry: logits, gradients."""
+    generator = np.random.default_rng(0)
+    coordinates = torch.tensor(generator.uniform(-1, 1, (2, 4096, 4)), dtype=torch.float32)
+    latent = torch.tensor(generator.normal(0, 0.1, (2, bench.config.latent)), dtype=torch.float32)
+    coordinates, latent = coordinates.to(bench.device), latent.to(bench.device)
+
+    def outcome(network: Way, place: Tensor, code: Tensor) -> list[Tensor]:
+        code = code.clone().requires_grad_(True)
+        field.zero_grad()
+        intensity, classes = network(place, code)
+        (
+            torch.sigmoid(intensity.double()).sum() + torch.softmax(classes.double(), -1)[..., 1:].sum()
+        ).backward()
+        assert code.grad is not None
+        weights = torch.cat([p.grad.flatten() for p in field.parameters() if p.grad is not None])
+        return [t.detach().double() for t in (intensity, classes, code.grad, weights)]
+
+    say("differences from fp64, relative to the largest entry:")
+    exact = outcome(field.double(), coordinates.double(), latent.double())
+    field.float()
+    found: dict[str, Any] = {}
+    for name, make in ways(bench, field).items():
+        try:
+            got = outcome(make(), coordinates, latent)
+            apart = [float((a - b).abs().max() / b.abs().max()) for a, b in zip(got, exact, strict=True)]
+            found[name] = dict(zip(("intensity", "classes", "latent", "weights"), apart, strict=True))
+        except Exception as error:  # see `Bench.rates`
+            found[name] = {"error": f"{type(error).__name__}: {str(error)[:300]}"}
+        say(f"  {name}: {found[name]}")
+    field.zero_grad(set_to_none=True)
+    return found
+
+
+def batch(bench: Bench) -> Batch:
+    """Points of one subject, of no meaning."""
+    n = bench.points
+    return Batch(
+        torch.rand(1, n, 4) * 2 - 1,
+        torch.rand(1, n, 1),
+        torch.randint(0, 4, (1, n)),
+        torch.ones(1, n),
+    ).to(bench.device)
+
+
+def training(bench: Bench, field: Field) -> dict[str, Any]:
+    """Points a second of whole training steps."""
+    config = replace(preset("paper").train, subjects=1)
+    drawn = batch(bench)
+
+    def task(make: Callable[[], Way]) -> measuring.Task:
+        network, state = make(), latent_state(field, config, 1)
+        chosen = torch.zeros(1, dtype=torch.long, device=bench.device)
+
+        def work() -> None:
+            loss, _ = objective(network, field, state.modules["latents"](chosen), drawn, config)
+            for optimiser in state.optimisers:
+                optimiser.zero_grad()
+            loss.backward()
+            for optimiser in state.optimisers:
+                optimiser.step()
+
+        return bench.timed(work, bench.points)
+
+    say("training, points a second:")
+    return bench.rates({name: partial(task, make) for name, make in ways(bench, field).items()})
+
+
+def fitting(bench: Bench, field: Field) -> dict[str, Any]:
+    """Points a second of the latent's gradient, weights frozen; plain also as one CUDA graph."""
+    drawn, frozen = batch(bench), field.requires_grad_(False)
+
+    def step(network: Way, latent: Tensor) -> None:
+        logits, _ = network(drawn.coordinates, latent)
+        latent.grad = None
+        intensity_bce(logits.float(), drawn.intensity, drawn.weight).sum().backward()
+
+    def start() -> Tensor:
+        return torch.zeros(1, bench.config.latent, device=bench.device, requires_grad=True)
+
+    def task(make: Callable[[], Way]) -> measuring.Task:
+        return bench.timed(partial(step, make(), start()), bench.points)
+
+    def graph(make: Callable[[], Way]) -> measuring.Task:
+        network, latent = make(), start()
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                step(network, latent)
+        torch.cuda.current_stream().wait_stream(stream)
+        recorded = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(recorded):
+            step(network, latent)
+        return bench.timed(recorded.replay, bench.points)
+
+    made = ways(bench, frozen)
+    tasks = {name: partial(task, make) for name, make in made.items()}
+    if bench.device.type == "cuda":
+        tasks |= {f"{name}, as a graph": partial(graph, make) for name, make in made.items()}
+    say("gradient of the latent, points a second:")
+    found = bench.rates(tasks)
+    field.requires_grad_(True)
+    return found
+
+
+def queries(bench: Bench, field: Field) -> dict[str, Any]:
+    """Points a second from coordinates to probabilities on the processor."""
+    coordinates = np.random.default_rng(0).uniform(-1, 1, (4 * bench.points, 4)).astype(np.float32)
+    latent = torch.zeros(bench.config.latent, device=bench.device)
+    tasks = {
+        f"nisf, {memory} MiB": partial(
+            lambda m: bench.timed(lambda: ask(field, latent, coordinates, memory_mb=m), len(coordinates)),
+            memory,
+        )
+        for memory in (64, 512, 4096)
+    }
+    say("queries, points a second:")
+    return bench.rates(tasks)
+
+
+def image_recipe(bench: Bench) -> dict[str, Any]:
+    """Steps a second of the image recipe: drawing samples, computing, both."""
+    scanner = Scanner(matrix=(64, 64), spacing_mm=3.0, frames=2) if bench.quick else Scanner(frames=2)
+    cases = [subject.case for subject in cohort(2, seed=0, scanner=scanner)]
+    config = preset("image")
+    config = replace(
+        config,
+        field=replace(config.field, classes=4, channels=1),
+        augment=replace(config.augment, coarse=0.0),
+    )
+    if bench.quick:
+        config = replace(config, image=replace(config.image, pixels=32, pixel_mm=5.0, width=8, levels=2))
+    size, half = config.field.latent, half_size(cases, 12.0)
+    anatomy = measuring.load_anatomy("cardiac-sax")
+    prior = Prior(config, anatomy, new_field(config), torch.zeros(size), torch.eye(size), half)
+    regions = [region_from_labels(case, half, order=True) for case in cases]
+    recipe = ImageTraining(cases, [r for r in regions if r], [], prior, say, bench.device)
+    samples = [sample.to(bench.device) for sample in recipe.samples(0)]
+    (optimiser,) = recipe.state.optimisers
+    counter = iter(range(10**9))
+
+    def compute(draw: bool, dtype: torch.dtype | None = None) -> measuring.Task:
+        def work() -> None:
+            seen = [s.to(bench.device) for s in recipe.samples(next(counter))] if draw else samples
+            wide = torch.autocast(bench.device.type, dtype=dtype) if dtype else nullcontext()
+            with wide:
+                loss, _ = image_objective(recipe.online, seen, config.train)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            recipe.after_step()
+
+        return bench.timed(work, 1)
+
+    say("image recipe, steps a second:")
+    return bench.rates(
+        {
+            "drawing alone": lambda: bench.timed(lambda: recipe.samples(next(counter)), 1),
+            "computing alone": partial(compute, False),
+            "computing alone, bf16": partial(compute, False, torch.bfloat16),
+            "a whole step": partial(compute, True),
+        }
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure everything; the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--quick", action="store_true")
+    chosen = parser.parse_args(arguments)
+    bench = Bench(device_of(chosen.device), chosen.quick)
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    field = Field(bench.config).to(bench.device)
+    name = torch.cuda.get_device_name(bench.device) if bench.device.type == "cuda" else None
+    flop = measuring.forward_flop(bench.config)
+    result: dict[str, Any] = {
+        "machine": measuring.machine(),
+        "gpu": name,
+        "points": bench.points,
+        "forward_flop": flop,
+    }
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "ceilings": partial(ceilings, bench),
+        "agreement": partial(agreement, bench, field),
+        "training": partial(training, bench, field),
+        "fitting": partial(fitting, bench, field),
+        "queries": partial(queries, bench, field),
+        "image recipe": partial(image_recipe, bench),
+    }
+    for part, measure in parts.items():
+        result[part] = measure()
+        # After each part: a call that is cut off leaves what it has.
+        write_json(chosen.output / "gpu.json", result)
+    best = {k: v["median"] for k, v in result["ceilings"].items() if "median" in v and "product" in k}
+    for part, times in (("training", 3), ("fitting", 2), ("queries", 1)):
+        for way, row in result[part].items():
+            if "median" in row and best:
+                achieved = row["median"] * flop * times
+                share = achieved / max(best.values())
+                say(f"{part}, {way}: {achieved / 1e12:.2f} TFLOP/s of products, {share:.1%} of the ceiling")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
