@@ -54,10 +54,10 @@ def run(study: Study) -> Result:
         what: max(values, key=lambda value, what=what: scores[what, value].mean())
         for what, (_, values) in CHOICES.items()
     }
-    config = study.budget.variant_config()
+    config, cases = study.budget.variant_config(), {row["case"] for row in rows}
     line = (
         f"Best of each: {', '.join(f'{what} {value}' for what, value in best.items())}. Preset "
-        f"{study.budget.base}, {config.train.steps} steps, {study.budget.curve_cases} test subjects at most."
+        f"{study.budget.base}, {config.train.steps} steps, {len(cases)} test subjects."
     )
     result = Result("ablations", "Ablations", line, rows, table)
 
