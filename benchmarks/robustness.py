@@ -3,9 +3,9 @@
     python benchmarks/robustness.py DATA PRIOR -o OUT [--only NAMES.txt]
 
 Every case is segmented as it is and after each change: slices in reverse order, the stack rotated by 90
-degrees or mirrored, intensities scaled, gamma 0.7 and 1.4, a bias field: the labels change along, and the Dice
-is measured on the changed case's own grid. Then with pixels half and twice as large: the answer is asked on
-the original grid, where the labels are as drawn. OUT gets ``robustness.csv``.
+degrees or mirrored, intensities scaled, gamma 0.7 and 1.4, a bias field: the labels change along, and the
+Dice is measured on the changed case's own grid. Then with pixels half and twice as large: the answer is asked
+on the original grid, where the labels are as drawn. OUT gets ``robustness.csv``.
 """
 
 from __future__ import annotations
