@@ -201,11 +201,7 @@ def training(bench: Bench, field: Field) -> dict[str, Any]:
 
         def work() -> None:
             loss, _ = objective(network, field, state.modules["latents"](chosen), drawn, config)
-            for optimiser in state.optimisers:
-                optimiser.zero_grad()
-            loss.backward()
-            for optimiser in state.optimisers:
-                optimiser.step()
+            state.descend(loss)
 
         return bench.timed(work, bench.points)
 
@@ -284,7 +280,6 @@ def image_recipe(bench: Bench) -> dict[str, Any]:
     regions = [region_from_labels(case, half, order=True) for case in cases]
     recipe = ImageTraining(cases, [r for r in regions if r], [], prior, say, bench.device)
     samples = [sample.to(bench.device) for sample in recipe.samples(0)]
-    (optimiser,) = recipe.state.optimisers
     counter = iter(range(10**9))
 
     def compute(draw: bool, dtype: torch.dtype | None = None) -> measuring.Task:
@@ -293,9 +288,7 @@ def image_recipe(bench: Bench) -> dict[str, Any]:
             wide = torch.autocast(bench.device.type, dtype=dtype) if dtype else nullcontext()
             with wide:
                 loss, _ = image_objective(recipe.online, seen, config.train)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+            recipe.state.descend(loss)
             recipe.after_step()
 
         return bench.timed(work, 1)

@@ -74,11 +74,7 @@ def work(kind: str, points: int, *, baseline: bool) -> Callable[[], Any]:
     def step() -> None:
         latent = state.modules["latents"](torch.tensor([0]))
         loss, _ = objective(field, field, latent, batch, config.train)
-        for optimiser in state.optimisers:
-            optimiser.zero_grad()
-        loss.backward()
-        for optimiser in state.optimisers:
-            optimiser.step()
+        state.descend(loss)
 
     return step
 

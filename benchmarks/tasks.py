@@ -163,11 +163,7 @@ def training(subject: Subject, plan: Plan) -> dict[str, list[float]]:
 
         def task() -> float:
             loss, _ = objective(network, field, state.modules["latents"](chosen), batch, config)
-            for optimiser in state.optimisers:
-                optimiser.zero_grad()
-            loss.backward()
-            for optimiser in state.optimisers:
-                optimiser.step()
+            state.descend(loss)
             return batch.weight.sum().item()
 
         return task

@@ -35,13 +35,9 @@ def step_of(recipe):
     """One step; every gradient has to be where its weight is."""
     loss, terms = recipe.loss(0)
     assert {term.device for term in terms.values()} == {META}
-    for optimiser in recipe.state.optimisers:
-        optimiser.zero_grad()
-    loss.backward()
+    recipe.state.descend(loss)
     for module in recipe.state.modules.values():
         assert place_of(module) == META
-    for optimiser in recipe.state.optimisers:
-        optimiser.step()
 
 
 def points_of(cohort):

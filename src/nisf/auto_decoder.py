@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nisf.compiled import compiled, in_parts, part_size
 from nisf.config import Config, TrainConfig
+from nisf.device import CPU
 from nisf.field import Field
 from nisf.loop import subjects_of
 from nisf.losses import class_bce, dice_loss, intensity_bce
@@ -17,8 +18,6 @@ from nisf.points import Batch, CasePoints, batch_of
 from nisf.prior import Prior
 from nisf.state import latent_state
 from nisf.validate import StepDice, validate
-
-CPU = torch.device("cpu")
 
 
 def draw_batch(
@@ -75,10 +74,10 @@ class AutoDecoder:
         config: Config,
         labels: Sequence[str],
         say: Callable[[str], None],
-        device: torch.device | None = None,
+        device: torch.device = CPU,
     ) -> None:
         self.pool, self.held, self.config, self.labels, self.say = pool, held, config, labels, say
-        self.device = device or CPU
+        self.device = device
         self.field = Field(config.field).to(device)
         self.state = latent_state(self.field, config.train, len(pool))
         self.network = compiled(self.field, say) if config.train.compile else self.field

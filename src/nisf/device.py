@@ -7,6 +7,10 @@ from torch import nn
 
 from nisf.errors import NisfError
 
+CPU = torch.device("cpu")
+GPU_ROWS = 1 << 17
+"""Places at a time on a GPU, where only the memory asked for bounds them."""
+
 
 def device_of(name: str) -> torch.device:
     """The device that a user names: ``cpu``, ``cuda`` or ``cuda:1``.
@@ -16,7 +20,7 @@ def device_of(name: str) -> torch.device:
     """
     kind, _, number = name.partition(":")
     if kind == "cpu" and not number:
-        return torch.device("cpu")
+        return CPU
     if kind != "cuda" or (number and not number.isdecimal()) or name.endswith(":"):
         raise NisfError(f"--device {name}: no such device; give cpu, cuda or cuda:NUMBER")
     if not torch.cuda.is_available():
@@ -33,3 +37,16 @@ def device_of(name: str) -> torch.device:
 def place_of(module: nn.Module) -> torch.device:
     """Where a network's weights are."""
     return next(module.parameters()).device
+
+
+def rows_at_a_time(device: torch.device, memory_mb: float, bytes_a_row: int, cached: int) -> int:
+    """Places to work on at a time.
+
+    Args:
+        device: where.
+        memory_mb: working memory, MiB.
+        bytes_a_row: working memory of one place.
+        cached: places whose results stay in a processor's cache; the most there.
+    """
+    most = cached if device.type == "cpu" else GPU_ROWS
+    return int(min(max(memory_mb * 2**20 / bytes_a_row, 256), most))

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 from nisf.augment import Measured, Sample, draw_sample, for_anatomy, measured
 from nisf.case import UNKNOWN, Case
 from nisf.config import Config, ImageConfig, TrainConfig
+from nisf.device import CPU
 from nisf.errors import NisfError
 from nisf.fitting import find_region
 from nisf.image_field import ImageField, Scene
@@ -113,10 +114,10 @@ class ImageTraining:
         held: Sequence[Case],
         prior: Prior,
         say: Callable[[str], None],
-        device: torch.device | None = None,
+        device: torch.device = CPU,
     ) -> None:
         self.config, self.anatomy, self.say = prior.config, prior.anatomy, say
-        self.device = device or torch.device("cpu")
+        self.device = device
         self.labels = self.anatomy.labels
         self.augment = for_anatomy(self.config.augment, self.anatomy)
         pixel_mm = self.config.image.pixel_mm

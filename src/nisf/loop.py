@@ -117,11 +117,7 @@ def run(
             for group, base in zip(groups, bases, strict=True):
                 group["lr"] = base * factor
             loss, terms = recipe.loss(state.step)
-            for optimiser in state.optimisers:
-                optimiser.zero_grad()
-            loss.backward()
-            for optimiser in state.optimisers:
-                optimiser.step()
+            state.descend(loss)
             recipe.after_step()
             state.step += 1
             if after_step:

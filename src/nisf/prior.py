@@ -16,6 +16,7 @@ from torch import Tensor
 from nisf import __version__
 from nisf.anatomies import Anatomy, from_json, to_json
 from nisf.config import Config, FitConfig
+from nisf.device import place_of
 from nisf.errors import NisfError
 from nisf.field import Field
 from nisf.files import load_part, read_json, read_tensors, write_json, write_tensors
@@ -83,6 +84,8 @@ class Prior:
 
     def to(self, device: torch.device) -> Prior:
         """The same with its network on a device; the finder, which is small, stays on the processor."""
+        if place_of(self.field) == device:
+            return self
         return replace(
             self,
             field=copy.deepcopy(self.field).to(device),

@@ -9,16 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nisf.device import place_of
+from nisf.device import place_of, rows_at_a_time
 from nisf.field import Field
 from nisf.frozen import Frozen
 from nisf.geometry import Grid
 
 CHUNK = 1_024
 """Points at a time that keep the layers' results in the processor's cache."""
-
-GPU_CHUNK = 1 << 17
-"""The same on a GPU, where only the memory asked for bounds them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +44,7 @@ def chunk_size(field: Field, memory_mb: float) -> int:
     bytes_a_point = 4 * (
         (2 + len(field.backbones)) * config.width + 2 * (config.classes + config.channels + 8)
     )
-    most = CHUNK if place_of(field).type == "cpu" else GPU_CHUNK
-    return int(np.clip(memory_mb * 2**20 / bytes_a_point, 256, most))
+    return rows_at_a_time(place_of(field), memory_mb, bytes_a_point, CHUNK)
 
 
 def places_at_a_time(memory_mb: float) -> int:

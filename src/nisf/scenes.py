@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 
 from nisf.canvas import Canvases
-from nisf.device import place_of
+from nisf.device import place_of, rows_at_a_time
 from nisf.image_field import ImageField, Scene
 from nisf.image_frozen import FrozenImageField
 from nisf.nearby import nearby
@@ -18,8 +18,6 @@ KEPT = 4
 """Encoded moments kept at hand; a moment of a cine takes about 15 MB."""
 CHUNK = 2_048
 """Places at a time that keep the layers' results in the processor's cache."""
-GPU_CHUNK = 1 << 17
-"""The same on a GPU, where only the memory asked for bounds them."""
 
 
 class Scenes:
@@ -98,8 +96,7 @@ class Scenes:
         config, image = self.field.config, self.field.image
         # The hidden layers of the nearest slices, and their features with the corners' shares.
         bytes_a_place = 4 * (image.neighbours * (3 * image.hidden + image.features + 24) + 5 * image.hidden)
-        most = CHUNK if self.device.type == "cpu" else GPU_CHUNK
-        step = int(np.clip(memory_mb * 2**20 / bytes_a_place, 256, most))
+        step = rows_at_a_time(self.device, memory_mb, bytes_a_place, CHUNK)
         if self._frozen is None or self._frozen.rows != step:
             self._frozen = FrozenImageField(self.field, step)
         intensity = np.zeros((len(position), config.channels), dtype=np.float32)

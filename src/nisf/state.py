@@ -29,6 +29,14 @@ class State:
     optimisers: list[torch.optim.Optimizer]
     step: int = 0
 
+    def descend(self, loss: Tensor) -> None:
+        """One step of every optimiser along the loss's gradient."""
+        for optimiser in self.optimisers:
+            optimiser.zero_grad()
+        loss.backward()
+        for optimiser in self.optimisers:
+            optimiser.step()
+
     def tensors(self) -> dict[str, Tensor]:
         """All of it, by name."""
         out = {

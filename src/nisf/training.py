@@ -16,6 +16,7 @@ from nisf.anatomies import Anatomy
 from nisf.auto_decoder import AutoDecoder
 from nisf.case import Case
 from nisf.config import Config, for_data
+from nisf.device import CPU
 from nisf.errors import NisfError
 from nisf.evidence import choose_evidence
 from nisf.field import Field
@@ -116,7 +117,7 @@ def train(
     report: Report | None = None,
     say: Callable[[str], None] = print,
     card: Mapping[str, Any] | None = None,
-    device: torch.device | None = None,
+    device: torch.device = CPU,
 ) -> Prior:
     """Train a prior and write its folder.
 
@@ -133,7 +134,7 @@ def train(
         report: called with every record of the log.
         say: called with sentences for the user.
         card: entries for the prior's card, e.g. its licence; without one, that of ``start`` holds on.
-        device: where the network is trained; the processor if not given. What is written does not depend on
+        device: where the network is trained. What is written does not depend on
             it but for rounding.
 
     Raises:
