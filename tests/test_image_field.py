@@ -33,11 +33,11 @@ def scene(field):
 
 def test_encoder_shapes():
     encoder = Encoder(ImageConfig(pixels=16, width=4, levels=3, features=5, latent=3), channels=2).eval()
-    features, latent = encoder(torch.rand(2, 2, 16, 16))
+    features, latent = encoder(torch.rand(2, 2, 16, 16), [parallel([0.0, 9.0])])
     assert features.shape == (2, 16, 16, 5)
     assert latent.shape == (2, 3)
     # One slice at a time: company changes nothing.
-    alone, _ = encoder(torch.rand(1, 2, 16, 16).repeat(2, 1, 1, 1))
+    alone, _ = encoder(torch.rand(1, 2, 16, 16).repeat(2, 1, 1, 1), [parallel([0.0, 9.0])])
     torch.testing.assert_close(alone[0], alone[1])
 
 

@@ -43,7 +43,7 @@ def subject(slices=7, times=1, seed=0):
 
 def plainly(field, images, maps, points, both):
     """Logits of one moment; ``nisf.image_field`` without its short cuts."""
-    features, latents = field.encoder(images)
+    features, latents = field.encoder(images, [maps])
     n, h, w, _ = features.shape
     local = torch.einsum("nij,pj->pni", maps[:, :, :3], points) + maps[None, :, :, 3]
     outside = ((local[..., :2] < -0.5) | (local[..., :2] > h - 0.5)).any(-1)

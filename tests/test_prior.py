@@ -52,11 +52,13 @@ def test_settings_newer_than_the_file_keep_its_old_way(folder):
     def older(data):
         del data["config"]["augment"]["blur_pixels"]
         del data["config"]["fit"]["islands"]
+        del data["config"]["image"]["exchange"]
 
     edit(folder, older)
     config = load_prior(folder).config
     assert config.augment.blur_pixels == 1.1
     assert config.fit.islands == "keep"
+    assert config.image.exchange == 0
 
 
 @pytest.mark.parametrize("finder", [True, False])

@@ -11,10 +11,13 @@ from nisf.region import Region, reference_pose
 from nisf.scenes import KEPT, Scenes
 
 
-@pytest.fixture(scope="module")
-def scenes():
+@pytest.fixture(scope="module", params=[0, 2])
+def scenes(request):
     torch.manual_seed(0)
-    field = ImageField(toys.IMAGE.field, toys.IMAGE.image).eval().requires_grad_(False)
+    image = replace(toys.IMAGE.image, exchange=request.param)
+    field = ImageField(toys.IMAGE.field, image).eval().requires_grad_(False)
+    for part in field.encoder.exchange:
+        part.into.weight.normal_(std=0.3)
     case = toys.toy_case(0, toys.toy_grid(frames=8))
     region = Region(reference_pose(case, (0.0, 0.0, 0.0)), np.full(3, 50.0))
     return Scenes(field, canvases(case, case.slices, region, toys.IMAGE.image))

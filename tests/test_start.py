@@ -11,6 +11,7 @@ import nisf.training
 import toys
 from nisf.errors import NisfError
 from nisf.files import read_tensors
+from nisf.fitting import fit
 from nisf.prior import load_prior
 from nisf.training import continued
 
@@ -77,6 +78,20 @@ def test_another_network_or_other_structures_are_refused(start, tmp_path):
     with pytest.raises(NisfError, match="structures are background, blood, scar, those of the cases backg"):
         toys.train_toy(tmp_path, continued(start), start=start)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_exchange_between_slices_may_be_new(start, tmp_path):
+    """It begins by changing nothing; one that is there is not dropped."""
+    if start.config.field.kind == "latent":
+        pytest.skip("has no slices")
+    grown = toys.settings(continued(start), train={"steps": 0}, image={"exchange": 2})
+    prior = toys.train_toy(tmp_path / "a", grown, toys.toy_cohort(2, 40), [], start=start)
+    case = toys.toy_case(7)
+    a, b = (fit(case, p).render(probabilities=True).probability for p in (start, prior))
+    np.testing.assert_allclose(a, b, atol=1e-5)
+    assert [tuple(part.into.weight.shape) for part in prior.field.encoder.exchange] == [(36, 36), (24, 24)]
+    with pytest.raises(NisfError, match="its network has other sizes"):
+        toys.train_toy(tmp_path / "b", continued(start), start=prior)
 
 
 def doubled(item):

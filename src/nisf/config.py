@@ -76,6 +76,8 @@ class ImageConfig:
     """Nearest slices whose features a place takes."""
     distance_mm: float = 10.0
     """Unit in which the field sees the distance to a slice, mm."""
+    exchange: int = 0
+    """Levels of the encoder, from the coarsest, on which slices see their nearest neighbours' features."""
     mirrors: int = 0
     """Pixel axes along which slices are also seen in a mirror, 0 to 2; their mean is given. Not where the
     anatomy says that files show it one way."""

@@ -1,10 +1,12 @@
 """The encoder: a small U-Net that turns every measured slice into features that the field decodes.
 
-One slice at a time, so that it depends on neither the order nor the orientation of the slices.
+On its coarse levels a slice may also take what its neighbours in space show (`nisf.exchange`). What comes
+out depends on neither the order of the slices nor the end from which they are counted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nisf.config import ImageConfig
+from nisf.exchange import Exchange
 
 
 def _block(inputs: int, outputs: int) -> nn.Module:
@@ -39,23 +42,33 @@ class Encoder(nn.Module):
         self.head = nn.Conv2d(widths[0], 4 * config.features, 1)
         nn.init.kaiming_normal_(self.head.weight, nonlinearity="linear")
         self.latent = nn.Linear(widths[-1], config.latent)
+        # Coarsest first, as on the way up.
+        levels = range(config.levels)[: -config.exchange - 1 : -1]
+        self.exchange = nn.ModuleList(Exchange(widths[k], 2 ** (k + 1), config) for k in levels)
 
     def forward(
-        self, images: Float[Tensor, "n c h w"]
+        self, images: Float[Tensor, "n c h w"], maps: Sequence[Float[Tensor, "_ 3 4"]]
     ) -> tuple[Float[Tensor, "n h w f"], Float[Tensor, "n l"]]:
         """Features of every pixel, and one latent per slice.
 
         Args:
             images: intensities in [0, 1]; height and width divisible by ``2 ** levels``.
+            maps: of each scene in turn, its slices' maps from model mm to canvas pixel and signed distance.
         """
         x = functional.pixel_unshuffle(images, 2)
         skips = []
         for level, block in enumerate(self.down):
             x = block(functional.max_pool2d(x, 2) if level else x)
             skips.append(x)
+        x = self._exchanged(x, maps, 0)
         latent = self.latent(x.mean((2, 3)))
         for level in reversed(range(len(self.up))):
             larger = functional.interpolate(x, scale_factor=2, mode="nearest")
             x = self.up[level](torch.cat([skips[level], larger], dim=1))
+            x = self._exchanged(x, maps, len(self.up) - level)
         features = functional.pixel_shuffle(self.head(x), 2)
         return features.permute(0, 2, 3, 1).contiguous(), latent
+
+    def _exchanged(self, x: Tensor, maps: Sequence[Tensor], done: int) -> Tensor:
+        """After ``done`` levels on the way up: with what the neighbours show, if there is an exchange."""
+        return self.exchange[done](x, maps) if done < len(self.exchange) else x

@@ -65,7 +65,7 @@ class ImageField(nn.Module):
             images: slices on their canvases, intensities in [0, 1].
             maps: see `Scene`.
         """
-        features, latents = self.encoder(images)
+        features, latents = self.encoder(images, [maps])
         return Scene(features, maps, latents.mean(0))
 
     def forward(

@@ -69,7 +69,8 @@ def image_objective(
     The slices of all samples are encoded in one batch.
     """
     counts = [len(sample.images) for sample in samples]
-    features, latents = field.encoder(torch.cat([sample.images for sample in samples]))
+    images, maps = torch.cat([sample.images for sample in samples]), [sample.maps for sample in samples]
+    features, latents = field.encoder(images, maps)
     values, classes = [], []
     for sample, own, latent in zip(samples, features.split(counts), latents.split(counts), strict=True):
         of_intensity, of_class = field(Scene(own, sample.maps, latent.mean(0)), sample.points)
@@ -133,9 +134,9 @@ class ImageTraining:
         self.average, self.state = averaged(self.online, self.config.train)
 
     def begin_with(self, start: Prior) -> None:
-        """Weights of another prior."""
+        """Weights of another prior; an exchange between slices that it lacks starts anew."""
         for module in (self.online, self.field):
-            module.load_state_dict(start.field.state_dict())
+            module.load_state_dict({**self.online.state_dict(), **start.field.state_dict()})
 
     @property
     def field(self) -> ImageField:

@@ -28,8 +28,12 @@ from nisf.settings import from_dict, to_dict
 FORMAT = 1
 """Version of the folder's layout; raised when an older nisf could no longer read it."""
 
-NEWER_AUGMENT = {"blur_pixels": 1.1}
-"""Settings of the augmentation that a prior's file may lack, and what they were before they had a name."""
+NEWER: dict[str, dict[str, Any]] = {
+    "image": {"exchange": 0},
+    "augment": {"blur_pixels": 1.1},
+    "fit": asdict(FitConfig()),
+}
+"""Settings that a prior's file may lack, by their part, and what they were before they had a name."""
 
 SPECIFICATION, WEIGHTS = "prior.json", "weights.safetensors"
 
@@ -143,11 +147,8 @@ def load_prior(folder: str | Path) -> Prior:
         )
     try:
         # Settings that are newer than the prior keep its old way.
-        settings = {
-            **data["config"],
-            "augment": {**NEWER_AUGMENT, **data["config"]["augment"]},
-            "fit": {**asdict(FitConfig()), **data["config"]["fit"]},
-        }
+        settings = data["config"]
+        settings |= {part: {**newer, **settings[part]} for part, newer in NEWER.items()}
         config = from_dict(Config, settings, f"{path}: config")
         anatomy = from_json(data["anatomy"], path)
         half = None if data["half_mm"] is None else np.array(data["half_mm"], dtype=np.float64)

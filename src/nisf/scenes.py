@@ -7,6 +7,7 @@ from collections import OrderedDict
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from nisf.canvas import Canvases
 from nisf.device import place_of, rows_at_a_time
@@ -57,7 +58,8 @@ class Scenes:
             scenes = []
             for flips in self._flips:
                 with torch.inference_mode():
-                    seen = self.field.encode(images.flip([2 + axis for axis in flips]), maps)
+                    mirrored = images.flip([2 + axis for axis in flips])
+                    seen = self.field.encode(mirrored, _flipped(maps, flips, images.shape[2]))
                     features = seen.features.flip([1 + axis for axis in flips])
                 scenes.append(Scene(features, maps, seen.latent))
             self._kept[moment] = scenes
@@ -120,3 +122,11 @@ class Scenes:
                     intensity[chosen] += share * torch.sigmoid(values).cpu().numpy()
                     probability[chosen] += share * torch.softmax(classes, dim=1).cpu().numpy()
         return intensity, probability
+
+
+def _flipped(maps: Float[Tensor, "n 3 4"], axes: list[int], size: int) -> Float[Tensor, "n 3 4"]:
+    """Maps to canvases of ``size`` pixels that are flipped along these pixel axes."""
+    maps = maps.clone()
+    maps[:, axes] *= -1
+    maps[:, axes, 3] += size - 1
+    return maps

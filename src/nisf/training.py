@@ -100,7 +100,11 @@ def _check_start(start: Prior, config: Config, anatomy: Anatomy) -> None:
             f"{where}: its structures are {', '.join(start.anatomy.labels)}, "
             f"those of the cases {', '.join(anatomy.labels)}"
         )
-    if (start.config.field, start.config.image) != (config.field, config.image):
+    grown = replace(config.image, exchange=start.config.image.exchange)
+    if config.image.exchange < grown.exchange or (start.config.field, start.config.image) != (
+        config.field,
+        grown,
+    ):
         raise NisfError(f"{where}: its network has other sizes than the settings or the cases ask for")
 
 

@@ -79,8 +79,11 @@ class Rates:
         """A slice forward and backward through the encoder."""
         if config not in self._images:
             field, pixels = ImageField(config.field, config.image), config.image.pixels
-            images = torch.rand(4, config.field.channels, pixels, pixels)
-            self._images[config] = _clock(lambda: field.encoder(images)[0].sum().backward()) / 4
+            images, maps = (
+                torch.rand(4, config.field.channels, pixels, pixels),
+                torch.eye(3, 4).repeat(4, 1, 1),
+            )
+            self._images[config] = _clock(lambda: field.encode(images, maps).features.sum().backward()) / 4
         return self._images[config]
 
 
