@@ -41,9 +41,8 @@ def subject(slices=7, times=1, seed=0):
     return Canvases(images, maps.repeat(times, 1, 1), moments), place
 
 
-def plainly(field, images, maps, points, both):
+def plainly(field, features, latents, maps, points, both):
     """Logits of one moment; ``nisf.image_field`` without its short cuts."""
-    features, latents = field.encoder(images, [maps])
     n, h, w, _ = features.shape
     local = torch.einsum("nij,pj->pni", maps[:, :, :3], points) + maps[None, :, :, 3]
     outside = ((local[..., :2] < -0.5) | (local[..., :2] > h - 0.5)).any(-1)
@@ -72,12 +71,17 @@ def plainly(field, images, maps, points, both):
     return answer[:, :2], answer[:, 2:]
 
 
-def mirrored(images, maps, axis):
-    """Canvases flipped, with the maps that lead to the same places."""
-    maps = maps.clone()
-    maps[:, axis] *= -1
-    maps[:, axis, 3] += images.shape[2 + axis] - 1
-    return images.flip(2 + axis), maps
+def in_mirrors(field, images, maps, mirrors):
+    """Features and latents, each the mean over all mirror images; features turned back."""
+    seen = []
+    for axes in [[], [0], [1], [0, 1]][: 2**mirrors]:
+        turned = maps.clone()
+        for axis in axes:
+            turned[:, axis] *= -1
+            turned[:, axis, 3] += images.shape[2 + axis] - 1
+        features, latents = field.encoder(images.flip([2 + a for a in axes]), [turned])
+        seen.append((features.flip([1 + a for a in axes]), latents))
+    return [torch.stack(part).mean(0) for part in zip(*seen, strict=True)]
 
 
 @pytest.mark.parametrize("both", [False, True])
@@ -87,7 +91,8 @@ def test_one_moment(field, slices, both):
     scene = field.encode(seen.images.float(), seen.maps)
     near = nearby(seen.maps, place, IMAGE.pixels, IMAGE.neighbours)
     assert (near.weight.sum(1) == 0).any()  # some places are out of sight
-    expected = plainly(field, seen.images.float(), seen.maps, place, both)
+    encoded = field.encoder(seen.images.float(), [seen.maps])
+    expected = plainly(field, *encoded, seen.maps, place, both)
     ways = [FrozenImageField(field, 400)(scene, near, both=both)]
     if not both:
         ways.append(field(scene, place))
@@ -103,13 +108,10 @@ def test_scenes_ask_it_for_mirror_images_and_times_between(field, mirrors, share
     expected = [np.zeros((400, 2)), np.zeros((400, 3))]
     for moment, share in enumerate(shares):
         of = torch.from_numpy(seen.times == moment / 2)
-        views = [(seen.images[of].float(), seen.maps[of])]
-        for axis in range(mirrors):
-            views += [mirrored(*view, axis) for view in views]
-        for view in views:
-            values, classes = plainly(field, *view, place, True)
-            expected[0] += share / len(views) * torch.sigmoid(values).numpy()
-            expected[1] += share / len(views) * torch.softmax(classes, dim=1).numpy()
+        encoded = in_mirrors(field, seen.images[of].float(), seen.maps[of], mirrors)
+        values, classes = plainly(field, *encoded, seen.maps[of], place, True)
+        expected[0] += share * torch.sigmoid(values).numpy()
+        expected[1] += share * torch.softmax(classes, dim=1).numpy()
     scenes = Scenes(field, seen, mirrors=mirrors)
     found = scenes.ask(place.double().numpy(), np.full(400, shares[1] / 2))
     for a, b in zip(found, expected, strict=True):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -123,3 +124,23 @@ def test_needs_labels_and_slices(toy_image_prior, tmp_path):
     unlabelled = [toys.toy_case(0, labelled=False)]
     with pytest.raises(NisfError, match="no slice is labelled"):
         toys.train_toy(tmp_path, BRIEF, unlabelled, [])
+
+
+def test_a_cine_is_encoded_once(toy_image_prior, monkeypatch):
+    """Each moment, whatever the number of slices, with islands removed and answers averaged over time."""
+    grid = toys.toy_grid(frames=8)
+    fitted = replace(fit(toys.toy_case(99, grid), toy_image_prior), islands="remove")
+    field = toy_image_prior.field
+    encode, seen = field.encode, []
+
+    def counted(images, maps):
+        seen.append(len(images))
+        return encode(images, maps)
+
+    monkeypatch.setattr(field, "encode", counted)
+    fitted.render()
+    assert seen == [6] * 8
+    seen.clear()
+    monkeypatch.setattr(field, "image", replace(field.image, time_sigma=0.06))
+    replace(fitted).render()
+    assert seen == [6] * 10  # the first two again when the cycle closes

@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -50,16 +51,51 @@ def test_little_memory_gives_the_same(scenes):
     np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-def test_mirror_images_are_averaged(scenes):
-    """By hand: the canvases flipped, the places looked up where they went."""
-    place = np.random.default_rng(3).normal(size=(50, 3)) * 20
+def features_by_hand(scenes, moment, axes=()):
+    """Of the canvases flipped along some pixel axes, flipped back."""
     seen, size = scenes.canvases, scenes.field.image.pixels
-    maps = seen.maps.clone()
-    maps[:, 0, :] *= -1
-    maps[:, 0, 3] += size - 1
-    flipped = Scenes(scenes.field, replace(seen, images=seen.images.flip(2), maps=maps))
-    expected = (scenes.ask(place, np.zeros(50))[1] + flipped.ask(place, np.zeros(50))[1]) / 2
-    both = Scenes(scenes.field, seen, mirrors=1)
-    np.testing.assert_allclose(both.ask(place, np.zeros(50))[1], expected, atol=1e-5)
-    assert np.abs(expected - scenes.ask(place, np.zeros(50))[1]).max() > 1e-4
-    assert len(Scenes(scenes.field, seen, mirrors=2).at(0)) == 4
+    of = torch.from_numpy(np.flatnonzero(seen.times == scenes.times[moment]))
+    maps = seen.maps[of].clone()
+    for axis in axes:
+        maps[:, axis] *= -1
+        maps[:, axis, 3] += size - 1
+    images = seen.images[of].float().flip([2 + axis for axis in axes])
+    return scenes.field.encode(images, maps).features.flip([1 + axis for axis in axes])
+
+
+@pytest.mark.parametrize(("mirrors", "ways"), [(1, [(), (0,)]), (2, [(), (0,), (1,), (0, 1)])])
+def test_mirror_images_are_averaged(scenes, mirrors, ways):
+    found = Scenes(scenes.field, scenes.canvases, mirrors=mirrors).at(3).features
+    expected = torch.stack([features_by_hand(scenes, 3, axes) for axes in ways]).mean(0)
+    torch.testing.assert_close(found, expected)
+    assert (found - features_by_hand(scenes, 3)).abs().max() > 1e-3
+
+
+def smoothed_over(scenes, sigma, **changes):
+    """The same subject, its features averaged over time."""
+    field = copy.copy(scenes.field)
+    field.image = replace(field.image, time_sigma=sigma)
+    return Scenes(field, replace(scenes.canvases, **changes))
+
+
+def test_average_over_time(scenes):
+    """Eight moments, one standard deviation apart: those that count a hundredth are left out."""
+    weight = np.exp(-0.5 * np.arange(-2, 3) ** 2)
+    weight /= weight.sum()
+    for middle in (0, 3):
+        found = smoothed_over(scenes, 1 / 8).at(middle).features
+        terms = [
+            w * features_by_hand(scenes, (middle + k) % 8) for k, w in zip(range(-2, 3), weight, strict=True)
+        ]
+        torch.testing.assert_close(found, torch.stack(terms).sum(0).float(), rtol=1e-3, atol=1e-3)
+    assert smoothed_over(scenes, 0.02).at(2).features.equal(scenes.at(2).features)
+
+
+def test_moments_that_are_posed_otherwise_are_not_averaged(scenes):
+    maps = scenes.canvases.maps.clone()
+    maps[6:12, :2, 3] += 1.0  # the second moment's
+    found = smoothed_over(scenes, 1 / 8, maps=maps)
+    assert found.at(1).features.equal(found._encoded(1).features)
+    weight = {3: 1.0, 2: np.exp(-0.5), 4: np.exp(-0.5), 5: np.exp(-2.0)}
+    terms = [w / sum(weight.values()) * features_by_hand(scenes, k) for k, w in weight.items()]
+    torch.testing.assert_close(found.at(3).features, torch.stack(terms).sum(0).float(), rtol=1e-3, atol=1e-3)

@@ -94,6 +94,14 @@ def test_an_exchange_between_slices_may_be_new(start, tmp_path):
         toys.train_toy(tmp_path / "b", continued(start), start=prior)
 
 
+def test_how_it_is_asked_may_change(start, tmp_path):
+    config = toys.settings(continued(start), train={"steps": 0}, image={"mirrors": 2, "time_sigma": 0.1})
+    prior = toys.train_toy(tmp_path, config, toys.toy_cohort(2, 40), [], start=start)
+    assert prior.config.image.mirrors == 2
+    for name, tensor in start.field.state_dict().items():
+        assert torch.equal(prior.field.state_dict()[name], tensor), name
+
+
 def doubled(item):
     return replace(item, image=np.repeat(item.image, 2, axis=-1))
 

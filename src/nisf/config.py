@@ -78,9 +78,12 @@ class ImageConfig:
     """Unit in which the field sees the distance to a slice, mm."""
     exchange: int = 0
     """Levels of the encoder, from the coarsest, on which slices see their nearest neighbours' features."""
+    time_sigma: float = 0.0
+    """Standard deviation of the Gaussian over which a cine's features are averaged in time, as a fraction of
+    the cycle; moments three times as far apart hardly count."""
     mirrors: int = 0
-    """Pixel axes along which slices are also seen in a mirror, 0 to 2; their mean is given. Not where the
-    anatomy says that files show it one way."""
+    """Pixel axes along which slices are also seen in a mirror, 0 to 2; features are their mean. Not where
+    the anatomy says that files show it one way."""
 
 
 @dataclass(frozen=True)

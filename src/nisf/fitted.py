@@ -231,13 +231,13 @@ class Fitted:
         probability = np.empty((*shape, config.classes), dtype=np.float32) if probabilities else None
         deviation = np.empty((*shape, config.classes), dtype=np.float32) if samples else None
         rows = max(1, places_at_a_time(memory_mb) // ny)
-        for k, first in itertools.product(range(nz), range(0, nx, rows)):
-            part = slice(first, min(first + rows, nx))
-            index = np.stack(np.meshgrid(np.arange(nx)[part], np.arange(ny), [k], indexing="ij"), axis=-1)
-            position = grid.affine(index[:, :, 0])
-            for t, time in enumerate(grid.times):
+        # A moment at a time: the slices of each are encoded once.
+        for t, time in enumerate(grid.times):
+            for k, first in itertools.product(range(nz), range(0, nx, rows)):
+                part = slice(first, min(first + rows, nx))
+                index = np.stack(np.meshgrid(np.arange(nx)[part], np.arange(ny), [k], indexing="ij"), axis=-1)
                 values, shares, spread = self._answer(
-                    position, float(time), latents, memory_mb, stack, held.get(k), islands
+                    grid.affine(index[:, :, 0]), float(time), latents, memory_mb, stack, held.get(k), islands
                 )
                 image[part, :, k, t] = values
                 label[part, :, k, t] = shares.argmax(-1)
@@ -245,11 +245,11 @@ class Fitted:
                     probability[part, :, k, t] = shares
                 if deviation is not None:
                     deviation[part, :, k, t] = spread
-        for t, time in enumerate(grid.times if own else []):
-            voxels = np.unravel_index(self._island_map.at(t, label[..., t]).index, grid.shape)
-            position = grid.affine(np.stack(voxels, axis=-1))
-            _, shares, _ = self._answer(position, float(time), self.latent[None], memory_mb, 0, None)
-            label[..., t][voxels] = shares.argmax(-1)
-            if probability is not None:
-                probability[..., t, :][voxels] = shares
+            if own:
+                voxels = np.unravel_index(self._island_map.at(t, label[..., t]).index, grid.shape)
+                position = grid.affine(np.stack(voxels, axis=-1))
+                _, shares, _ = self._answer(position, float(time), latents, memory_mb, 0, None)
+                label[..., t][voxels] = shares.argmax(-1)
+                if probability is not None:
+                    probability[..., t, :][voxels] = shares
         return Rendering(grid, image, label, probability, deviation)

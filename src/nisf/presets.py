@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nisf.config import Config, FieldConfig, FitConfig, RegionConfig, TrainConfig
+from nisf.config import Config, FieldConfig, FitConfig, ImageConfig, RegionConfig, TrainConfig
 from nisf.errors import NisfError
 
 PRESETS: dict[str, Config] = {
@@ -32,6 +32,8 @@ PRESETS: dict[str, Config] = {
     "image": Config(
         preset="image",
         field=FieldConfig(kind="image"),
+        # Half to one frame of a cine: no more than what scanners mix themselves.
+        image=ImageConfig(exchange=3, time_sigma=0.035),
         train=TrainConfig(
             steps=5000,
             subjects=2,

@@ -29,7 +29,7 @@ FORMAT = 1
 """Version of the folder's layout; raised when an older nisf could no longer read it."""
 
 NEWER: dict[str, dict[str, Any]] = {
-    "image": {"exchange": 0},
+    "image": {"exchange": 0, "time_sigma": 0.0},
     "augment": {"blur_pixels": 1.1},
     "fit": asdict(FitConfig()),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -11,14 +12,34 @@ from torch import Tensor
 
 from nisf.canvas import Canvases
 from nisf.device import place_of, rows_at_a_time
+from nisf.geometry import cycle_distance
 from nisf.image_field import ImageField, Scene
 from nisf.image_frozen import FrozenImageField
 from nisf.nearby import nearby
 
-KEPT = 4
+KEPT = 6
 """Encoded moments kept at hand; a moment of a cine takes about 15 MB."""
+LEAST_SHARE = 0.02
+"""Moments that count less are left out of an average over time."""
 CHUNK = 2_048
 """Places at a time that keep the layers' results in the processor's cache."""
+
+
+class _Recent(OrderedDict[int, Scene]):
+    """Scenes by moment; the one that was not wanted for the longest goes first."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def get_or(self, moment: int, make: Callable[[], Scene]) -> Scene:
+        """The scene of a moment, made if it is not there."""
+        if moment not in self:
+            self[moment] = make()
+            while len(self) > self.most:
+                self.popitem(last=False)
+        self.move_to_end(moment)
+        return self[moment]
 
 
 class Scenes:
@@ -27,8 +48,8 @@ class Scenes:
     Args:
         field: the trained field, in evaluation mode; its weights stay as they are.
         canvases: of all the subject's slices and times.
-        mirrors: number of pixel axes along which they are also seen in a mirror, 0 to 2; the mean of the
-            1, 2 or 4 answers is given.
+        mirrors: number of pixel axes along which they are also seen in a mirror, 0 to 2; the features are the
+            mean of 1, 2 or 4.
         both: whether slices are also counted from the other end, for anatomies whose order is not known.
     """
 
@@ -40,33 +61,55 @@ class Scenes:
         for axis in range(mirrors):
             self._flips += [[*flips, axis] for flips in self._flips]
         self.device = place_of(field)
-        self._kept: OrderedDict[int, list[Scene]] = OrderedDict()
+        self._kept, self._averages = _Recent(KEPT), _Recent(2)
         self._frozen: FrozenImageField | None = None
 
-    def at(self, moment: int) -> list[Scene]:
-        """The encoded slices of the moment with this index in ``times``, once for every mirror image.
+    def at(self, moment: int) -> Scene:
+        """The slices of the moment with this index in ``times``, averaged over its neighbours in time.
 
-        What was seen in a mirror is turned back, so all have the same maps; so have the moments of a cine.
+        Averages are of features, not of answers: as good, and the field is asked once.
         """
-        if moment not in self._kept:
-            of = torch.from_numpy(np.flatnonzero(self.canvases.times == self.times[moment]))
-            images, maps = (
-                self.canvases.images[of].to(self.device).float(),
-                self.canvases.maps[of].to(self.device),
-            )
-            maps = next((s[0].maps for s in self._kept.values() if torch.equal(s[0].maps, maps)), maps)
-            scenes = []
-            for flips in self._flips:
-                with torch.inference_mode():
-                    mirrored = images.flip([2 + axis for axis in flips])
-                    seen = self.field.encode(mirrored, _flipped(maps, flips, images.shape[2]))
-                    features = seen.features.flip([1 + axis for axis in flips])
-                scenes.append(Scene(features, maps, seen.latent))
-            self._kept[moment] = scenes
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(moment)
-        return self._kept[moment]
+        return self._averages.get_or(moment, lambda: self._average(moment))
+
+    def _average(self, moment: int) -> Scene:
+        own = self._encoded(moment)
+        near = [(self._encoded(other), share) for other, share in self._near(moment)]
+        # Moments that are posed alike, as those of a cine, have the very same maps.
+        near = [(scene, share) for scene, share in near if scene.maps is own.maps]
+        if len(near) == 1:
+            return own
+        total = sum(share for _, share in near)
+        features, latent = torch.zeros_like(own.features), torch.zeros_like(own.latent)
+        for scene, share in near:
+            features.add_(scene.features, alpha=share / total)
+            latent.add_(scene.latent, alpha=share / total)
+        return Scene(features, own.maps, latent)
+
+    def _near(self, moment: int) -> list[tuple[int, float]]:
+        """The moments that count in the average around one, and how much."""
+        sigma = self.field.image.time_sigma
+        away = cycle_distance(self.times, self.times[moment])
+        weight = np.exp(-0.5 * (away / sigma) ** 2) if sigma else np.float64(away == 0)
+        weight /= weight.sum()
+        return [(int(i), float(weight[i])) for i in np.flatnonzero(weight >= LEAST_SHARE)]
+
+    def _encoded(self, moment: int) -> Scene:
+        return self._kept.get_or(moment, lambda: self._encode(moment))
+
+    @torch.inference_mode()
+    def _encode(self, moment: int) -> Scene:
+        """The encoded slices of one moment; what was seen in a mirror is turned back."""
+        of = torch.from_numpy(np.flatnonzero(self.canvases.times == self.times[moment]))
+        images = self.canvases.images[of].to(self.device).float()
+        maps = self.canvases.maps[of].to(self.device)
+        maps = next((s.maps for s in self._kept.values() if torch.equal(s.maps, maps)), maps)
+        features, latents = [], []
+        for flips in self._flips:
+            mirrored = images.flip([2 + axis for axis in flips])
+            seen = self.field.encode(mirrored, _flipped(maps, flips, images.shape[2]))
+            features.append(seen.features.flip([1 + axis for axis in flips]))
+            latents.append(seen.latent)
+        return Scene(torch.stack(features).mean(0), maps, torch.stack(latents).mean(0))
 
     def shares(self, time: float) -> list[tuple[int, float]]:
         """The measured moments around a time on the cycle, and how much each counts."""
@@ -105,11 +148,7 @@ class Scenes:
         probability = np.zeros((len(position), config.classes), dtype=np.float32)
         for moment in np.unique(time):
             of = np.flatnonzero(time == moment)
-            scenes = [
-                (scene, share / len(self._flips))
-                for index, share in self.shares(float(moment))
-                for scene in self.at(index)
-            ]
+            scenes = [(self.at(index), share) for index, share in self.shares(float(moment))]
             for first in range(0, len(of), step):
                 chosen = of[first : first + step]
                 points = torch.from_numpy(position[chosen].astype(np.float32)).to(self.device)

@@ -100,11 +100,12 @@ def _check_start(start: Prior, config: Config, anatomy: Anatomy) -> None:
             f"{where}: its structures are {', '.join(start.anatomy.labels)}, "
             f"those of the cases {', '.join(anatomy.labels)}"
         )
-    grown = replace(config.image, exchange=start.config.image.exchange)
-    if config.image.exchange < grown.exchange or (start.config.field, start.config.image) != (
-        config.field,
-        grown,
-    ):
+    # How a trained network is asked may change, and slices that do not see each other yet may begin to.
+    image, wanted = start.config.image, config.image
+    free = {"mirrors": wanted.mirrors, "time_sigma": wanted.time_sigma}
+    if image.exchange < wanted.exchange:
+        free["exchange"] = wanted.exchange
+    if (start.config.field, replace(image, **free)) != (config.field, wanted):
         raise NisfError(f"{where}: its network has other sizes than the settings or the cases ask for")
 
 
