@@ -6,7 +6,8 @@
 ``scores`` fits the cases of a cohort and prints Dice, HD95 per structure and phase, and seconds a case;
 OUT gets ``scores.csv``, ``cases.csv`` and ``montage.png`` (best, median and worst case). ``--training``
 also scores the latents that the training subjects got in training, from the prior's checkpoint.
-``curve`` fits a whole cine and draws volume against time; dots are a reference's contoured frames.
+``curve`` fits a whole cine and draws volume against time; dots are a reference's contoured frames. It
+prints how much the curves bend from frame to frame: the mean size of their second differences on the cycle.
 """
 
 from __future__ import annotations
@@ -158,6 +159,8 @@ def curve(arguments: argparse.Namespace) -> int:
         writer.writerows(
             [f"{v:.3f}" for v in (t, *row)] for t, row in zip(grid.times, volumes.T, strict=True)
         )
+    bends = np.abs(np.roll(volumes, 1, 1) - 2 * volumes + np.roll(volumes, -1, 1)).mean(1)
+    print("second differences, mL:", ", ".join(f"{n} {b:.1f}" for n, b in zip(names, bends, strict=True)))
     with mpl.rc_context(STYLE):  # ty: ignore[invalid-argument-type]
         figure = new_figure(6.0, 3.0)
         axes = figure.subplots()
