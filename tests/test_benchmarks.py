@@ -12,6 +12,8 @@ import torch
 
 import nisf.fitting
 from nisf.config import FieldConfig, FitConfig
+from nisf.phantom import write_cohort
+from nisf.prior import load_prior
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -123,3 +125,32 @@ def test_gpu_rehearsed_on_the_processor(tmp_path):
         assert result[part]
         for name, row in result[part].items():
             assert row["least"] > 0, name
+
+
+TINY = (
+    "image.pixels=32 image.pixel_mm=6 image.width=8 image.levels=3 image.features=4 image.hidden=8 "
+    "image.latent=4 augment.coarse_pixels=16 train.steps=2 train.points=16 train.validate_points=16 "
+    "region.finder_steps=2"
+)
+
+
+def test_models_are_trained_round_after_round(tmp_path, capsys):
+    import train_models
+
+    write_cohort(tmp_path / "data", 5, 0, small().scanner)
+    command = ["cardiac-sax", str(tmp_path / "data"), "-o", str(tmp_path / "out"), "--set", *TINY.split()]
+    assert train_models.main(command) == 0
+    priors = [load_prior(tmp_path / "out" / f"round{k}") for k in (1, 2, 3, 4)]
+    assert [p.config.image.exchange for p in priors] == [0, 0, 0, 3]
+    assert [p.config.augment.hide for p in priors] == [0.5, 0.6, 0.7, 0.7]
+    assert [p.card.get("start") for p in priors] == [None, *(p.fingerprint for p in priors[:3])]
+    assert {p.card["licence"] for p in priors} == {train_models.ACDC}
+    # The model that ships has seen everyone in its last round.
+    assert [p.card["training"]["subjects"] for p in priors] == [4, 4, 4, 5]
+    assert [p.card["validation"] is None for p in priors] == [False, False, False, True]
+    capsys.readouterr()
+    assert train_models.main(command) == 0
+    assert capsys.readouterr().out.count("is there") == 4
+    kept = train_models.rounds("cardiac-sax-80", tmp_path / "data", tmp_path / "b", [])
+    assert all(str(tmp_path / "b" / "val.txt") in command for command in kept)
+    assert len((tmp_path / "b" / "val.txt").read_text().split()) == 1
