@@ -30,5 +30,7 @@ class Models:
             data = read_json(FOLDER / name / "prior.json")
             megabytes = (FOLDER / name / "weights.safetensors").stat().st_size / 1e6
             structures = ", ".join(data["anatomy"]["labels"][1:])
-            print(f"{name}: {structures} ({megabytes:.1f} MB)\n  licence: {data['card']['licence']}")
+            card = data["card"]
+            print(f"{name}: {structures} ({megabytes:.1f} MB)")
+            print(f"  trained on {card['training']['subjects']} subjects; licence: {card['licence']}")
         return 0
