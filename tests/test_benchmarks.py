@@ -112,7 +112,8 @@ def test_the_power_of_growth():
 def test_profile(kind, baseline):
     import profiled
 
-    assert "aten::addmm" in profiled.table(kind, 20, 10, baseline=baseline)
+    # Of so little work any row may come first: all of them are asked for.
+    assert "aten::addmm" in profiled.table(kind, 20, 100, baseline=baseline)
 
 
 def test_gpu_rehearsed_on_the_processor(tmp_path):
