@@ -144,3 +144,7 @@ def test_a_cine_is_encoded_once(toy_image_prior, monkeypatch):
     monkeypatch.setattr(field, "image", replace(field.image, time_sigma=0.06))
     replace(fitted).render()
     assert seen == [6] * 10  # the first two again when the cycle closes
+    seen.clear()
+    monkeypatch.setattr(field, "image", replace(field.image, time_sigma=0.2))
+    replace(fitted).render()
+    assert seen == [6] * 8  # an average of seven, all of them kept

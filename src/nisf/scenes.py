@@ -17,8 +17,8 @@ from nisf.image_field import ImageField, Scene
 from nisf.image_frozen import FrozenImageField
 from nisf.nearby import nearby
 
-KEPT = 6
-"""Encoded moments kept at hand; a moment of a cine takes about 15 MB."""
+KEPT = 4
+"""Encoded moments kept at hand, or as many as an average needs; a moment of a cine takes about 15 MB."""
 LEAST_SHARE = 0.02
 """Moments that count less are left out of an average over time."""
 CHUNK = 2_048
@@ -61,7 +61,9 @@ class Scenes:
         for axis in range(mirrors):
             self._flips += [[*flips, axis] for flips in self._flips]
         self.device = place_of(field)
-        self._kept, self._averages = _Recent(KEPT), _Recent(2)
+        # One more than an average over time needs: between two moments there are two averages.
+        most = 1 + max(len(self._near(moment)) for moment in range(len(self.times)))
+        self._kept, self._averages = _Recent(max(KEPT, most)), _Recent(2)
         self._frozen: FrozenImageField | None = None
 
     def at(self, moment: int) -> Scene:
