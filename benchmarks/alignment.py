@@ -22,6 +22,7 @@ import numpy as np
 from scipy import ndimage
 
 from nisf.case import Case
+from nisf.errors import exit_status
 from nisf.evaluate import score_case
 from nisf.files import replacing
 from nisf.fitted import Fitted
@@ -165,4 +166,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_status("alignment.py", main))

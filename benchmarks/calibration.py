@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from held import parser_of, read
+from nisf.errors import exit_status
 from nisf.evidence import calibration, choose_evidence
 from nisf.files import replacing
 from nisf.picture import STYLE, new_figure, save_figure
@@ -111,4 +112,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_status("calibration.py", main))

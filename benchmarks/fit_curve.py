@@ -13,6 +13,7 @@ import json
 from collections.abc import Sequence
 
 from held import parser_of, read
+from nisf.errors import exit_status
 from nisf.files import replacing
 from nisf.paper.fig2 import curves, picture
 from nisf.picture import save_figure
@@ -40,4 +41,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_status("fit_curve.py", main))

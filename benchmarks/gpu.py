@@ -28,6 +28,7 @@ from measuring import interleaved, summary
 from nisf.auto_decoder import objective
 from nisf.config import FieldConfig
 from nisf.device import device_of
+from nisf.errors import exit_status
 from nisf.field import Field
 from nisf.files import write_json
 from nisf.fused import fused, why_not
@@ -348,4 +349,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_status("gpu.py", main))

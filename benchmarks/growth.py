@@ -28,6 +28,7 @@ import torch
 import measuring
 import plain
 from nisf.config import FitConfig
+from nisf.errors import exit_status
 from nisf.files import write_json
 from nisf.fitted import Fitted
 from nisf.fitting import fit_latents
@@ -182,4 +183,4 @@ def main(arguments: list[str] | None = None, sizes: dict[str, list[int]] | None 
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_status("growth.py", main))

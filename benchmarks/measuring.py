@@ -18,6 +18,7 @@ from nisf import __version__
 from nisf.anatomies import load_anatomy
 from nisf.case import Case
 from nisf.config import FieldConfig, FitConfig, for_data
+from nisf.errors import NisfError
 from nisf.field import Field
 from nisf.phantom import Scanner, cohort
 from nisf.points import CasePoints
@@ -65,13 +66,13 @@ def real_subject(data: Path, folder: Path, name: str | None) -> Subject:
     files = open_cohort(data, prior.anatomy).cases
     chosen = [f for f in files if f.name == name] if name else files[:1]
     if not chosen:
-        raise SystemExit(f"{data}: holds no case {name}")
+        raise NisfError(f"{data}: holds no case {name}")
     case = read_case(chosen[0], prior.anatomy)
     if prior.half is None:
-        raise SystemExit(f"{folder}: looks at the whole field of view; train one with region.whole=false")
+        raise NisfError(f"{folder}: looks at the whole field of view; train one with region.whole=false")
     region = region_from_labels(case, prior.half, order=prior.anatomy.reorder)
     if region is None:
-        raise SystemExit(f"{case.name}: has no labels, which the comparison needs")
+        raise NisfError(f"{case.name}: has no labels, which the comparison needs")
     return Subject(case, prior, region, trained=True)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nisf.config import TrainConfig
+from nisf.errors import NisfError
 from nisf.field import Field
 from nisf.fitted import Fitted
 from nisf.geometry import Grid
@@ -31,9 +32,9 @@ class PlainField(nn.Module):
         super().__init__()
         config = field.config
         if set(field.backbones[0].activations) != {"gabor"} or len(field.backbones) > 1:
-            raise SystemExit("the baseline is the paper's network: Gabor wavelets, one backbone")
+            raise NisfError("the baseline is the paper's network: Gabor wavelets, one backbone")
         if config.latent != config.width or config.cyclic_time or config.coordinate_scale != 1:
-            raise SystemExit("the baseline is the paper's network: give a prior of the preset 'paper'")
+            raise NisfError("the baseline is the paper's network: give a prior of the preset 'paper'")
         self.omega, self.sigma = config.gabor_omega, config.gabor_sigma
         self.waves, self.scales = nn.ModuleList(), nn.ModuleList()
         for linear in field.backbones[0].layers:

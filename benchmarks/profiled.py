@@ -21,6 +21,7 @@ import plain
 from nisf.auto_decoder import objective
 from nisf.compiled import in_parts
 from nisf.config import FieldConfig
+from nisf.errors import exit_status
 from nisf.field import Field
 from nisf.losses import intensity_bce
 from nisf.points import Batch
@@ -103,4 +104,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_status("profiled.py", main))

@@ -23,6 +23,7 @@ import numpy as np
 
 from nisf.case import Case
 from nisf.cli.evaluate import report
+from nisf.errors import exit_status
 from nisf.evaluate import Evaluation, score_case
 from nisf.files import read_tensors, replacing
 from nisf.fitted import Fitted, Rendering
@@ -226,4 +227,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_status("real_data.py", main))

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from nisf.case import UNKNOWN, Case, intensity_range, slices_of_volume
+from nisf.errors import exit_status
 from nisf.evaluate import score_case
 from nisf.files import replacing
 from nisf.fitting import fit
@@ -127,4 +128,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_status("robustness.py", main))

@@ -23,6 +23,7 @@ import numpy as np
 import measuring
 import tasks
 from measuring import Subject, interleaved, summary
+from nisf.errors import exit_status
 from nisf.files import write_json
 from tasks import QUICK, Plan, say
 
@@ -154,4 +155,4 @@ def main(arguments: list[str] | None = None, plan: Plan | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_status("speed.py", main))

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from nisf.anatomies import load_anatomy
 from nisf.cli import main as nisf
+from nisf.errors import NisfError, exit_status
 from nisf.files import replacing
 from nisf.readers import open_cohort
 
@@ -43,8 +44,16 @@ MODELS = {
 
 
 def kept_out(names: list[str]) -> list[str]:
-    """Those whose last number is divisible by five."""
-    return [name for name in names if int(re.findall(r"\d+", name)[-1]) % 5 == 0]
+    """Those whose last number is divisible by five.
+
+    Raises:
+        NisfError: a name has no number.
+    """
+    numbers = {name: re.findall(r"\d+", name) for name in names}
+    for name, found in numbers.items():
+        if not found:
+            raise NisfError(f"{name}: a case without a number; give the data that the model was trained on")
+    return [name for name, found in numbers.items() if int(found[-1]) % 5 == 0]
 
 
 def rounds(model: str, data: Path, output: Path, also: list[str]) -> list[list[str]]:
@@ -89,4 +98,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_status("train_models.py", main))

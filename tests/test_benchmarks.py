@@ -1,6 +1,7 @@
 """The benchmarks run to their end on little; what they measure is theirs alone."""
 
 import json
+import runpy
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ import torch
 
 import nisf.fitting
 from nisf.config import FieldConfig, FitConfig
+from nisf.errors import NisfError
 from nisf.phantom import write_cohort
 from nisf.prior import load_prior
 
@@ -155,3 +157,32 @@ def test_models_are_trained_round_after_round(tmp_path, capsys):
     kept = train_models.rounds("cardiac-sax-80", tmp_path / "data", tmp_path / "b", [])
     assert all(str(tmp_path / "b" / "val.txt") in command for command in kept)
     assert len((tmp_path / "b" / "val.txt").read_text().split()) == 1
+
+
+@pytest.mark.parametrize("program", ["train_models.py", "real_data.py", "robustness.py", "calibration.py"])
+@pytest.mark.parametrize(
+    ("made", "problem"),
+    [(lambda path: path.mkdir(), "an empty folder"), (lambda path: None, "no such file or folder")],
+)
+def test_a_wrong_folder_is_one_sentence(program, made, problem, tmp_path, monkeypatch, capsys):
+    data, output = tmp_path / "data", tmp_path / "out"
+    made(data)
+    model = "hippocampus"
+    arguments = [model, str(data)] if program == "train_models.py" else [str(data), model]
+    verb = ["scores"] if program == "real_data.py" else []
+    monkeypatch.setattr(sys, "argv", [program, *verb, *arguments, "-o", str(output)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(BENCHMARKS / program), run_name="__main__")
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert said.startswith(f"{program}: {data}: ")
+    assert problem in said
+    assert said.count("\n") == 1
+
+
+def test_a_cohort_that_a_model_was_not_made_for():
+    import train_models
+
+    with pytest.raises(NisfError, match=r"a case without a number"):
+        train_models.kept_out(["heart7", "heart"])
+    assert train_models.kept_out(["patient005", "patient006", "x12_10"]) == ["patient005", "x12_10"]

@@ -20,7 +20,7 @@ from nisf.cli.phantom import Phantom
 from nisf.cli.render import Render
 from nisf.cli.segment import Segment
 from nisf.cli.train import Train
-from nisf.errors import NisfError
+from nisf.errors import exit_status
 
 Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
@@ -50,11 +50,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args=arguments,
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
     )
-    try:
-        return command.run()
-    except NisfError as error:
-        print(f"nisf: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("nisf: interrupted; what was finished is kept", file=sys.stderr)
-        return 130
+    return exit_status("nisf", command.run)
