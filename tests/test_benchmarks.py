@@ -25,6 +25,11 @@ def _path(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
 
 
+def small_cohort(folder):
+    """One phantom in few slices and two frames."""
+    return write_cohort(folder, 1, 0, replace(small().scanner, matrix=(32, 32), spacing_mm=6.0))
+
+
 def small():
     import tasks
 
@@ -186,3 +191,47 @@ def test_a_cohort_that_a_model_was_not_made_for():
     with pytest.raises(NisfError, match=r"a case without a number"):
         train_models.kept_out(["heart7", "heart"])
     assert train_models.kept_out(["patient005", "patient006", "x12_10"]) == ["patient005", "x12_10"]
+
+
+def test_slices_are_moved_to_where_they_agree():
+    import hidden
+
+    label = np.zeros((20, 20), dtype=np.int16)
+    label[8:14, 5:9] = 1
+    off = np.roll(label, (2, -3), (0, 1))
+    spacing = np.array([2.0, 2.0, 10.0])
+    np.testing.assert_array_equal(hidden.best_moved(off, label, spacing), label)
+    far = np.roll(label, (5, 0), (0, 1))  # 10 mm, farther than slices are moved
+    assert (hidden.best_moved(far, label, spacing) != label).any()
+    np.testing.assert_array_equal(hidden.moved_as_neighbours_say(off, 2, np.array([-2.0, 3.0])), label)
+
+
+def test_what_hidden_slices_cost(tmp_path, capsys):
+    import hidden
+
+    small_cohort(tmp_path / "data")
+    command = [str(tmp_path / "data"), "cardiac-sax", "-o", str(tmp_path / "out")]
+    assert hidden.main([*command, "--protocol", "every-2nd-slice"]) == 0
+    said = capsys.readouterr().out
+    names = ("hidden", "hidden, best moved", "given", "given, placed")
+    dice = {way: float(said.split(f"\n{way} ")[1].split()[0]) for way in names}
+    assert min(dice.values()) > 0.6
+    assert dice["hidden"] <= dice["hidden, best moved"]
+    rows = (tmp_path / "out" / "hidden.csv").read_text().splitlines()
+    assert len(rows) == 1 + 4 * 3 * 2
+
+
+def test_robustness(tmp_path, monkeypatch, capsys):
+    import robustness
+
+    small_cohort(tmp_path / "data")
+    monkeypatch.setattr(
+        sys, "argv", ["robustness.py", str(tmp_path / "data"), "cardiac-sax", "-o", str(tmp_path / "out")]
+    )
+    assert robustness.main() == 0
+    header, row = (tmp_path / "out" / "robustness.csv").read_text().splitlines()
+    dice = dict(zip(header.split(",")[1:], map(float, row.split(",")[1:]), strict=True))
+    assert list(dice)[1:] == [*robustness.CHANGES, *robustness.PIXELS]
+    assert dice["as it is"] > 0.5
+    for change in ("reverse order", "scaled"):
+        assert abs(dice[change] - dice["as it is"]) < 0.01

@@ -11,7 +11,7 @@ class NisfError(Exception):
 
 
 def exit_status(program: str, run: Callable[[], int]) -> int:
-    """What ``run`` returns; after an error that the user can mend, told in a sentence, 2; interrupted, 130."""
+    """What ``run`` returns; 2 after an error that the user can mend, which is told; 130 if interrupted."""
     try:
         return run()
     except NisfError as error:

@@ -1,0 +1,114 @@
+"""What hidden slices cost: how much of it is where they lie, and how much what they show.
+
+    python benchmarks/hidden.py DATA PRIOR -o OUT [--only NAMES.txt] [--protocol every-2nd-slice]
+
+Slices are shifted against each other, by breath-holds above all, and no method can tell the shift of a slice
+that it does not see. The hidden slices of every case are scored in four ways: as the field says of them
+unseen; the same, each slice moved in its plane by up to 6 mm to where it agrees with its labels best; as the
+field segments them when it sees them; and the same, but each slice moved by what the mean of its neighbours'
+centres (of the first structure's labels) is off. The last is what a method would reach that knew a hidden
+slice's shape as well as if it saw it, and its place from the neighbours. OUT gets ``hidden.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from dataclasses import asdict, fields
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import shift
+
+from nisf.case import UNKNOWN, Case, Slice
+from nisf.errors import exit_status
+from nisf.evaluate import score_case
+from nisf.files import replacing
+from nisf.fitting import fit
+from nisf.hiding import hide
+from nisf.metrics import Score
+from nisf.prior import Prior, load_prior
+from nisf.readers import only_named, open_cohort, read_case
+
+REACH_MM, LEAST_MM2 = 6.0, 100.0
+"""How far a slice is moved at most; the first structure's area from which its centre counts."""
+
+
+def best_moved(found: np.ndarray, label: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """Classes (x, y) moved by whole pixels to where the fewest differ from the labels."""
+    reach = np.floor(REACH_MM / spacing[:2]).astype(int)
+    known = label != UNKNOWN
+    moves = product(*(range(-r, r + 1) for r in reach))
+    return min(
+        (np.roll(found, move, (0, 1)) for move in moves), key=lambda m: (m[known] != label[known]).sum()
+    )
+
+
+def centre(item: Slice | None, spacing: np.ndarray) -> np.ndarray | None:
+    """Centre of the first structure's labels in pixels, where there is enough of it."""
+    if item is None or item.label is None or (item.label == 1).sum() * spacing[0] * spacing[1] < LEAST_MM2:
+        return None
+    return np.argwhere(item.label == 1).mean(0)
+
+
+def moved_as_neighbours_say(found: np.ndarray, classes: int, off: np.ndarray) -> np.ndarray:
+    """Classes (x, y) moved by parts of pixels."""
+    return np.stack([shift((found == k).astype(float), off, order=1) for k in range(classes)]).argmax(0)
+
+
+def ways(case: Case, prior: Prior, protocol: str) -> tuple[Case, dict[str, np.ndarray]]:
+    """The hidden part, and classes (x, y, z, t) of each way."""
+    seen, hidden = hide(case, protocol)
+    grid = case.stacks[0].grid
+    unseen = fit(seen, prior).render(grid).label.astype(np.int16)
+    given = fit(case, prior).render(grid).label.astype(np.int16)
+    best, placed = unseen.copy(), given.copy()
+    at = {(s.position, s.frame): s for s in case.slices if s.stack == 0}
+    for item in hidden.labelled():
+        z, t = item.position, item.frame
+        assert item.label is not None
+        best[:, :, z, t] = best_moved(unseen[:, :, z, t], item.label, grid.spacing)
+        own, *sides = (centre(at.get((z + step, t)), grid.spacing) for step in (0, -1, 1))
+        if own is not None and all(side is not None for side in sides):
+            off = np.mean(sides, axis=0) - own
+            placed[:, :, z, t] = moved_as_neighbours_say(given[:, :, z, t], len(prior.anatomy.labels), off)
+    return hidden, {"hidden": unseen, "hidden, best moved": best, "given": given, "given, placed": placed}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse, score, print, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    parser.add_argument("prior")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--only", type=Path)
+    parser.add_argument("--protocol", default="every-2nd-slice")
+    options = parser.parse_args(arguments)
+    prior = load_prior(options.prior)
+    cohort = open_cohort(options.data, prior.anatomy)
+    rows: list[tuple[str, Score]] = []
+    for files in only_named(cohort.cases, options.only):
+        case = read_case(files, prior.anatomy, cohort.notes)
+        hidden, found = ways(case, prior, options.protocol)
+        rows += [(way, score) for way, label in found.items() for score in score_case(label, hidden)]
+        print(files.name, flush=True)
+    for way in dict.fromkeys(way for way, _ in rows):
+        scores = [score for name, score in rows if name == way]
+        each = (
+            f"{name} {np.mean([s.dice for s in scores if s.label == name]):.3f}"
+            for name in prior.anatomy.labels[1:]
+        )
+        print(f"{way:20s} {np.mean([s.dice for s in scores]):.4f}   {', '.join(each)}")
+    options.output.mkdir(parents=True, exist_ok=True)
+    with replacing(options.output / "hidden.csv") as path, path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["way", *(field.name for field in fields(Score))])
+        writer.writeheader()
+        writer.writerows({"way": way, **asdict(score)} for way, score in rows)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(exit_status("hidden.py", main))
