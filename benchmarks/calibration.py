@@ -17,14 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from held import parser_of, read
+from held import parser_of, points_of
 from nisf.errors import exit_status
 from nisf.evidence import calibration, choose_evidence
 from nisf.files import replacing
 from nisf.picture import STYLE, new_figure, save_figure
 from nisf.points import CasePoints
 from nisf.prior import Prior, load_prior
-from nisf.readers import open_cohort
 from nisf.second_order import fit_second_order
 from nisf.unknowns import subject_of
 from nisf.validate import point_dice, scored_points
@@ -88,9 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--choose", type=Path)
     chosen = parser.parse_args(arguments)
     prior = load_prior(chosen.prior)
-    cohort = open_cohort(chosen.cohort, prior.anatomy)
     if chosen.choose:
-        others = read(cohort, prior, chosen.choose, chosen.cases)
+        others = points_of(chosen.cohort, prior, chosen.choose, chosen.cases)
         fit = choose_evidence(
             prior.field,
             prior.latent_mean,
@@ -101,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print,
         )
         prior.config = replace(prior.config, fit=fit)
-    found = compare(prior, read(cohort, prior, chosen.only, chosen.cases))
+    found = compare(prior, points_of(chosen.cohort, prior, chosen.only, chosen.cases))
     chosen.output.mkdir(parents=True, exist_ok=True)
     with replacing(chosen.output / "calibration.json") as path:
         path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

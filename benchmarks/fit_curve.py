@@ -12,13 +12,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from held import parser_of, read
+from held import parser_of, points_of
 from nisf.errors import exit_status
 from nisf.files import replacing
 from nisf.paper.fig2 import curves, picture
 from nisf.picture import save_figure
 from nisf.prior import load_prior
-from nisf.readers import open_cohort
 from nisf.settings import override
 
 
@@ -31,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     prior = load_prior(chosen.prior)
     prior.config = override(prior.config, chosen.set)
-    cases = read(open_cohort(chosen.cohort, prior.anatomy), prior, chosen.only, chosen.cases)
+    cases = points_of(chosen.cohort, prior, chosen.only, chosen.cases)
     found = curves(prior, cases, chosen.steps, chosen.iterations)
     chosen.output.mkdir(parents=True, exist_ok=True)
     with replacing(chosen.output / "curve.json") as path:

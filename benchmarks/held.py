@@ -1,28 +1,41 @@
-"""What the benchmarks of fits on labelled cases share: their arguments, and reading the cases."""
+"""What the benchmarks on labelled cases share: their arguments, and reading the cases."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
+from nisf.case import Case
 from nisf.points import CasePoints
 from nisf.prior import Prior
-from nisf.readers import Cohort, only_named, read_case
+from nisf.readers import only_named, open_cohort, read_case
 from nisf.validate import validation_points
 
 
-def parser_of(text: str | None) -> argparse.ArgumentParser:
-    """COHORT PRIOR -o OUT [--only NAMES.txt] [--cases N]."""
+def parser_of(text: str | None, cases: int | None = 8) -> argparse.ArgumentParser:
+    """COHORT PRIOR -o OUT [--only NAMES.txt] [--cases N].
+
+    Args:
+        text: of the help.
+        cases: how many are taken if nothing is said; None for all.
+    """
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cohort", type=Path)
-    parser.add_argument("prior", type=Path)
+    parser.add_argument("prior", help="folder, or name of a model that comes with nisf")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--only", type=Path)
-    parser.add_argument("--cases", type=int, default=8)
+    parser.add_argument("--cases", type=int, default=cases)
     return parser
 
 
-def read(cohort: Cohort, prior: Prior, only: Path | None, count: int) -> list[CasePoints]:
+def cases_of(cohort: Path, prior: Prior, only: Path | None, count: int | None) -> Iterator[Case]:
+    """The first ``count`` cases of those that ``only`` names, read one by one."""
+    found = open_cohort(cohort, prior.anatomy)
+    for files in only_named(found.cases, only)[:count]:
+        yield read_case(files, prior.anatomy, found.notes)
+
+
+def points_of(cohort: Path, prior: Prior, only: Path | None, count: int | None) -> list[CasePoints]:
     """The labelled cases' points, as a user's region finds them."""
-    files = only_named(cohort.cases, only)[:count]
-    return validation_points([read_case(f, prior.anatomy, cohort.notes) for f in files], prior)
+    return validation_points(list(cases_of(cohort, prior, only, count)), prior)

@@ -1,6 +1,6 @@
 """What hidden slices cost: how much of it is where they lie, and how much what they show.
 
-    python benchmarks/hidden.py DATA PRIOR -o OUT [--only NAMES.txt] [--protocol every-2nd-slice]
+    python benchmarks/hidden.py COHORT PRIOR -o OUT [--only NAMES.txt] [--cases N] [--protocol every-2nd-slice]
 
 Slices are shifted against each other, by breath-holds above all, and no method can tell the shift of a slice
 that it does not see. The hidden slices of every case are scored in four ways: as the field says of them
@@ -12,15 +12,14 @@ slice's shape as well as if it saw it, and its place from the neighbours. OUT ge
 
 from __future__ import annotations
 
-import argparse
 import csv
 from dataclasses import asdict, fields
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import shift
 
+from held import cases_of, parser_of
 from nisf.case import UNKNOWN, Case, Slice
 from nisf.errors import exit_status
 from nisf.evaluate import score_case
@@ -29,7 +28,6 @@ from nisf.fitting import fit
 from nisf.hiding import hide
 from nisf.metrics import Score
 from nisf.prior import Prior, load_prior
-from nisf.readers import only_named, open_cohort, read_case
 
 REACH_MM, LEAST_MM2 = 6.0, 100.0
 """How far a slice is moved at most; the first structure's area from which its centre counts."""
@@ -78,23 +76,15 @@ def ways(case: Case, prior: Prior, protocol: str) -> tuple[Case, dict[str, np.nd
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, score, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data", type=Path)
-    parser.add_argument("prior")
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--only", type=Path)
+    parser = parser_of(__doc__, cases=None)
     parser.add_argument("--protocol", default="every-2nd-slice")
     options = parser.parse_args(arguments)
     prior = load_prior(options.prior)
-    cohort = open_cohort(options.data, prior.anatomy)
     rows: list[tuple[str, Score]] = []
-    for files in only_named(cohort.cases, options.only):
-        case = read_case(files, prior.anatomy, cohort.notes)
+    for case in cases_of(options.cohort, prior, options.only, options.cases):
         hidden, found = ways(case, prior, options.protocol)
         rows += [(way, score) for way, label in found.items() for score in score_case(label, hidden)]
-        print(files.name, flush=True)
+        print(case.name, flush=True)
     for way in dict.fromkeys(way for way, _ in rows):
         scores = [score for name, score in rows if name == way]
         each = (

@@ -1,6 +1,6 @@
 """What changes when a case is shown otherwise: the change of mean Dice, case by case.
 
-    python benchmarks/robustness.py DATA PRIOR -o OUT [--only NAMES.txt]
+    python benchmarks/robustness.py COHORT PRIOR -o OUT [--only NAMES.txt] [--cases N]
 
 Every case is segmented as it is and after each change: slices in reverse order, the stack rotated by 90
 degrees or mirrored, intensities scaled, gamma 0.7 and 1.4, a bias field: the labels change along, and the
@@ -10,14 +10,13 @@ on the original grid, where the labels are as drawn. OUT gets ``robustness.csv``
 
 from __future__ import annotations
 
-import argparse
 import csv
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
+from held import cases_of, parser_of
 from nisf.case import UNKNOWN, Case, intensity_range, slices_of_volume
 from nisf.errors import exit_status
 from nisf.evaluate import score_case
@@ -26,7 +25,6 @@ from nisf.fitting import fit
 from nisf.geometry import Affine, Grid
 from nisf.paper.resample import resampled
 from nisf.prior import Prior, load_prior
-from nisf.readers import only_named, open_cohort, read_case
 
 Volumes = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Image (x, y, z, t), label (x, y, z, t), spacing (3,)."""
@@ -87,19 +85,11 @@ def segmented(case: Case, prior: Prior, grid: Grid | None = None) -> np.ndarray:
 
 def main() -> int:
     """Parse and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data", type=Path)
-    parser.add_argument("prior")
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--only", type=Path)
+    parser = parser_of(__doc__, cases=None)
     arguments = parser.parse_args()
     prior = load_prior(arguments.prior)
-    cohort = open_cohort(arguments.data, prior.anatomy)
     rows: dict[str, dict[str, float]] = {}
-    for files in only_named(cohort.cases, arguments.only):
-        case = read_case(files, prior.anatomy, cohort.notes)
+    for case in cases_of(arguments.cohort, prior, arguments.only, arguments.cases):
         same = volumes(case)
         found = {}
         for name, change in {"as it is": lambda v: v, **CHANGES}.items():
