@@ -1,6 +1,6 @@
 """What hidden slices cost: how much of it is where they lie, and how much what they show.
 
-    python benchmarks/hidden.py COHORT PRIOR -o OUT [--only NAMES.txt] [--cases N] [--protocol every-2nd-slice]
+    python benchmarks/hidden.py COHORT PRIOR -o OUT [--only NAMES.txt] [--cases N] [--protocol NAME]
 
 Slices are shifted against each other, by breath-holds above all, and no method can tell the shift of a slice
 that it does not see. The hidden slices of every case are scored in four ways: as the field says of them
