@@ -34,6 +34,7 @@ HIPPOCAMPUS = (
     "augment.coarse_pixels=32 augment.centre_mm=3 augment.bend_mm=1 augment.slice_shift_mm=0 "
     "augment.blur_pixels=1.1 train.steps=3000",
     "train.steps=2500 train.learning_rate=1.5e-3 train.seed=1 augment.degrees=10",
+    "train.steps=3500 train.learning_rate=1.5e-3 train.seed=2 image.exchange=3 augment.window=12",
 )
 MODELS = {
     "cardiac-sax": ("cardiac-sax", ACDC, HEART),
