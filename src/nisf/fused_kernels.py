@@ -7,8 +7,8 @@ to stay in the L2 cache, and goes back down with it. Importing this module needs
 
 from __future__ import annotations
 
-import triton  # ty: ignore[import-not-found]
-import triton.language as tl  # ty: ignore[import-not-found]
+import triton
+import triton.language as tl
 
 
 @triton.jit
