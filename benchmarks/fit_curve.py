@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = parser_of(__doc__)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--iterations", type=int, default=200)
-    parser.add_argument("--set", nargs="*", default=[])
+    parser.add_argument("--set", nargs="*", action="extend", default=[])
     chosen = parser.parse_args(arguments)
     prior = load_prior(chosen.prior)
     prior.config = override(prior.config, chosen.set)

@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("model", choices=sorted(MODELS))
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--set", nargs="+", default=[], dest="also", metavar="NAME=VALUE")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], dest="also", metavar="NAME=VALUE")
     options = parser.parse_args(arguments)
     for command in rounds(options.model, options.data, options.output, options.also):
         folder = Path(command[command.index("-o") + 1])

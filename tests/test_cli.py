@@ -272,6 +272,15 @@ def test_wrong_options(cohort, prior, tmp_path, capsys):
     assert "name the output" in fails(capsys, "render", fitted, "-o", tmp_path / "a.txt")
 
 
+def test_an_option_given_twice_is_not_half_forgotten(cohort, tmp_path, capsys):
+    train = ["train", cohort, "-o", tmp_path / "p"]
+    assert "--set: given twice" in fails(capsys, *train, "--set", "train.steps=1", "--set", "train.seed=1")
+    assert "--set: given twice" in fails(capsys, *train, "-s", "train.steps=1", "--set=train.seed=1")
+    assert "--output: given twice" in fails(capsys, *train, "--output", tmp_path / "q")
+    assert "--predictions: given twice" in fails(capsys, "evaluate", cohort, "-p", "a", "--predictions", "b")
+    assert not (tmp_path / "p").exists()
+
+
 def test_truncated_gzip(cohort, prior, tmp_path, capsys):
     whole = (cohort / "phantom0000" / "sa.nii.gz").read_bytes()
     path = tmp_path / "cut.nii.gz"

@@ -20,7 +20,7 @@ from nisf.cli.phantom import Phantom
 from nisf.cli.render import Render
 from nisf.cli.segment import Segment
 from nisf.cli.train import Train
-from nisf.errors import exit_status
+from nisf.errors import NisfError, exit_status
 
 Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
@@ -34,6 +34,9 @@ Command = (
     | Annotated[Phantom, tyro.conf.subcommand("phantom")]
 )
 
+ALIASES = {"-o": "--output", "-p": "--predictions", "-s": "--set"}
+"""The verbs' short options."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the arguments, run the verb; the exit status."""
@@ -43,11 +46,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(f"nisf {__version__}")
         return 0
-    command = tyro.cli(
-        Command,
-        prog="nisf",
-        description="Continuous segmentation of medical image volumes with neural implicit functions.",
-        args=arguments,
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
-    )
-    return exit_status("nisf", command.run)
+
+    def run() -> int:
+        refuse_repeated(arguments)
+        command = tyro.cli(
+            Command,
+            prog="nisf",
+            description="Continuous segmentation of medical image volumes with neural implicit functions.",
+            args=arguments,
+            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+        )
+        return command.run()
+
+    return exit_status("nisf", run)
+
+
+def refuse_repeated(arguments: Sequence[str]) -> None:
+    """An option given twice is an error: the parser would silently forget what the first said.
+
+    Raises:
+        NisfError: an option stands there twice, be it by its short name.
+    """
+    seen = set()
+    for argument in arguments:
+        option = ALIASES.get(argument, argument.partition("=")[0])
+        if option.startswith("--") and option in seen:
+            raise NisfError(f"{option}: given twice; give it once, all its values behind it")
+        seen.add(option)
