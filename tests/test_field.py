@@ -143,6 +143,14 @@ def test_gabor_wavelet():
     torch.testing.assert_close(found, torch.tensor([1.0, math.cos(1), math.exp(-1)]))
 
 
+def test_envelopes_do_not_underflow():
+    scale = torch.tensor([0.0, 1.0, 9.0, 9.4, 20.0, 1e4])
+    found = gabor(torch.cat([torch.zeros(6), scale]), 1.0, 1.0)
+    exact = torch.exp(-(scale.double() ** 2))
+    assert (found >= torch.finfo(torch.float32).tiny).all()
+    assert ((found - exact).abs() <= 1e-6 * exact + 2e-38).all()
+
+
 def test_sine_keeps_its_scale():
     """SIREN's promise: a layer's output neither dies nor explodes with depth."""
     torch.manual_seed(0)

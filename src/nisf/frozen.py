@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nisf.field import Backbone, Field
+from nisf.field import STEEPEST, Backbone, Field
 
 
 class Frozen:
@@ -77,7 +77,7 @@ class _Stream:
             for (weight, bias), out in zip(maps, (first, second), strict=False):
                 torch.addmm(bias, x, weight, out=out)
             if name == "gabor":
-                result.addcmul_(first.cos_(), second.square_().neg_().exp_())
+                result.addcmul_(first.cos_(), second.square_().clamp_(max=STEEPEST).neg_().exp_())
             else:
                 result.add_(first.sin_() if name == "sine" else first.relu_())
             x = result
