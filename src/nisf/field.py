@@ -16,8 +16,8 @@ from torch.nn import functional
 from nisf.config import FieldConfig
 
 STEEPEST = 87.0
-"""Envelopes stay above ``exp(-87)``, about 1e-38: where fp32 underflows, the exponential that PyTorch takes from
-MKL on Intel's and AMD's processors is forty times as slow."""
+"""Envelopes stay above ``exp(-87)``, about 1e-38: where fp32 underflows, MKL's exponential, which
+PyTorch uses on Intel's and AMD's processors, is forty times as slow."""
 
 
 def gabor(x: Tensor, omega: float, sigma: float) -> Tensor:
