@@ -6,13 +6,13 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 import toys
-from nisf.augment import _degrade, _Warp, draw_sample, for_anatomy, hidden_slices, measured
+from nisf.augment import _degrade, draw_sample, for_anatomy, hidden_slices, measured
 from nisf.case import UNKNOWN
 from nisf.config import AugmentConfig
 
 STILL = AugmentConfig(
-    window=99, hide=0, scale=0, scale_z=0, centre_mm=0, bend_mm=0, lean_mm=0, slice_shift_mm=0, gamma=0,
-    gain=0, offset=0, bias=0, slice_gain=0, blur=0, noise=0,
+    window=99, hide=0, scale=0, scale_z=0, centre_mm=0, bend_mm=0, slice_shift_mm=0, gamma=0, gain=0,
+    offset=0, bias=0, slice_gain=0, blur=0, noise=0,
 )  # fmt: skip
 IMAGE = toys.IMAGE.image
 
@@ -45,7 +45,6 @@ def test_slices_without_labels_are_unknown():
 def test_labels_stay_with_their_image(seed):
     """Whatever the warp: blood is bright, muscle is grey, and so says the canvas at the same place."""
     config = replace(STILL, scale=0.2, scale_z=0.25, centre_mm=5.0, bend_mm=3.0, slice_shift_mm=2.0)
-    config = replace(config, lean_mm=3.0 * (seed % 2))
     sample = draw_sample(the_stack(), IMAGE, config, 400, np.random.default_rng(seed))
     of = [sample.intensity[sample.label == k, 0].median() for k in range(3)]
     assert of[1] > of[2] + 0.2
@@ -55,17 +54,6 @@ def test_labels_stay_with_their_image(seed):
     u, v = pixel.round().long().unbind(1)
     nearest = torch.stack([sample.images[on[:, p].long().argmax(), 0, u[p], v[p]] for p in range(len(u))])
     assert (nearest - sample.intensity[:, 0]).abs().median() < 0.02
-
-
-def test_a_lean_grows_along_the_stack():
-    """Deformation in proportion to the distance from the centre: none there, opposite on its two sides."""
-    config = replace(STILL, degrees=0, mirror=False, lean_mm=4.0)
-    z = torch.tensor([-20.0, -10.0, 0.0, 10.0, 20.0])
-    place = torch.rand(1, 50, 2).expand(5, -1, -1) * 30
-    moved = _Warp(z, 40.0, config, np.random.default_rng(0))(place) - place
-    assert moved[0].abs().max() > 0.5
-    for index, share in enumerate((1.0, 0.5, 0.0, -0.5, -1.0)):
-        torch.testing.assert_close(moved[index], share * moved[0], atol=1e-4, rtol=0)
 
 
 def test_without_augmentation_all_is_a_turn_of_what_was_measured():

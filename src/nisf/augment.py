@@ -134,15 +134,10 @@ def hidden_slices(count: int, rng: np.random.Generator) -> np.ndarray:
     return hidden
 
 
-REACH_MM = 45.0
-"""Distance across slices over which `AugmentConfig.lean_mm` is told."""
-
-
 class _Warp:
     """Canvas mm to measured mm, both from the region's centre: a similarity, a bend, and slice shifts."""
 
-    def __init__(self, z: Tensor, half_mm: float, config: AugmentConfig, rng: np.random.Generator) -> None:
-        count = len(z)
+    def __init__(self, count: int, half_mm: float, config: AugmentConfig, rng: np.random.Generator) -> None:
         angle = rng.uniform(-math.pi, math.pi) * config.degrees / 180
         scale = math.exp(rng.uniform(-1, 1) * config.scale)
         mirror = rng.choice((-1.0, 1.0)) if config.mirror else 1.0
@@ -151,22 +146,18 @@ class _Warp:
         jitter = np.clip(rng.normal(size=2), -2.5, 2.5) * config.centre_mm
         shift = rng.normal(size=(count, 2)) * config.slice_shift_mm * (rng.random() < 0.5)
         self.offset = torch.tensor(jitter + shift, dtype=torch.float32)
-        bend = rng.normal(size=(1, 2, 5, 5)) * config.bend_mm
-        if config.lean_mm:
-            lean = rng.normal(size=bend.shape) * config.lean_mm / REACH_MM
-            bend = bend + lean * z.numpy()[:, None, None, None]
-        self.bend = torch.tensor(bend, dtype=torch.float32)
+        self.bend = torch.tensor(rng.normal(size=(1, 2, 5, 5)) * config.bend_mm, dtype=torch.float32)
         self.half_mm = half_mm
 
     def __call__(self, place: Float[Tensor, "n ... 2"]) -> Float[Tensor, "n ... 2"]:
-        # A bend for all slices, or one for each.
-        flat = place.reshape(len(self.bend), -1, math.prod(place.shape[1:-1]), 2)
+        n = len(place)
+        flat = place.reshape(1, n, -1, 2)
         grid = (flat / self.half_mm).flip(-1)
         bend = functional.grid_sample(
             self.bend, grid, mode="bicubic", padding_mode="border", align_corners=True
         )
-        moved = flat @ self.linear.T + bend.permute(0, 2, 3, 1)
-        return moved.reshape(len(place), -1, 2).add(self.offset[:, None]).reshape(place.shape)
+        moved = flat @ self.linear.T + bend.permute(0, 2, 3, 1) + self.offset[:, None]
+        return moved.reshape(place.shape)
 
 
 def _relight(images: Tensor, config: AugmentConfig, rng: np.random.Generator) -> Tensor:
@@ -213,7 +204,7 @@ def draw_sample(
     sign = float(rng.choice((-1.0, 1.0))) if config.reverse else 1.0
     z = stack.z[window] * math.exp(rng.uniform(-1, 1) * config.scale_z) * sign
     half_mm = image.pixels * image.pixel_mm / 2
-    warp = _Warp(stack.z[window], half_mm, config, rng)
+    warp = _Warp(count, half_mm, config, rng)
 
     def pixel(place: Tensor) -> Tensor:
         between = (1,) * (place.ndim - 2)

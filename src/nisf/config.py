@@ -112,9 +112,6 @@ class AugmentConfig:
     """Standard deviation of the region's misplacement, mm."""
     bend_mm: float = 2.5
     """Standard deviation of a smooth bend's control points, mm."""
-    lean_mm: float = 0.0
-    """Standard deviation of the control points of a bend that grows along the stack, at 45 mm from the
-    region's centre: slices deform differently, but smoothly."""
     slice_shift_mm: float = 1.5
     """Standard deviation of the slices' shifts against each other in half of the samples, mm."""
     gamma: float = 0.45
