@@ -68,7 +68,9 @@ class Affine:
 
     def __call__(self, points: Places) -> PointsMm:
         """Map points of shape ``(..., 3)``."""
-        return np.asarray(points, dtype=np.float64) @ self.matrix[:3, :3].T + self.matrix[:3, 3]
+        # Not `@`: after a large product the threads of numpy's BLAS wait busily, on cores that PyTorch needs.
+        points = np.asarray(points, dtype=np.float64)
+        return np.einsum("...j,ij->...i", points, self.matrix[:3, :3]) + self.matrix[:3, 3]
 
     def __matmul__(self, other: Affine) -> Affine:
         """``(a @ b)(points) == a(b(points))``."""
