@@ -75,9 +75,11 @@ def test_prior_round_trip(toy_image_prior):
         assert torch.equal(a, b)
 
 
-def test_resumed_is_undisturbed(tmp_path, monkeypatch):
+@pytest.mark.parametrize("optimiser", ["adam", "muon"])
+def test_resumed_is_undisturbed(optimiser, tmp_path, monkeypatch):
     """And needs no other finder: the checkpoint has it."""
-    whole = toys.train_toy(tmp_path / "a", BRIEF)
+    brief = toys.settings(BRIEF, train={"optimiser": optimiser})
+    whole = toys.train_toy(tmp_path / "a", brief)
 
     class KilledError(Exception):
         pass
@@ -87,10 +89,10 @@ def test_resumed_is_undisturbed(tmp_path, monkeypatch):
             raise KilledError
 
     with pytest.raises(KilledError):
-        toys.train_toy(tmp_path / "b", BRIEF, report=kill)
+        toys.train_toy(tmp_path / "b", brief, report=kill)
     train_finder = nisf.training.train_finder
     monkeypatch.setattr(nisf.training, "train_finder", None)
-    again = toys.train_toy(tmp_path / "b", BRIEF, resume=True)
+    again = toys.train_toy(tmp_path / "b", brief, resume=True)
     assert again.fingerprint == whole.fingerprint
     np.testing.assert_array_equal(again.half, whole.half)
     for name, tensor in whole.finder.state_dict().items():
@@ -102,12 +104,12 @@ def test_resumed_is_undisturbed(tmp_path, monkeypatch):
     for missing in ("region.half", "finder.head.bias"):
         write_tensors(checkpoint, {n: t for n, t in tensors.items() if n != missing}, metadata)
         with pytest.raises(NisfError, match=f"tensor '{missing}' is missing"):
-            toys.train_toy(tmp_path / "b", BRIEF, resume=True)
+            toys.train_toy(tmp_path / "b", brief, resume=True)
     # Checkpoints were written without it once: then it is trained again.
     monkeypatch.setattr(nisf.training, "train_finder", train_finder)
     without = {n: t for n, t in tensors.items() if not n.startswith(("region.", "finder."))}
     write_tensors(checkpoint, without, metadata)
-    assert toys.train_toy(tmp_path / "b", BRIEF, resume=True).fingerprint == whole.fingerprint
+    assert toys.train_toy(tmp_path / "b", brief, resume=True).fingerprint == whole.fingerprint
 
 
 def test_validation_is_logged(tmp_path):

@@ -195,8 +195,10 @@ class TrainConfig:
     """Points drawn of each subject; 0 takes every voxel of one random frame."""
     balanced: float = 0.0
     """Share of the drawn points that is spread evenly over the classes; the rest is uniform."""
+    optimiser: Literal["adam", "muon"] = "adam"
+    """Of the weights: Adam as in the paper, or Muon for the matrices between a network's ends."""
     learning_rate: float = 1e-4
-    """Adam's rate for the weights."""
+    """The optimiser's rate for the weights."""
     latent_rate: float = 1e-4
     """Adam's rate for the latents."""
     latent_rows: bool = False

@@ -22,6 +22,7 @@ from nisf.image_field import ImageField, Scene
 from nisf.image_validation import SliceDice, held_cases, mean_dice
 from nisf.loop import subjects_of
 from nisf.losses import dice_loss
+from nisf.muon import weight_optimisers
 from nisf.prior import Prior
 from nisf.region import Region
 from nisf.state import State
@@ -55,10 +56,10 @@ def class_terms(logits: Float[Tensor, "p k"], label: Int[Tensor, "p"]) -> dict[s
 
 
 def averaged(network: nn.Module, train: TrainConfig) -> tuple[AveragedModel, State]:
-    """The running average of a network in training, and the state of both with their optimiser."""
+    """The running average of a network in training, and the state of both with their optimisers."""
     average = AveragedModel(network, multi_avg_fn=running_average, use_buffers=True)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=train.learning_rate, weight_decay=train.weight_l2)
-    return average, State({"online": network, "average": average}, [optimiser])
+    optimisers = weight_optimisers(network, train, train.weight_l2)
+    return average, State({"online": network, "average": average}, optimisers)
 
 
 def image_objective(

@@ -31,6 +31,7 @@ FORMAT = 1
 NEWER: dict[str, dict[str, Any]] = {
     "image": {"exchange": 0, "time_sigma": 0.0},
     "augment": {"blur_pixels": 1.1},
+    "train": {"optimiser": "adam"},
     "fit": asdict(FitConfig()),
 }
 """Settings that a prior's file may lack, by their part, and what they were before they had a name."""

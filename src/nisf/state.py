@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nisf.config import TrainConfig
 from nisf.device import place_of
 from nisf.field import Field
+from nisf.muon import weight_optimisers
 
 
 @dataclass(eq=False)
@@ -76,9 +77,9 @@ def latent_state(field: Field, config: TrainConfig, subjects: int) -> State:
     nn.init.normal_(latents.weight, std=config.latent_init)
     # Drawn on the processor, so that the seed gives the same ones everywhere.
     latents.to(place_of(field))
-    weights = torch.optim.Adam(field.parameters(), lr=config.learning_rate)
+    weights = weight_optimisers(field, config, weight_decay=0.0)  # the objective has it
     kind = torch.optim.SparseAdam if config.latent_rows else torch.optim.Adam
-    optimisers = [weights, kind(latents.parameters(), lr=config.latent_rate)]
+    optimisers = [*weights, kind(latents.parameters(), lr=config.latent_rate)]
     return State({"field": field, "latents": latents}, optimisers)
 
 
