@@ -24,7 +24,7 @@ from nisf.readers import open_cohort
 ACDC = "research use only (ACDC, CC BY-NC-SA 4.0)"
 DECATHLON = "CC BY-SA 4.0 (Medical Segmentation Decathlon)"
 HEART = (
-    "augment.blur_pixels=1.1 image.exchange=0",
+    "train.optimiser=adam augment.blur_pixels=1.1 image.exchange=0",
     "train.steps=6000 train.learning_rate=1.5e-3 train.seed=1 augment.hide=0.6",
     "train.steps=8000 train.learning_rate=1.5e-3 train.seed=2 augment.hide=0.7 augment.blur_pixels=1.6",
     "train.steps=6000 train.learning_rate=1.5e-3 train.seed=3 image.exchange=3",
@@ -33,7 +33,7 @@ HEART = (
 HIPPOCAMPUS = (
     "field.dimensions=3 image.pixels=64 image.pixel_mm=1 image.distance_mm=2 image.exchange=0 "
     "augment.coarse_pixels=32 augment.centre_mm=3 augment.bend_mm=1 augment.slice_shift_mm=0 "
-    "augment.blur_pixels=1.1 train.steps=3000",
+    "augment.blur_pixels=1.1 train.steps=3000 train.optimiser=adam",
     "train.steps=2500 train.learning_rate=1.5e-3 train.seed=1 augment.degrees=10",
     "train.steps=3500 train.learning_rate=1.5e-3 train.seed=2 image.exchange=3 augment.window=12",
     "train.steps=4000 train.learning_rate=1.5e-3 train.seed=3 augment.hide=0.3",

@@ -38,6 +38,7 @@ PRESETS: dict[str, Config] = {
             steps=5000,
             subjects=2,
             points=1024,
+            optimiser="muon",
             learning_rate=2e-3,
             schedule="cosine",
             alpha=0.5,
