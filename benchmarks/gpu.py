@@ -25,6 +25,7 @@ from torch import Tensor
 
 import measuring
 from measuring import interleaved, summary
+from nisf.augment import Sample
 from nisf.auto_decoder import objective
 from nisf.config import FieldConfig
 from nisf.device import device_of
@@ -280,15 +281,20 @@ def image_recipe(bench: Bench) -> dict[str, Any]:
     prior = Prior(config, anatomy, new_field(config), torch.zeros(size), torch.eye(size), half)
     regions = [region_from_labels(case, half, order=True) for case in cases]
     recipe = ImageTraining(cases, [r for r in regions if r], [], prior, say, bench.device)
-    samples = [sample.to(bench.device) for sample in recipe.samples(0)]
     counter = iter(range(10**9))
+
+    def drawn(step: int) -> list[list[Sample]]:
+        return [[sample.to(bench.device) for sample in moments] for moments in recipe.samples(step)]
+
+    fixed = drawn(0)
 
     def compute(draw: bool, dtype: torch.dtype | None = None) -> measuring.Task:
         def work() -> None:
-            seen = [s.to(bench.device) for s in recipe.samples(next(counter))] if draw else samples
+            seen = drawn(next(counter)) if draw else fixed
+            samples, together = [s for moments in seen for s in moments], [len(moments) for moments in seen]
             wide = torch.autocast(bench.device.type, dtype=dtype) if dtype else nullcontext()
             with wide:
-                loss, _ = image_objective(recipe.online, seen, config.train)
+                loss, _ = image_objective(recipe.online, samples, config.train, together)
             recipe.state.descend(loss)
             recipe.after_step()
 

@@ -7,11 +7,14 @@ import torch
 
 import nisf.training
 import toys
+from nisf.augment import draw_sample, measured
 from nisf.errors import NisfError
 from nisf.files import read_tensors, write_tensors
 from nisf.fitted_file import read_fitted, write_fitted
 from nisf.fitting import fit
 from nisf.hiding import hide
+from nisf.image_field import ImageField
+from nisf.image_training import image_objective
 from nisf.prior import load_prior
 
 BRIEF = toys.settings(toys.IMAGE, train={"steps": 12, "checkpoint_every": 4}, region={"finder_steps": 5})
@@ -112,6 +115,30 @@ def test_resumed_is_undisturbed(optimiser, tmp_path, monkeypatch):
     assert toys.train_toy(tmp_path / "b", brief, resume=True).fingerprint == whole.fingerprint
 
 
+@pytest.mark.parametrize("exchange", [0, 2])
+def test_half_precision_is_about_the_same(exchange):
+    """Loss and gradient; places are never in half precision, or features would be read elsewhere."""
+    torch.manual_seed(0)
+    config = toys.settings(toys.IMAGE, image={"exchange": exchange})
+    field = ImageField(config.field, config.image)
+    for part in field.encoder.exchange:
+        torch.nn.init.normal_(part.into.weight, std=0.1)
+    case = toys.toy_case(3)
+    stack = measured(case, case.stacks[0].grid.centre(), config.image.pixel_mm)[0]
+    sample = draw_sample(stack, config.image, config.augment, 400, np.random.default_rng(0))
+    found = []
+    for precision in ("fp32", "bf16"):
+        field.zero_grad()
+        loss, _ = image_objective(field, [sample], replace(config.train, precision=precision))
+        assert loss.dtype == torch.float32
+        loss.backward()
+        found.append((loss.item(), torch.cat([w.grad.flatten() for w in field.parameters()])))
+    (full, gradient), (half, other) = found
+    assert half == pytest.approx(full, rel=0.01)
+    assert half != full
+    assert torch.cosine_similarity(gradient, other, dim=0) > 0.99
+
+
 def test_validation_is_logged(tmp_path):
     found = toys.train_toy(tmp_path, BRIEF).card["validation"]
     assert list(found["dice"]) == ["blood", "muscle"]
@@ -135,9 +162,9 @@ def test_a_cine_is_encoded_once(toy_image_prior, monkeypatch):
     field = toy_image_prior.field
     encode, seen = field.encode, []
 
-    def counted(images, maps):
+    def counted(images, maps, shown=None):
         seen.append(len(images))
-        return encode(images, maps)
+        return encode(images, maps, shown)
 
     monkeypatch.setattr(field, "encode", counted)
     fitted.render()

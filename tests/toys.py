@@ -145,4 +145,4 @@ def train_toy(folder, config=TINY, cases=None, held=None, **options):
 
     cases = toy_cohort(3) if cases is None else cases
     held = [toy_case(80)] if held is None else held
-    return train(cases, held, ANATOMY, config, folder, say=lambda _: None, **options)
+    return train(cases, held, ANATOMY, config, folder, **{"say": lambda _: None, **options})

@@ -106,6 +106,16 @@ def measured(case: Case, centre: Vector, pixel_mm: float) -> list[Measured]:
     return out
 
 
+def alike(first: Measured, second: Measured) -> bool:
+    """Whether two stacks are the same slices at different moments."""
+    return (
+        first.images.shape == second.images.shape
+        and torch.equal(first.z, second.z)
+        and torch.equal(first.middle, second.middle)
+        and torch.equal(first.spacing, second.spacing)
+    )
+
+
 def for_anatomy(config: AugmentConfig, anatomy: Anatomy) -> AugmentConfig:
     """The same settings without variations that the anatomy's files never show."""
     if not anatomy.turn:
@@ -171,8 +181,13 @@ def _relight(images: Tensor, config: AugmentConfig, rng: np.random.Generator) ->
     return (images * bias * gain + rng.uniform(-1, 1) * config.offset).clamp(0, 1)
 
 
-def _degrade(images: Tensor, config: AugmentConfig, rng: np.random.Generator) -> Tensor:
-    """Blur and noise."""
+def _degrade(
+    images: Tensor,
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    grains: np.random.Generator | None = None,
+) -> Tensor:
+    """Blur and noise, which ``grains`` draws pixel by pixel if given."""
     if rng.random() < config.blur:
         sigma = rng.uniform(min(0.4, config.blur_pixels), config.blur_pixels)
         reach = math.ceil(2.5 * sigma)
@@ -180,12 +195,17 @@ def _degrade(images: Tensor, config: AugmentConfig, rng: np.random.Generator) ->
         kernel = (kernel / kernel.sum()).expand(images.shape[1], 1, 1, -1)
         images = functional.conv2d(images, kernel, padding=(0, reach), groups=images.shape[1])
         images = functional.conv2d(images, kernel.mT, padding=(reach, 0), groups=images.shape[1])
-    noise = rng.standard_normal(images.shape, dtype=np.float32)
+    noise = (grains or rng).standard_normal(images.shape, dtype=np.float32)
     return images + float(rng.uniform(0, config.noise)) * torch.from_numpy(noise)
 
 
 def draw_sample(
-    stack: Measured, image: ImageConfig, config: AugmentConfig, points: int, rng: np.random.Generator
+    stack: Measured,
+    image: ImageConfig,
+    config: AugmentConfig,
+    points: int,
+    rng: np.random.Generator,
+    grains: np.random.Generator | None = None,
 ) -> Sample:
     """One augmented view of a subject.
 
@@ -195,6 +215,8 @@ def draw_sample(
         config: how far to augment.
         points: places drawn on each slice, half of them near the centre.
         rng: all randomness.
+        grains: draws the noise instead, so that another moment of the same slices, drawn by the same ``rng``,
+            has other noise.
     """
     count = min(len(stack), config.window)
     first = int(rng.integers(len(stack) - count + 1))
@@ -234,7 +256,7 @@ def draw_sample(
     maps[:, 2, 2], maps[:, 2, 3] = 1.0, -z[kept]
     where = torch.cat([place, z[:, None, None].expand(count, points, 1)], dim=-1)
     return Sample(
-        _degrade(canvas[kept], config, rng),
+        _degrade(canvas[kept], config, rng, grains),
         maps,
         where.reshape(-1, 3),
         intensity.permute(0, 2, 1).reshape(-1, canvas.shape[1]),

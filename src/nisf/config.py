@@ -78,6 +78,9 @@ class ImageConfig:
     """Unit in which the field sees the distance to a slice, mm."""
     exchange: int = 0
     """Levels of the encoder, from the coarsest, on which slices see their nearest neighbours' features."""
+    moments: int = 0
+    """Levels of the encoder, from the coarsest, on which slices see what they show at the two moments of the
+    cycle that look most different."""
     time_sigma: float = 0.0
     """Standard deviation of the Gaussian over which a cine's features are averaged in time, as a fraction of
     the cycle; moments three times as far apart hardly count."""
@@ -181,6 +184,9 @@ class FitConfig:
     """Standard deviation of a rotation of the whole subject, likewise."""
     islands: Islands = "keep"
     """Parts of a structure that are apart from its largest part: as the field answers, or removed."""
+    certain: tuple[float, ...] = ()
+    """Least certainty of each structure's section in a slice, below which it is removed like an island;
+    training of the preset image chooses it on validation cases."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +203,9 @@ class TrainConfig:
     """Share of the drawn points that is spread evenly over the classes; the rest is uniform."""
     optimiser: Literal["adam", "muon"] = "adam"
     """Of the weights: Adam as in the paper, or Muon for the matrices between a network's ends."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the products in training: bf16 is about half as long on processors with AMX and on GPUs, and many
+    times as long elsewhere. Weights, sums and losses are fp32 either way. Of the preset image alone."""
     learning_rate: float = 1e-4
     """The optimiser's rate for the weights."""
     latent_rate: float = 1e-4

@@ -35,7 +35,8 @@ def pixel_places(maps: Float[Tensor, "n 3 4"], size: int) -> Float[Tensor, "n p 
     axis = torch.arange(size, dtype=maps.dtype, device=maps.device)
     pixel = torch.cartesian_prod(axis, axis, axis[:1])
     back = torch.linalg.inv(maps[:, :, :3]).transpose(1, 2)
-    return (pixel - maps[:, None, :, 3]) @ back
+    with torch.autocast(maps.device.type, enabled=False):  # as in `nisf.nearby.nearby`
+        return (pixel - maps[:, None, :, 3]) @ back
 
 
 class Exchange(nn.Module):

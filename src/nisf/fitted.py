@@ -43,8 +43,8 @@ class Fitted:
         covariance: of the latent's Laplace posterior (l, l); None in files of format 1, and without a latent.
         held: what was fitted of each breath-hold; empty if nothing was.
         canvases: the slices, for a prior that sees them.
-        islands: whether parts of a structure that are apart from its largest part are kept; found on the
-            reference stack's grid at the measured moments.
+        islands: whether parts of a structure that are apart from its largest part are kept, and sections of
+            which the prior is not sure enough; found on the reference stack's grid at the measured moments.
     """
 
     name: str
@@ -193,7 +193,8 @@ class Fitted:
         def ask(position: np.ndarray, time: float) -> np.ndarray:
             return self._answer(position, time, self.latent[None], 512.0, 0, None, "keep")[1]
 
-        return IslandMap(self.stacks[0].grid, self.prior.config.field.classes, ask)
+        config = self.prior.config
+        return IslandMap(self.stacks[0].grid, config.field.classes, ask, config.fit.certain)
 
     def render(
         self,

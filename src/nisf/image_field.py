@@ -9,6 +9,7 @@ between and beyond them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,14 +59,20 @@ class ImageField(nn.Module):
         self.head = nn.Linear(image.hidden, outputs)
         self.direct = nn.Linear(image.features, outputs, bias=False)
 
-    def encode(self, images: Float[Tensor, "n c h w"], maps: Float[Tensor, "n 3 4"]) -> Scene:
+    def encode(
+        self,
+        images: Float[Tensor, "n c h w"],
+        maps: Float[Tensor, "n 3 4"],
+        shown: Sequence[Tensor] | None = None,
+    ) -> Scene:
         """The slices of one subject at one moment, ready to be asked.
 
         Args:
             images: slices on their canvases, intensities in [0, 1].
             maps: see `Scene`.
+            shown: by the subject's reference moments, from the encoder's `shown_by`; by this one if None.
         """
-        features, latents = self.encoder(images, [maps])
+        features, latents = self.encoder(images, [maps], shown=shown)
         return Scene(features, maps, latents.mean(0))
 
     def forward(

@@ -12,21 +12,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
-from nisf.augment import Measured, Sample, draw_sample, for_anatomy, measured
+from nisf.augment import Measured, Sample, alike, draw_sample, for_anatomy, measured
 from nisf.case import UNKNOWN, Case
 from nisf.config import Config, ImageConfig, TrainConfig
 from nisf.device import CPU
 from nisf.errors import NisfError
 from nisf.fitting import find_region
 from nisf.image_field import ImageField, Scene
-from nisf.image_validation import SliceDice, held_cases, mean_dice
+from nisf.image_validation import SliceDice, answers, held_cases, mean_dice
 from nisf.loop import subjects_of
 from nisf.losses import dice_loss
 from nisf.muon import weight_optimisers
 from nisf.prior import Prior
 from nisf.region import Region
+from nisf.sections import least_certainty
 from nisf.state import State
 
+ALONE = 0.1
+"""Share of the samples in which a field that sees two moments together gets only one, as of a still image."""
 AVERAGE = 0.998
 """Decay of the running average of the weights that becomes the prior."""
 
@@ -63,23 +66,28 @@ def averaged(network: nn.Module, train: TrainConfig) -> tuple[AveragedModel, Sta
 
 
 def image_objective(
-    field: ImageField, samples: Sequence[Sample], config: TrainConfig
+    field: ImageField,
+    samples: Sequence[Sample],
+    config: TrainConfig,
+    together: Sequence[int] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Cross-entropy and Dice of the classes, and the intensities' cross-entropy, over all samples' points.
 
-    The slices of all samples are encoded in one batch.
+    The slices of all samples are encoded in one batch; ``together`` says how many samples in turn are moments
+    of one subject, each its own if None.
     """
     counts = [len(sample.images) for sample in samples]
     images, maps = torch.cat([sample.images for sample in samples]), [sample.maps for sample in samples]
-    features, latents = field.encoder(images, maps)
     values, classes = [], []
-    for sample, own, latent in zip(samples, features.split(counts), latents.split(counts), strict=True):
-        of_intensity, of_class = field(Scene(own, sample.maps, latent.mean(0)), sample.points)
-        values.append(of_intensity)
-        classes.append(of_class)
-    logits, label = torch.cat(classes), torch.cat([sample.label for sample in samples])
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        features, latents = field.encoder(images, maps, together)
+        for sample, own, latent in zip(samples, features.split(counts), latents.split(counts), strict=True):
+            of_intensity, of_class = field(Scene(own, sample.maps, latent.mean(0)), sample.points)
+            values.append(of_intensity)
+            classes.append(of_class)
+    logits, label = torch.cat(classes).float(), torch.cat([sample.label for sample in samples])
     target = torch.cat([sample.intensity for sample in samples])
-    of_intensities = functional.binary_cross_entropy_with_logits(torch.cat(values), target)
+    of_intensities = functional.binary_cross_entropy_with_logits(torch.cat(values).float(), target)
     terms = {**class_terms(logits, label), "intensity_bce": of_intensities}
     loss = terms["class_bce"] + terms["dice_loss"] + config.alpha * terms["intensity_bce"]
     return loss, {"loss": loss, **terms}
@@ -150,22 +158,49 @@ class ImageTraining:
         size = self.config.field.latent
         return torch.zeros(size), torch.eye(size)
 
-    def samples(self, step: int) -> list[Sample]:
-        """What a step sees; depends on seed and step alone."""
+    def samples(self, step: int) -> list[list[Sample]]:
+        """What a step sees of each subject: one moment, or two; depends on seed and step alone."""
         train, image, out = self.config.train, image_at(step, self.config), []
         for slot, subject in enumerate(subjects_of(step, len(self.pool), train), step * train.subjects):
             rng = np.random.default_rng([train.seed, 3, slot])
             stacks = self.pool[subject]
             stack = stacks[int(rng.integers(len(stacks)))]
-            out.append(draw_sample(stack, image, self.augment, train.points, rng))
+            if not self.config.image.moments:
+                out.append([draw_sample(stack, image, self.augment, train.points, rng)])
+                continue
+            # Both moments in one view: what differs is what moved, and the noise.
+            others = [other for other in stacks if other is not stack and alike(stack, other)]
+            chosen = [stack]
+            if others and rng.random() >= ALONE:
+                chosen.append(others[int(rng.integers(len(others)))])
+            state = rng.bit_generator.state
+            moments = []
+            for number, moment in enumerate(chosen):
+                rng.bit_generator.state = state
+                grains = np.random.default_rng([train.seed, 5, slot, number])
+                moments.append(draw_sample(moment, image, self.augment, train.points, rng, grains))
+            out.append(moments)
         return out
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        samples = [sample.to(self.device) for sample in self.samples(step)]
-        return image_objective(self.online, samples, self.config.train)
+        drawn = self.samples(step)
+        samples = [sample.to(self.device) for moments in drawn for sample in moments]
+        return image_objective(self.online, samples, self.config.train, [len(moments) for moments in drawn])
 
     def after_step(self) -> None:
         self.average.update_parameters(self.online)
+
+    def certain(self) -> tuple[float, ...]:
+        """How sure each structure's section has to be, chosen on the validation cases; empty without them."""
+        if not self.given:
+            return ()
+        mirrors = self.config.image.mirrors if self.anatomy.turn else 0
+        held = [*self.given, *self.hidden]
+        found = list(answers(self.field.eval(), held, both=self.anatomy.reorder, mirrors=mirrors))
+        chosen = least_certainty(found, len(self.labels))
+        asked = (f"{name} {least:g}" for name, least in zip(self.labels[1:], chosen, strict=True) if least)
+        self.say(f"least certainty of a section: {', '.join(asked) or 'none is asked for'}")
+        return chosen
 
     def validate(self) -> SliceDice | None:
         if not self.given:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from nisf.image_field import ImageField
 from nisf.points import CasePoints
 from nisf.region import Region
 from nisf.scenes import Scenes
+from nisf.sections import Answered
 from nisf.validate import SCORED, dice_of
 
 
@@ -53,11 +54,12 @@ class SliceDice:
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """Labelled voxels of one frame: places in model mm, fractions of the cycle, classes."""
+    """Labelled voxels of one frame: places in model mm, fractions of the cycle, classes, and their slices."""
 
     position: Float[np.ndarray, "n 3"]
     time: Float[np.ndarray, "n"]
     label: Int[np.ndarray, "n"]
+    slice: Int[np.ndarray, "n"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +105,8 @@ def _scored(case: Case, region: Region, seed: int) -> list[Scored]:
         index = np.random.default_rng([seed, 4]).permutation(index)[:SCORED]
         if len(index):
             position = points.coordinates(index)[:, :3] * region.half
-            out.append(Scored(position, time[points.slice[index]], label[index]))
+            of = points.slice[index]
+            out.append(Scored(position, time[of], label[index], of))
     return out
 
 
@@ -114,6 +117,24 @@ def _held(seen: Case, frames: Sequence[Scored], region: Region, config: ImageCon
         # A long cine is labelled in a few frames: the others need no canvases.
         slices = tuple(s for s in slices if s.time in times)
     return HeldCase(canvases(seen, slices, region, config), tuple(frames))
+
+
+def answers(
+    field: ImageField, cases: Sequence[HeldCase], *, both: bool, mirrors: int = 0
+) -> Iterator[Answered]:
+    """What the field says of the scored voxels, frame by frame.
+
+    Args:
+        field: in evaluation mode.
+        cases: see `held_cases`.
+        both: see `nisf.scenes.Scenes`.
+        mirrors: likewise.
+    """
+    for case in cases:
+        scenes = Scenes(field, case.canvases, mirrors, both=both)
+        for frame in case.frames:
+            _, probability = scenes.ask(frame.position, frame.time)
+            yield Answered(probability, frame.label, frame.slice)
 
 
 def mean_dice(
@@ -127,12 +148,8 @@ def mean_dice(
         labels: class names, background first.
         both: see `nisf.scenes.Scenes`.
     """
-    rows = []
-    for case in cases:
-        scenes = Scenes(field, case.canvases, both=both)
-        for frame in case.frames:
-            _, probability = scenes.ask(frame.position, frame.time)
-            rows.append(dice_of(probability.argmax(1), frame.label, len(labels)))
+    found = answers(field, cases, both=both)
+    rows = [dice_of(of.probability.argmax(1), of.label, len(labels)) for of in found]
     table = np.array(rows).reshape(-1, len(labels) - 1)
     # A structure that nobody has says nothing.
     columns = {name: table[~np.isnan(table[:, k]), k] for k, name in enumerate(labels[1:])}

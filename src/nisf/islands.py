@@ -1,12 +1,14 @@
 """Islands: parts of a structure that are apart from its largest part, and where it is barred to remove them.
 
+Sections that are not sure enough (`nisf.sections`) are removed in the same way, before.
+
 They are found where slices were measured, on the reference stack's grid, and every answer keeps to what was
 found there: points, planes and finer grids show the same pieces.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +16,7 @@ from jaxtyping import Bool, Float, Int, Integer
 from scipy import ndimage
 
 from nisf.geometry import Grid, cycle_distance
+from nisf.sections import doubtful
 from nisf.types import PointsMm
 
 ROUNDS = 4
@@ -73,24 +76,30 @@ def bar_islands(
     label: Integer[np.ndarray, "x y z"],
     classes: int,
     ask: Callable[[Int[np.ndarray, "m"]], Float[np.ndarray, "m k"]],
+    certain: Sequence[float] = (),
 ) -> Barred:
-    """Where structures have to be barred so that each is one part.
+    """Where structures have to be barred so that each is one part, and sure in every slice that it reaches.
 
     Args:
         label: class of each voxel, as the field answers.
         classes: number of classes, background included; the background is never barred.
         ask: class probabilities of voxels, by their flat indices.
+        certain: see `nisf.sections.doubtful`; nothing is doubtful if empty.
     """
     label = label.copy()
     barred = np.zeros((*label.shape, classes), dtype=bool)
-    for _ in range(ROUNDS if label.shape[2] >= SLICES else 0):
+    new = doubtful(label, certain, ask) if certain else barred
+    for rounds in range(ROUNDS + 1):
+        if new.any():
+            barred |= new
+            index = np.flatnonzero(barred.any(-1))
+            probability = without(ask(index), barred.reshape(-1, classes)[index])
+            label.reshape(-1)[index] = probability.argmax(1)
+        if rounds == ROUNDS or label.shape[2] < SLICES:
+            break
         new = around_islands(label, classes) & ~barred
         if not new.any():
             break
-        barred |= new
-        index = np.flatnonzero(barred.any(-1))
-        probability = without(ask(index), barred.reshape(-1, classes)[index])
-        label.reshape(-1)[index] = probability.argmax(1)
     index = np.flatnonzero(barred.any(-1))
     return Barred(index, barred.reshape(-1, classes)[index])
 
@@ -112,10 +121,17 @@ class IslandMap:
         grid: where islands are looked for.
         classes: number of classes, background included.
         ask: class probabilities (n, k) at world positions (n, 3) and one time, islands and all.
+        certain: see `bar_islands`.
     """
 
-    def __init__(self, grid: Grid, classes: int, ask: Callable[[PointsMm, float], np.ndarray]) -> None:
-        self.grid, self.classes, self.ask = grid, classes, ask
+    def __init__(
+        self,
+        grid: Grid,
+        classes: int,
+        ask: Callable[[PointsMm, float], np.ndarray],
+        certain: Sequence[float] = (),
+    ) -> None:
+        self.grid, self.classes, self.ask, self.certain = grid, classes, ask, certain
         self._barred: dict[int, Barred] = {}
 
     def at(self, frame: int, label: Integer[np.ndarray, "x y z"] | None = None) -> Barred:
@@ -136,7 +152,7 @@ class IslandMap:
                 voxels = np.stack(np.unravel_index(index, self.grid.shape), axis=-1)
                 return self.ask(self.grid.affine(voxels), time)
 
-            self._barred[frame] = bar_islands(label, self.classes, ask)
+            self._barred[frame] = bar_islands(label, self.classes, ask, self.certain)
         return self._barred[frame]
 
     def remove(

@@ -49,7 +49,8 @@ def nearby(maps: Float[Tensor, "n 3 4"], points: Float[Tensor, "p 3"], size: int
     n, middle = len(maps), (size - 1) / 2
     # All (u), then all (v), then all distances, so that each is one block of memory a place.
     rows = maps.transpose(0, 1).reshape(3 * n, 4)
-    u, v, distance = torch.addmm(rows[:, 3], points, rows[:, :3].T).split(n, dim=1)
+    with torch.autocast(points.device.type, enabled=False):  # in bf16 places would be off by half a pixel
+        u, v, distance = torch.addmm(rows[:, 3], points, rows[:, :3].T).split(n, dim=1)
     outside = torch.maximum((u - middle).abs(), (v - middle).abs()) > size / 2
     count = min(count, n)
     nearest, of = torch.add(distance.abs(), outside, alpha=FAR_MM).topk(min(count + 1, n), 1, largest=False)
@@ -83,6 +84,6 @@ def sample(features: Float[Tensor, "n h w f"], of: Tensor, u: Tensor, v: Tensor)
     first = ((of * h + i.long()) * w + j.long()).reshape(-1, 1)
     corners = first + torch.tensor([0, 1, w, w + 1], device=first.device)
     # Looks up and adds in one go: 4 times as fast as four look-ups.
-    table = features.reshape(n * h * w, f)
+    table = features.reshape(n * h * w, f).to(share.dtype)
     found = functional.embedding_bag(corners, table, mode="sum", per_sample_weights=share)
     return found.reshape(*of.shape, f)

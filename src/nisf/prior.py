@@ -29,9 +29,9 @@ FORMAT = 1
 """Version of the folder's layout; raised when an older nisf could no longer read it."""
 
 NEWER: dict[str, dict[str, Any]] = {
-    "image": {"exchange": 0, "time_sigma": 0.0},
+    "image": {"exchange": 0, "moments": 0, "time_sigma": 0.0},
     "augment": {"blur_pixels": 1.1},
-    "train": {"optimiser": "adam"},
+    "train": {"optimiser": "adam", "precision": "fp32"},
     "fit": asdict(FitConfig()),
 }
 """Settings that a prior's file may lack, by their part, and what they were before they had a name."""

@@ -15,6 +15,7 @@ from nisf.device import place_of, rows_at_a_time
 from nisf.geometry import cycle_distance
 from nisf.image_field import ImageField, Scene
 from nisf.image_frozen import FrozenImageField
+from nisf.moments import most_different
 from nisf.nearby import nearby
 
 KEPT = 4
@@ -65,6 +66,7 @@ class Scenes:
         most = 1 + max(len(self._near(moment)) for moment in range(len(self.times)))
         self._kept, self._averages = _Recent(max(KEPT, most)), _Recent(2)
         self._frozen: FrozenImageField | None = None
+        self._references: dict[tuple[bytes, tuple[int, ...]], list[Tensor]] = {}
 
     def at(self, moment: int) -> Scene:
         """The slices of the moment with this index in ``times``, averaged over its neighbours in time.
@@ -108,10 +110,37 @@ class Scenes:
         features, latents = [], []
         for flips in self._flips:
             mirrored = images.flip([2 + axis for axis in flips])
-            seen = self.field.encode(mirrored, _flipped(maps, flips, images.shape[2]))
+            shown = self._shown(maps, flips)
+            seen = self.field.encode(mirrored, _flipped(maps, flips, images.shape[2]), shown)
             features.append(seen.features.flip([1 + axis for axis in flips]))
             latents.append(seen.latent)
         return Scene(torch.stack(features).mean(0), maps, torch.stack(latents).mean(0))
+
+    def _shown(self, maps: Float[Tensor, "n 3 4"], flips: list[int]) -> list[Tensor] | None:
+        """What the reference moments of the slices with these maps show, mirrored as the flips say."""
+        if not self.field.image.moments:
+            return None
+        key = (maps.cpu().numpy().tobytes(), tuple(flips))
+        if key not in self._references:
+            images, pose = self._reference(maps)
+            size = images.shape[-1]
+            mirrored = images.flatten(0, 1).flip([2 + axis for axis in flips]).to(self.device).float()
+            self._references[key] = self.field.encoder.shown_by(
+                mirrored, [_flipped(pose, flips, size).to(self.device)] * len(images)
+            )
+        return self._references[key]
+
+    def _reference(
+        self, maps: Float[Tensor, "n 3 4"]
+    ) -> tuple[Float[Tensor, "t n c h w"], Float[Tensor, "n 3 4"]]:
+        """The images of the two moments that differ most among those with these slices, and their maps."""
+        pose, found = maps.cpu(), []
+        for time in self.times:
+            of = torch.from_numpy(np.flatnonzero(self.canvases.times == time))
+            if torch.equal(self.canvases.maps[of], pose):
+                found.append(self.canvases.images[of])
+        images = torch.stack(found)
+        return images[list(most_different(images))], pose
 
     def shares(self, time: float) -> list[tuple[int, float]]:
         """The measured moments around a time on the cycle, and how much each counts."""

@@ -37,6 +37,10 @@ def from_dict(kind: type[T], data: Mapping[str, Any], where: str = "settings") -
         value = data[name]
         if hasattr(hint, "__dataclass_fields__"):
             values[name] = from_dict(hint, value, f"{where}.{name}")
+        elif hint == tuple[float, ...]:
+            if not isinstance(value, list | tuple) or not all(type(x) in (int, float) for x in value):
+                raise NisfError(f"{where}.{name}: {value!r} is not a list of numbers")
+            values[name] = tuple(float(x) for x in value)
         elif choices := typing.get_args(hint):
             if value not in choices:
                 raise NisfError(f"{where}.{name}: {value!r} is not one of {', '.join(choices)}")
@@ -76,6 +80,11 @@ def override(config: Config, assignments: Sequence[str]) -> Config:
 
 def _value(kind: Any, value: str, text: str) -> Any:
     """``value`` as ``kind``."""
+    if kind == tuple[float, ...]:
+        try:
+            return tuple(float(part) for part in value.split(",") if part)
+        except ValueError as error:
+            raise NisfError(f"{text}: give numbers with commas between them") from error
     choices = typing.get_args(kind)
     if choices:
         if value not in choices:

@@ -100,11 +100,11 @@ def _check_start(start: Prior, config: Config, anatomy: Anatomy) -> None:
             f"{where}: its structures are {', '.join(start.anatomy.labels)}, "
             f"those of the cases {', '.join(anatomy.labels)}"
         )
-    # How a trained network is asked may change, and slices that do not see each other yet may begin to.
+    # How a trained network is asked may change; slices or moments that do not see each other may begin to.
     image, wanted = start.config.image, config.image
     free = {"mirrors": wanted.mirrors, "time_sigma": wanted.time_sigma}
-    if image.exchange < wanted.exchange:
-        free["exchange"] = wanted.exchange
+    for name in ("exchange", "moments"):
+        free[name] = max(getattr(image, name), getattr(wanted, name))
     if (start.config.field, replace(image, **free)) != (config.field, wanted):
         raise NisfError(f"{where}: its network has other sizes than the settings or the cases ask for")
 
@@ -199,6 +199,8 @@ def train(
             statistics = recipe.statistics()
             fitting = choose_evidence(recipe.field, *statistics, recipe.held, config, anatomy.labels, say)
         prior.config = replace(config, fit=fitting)
+    if isinstance(recipe, ImageTraining) and config.fit.islands == "remove" and recipe.given:
+        prior.config = replace(config, fit=replace(config.fit, certain=recipe.certain()))
     return _finish(
         prior, recipe.field, recipe.statistics(), last, folder, cases, {**_inherited(start), **(card or {})}
     )
