@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from nisf.exchange import pixel_places
 from nisf.nearby import FAR_MM, SHARP_MM, nearby, sample
 
 SIZE, PIXEL_MM = 32, 4.0
@@ -90,3 +91,18 @@ def test_place_by_place(slices):
         assert set(near.of[i].tolist()) == set(expected)
         wanted = torch.tensor([expected[j] for j in near.of[i].tolist()])
         torch.testing.assert_close(columns[i], wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_places_are_never_in_half_precision():
+    """Features would be read half a pixel away."""
+    maps, points = (
+        parallel([-15.0, -5.0, 5.0, 15.0]),
+        torch.rand(50, 3, generator=torch.Generator().manual_seed(0)) * 60 - 30,
+    )
+    expected = nearby(maps, points, SIZE, 3)
+    places = pixel_places(maps, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = nearby(maps, points, SIZE, 3)
+        assert torch.equal(pixel_places(maps, 8), places)
+    for name in ("of", "u", "v", "distance", "weight", "sharp"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
