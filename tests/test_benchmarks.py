@@ -206,6 +206,21 @@ def test_slices_are_moved_to_where_they_agree():
     np.testing.assert_array_equal(hidden.moved_as_neighbours_say(off, 2, np.array([-2.0, 3.0])), label)
 
 
+def test_certainty_is_chosen_on_one_half_and_measured_on_the_other(tmp_path, capsys, monkeypatch):
+    import certainty
+
+    monkeypatch.setattr(certainty, "CANDIDATES", (0.0, 0.9))
+    write_cohort(tmp_path / "data", 2, 0, replace(small().scanner, matrix=(32, 32), spacing_mm=6.0))
+    command = [str(tmp_path / "data"), "cardiac-sax-80", "-o", str(tmp_path / "out")]
+    assert certainty.main(command) == 0
+    said = capsys.readouterr().out
+    for way in ("nothing asked", "the prior's own", "chosen on the other half"):
+        assert f"{way}: (" in said
+    rows = (tmp_path / "out" / "certainty.csv").read_text().splitlines()
+    assert len(rows) == 1 + 3 * 2 * 3 + 3 * 2 * 2
+    assert all(0 <= float(row.rsplit(",", 1)[1]) <= 1 for row in rows[1:])
+
+
 def test_what_hidden_slices_cost(tmp_path, capsys):
     import hidden
 

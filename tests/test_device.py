@@ -14,7 +14,7 @@ import toys
 from nisf.auto_decoder import AutoDecoder
 from nisf.cli import main
 from nisf.config import FitConfig
-from nisf.device import device_of, place_of
+from nisf.device import CPU, device_of, half_precision, place_of
 from nisf.errors import NisfError
 from nisf.field import Field
 from nisf.frozen import Frozen
@@ -136,3 +136,13 @@ def test_gpus_are_counted(monkeypatch):
     assert device_of("cuda:1") == torch.device("cuda:1")
     with pytest.raises(NisfError, match="there are 2 GPUs, counted from 0"):
         device_of("cuda:2")
+
+
+@pytest.mark.parametrize("units", [True, False])
+def test_precision_by_what_the_device_has(units, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: units)
+    assert half_precision("auto", CPU) is units
+    assert half_precision("bf16", CPU)
+    assert not half_precision("fp32", CPU)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: not units)
+    assert half_precision("auto", torch.device("cuda")) is not units

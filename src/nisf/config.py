@@ -203,9 +203,9 @@ class TrainConfig:
     """Share of the drawn points that is spread evenly over the classes; the rest is uniform."""
     optimiser: Literal["adam", "muon"] = "adam"
     """Of the weights: Adam as in the paper, or Muon for the matrices between a network's ends."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Of the products in training: bf16 is about half as long on processors with AMX and on GPUs, and many
-    times as long elsewhere. Weights, sums and losses are fp32 either way. Of the preset image alone."""
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
+    """Of the products in training an image-conditioned field: bf16 is faster on processors with AMX and on
+    GPUs, and many times slower elsewhere; auto takes it where it is. Weights and losses are always fp32."""
     learning_rate: float = 1e-4
     """The optimiser's rate for the weights."""
     latent_rate: float = 1e-4

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -32,6 +35,23 @@ def device_of(name: str) -> torch.device:
     if int(number or 0) >= count:
         raise NisfError(f"--device {name}: there are {count} GPUs, counted from 0")
     return torch.device(kind, int(number or 0))
+
+
+def half_precision(wanted: str, device: torch.device) -> bool:
+    """Whether products are in bf16: as wanted, or with ``auto`` where the device has units for it."""
+    if wanted != "auto":
+        return wanted == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    # PyTorch's own question; older versions cannot answer it.
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+
+
+def precision(device: torch.device, *, half: bool) -> AbstractContextManager[Any]:
+    """A context in which products are computed in bf16, or in which they are not, whatever is around it."""
+    if device.type not in ("cpu", "cuda"):
+        return nullcontext()  # nothing is computed, as on PyTorch's meta device
+    return torch.autocast(device.type, torch.bfloat16, enabled=half)
 
 
 def place_of(module: nn.Module) -> torch.device:

@@ -39,6 +39,7 @@ PRESETS: dict[str, Config] = {
             subjects=2,
             points=1024,
             optimiser="muon",
+            precision="auto",
             learning_rate=2e-3,
             schedule="cosine",
             alpha=0.5,

@@ -72,24 +72,29 @@ def doubtful(
     return out
 
 
-def _dice(found: np.ndarray, of: Answered, k: int) -> float:
-    """Dice of class k; NaN if neither side has it."""
+def dice_of_class(found: Integer[np.ndarray, "n"], of: Answered, k: int) -> float:
+    """Dice of class k where the label is known; NaN if neither side has it."""
     known = of.label != UNKNOWN
     ours, theirs = known & (found == k), known & (of.label == k)
-    total = ours.sum() + theirs.sum()
-    return 2 * (ours & theirs).sum() / total if total else np.nan
+    total = int(ours.sum()) + int(theirs.sum())
+    return 2 * int((ours & theirs).sum()) / total if total else float("nan")
 
 
-def _without(of: Answered, k: int, least: float) -> np.ndarray:
-    """Classes of the places if doubtful sections of class k are not drawn."""
-    found = of.probability.argmax(1)
-    for z in np.unique(of.slice):
-        section = np.flatnonzero((of.slice == z) & (found == k))
-        if len(section) and certainty(of.probability[section, k]) < least:
-            left = of.probability[section].copy()
-            left[:, k] = -1.0
-            found[section] = left.argmax(1)
-    return found
+def classes_of(of: Answered, certain: Sequence[float]) -> Int[np.ndarray, "n"]:
+    """Classes of the places if doubtful sections are not drawn.
+
+    Args:
+        of: the answers.
+        certain: see `doubtful`.
+    """
+    first = of.probability.argmax(1)
+    barred = np.zeros(of.probability.shape, dtype=bool)
+    for k, least in enumerate(certain, start=1):
+        for z in np.unique(of.slice) if least > 0 else ():
+            section = (of.slice == z) & (first == k)
+            if section.any() and certainty(of.probability[section, k]) < least:
+                barred[of.slice == z, k] = True
+    return np.where(barred, -1.0, of.probability).argmax(1)
 
 
 def least_certainty(volumes: Sequence[Answered], classes: int) -> tuple[float, ...]:
@@ -105,7 +110,10 @@ def least_certainty(volumes: Sequence[Answered], classes: int) -> tuple[float, .
     out = []
     for k in range(1, classes):
         scores = np.array(
-            [[_dice(_without(of, k, least), of, k) for least in CANDIDATES] for of in volumes]
+            [
+                [dice_of_class(classes_of(of, (0.0,) * (k - 1) + (least,)), of, k) for least in CANDIDATES]
+                for of in volumes
+            ]
         ).reshape(len(volumes), len(CANDIDATES))
         shown = scores[~np.isnan(scores[:, 0])]
         # Where nothing is left of what should not have been there, all is well.
