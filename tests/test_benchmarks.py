@@ -148,17 +148,18 @@ def test_models_are_trained_round_after_round(tmp_path, capsys):
     write_cohort(tmp_path / "data", 5, 0, small().scanner)
     command = ["cardiac-sax", str(tmp_path / "data"), "-o", str(tmp_path / "out"), "--set", *TINY.split()]
     assert train_models.main(command) == 0
-    priors = [load_prior(tmp_path / "out" / f"round{k}") for k in (1, 2, 3, 4, 5)]
-    assert [p.config.image.exchange for p in priors] == [0, 0, 0, 3, 3]
-    assert [p.config.augment.hide for p in priors] == [0.5, 0.6, 0.7, 0.7, 0.7]
-    assert [p.card.get("start") for p in priors] == [None, *(p.fingerprint for p in priors[:4])]
+    priors = [load_prior(tmp_path / "out" / f"round{k}") for k in (1, 2, 3, 4, 5, 6)]
+    assert [p.config.image.exchange for p in priors] == [0, 0, 0, 3, 3, 3]
+    assert [p.config.image.moments for p in priors] == [0, 0, 0, 0, 0, 3]
+    assert [p.config.augment.hide for p in priors] == [0.5, 0.6, 0.7, 0.7, 0.7, 0.7]
+    assert [p.card.get("start") for p in priors] == [None, *(p.fingerprint for p in priors[:5])]
     assert {p.card["licence"] for p in priors} == {train_models.ACDC}
-    # The model that ships has seen everyone in its last two rounds.
-    assert [p.card["training"]["subjects"] for p in priors] == [4, 4, 4, 5, 5]
-    assert [p.card["validation"] is None for p in priors] == [False, False, False, True, True]
+    # The model that ships has seen everyone in its last three rounds.
+    assert [p.card["training"]["subjects"] for p in priors] == [4, 4, 4, 5, 5, 5]
+    assert [p.card["validation"] is None for p in priors] == [False, False, False, True, True, True]
     capsys.readouterr()
     assert train_models.main(command) == 0
-    assert capsys.readouterr().out.count("is there") == 5
+    assert capsys.readouterr().out.count("is there") == 6
     kept = train_models.rounds("cardiac-sax-80", tmp_path / "data", tmp_path / "b", [])
     assert all(str(tmp_path / "b" / "val.txt") in command for command in kept)
     assert len((tmp_path / "b" / "val.txt").read_text().split()) == 1

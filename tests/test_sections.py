@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import toys
+from nisf.fitted_file import read_fitted, write_fitted
 from nisf.fitting import fit
 from nisf.islands import bar_islands, without
 from nisf.prior import load_prior
@@ -101,13 +102,18 @@ def test_unknown_places_do_not_count():
     assert least_certainty([volume(present, [0.7, 0.72] + [0.95] * 8)], 2) == (0.0,)
 
 
-def test_a_fitted_subject_keeps_to_it(toy_image_prior):
+def test_a_fitted_subject_keeps_to_it(toy_image_prior, tmp_path):
     """Everything is doubtful to a prior that wants to be surer than sure; unless islands are kept."""
     config = toys.settings(toy_image_prior.config, fit={"islands": "remove", "certain": (2.0, 0.0)})
     prior = replace(toy_image_prior, config=config)
     fitted = fit(toys.toy_case(99), prior)
     assert not (fitted.render().label == 1).any()
     assert (fitted.render().label == 2).any()
+    write_fitted(tmp_path / "a.nisf", fitted)
+    again = read_fitted(tmp_path / "a.nisf", toy_image_prior)
+    np.testing.assert_array_equal(again.render().label, fitted.render().label)
+    kept = fit(toys.toy_case(99), prior, config=replace(config.fit, certain=()))
+    assert (kept.render().label == 1).any()
     points = fitted.stacks[0].grid.points()
     assert not (fitted.query(points, 0.25)[1].argmax(-1) == 1).any()
     assert (replace(fitted, islands="keep").render().label == 1).any()

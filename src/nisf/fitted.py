@@ -44,7 +44,8 @@ class Fitted:
         held: what was fitted of each breath-hold; empty if nothing was.
         canvases: the slices, for a prior that sees them.
         islands: whether parts of a structure that are apart from its largest part are kept, and sections of
-            which the prior is not sure enough; found on the reference stack's grid at the measured moments.
+            which the field is not sure enough; found on the reference stack's grid at the measured moments.
+        certain: how sure a section of each structure has to be; see `nisf.sections`.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Fitted:
     held: tuple[BreathHold, ...] = ()
     canvases: Canvases | None = None
     islands: Islands = "keep"
+    certain: tuple[float, ...] = ()
 
     @cached_property
     def _scenes(self) -> Scenes:
@@ -193,8 +195,7 @@ class Fitted:
         def ask(position: np.ndarray, time: float) -> np.ndarray:
             return self._answer(position, time, self.latent[None], 512.0, 0, None, "keep")[1]
 
-        config = self.prior.config
-        return IslandMap(self.stacks[0].grid, config.field.classes, ask, config.fit.certain)
+        return IslandMap(self.stacks[0].grid, self.prior.config.field.classes, ask, self.certain)
 
     def render(
         self,

@@ -50,6 +50,7 @@ def write_fitted(path: str | Path, fitted: Fitted) -> None:
         ],
         "held": [asdict(held) for held in fitted.held],
         "islands": fitted.islands,
+        "certain": list(fitted.certain),
         "summary": dict(fitted.summary),
     }
     tensors = {"latent": fitted.latent}
@@ -129,6 +130,7 @@ def read_fitted(path: str | Path, prior: Prior | str | Path | None = None) -> Fi
             held,
             canvases,
             "remove" if data.get("islands") == "remove" else "keep",
+            tuple(float(least) for least in data.get("certain", ())),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise NisfError(f"{path}: not a fitted subject written by nisf ({error!r})") from error

@@ -205,7 +205,7 @@ def fit(
     points = points_inside(case, prior, region)
     if isinstance(prior.field, ImageField):
         seen = _see(case, prior, region, {"region": how, "points": len(points)}, began)
-        return replace(seen, islands=settings.islands)
+        return replace(seen, islands=settings.islands, certain=settings.certain)
     points, view = oriented(points, case, prior, seed)
     region = points.region
     subject = subject_of(prior.field, prior.latent_mean, prior.latent_covariance, settings, [points])
@@ -245,6 +245,7 @@ def fit(
         covariance[0].cpu(),
         held,
         islands=settings.islands,
+        certain=settings.certain,
     )
 
 

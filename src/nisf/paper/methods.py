@@ -125,10 +125,13 @@ def _unfrozen_steps(study: Study, prior: Prior) -> int:
 def by_unet(study: Study) -> list[Method]:
     """The U-Net; on hidden slices its segmentations are interpolated, in two ways. None without MONAI."""
     prior, budget = study.prior(study.image), study.budget
+
+    def cases() -> list[Case]:
+        # Nothing is chosen for the U-Net on validation subjects; a prior that was trained elsewhere saw them.
+        return [*study.training, *(study.validation if "image" in study.reuse else ())]
+
     try:
-        network = trained_unet(
-            lambda: study.training, prior, budget.unet_steps, study.folder("unet"), study.say
-        )
+        network = trained_unet(cases, prior, budget.unet_steps, study.folder("unet"), study.say)
     except NisfError as error:
         study.say(f"left out: {error}")
         return []

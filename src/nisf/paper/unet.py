@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from nisf.augment import draw_sample, for_anatomy, measured
 from nisf.canvas import canvases
 from nisf.case import Case
+from nisf.device import CPU, half_precision, precision
 from nisf.errors import NisfError
 from nisf.files import read_tensors, write_tensors
 from nisf.image_training import averaged, class_terms, image_at
@@ -64,6 +65,8 @@ class UNetTraining:
             if region is not None:
                 self.stacks += measured(case, region.centre(), prior.config.image.pixel_mm)
         train = prior.config.train
+        # The field may see two moments of a subject at a time.
+        self.volumes = train.subjects * (2 if prior.config.image.moments else 1)
         torch.manual_seed(train.seed)
         self.online = unet(prior)
         self.average, self.state = averaged(self.online, train)
@@ -71,11 +74,13 @@ class UNetTraining:
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         train, image = self.config.train, image_at(step, self.config)
         logits, labels = [], []
-        for slot in range(train.subjects):
+        half = half_precision(train.precision, CPU)
+        for slot in range(self.volumes):
             rng = np.random.default_rng([train.seed, 3, step, slot])
             stack = self.stacks[int(rng.integers(len(self.stacks)))]
             drawn = draw_sample(stack, image, self.augment, train.points, rng)
-            maps = self.online(drawn.images).permute(0, 2, 3, 1)
+            with precision(CPU, half=half):
+                maps = self.online(drawn.images).permute(0, 2, 3, 1)
             of = torch.arange(len(drawn.images)).repeat_interleave(train.points)
             pixel = _pixels(drawn.maps[of], drawn.points)
             logits.append(sample(maps, of, pixel[:, 0], pixel[:, 1]))
