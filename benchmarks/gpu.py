@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -288,13 +287,13 @@ def image_recipe(bench: Bench) -> dict[str, Any]:
 
     fixed = drawn(0)
 
-    def compute(draw: bool, dtype: torch.dtype | None = None) -> measuring.Task:
+    def compute(draw: bool, precision: Literal["fp32", "bf16"] = "fp32") -> measuring.Task:
+        settings = replace(config.train, precision=precision)
+
         def work() -> None:
             seen = drawn(next(counter)) if draw else fixed
             samples, together = [s for moments in seen for s in moments], [len(moments) for moments in seen]
-            wide = torch.autocast(bench.device.type, dtype=dtype) if dtype else nullcontext()
-            with wide:
-                loss, _ = image_objective(recipe.online, samples, config.train, together)
+            loss, _ = image_objective(recipe.online, samples, settings, together)
             recipe.state.descend(loss)
             recipe.after_step()
 
@@ -305,7 +304,7 @@ def image_recipe(bench: Bench) -> dict[str, Any]:
         {
             "drawing alone": lambda: bench.timed(lambda: recipe.samples(next(counter)), 1),
             "computing alone": partial(compute, False),
-            "computing alone, bf16": partial(compute, False, torch.bfloat16),
+            "computing alone, bf16": partial(compute, False, "bf16"),
             "a whole step": partial(compute, True),
         }
     )

@@ -47,11 +47,11 @@ def half_precision(wanted: str, device: torch.device) -> bool:
     return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
 
 
-def precision(device: torch.device, *, half: bool) -> AbstractContextManager[Any]:
-    """A context in which products are computed in bf16, or in which they are not, whatever is around it."""
+def precision(device: torch.device, wanted: str) -> AbstractContextManager[Any]:
+    """A context in which products are computed as wanted (see `half_precision`), whatever is around it."""
     if device.type not in ("cpu", "cuda"):
         return nullcontext()  # nothing is computed, as on PyTorch's meta device
-    return torch.autocast(device.type, torch.bfloat16, enabled=half)
+    return torch.autocast(device.type, torch.bfloat16, enabled=half_precision(wanted, device))
 
 
 def place_of(module: nn.Module) -> torch.device:

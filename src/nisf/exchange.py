@@ -36,7 +36,7 @@ def pixel_places(maps: Float[Tensor, "n 3 4"], size: int) -> Float[Tensor, "n p 
     axis = torch.arange(size, dtype=maps.dtype, device=maps.device)
     pixel = torch.cartesian_prod(axis, axis, axis[:1])
     back = torch.linalg.inv(maps[:, :, :3]).transpose(1, 2)
-    with precision(maps.device, half=False):  # as in `nisf.nearby.nearby`
+    with precision(maps.device, "fp32"):  # as in `nisf.nearby.nearby`
         return (pixel - maps[:, None, :, 3]) @ back
 
 

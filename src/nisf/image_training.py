@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 from nisf.augment import Measured, Sample, alike, draw_sample, for_anatomy, measured
 from nisf.case import UNKNOWN, Case
 from nisf.config import Config, ImageConfig, TrainConfig
-from nisf.device import CPU, half_precision, precision
+from nisf.device import CPU, precision
 from nisf.errors import NisfError
 from nisf.fitting import find_region
 from nisf.image_field import ImageField, Scene
@@ -79,8 +79,7 @@ def image_objective(
     counts = [len(sample.images) for sample in samples]
     images, maps = torch.cat([sample.images for sample in samples]), [sample.maps for sample in samples]
     values, classes = [], []
-    half = half_precision(config.precision, images.device)
-    with precision(images.device, half=half):
+    with precision(images.device, config.precision):
         features, latents = field.encoder(images, maps, together)
         for sample, own, latent in zip(samples, features.split(counts), latents.split(counts), strict=True):
             of_intensity, of_class = field(Scene(own, sample.maps, latent.mean(0)), sample.points)

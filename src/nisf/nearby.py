@@ -51,7 +51,7 @@ def nearby(maps: Float[Tensor, "n 3 4"], points: Float[Tensor, "p 3"], size: int
     n, middle = len(maps), (size - 1) / 2
     # All (u), then all (v), then all distances, so that each is one block of memory a place.
     rows = maps.transpose(0, 1).reshape(3 * n, 4)
-    with precision(points.device, half=False):  # in bf16 places would be off by half a pixel
+    with precision(points.device, "fp32"):  # in bf16 places would be off by half a pixel
         u, v, distance = torch.addmm(rows[:, 3], points, rows[:, :3].T).split(n, dim=1)
     outside = torch.maximum((u - middle).abs(), (v - middle).abs()) > size / 2
     count = min(count, n)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from nisf.augment import draw_sample, for_anatomy, measured
 from nisf.canvas import canvases
 from nisf.case import Case
-from nisf.device import CPU, half_precision, precision
+from nisf.device import CPU, precision
 from nisf.errors import NisfError
 from nisf.files import read_tensors, write_tensors
 from nisf.image_training import averaged, class_terms, image_at
@@ -74,12 +74,11 @@ class UNetTraining:
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         train, image = self.config.train, image_at(step, self.config)
         logits, labels = [], []
-        half = half_precision(train.precision, CPU)
         for slot in range(self.volumes):
             rng = np.random.default_rng([train.seed, 3, step, slot])
             stack = self.stacks[int(rng.integers(len(self.stacks)))]
             drawn = draw_sample(stack, image, self.augment, train.points, rng)
-            with precision(CPU, half=half):
+            with precision(CPU, train.precision):
                 maps = self.online(drawn.images).permute(0, 2, 3, 1)
             of = torch.arange(len(drawn.images)).repeat_interleave(train.points)
             pixel = _pixels(drawn.maps[of], drawn.points)
