@@ -283,7 +283,7 @@ def image_recipe(bench: Bench) -> dict[str, Any]:
     counter = iter(range(10**9))
 
     def drawn(step: int) -> list[list[Sample]]:
-        return [[sample.to(bench.device) for sample in moments] for moments in recipe.samples(step)]
+        return [[sample.to(bench.device) for sample in moments] for moments in recipe.drawn(step)]
 
     fixed = drawn(0)
 
@@ -302,7 +302,7 @@ def image_recipe(bench: Bench) -> dict[str, Any]:
     say("image recipe, steps a second:")
     return bench.rates(
         {
-            "drawing alone": lambda: bench.timed(lambda: recipe.samples(next(counter)), 1),
+            "drawing alone": lambda: bench.timed(lambda: recipe.drawn(next(counter)), 1),
             "computing alone": partial(compute, False),
             "computing alone, bf16": partial(compute, False, "bf16"),
             "a whole step": partial(compute, True),

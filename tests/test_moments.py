@@ -138,7 +138,7 @@ def recipe(cases):
 
 def test_samples_of_a_subject_are_one_view_of_two_moments():
     training = recipe(toys.toy_cohort(3))
-    drawn = [moments for step in range(8) for moments in training.samples(step)]
+    drawn = [moments for step in range(8) for moments in training.drawn(step)]
     assert {len(moments) for moments in drawn} == {1, 2}
     pairs = [moments for moments in drawn if len(moments) == 2]
     for first, second in pairs:

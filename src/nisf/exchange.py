@@ -35,7 +35,8 @@ def pixel_places(maps: Float[Tensor, "n 3 4"], size: int) -> Float[Tensor, "n p 
     """
     axis = torch.arange(size, dtype=maps.dtype, device=maps.device)
     pixel = torch.cartesian_prod(axis, axis, axis[:1])
-    back = torch.linalg.inv(maps[:, :, :3]).transpose(1, 2)
+    # A check of the outcome would make the processor wait for a GPU; poses can be inverted.
+    back = torch.linalg.inv_ex(maps[:, :, :3]).inverse.transpose(1, 2)
     with precision(maps.device, "fp32"):  # as in `nisf.nearby.nearby`
         return (pixel - maps[:, None, :, 3]) @ back
 

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
-from nisf.augment import Measured, Sample, alike, draw_sample, for_anatomy, measured
+from nisf.ahead import Ahead
+from nisf.augment import Sample, for_anatomy, measured
 from nisf.case import UNKNOWN, Case
-from nisf.config import Config, ImageConfig, TrainConfig
+from nisf.config import TrainConfig
 from nisf.device import CPU, precision
 from nisf.errors import NisfError
 from nisf.fitting import find_region
 from nisf.image_field import ImageField, Scene
+from nisf.image_samples import Sampler
 from nisf.image_validation import SliceDice, answers, held_cases, mean_dice
-from nisf.loop import subjects_of
 from nisf.losses import dice_loss
 from nisf.muon import weight_optimisers
 from nisf.prior import Prior
@@ -28,8 +27,6 @@ from nisf.region import Region
 from nisf.sections import least_certainty
 from nisf.state import State
 
-ALONE = 0.1
-"""Share of the samples in which a field that sees two moments together gets only one, as of a still image."""
 AVERAGE = 0.998
 """Decay of the running average of the weights that becomes the prior."""
 
@@ -41,10 +38,13 @@ def running_average(
 ) -> None:
     """Move ``averaged`` towards ``current``, in place; the first steps count for little and are forgotten."""
     decay = min(AVERAGE, (1 + int(count)) / (10 + int(count)))
-    for old, new in zip(averaged, current, strict=True):
-        if old.is_floating_point():
-            old.lerp_(new, 1 - decay)
-        else:
+    pairs = list(zip(averaged, current, strict=True))
+    moving = [(old, new) for old, new in pairs if old.is_floating_point()]
+    if moving:
+        old, new = zip(*moving, strict=True)
+        torch._foreach_lerp_(old, new, 1 - decay)  # as PyTorch's own averages do: one call for all
+    for old, new in pairs:
+        if not old.is_floating_point():
             old.copy_(new)
 
 
@@ -93,15 +93,6 @@ def image_objective(
     return loss, {"loss": loss, **terms}
 
 
-def image_at(step: int, config: Config) -> ImageConfig:
-    """The canvases of a step: coarse ones over the same field of view at first."""
-    image, augment = config.image, config.augment
-    if step >= augment.coarse * config.train.steps:
-        return image
-    side_mm = image.pixels * image.pixel_mm
-    return replace(image, pixels=augment.coarse_pixels, pixel_mm=side_mm / augment.coarse_pixels)
-
-
 class ImageTraining:
     """An image-conditioned field in training; a `nisf.loop.Recipe`.
 
@@ -112,6 +103,7 @@ class ImageTraining:
         prior: everything but the trained weights.
         say: called with sentences for the user.
         device: where the network is trained.
+        workers: processes that draw samples ahead.
 
     Raises:
         NisfError: no slice is labelled.
@@ -125,18 +117,20 @@ class ImageTraining:
         prior: Prior,
         say: Callable[[str], None],
         device: torch.device = CPU,
+        workers: int = 0,
     ) -> None:
         self.config, self.anatomy, self.say = prior.config, prior.anatomy, say
         self.device = device
         self.labels = self.anatomy.labels
-        self.augment = for_anatomy(self.config.augment, self.anatomy)
         pixel_mm = self.config.image.pixel_mm
         pool = [
             measured(case, region.centre(), pixel_mm) for case, region in zip(cases, regions, strict=True)
         ]
-        self.pool: list[list[Measured]] = [stacks for stacks in pool if stacks]
-        if not self.pool:
+        pool = [stacks for stacks in pool if stacks]
+        if not pool:
             raise NisfError("no slice is labelled: an image-conditioned field learns from labels")
+        sampler = Sampler(pool, self.config, for_anatomy(self.config.augment, self.anatomy))
+        self.drawn = Ahead(sampler, self.config.train.steps, workers)
         found = [(case, find_region(case, prior)[0]) for case in held if case.labelled()]
         self.given, self.hidden = held_cases(found, self.config.image, self.config.train.seed)
         self.online = ImageField(self.config.field, self.config.image).to(self.device)
@@ -158,32 +152,8 @@ class ImageTraining:
         size = self.config.field.latent
         return torch.zeros(size), torch.eye(size)
 
-    def samples(self, step: int) -> list[list[Sample]]:
-        """What a step sees of each subject: one moment, or two; depends on seed and step alone."""
-        train, image, out = self.config.train, image_at(step, self.config), []
-        for slot, subject in enumerate(subjects_of(step, len(self.pool), train), step * train.subjects):
-            rng = np.random.default_rng([train.seed, 3, slot])
-            stacks = self.pool[subject]
-            stack = stacks[int(rng.integers(len(stacks)))]
-            if not self.config.image.moments:
-                out.append([draw_sample(stack, image, self.augment, train.points, rng)])
-                continue
-            # Both moments in one view: what differs is what moved, and the noise.
-            others = [other for other in stacks if other is not stack and alike(stack, other)]
-            chosen = [stack]
-            if others and rng.random() >= ALONE:
-                chosen.append(others[int(rng.integers(len(others)))])
-            state = rng.bit_generator.state
-            moments = []
-            for number, moment in enumerate(chosen):
-                rng.bit_generator.state = state
-                grains = np.random.default_rng([train.seed, 5, slot, number])
-                moments.append(draw_sample(moment, image, self.augment, train.points, rng, grains))
-            out.append(moments)
-        return out
-
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        drawn = self.samples(step)
+        drawn = self.drawn(step)
         samples = [sample.to(self.device) for moments in drawn for sample in moments]
         return image_objective(self.online, samples, self.config.train, [len(moments) for moments in drawn])
 

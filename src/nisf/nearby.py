@@ -84,7 +84,8 @@ def sample(features: Float[Tensor, "n h w f"], of: Tensor, u: Tensor, v: Tensor)
     both = a * b
     share = torch.stack([1 - a - b + both, b - both, a - both, both], dim=-1).reshape(-1, 4)
     first = ((of * h + i.long()) * w + j.long()).reshape(-1, 1)
-    corners = first + torch.tensor([0, 1, w, w + 1], device=first.device)
+    pair = torch.arange(2, device=first.device)  # made there: a GPU does not wait for it
+    corners = first + (w * pair[:, None] + pair).flatten()
     # Looks up and adds in one go: 4 times as fast as four look-ups.
     table = features.reshape(n * h * w, f).to(share.dtype)
     found = functional.embedding_bag(corners, table, mode="sum", per_sample_weights=share)

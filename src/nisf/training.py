@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nisf import __version__
+from nisf.ahead import workers_for
 from nisf.anatomies import Anatomy
 from nisf.auto_decoder import AutoDecoder
 from nisf.case import Case
@@ -123,6 +124,7 @@ def train(
     say: Callable[[str], None] = print,
     card: Mapping[str, Any] | None = None,
     device: torch.device = CPU,
+    workers: int | None = None,
 ) -> Prior:
     """Train a prior and write its folder.
 
@@ -141,6 +143,8 @@ def train(
         card: entries for the prior's card, e.g. its licence; without one, that of ``start`` holds on.
         device: where the network is trained. What is written does not depend on
             it but for rounding.
+        workers: processes that draw the image recipe's samples ahead, which changes none of them;
+            `nisf.ahead.workers_for` says how many if None.
 
     Raises:
         NisfError: there is nothing to train on, the folder cannot be written, the checkpoint
@@ -169,7 +173,8 @@ def train(
     recipe: AutoDecoder | ImageTraining
     if config.field.kind == "image":
         held = _spread(validation, settings.validate_cases)
-        recipe = ImageTraining(cases, regions, held, prior, say, device)
+        ahead = workers_for(device) if workers is None else workers
+        recipe = ImageTraining(cases, regions, held, prior, say, device, ahead)
         names = [case.name for case in cases]
     else:
         pool = [CasePoints(case, region, dimensions) for case, region in zip(cases, regions, strict=True)]

@@ -40,18 +40,21 @@ class Paper:
     """Structures: a name, or a JSON file."""
     layout: str = "auto"
     """How the cases lie in their folder; found out if auto."""
+    device: str = "cpu"
+    """Where priors and the U-Net are trained: cpu, cuda or cuda:NUMBER; subjects are fitted on cpu."""
     estimate: bool = False
     """Only print how long it would take."""
 
     def run(self) -> int:
         from nisf.anatomies import load_anatomy
+        from nisf.device import device_of
         from nisf.paper import EXPERIMENTS, PAGES
         from nisf.paper.budget import budget
         from nisf.paper.estimate import jobs
         from nisf.paper.results import write_summary
         from nisf.paper.study import Study
 
-        reuse = self.reused()
+        reuse, device = self.reused(), device_of(self.device)
         chosen = list(EXPERIMENTS) if self.experiment == "all" else [self.experiment]
         study = Study(
             self.data,
@@ -60,6 +63,7 @@ class Paper:
             budget(self.budget, self.test),
             layout=self.layout,
             reuse=reuse,
+            device=device,
         )
         counts = ", ".join(f"{len(files)} {part}" for part, files in study.files.items())
         print(f"{counts} subjects; budget {self.budget}")

@@ -44,6 +44,9 @@ class Train:
     """Go on from the checkpoint in the output folder."""
     device: str = "cpu"
     """Where networks run: cpu, cuda or cuda:NUMBER."""
+    workers: int | None = None
+    """Processes that draw augmented samples ahead of the network; if not given, none with --device cpu, one a
+    core but one, 8 at most, with cuda."""
     tensorboard: bool = False
     """Write TensorBoard events too (pip install nisf[tensorboard])."""
 
@@ -63,6 +66,8 @@ class Train:
         if self.start and (self.preset or self.anatomy):
             raise NisfError("--start: brings its settings and structures; leave --preset and --anatomy out")
         device = device_of(self.device)
+        if self.workers is not None and self.workers < 0:
+            raise NisfError(f"--workers {self.workers}: give 0 or more")
         start = load_prior(self.start) if self.start else None
         anatomy = start.anatomy if start else load_anatomy(self.anatomy or "cardiac-sax")
         config = override(continued(start) if start else preset(self.preset or "image"), self.set)
@@ -97,6 +102,7 @@ class Train:
                 say=progress.say,
                 card={"licence": self.licence} if self.licence else {},
                 device=device,
+                workers=self.workers,
             )
         print(f"prior written to {self.output}")
         return 1 if failed else 0

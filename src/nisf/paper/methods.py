@@ -131,7 +131,8 @@ def by_unet(study: Study) -> list[Method]:
         return [*study.training, *(study.validation if "image" in study.reuse else ())]
 
     try:
-        network = trained_unet(cases, prior, budget.unet_steps, study.folder("unet"), study.say)
+        folder = study.folder("unet")
+        network = trained_unet(cases, prior, budget.unet_steps, folder, study.say, study.device)
     except NisfError as error:
         study.say(f"left out: {error}")
         return []

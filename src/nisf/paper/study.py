@@ -9,9 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nisf.anatomies import Anatomy
 from nisf.case import Case
 from nisf.config import Config
+from nisf.device import CPU
 from nisf.errors import NisfError
 from nisf.files import check_writable, read_json, read_tensors, write_json
 from nisf.geometry import cycle_distance
@@ -71,6 +74,7 @@ class Study:
         budget: how much may be spent.
         layout: how the cohort lies in its folder.
         reuse: name of a prior (``paper``, ``image``, ``unet``) to a folder or model that stands for it.
+        device: where priors and the U-Net are trained; subjects are fitted on the processor.
         say: told what happens, in sentences.
 
     Raises:
@@ -86,8 +90,10 @@ class Study:
         *,
         layout: str = "auto",
         reuse: Mapping[str, Path] | None = None,
+        device: torch.device = CPU,
         say: Callable[[str], None] = print,
     ) -> None:
+        self.device = device
         self.output, self.anatomy, self.budget, self.say = check_writable(output), anatomy, budget, say
         self.reuse = dict(reuse or {})
         self._priors: dict[tuple[str, Config], Prior] = {}
@@ -210,6 +216,7 @@ class Study:
                 resume=True,
                 stages=variant.stages,
                 say=self.say,
+                device=self.device,
             )
         prior = load_prior(folder)
         if prior.anatomy.labels != self.anatomy.labels:

@@ -7,7 +7,7 @@ own and none hidden. What interpolation makes of its segmentations is in `nisf.p
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +15,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nisf.augment import draw_sample, for_anatomy, measured
+from nisf.ahead import Ahead, workers_for
+from nisf.augment import Measured, Sample, draw_sample, for_anatomy, measured
 from nisf.canvas import canvases
 from nisf.case import Case
+from nisf.config import AugmentConfig, Config
 from nisf.device import CPU, precision
 from nisf.errors import NisfError
 from nisf.files import read_tensors, write_tensors
-from nisf.image_training import averaged, class_terms, image_at
+from nisf.image_samples import image_at
+from nisf.image_training import averaged, class_terms
 from nisf.loop import Validation, run
 from nisf.nearby import sample
 from nisf.prior import Prior
@@ -47,43 +50,67 @@ def unet(prior: Prior) -> nn.Module:
     return BasicUNet(2, field.channels, field.classes, WIDTHS, norm=("instance", {"affine": True}))
 
 
+@dataclass(frozen=True, eq=False)
+class SliceSampler:
+    """What each training step sees: as many volumes as the field's, all their slices.
+
+    Attributes:
+        stacks: labelled stacks of all subjects and moments.
+        config: settings, the field's.
+        augment: how far to augment.
+    """
+
+    stacks: Sequence[Measured]
+    config: Config
+    augment: AugmentConfig
+
+    def __call__(self, step: int) -> list[Sample]:
+        """The samples of a step; they depend on seed and step alone."""
+        train, image, out = self.config.train, image_at(step, self.config), []
+        # The field may see two moments of a subject at a time.
+        for slot in range(train.subjects * (2 if self.config.image.moments else 1)):
+            rng = np.random.default_rng([train.seed, 3, step, slot])
+            stack = self.stacks[int(rng.integers(len(self.stacks)))]
+            out.append(draw_sample(stack, image, self.augment, train.points, rng))
+        return out
+
+
 class UNetTraining:
     """The U-Net in training; a `nisf.loop.Recipe`.
 
     Args:
         cases: with labels.
         prior: of the image-conditioned field, whose settings and region it shares.
+        device: where the network is trained.
+        workers: processes that draw samples ahead.
     """
 
-    def __init__(self, cases: Sequence[Case], prior: Prior) -> None:
+    def __init__(
+        self, cases: Sequence[Case], prior: Prior, device: torch.device = CPU, workers: int = 0
+    ) -> None:
         assert prior.half is not None, "the image-conditioned prior looks at a region"
-        self.config = prior.config
-        self.augment = replace(for_anatomy(prior.config.augment, prior.anatomy), hide=0.0)
-        self.stacks = []
+        self.config, self.device = prior.config, device
+        stacks: list[Measured] = []
         for case in cases:
             region = region_from_labels(case, prior.half, order=False)
             if region is not None:
-                self.stacks += measured(case, region.centre(), prior.config.image.pixel_mm)
-        train = prior.config.train
-        # The field may see two moments of a subject at a time.
-        self.volumes = train.subjects * (2 if prior.config.image.moments else 1)
-        torch.manual_seed(train.seed)
-        self.online = unet(prior)
-        self.average, self.state = averaged(self.online, train)
+                stacks += measured(case, region.centre(), prior.config.image.pixel_mm)
+        augment = replace(for_anatomy(prior.config.augment, prior.anatomy), hide=0.0)
+        self.drawn = Ahead(SliceSampler(stacks, self.config, augment), self.config.train.steps, workers)
+        torch.manual_seed(self.config.train.seed)
+        self.online = unet(prior).to(device)
+        self.average, self.state = averaged(self.online, self.config.train)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        train, image = self.config.train, image_at(step, self.config)
-        logits, labels = [], []
-        for slot in range(self.volumes):
-            rng = np.random.default_rng([train.seed, 3, step, slot])
-            stack = self.stacks[int(rng.integers(len(self.stacks)))]
-            drawn = draw_sample(stack, image, self.augment, train.points, rng)
-            with precision(CPU, train.precision):
-                maps = self.online(drawn.images).permute(0, 2, 3, 1)
-            of = torch.arange(len(drawn.images)).repeat_interleave(train.points)
-            pixel = _pixels(drawn.maps[of], drawn.points)
+        train, logits, labels = self.config.train, [], []
+        for drawn in self.drawn(step):
+            seen = drawn.to(self.device)
+            with precision(self.device, train.precision):
+                maps = self.online(seen.images).permute(0, 2, 3, 1)
+            of = torch.arange(len(seen.images), device=self.device).repeat_interleave(train.points)
+            pixel = _pixels(seen.maps[of], seen.points)
             logits.append(sample(maps, of, pixel[:, 0], pixel[:, 1]))
-            labels.append(drawn.label)
+            labels.append(seen.label)
         out, label = torch.cat(logits), torch.cat(labels)
         terms = class_terms(out, label)
         loss = terms["class_bce"] + terms["dice_loss"]
@@ -102,7 +129,12 @@ def _pixels(maps: Float[Tensor, "p 3 4"], points: Float[Tensor, "p 3"]) -> Float
 
 
 def trained_unet(
-    cases: Callable[[], Sequence[Case]], prior: Prior, steps: int, folder: Path, say: Callable[[str], None]
+    cases: Callable[[], Sequence[Case]],
+    prior: Prior,
+    steps: int,
+    folder: Path,
+    say: Callable[[str], None],
+    device: torch.device = CPU,
 ) -> nn.Module:
     """The U-Net in ``folder``, trained if it is not there; killed, it goes on from its last checkpoint.
 
@@ -112,6 +144,7 @@ def trained_unet(
         steps: optimiser steps.
         folder: gets `WEIGHTS`.
         say: called with sentences for the user.
+        device: where it is trained; it is returned on the processor.
 
     Raises:
         NisfError: MONAI is not installed, or the weights are not of this network.
@@ -120,7 +153,7 @@ def trained_unet(
     if not path.is_file():
         config = replace(prior.config, train=replace(prior.config.train, steps=steps))
         chosen = cases()
-        recipe = UNetTraining(chosen, replace(prior, config=config))
+        recipe = UNetTraining(chosen, replace(prior, config=config), device, workers_for(device))
         identity = {"config": to_dict(config), "cases": [case.name for case in chosen]}
         folder.mkdir(parents=True, exist_ok=True)
         run(recipe, config.train, folder, identity, {}, report=None, say=say)

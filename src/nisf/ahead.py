@@ -1,0 +1,77 @@
+"""What the coming steps need, made ahead of them in other processes.
+
+A GPU is done with a step before one core has drawn and augmented the samples of the next.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+Drawn = TypeVar("Drawn")
+
+MOST = 8
+"""Processes beyond which a training step is what takes the time."""
+
+
+def workers_for(device: torch.device) -> int:
+    """Processes worth starting: none where the cores are busy with the network itself."""
+    return 0 if device.type == "cpu" else min(MOST, max(1, _cores() - 1))
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on every system
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _as_it_is(drawn: Drawn) -> Drawn:
+    return drawn
+
+
+class _Steps(Dataset[Drawn]):
+    def __init__(self, draw: Callable[[int], Drawn]) -> None:
+        self.draw = draw
+
+    def __getitem__(self, index: int) -> Drawn:
+        return self.draw(index)
+
+
+class Ahead(Generic[Drawn]):
+    """``draw`` of a step, made before it is asked for as long as steps come one after another.
+
+    Args:
+        draw: depends on the step alone, computes on the processor; pickled where processes are not forked.
+        steps: number of the step after the last.
+        workers: processes; without any, ``draw`` is called when it is needed.
+    """
+
+    def __init__(self, draw: Callable[[int], Drawn], steps: int, workers: int) -> None:
+        self.draw, self.steps, self.workers = draw, steps, workers
+        self._next, self._coming = -1, iter(())
+
+    def __call__(self, step: int) -> Drawn:
+        """What ``draw`` returns for the step."""
+        if not self.workers:
+            return self.draw(step)
+        if step != self._next:
+            self._coming = self._from(step)
+        self._next = step + 1
+        return next(self._coming)
+
+    def _from(self, step: int) -> Iterator[Drawn]:
+        return iter(
+            DataLoader(
+                _Steps(self.draw),
+                batch_size=None,
+                sampler=range(step, max(self.steps, step + 1)),
+                num_workers=self.workers,
+                collate_fn=_as_it_is,
+                prefetch_factor=4,
+            )
+        )
