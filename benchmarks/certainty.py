@@ -44,11 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
     if not isinstance(field, ImageField):
         raise NisfError(f"{options.prior}: has no image-conditioned field, whose sections these are")
     cases = list(cases_of(options.cohort, prior, options.only, options.cases))
-    mirrors = prior.config.image.mirrors if anatomy.turn else 0
     halves: list[dict[str, list[Answered]]] = []
     for half in (cases[::2], cases[1::2]):
         held = held_cases([(case, find_region(case, prior)[0]) for case in half], prior.config.image, 0)
-        found = [list(answers(field, part, both=anatomy.reorder, mirrors=mirrors)) for part in held]
+        found = [list(answers(field, part, both=anatomy.reorder, mirrors=prior.mirrors)) for part in held]
         halves.append(dict(zip(("given", "hidden"), found, strict=True)))
     classes = len(anatomy.labels)
     none: Asked = (0.0,) * (classes - 1)

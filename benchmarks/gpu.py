@@ -4,7 +4,7 @@
     python benchmarks/gpu.py -o OUT --device cpu --quick    a rehearsal on the processor
 
 First what the card can do (matrix products, copies), then whether answers and gradients agree with the plain
-field in fp64, then rates: training, gradient of the latent (plain, compiled, bf16, fused, as a CUDA graph),
+field in fp64, then rates: training, gradient of the latent (plain, compiled, bf16, as a CUDA graph),
 queries, steps of the image recipe with and without drawing their samples. Ways take turns in one run. OUT
 gets ``gpu.json``; a way that fails is recorded with its error, and the others go on.
 """
@@ -12,7 +12,7 @@ gets ``gpu.json``; a way that fails is recorded with its error, and the others g
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from torch import Tensor
 
 import measuring
 from measuring import interleaved, summary
+from nisf.ahead import workers_for
 from nisf.augment import Sample
 from nisf.auto_decoder import objective
 from nisf.config import FieldConfig
@@ -31,7 +32,6 @@ from nisf.device import device_of
 from nisf.errors import exit_status
 from nisf.field import Field
 from nisf.files import write_json
-from nisf.fused import fused, why_not
 from nisf.image_training import ImageTraining, image_objective
 from nisf.losses import intensity_bce
 from nisf.phantom import Scanner, cohort
@@ -43,14 +43,15 @@ from nisf.region import half_size, region_from_labels
 from nisf.state import latent_state
 
 say = partial(print, flush=True)
+PARTS = ("ceilings", "agreement", "training", "fitting", "queries", "image recipe")
 Way = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Bench:
     """Sizes and the device."""
 
-    def __init__(self, device: torch.device, quick: bool) -> None:
-        self.device, self.quick = device, quick
+    def __init__(self, device: torch.device, quick: bool, ways: Sequence[str] | None = None) -> None:
+        self.device, self.quick, self.ways = device, quick, ways
         self.points = 2_048 if quick else 262_144
         self.repeats = 1 if quick else 5
         self.rounds = 1 if quick else 10
@@ -134,16 +135,7 @@ def ways(bench: Bench, field: Field) -> dict[str, Callable[[], Way]]:
     if not bench.quick:
         out["compiled"] = lambda: torch.compile(field, dynamic=False)
         out["compiled, bf16"] = lambda: in_bf16(torch.compile(field, dynamic=False))
-    reason = why_not(field)
-    if reason is None:
-        for products in ("fp32", "tf32", "bf16"):
-            for block in (32, 64):
-                out[f"fused, {products}, tiles of {block}"] = partial(
-                    fused, field, say, products=products, block=block
-                )
-    else:
-        say(f"the fused kernel is left out: {reason}")
-    return out
+    return {name: make for name, make in out.items() if bench.ways is None or name in bench.ways}
 
 
 def agreement(bench: Bench, field: Field) -> dict[str, Any]:
@@ -279,7 +271,8 @@ def image_recipe(bench: Bench) -> dict[str, Any]:
     anatomy = measuring.load_anatomy("cardiac-sax")
     prior = Prior(config, anatomy, new_field(config), torch.zeros(size), torch.eye(size), half)
     regions = [region_from_labels(case, half, order=True) for case in cases]
-    recipe = ImageTraining(cases, [r for r in regions if r], [], prior, say, bench.device)
+    workers = workers_for(bench.device)
+    recipe = ImageTraining(cases, [r for r in regions if r], [], prior, say, bench.device, workers)
     counter = iter(range(10**9))
 
     def drawn(step: int) -> list[list[Sample]]:
@@ -318,8 +311,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument(
+        "--ways", nargs="+", help="of the paper's network, as the output names them; all if not given"
+    )
     chosen = parser.parse_args(arguments)
-    bench = Bench(device_of(chosen.device), chosen.quick)
+    bench = Bench(device_of(chosen.device), chosen.quick, chosen.ways)
     chosen.output.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     field = Field(bench.config).to(bench.device)
@@ -339,13 +336,13 @@ def main(arguments: list[str] | None = None) -> int:
         "queries": partial(queries, bench, field),
         "image recipe": partial(image_recipe, bench),
     }
-    for part, measure in parts.items():
-        result[part] = measure()
+    for part in chosen.parts:
+        result[part] = parts[part]()
         # After each part: a call that is cut off leaves what it has.
         write_json(chosen.output / "gpu.json", result)
-    best = {k: v["median"] for k, v in result["ceilings"].items() if "median" in v and "product" in k}
+    best = {k: v["median"] for k, v in result.get("ceilings", {}).items() if "median" in v and "product" in k}
     for part, times in (("training", 3), ("fitting", 2), ("queries", 1)):
-        for way, row in result[part].items():
+        for way, row in result.get(part, {}).items():
             if "median" in row and best:
                 achieved = row["median"] * flop * times
                 share = achieved / max(best.values())

@@ -18,6 +18,7 @@ from nisf import __version__
 from nisf.anatomies import load_anatomy
 from nisf.case import Case
 from nisf.config import FieldConfig, FitConfig, for_data
+from nisf.device import bf16_units
 from nisf.errors import NisfError
 from nisf.field import Field
 from nisf.phantom import Scanner, cohort
@@ -141,13 +142,6 @@ def ceilings() -> dict[str, Task]:
         "product 1024 x 1024 x 1024": product(1024, 1024, 1024),
         "product 1024 x 128 x 256": product(1024, 128, 256),
     }
-
-
-def bf16_units() -> bool:
-    """Whether the processor multiplies bf16 itself."""
-    cpu = torch.cpu
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(cpu, name, lambda: False)() for name in names)
 
 
 def machine() -> dict[str, Any]:

@@ -135,6 +135,17 @@ def test_gpu_rehearsed_on_the_processor(tmp_path):
             assert row["least"] > 0, name
 
 
+def test_devices_rehearsed_on_the_processor(tmp_path):
+    import devices
+
+    assert devices.main(["-o", str(tmp_path), "--device", "cpu", "--quick"]) == 0
+    result = json.loads((tmp_path / "devices.json").read_text())
+    assert all(row["drawn"] > 300 and not row["differ"] for row in result["voxels"])
+    of = result["losses"]["cpu"]
+    assert set(of) == {"image recipe", "U-Net"}
+    assert all(len(set(losses)) == devices.STEPS for losses in of.values())
+
+
 TINY = (
     "image.pixels=32 image.pixel_mm=6 image.width=8 image.levels=3 image.features=4 image.hidden=8 "
     "image.latent=4 augment.coarse_pixels=16 train.steps=2 train.points=16 train.validate_points=16 "

@@ -138,11 +138,12 @@ def test_gpus_are_counted(monkeypatch):
         device_of("cuda:2")
 
 
-@pytest.mark.parametrize("units", [True, False])
-def test_precision_by_what_the_device_has(units, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: units)
-    assert half_precision("auto", CPU) is units
+@pytest.mark.parametrize(("amx", "avx"), [(True, False), (False, True), (False, False)])
+def test_precision_by_what_the_processor_has(amx, avx, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx)
+    assert half_precision("auto", CPU) is (amx or avx)
     assert half_precision("bf16", CPU)
     assert not half_precision("fp32", CPU)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: not units)
-    assert half_precision("auto", torch.device("cuda")) is not units
+    assert not half_precision("auto", torch.device("cuda"))
+    assert half_precision("bf16", torch.device("cuda"))

@@ -38,13 +38,20 @@ def device_of(name: str) -> torch.device:
 
 
 def half_precision(wanted: str, device: torch.device) -> bool:
-    """Whether products are in bf16: as wanted, or with ``auto`` where the device has units for it."""
+    """Whether products are in bf16: as wanted, or with ``auto`` on processors that have units for it.
+
+    Not on a GPU, which waits for the processor either way: see docs/performance.md.
+    """
     if wanted != "auto":
         return wanted == "bf16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    # PyTorch's own question; older versions cannot answer it.
-    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+    return device.type == "cpu" and bf16_units()
+
+
+def bf16_units() -> bool:
+    """Whether the processor multiplies in bf16 (AMX or AVX-512)."""
+    # PyTorch's own questions; older versions cannot answer them.
+    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in names)
 
 
 def precision(device: torch.device, wanted: str) -> AbstractContextManager[Any]:

@@ -67,7 +67,7 @@ class Fitted:
         return Scenes(
             self.prior.field,
             self.canvases,
-            self.prior.config.image.mirrors if self.prior.anatomy.turn else 0,
+            self.prior.mirrors,
             both=self.prior.anatomy.reorder,
         )
 

@@ -120,7 +120,7 @@ class ImageTraining:
         workers: int = 0,
     ) -> None:
         self.config, self.anatomy, self.say = prior.config, prior.anatomy, say
-        self.device = device
+        self.device, self.mirrors = device, prior.mirrors
         self.labels = self.anatomy.labels
         pixel_mm = self.config.image.pixel_mm
         pool = [
@@ -164,9 +164,8 @@ class ImageTraining:
         """How sure each structure's section has to be, chosen on the validation cases; empty without them."""
         if not self.given:
             return ()
-        mirrors = self.config.image.mirrors if self.anatomy.turn else 0
         held = [*self.given, *self.hidden]
-        found = list(answers(self.field.eval(), held, both=self.anatomy.reorder, mirrors=mirrors))
+        found = list(answers(self.field.eval(), held, both=self.anatomy.reorder, mirrors=self.mirrors))
         chosen = least_certainty(found, len(self.labels))
         asked = (f"{name} {least:g}" for name, least in zip(self.labels[1:], chosen, strict=True) if least)
         self.say(f"least certainty of a section: {', '.join(asked) or 'none is asked for'}")

@@ -62,7 +62,7 @@ class Score:
     spurious: bool
 
 
-def dice(prediction: Mask, reference: Mask) -> float:
+def dice(prediction: Bool[np.ndarray, "*size"], reference: Bool[np.ndarray, "*size"]) -> float:
     """Dice coefficient, twice the common voxels over all voxels of both; NaN if both are empty.
 
     Source: Dice, Ecology 26(3), 1945.

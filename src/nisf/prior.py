@@ -87,6 +87,11 @@ class Prior:
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    @property
+    def mirrors(self) -> int:
+        """Pixel axes along which slices are also seen in a mirror; none where no file is ever mirrored."""
+        return self.config.image.mirrors if self.anatomy.turn else 0
+
     def to(self, device: torch.device) -> Prior:
         """The same with its network on a device; the finder, which is small, stays on the processor."""
         if place_of(self.field) == device:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -66,7 +66,7 @@ class Scenes:
         most = 1 + max(len(self._near(moment)) for moment in range(len(self.times)))
         self._kept, self._averages = _Recent(max(KEPT, most)), _Recent(2)
         self._frozen: FrozenImageField | None = None
-        self._references: dict[tuple[bytes, tuple[int, ...]], list[Tensor]] = {}
+        self._references: dict[bytes, list[list[Tensor]]] = {}
 
     def at(self, moment: int) -> Scene:
         """The slices of the moment with this index in ``times``, averaged over its neighbours in time.
@@ -108,26 +108,28 @@ class Scenes:
         maps = self.canvases.maps[of].to(self.device)
         maps = next((s.maps for s in self._kept.values() if torch.equal(s.maps, maps)), maps)
         features, latents = [], []
-        for flips in self._flips:
+        for flips, shown in zip(self._flips, self._shown(maps), strict=True):
             mirrored = images.flip([2 + axis for axis in flips])
-            shown = self._shown(maps, flips)
             seen = self.field.encode(mirrored, _flipped(maps, flips, images.shape[2]), shown)
             features.append(seen.features.flip([1 + axis for axis in flips]))
             latents.append(seen.latent)
         return Scene(torch.stack(features).mean(0), maps, torch.stack(latents).mean(0))
 
-    def _shown(self, maps: Float[Tensor, "n 3 4"], flips: list[int]) -> list[Tensor] | None:
-        """What the reference moments of the slices with these maps show, mirrored as the flips say."""
+    def _shown(self, maps: Float[Tensor, "n 3 4"]) -> Sequence[list[Tensor] | None]:
+        """What the reference moments of the slices with these maps show, in each mirror."""
         if not self.field.image.moments:
-            return None
-        key = (maps.cpu().numpy().tobytes(), tuple(flips))
+            return [None] * len(self._flips)
+        key = maps.cpu().numpy().tobytes()
         if key not in self._references:
             images, pose = self._reference(maps)
-            size = images.shape[-1]
-            mirrored = images.flatten(0, 1).flip([2 + axis for axis in flips]).to(self.device).float()
-            self._references[key] = self.field.encoder.shown_by(
-                mirrored, [_flipped(pose, flips, size).to(self.device)] * len(images)
-            )
+            flat = images.flatten(0, 1).to(self.device).float()
+            self._references[key] = [
+                self.field.encoder.shown_by(
+                    flat.flip([2 + axis for axis in flips]),
+                    [_flipped(pose, flips, flat.shape[-1]).to(self.device)] * len(images),
+                )
+                for flips in self._flips
+            ]
         return self._references[key]
 
     def _reference(

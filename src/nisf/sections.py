@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Integer
 
 from nisf.case import UNKNOWN
+from nisf.metrics import dice
 
 SUREST = 0.9
 """Quantile of a section's probabilities that says how sure it is."""
@@ -75,9 +76,7 @@ def doubtful(
 def dice_of_class(found: Integer[np.ndarray, "n"], of: Answered, k: int) -> float:
     """Dice of class k where the label is known; NaN if neither side has it."""
     known = of.label != UNKNOWN
-    ours, theirs = known & (found == k), known & (of.label == k)
-    total = int(ours.sum()) + int(theirs.sum())
-    return 2 * int((ours & theirs).sum()) / total if total else float("nan")
+    return dice(found[known] == k, of.label[known] == k)
 
 
 def classes_of(of: Answered, certain: Sequence[float]) -> Int[np.ndarray, "n"]:

@@ -60,6 +60,22 @@ def test_one_step_depends_on_seed_and_step_alone(toy_cohort, prior):
     assert losses[0] != float(recipes[0].loss(8)[0].detach())
 
 
+def test_a_step_on_another_device(toy_cohort, prior):
+    """PyTorch's meta device stands in for a GPU; see tests/test_device.py."""
+    recipe = UNetTraining(toy_cohort, prior, torch.device("meta"))
+    loss, terms = recipe.loss(0)
+    recipe.state.descend(loss)
+    assert {term.device.type for term in terms.values()} == {"meta"}
+
+
+def test_volumes_of_a_step_do_not_mix(toy_cohort, prior):
+    """They are segmented in one batch, each slice on its own."""
+    recipe = UNetTraining(toy_cohort, prior)
+    together = torch.cat([drawn.images for drawn in recipe.drawn(0)])
+    one = recipe.drawn(0)[0].images
+    torch.testing.assert_close(recipe.online(together)[: len(one)], recipe.online(one), atol=1e-4, rtol=1e-4)
+
+
 def test_without_monai(prior, monkeypatch):
     import sys
 

@@ -102,16 +102,13 @@ class UNetTraining:
         self.average, self.state = averaged(self.online, self.config.train)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        train, logits, labels = self.config.train, [], []
-        for drawn in self.drawn(step):
-            seen = drawn.to(self.device)
-            with precision(self.device, train.precision):
-                maps = self.online(seen.images).permute(0, 2, 3, 1)
-            of = torch.arange(len(seen.images), device=self.device).repeat_interleave(train.points)
-            pixel = _pixels(seen.maps[of], seen.points)
-            logits.append(sample(maps, of, pixel[:, 0], pixel[:, 1]))
-            labels.append(seen.label)
-        out, label = torch.cat(logits), torch.cat(labels)
+        train, drawn = self.config.train, [one.to(self.device) for one in self.drawn(step)]
+        images, points = torch.cat([one.images for one in drawn]), torch.cat([one.points for one in drawn])
+        with precision(self.device, train.precision):
+            maps = self.online(images).permute(0, 2, 3, 1)
+        of = torch.arange(len(images), device=self.device).repeat_interleave(train.points)
+        pixel = _pixels(torch.cat([one.maps for one in drawn])[of], points)
+        out, label = sample(maps, of, pixel[:, 0], pixel[:, 1]), torch.cat([one.label for one in drawn])
         terms = class_terms(out, label)
         loss = terms["class_bce"] + terms["dice_loss"]
         return loss, {"loss": loss, **terms}
