@@ -176,6 +176,41 @@ def test_models_are_trained_round_after_round(tmp_path, capsys):
     assert len((tmp_path / "b" / "val.txt").read_text().split()) == 1
 
 
+def test_seeds_of_three_methods(tmp_path, capsys):
+    import seeds
+
+    write_cohort(tmp_path / "data", 10, 0, replace(small().scanner, matrix=(32, 32), spacing_mm=6.0))
+    command = [
+        str(tmp_path / "data"),
+        "-o",
+        str(tmp_path / "out"),
+        "--seeds",
+        "3",
+        "4",
+        "--test",
+        "1",
+        "--set",
+    ]
+    command += [*TINY.split(), "augment.coarse=0"]
+    assert seeds.main(command) == 0
+    said = capsys.readouterr().out
+    assert f"{'every-2nd-slice':16s} {'pair':16s} Dice" in said
+    rows = (tmp_path / "out" / "seeds.csv").read_text().splitlines()
+    found = [dict(zip(rows[0].split(","), row.split(","), strict=True)) for row in rows[1:]]
+    assert {row["method"] for row in found} == {"field", "pair", "U-Net + shape", "U-Net + nearest"}
+    assert {row["seed"] for row in found} == {"3", "4"}
+    # Three structures at two phases.
+    assert len(found) == 4 * 2 * 2 * 6
+    for kind, moments in (("field", 0), ("pair", 3)):
+        first, second = (load_prior(tmp_path / "out" / f"{kind}{seed}") for seed in (3, 4))
+        assert first.config.image.moments == moments
+        assert first.fingerprint != second.fingerprint
+    capsys.readouterr()
+    assert seeds.main(command) == 0
+    assert "step 2 of 2" not in capsys.readouterr().out
+    assert (tmp_path / "out" / "seeds.csv").read_text().splitlines() == rows
+
+
 @pytest.mark.parametrize("program", ["train_models.py", "real_data.py", "robustness.py", "calibration.py"])
 @pytest.mark.parametrize(
     ("made", "problem"),

@@ -1,0 +1,113 @@
+"""How much a seed decides: the field, the field whose moments see each other, and the U-Net, trained alike.
+
+    python benchmarks/seeds.py ACDC -o OUT [--seeds 0 1 2] [--device cuda] [--set NAME=VALUE ...]
+
+One round of the preset `image` each, on all but every 5th case, two volumes a step: two random ones (field,
+U-Net), or two moments of one subject (pair). Scored on every 5th case as `nisf paper` does, with no section
+left out, all slices given and every 2nd hidden, for which the U-Net's slices are interpolated. A run that was
+cut off goes on where it was. OUT gets ``seeds.csv``: method, seed, protocol, Dice and HD95 of each case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nisf.anatomies import load_anatomy
+from nisf.cli import main as nisf
+from nisf.device import device_of
+from nisf.errors import NisfError, exit_status
+from nisf.files import replacing
+from nisf.paper.budget import budget
+from nisf.paper.methods import Method, by_prior, by_unet, of_subjects, score_method
+from nisf.paper.study import TEST_EVERY, Study
+from nisf.prior import load_prior
+
+FIELDS = {"field": (), "pair": ("image.moments=3", "train.subjects=1")}
+PROTOCOLS = ("none", "every-2nd-slice")
+
+
+def train_field(options: argparse.Namespace, kind: str, seed: int) -> Path:
+    """The folder of a prior, trained if it is not there.
+
+    Raises:
+        NisfError: it could not be trained.
+    """
+    folder: Path = options.output / f"{kind}{seed}"
+    if not (folder / "prior.json").is_file():
+        # The test cases are validated on at the end alone, and nothing is chosen by them here.
+        settings = [f"train.seed={seed}", "train.validate_every=0", *FIELDS[kind], *options.set]
+        command = ["train", str(options.data), "-o", str(folder), "--anatomy", options.anatomy, "--resume"]
+        command += ["--validation", f"every-{TEST_EVERY}th", "--cache", str(options.output / "cache")]
+        if nisf([*command, "--device", options.device, "--set", *settings]):
+            raise NisfError(f"{folder}: training failed")
+    return folder
+
+
+def methods_of(options: argparse.Namespace, seed: int) -> tuple[Study, list[Method]]:
+    """All methods of a seed, and what scores them."""
+    folders = {kind: train_field(options, kind, seed) for kind in FIELDS}
+    work: Path = options.output / f"work{seed}"
+    spent = replace(budget("hours", options.test), unet_steps=load_prior(folders["field"]).config.train.steps)
+    reuse = {"image": folders["field"], "unet": options.output / f"unet{seed}"}
+    device = device_of(options.device)
+    study = Study(options.data, work, load_anatomy(options.anatomy), spent, reuse=reuse, device=device)
+    priors = {kind: load_prior(folder) for kind, folder in folders.items()}
+    fields = [by_prior(k, p, replace(p.config.fit, certain=())) for k, p in priors.items()]
+    return study, [*fields, *by_unet(study)]
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Mean over seeds, and each seed, of every method and protocol."""
+    lines = []
+    for protocol in PROTOCOLS:
+        of_protocol = [row for row in rows if row["protocol"] == protocol]
+        for method in dict.fromkeys(row["method"] for row in of_protocol):
+            chosen = [row for row in of_protocol if row["method"] == method]
+            seeds = sorted({row["seed"] for row in chosen})
+            each = {
+                value: [of_subjects([r for r in chosen if r["seed"] == s], value=value).mean() for s in seeds]
+                for value in ("dice", "hd95_mm")
+            }
+            dice = ", ".join(f"{d:.4f}" for d in each["dice"])
+            lines.append(
+                f"{protocol:16s} {method:16s} Dice {np.mean(each['dice']):.4f} ({dice}), "
+                f"HD95 {np.mean(each['hd95_mm']):.1f} mm"
+            )
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train what is not there, score, print, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--anatomy", default="cardiac-sax")
+    parser.add_argument("--test", type=int, default=None, help="test cases at most")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE")
+    options = parser.parse_args(arguments)
+    rows: list[dict[str, Any]] = []
+    for seed in options.seeds:
+        study, methods = methods_of(options, seed)
+        for protocol in PROTOCOLS:
+            rows += [{"seed": seed, **row} for m in methods for row in score_method(study, m, protocol)]
+    with replacing(options.output / "seeds.csv") as path, path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    print(table(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(exit_status("seeds.py", main))
