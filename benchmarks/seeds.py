@@ -1,6 +1,6 @@
 """How much a seed decides: the field, the field whose moments see each other, and the U-Net, trained alike.
 
-    python benchmarks/seeds.py ACDC -o OUT [--seeds 0 1 2] [--device cuda] [--set NAME=VALUE ...]
+    python benchmarks/seeds.py ACDC -o OUT [--seeds 0 1 2] [--longer 5000] [--device cuda] [--set ...]
 
 One round of the preset `image` each, on all but every 5th case, two volumes a step: two random ones (field,
 U-Net), or two moments of one subject (pair). Scored on every 5th case as `nisf paper` does, with no section
@@ -27,7 +27,9 @@ from nisf.files import replacing
 from nisf.paper.budget import budget
 from nisf.paper.methods import Method, by_prior, by_unet, of_subjects, score_method
 from nisf.paper.study import TEST_EVERY, Study
+from nisf.paper.unet import trained_unet
 from nisf.prior import load_prior
+from nisf.training import continued
 
 FIELDS = {"field": (), "pair": ("image.moments=3", "train.subjects=1")}
 PROTOCOLS = ("none", "every-2nd-slice")
@@ -63,6 +65,27 @@ def methods_of(options: argparse.Namespace, seed: int) -> tuple[Study, list[Meth
     return study, [*fields, *by_unet(study)]
 
 
+def longer(options: argparse.Namespace, seed: int, study: Study) -> tuple[Study, list[Method]]:
+    """The U-Net of a seed after a second round, on full canvases from the start."""
+    prior = load_prior(options.output / f"field{seed}")
+    config = continued(prior)
+    config = replace(config, train=replace(config.train, seed=seed + 10))
+    first, folder = options.output / f"unet{seed}", options.output / f"unet{seed}-longer"
+    trained_unet(
+        lambda: [*study.training, *study.validation],
+        replace(prior, config=config),
+        options.longer,
+        folder,
+        print,
+        study.device,
+        first,
+    )
+    reuse = {"image": options.output / f"field{seed}", "unet": folder}
+    work: Path = options.output / f"work{seed}-longer"
+    again = Study(options.data, work, study.anatomy, study.budget, reuse=reuse)
+    return again, [replace(method, name=f"longer {method.name}") for method in by_unet(again)]
+
+
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Mean over seeds, and each seed, of every method and protocol."""
     lines = []
@@ -77,7 +100,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             }
             dice = ", ".join(f"{d:.4f}" for d in each["dice"])
             lines.append(
-                f"{protocol:16s} {method:16s} Dice {np.mean(each['dice']):.4f} ({dice}), "
+                f"{protocol:16s} {method:22s} Dice {np.mean(each['dice']):.4f} ({dice}), "
                 f"HD95 {np.mean(each['hd95_mm']):.1f} mm"
             )
     return "\n".join(lines)
@@ -93,14 +116,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--anatomy", default="cardiac-sax")
     parser.add_argument("--test", type=int, default=None, help="test cases at most")
+    parser.add_argument(
+        "--longer", type=int, default=0, help="steps of a second round of the first seed's U-Net"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE")
     options = parser.parse_args(arguments)
     rows: list[dict[str, Any]] = []
     for seed in options.seeds:
         study, methods = methods_of(options, seed)
+        ways = [(study, methods)]
+        if options.longer and seed == options.seeds[0]:
+            ways.append(longer(options, seed, study))
         for protocol in PROTOCOLS:
-            rows += [{"seed": seed, **row} for m in methods for row in score_method(study, m, protocol)]
+            for of, found in ways:
+                rows += [{"seed": seed, **row} for m in found for row in score_method(of, m, protocol)]
     with replacing(options.output / "seeds.csv") as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()

@@ -180,24 +180,19 @@ def test_seeds_of_three_methods(tmp_path, capsys):
     import seeds
 
     write_cohort(tmp_path / "data", 10, 0, replace(small().scanner, matrix=(32, 32), spacing_mm=6.0))
-    command = [
-        str(tmp_path / "data"),
-        "-o",
-        str(tmp_path / "out"),
-        "--seeds",
-        "3",
-        "4",
-        "--test",
-        "1",
-        "--set",
-    ]
-    command += [*TINY.split(), "augment.coarse=0"]
+    command = [str(tmp_path / "data"), "-o", str(tmp_path / "out"), "--seeds", "3", "4", "--test", "1"]
+    command += ["--longer", "1", "--set", *TINY.split(), "augment.coarse=0"]
     assert seeds.main(command) == 0
     said = capsys.readouterr().out
-    assert f"{'every-2nd-slice':16s} {'pair':16s} Dice" in said
+    assert f"{'every-2nd-slice':16s} {'pair':22s} Dice" in said
     rows = (tmp_path / "out" / "seeds.csv").read_text().splitlines()
     found = [dict(zip(rows[0].split(","), row.split(","), strict=True)) for row in rows[1:]]
-    assert {row["method"] for row in found} == {"field", "pair", "U-Net + shape", "U-Net + nearest"}
+    unets = {"U-Net + shape", "U-Net + nearest"}
+    longer = [row for row in found if row["method"].startswith("longer ")]
+    assert {row["method"] for row in longer} == {f"longer {name}" for name in unets}
+    assert {row["seed"] for row in longer} == {"3"}
+    found = [row for row in found if row not in longer]
+    assert {row["method"] for row in found} == {"field", "pair", *unets}
     assert {row["seed"] for row in found} == {"3", "4"}
     # Three structures at two phases.
     assert len(found) == 4 * 2 * 2 * 6

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -132,6 +133,7 @@ def trained_unet(
     folder: Path,
     say: Callable[[str], None],
     device: torch.device = CPU,
+    start: Path | None = None,
 ) -> nn.Module:
     """The U-Net in ``folder``, trained if it is not there; killed, it goes on from its last checkpoint.
 
@@ -142,6 +144,7 @@ def trained_unet(
         folder: gets `WEIGHTS`.
         say: called with sentences for the user.
         device: where it is trained; it is returned on the processor.
+        start: folder of a trained U-Net to go on from, if any.
 
     Raises:
         NisfError: MONAI is not installed, or the weights are not of this network.
@@ -151,16 +154,29 @@ def trained_unet(
         config = replace(prior.config, train=replace(prior.config.train, steps=steps))
         chosen = cases()
         recipe = UNetTraining(chosen, replace(prior, config=config), device, workers_for(device))
-        identity = {"config": to_dict(config), "cases": [case.name for case in chosen]}
+        identity: dict[str, Any] = {"config": to_dict(config), "cases": [case.name for case in chosen]}
+        if start is not None:
+            for network in (recipe.online, recipe.average.module):
+                _load(network, start / WEIGHTS)
+            identity["start"] = str(start)
         folder.mkdir(parents=True, exist_ok=True)
         run(recipe, config.train, folder, identity, {}, report=None, say=say)
         write_tensors(path, recipe.average.module.state_dict())
     network = unet(prior)
+    _load(network, path)
+    return network.eval().requires_grad_(False)
+
+
+def _load(network: nn.Module, path: Path) -> None:
+    """Weights from a file.
+
+    Raises:
+        NisfError: it holds other ones.
+    """
     try:
         network.load_state_dict(read_tensors(path)[0])
     except RuntimeError as error:
         raise NisfError(f"{path}: holds the weights of another network") from error
-    return network.eval().requires_grad_(False)
 
 
 @torch.inference_mode()
