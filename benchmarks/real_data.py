@@ -1,6 +1,6 @@
 """What a prior makes of real data: scores, times, and pictures.
 
-    python benchmarks/real_data.py scores DATA PRIOR -o OUT [--anatomy A] [--only NAMES.txt] [--training]
+    python benchmarks/real_data.py scores DATA PRIOR -o OUT [--only NAMES.txt] [--training]
     python benchmarks/real_data.py curve CINE PRIOR -o OUT [--reference LABELS.nii.gz --numbers 3]
 
 ``scores`` fits the cases of a cohort and prints Dice, HD95 per structure and phase, and seconds a case;

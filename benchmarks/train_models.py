@@ -39,6 +39,7 @@ HIPPOCAMPUS = (
     "train.steps=2500 train.learning_rate=1.5e-3 train.seed=1 augment.degrees=10",
     "train.steps=3500 train.learning_rate=1.5e-3 train.seed=2 image.exchange=3 augment.window=12",
     "train.steps=4000 train.learning_rate=1.5e-3 train.seed=3 augment.hide=0.3",
+    "train.steps=4000 train.learning_rate=2e-3 train.seed=4 train.optimiser=muon train.precision=auto",
 )
 MODELS = {
     "cardiac-sax": ("cardiac-sax", ACDC, HEART, 3),
