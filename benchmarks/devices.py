@@ -10,17 +10,16 @@ OUT gets ``devices.json``.
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 import measuring
+from held import device_parser
 from nisf.case import Case
 from nisf.config import for_data
 from nisf.device import CPU, device_of
@@ -72,13 +71,7 @@ def recipes(cases: list[Case], prior: Prior, device: torch.device) -> dict[str, 
 
 def main(arguments: list[str] | None = None) -> int:
     """Compare; the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--quick", action="store_true")
-    chosen = parser.parse_args(arguments)
+    chosen = device_parser(__doc__).parse_args(arguments)
     device = device_of(chosen.device)
     # Convolutions in TF32, PyTorch's default on a GPU, would hide what else differs.
     torch.backends.cudnn.allow_tf32 = False

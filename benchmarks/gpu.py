@@ -11,11 +11,9 @@ gets ``gpu.json``; a way that fails is recorded with its error, and the others g
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +21,7 @@ import torch
 from torch import Tensor
 
 import measuring
+from held import device_parser
 from measuring import interleaved, summary
 from nisf.ahead import workers_for
 from nisf.augment import Sample
@@ -305,12 +304,7 @@ def image_recipe(bench: Bench) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure everything; the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--quick", action="store_true")
+    parser = device_parser(__doc__)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument(
         "--ways", nargs="+", help="of the paper's network, as the output names them; all if not given"

@@ -1,4 +1,4 @@
-"""What the benchmarks on labelled cases share: their arguments, and reading the cases."""
+"""What benchmarks share: their arguments, and reading labelled cases."""
 
 from __future__ import annotations
 
@@ -26,6 +26,15 @@ def parser_of(text: str | None, cases: int | None = 8) -> argparse.ArgumentParse
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--only", type=Path)
     parser.add_argument("--cases", type=int, default=cases)
+    return parser
+
+
+def device_parser(text: str | None) -> argparse.ArgumentParser:
+    """-o OUT [--device cuda] [--quick], of those that need no cohort."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--quick", action="store_true")
     return parser
 
 
