@@ -29,6 +29,7 @@ from nisf.paper.methods import Method, by_prior, by_unet, of_subjects, score_met
 from nisf.paper.study import TEST_EVERY, Study
 from nisf.paper.unet import trained_unet
 from nisf.prior import load_prior
+from nisf.readers import open_cohort
 from nisf.training import continued
 
 FIELDS = {"field": (), "pair": ("image.moments=3", "train.subjects=1")}
@@ -122,6 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE")
     options = parser.parse_args(arguments)
+    open_cohort(options.data, load_anatomy(options.anatomy))  # what is wrong with it is said once, first
     rows: list[dict[str, Any]] = []
     for seed in options.seeds:
         study, methods = methods_of(options, seed)
@@ -131,6 +133,8 @@ def main(arguments: list[str] | None = None) -> int:
         for protocol in PROTOCOLS:
             for of, found in ways:
                 rows += [{"seed": seed, **row} for m in found for row in score_method(of, m, protocol)]
+    if not rows:
+        raise NisfError(f"{options.data}: no test case could be scored; see 'nisf check'")
     with replacing(options.output / "seeds.csv") as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()

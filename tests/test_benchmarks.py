@@ -206,7 +206,9 @@ def test_seeds_of_three_methods(tmp_path, capsys):
     assert (tmp_path / "out" / "seeds.csv").read_text().splitlines() == rows
 
 
-@pytest.mark.parametrize("program", ["train_models.py", "real_data.py", "robustness.py", "calibration.py"])
+@pytest.mark.parametrize(
+    "program", ["train_models.py", "real_data.py", "robustness.py", "calibration.py", "seeds.py"]
+)
 @pytest.mark.parametrize(
     ("made", "problem"),
     [(lambda path: path.mkdir(), "an empty folder"), (lambda path: None, "no such file or folder")],
@@ -216,6 +218,8 @@ def test_a_wrong_folder_is_one_sentence(program, made, problem, tmp_path, monkey
     made(data)
     model = "hippocampus"
     arguments = [model, str(data)] if program == "train_models.py" else [str(data), model]
+    if program == "seeds.py":
+        arguments = [str(data)]
     verb = ["scores"] if program == "real_data.py" else []
     monkeypatch.setattr(sys, "argv", [program, *verb, *arguments, "-o", str(output)])
     with pytest.raises(SystemExit) as ended:
