@@ -21,17 +21,17 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from nisf.case import Case
+from nisf.data.case import Case
 from nisf.errors import exit_status
-from nisf.evaluate import score_case
+from nisf.evaluation.scores import score_case
 from nisf.files import replacing
-from nisf.fitted import Fitted
-from nisf.fitting import fit
+from nisf.io.readers import only_named, open_cohort, read_case
+from nisf.kinds.latent.fit import fit
 from nisf.phantom import Scanner, scan
 from nisf.phantom.cohort import subject
 from nisf.picture import Panel, montage
-from nisf.prior import Prior, load_prior
-from nisf.readers import only_named, open_cohort, read_case
+from nisf.prior.prior import Prior, load_prior
+from nisf.subject.subject import Fitted
 
 SHIFT_MM = 4.0
 LARGEST = (6.0, 8.0)

@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 
 from held import parser_of, points_of
+from nisf.data.points import CasePoints
 from nisf.errors import exit_status
-from nisf.evidence import calibration, choose_evidence
 from nisf.files import replacing
+from nisf.kinds.latent.second_order import fit_second_order
+from nisf.kinds.latent.selection import calibration, choose_evidence
+from nisf.kinds.latent.unknowns import subject_of
+from nisf.kinds.latent.validation import point_dice, scored_points
 from nisf.picture import STYLE, new_figure, save_figure
-from nisf.points import CasePoints
-from nisf.prior import Prior, load_prior
-from nisf.second_order import fit_second_order
-from nisf.unknowns import subject_of
-from nisf.validate import point_dice, scored_points
+from nisf.prior.prior import Prior, load_prior
 
 SAMPLES, VOXELS = 32, 4096
 

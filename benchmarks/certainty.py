@@ -18,11 +18,11 @@ import numpy as np
 from held import cases_of, parser_of
 from nisf.errors import NisfError, exit_status
 from nisf.files import replacing
-from nisf.fitting import find_region
-from nisf.image_field import ImageField
-from nisf.image_validation import answers, held_cases
-from nisf.prior import load_prior
-from nisf.sections import CANDIDATES, Answered, classes_of, dice_of_class, least_certainty
+from nisf.kinds.image.validation import answers, held_cases
+from nisf.kinds.latent.fit import find_region
+from nisf.networks.image_field import ImageField
+from nisf.prior.prior import load_prior
+from nisf.subject.sections import CANDIDATES, Answered, classes_of, dice_of_class, least_certainty
 
 Asked = tuple[float, ...]
 

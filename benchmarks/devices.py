@@ -20,20 +20,20 @@ import torch
 
 import measuring
 from held import device_parser
-from nisf.case import Case
-from nisf.config import for_data
+from nisf.config.overrides import override
+from nisf.config.presets import preset
+from nisf.config.schema import for_data
+from nisf.data.case import Case
+from nisf.data.region import region_from_labels
 from nisf.device import CPU, device_of
 from nisf.errors import exit_status
 from nisf.files import write_json
-from nisf.fitting import fit
-from nisf.image_training import ImageTraining
-from nisf.models import DEFAULT
+from nisf.kinds.image.recipe import ImageTraining
+from nisf.kinds.latent.fit import fit
 from nisf.paper.unet import UNetTraining
 from nisf.phantom import Scanner, cohort
-from nisf.presets import preset
-from nisf.prior import Prior, load_prior
-from nisf.region import region_from_labels
-from nisf.settings import override
+from nisf.prior.bundled import DEFAULT
+from nisf.prior.prior import Prior, load_prior
 
 STEPS = 4
 

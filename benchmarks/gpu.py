@@ -23,23 +23,23 @@ from torch import Tensor
 import measuring
 from held import device_parser
 from measuring import interleaved, summary
-from nisf.ahead import workers_for
-from nisf.augment import Sample
-from nisf.auto_decoder import objective
-from nisf.config import FieldConfig
+from nisf.config.presets import preset
+from nisf.config.schema import FieldConfig
+from nisf.data.points import Batch
+from nisf.data.region import half_size, region_from_labels
 from nisf.device import device_of
 from nisf.errors import exit_status
-from nisf.field import Field
 from nisf.files import write_json
-from nisf.image_training import ImageTraining, image_objective
-from nisf.losses import intensity_bce
+from nisf.kinds.image.augment import Sample
+from nisf.kinds.image.recipe import ImageTraining, image_objective
+from nisf.kinds.latent.recipe import objective
+from nisf.networks.latent_field import Field
+from nisf.networks.losses import intensity_bce
+from nisf.networks.query import ask
+from nisf.optimisation.prefetch import workers_for
+from nisf.optimisation.state import latent_state
 from nisf.phantom import Scanner, cohort
-from nisf.points import Batch
-from nisf.presets import preset
-from nisf.prior import Prior, new_field
-from nisf.query import ask
-from nisf.region import half_size, region_from_labels
-from nisf.state import latent_state
+from nisf.prior.prior import Prior, new_field
 
 say = partial(print, flush=True)
 PARTS = ("ceilings", "agreement", "training", "fitting", "queries", "image recipe")

@@ -27,14 +27,14 @@ import torch
 
 import measuring
 import plain
-from nisf.config import FitConfig
+from nisf.config.schema import FitConfig
+from nisf.data.geometry import Grid
 from nisf.errors import exit_status
 from nisf.files import write_json
-from nisf.fitted import Fitted
-from nisf.fitting import fit_latents
-from nisf.geometry import Grid
+from nisf.kinds.latent.fit import fit_latents
+from nisf.networks.query import ask
 from nisf.phantom import Scanner
-from nisf.query import ask
+from nisf.subject.subject import Fitted
 
 SCANNER = Scanner(matrix=(64, 64), spacing_mm=3.0, frames=2, beyond=0)
 MEMORY_MB = 64.0

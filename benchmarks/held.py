@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from nisf.case import Case
-from nisf.points import CasePoints
-from nisf.prior import Prior
-from nisf.readers import only_named, open_cohort, read_case
-from nisf.validate import validation_points
+from nisf.data.case import Case
+from nisf.data.points import CasePoints
+from nisf.io.readers import only_named, open_cohort, read_case
+from nisf.kinds.latent.validation import validation_points
+from nisf.prior.prior import Prior
 
 
 def parser_of(text: str | None, cases: int | None = 8) -> argparse.ArgumentParser:

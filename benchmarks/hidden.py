@@ -20,14 +20,14 @@ import numpy as np
 from scipy.ndimage import shift
 
 from held import cases_of, parser_of
-from nisf.case import UNKNOWN, Case, Slice
+from nisf.data.case import UNKNOWN, Case, Slice
+from nisf.data.hiding import hide
 from nisf.errors import exit_status
-from nisf.evaluate import score_case
+from nisf.evaluation.metrics import Score
+from nisf.evaluation.scores import score_case
 from nisf.files import replacing
-from nisf.fitting import fit
-from nisf.hiding import hide
-from nisf.metrics import Score
-from nisf.prior import Prior, load_prior
+from nisf.kinds.latent.fit import fit
+from nisf.prior.prior import Prior, load_prior
 
 REACH_MM, LEAST_MM2 = 6.0, 100.0
 """How far a slice is moved at most; the first structure's area from which its centre counts."""

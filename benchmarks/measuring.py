@@ -15,18 +15,18 @@ import numpy as np
 import torch
 
 from nisf import __version__
-from nisf.anatomies import load_anatomy
-from nisf.case import Case
-from nisf.config import FieldConfig, FitConfig, for_data
+from nisf.config.presets import preset
+from nisf.config.schema import FieldConfig, FitConfig, for_data
+from nisf.data.anatomy import load_anatomy
+from nisf.data.case import Case
+from nisf.data.points import CasePoints
+from nisf.data.region import Region, half_size, region_from_labels
 from nisf.device import bf16_units
 from nisf.errors import NisfError
-from nisf.field import Field
+from nisf.io.readers import open_cohort, read_case
+from nisf.networks.latent_field import Field
 from nisf.phantom import Scanner, cohort
-from nisf.points import CasePoints
-from nisf.presets import preset
-from nisf.prior import Prior, load_prior
-from nisf.readers import open_cohort, read_case
-from nisf.region import Region, half_size, region_from_labels
+from nisf.prior.prior import Prior, load_prior
 
 FIT = FitConfig(steps=672, points=1024)
 """How nisf fits where no prior says so."""

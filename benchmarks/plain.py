@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nisf.config import TrainConfig
+from nisf.config.schema import TrainConfig
+from nisf.data.geometry import Grid
+from nisf.data.points import Batch, CasePoints, batch_of
 from nisf.errors import NisfError
-from nisf.field import Field
-from nisf.fitted import Fitted
-from nisf.geometry import Grid
-from nisf.losses import class_bce, dice_loss
-from nisf.points import Batch, CasePoints, batch_of
+from nisf.networks.latent_field import Field
+from nisf.networks.losses import class_bce, dice_loss
+from nisf.subject.subject import Fitted
 
 Context = Callable[[], AbstractContextManager]
 

@@ -18,16 +18,16 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 import plain
-from nisf.auto_decoder import objective
-from nisf.compiled import in_parts
-from nisf.config import FieldConfig
+from nisf.config.presets import preset
+from nisf.config.schema import FieldConfig
+from nisf.data.points import Batch
 from nisf.errors import exit_status
-from nisf.field import Field
-from nisf.losses import intensity_bce
-from nisf.points import Batch
-from nisf.presets import preset
-from nisf.query import ask
-from nisf.state import latent_state
+from nisf.kinds.latent.recipe import objective
+from nisf.networks.latent_field import Field
+from nisf.networks.losses import intensity_bce
+from nisf.networks.query import ask
+from nisf.optimisation.compile import in_parts
+from nisf.optimisation.state import latent_state
 
 KINDS = ("query", "training", "fit")
 

@@ -21,19 +21,19 @@ from pathlib import Path
 
 import numpy as np
 
-from nisf.case import Case
 from nisf.cli.evaluate import report
+from nisf.data.case import Case
+from nisf.data.region import region_from_labels
 from nisf.errors import exit_status
-from nisf.evaluate import Evaluation, score_case
+from nisf.evaluation.metrics import Score
+from nisf.evaluation.scores import Evaluation, score_case
 from nisf.files import read_tensors, replacing
-from nisf.fitted import Fitted, Rendering
-from nisf.fitting import fit
-from nisf.loop import CHECKPOINT
-from nisf.metrics import Score
+from nisf.io.readers import only_named, open_cohort, read_case, read_image
+from nisf.kinds.latent.fit import fit
+from nisf.optimisation.loop import CHECKPOINT
 from nisf.picture import STYLE, Panel, montage, new_figure, save_figure
-from nisf.prior import Prior, load_prior
-from nisf.readers import only_named, open_cohort, read_case, read_image
-from nisf.region import region_from_labels
+from nisf.prior.prior import Prior, load_prior
+from nisf.subject.subject import Fitted, Rendering
 
 
 def own_latent(case: Case, prior: Prior, folder: Path) -> Fitted | None:

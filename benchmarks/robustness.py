@@ -17,14 +17,14 @@ from dataclasses import replace
 import numpy as np
 
 from held import cases_of, parser_of
-from nisf.case import UNKNOWN, Case, intensity_range, slices_of_volume
+from nisf.data.case import UNKNOWN, Case, intensity_range, slices_of_volume
+from nisf.data.geometry import Affine, Grid
 from nisf.errors import exit_status
-from nisf.evaluate import score_case
+from nisf.evaluation.scores import score_case
 from nisf.files import replacing
-from nisf.fitting import fit
-from nisf.geometry import Affine, Grid
+from nisf.kinds.latent.fit import fit
 from nisf.paper.resample import resampled
-from nisf.prior import Prior, load_prior
+from nisf.prior.prior import Prior, load_prior
 
 Volumes = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Image (x, y, z, t), label (x, y, z, t), spacing (3,)."""

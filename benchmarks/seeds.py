@@ -19,18 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from nisf.anatomies import load_anatomy
 from nisf.cli import main as nisf
+from nisf.data.anatomy import load_anatomy
 from nisf.device import device_of
 from nisf.errors import NisfError, exit_status
 from nisf.files import replacing
+from nisf.io.readers import open_cohort
 from nisf.paper.budget import budget
 from nisf.paper.methods import Method, by_prior, by_unet, of_subjects, score_method
 from nisf.paper.study import TEST_EVERY, Study
 from nisf.paper.unet import trained_unet
-from nisf.prior import load_prior
-from nisf.readers import open_cohort
-from nisf.training import continued
+from nisf.prior.prior import load_prior
+from nisf.training.train import continued
 
 FIELDS = {"field": (), "pair": ("image.moments=3", "train.subjects=1")}
 PROTOCOLS = ("none", "every-2nd-slice")

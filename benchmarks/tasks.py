@@ -18,17 +18,17 @@ import torch
 import measuring
 import plain
 from measuring import Subject, interleaved, summary
-from nisf.auto_decoder import draw_batch, objective
-from nisf.compiled import can_compile, compiled, in_parts
-from nisf.config import FitConfig
-from nisf.field import Field
-from nisf.fitted import Fitted
-from nisf.fitting import fit
-from nisf.losses import intensity_bce
+from nisf.config.schema import FitConfig
+from nisf.kinds.latent.fit import fit
+from nisf.kinds.latent.recipe import draw_batch, objective
+from nisf.kinds.latent.validation import step_counts
+from nisf.networks.latent_field import Field
+from nisf.networks.losses import intensity_bce
+from nisf.networks.query import ask
+from nisf.optimisation.compile import can_compile, compiled, in_parts
+from nisf.optimisation.state import latent_state
 from nisf.phantom import Scanner, write_cohort
-from nisf.query import ask
-from nisf.state import latent_state
-from nisf.validate import step_counts
+from nisf.subject.subject import Fitted
 
 say = partial(print, flush=True)
 bf16 = partial(torch.autocast, "cpu", dtype=torch.bfloat16)

@@ -15,11 +15,11 @@ import argparse
 import re
 from pathlib import Path
 
-from nisf.anatomies import load_anatomy
 from nisf.cli import main as nisf
+from nisf.data.anatomy import load_anatomy
 from nisf.errors import NisfError, exit_status
 from nisf.files import replacing
-from nisf.readers import open_cohort
+from nisf.io.readers import open_cohort
 
 ACDC = "research use only (ACDC, CC BY-NC-SA 4.0)"
 DECATHLON = "CC BY-SA 4.0 (Medical Segmentation Decathlon)"

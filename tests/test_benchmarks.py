@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-import nisf.fitting
-from nisf.config import FieldConfig, FitConfig
+import nisf.kinds.latent.fit
+from nisf.config.schema import FieldConfig, FitConfig
 from nisf.errors import NisfError
 from nisf.phantom import write_cohort
-from nisf.prior import load_prior
+from nisf.prior.prior import load_prior
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -62,7 +62,7 @@ def test_speed(tmp_path, monkeypatch, capsys):
     import tasks
 
     monkeypatch.setattr(measuring, "FIT", FitConfig(steps=2, points=16))
-    monkeypatch.setattr(nisf.fitting, "TRIAL_STEPS", 1)
+    monkeypatch.setattr(nisf.kinds.latent.fit, "TRIAL_STEPS", 1)
     monkeypatch.setattr(measuring, "product", lambda *sizes: lambda: float(np.prod(sizes)))
     monkeypatch.setattr(tasks, "start_up", lambda *rest: {"beyond torch": measuring.summary([1.0])})
     assert speed.main(["-o", str(tmp_path), "--quick"], small()) == 0

@@ -12,9 +12,9 @@ import pytest
 from scipy import ndimage
 
 from nisf.cli import main
-from nisf.fitted_file import read_fitted
+from nisf.config.presets import PRESETS
+from nisf.io.subject_file import read_fitted
 from nisf.phantom import Scanner, write_cohort
-from nisf.presets import PRESETS
 
 SMALL = Scanner(matrix=(40, 40), spacing_mm=4.5, frames=3)
 QUICK = ["--set", "train.steps=30", "train.points=256", "train.subjects=2", "train.compile=false"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nisf.anatomies import anatomy_names, load_anatomy
+from nisf.data.anatomy import anatomy_names, load_anatomy
 
 SOURCE = Path(__file__).parents[1] / "src" / "nisf"
 LEAVES = {

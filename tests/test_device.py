@@ -11,22 +11,22 @@ import pytest
 import torch
 
 import toys
-from nisf.auto_decoder import AutoDecoder
 from nisf.cli import main
-from nisf.config import FitConfig
+from nisf.config.schema import FitConfig
+from nisf.data.points import CasePoints
+from nisf.data.region import whole_region
 from nisf.device import CPU, device_of, half_precision, place_of
 from nisf.errors import NisfError
-from nisf.field import Field
-from nisf.frozen import Frozen
-from nisf.image_field import ImageField
-from nisf.image_frozen import FrozenImageField
-from nisf.image_training import ImageTraining
-from nisf.nearby import nearby
-from nisf.points import CasePoints
-from nisf.prior import Prior
-from nisf.region import whole_region
-from nisf.second_order import posterior_of
-from nisf.unknowns import subject_of
+from nisf.kinds.image.recipe import ImageTraining
+from nisf.kinds.latent.recipe import AutoDecoder
+from nisf.kinds.latent.second_order import posterior_of
+from nisf.kinds.latent.unknowns import subject_of
+from nisf.networks.image_field import ImageField
+from nisf.networks.image_inference import FrozenImageField
+from nisf.networks.latent_field import Field
+from nisf.networks.latent_inference import Frozen
+from nisf.networks.lookup import nearby
+from nisf.prior.prior import Prior
 
 META = torch.device("meta")
 

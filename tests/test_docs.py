@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from nisf.anatomies import load_anatomy
 from nisf.cli import main
+from nisf.config.presets import PRESETS
+from nisf.data.anatomy import load_anatomy
+from nisf.io.readers import open_cohort, read_case
 from nisf.paper.budget import BUDGETS
 from nisf.phantom import Scanner, write_cohort
-from nisf.presets import PRESETS
-from nisf.readers import open_cohort, read_case
 from tiny_budget import TINY
 
 ROOT = Path(__file__).parents[1]

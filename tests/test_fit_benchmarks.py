@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import toys
+from nisf.data.points import CasePoints
+from nisf.data.region import whole_region
+from nisf.kinds.latent.validation import point_dice, scored_points
 from nisf.paper.fig2 import MEASURED
 from nisf.picture import save_figure
-from nisf.points import CasePoints
-from nisf.region import whole_region
-from nisf.validate import point_dice, scored_points
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

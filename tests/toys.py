@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from nisf.anatomies import Anatomy
-from nisf.case import Case, Stack, intensity_range, slices_of_volume
-from nisf.config import Config, FieldConfig, FitConfig, RegionConfig, TrainConfig
-from nisf.geometry import Affine, Grid, cycle_times
+from nisf.config.schema import Config, FieldConfig, FitConfig, RegionConfig, TrainConfig
+from nisf.data.anatomy import Anatomy
+from nisf.data.case import Case, Stack, intensity_range, slices_of_volume
+from nisf.data.geometry import Affine, Grid, cycle_times
 
 LABELS = ("background", "blood", "muscle")
 ANATOMY = Anatomy("toy", LABELS, ("#000000", "#ff0000", "#00ff00"), {"by": "blood"}, reorder=True)
@@ -141,7 +141,7 @@ def image_of(case):
 
 def train_toy(folder, config=TINY, cases=None, held=None, **options):
     """Train on three toy subjects, a fourth held for validation."""
-    from nisf.training import train
+    from nisf.training.train import train
 
     cases = toy_cohort(3) if cases is None else cases
     held = [toy_case(80)] if held is None else held

@@ -16,23 +16,23 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "nisf.anatomies": ("Anatomy", "load_anatomy"),
-    "nisf.case": ("UNKNOWN", "Case", "Points", "Slice", "Stack", "slices_of_volume"),
-    "nisf.config": ("Config", "FieldConfig", "FitConfig", "RegionConfig", "TrainConfig"),
+    "nisf.data.anatomy": ("Anatomy", "load_anatomy"),
+    "nisf.data.case": ("UNKNOWN", "Case", "Points", "Slice", "Stack", "slices_of_volume"),
+    "nisf.config.schema": ("Config", "FieldConfig", "FitConfig", "RegionConfig", "TrainConfig"),
     "nisf.errors": ("NisfError",),
-    "nisf.evaluate": ("score_case",),
-    "nisf.field": ("Field",),
-    "nisf.fitting": ("find_region", "fit"),
-    "nisf.fitted": ("Fitted", "Rendering"),
-    "nisf.fitted_file": ("read_fitted", "write_fitted"),
-    "nisf.geometry": ("Affine", "Grid"),
-    "nisf.hiding": ("hide",),
-    "nisf.presets": ("preset",),
-    "nisf.prior": ("Prior", "load_prior"),
-    "nisf.readers": ("check_cohort", "open_cohort", "read_case", "read_image"),
-    "nisf.region": ("Region",),
+    "nisf.evaluation.scores": ("score_case",),
+    "nisf.networks.latent_field": ("Field",),
+    "nisf.kinds.latent.fit": ("find_region", "fit"),
+    "nisf.subject.subject": ("Fitted", "Rendering"),
+    "nisf.io.subject_file": ("read_fitted", "write_fitted"),
+    "nisf.data.geometry": ("Affine", "Grid"),
+    "nisf.data.hiding": ("hide",),
+    "nisf.config.presets": ("preset",),
+    "nisf.prior.prior": ("Prior", "load_prior"),
+    "nisf.io.readers": ("check_cohort", "open_cohort", "read_case", "read_image"),
+    "nisf.data.region": ("Region",),
     "nisf.segmentation": ("Request", "segment", "write_segmentation"),
-    "nisf.training": ("train",),
+    "nisf.training.train": ("train",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *sorted(_HOME_OF)]

@@ -12,24 +12,24 @@ from pathlib import Path
 
 import numpy as np
 
-from nisf.anatomies import Anatomy, load_anatomy
-from nisf.case import Case
-from nisf.config import Config
-from nisf.evaluate import score_case
-from nisf.fitted import Fitted, Rendering
-from nisf.fitting import fit
-from nisf.geometry import Grid, cycle_distance
-from nisf.hiding import hide
-from nisf.metrics import Score
+from nisf.config.presets import preset
+from nisf.config.schema import Config
+from nisf.data.anatomy import Anatomy, load_anatomy
+from nisf.data.case import Case
+from nisf.data.geometry import Grid, cycle_distance
+from nisf.data.hiding import hide
+from nisf.evaluation.metrics import Score
+from nisf.evaluation.scores import score_case
+from nisf.io.writers import write_volume
+from nisf.kinds.latent.fit import fit
 from nisf.phantom import Scan, Scanner, cohort, ejection_fraction, long_axis, volumes_ml
 from nisf.phantom import label as true_label
 from nisf.phantom.cohort import volume
 from nisf.picture import STYLE, Panel, draw_panel, legend_of, new_figure, save_figure
-from nisf.presets import preset
 from nisf.segmentation import write_segmentation
-from nisf.training import Report, train
-from nisf.views import box_grid
-from nisf.writers import write_volume
+from nisf.subject.subject import Fitted, Rendering
+from nisf.subject.views import box_grid
+from nisf.training.train import Report, train
 
 TRAINING, UNSEEN_SEED = 24, 2023
 PROTOCOL = "every-2nd-slice"

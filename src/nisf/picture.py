@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nisf.anatomies import Anatomy
+from nisf.data.anatomy import Anatomy
 from nisf.files import replacing
-from nisf.fitted import Rendering
+from nisf.subject.subject import Rendering
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

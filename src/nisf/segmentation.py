@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from nisf.case import Case
-from nisf.config import FitConfig, Islands, Method
+from nisf.config.schema import FitConfig, Islands, Method
+from nisf.data.case import Case
+from nisf.data.region import Region, reference_pose
 from nisf.errors import NisfError
-from nisf.fitted import Fitted
-from nisf.fitted_file import read_fitted, write_fitted
-from nisf.fitting import Finding, fit
-from nisf.models import DEFAULT
-from nisf.prior import Prior, load_prior
-from nisf.region import Region, reference_pose
-from nisf.writers import file_word, write_labels_json, write_rendering
+from nisf.io.subject_file import read_fitted, write_fitted
+from nisf.io.writers import file_word, write_labels_json, write_rendering
+from nisf.kinds.latent.fit import Finding, fit
+from nisf.prior.bundled import DEFAULT
+from nisf.prior.prior import Prior, load_prior
+from nisf.subject.subject import Fitted
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def segment(path: str | Path, prior: Prior | str | Path = DEFAULT, request: Requ
     Raises:
         NisfError: the input or the prior cannot be read, or there is more than one case.
     """
-    from nisf.readers import open_cohort, read_case
+    from nisf.io.readers import open_cohort, read_case
 
     prior = prior if isinstance(prior, Prior) else load_prior(prior)
     cohort = open_cohort(path, prior.anatomy)

@@ -1,6 +1,6 @@
 import pytest
 
-from nisf.anatomies import load_anatomy
+from nisf.data.anatomy import load_anatomy
 from nisf.paper.study import Study
 from nisf.phantom import Scanner, write_cohort
 from tiny_budget import TINY

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from nisf.data.hiding import hide
 from nisf.errors import NisfError
-from nisf.evaluate import label_volume
-from nisf.hiding import hide
+from nisf.evaluation.scores import label_volume
 from nisf.paper.interpolation import FAR, between, interpolated, signed_distance
 from nisf.paper.methods import by_reference
 from nisf.phantom import Scanner, cohort

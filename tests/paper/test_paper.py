@@ -24,7 +24,7 @@ def rows_of(folder, name):
 def done(study):
     """Every experiment, run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nisf.fitting.TRIAL_STEPS", 2)
+        patch.setattr("nisf.kinds.latent.fit.TRIAL_STEPS", 2)
         return study.output, {name: experiment.run(study) for name, experiment in EXPERIMENTS.items()}
 
 

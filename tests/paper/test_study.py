@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nisf.anatomies import load_anatomy
+from nisf.data.anatomy import load_anatomy
 from nisf.errors import NisfError
 from nisf.paper.budget import BUDGETS, budget
 from nisf.paper.study import Study, Variant, at_phases
@@ -22,7 +22,7 @@ def test_parts_are_disjoint(study):
 
 def test_same_test_subjects_as_training_holds_back(phantoms, tmp_path):
     from nisf.cli.cases import split
-    from nisf.readers import open_cohort
+    from nisf.io.readers import open_cohort
 
     files = open_cohort(phantoms, ANATOMY)
     _, held = split(files, "every-5th", ANATOMY, "auto")
@@ -104,8 +104,8 @@ def test_reused_prior_must_fit(study, phantoms, tmp_path, toy_prior):
 
 
 def test_a_prior_that_knows_test_subjects_is_refused(phantoms, study, tmp_path):
-    from nisf.readers import cached_case, open_cohort
-    from nisf.training import train
+    from nisf.io.readers import cached_case, open_cohort
+    from nisf.training.train import train
 
     files = open_cohort(phantoms, ANATOMY).cases
     cases = [cached_case(f, ANATOMY, tmp_path / "cache") for f in files[3:5]]

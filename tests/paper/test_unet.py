@@ -5,9 +5,9 @@ import pytest
 import torch
 
 import toys
+from nisf.data.region import whole_region
 from nisf.errors import NisfError
 from nisf.paper.unet import UNetTraining, segment_slices, trained_unet, unet
-from nisf.region import whole_region
 
 
 @pytest.fixture(scope="module")

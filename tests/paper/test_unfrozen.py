@@ -4,11 +4,11 @@ import numpy as np
 import torch
 
 import toys
-from nisf.fitting import fit, fit_latents
-from nisf.losses import intensity_bce
+from nisf.data.points import CasePoints, batch_of
+from nisf.data.region import whole_region
+from nisf.kinds.latent.fit import fit, fit_latents
+from nisf.networks.losses import intensity_bce
 from nisf.paper.unfrozen import fit_all, fit_unfrozen
-from nisf.points import CasePoints, batch_of
-from nisf.region import whole_region
 
 
 def loss_of(field, latent, points):

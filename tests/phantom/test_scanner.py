@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nisf.geometry import Affine, Grid
+from nisf.data.geometry import Affine, Grid
 from nisf.phantom import LABELS, Heart, Scanner, label, long_axis, scan, scan_plane, short_axis, volumes_ml
 from nisf.phantom.cohort import volume
 from nisf.phantom.heart import axes

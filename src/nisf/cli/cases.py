@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from nisf.anatomies import Anatomy
-from nisf.case import Case
+from nisf.data.anatomy import Anatomy
+from nisf.data.case import Case
 from nisf.errors import NisfError
-from nisf.readers import CaseFiles, Cohort, cached_case, only_named, open_cohort
+from nisf.io.readers import CaseFiles, Cohort, cached_case, only_named, open_cohort
 
 
 def read_cases(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tyro.conf import Positional
 
 if TYPE_CHECKING:
-    from nisf.readers.check import CaseReport, Report
+    from nisf.io.readers.check import CaseReport, Report
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Check:
     def run(self) -> int:
         import json
 
-        from nisf.anatomies import load_anatomy
-        from nisf.readers.check import check_cohort
+        from nisf.data.anatomy import load_anatomy
+        from nisf.io.readers.check import check_cohort
 
         report = check_cohort(self.folder, load_anatomy(self.anatomy), self.layout)
         if self.json:

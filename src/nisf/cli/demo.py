@@ -25,9 +25,9 @@ class Demo:
         from rich.console import Console
 
         from nisf.cli.progress import TrainingProgress
+        from nisf.config.presets import preset
         from nisf.demo import run_demo
-        from nisf.evaluate import summary_table
-        from nisf.presets import preset
+        from nisf.evaluation.scores import summary_table
 
         if (self.output / "prior" / "log.jsonl").is_file():
             shutil.rmtree(self.output / "prior")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 if TYPE_CHECKING:
-    from nisf.evaluate import Evaluation
+    from nisf.evaluation.scores import Evaluation
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Evaluate:
     """Where networks run: cpu, cuda or cuda:NUMBER."""
 
     def run(self) -> int:
+        from nisf.data.hiding import check_protocol
         from nisf.errors import NisfError
-        from nisf.evaluate import evaluate_folder
-        from nisf.hiding import check_protocol
+        from nisf.evaluation.scores import evaluate_folder
 
         check_protocol(self.hide)
         if (self.predictions is None) == (self.prior is None):
@@ -62,8 +62,8 @@ class Evaluate:
     def with_prior(self, folder: Path) -> Evaluation:
         """Fit each case without what is hidden, and score that."""
         from nisf.device import device_of
-        from nisf.prior import load_prior
-        from nisf.score import evaluate_prior
+        from nisf.evaluation.cohort import evaluate_prior
+        from nisf.prior.prior import load_prior
 
         prior = load_prior(folder).to(device_of(self.device))
         return evaluate_prior(
@@ -85,7 +85,7 @@ def report(evaluation: Evaluation, output: Path | None) -> int:
     """
     from rich.console import Console
 
-    from nisf.evaluate import summary_table, write_scores_csv
+    from nisf.evaluation.scores import summary_table, write_scores_csv
 
     failures = evaluation.failures
     if output is not None:

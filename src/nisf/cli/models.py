@@ -18,7 +18,7 @@ class Models:
     def run(self) -> int:
         from nisf.errors import NisfError
         from nisf.files import read_json
-        from nisf.models import FOLDER, model_names
+        from nisf.prior.bundled import FOLDER, model_names
 
         names = model_names()
         if self.name is not None:

@@ -46,7 +46,7 @@ class Paper:
     """Only print how long it would take."""
 
     def run(self) -> int:
-        from nisf.anatomies import load_anatomy
+        from nisf.data.anatomy import load_anatomy
         from nisf.device import device_of
         from nisf.paper import EXPERIMENTS, PAGES
         from nisf.paper.budget import budget

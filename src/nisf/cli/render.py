@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 if TYPE_CHECKING:
-    from nisf.fitted import Fitted
-    from nisf.geometry import Grid
+    from nisf.data.geometry import Grid
+    from nisf.subject.subject import Fitted
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Render:
     def run(self) -> int:
         from nisf.device import device_of
         from nisf.errors import NisfError
-        from nisf.fitted_file import read_fitted
-        from nisf.writers import write_labels_json, write_rendering
+        from nisf.io.subject_file import read_fitted
+        from nisf.io.writers import write_labels_json, write_rendering
 
         name = self.output.name
         kind = next((end for end in (".nii.gz", ".png", ".csv") if name.endswith(end)), None)
@@ -107,8 +107,8 @@ class Render:
             NisfError: an option does not parse.
         """
         from nisf.cli.parse import numbers
+        from nisf.data.geometry import Grid
         from nisf.errors import NisfError
-        from nisf.geometry import Grid
 
         grid = fitted.stacks[0].grid
         own = not any((self.spacing, self.frames, self.time, self.plane, self.view))
@@ -142,7 +142,7 @@ class Render:
             NisfError: the anatomy has no such view, or its structures are not found.
         """
         from nisf.errors import NisfError
-        from nisf.views import view_plane
+        from nisf.subject.views import view_plane
 
         views = fitted.prior.anatomy.views
         if self.plane is not None or self.centre is not None:
@@ -164,7 +164,7 @@ class Render:
 
         from nisf.errors import NisfError
         from nisf.files import replacing
-        from nisf.writers import file_word
+        from nisf.io.writers import file_word
 
         try:
             with path.open(newline="", encoding="utf-8") as file:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from nisf.models import DEFAULT, model_name
+from nisf.prior.bundled import DEFAULT, model_name
 
 if TYPE_CHECKING:
     from nisf.segmentation import Request
@@ -70,8 +70,8 @@ class Segment:
         from nisf.device import device_of
         from nisf.errors import NisfError
         from nisf.files import check_writable
-        from nisf.prior import load_prior
-        from nisf.readers import only_named, open_cohort, read_case
+        from nisf.io.readers import only_named, open_cohort, read_case
+        from nisf.prior.prior import load_prior
         from nisf.segmentation import done_already, segment_case, write_segmentation
 
         request = self.request()

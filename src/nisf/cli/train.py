@@ -51,17 +51,17 @@ class Train:
     """Write TensorBoard events too (pip install nisf[tensorboard])."""
 
     def run(self) -> int:
-        from nisf.anatomies import load_anatomy
         from nisf.cli.cases import read_cases, split
         from nisf.cli.progress import TrainingProgress
+        from nisf.config.overrides import override
+        from nisf.config.presets import preset
+        from nisf.data.anatomy import load_anatomy
         from nisf.device import device_of
         from nisf.errors import NisfError
         from nisf.files import check_writable
-        from nisf.presets import preset
-        from nisf.prior import load_prior
-        from nisf.readers import open_cohort
-        from nisf.settings import override
-        from nisf.training import continued, train
+        from nisf.io.readers import open_cohort
+        from nisf.prior.prior import load_prior
+        from nisf.training.train import continued, train
 
         if self.start and (self.preset or self.anatomy):
             raise NisfError("--start: brings its settings and structures; leave --preset and --anatomy out")

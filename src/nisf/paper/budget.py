@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from nisf.config import Config
+from nisf.config.overrides import override
+from nisf.config.presets import preset
+from nisf.config.schema import Config
 from nisf.errors import NisfError
-from nisf.presets import preset
-from nisf.settings import override
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import torch
 
-from nisf.config import Config, FieldConfig
-from nisf.field import Field
-from nisf.fitting import TRIAL_POINTS, TRIAL_STEPS
-from nisf.image_field import ImageField
+from nisf.config.schema import Config, FieldConfig
+from nisf.kinds.latent.fit import TRIAL_POINTS, TRIAL_STEPS
+from nisf.networks.image_field import ImageField
+from nisf.networks.latent_field import Field
 from nisf.paper import ablations, fig4, resolution, slices, sparse
 from nisf.paper.methods import (
     FROZEN,

@@ -15,17 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nisf.field import Field
-from nisf.fitting import fit_latents
-from nisf.losses import intensity_bce
+from nisf.data.points import CasePoints, batch_of
+from nisf.kinds.latent.fit import fit_latents
+from nisf.kinds.latent.second_order import fit_second_order
+from nisf.kinds.latent.unknowns import subject_of
+from nisf.kinds.latent.validation import point_dice, scored_points, step_counts, validation_points
+from nisf.networks.latent_field import Field
+from nisf.networks.losses import intensity_bce
 from nisf.paper.published import published
 from nisf.paper.results import COLOURS, Result, draw, publish
 from nisf.paper.study import Study
-from nisf.points import CasePoints, batch_of
-from nisf.prior import Prior
-from nisf.second_order import fit_second_order
-from nisf.unknowns import subject_of
-from nisf.validate import point_dice, scored_points, step_counts, validation_points
+from nisf.prior.prior import Prior
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nisf.case import Case
-from nisf.evaluate import label_volume, score_case
-from nisf.fitting import fit
+from nisf.data.case import Case
+from nisf.evaluation.scores import label_volume, score_case
+from nisf.kinds.latent.fit import fit
 from nisf.paper.results import Result, draw, publish
 from nisf.paper.study import Study
 from nisf.paper.windows import window_of
 from nisf.picture import Panel, draw_panel, legend_of
-from nisf.prior import Prior
-from nisf.stages import kept_stages, prior_at
+from nisf.prior.prior import Prior
+from nisf.prior.snapshots import kept_stages, prior_at
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nisf.case import Case
+from nisf.data.case import Case
+from nisf.data.geometry import Grid
+from nisf.data.hiding import hide
 from nisf.errors import NisfError
-from nisf.evaluate import label_volume
-from nisf.fitting import fit
-from nisf.geometry import Grid
-from nisf.hiding import hide
+from nisf.evaluation.scores import label_volume
+from nisf.kinds.latent.fit import fit
 from nisf.paper.methods import (
     OURS,
     Method,

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int16
 from scipy import ndimage
 
-from nisf.canvas import plane_of
-from nisf.case import Case
+from nisf.data.case import Case
+from nisf.networks.canvas import plane_of
 
 How = Literal["shape", "nearest"]
 FAR = 20.0

@@ -9,21 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from nisf.case import Case
-from nisf.config import FitConfig
+from nisf.config.schema import FitConfig
+from nisf.data.case import Case
+from nisf.data.hiding import hide
 from nisf.errors import NisfError
-from nisf.evaluate import score_case
-from nisf.fitted import Fitted
-from nisf.fitting import find_region, fit
-from nisf.hiding import hide
-from nisf.metrics import Score
+from nisf.evaluation.metrics import Score
+from nisf.evaluation.scores import score_case
+from nisf.kinds.latent.fit import find_region, fit
+from nisf.kinds.latent.validation import point_dice, scored_points, step_counts, validation_points
 from nisf.paper.interpolation import How, interpolated
 from nisf.paper.resample import on_grid, resampled
 from nisf.paper.study import Study
 from nisf.paper.unet import segment_slices, trained_unet
 from nisf.paper.unfrozen import fit_all, fit_unfrozen
-from nisf.prior import Prior
-from nisf.validate import point_dice, scored_points, step_counts, validation_points
+from nisf.prior.prior import Prior
+from nisf.subject.subject import Fitted
 
 FROZEN, UNFROZEN, SECOND, OURS = "frozen weights", "unfrozen weights", "second order", "image-conditioned"
 UNET, UNET_SHAPE, UNET_NEAREST = "U-Net", "U-Net + shape", "U-Net + nearest"
@@ -183,7 +183,7 @@ def score_method(
     Args:
         study: the subjects.
         method: segments the seen part.
-        protocol: what is hidden from it; see `nisf.hiding`.
+        protocol: what is hidden from it; see `nisf.data.hiding`.
         factor: pixels of the seen part, in those of the file.
     """
     rows: list[dict[str, Any]] = []

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nisf.anatomies import View
-from nisf.case import Case
+from nisf.data.anatomy import View
+from nisf.data.case import Case
+from nisf.data.geometry import Grid
 from nisf.errors import NisfError
-from nisf.evaluate import label_volume, phase_name, score_case
-from nisf.fitted import Fitted
-from nisf.fitting import fit
-from nisf.geometry import Grid
+from nisf.evaluation.scores import label_volume, phase_name, score_case
+from nisf.kinds.latent.fit import fit
 from nisf.paper.methods import FROZEN, OURS, path_name
 from nisf.paper.results import Result, draw, look, publish
 from nisf.paper.study import Study
 from nisf.picture import Panel, draw_panel, legend_of
-from nisf.prior import Prior
-from nisf.views import view_plane
+from nisf.prior.prior import Prior
+from nisf.subject.subject import Fitted
+from nisf.subject.views import view_plane
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 from scipy import ndimage
 
-from nisf.canvas import smoothed
-from nisf.case import Case, intensity_range, slices_of_volume
-from nisf.geometry import Grid
+from nisf.data.case import Case, intensity_range, slices_of_volume
+from nisf.data.geometry import Grid
+from nisf.networks.canvas import smoothed
 
 
 def resampled(case: Case, factor: float) -> Case:

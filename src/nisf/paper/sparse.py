@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nisf.case import Case
-from nisf.geometry import Affine
+from nisf.data.case import Case
+from nisf.data.geometry import Affine
 from nisf.paper.methods import of_subjects
 from nisf.paper.results import Result, draw, look, publish
 from nisf.paper.study import Study, Variant

@@ -11,20 +11,20 @@ from typing import Any
 
 import torch
 
-from nisf.anatomies import Anatomy
-from nisf.case import Case
-from nisf.config import Config
+from nisf.config.overrides import to_dict
+from nisf.config.schema import Config
+from nisf.data.anatomy import Anatomy
+from nisf.data.case import Case
+from nisf.data.geometry import cycle_distance
 from nisf.device import CPU
 from nisf.errors import NisfError
 from nisf.files import check_writable, read_json, read_tensors, write_json
-from nisf.geometry import cycle_distance
-from nisf.loop import CHECKPOINT
-from nisf.models import model_names
+from nisf.io.readers import CaseFiles, cached_case, open_cohort
+from nisf.optimisation.loop import CHECKPOINT
 from nisf.paper.budget import Budget
-from nisf.prior import SPECIFICATION, Prior, load_prior
-from nisf.readers import CaseFiles, cached_case, open_cohort
-from nisf.settings import to_dict
-from nisf.training import train
+from nisf.prior.bundled import model_names
+from nisf.prior.prior import SPECIFICATION, Prior, load_prior
+from nisf.training.train import train
 
 TEST_EVERY, VALIDATION_EVERY = 5, 8
 """Every 5th case is a test subject; of the others every 8th is a validation subject."""

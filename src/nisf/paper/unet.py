@@ -16,21 +16,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nisf.ahead import Ahead, workers_for
-from nisf.augment import Measured, Sample, draw_sample, for_anatomy, measured
-from nisf.canvas import canvases
-from nisf.case import Case
-from nisf.config import AugmentConfig, Config
+from nisf.config.overrides import to_dict
+from nisf.config.schema import AugmentConfig, Config
+from nisf.data.case import Case
+from nisf.data.region import Region, pixel_positions, region_from_labels
 from nisf.device import CPU, precision
 from nisf.errors import NisfError
 from nisf.files import read_tensors, write_tensors
-from nisf.image_samples import image_at
-from nisf.image_training import averaged, class_terms
-from nisf.loop import Validation, run
-from nisf.nearby import sample
-from nisf.prior import Prior
-from nisf.region import Region, pixel_positions, region_from_labels
-from nisf.settings import to_dict
+from nisf.kinds.image.augment import Measured, Sample, draw_sample, for_anatomy, measured
+from nisf.kinds.image.recipe import averaged, class_terms
+from nisf.kinds.image.samples import image_at
+from nisf.networks.canvas import canvases
+from nisf.networks.lookup import sample
+from nisf.optimisation.loop import Validation, run
+from nisf.optimisation.prefetch import Ahead, workers_for
+from nisf.prior.prior import Prior
 
 WIDTHS = (16, 32, 64, 96, 128, 16)
 """Channels of the levels and of the last layer: 0.9 million parameters, as many as our own network."""
@@ -77,7 +77,7 @@ class SliceSampler:
 
 
 class UNetTraining:
-    """The U-Net in training; a `nisf.loop.Recipe`.
+    """The U-Net in training; a `nisf.optimisation.loop.Recipe`.
 
     Args:
         cases: with labels.

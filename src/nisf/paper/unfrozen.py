@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nisf.case import Case
-from nisf.config import FitConfig
-from nisf.field import Field
-from nisf.fitted import Fitted
-from nisf.fitting import find_region, oriented, points_inside
-from nisf.losses import intensity_bce
+from nisf.config.schema import FitConfig
+from nisf.data.case import Case
+from nisf.data.points import CasePoints, batch_of
+from nisf.kinds.latent.fit import find_region, oriented, points_inside
+from nisf.networks.latent_field import Field
+from nisf.networks.losses import intensity_bce
 from nisf.paper.published import WEIGHTS_RATE
-from nisf.points import CasePoints, batch_of
-from nisf.prior import Prior
+from nisf.prior.prior import Prior
+from nisf.subject.subject import Fitted
 
 Watch = Callable[[int, Field, Tensor], None]
 """Called with the number of steps done, the network and the latent (l,)."""
@@ -65,7 +65,7 @@ def fit_all(
 
 
 def fit_unfrozen(case: Case, prior: Prior, config: FitConfig, *, seed: int = 0) -> Fitted:
-    """`nisf.fitting.fit` with weights that move too.
+    """`nisf.kinds.latent.fit.fit` with weights that move too.
 
     Raises:
         NisfError: nothing was measured inside the region.

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from nisf.field import Field
-from nisf.fitting import fit_latents
+from nisf.kinds.latent.fit import fit_latents
+from nisf.kinds.latent.validation import point_dice, scored_points, validation_points
+from nisf.networks.latent_field import Field
 from nisf.paper.study import Study, Variant
-from nisf.validate import point_dice, scored_points, validation_points
 
 VOXELS = 16_384
 """Labelled voxels of a subject that its Dice is taken over."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from nisf.case import Case
-from nisf.evaluate import label_volume
+from nisf.data.case import Case
+from nisf.evaluation.scores import label_volume
 
 
 def window_of(case: Case, room: float = 1.5) -> tuple[slice, slice]:

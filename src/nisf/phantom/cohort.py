@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 from scipy.optimize import brentq
 
-from nisf.anatomies import load_anatomy
+from nisf.data.anatomy import load_anatomy
 from nisf.phantom.heart import (
     CUT,
     LABELS,

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from nisf.anatomies import load_anatomy
-from nisf.geometry import Affine
+from nisf.data.anatomy import load_anatomy
+from nisf.data.geometry import Affine
 from nisf.types import PointsMm
 
 Numbers = np.ndarray | float

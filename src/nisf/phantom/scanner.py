@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from nisf.case import Case, Stack, intensity_range, slices_of_volume
-from nisf.geometry import Affine, Grid, cycle_times
+from nisf.data.case import Case, Stack, intensity_range, slices_of_volume
+from nisf.data.geometry import Affine, Grid, cycle_times
 from nisf.phantom.chest import BRIGHTNESS, near, surroundings, texture, tissue
 from nisf.phantom.heart import LABELS, Heart, Shape, axes, pose, shape_at, ventricles
 

@@ -1,0 +1,100 @@
+"""Settings as JSON, and single settings by name: ``train.steps=3000``."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+from nisf.config.schema import Config
+from nisf.errors import NisfError
+
+T = TypeVar("T")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Settings as plain nested dictionaries, for JSON."""
+    return asdict(config)
+
+
+def from_dict(kind: type[T], data: Mapping[str, Any], where: str = "settings") -> T:
+    """Settings back from JSON; strict in both directions.
+
+    Raises:
+        NisfError: an entry is unknown, missing or of the wrong kind.
+    """
+    hints = typing.get_type_hints(kind)
+    names = {f.name for f in fields(kind)}  # ty: ignore[invalid-argument-type]
+    if not isinstance(data, Mapping) or set(data) != names:
+        have = set(data) if isinstance(data, Mapping) else set()
+        raise NisfError(
+            f"{where}: unknown entries {sorted(have - names)}, missing entries {sorted(names - have)}; "
+            "it was written by another version of nisf"
+        )
+    values: dict[str, Any] = {}
+    for name, hint in hints.items():
+        value = data[name]
+        if hasattr(hint, "__dataclass_fields__"):
+            values[name] = from_dict(hint, value, f"{where}.{name}")
+        elif hint == tuple[float, ...]:
+            if not isinstance(value, list | tuple) or not all(type(x) in (int, float) for x in value):
+                raise NisfError(f"{where}.{name}: {value!r} is not a list of numbers")
+            values[name] = tuple(float(x) for x in value)
+        elif choices := typing.get_args(hint):
+            if value not in choices:
+                raise NisfError(f"{where}.{name}: {value!r} is not one of {', '.join(choices)}")
+            values[name] = value
+        elif type(value) is hint or (hint is float and type(value) is int):
+            values[name] = hint(value)
+        else:
+            raise NisfError(f"{where}.{name}: {value!r} is not a {hint.__name__}")
+    return kind(**values)
+
+
+def override(config: Config, assignments: Sequence[str]) -> Config:
+    """``config`` with some settings replaced.
+
+    Args:
+        config: where to start.
+        assignments: ``section.name=value`` each.
+
+    Raises:
+        NisfError: a setting does not exist or its value is not of its kind.
+    """
+    for text in assignments:
+        path, equals, value = text.partition("=")
+        section, dot, name = path.partition(".")
+        part = getattr(config, section, None)
+        if not equals or not dot or not is_dataclass(part) or isinstance(part, type):
+            sections = [s for s in Config.__dataclass_fields__ if s != "preset"]
+            raise NisfError(
+                f"{text}: write section.name=value, with one of the sections {', '.join(sections)}"
+            )
+        hints = typing.get_type_hints(type(part))
+        if name not in hints:
+            raise NisfError(f"{text}: {section} has no setting {name}; it has {', '.join(hints)}")
+        config = replace(config, **{section: replace(part, **{name: _value(hints[name], value, text)})})
+    return config
+
+
+def _value(kind: Any, value: str, text: str) -> Any:
+    """``value`` as ``kind``."""
+    if kind == tuple[float, ...]:
+        try:
+            return tuple(float(part) for part in value.split(",") if part)
+        except ValueError as error:
+            raise NisfError(f"{text}: give numbers with commas between them") from error
+    choices = typing.get_args(kind)
+    if choices:
+        if value not in choices:
+            raise NisfError(f"{text}: give one of {', '.join(choices)}")
+        return value
+    if kind is bool:
+        if value.lower() not in ("true", "false"):
+            raise NisfError(f"{text}: give true or false")
+        return value.lower() == "true"
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise NisfError(f"{text}: {value!r} is not a number of the kind {kind.__name__}") from error

@@ -1,0 +1,193 @@
+"""What was measured of one subject: a set of slices with their poses, and loose points.
+
+A 4D cine, an end-diastole/end-systole pair, a single slice, several stacks of different
+orientation or a scattered subset are all just a `Case` with more or fewer slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int, Num
+
+from nisf.data.geometry import Affine, Grid
+from nisf.types import PointsMm, SliceImage, SliceLabel
+
+UNKNOWN = -1
+"""Label of a place whose class nobody gave: not background, just not known."""
+
+BACKGROUND = "background"
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Loose observations: ``n`` places with what was measured there.
+
+    Attributes:
+        position: world mm.
+        time: fraction of the cycle.
+        intensity: one column per channel.
+        label: class index, or `UNKNOWN`.
+        slice: index of the slice it was drawn from in ``Case.slices``, or -1.
+        frame: time frame of that slice, or -1.
+    """
+
+    position: PointsMm
+    time: Float[np.ndarray, "*n"]
+    intensity: Float[np.ndarray, "*n c"]
+    label: Int[np.ndarray, "*n"]
+    slice: Int[np.ndarray, "*n"]
+    frame: Int[np.ndarray, "*n"]
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """One measured 2D image with its pose.
+
+    Attributes:
+        image: intensities as stored in the file (x, y, channel).
+        label: class index per pixel, `UNKNOWN` where not given; None if there is no label at all.
+        affine: ``(i, j, 0)`` to world mm; its third axis points to the next slice.
+        thickness: mm across the slice.
+        time: fraction of the cycle.
+        stack: index into ``Case.stacks``.
+        position: index along the stack.
+        frame: index into the stack's times.
+    """
+
+    image: SliceImage
+    label: SliceLabel | None
+    affine: Affine
+    thickness: float
+    time: float
+    stack: int
+    position: int
+    frame: int
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """The full grid that a group of parallel slices was cut from.
+
+    Attributes:
+        name: e.g. ``sa`` or ``la_4ch``.
+        grid: shape, voxel-to-world affine, times.
+        oriented: whether the affine gives a true patient position and orientation (RAS+ mm).
+        source: file whose header and grid a segmentation of this stack takes over.
+        cycle_ms: length of the cardiac cycle in ms, if the file gives it.
+        intensity_range: 1st and 99th percentile per channel (c, 2), over all slices and frames.
+    """
+
+    name: str
+    grid: Grid
+    oriented: bool = True
+    source: Path | None = None
+    cycle_ms: float | None = None
+    intensity_range: np.ndarray = field(default_factory=lambda: np.array([[0.0, 1.0]]))
+
+    def normalise(self, image: np.ndarray) -> np.ndarray:
+        """Intensities (..., c) to [0, 1]: percentiles of the whole volume, clipped."""
+        low, high = self.intensity_range.T
+        return np.clip((image - low) / np.maximum(high - low, 1e-12), 0.0, 1.0).astype(np.float32)
+
+    def denormalise(self, image: np.ndarray) -> np.ndarray:
+        """[0, 1] back to the file's intensity scale."""
+        low, high = self.intensity_range.T
+        return (low + image * (high - low)).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One subject.
+
+    Attributes:
+        name: unique in its cohort; used for output files.
+        stacks: grids that slices refer to; the first is the reference stack.
+        slices: measured slices, in no particular order.
+        labels: class names; index is the class number, ``labels[0]`` is background.
+        known: the classes that this case's annotators drew; a class outside it can hide under the
+            others' background, so it is neither trained on nor scored here.
+        phases: names of moments, e.g. ``{"ED": 0.0, "ES": 0.37}``, as fractions of the cycle.
+        points: loose observations beside the slices.
+        attributes: anything else of interest, e.g. ``{"group": "DCM"}``.
+    """
+
+    name: str
+    stacks: tuple[Stack, ...]
+    slices: tuple[Slice, ...]
+    labels: tuple[str, ...]
+    known: frozenset[str] = frozenset()
+    phases: Mapping[str, float] = field(default_factory=dict)
+    points: Points | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.labels or self.labels[0] != BACKGROUND:
+            raise ValueError(f"{self.name}: the first label must be '{BACKGROUND}', not {self.labels}")
+        if not self.slices and not self.points:
+            raise ValueError(f"{self.name}: a case needs at least one slice or point")
+
+    @property
+    def channels(self) -> int:
+        if self.slices:
+            return self.slices[0].image.shape[-1]
+        assert self.points is not None
+        return self.points.intensity.shape[-1]
+
+    def keep(self, wanted: Callable[[Slice], bool]) -> Case:
+        """The same case with only the slices for which ``wanted`` holds.
+
+        Raises:
+            ValueError: nothing is left.
+        """
+        return replace(self, slices=tuple(s for s in self.slices if wanted(s)))
+
+    def labelled(self) -> tuple[Slice, ...]:
+        """The slices with at least one known label."""
+        return tuple(s for s in self.slices if s.label is not None and (s.label != UNKNOWN).any())
+
+
+def slices_of_volume(
+    image: Num[np.ndarray, "x y z t c"],
+    label: Int[np.ndarray, "x y z t"] | None,
+    grid: Grid,
+    *,
+    stack: int = 0,
+    thickness: float | None = None,
+) -> tuple[Slice, ...]:
+    """Cut a volume into its slices; the arrays are views, nothing is copied.
+
+    Args:
+        image: intensities, as stored.
+        label: class indices, or None.
+        thickness: mm; the slice spacing if not given.
+    """
+    across = float(grid.spacing[2]) if thickness is None else thickness
+    return tuple(
+        Slice(
+            image=image[:, :, k, t],
+            label=None if label is None else label[:, :, k, t],
+            affine=grid.affine.shifted((0, 0, k)),
+            thickness=across,
+            time=float(grid.times[t]),
+            stack=stack,
+            position=k,
+            frame=t,
+        )
+        for t in range(len(grid.times))
+        for k in range(grid.shape[2])
+    )
+
+
+def intensity_range(image: Num[np.ndarray, "*n c"]) -> np.ndarray:
+    """1st and 99th percentile of each channel (c, 2), over everything but the last axis."""
+    flat = image.reshape(-1, image.shape[-1])
+    # A million voxels give percentiles to four digits; a 4D cine has twenty times as many.
+    flat = flat[:: max(1, len(flat) // 1_000_000)]
+    return np.percentile(flat, [1, 99], axis=0).T.astype(np.float64)

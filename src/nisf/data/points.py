@@ -1,0 +1,167 @@
+"""Every voxel of a case inside its region, ready to be drawn from in microseconds."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from nisf.data.case import UNKNOWN, Case, Points
+from nisf.data.region import Region, pixel_positions
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Points of ``s`` subjects, ``n`` each, as the network and the losses take them.
+
+    Attributes:
+        coordinates: in units of the region's half size; fourth column is time.
+        intensity: in [0, 1].
+        label: class index or `UNKNOWN`.
+        weight: 1, or 0 where a point only fills up the batch.
+    """
+
+    coordinates: Float[Tensor, "s n d"]
+    intensity: Float[Tensor, "s n c"]
+    label: Int[Tensor, "s n"]
+    weight: Float[Tensor, "s n"]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        return Batch(*(x.to(device) for x in (self.coordinates, self.intensity, self.label, self.weight)))
+
+
+class CasePoints:
+    """The voxels of one case inside its region, flat, in the order of ``case.slices``.
+
+    Coordinates are not stored but computed from the pixel on drawing: 17 bytes a voxel instead of 33.
+    ``held`` names the breath-hold of each slice, by its stack and position.
+    """
+
+    def __init__(self, case: Case, region: Region, dimensions: int) -> None:
+        self.name = case.name
+        self.region = region
+        self.dimensions = dimensions
+        maps, times, frames = [], [], []
+        pixels, intensities, labels, slices = [], [], [], []
+        for index, item in enumerate(case.slices):
+            maps.append(item.affine.matrix[:3][:, [0, 1, 3]])
+            times.append(item.time)
+            frames.append(item.frame)
+            i, j = np.nonzero(region.contains(pixel_positions(item)))
+            pixels.append(np.stack([i, j], axis=1).astype(np.int16))
+            intensities.append(case.stacks[item.stack].normalise(item.image[i, j]))
+            labels.append(np.full(len(i), UNKNOWN) if item.label is None else item.label[i, j])
+            slices.append(np.full(len(i), index, dtype=np.int32))
+        self.held = [(item.stack, item.position) for item in case.slices]
+        self.to_world = np.array(maps, dtype=np.float64).reshape(-1, 3, 3)
+        self._look_from(region)
+        self.times = np.array(times, dtype=np.float32)
+        self.frames = np.array(frames, dtype=np.int32)
+        empty = np.zeros((0, case.channels), dtype=np.float32)
+        self.pixel = np.concatenate([np.zeros((0, 2), np.int16), *pixels])
+        self.intensity = np.concatenate([empty, *intensities])
+        self.label = np.concatenate([np.zeros(0, np.int8), *labels]).astype(np.int8)
+        self.slice = np.concatenate([np.zeros(0, np.int32), *slices])
+        self.first = np.searchsorted(self.slice, np.arange(len(self.frames) + 1))
+        self.loose = self._loose(case, region)
+        if self.loose is not None:
+            stack = case.stacks[0] if case.stacks else None
+            values = self.loose.intensity if stack is None else stack.normalise(self.loose.intensity)
+            self.intensity = np.concatenate([self.intensity, values.astype(np.float32)])
+            self.label = np.concatenate([self.label, self.loose.label.astype(np.int8)])
+        known = np.flatnonzero(self.label != UNKNOWN)
+        self.of_class = [known[self.label[known] == c] for c in range(len(case.labels))]
+        self.of_class = [index for index in self.of_class if len(index)]
+
+    def _look_from(self, region: Region) -> None:
+        """Set the maps from pixel (i, j, 1) to field coordinates."""
+        self.region = region
+        pose = region.pose.matrix[:3]
+        maps = pose[:, :3] @ self.to_world
+        maps[:, :, 2] += pose[:, 3]
+        self.maps = maps / region.half[:, None]
+
+    def seen_from(self, region: Region) -> CasePoints:
+        """The same points in the coordinates of a turned region; the voxels are shared, not copied."""
+        other = copy.copy(self)
+        other._look_from(region)
+        return other
+
+    @staticmethod
+    def _loose(case: Case, region: Region) -> Points | None:
+        if case.points is None:
+            return None
+        inside = region.contains(case.points.position)
+        return Points(*(getattr(case.points, name)[inside] for name in Points.__dataclass_fields__))
+
+    def __len__(self) -> int:
+        return len(self.intensity)
+
+    def coordinates(self, index: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n d"]:
+        """Field coordinates of voxels by their flat index, float32."""
+        out = np.empty((len(index), 4), dtype=np.float32)
+        measured = len(self.slice)
+        grid = index < measured
+        chosen = index[grid]
+        of = self.slice[chosen]
+        pixel = self.pixel[chosen].astype(np.float64)
+        m = self.maps[of]
+        out[grid, :3] = m[:, :, 0] * pixel[:, :1] + m[:, :, 1] * pixel[:, 1:] + m[:, :, 2]
+        out[grid, 3] = self.times[of]
+        if self.loose is not None:
+            rest = index[~grid] - measured
+            out[~grid, :3] = self.region.coordinates(self.loose.position[rest])
+            out[~grid, 3] = self.loose.time[rest]
+        return out[:, : self.dimensions]
+
+    def draw(self, rng: np.random.Generator, count: int, balanced: float = 0.0) -> Int[np.ndarray, "n"]:
+        """Flat indices of ``count`` voxels: a share evenly over the classes, the rest uniformly."""
+        per_class = int(count * balanced / len(self.of_class)) if self.of_class else 0
+        chosen = [index[rng.integers(len(index), size=per_class)] for index in self.of_class if per_class]
+        uniform = rng.integers(len(self), size=count - sum(map(len, chosen)))
+        return np.concatenate([*chosen, uniform])
+
+    def spread(self, rng: np.random.Generator, count: int) -> Int[np.ndarray, "n"]:
+        """Flat indices of ``count`` voxels, one at random in each of as many equal parts of the case.
+
+        Voxels lie slice by slice and row by row, so that every slice and frame gets its share.
+        """
+        return ((np.arange(count) + rng.random(count)) * (len(self) / count)).astype(np.int64)
+
+    def frame(self, rng: np.random.Generator) -> Int[np.ndarray, "n"]:
+        """Flat indices of all voxels of one random frame (paper: a 3D volume a step)."""
+        if not len(self.frames):
+            return np.arange(len(self))
+        filled = np.diff(self.first) > 0
+        frame = rng.choice(np.unique(self.frames[filled]))
+        chosen = np.flatnonzero(filled & (self.frames == frame))
+        return np.concatenate([np.arange(self.first[i], self.first[i + 1]) for i in chosen])
+
+
+def batch_of(items: list[tuple[CasePoints, np.ndarray]], pad_to: int = 1) -> Batch:
+    """One batch of the given voxels of each subject; shorter ones are filled up with weight 0.
+
+    Args:
+        items: cases and flat indices, one per subject.
+        pad_to: the number of points is rounded up to a multiple of this, so that compiled code
+            meets few shapes.
+    """
+    longest = max(len(index) for _, index in items)
+    n = -(-longest // pad_to) * pad_to
+    first = items[0][0]
+    coordinates = np.zeros((len(items), n, first.dimensions), dtype=np.float32)
+    intensity = np.zeros((len(items), n, first.intensity.shape[1]), dtype=np.float32)
+    label = np.full((len(items), n), UNKNOWN, dtype=np.int64)
+    weight = np.zeros((len(items), n), dtype=np.float32)
+    for row, (points, index) in enumerate(items):
+        k = len(index)
+        coordinates[row, :k] = points.coordinates(index)
+        intensity[row, :k] = points.intensity[index]
+        label[row, :k] = points.label[index]
+        weight[row, :k] = 1.0
+    return Batch(*(torch.from_numpy(array) for array in (coordinates, intensity, label, weight)))

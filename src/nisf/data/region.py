@@ -1,0 +1,220 @@
+"""The region of interest: a box in model millimetres, found from labels or from motion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nisf.data.case import Case, Slice
+from nisf.data.geometry import Affine
+from nisf.types import PointsMm, Vector, Vector3
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A box around the anatomy.
+
+    Attributes:
+        pose: world to model, rigid (mirrored where slices are counted the other way round).
+        half: half the lengths of the box along the model axes, mm.
+    """
+
+    pose: Affine
+    half: Vector3
+
+    def coordinates(self, world: PointsMm) -> PointsMm:
+        """World mm to field coordinates: [-1, 1] inside the box."""
+        return self.pose(world) / self.half
+
+    def contains(self, world: PointsMm) -> np.ndarray:
+        """Whether points lie in the box; shape of ``world`` without its last axis."""
+        return np.max(np.abs(self.coordinates(world)), axis=-1) <= 1.0
+
+    def centre(self) -> Vector3:
+        """World mm."""
+        return self.pose.inverse.origin
+
+    def turned(self, quarters: int = 0, *, mirror: bool = False, reverse: bool = False) -> Region:
+        """The same box seen otherwise.
+
+        Args:
+            quarters: quarter turns in the plane.
+            mirror: whether the first in-plane axis is flipped, before turning.
+            reverse: whether the slices are counted from the other end.
+        """
+        cos, sin = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarters % 4]
+        flip = -1 if mirror else 1
+        turn = np.array([[flip * cos, -sin, 0], [flip * sin, cos, 0], [0, 0, -1 if reverse else 1]])
+        matrix = np.eye(4)
+        matrix[:3, :3] = turn
+        return Region(Affine(matrix @ self.pose.matrix), np.abs(turn @ self.half))
+
+    def moved(self, shift_mm: Vector3, turn: Vector3) -> Region:
+        """The same box where what was at model position ``p`` is at ``rotated(p) + shift_mm``.
+
+        Args:
+            shift_mm: along the model axes.
+            turn: rotation vector about them, radians.
+        """
+        from scipy.spatial.transform import Rotation
+
+        matrix = np.eye(4)
+        matrix[:3, :3] = Rotation.from_rotvec(turn).as_matrix()
+        matrix[:3, 3] = shift_mm
+        return Region(Affine(matrix @ self.pose.matrix), self.half)
+
+
+def reference_pose(case: Case, centre: Vector, *, reverse: bool = False) -> Affine:
+    """World to model: axes of the reference stack, origin at ``centre`` (world mm).
+
+    Args:
+        reverse: whether the third axis runs against the order of the slices.
+    """
+    affine = case.stacks[0].grid.affine if case.stacks else Affine(np.eye(4))
+    x = affine.axes[:, 0]
+    z = affine.normal() * (-1.0 if reverse else 1.0)
+    # In-plane axes of a scanner are orthogonal; a sheared affine is straightened here.
+    y = np.cross(z, x)
+    y *= np.sign(y @ affine.axes[:, 1])
+    return Affine.rigid(np.stack([x, y, z]), centre)
+
+
+def pixel_positions(item: Slice) -> PointsMm:
+    """World mm of every pixel centre of a slice: ``(x, y, 3)``."""
+    nx, ny = item.image.shape[:2]
+    index = np.stack(np.meshgrid(np.arange(nx), np.arange(ny), [0], indexing="ij"), axis=-1)
+    return item.affine(index[:, :, 0])
+
+
+def labelled_positions(case: Case) -> PointsMm:
+    """World mm of every voxel of a structure ``(n, 3)``; empty without labels."""
+    places = [pixel_positions(s)[s.label > 0] for s in case.labelled() if s.label is not None]
+    if case.points is not None:
+        places.append(case.points.position[case.points.label > 0])
+    return np.concatenate(places) if places else np.zeros((0, 3))
+
+
+def larger_end_last(case: Case) -> bool:
+    """Whether the labelled structures are larger at the end of the stack than at its beginning.
+
+    For short-axis stacks: whether they run from apex to base. Anatomy-free: it only counts pixels.
+    """
+    areas: dict[int, int] = {}
+    for item in case.labelled():
+        if item.stack == 0 and item.label is not None:
+            areas[item.position] = areas.get(item.position, 0) + int((item.label > 0).sum())
+    filled = sorted(position for position, area in areas.items() if area)
+    third = max(1, len(filled) // 3)
+    first = sum(areas[position] for position in filled[:third])
+    last = sum(areas[position] for position in filled[-third:])
+    return last > first
+
+
+def region_from_labels(case: Case, half: Vector, *, order: bool) -> Region | None:
+    """The box around the labelled structures' centre, or None without labels.
+
+    Args:
+        half: half lengths of the box, mm.
+        order: whether to count slices from the end where the structures are larger.
+    """
+    places = labelled_positions(case)
+    if not len(places):
+        return None
+    # The middle of the extent, not the centre of mass, which wanders with the phase.
+    pose = reference_pose(case, (0.0, 0.0, 0.0), reverse=order and larger_end_last(case))
+    model = pose(places)
+    centre = pose.inverse((model.min(0) + model.max(0)) / 2)
+    return Region(Affine.rigid(pose.matrix[:3, :3], centre), np.asarray(half, dtype=np.float64))
+
+
+def half_size(cases: Sequence[Case], margin_mm: float) -> Vector3:
+    """Half lengths (mm) of the box that holds the structures of 95 % of ``cases``, and a margin.
+
+    The margin takes in the rest; the largest alone would make the box too big for everyone. The two
+    in-plane axes get the same length: orientation in the plane is not known everywhere.
+    """
+    halves = []
+    for case in cases:
+        places = labelled_positions(case)
+        if len(places):
+            model = reference_pose(case, (0.0, 0.0, 0.0))(places)
+            halves.append((model.max(0) - model.min(0)) / 2)
+    if not halves:
+        raise ValueError("no case has labels to find the region from")
+    half = np.percentile(halves, 95, axis=0) + margin_mm
+    return np.array([max(half[:2]), max(half[:2]), half[2]])
+
+
+def over_all_slices(case: Case, region: Region) -> Region:
+    """The region, made long enough across the slices to hold all those of the reference stack.
+
+    A field that sees the slices can be asked on each of them, and need not depend on where along the
+    stack the region was found.
+    """
+    centre = region.centre()
+    reach = [
+        abs(float((centre - item.affine.origin) @ item.affine.normal())) + item.thickness / 2
+        for item in case.slices
+        if item.stack == 0
+    ]
+    half = region.half.copy()
+    half[2] = max([half[2], *reach])
+    return Region(region.pose, half)
+
+
+def whole_region(case: Case) -> Region:
+    """The whole field of view of the slices and points."""
+    pose = reference_pose(case, (0.0, 0.0, 0.0))
+    places = [
+        pixel_positions(s)[:: s.image.shape[0] - 1 or 1, :: s.image.shape[1] - 1 or 1] for s in case.slices
+    ]
+    corners = [p.reshape(-1, 3) for p in places]
+    if case.points is not None:
+        corners.append(case.points.position)
+    model = pose(np.concatenate(corners))
+    thickness = max((s.thickness for s in case.slices), default=1.0)
+    half = (model.max(0) - model.min(0)) / 2 + np.array([0.5, 0.5, 0.5 * thickness])
+    centre = pose.inverse((model.max(0) + model.min(0)) / 2)
+    return Region(Affine.rigid(pose.matrix[:3, :3], centre), half)
+
+
+def region_from_motion(case: Case, half: Vector) -> Region | None:
+    """The box around what moves: weighted centre of the temporal standard deviation.
+
+    None where the case has fewer than three frames, or nothing moves. The in-plane window with the
+    most motion is found first, so that arms, vessels and flow artefacts elsewhere do not pull the
+    centre away.
+    """
+    half = np.asarray(half, dtype=np.float64)
+    stacks: dict[tuple[int, int], list[Slice]] = {}
+    for item in case.slices:
+        if item.stack == 0:
+            stacks.setdefault((item.stack, item.position), []).append(item)
+    if not stacks or max(len(items) for items in stacks.values()) < 3:
+        return None
+    places, weights = [], []
+    for items in stacks.values():
+        if len(items) < 3:
+            continue
+        deviation = np.std([item.image[..., 0] for item in items], axis=0, dtype=np.float64)
+        # The upper percentile: noise and slow drift have no say.
+        deviation = np.maximum(deviation - np.percentile(deviation, 95), 0)
+        places.append(pixel_positions(items[0]).reshape(-1, 3))
+        weights.append(deviation.reshape(-1))
+    place, weight = np.concatenate(places), np.concatenate(weights)
+    pose = reference_pose(case, (0.0, 0.0, 0.0))
+    model = pose(place)
+    if not weight.any():
+        return None
+    centre = np.average(model, axis=0, weights=weight)
+    for _ in range(20):  # mean shift with the box as its window
+        inside = (np.abs(model - centre)[:, :2] <= half[:2]).all(1) & (weight > 0)
+        if not inside.any():
+            break
+        moved = np.average(model[inside], axis=0, weights=weight[inside])
+        if np.abs(moved - centre).max() < 0.1:
+            break
+        centre = moved
+    return Region(Affine.rigid(pose.matrix[:3, :3], pose.inverse(centre)), half)

@@ -1,0 +1,301 @@
+"""Score segmentations against references: one case in memory, or a folder of files against a cohort."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from jaxtyping import Int16, Integer
+
+from nisf.data.case import BACKGROUND, UNKNOWN, Case
+from nisf.data.geometry import Affine, cycle_distance
+from nisf.errors import NisfError
+from nisf.evaluation.metrics import Score, score_volume
+from nisf.files import replacing
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+T = TypeVar("T")
+LabelSeries = Integer[np.ndarray, "x y z t"]
+LABELS_FILE = "labels.json"
+"""Beside the predictions: label number to name."""
+
+
+@dataclass
+class Evaluation:
+    """What came of a set of cases.
+
+    Attributes:
+        scores: of all cases that could be scored.
+        failures: case name to a sentence that says why it could not be.
+        notes: what the reader has to say about the references, once for all.
+    """
+
+    scores: list[Score] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def label_volume(case: Case, stack: int = 0) -> Int16[np.ndarray, "x y z t"]:
+    """The labels of one stack as an array over its grid, `UNKNOWN` where no slice or label is.
+
+    Raises:
+        ValueError: the labels of a slice do not fit the grid.
+    """
+    grid = case.stacks[stack].grid
+    volume = np.full((*grid.shape, len(grid.times)), UNKNOWN, dtype=np.int16)
+    for s in case.slices:
+        if s.stack == stack and s.label is not None:
+            volume[:, :, s.position, s.frame] = s.label
+    return volume
+
+
+def phase_name(case: Case, time: float) -> str:
+    """The name of the case's phase at ``time`` (fraction of the cycle), else e.g. ``t=0.37``."""
+    for name, moment in case.phases.items():
+        if cycle_distance(np.array([time]), moment).item() < 1e-3:
+            return name
+    return f"t={time:.2f}"
+
+
+def score_case(
+    rendering: LabelSeries,
+    case: Case,
+    *,
+    stack: int = 0,
+    positions: Collection[int] | None = None,
+    missing_mm: float | None = None,
+    outlines: bool = False,
+) -> list[Score]:
+    """Score a rendering on the grid of one of the case's stacks, in all labelled frames.
+
+    Only the classes in ``case.known`` are scored, and only where the case has labels: given the hidden
+    part of a case (`nisf.data.hiding.hide`), only hidden slices count.
+
+    Args:
+        rendering: class indices (x, y, z, t) on the stack's grid and times; numbers as in ``case.labels``.
+        case: the reference.
+        stack: which of the case's stacks.
+        positions: slices to score; all if None.
+        missing_mm: distance of a structure that only one side has; the volume's diagonal if None.
+        outlines: whether distances run between the slices' outlines; for a part of a volume.
+
+    Returns:
+        One score per labelled frame and class.
+
+    Raises:
+        ValueError: the rendering is not on the stack's grid.
+    """
+    grid = case.stacks[stack].grid
+    shape = (*grid.shape, len(grid.times))
+    if rendering.shape != shape:
+        raise ValueError(f"{case.name}: a rendering of shape {rendering.shape} for a stack of shape {shape}")
+    reference = label_volume(case, stack)
+    scores: list[Score] = []
+    for frame, time in enumerate(grid.times):
+        scores += score_volume(
+            rendering[..., frame],
+            reference[..., frame],
+            grid.spacing,
+            case.labels,
+            scored=case.known,
+            positions=positions,
+            missing_mm=missing_mm,
+            outlines=outlines,
+            case=case.name,
+            phase=phase_name(case, float(time)),
+            frame=frame,
+        )
+    return scores
+
+
+def evaluate_folder(
+    predictions: Path,
+    references: Path,
+    anatomy: str | Path = "cardiac-sax",
+    layout: str = "auto",
+    *,
+    only: Path | None = None,
+) -> Evaluation:
+    """Compare ``NAME_seg.nii.gz`` files with the reference labels of a cohort's first stacks.
+
+    Args:
+        predictions: folder with the segmentations and their `LABELS_FILE`.
+        references: folder of the cohort.
+        anatomy: name or JSON file of the anatomy.
+        layout: how the cohort lies in its folder.
+        only: text file with the names of the cases to score, one a line; all if None.
+
+    Returns:
+        The scores; a case that cannot be scored is named among the failures, and the others go on.
+
+    Raises:
+        NisfError: the predictions' label list or the cohort cannot be read.
+    """
+    from nisf.data.anatomy import load_anatomy
+    from nisf.io.readers import only_named, open_cohort, read_case
+
+    predictions, structures = Path(predictions), load_anatomy(anatomy)
+    names = read_label_names(predictions, structures.labels)
+    cohort = open_cohort(references, structures, layout=layout)
+
+    def score(files) -> list[Score]:
+        case = read_case(files, structures, cohort.notes)
+        return score_file(predictions / f"{files.name}_seg.nii.gz", names, case)
+
+    evaluation = evaluate_each(((files.name, files) for files in only_named(cohort.cases, only)), score)
+    broken = [problem for problem in cohort.problems if problem.severity == "error" and problem.case]
+    for problem in broken:
+        evaluation.failures.setdefault(problem.case, f"{problem.case}: {problem.message}")
+    said = [problem.message for problem in cohort.problems if problem not in broken]
+    evaluation.notes = (*said, *cohort.notes.values())
+    return evaluation
+
+
+def evaluate_each(items: Iterable[tuple[str, T]], score: Callable[[T], list[Score]]) -> Evaluation:
+    """Score named items one by one; a `NisfError` fails its own item only."""
+    evaluation = Evaluation()
+    for name, item in items:
+        try:
+            scores = score(item)
+            if not scores:
+                raise NisfError(f"{name}: no reference labels of known structures to score")
+            evaluation.scores += scores
+        except NisfError as error:
+            evaluation.failures[name] = str(error)
+    return evaluation
+
+
+def read_label_names(folder: Path, labels: Sequence[str]) -> dict[int, str]:
+    """Number to class name from a folder's `LABELS_FILE`.
+
+    A name that the anatomy lacks counts as background as long as all of the anatomy's are there; with
+    some of these absent too, names are probably just spelt differently.
+
+    Raises:
+        NisfError: no such file or list, or its names do not fit ``labels``.
+    """
+    path = folder / LABELS_FILE
+    try:
+        names = {int(number): str(name) for number, name in json.loads(path.read_text("utf-8")).items()}
+    except OSError as error:
+        example = f'write it beside the predictions, e.g. {{"1": "{labels[-1]}"}}'
+        raise NisfError(f"{path}: cannot be read ({error.strerror}); {example}") from error
+    except (ValueError, AttributeError) as error:
+        raise NisfError(f'{path}: not a list of numbers and names like {{"1": "{labels[-1]}"}}') from error
+    foreign = sorted(set(names.values()) - set(labels))
+    absent = sorted(set(labels) - {BACKGROUND} - set(names.values()))
+    if foreign and absent:
+        raise NisfError(f"{path}: names {foreign}, which the anatomy does not have, and lacks {absent}")
+    return names
+
+
+def score_file(path: Path, names: Mapping[int, str], case: Case) -> list[Score]:
+    """Score one segmentation file on the grid of the case's first stack.
+
+    Args:
+        path: NIfTI file, (x, y, z) or (x, y, z, t).
+        names: the file's label number to class name.
+        case: the reference.
+
+    Raises:
+        NisfError: the file is missing or unreadable, is on another grid, or has a number without a name.
+    """
+    import nibabel
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import SpatialImage
+
+    if not path.is_file():
+        raise NisfError(f"{case.name}: no prediction, expected {path}")
+    try:
+        image = nibabel.load(path)
+        assert isinstance(image, SpatialImage), f"{path} is no image"
+        numbers, affine = np.asarray(image.dataobj), Affine(image.affine)
+    except (OSError, EOFError, ValueError, ImageFileError) as error:
+        raise NisfError(f"{case.name}: {path} cannot be read ({error})") from error
+    grid = case.stacks[0].grid
+    shape = (*grid.shape, len(grid.times))
+    if numbers.ndim == 3:
+        numbers = numbers[..., None]
+    if numbers.shape != shape:
+        raise NisfError(
+            f"{case.name}: {path} has shape {numbers.shape} and the reference {shape} (x, y, z, t); "
+            "render it on the grid and frames of the reference"
+        )
+    # Voxels are compared by index: a flipped file has the right shape and all the wrong places.
+    if case.stacks[0].oriented and np.abs(affine.axes - grid.affine.axes).max() > 0.1:
+        raise NisfError(
+            f"{case.name}: the voxel axes of {path} point in other directions than the reference's; "
+            "render it on the grid of the reference"
+        )
+    indices = np.zeros(shape, dtype=np.int16)
+    for number in np.unique(numbers):
+        if number != 0 and number not in names:
+            raise NisfError(f"{case.name}: {path} has label {number:g}, {LABELS_FILE} names {list(names)}")
+        name = names.get(int(number), BACKGROUND)
+        indices[numbers == number] = case.labels.index(name) if name in case.labels else 0
+    return score_case(indices, case)
+
+
+def write_scores_csv(path: Path, scores: Sequence[Score]) -> None:
+    """Write one row per score; the file appears whole or not at all.
+
+    Raises:
+        NisfError: the file cannot be written.
+    """
+    try:
+        with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [column.name for column in fields(Score)])
+            writer.writeheader()
+            writer.writerows(asdict(score) for score in scores)
+    except OSError as error:
+        raise NisfError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def summary_table(scores: Sequence[Score], title: str | None = None) -> Table:
+    """Mean ± standard deviation per class and phase, and over all scores in the last row.
+
+    Δ mL is the predicted minus the reference volume. Missed and spurious ("extra") structures are
+    counted, and are in the means with Dice 0 and the distance that `score_volume` gave them.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("Label", no_wrap=True)
+    table.add_column("Phase")
+    for heading in ("n", "Dice", "HD95 mm", "ASSD mm", "Δ mL", "Missed", "Extra"):
+        table.add_column(heading, justify="right")
+    groups: dict[tuple[str, str], list[Score]] = {}
+    for score in scores:
+        groups.setdefault((score.label, score.phase), []).append(score)
+    order = list(dict.fromkeys(score.label for score in scores))
+    for label, phase in sorted(groups, key=lambda key: (order.index(key[0]), key[1])):
+        table.add_row(label, phase, *_summary(groups[label, phase]))
+    if scores:
+        table.add_section()
+        table.add_row("mean", "all", *_summary(scores))
+    return table
+
+
+def _summary(scores: Sequence[Score]) -> list[str]:
+    def spread(values: list[float], form: str) -> str:
+        # The sample's deviation; a single value has none.
+        deviation = f" ±{np.std(values, ddof=1):.{form[-2:]}}" if len(values) > 1 else ""
+        return f"{np.mean(values):{form}}{deviation}"
+
+    return [
+        str(len(scores)),
+        spread([s.dice for s in scores], ".3f"),
+        spread([s.hd95_mm for s in scores], ".1f"),
+        spread([s.assd_mm for s in scores], ".2f"),
+        spread([s.difference_ml for s in scores], "+.1f"),
+        str(sum(s.missed for s in scores)),
+        str(sum(s.spurious for s in scores)),
+    ]

@@ -1,0 +1,24 @@
+"""Readers: from files in folders to cases. One module per layout in `layouts`."""
+
+from nisf.io.readers.cache import cached_case
+from nisf.io.readers.check import Report, check_cohort
+from nisf.io.readers.cohort import Cohort, only_named, open_cohort, read_case, read_image
+from nisf.io.readers.listing import CaseFiles, Problem, StackFiles
+from nisf.io.readers.nifti import Header, read_header, read_volume
+
+__all__ = [
+    "CaseFiles",
+    "Cohort",
+    "Header",
+    "Problem",
+    "Report",
+    "StackFiles",
+    "cached_case",
+    "check_cohort",
+    "only_named",
+    "open_cohort",
+    "read_case",
+    "read_header",
+    "read_image",
+    "read_volume",
+]

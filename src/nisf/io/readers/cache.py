@@ -1,0 +1,147 @@
+"""Cases as plain arrays on disk, so that no epoch unpacks a NIfTI again.
+
+An entry is a folder named by a hash of everything it came from. Its arrays are mapped into memory, not
+read, when a case is taken from it; it is written beside its place and then renamed: whole or not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nisf.data.anatomy import Anatomy
+from nisf.data.case import Case, Stack
+from nisf.data.geometry import Affine, Grid
+from nisf.errors import NisfError
+from nisf.io.readers.listing import CaseFiles
+from nisf.io.readers.reading import Notes, Volume, assemble, read_volumes
+
+READER_VERSION = 1
+"""Part of every key: count it up when the same files would be read into something else."""
+
+
+def cached_case(files: CaseFiles, anatomy: Anatomy, folder: str | Path, notes: Notes | None = None) -> Case:
+    """`read_case`, with its arrays kept in ``folder``.
+
+    The arrays of the case are mapped copy-on-write: writing into them changes no file. An entry that is
+    damaged or half written is made again.
+
+    Raises:
+        NisfError: as `read_case`; the folder cannot be written.
+    """
+    notes = {} if notes is None else notes
+    entry = Path(folder) / _key(files, anatomy)
+    volumes = _load(entry, notes)
+    if volumes is None:
+        said: Notes = {}
+        volumes = read_volumes(files, anatomy, said)
+        try:
+            _store(entry, volumes, said)
+        except OSError as error:
+            raise NisfError(
+                f"{folder}: the cache cannot be written ({error}); give another folder"
+            ) from error
+        volumes = _load(entry, notes) or volumes
+        for kind, note in said.items():
+            notes.setdefault(kind, note)
+    return assemble(files, anatomy, volumes)
+
+
+def _key(files: CaseFiles, anatomy: Anatomy) -> str:
+    """Hash of the files (path, size, time of change) and of all that decides how they are read."""
+    stacks = []
+    for stack in files.stacks:
+        marks = []
+        for path in stack.paths():
+            try:
+                state = path.stat()
+            except OSError as error:
+                raise NisfError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+            marks.append([str(path.resolve()), state.st_size, state.st_mtime_ns])
+        shape = [len(frame) for frame in stack.images], [path is not None for path in stack.labels]
+        numbers = None if stack.numbers is None else sorted(stack.numbers.items())
+        stacks.append([stack.name, marks, shape, stack.times, numbers])
+    rest = [sorted(files.numbers.items()), files.background_known, anatomy.labels]
+    text = json.dumps([READER_VERSION, np.little_endian, stacks, rest])
+    return f"{files.name}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+
+
+def _store(entry: Path, volumes: list[Volume], notes: Notes) -> None:
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=entry.parent))
+    try:
+        described = []
+        for i, volume in enumerate(volumes):
+            np.save(temporary / f"image{i}.npy", volume.image, allow_pickle=False)
+            if volume.label is not None:
+                np.save(temporary / f"label{i}.npy", volume.label, allow_pickle=False)
+            described.append(_describe(volume))
+        text = json.dumps({"stacks": described, "notes": notes})
+        (temporary / "case.json").write_text(text, encoding="utf-8")
+        if entry.exists():
+            shutil.rmtree(entry)  # `_load` found it damaged
+        os.rename(temporary, entry)
+    except OSError:
+        # Another process may have been faster: its entry is as good as ours.
+        if _load(entry, {}) is None:
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _describe(volume: Volume) -> dict[str, Any]:
+    stack = volume.stack
+    return {
+        "name": stack.name,
+        "shape": stack.grid.shape,
+        "affine": stack.grid.affine.matrix.tolist(),
+        "times": stack.grid.times.tolist(),
+        "oriented": stack.oriented,
+        "source": str(stack.source),
+        "cycle_ms": stack.cycle_ms,
+        "intensity_range": stack.intensity_range.tolist(),
+        "labelled": volume.label is not None,
+    }
+
+
+def _load(entry: Path, notes: Notes) -> list[Volume] | None:
+    """The volumes of an entry; None if it is missing or damaged in any way."""
+    try:
+        data = json.loads((entry / "case.json").read_text(encoding="utf-8"))
+        volumes = [_volume(entry, i, described) for i, described in enumerate(data["stacks"])]
+        said = dict(data["notes"])
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
+        return None
+    for kind, note in said.items():
+        notes.setdefault(kind, note)
+    return volumes
+
+
+def _volume(entry: Path, index: int, described: dict[str, Any]) -> Volume:
+    grid = Grid(
+        tuple(described["shape"]), Affine(np.array(described["affine"])), np.array(described["times"])
+    )
+    # "c": copy on write. Read-only arrays would make torch warn that it cannot protect them.
+    image = np.load(entry / f"image{index}.npy", mmap_mode="c", allow_pickle=False)
+    label = None
+    if described["labelled"]:
+        label = np.load(entry / f"label{index}.npy", mmap_mode="c", allow_pickle=False)
+    expected = (*grid.shape, len(grid.times))
+    if image.shape[:-1] != expected or (label is not None and label.shape != expected):
+        raise ValueError(f"{entry}: arrays of another shape than {expected}")
+    stack = Stack(
+        name=described["name"],
+        grid=grid,
+        oriented=described["oriented"],
+        source=Path(described["source"]),
+        cycle_ms=described["cycle_ms"],
+        intensity_range=np.array(described["intensity_range"], dtype=np.float64),
+    )
+    return Volume(stack, np.asarray(image), None if label is None else np.asarray(label))

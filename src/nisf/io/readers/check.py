@@ -1,0 +1,226 @@
+"""Look through a cohort before anything is trained on it: headers first, then every voxel, in parallel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nisf.data.anatomy import Anatomy
+from nisf.errors import NisfError
+from nisf.io.readers.cohort import open_cohort
+from nisf.io.readers.listing import CaseFiles, Problem, StackFiles
+from nisf.io.readers.nifti import Header, read_header, read_numbers, read_volume
+from nisf.io.readers.reading import Notes, class_table, frames_of, note_geometry, same_place
+
+
+@dataclass
+class StackReport:
+    """One stack as its first header tells it: spacing in mm, cycle in ms; None where it could not be read."""
+
+    name: str
+    shape: tuple[int, int, int] | None = None
+    spacing: tuple[float, float, float] | None = None
+    frames: int | None = None
+    oriented: bool | None = None
+    cycle_ms: float | None = None
+
+
+@dataclass
+class CaseReport:
+    """One case.
+
+    Attributes:
+        labels: names of the labels found in its files.
+        volumes_ml: label name to mL per frame, of the first stack; only with ``full``.
+    """
+
+    name: str
+    stacks: list[StackReport] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    volumes_ml: dict[str, list[float]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def error(self, message: str) -> None:
+        self.problems.append(Problem(self.name, "error", message))
+
+    def warn(self, message: str) -> None:
+        self.problems.append(Problem(self.name, "warning", message))
+
+
+@dataclass
+class Report:
+    """What a check found.
+
+    Attributes:
+        layout: None if the cohort could not be opened.
+        cases: one entry per case that was listed.
+        problems: those of no listed case, e.g. a folder without images.
+        notes: remarks that hold for the cohort, each once.
+    """
+
+    root: Path
+    anatomy: str
+    layout: str | None = None
+    cases: list[CaseReport] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def all_problems(self) -> list[Problem]:
+        """Those of the cohort, then those of its cases."""
+        return self.problems + [problem for case in self.cases for problem in case.problems]
+
+    @property
+    def errors(self) -> int:
+        """Number of problems that keep a case from being read as it is meant."""
+        return sum(problem.severity == "error" for problem in self.all_problems())
+
+    @property
+    def warnings(self) -> int:
+        return sum(problem.severity == "warning" for problem in self.all_problems())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON takes it."""
+
+        def plain(problems: list[Problem]) -> list[dict[str, str]]:
+            return [{"case": p.case, "severity": p.severity, "message": p.message} for p in problems]
+
+        return {
+            "root": str(self.root),
+            "anatomy": self.anatomy,
+            "layout": self.layout,
+            "errors": self.errors,
+            "warnings": self.warnings,
+            "cases": [
+                {
+                    "name": case.name,
+                    "stacks": [dict(vars(stack)) for stack in case.stacks],
+                    "labels": case.labels,
+                    "volumes_ml": case.volumes_ml,
+                    "problems": plain(case.problems),
+                }
+                for case in self.cases
+            ],
+            "problems": plain(self.problems),
+            "notes": self.notes,
+        }
+
+
+def check_cohort(path: str | Path, anatomy: Anatomy, layout: str = "auto", full: bool = False) -> Report:
+    """Check every case of a cohort; what is wrong is in the report, nothing is raised.
+
+    Args:
+        full: also measure the labels' volumes.
+    """
+    report = Report(Path(path), anatomy.name)
+    try:
+        cohort = open_cohort(path, anatomy, layout)
+    except NisfError as error:
+        report.problems.append(Problem("", "error", str(error)))
+        return report
+    report.layout = cohort.layout
+    notes = dict(cohort.notes)
+    report.cases = [CaseReport(case.name) for case in cohort.cases]
+    by_name = {case.name: case for case in report.cases}
+    for problem in cohort.problems:
+        holder = by_name.get(problem.case)
+        (report.problems if holder is None else holder.problems).append(problem)
+    headers = [
+        _check_headers(case, entry, notes) for case, entry in zip(cohort.cases, report.cases, strict=True)
+    ]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # zlib works outside the interpreter lock
+        jobs = [
+            pool.submit(_check_voxels, case, entry, anatomy, readable, full)
+            for case, entry, readable in zip(cohort.cases, report.cases, headers, strict=True)
+        ]
+        for job in jobs:
+            job.result()
+    report.notes = list(notes.values())
+    return report
+
+
+@contextmanager
+def _noting(entry: CaseReport) -> Generator[None]:
+    """Turn a `NisfError` of the block into an error of the case."""
+    try:
+        yield
+    except NisfError as error:
+        entry.error(str(error))
+
+
+def _check_headers(case: CaseFiles, entry: CaseReport, notes: Notes) -> dict[Path, Header]:
+    """Compare the headers of each stack; those that could be read, by file."""
+    readable: dict[Path, Header] = {}
+    for stack in case.stacks:
+        summary = StackReport(stack.name)
+        entry.stacks.append(summary)
+        for path in stack.paths():
+            with _noting(entry):
+                readable[path] = read_header(path)
+        first = readable.get(stack.images[0][0])
+        if first is None:
+            continue
+        note_geometry(first, notes)
+        x, y, z = (float(size) for size in first.grid.spacing)
+        summary.shape, summary.spacing = first.shape[:3], (x, y, z)
+        summary.oriented, summary.cycle_ms = first.oriented, first.cycle_ms
+        with _noting(entry):
+            summary.frames = frames_of(first, stack)
+            late = [name for name, frame in stack.phases.items() if frame >= summary.frames]
+            if late:
+                entry.error(
+                    f"{first.path}: {late[0]} is said to be frame {stack.phases[late[0]]}, but it has "
+                    f"{summary.frames} frames, counted from 0; mend the table"
+                )
+        _compare(stack, first, readable, entry)
+    return readable
+
+
+def _compare(stack: StackFiles, first: Header, readable: dict[Path, Header], entry: CaseReport) -> None:
+    for path in stack.paths()[1:]:
+        other = readable.get(path)
+        if other is None:
+            continue
+        if other.shape != first.shape:
+            entry.error(
+                f"{path}: its shape is {other.shape}, that of {first.path.name} {first.shape}; "
+                "resample it to the image's grid"
+            )
+        elif not same_place(first.grid, other.grid):
+            entry.warn(f"{path}: its affine is not that of {first.path.name}; the image's is used")
+
+
+def _check_voxels(
+    case: CaseFiles, entry: CaseReport, anatomy: Anatomy, readable: dict[Path, Header], full: bool
+) -> None:
+    found: set[int] = set()
+    for index, stack in enumerate(case.stacks):
+        for path in (path for frame in stack.images for path in frame if path in readable):
+            with _noting(entry):
+                read_volume(path)
+        names = case.numbers if stack.numbers is None else stack.numbers
+        for path in (path for path in stack.labels if path in readable):
+            with _noting(entry):
+                numbers, header = read_numbers(path)
+                table = class_table(numbers, names, anatomy, path)
+                here = {int(i) for i in np.unique(table) if i > 0}
+                found |= here
+                if not here:
+                    entry.warn(f"{path}: no voxel is labelled; it is taken as not annotated")
+                if full and index == 0:
+                    _measure(table[numbers], header, anatomy, entry)
+    entry.labels = [anatomy.labels[i] for i in sorted(found)]
+    if case.labelled and (missing := sorted(set(case.known) - set(entry.labels))):
+        entry.warn(f"{case.name}: no voxel of {', '.join(missing)} in its label files")
+
+
+def _measure(classes: np.ndarray, header: Header, anatomy: Anatomy, entry: CaseReport) -> None:
+    for index, name in enumerate(anatomy.labels[1:], start=1):
+        counts = np.count_nonzero(classes == index, axis=(0, 1, 2))
+        entry.volumes_ml.setdefault(name, []).extend(float(n * header.grid.voxel_ml) for n in counts)

@@ -1,0 +1,141 @@
+"""Open a cohort: find out how it lies in its folder, and list its cases without reading them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nisf.data.anatomy import Anatomy
+from nisf.data.case import Case
+from nisf.errors import NisfError
+from nisf.io.readers.layouts import LAYOUTS
+from nisf.io.readers.listing import CaseFiles, Listing, Problem, StackFiles
+from nisf.io.readers.nifti import is_nifti_name, stem
+from nisf.io.readers.reading import Notes, read_case
+
+__all__ = ["CaseFiles", "Cohort", "Problem", "StackFiles", "open_cohort", "read_case", "read_image"]
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The cases of one folder, by name, not yet read.
+
+    Attributes:
+        root: what was opened.
+        layout: a name of `LAYOUTS`, or ``file`` for a single image.
+        labels: the anatomy's label names, background first.
+        cases: in the order of their folders or rows.
+        problems: what was found wrong while listing; print them.
+        notes: remarks by kind; give it to `read_case` as well, then print the values once.
+    """
+
+    root: Path
+    layout: str
+    labels: tuple[str, ...]
+    cases: tuple[CaseFiles, ...]
+    problems: tuple[Problem, ...] = ()
+    notes: Notes = field(default_factory=dict)
+
+
+def open_cohort(path: str | Path, anatomy: Anatomy, layout: str = "auto") -> Cohort:
+    """List the cases of a cohort folder, one case folder, one image file or a manifest CSV.
+
+    Raises:
+        NisfError: nothing there, an unknown layout, or no case in it.
+    """
+    root = Path(path)
+    if layout not in ("auto", *LAYOUTS):
+        raise NisfError(f"{layout}: no such layout; give one of auto, {', '.join(LAYOUTS)}")
+    if not root.exists():
+        raise NisfError(f"{root}: no such file or folder; check the path")
+    # "." has no name, but case folders are recognised by theirs.
+    root = root if root.name not in ("", "..") else root.resolve()
+    if root.is_file() and root.suffix.lower() != ".csv":
+        return Cohort(root, "file", anatomy.labels, (_single(root),))
+    layout = recognise(root) if layout == "auto" else layout
+    if root.is_file() and layout != "manifest":
+        raise NisfError(f"{root}: a file, but the layout {layout} is a folder; give the folder")
+    try:
+        listing: Listing = LAYOUTS[layout].list_cases(root, anatomy)
+    except OSError as error:
+        raise NisfError(f"{root}: cannot be listed ({error}); check its permissions") from error
+    cases = _usable(listing)
+    if not cases:
+        reason = f" ({listing.problems[0].message})" if listing.problems else ""
+        raise NisfError(f"{root}: no case of the layout {layout} in it{reason}; check path and layout")
+    return Cohort(root, layout, anatomy.labels, cases, tuple(listing.problems), listing.notes)
+
+
+def recognise(root: Path) -> str:
+    """Name of the layout of a folder or CSV file.
+
+    Raises:
+        NisfError: none fits.
+    """
+    try:
+        for name, layout in LAYOUTS.items():
+            if (root.is_dir() or name == "manifest") and layout.recognises(root):
+                return name
+    except OSError as error:
+        raise NisfError(f"{root}: cannot be listed ({error}); check its permissions") from error
+    if root.is_file():
+        raise NisfError(f"{root}: not a manifest; its first row must have the columns case and image")
+    empty = "an empty folder" if not any(root.iterdir()) else "not laid out in a way that we know"
+    raise NisfError(
+        f"{root}: {empty} ({', '.join(LAYOUTS)}); give the folder right above the cases, or a CSV file with "
+        "the columns case,image,label"
+    )
+
+
+def read_image(path: str | Path, anatomy: Anatomy, notes: Notes | None = None) -> Case:
+    """Read one NIfTI file as a case without labels, named after the file.
+
+    Raises:
+        NisfError: the file cannot be read.
+    """
+    return read_case(_single(Path(path)), anatomy, notes)
+
+
+def _single(path: Path) -> CaseFiles:
+    if not is_nifti_name(path):
+        raise NisfError(f"{path}: not a .nii or .nii.gz file, a cohort folder, or a manifest CSV; give one")
+    return CaseFiles(stem(path), "file", (StackFiles("image", ((path,),), (None,)),))
+
+
+def _usable(listing: Listing) -> tuple[CaseFiles, ...]:
+    """The cases with a name that is unique and can be that of a file; problems for the others."""
+    cases: dict[str, CaseFiles] = {}
+    for case in listing.cases:
+        if case.name in cases:
+            listing.error(
+                case.name,
+                f"{case.stacks[0].images[0][0]}: the case name {case.name} is already that of "
+                f"{cases[case.name].stacks[0].images[0][0]}; only the first is used, rename one",
+            )
+        elif case.name in ("", ".", "..") or any(sign in case.name for sign in "/\\\0"):
+            # Output files are named after cases: "../x" would leave the output folder.
+            listing.error(case.name, f"{case.name!r} cannot name a case, as output files are named after it")
+        else:
+            cases[case.name] = case
+    return tuple(cases.values())
+
+
+def only_named(cases: Sequence[CaseFiles], path: Path | None) -> list[CaseFiles]:
+    """The cases whose names stand in a text file, one a line; all without a file.
+
+    Raises:
+        NisfError: the file cannot be read, or names a case that is not there.
+    """
+    if path is None:
+        return list(cases)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise NisfError(f"{path}: cannot be read as a list of case names ({error})") from error
+    names = {line.strip() for line in lines if line.strip()}
+    missing = sorted(names - {case.name for case in cases})
+    if missing or not names:
+        what = f"case {missing[0]} is not in the cohort ({len(missing)} such)" if missing else "names no case"
+        raise NisfError(f"{path}: {what}; write one case name a line")
+    return [case for case in cases if case.name in names]

@@ -1,0 +1,107 @@
+"""ACDC: ``patient001/`` with ``Info.cfg``, ``patient001_frame01.nii.gz`` and ``..._frame01_gt.nii.gz``.
+
+The frames of one patient (end-diastole and end-systole) are one case with one stack. Frame numbers count
+from 1, of ``NbFrame`` in the cycle. The whole cine ``patient001_4d.nii.gz`` is read only without frames.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from nisf.data.anatomy import Anatomy
+from nisf.io.readers.listing import (
+    CaseFiles,
+    Listing,
+    StackFiles,
+    case_files,
+    existing,
+    numbers_of,
+    subfolders,
+)
+
+_FRAME = re.compile(r"_frame(\d+)\.nii(\.gz)?$")
+
+
+def recognises(root: Path) -> bool:
+    """Whether `root` is (or holds) a folder named like the frames or the cine in it."""
+    return _is_case(root) or any(_is_case(folder) for folder in subfolders(root))
+
+
+def list_cases(root: Path, anatomy: Anatomy) -> Listing:
+    """The cases in `root`; nothing is opened but `Info.cfg`."""
+    listing = Listing()
+    for folder in [root] if _is_case(root) else subfolders(root):
+        if not _is_case(folder):
+            report = listing.error if (folder / "Info.cfg").is_file() else listing.warn
+            report(folder.name, f"{folder}: no {folder.name}_frameNN or _4d image in it; skipped")
+        elif case := _case(folder, anatomy, listing):
+            listing.cases.append(case)
+    return listing
+
+
+def _frames(folder: Path) -> dict[int, Path]:
+    found = {}
+    for path in sorted(folder.glob(f"{folder.name}_frame*")):
+        if match := _FRAME.search(path.name):
+            found[int(match[1])] = path
+    return found
+
+
+def _is_case(folder: Path) -> bool:
+    return bool(_frames(folder)) or existing(folder, f"{folder.name}_4d") is not None
+
+
+def _info(folder: Path, listing: Listing) -> dict[str, str]:
+    path = folder / "Info.cfg"
+    if not path.is_file():
+        listing.warn(folder.name, f"{path}: missing, so that phases and the frames' times are not known")
+        return {}
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return {
+        key.strip(): value.strip() for key, colon, value in (line.partition(":") for line in lines) if colon
+    }
+
+
+def _case(folder: Path, anatomy: Anatomy, listing: Listing) -> CaseFiles | None:
+    info = _info(folder, listing)
+    name, frames = folder.name, _frames(folder)
+    counted = {key: int(info[key]) for key in ("ED", "ES", "NbFrame") if info.get(key, "").isdigit()}
+    if bad := [key for key in ("ED", "ES", "NbFrame") if key in info and key not in counted]:
+        listing.error(
+            name, f"{folder / 'Info.cfg'}: '{bad[0]}: {info[bad[0]]}' is not a frame number; mend it"
+        )
+    attributes: dict[str, str] = {
+        key.lower(): info[source]
+        for key, source in (("group", "Group"), ("height_cm", "Height"), ("weight_kg", "Weight"))
+        if source in info
+    }
+    named = {key: counted[key] for key in ("ED", "ES") if key in counted}
+    cine = existing(folder, f"{name}_4d")
+    if not frames and cine is not None:
+        phases = {key: frame - 1 for key, frame in named.items()}
+        stack = StackFiles("sa", ((cine,),), (existing(folder, f"{name}_4d_gt"),), phases=phases)
+    else:
+        order = sorted(frames)
+        total = counted.get("NbFrame", order[-1])
+        if order[0] < 1 or order[-1] > total:
+            listing.error(
+                name, f"{folder}: frame {order[-1]} of {total} (NbFrame in Info.cfg); mend Info.cfg"
+            )
+            return None
+        for key in [key for key, frame in named.items() if frame not in frames]:
+            listing.warn(name, f"{folder}: Info.cfg says {key} is frame {named.pop(key)}, which is not there")
+        labels = []
+        for frame in order:
+            base = frames[frame].name.split(".nii")[0]
+            labels.append(existing(folder, f"{base}_gt"))
+            if labels[-1] is None:
+                listing.warn(name, f"{frames[frame]}: no label file {base}_gt.nii.gz beside it")
+        stack = StackFiles(
+            name="sa",
+            images=tuple((frames[frame],) for frame in order),
+            labels=tuple(labels),
+            times=tuple((frame - 1) / total for frame in order),
+            phases={key: order.index(frame) for key, frame in named.items()},
+        )
+    return case_files(name, "acdc", [stack], anatomy, numbers_of(anatomy, "acdc"), attributes=attributes)

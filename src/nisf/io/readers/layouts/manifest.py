@@ -1,0 +1,140 @@
+"""A table of the user's own: CSV with the columns case, image[, label][, time][, stack][, phase][, known].
+
+Paths are relative to the table. One row is one file: a 3D or 4D image, or one frame of a stack. ``time`` is a
+fraction of the cycle in [0, 1); ``phase`` names the row's moment (of a 4D file: ``ED:18;ES:7``, frames from
+0); ``known`` lists the labels that were drawn, ``LV blood pool;LV myocardium``. What label numbers mean is in
+``labels.json`` beside the table, ``{"1": "LV blood pool"}``, or in the anatomy's numbers for ``manifest``.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from nisf.data.anatomy import Anatomy
+from nisf.errors import NisfError
+from nisf.io.readers.listing import Listing, StackFiles, case_files, match_names, numbers_of
+
+COLUMNS = ("case", "image", "label", "time", "stack", "phase", "known")
+
+Row = dict[str, str]
+
+
+def recognises(root: Path) -> bool:
+    """Whether `root` is a CSV file with the columns case and image, or a folder with it as `manifest.csv`."""
+    path = _csv(root)
+    if not path.is_file() or path.suffix.lower() != ".csv":
+        return False
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        header = [name.strip(' "\r\n').lower() for name in file.readline().split(",")]
+    return {"case", "image"} <= set(header)
+
+
+def list_cases(root: Path, anatomy: Anatomy) -> Listing:
+    """The cases in `root`; nothing is opened but the table and `labels.json`."""
+    path = _csv(root)
+    rows = _rows(path)
+    numbers = _numbers(path, anatomy, labelled=any(row["label"] for row in rows))
+    listing = Listing()
+    cases: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        cases.setdefault(row["case"], {}).setdefault(row["stack"] or "image", []).append(row)
+    for name, groups in cases.items():
+        drawn = [label for group in groups.values() for row in group for label in row["known"].split(";")]
+        known = {i: label.strip() for i, label in enumerate(drawn) if label.strip()}
+        try:
+            stacks = [_stack(path, stack, group) for stack, group in groups.items()]
+            matched = match_names(known, anatomy, path).values() if known else None
+        except NisfError as error:
+            listing.error(name, str(error))
+            continue
+        listing.cases.append(case_files(name, "manifest", stacks, anatomy, numbers, known=matched))
+    return listing
+
+
+def _csv(root: Path) -> Path:
+    return root / "manifest.csv" if root.is_dir() else root
+
+
+def _rows(path: Path) -> list[Row]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            fields = [str(name).strip().lower() for name in reader.fieldnames or ()]
+            reader.fieldnames = fields
+            raw = list(reader)
+    except (OSError, csv.Error, UnicodeDecodeError) as error:
+        raise NisfError(f"{path}: not a readable CSV table ({error}); save it as CSV in UTF-8") from error
+    if not {"case", "image"} <= set(fields):
+        raise NisfError(f"{path}: its columns are {', '.join(fields)}; 'case' and 'image' are needed")
+    rows = [{column: (row.get(column) or "").strip() for column in COLUMNS} for row in raw]
+    for line, row in enumerate(rows, start=2):
+        if not row["case"] or not row["image"]:
+            raise NisfError(f"{path}: row {line} has no case or no image; fill it in or delete the row")
+    return rows
+
+
+def _numbers(path: Path, anatomy: Anatomy, *, labelled: bool) -> Mapping[int, str]:
+    sidecar = path.parent / "labels.json"
+    if sidecar.is_file():
+        try:
+            table = {int(n): str(name) for n, name in json.loads(sidecar.read_text(encoding="utf-8")).items()}
+        except (ValueError, AttributeError) as error:
+            raise NisfError(f'{sidecar}: not a table like {{"1": "LV blood pool"}} ({error})') from error
+        return match_names(table, anatomy, sidecar)
+    numbers = numbers_of(anatomy, "manifest")
+    if labelled and not numbers:
+        # Numbers differ between data sets: a guess would name the wrong ventricle without a word.
+        raise NisfError(
+            f"{path}: nobody says what its label numbers mean; write {sidecar.name} beside it, "
+            f'e.g. {{"1": "{anatomy.labels[-1]}"}}'
+        )
+    return numbers
+
+
+def _stack(path: Path, name: str, rows: list[Row]) -> StackFiles:
+    case = rows[0]["case"]
+    given = [row["time"] for row in rows]
+    times: list[float] | None = None
+    if any(given):
+        try:
+            times = [float(time) for time in given]
+        except ValueError as error:
+            raise NisfError(f"{path}: the times of {case} are {given}; give each row a number") from error
+        if not all(0 <= time < 1 for time in times):
+            raise NisfError(f"{path}: the times of {case} are {given}; fractions of the cycle are in [0, 1)")
+        order = sorted(range(len(rows)), key=times.__getitem__)
+        rows, times = [rows[i] for i in order], sorted(times)
+    if len({row["image"] for row in rows}) < len(rows) or (times and len(set(times)) < len(times)):
+        raise NisfError(f"{path}: {case} has a row twice (stack {name}, the same image or time); delete one")
+    files = [
+        (path.parent / row["image"], path.parent / row["label"] if row["label"] else None) for row in rows
+    ]
+    for file in [file for pair in files for file in pair if file is not None]:
+        if not file.is_file():
+            raise NisfError(
+                f"{file}: no such file, but {path.name} asks for it; check the path (case {case})"
+            )
+    return StackFiles(
+        name=name,
+        images=tuple((image,) for image, _ in files),
+        labels=tuple(label for _, label in files),
+        times=None if times is None else tuple(times),
+        phases=_phases(path, rows),
+    )
+
+
+def _phases(path: Path, rows: list[Row]) -> dict[str, int]:
+    phases = {}
+    for index, row in enumerate(rows):
+        for item in filter(None, (part.strip() for part in row["phase"].split(";"))):
+            moment, colon, frame = (part.strip() for part in item.partition(":"))
+            if colon and not (frame.isdigit() and len(rows) == 1):
+                raise NisfError(
+                    f"{path}: phase '{item}' of {row['case']}; write ED for a row's own moment, "
+                    "or ED:18 for a frame of a 4D file"
+                )
+            phases[moment] = int(frame) if colon else index
+    return phases

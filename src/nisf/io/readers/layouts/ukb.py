@@ -1,0 +1,83 @@
+"""UK Biobank as the ukbb_cardiac programs write it: ``SUBJECT/sa.nii.gz`` with ``seg_sa.nii.gz``.
+
+Without labels of the whole cine, the pair ``sa_ED``/``sa_ES`` with ``seg_sa_ED``/``seg_sa_ES`` is taken.
+Long-axis views ``la_2ch``, ``la_3ch``, ``la_4ch`` are further stacks of the same case. Where an anatomy has
+label numbers for one of them under ``"ukb la_4ch"``, its labels are read too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nisf.data.anatomy import Anatomy
+from nisf.io.readers.listing import Listing, StackFiles, case_files, existing, numbers_of, subfolders
+
+ES_TIME = 0.35
+"""Where end-systole lies in the cycle when only a pair of frames is there: usual at rest, not measured."""
+
+VIEWS = ("sa", "la_2ch", "la_3ch", "la_4ch")
+
+
+def recognises(root: Path) -> bool:
+    """Whether `root` is (or holds) a folder with a `sa` or `la_...` image."""
+    return _is_case(root) or any(_is_case(folder) for folder in subfolders(root))
+
+
+def list_cases(root: Path, anatomy: Anatomy) -> Listing:
+    """The cases in `root`; nothing is opened but the folders."""
+    listing = Listing()
+    for folder in [root] if _is_case(root) else subfolders(root):
+        stacks = [stack for view in VIEWS if (stack := _stack(folder, view, anatomy, listing))]
+        if not stacks:
+            listing.warn(folder.name, f"{folder}: no sa.nii.gz or sa_ED.nii.gz in it; skipped")
+            continue
+        listing.cases.append(case_files(folder.name, "ukb", stacks, anatomy, numbers_of(anatomy, "ukb")))
+    return listing
+
+
+def pair_stack(name: str, images: list[Path], labels: list[Path | None], listing: Listing) -> StackFiles:
+    """A stack of an end-diastolic and an end-systolic file, whose times nobody gave."""
+    listing.notes["es_time"] = (
+        f"the files do not tell when end-systole is: it is taken to be at {ES_TIME:g} of the cycle"
+    )
+    return StackFiles(
+        name=name,
+        images=tuple((path,) for path in images),
+        labels=tuple(labels),
+        times=(0.0, ES_TIME),
+        phases={"ED": 0, "ES": 1},
+    )
+
+
+def _is_case(folder: Path) -> bool:
+    return any(existing(folder, f"{view}{end}") for view in VIEWS for end in ("", "_ED"))
+
+
+def _stack(folder: Path, view: str, anatomy: Anatomy, listing: Listing) -> StackFiles | None:
+    cine, label = existing(folder, view), existing(folder, f"seg_{view}")
+    pair = [path for end in ("ED", "ES") if (path := existing(folder, f"{view}_{end}"))]
+    drawn = [existing(folder, f"seg_{view}_{end}") for end in ("ED", "ES")]
+    if len(pair) == 2 and (cine is None or (label is None and any(drawn))):
+        stack = pair_stack(view, pair, drawn, listing)
+    elif cine is not None:
+        stack = StackFiles(view, ((cine,),), (label,))
+    elif pair:
+        end = "ED" if pair[0].name.startswith(f"{view}_ED") else "ES"
+        stack = StackFiles(view, ((pair[0],),), (existing(folder, f"seg_{view}_{end}"),), phases={end: 0})
+    else:
+        return None
+    if any(stack.labels) and view != "sa":
+        numbers = numbers_of(anatomy, f"ukb {view}")
+        if not numbers:
+            # ukbb_cardiac's 1 is the left atrium there: read as in the short axis it would be a ventricle.
+            listing.notes["la_numbers"] = (
+                "the labels of long-axis views are left out, as their numbers mean other structures than the "
+                f'short axis\'s; to use them, give "ukb {view}" numbers in an anatomy file'
+            )
+            return StackFiles(
+                stack.name, stack.images, (None,) * len(stack.labels), stack.times, stack.phases
+            )
+        return StackFiles(stack.name, stack.images, stack.labels, stack.times, stack.phases, numbers=numbers)
+    if view == "sa" and not any(stack.labels):
+        listing.warn(folder.name, f"{folder}: no label file seg_sa.nii.gz")
+    return stack

@@ -1,0 +1,167 @@
+"""What a layout finds in a folder: which files make up which case. Nothing is read yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from nisf.data.anatomy import Anatomy
+from nisf.data.case import BACKGROUND
+from nisf.errors import NisfError
+
+UNKNOWN_NAME = "unknown"
+"""Name, in a table of label numbers, of voxels that annotators marked as not to be used."""
+
+
+@dataclass(frozen=True)
+class StackFiles:
+    """The files of one stack.
+
+    Attributes:
+        name: e.g. ``sa``.
+        images: per frame, the files of its channels; a single entry may be a 4D file with all frames.
+        labels: one label file or None per entry of `images`.
+        times: fractions of the cycle, one per frame; None: frame ``k`` of ``n`` at ``k / n``.
+        phases: name of a moment to the index of its frame.
+        numbers: label numbers of this stack, where they are not those of the case.
+    """
+
+    name: str
+    images: tuple[tuple[Path, ...], ...]
+    labels: tuple[Path | None, ...]
+    times: tuple[float, ...] | None = None
+    phases: Mapping[str, int] = field(default_factory=dict)
+    numbers: Mapping[int, str] | None = None
+
+    def paths(self) -> tuple[Path, ...]:
+        """Every file of the stack, images first."""
+        images = tuple(path for frame in self.images for path in frame)
+        return images + tuple(path for path in self.labels if path is not None)
+
+    def without_labels(self) -> StackFiles:
+        """The images alone."""
+        return replace(self, labels=(None,) * len(self.labels))
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """The files of one case, and what their numbers mean.
+
+    Attributes:
+        name: unique in the cohort.
+        layout: by which layout it was found.
+        stacks: the first one becomes the reference stack.
+        numbers: label number to label name; 0 is background.
+        known: names of the labels that the annotators drew.
+        background_known: whether unlabelled voxels are background; where labels of the anatomy were
+            not drawn, another structure may hide there, and they are unknown.
+        attributes: anything else, e.g. ``{"group": "DCM"}``.
+    """
+
+    name: str
+    layout: str
+    stacks: tuple[StackFiles, ...]
+    numbers: Mapping[int, str] = field(default_factory=dict)
+    known: frozenset[str] = frozenset()
+    background_known: bool = True
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    def without_labels(self) -> CaseFiles:
+        """The images alone: all that a fit may see, and label files cannot stand in its way."""
+        return replace(self, stacks=tuple(stack.without_labels() for stack in self.stacks))
+
+    @property
+    def labelled(self) -> bool:
+        return any(path is not None for stack in self.stacks for path in stack.labels)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with a case, or (``case == ""``) with the cohort."""
+
+    case: str
+    severity: Literal["error", "warning"]
+    message: str
+
+
+@dataclass
+class Listing:
+    """What a layout found: filled while it walks through the folder.
+
+    Attributes:
+        notes: one sentence per kind of remark, so that a cohort says each only once.
+    """
+
+    cases: list[CaseFiles] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def error(self, case: str, message: str) -> None:
+        self.problems.append(Problem(case, "error", message))
+
+    def warn(self, case: str, message: str) -> None:
+        self.problems.append(Problem(case, "warning", message))
+
+
+def case_files(
+    name: str,
+    layout: str,
+    stacks: Iterable[StackFiles],
+    anatomy: Anatomy,
+    numbers: Mapping[int, str],
+    *,
+    known: Iterable[str] | None = None,
+    attributes: Mapping[str, str] | None = None,
+) -> CaseFiles:
+    """A case whose annotators drew ``known``: by default every label that has a number."""
+    stacks = tuple(stacks)
+    labelled = any(path is not None for stack in stacks for path in stack.labels)
+    named = numbers.values() if known is None else known
+    drawn = frozenset(named) - {BACKGROUND, UNKNOWN_NAME} if labelled else frozenset()
+    return CaseFiles(
+        name=name,
+        layout=layout,
+        stacks=stacks,
+        numbers=numbers,
+        known=drawn,
+        background_known=drawn >= set(anatomy.labels[1:]),
+        attributes=attributes or {},
+    )
+
+
+def numbers_of(anatomy: Anatomy, layout: str) -> Mapping[int, str]:
+    """The anatomy's label numbers for a layout, or none: then images can be read, labels cannot."""
+    return anatomy.numbers.get(layout, {})
+
+
+def match_names(numbers: Mapping[int, str], anatomy: Anatomy, source: Path) -> dict[int, str]:
+    """Spell the names of a user's table like the anatomy does (case does not matter).
+
+    Raises:
+        NisfError: a name that the anatomy does not have.
+    """
+    spelled = {name.lower(): name for name in (*anatomy.labels, UNKNOWN_NAME)}
+    strange = [name for name in numbers.values() if name.lower() not in spelled]
+    if strange:
+        labels = ", ".join(anatomy.labels)
+        raise NisfError(
+            f"{source}: the label '{strange[0]}' is not one of {anatomy.name}'s ({labels}); "
+            f"use these names ('{BACKGROUND}' for what does not matter), or an anatomy file with yours"
+        )
+    return {number: spelled[name.lower()] for number, name in numbers.items()}
+
+
+def existing(folder: Path, name: str) -> Path | None:
+    """``folder/name.nii.gz`` or ``folder/name.nii``, if there is one."""
+    for suffix in (".nii.gz", ".nii"):
+        path = folder / f"{name}{suffix}"
+        if path.is_file():
+            return path
+    return None
+
+
+def subfolders(root: Path) -> list[Path]:
+    """Visible folders in ``root``, by name."""
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))

@@ -1,0 +1,266 @@
+"""From the files of a case to its voxels and labels, by our rules of what is known.
+
+Label rules: numbers become indices into the anatomy's labels. Not everything that is 0 in a file is
+background: a frame nobody drew on is unknown as a whole; where a class was not drawn (in the whole cohort,
+or in this frame of a cine), it may hide under the 0 of the others, so that 0 is unknown there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nisf.data.anatomy import Anatomy
+from nisf.data.case import UNKNOWN, Case, Stack, intensity_range, slices_of_volume
+from nisf.data.geometry import Grid
+from nisf.errors import NisfError
+from nisf.io.readers.listing import UNKNOWN_NAME, CaseFiles, StackFiles
+from nisf.io.readers.nifti import Header, mm, read_header, read_numbers, read_volume
+
+Notes = dict[str, str]
+"""Remarks by kind: `setdefault` keeps the first, so that a cohort says each only once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A stack with its voxels: image (x, y, z, t, c) and labels (x, y, z, t), int8, or None."""
+
+    stack: Stack
+    image: np.ndarray
+    label: np.ndarray | None
+
+
+def read_case(files: CaseFiles, anatomy: Anatomy, notes: Notes | None = None) -> Case:
+    """Read a case's files.
+
+    Args:
+        notes: remarks are added here, one per kind; share it among the cases of a cohort.
+
+    Raises:
+        NisfError: a file cannot be read, shapes do not fit, or labels have unexpected numbers.
+    """
+    return assemble(files, anatomy, read_volumes(files, anatomy, notes))
+
+
+def read_volumes(files: CaseFiles, anatomy: Anatomy, notes: Notes | None = None) -> list[Volume]:
+    """The stacks of a case with their voxels; arguments and errors as `read_case`."""
+    notes = {} if notes is None else notes
+    volumes = [_read_stack(stack, files, anatomy, notes) for stack in files.stacks]
+    channels = {volume.image.shape[-1] for volume in volumes}
+    if len(channels) > 1:
+        raise NisfError(
+            f"{files.name}: its stacks have {sorted(channels)} channels; give all the same number"
+        )
+    return volumes
+
+
+def assemble(files: CaseFiles, anatomy: Anatomy, volumes: Sequence[Volume]) -> Case:
+    """The case of already read volumes; its slices are views into them.
+
+    Raises:
+        NisfError: a phase of the layout is a frame that the image does not have.
+    """
+    return Case(
+        name=files.name,
+        stacks=tuple(volume.stack for volume in volumes),
+        slices=tuple(
+            piece
+            for index, volume in enumerate(volumes)
+            for piece in slices_of_volume(volume.image, volume.label, volume.stack.grid, stack=index)
+        ),
+        labels=anatomy.labels,
+        known=files.known & frozenset(anatomy.labels),
+        phases=_phases(files, anatomy, volumes),
+        attributes=dict(files.attributes),
+    )
+
+
+def note_geometry(header: Header, notes: Notes) -> None:
+    """Remark once per cohort that position and orientation are not to be trusted."""
+    if header.resized:
+        notes.setdefault(
+            "zooms",
+            f"affine and voxel size disagree ({header.path}: affine {mm(header.file_spacing)}, header "
+            f"{mm(header.zooms)}, and maybe others): the header's size is used, and position and "
+            "orientation in the patient are taken as unknown",
+        )
+    elif not header.oriented:
+        notes.setdefault(
+            "no_form",
+            f"no patient position and orientation in the header ({header.path}, and maybe others): sform and "
+            "qform codes are 0",
+        )
+
+
+def same_place(first: Grid, second: Grid) -> bool:
+    """Whether the corners of two grids lie within a tenth of a voxel of each other."""
+    corners = np.array(np.meshgrid(*[(0.0, n - 1.0) for n in first.shape])).reshape(3, -1).T
+    apart = np.linalg.norm(first.affine(corners) - second.affine(corners), axis=1)
+    return bool(apart.max() <= 0.1 * first.spacing.min())
+
+
+def frames_of(header: Header, files: StackFiles) -> int:
+    """Number of frames of a stack whose first image has this header.
+
+    Raises:
+        NisfError: several files of which one has several frames, or times for another number of frames.
+    """
+    count = len(files.images)
+    if count > 1 and header.shape[3] > 1:
+        raise NisfError(f"{header.path}: {header.shape[3]} frames in a file of a stack with a file per frame")
+    frames = max(count, header.shape[3])
+    if files.times is not None and len(files.times) != frames:
+        raise NisfError(f"{header.path}: {frames} frames, but {len(files.times)} times are given for it")
+    return frames
+
+
+def class_table(numbers: np.ndarray, names: Mapping[int, str], anatomy: Anatomy, path: Path) -> np.ndarray:
+    """Class index of each number in ``numbers`` (any shape): ``table[number]``, int8.
+
+    Raises:
+        NisfError: numbers without a name, or with one that the anatomy lacks.
+    """
+    low, high = int(numbers.min()), int(numbers.max())
+    if low < 0 or high > 65535:
+        present = [int(number) for number in np.unique(numbers)]
+    else:
+        seen = np.zeros(high + 1, dtype=bool)
+        seen[numbers.ravel(order="K")] = True
+        present = [int(number) for number in np.flatnonzero(seen)]
+    index = {name: i for i, name in enumerate(anatomy.labels)} | {UNKNOWN_NAME: UNKNOWN}
+    classes = {0: 0} | {number: index[name] for number, name in names.items() if name in index}
+    if strange := [number for number in present if number not in classes]:
+        expected = ", ".join(f"{n} {names[n]}" for n in sorted(names) if names[n] in index) or "none"
+        raise NisfError(
+            f"{path}: unexpected label values {strange[:10]}; numbers with a name in {anatomy.name} are: "
+            f"{expected}; give the right layout or anatomy, or mend the file"
+        )
+    table = np.zeros(high + 1, dtype=np.int8)
+    for number in present:
+        table[number] = classes[number]
+    return table
+
+
+def hide_undrawn(label: np.ndarray, classes: int, *, background_known: bool) -> np.ndarray | None:
+    """Set what nobody drew to `UNKNOWN`, in place; see the module's rules.
+
+    Args:
+        label: class indices (x, y, z, t).
+        classes: number of classes, background included.
+
+    Returns:
+        The same array; None if no frame has any label: an empty file was not annotated.
+    """
+    frames = label.shape[3]
+    drawn = np.zeros((frames, classes), dtype=bool)
+    for t in range(frames):
+        frame = label[..., t].ravel(order="K")
+        drawn[t, frame[frame > 0]] = True
+    if not drawn.any():
+        return None
+    for t in range(frames):
+        if not drawn[t].any():
+            label[..., t] = UNKNOWN
+        elif not background_known or (drawn[t] != drawn.any(axis=0)).any():
+            label[..., t][label[..., t] == 0] = UNKNOWN
+    return label
+
+
+def _read_stack(files: StackFiles, case: CaseFiles, anatomy: Anatomy, notes: Notes) -> Volume:
+    first = files.images[0][0]
+    header = read_header(first)
+    note_geometry(header, notes)
+    frames = frames_of(header, files)
+    parts: list[list[np.ndarray]] = []
+    for paths in files.images:
+        parts.append([])
+        for path in paths:
+            voxels, other = read_volume(path)
+            if other.shape != header.shape:
+                raise NisfError(
+                    f"{path}: its shape is {other.shape}, that of {first.name} {header.shape}; "
+                    "frames and channels of a stack must have the same"
+                )
+            if not same_place(header.grid, other.grid):
+                notes.setdefault(
+                    "frames_apart",
+                    f"{path} (and maybe others) lies elsewhere than {first.name}, which is used",
+                )
+            parts[-1].append(voxels)
+    image = _join(parts, (*header.shape[:3], frames))
+    grid = header.grid if len(files.images) == 1 else header.grid.with_frames(frames)
+    stack = Stack(
+        name=files.name,
+        grid=grid if files.times is None else grid.at_times(files.times),
+        oriented=header.oriented,
+        source=first,
+        cycle_ms=header.cycle_ms,
+        # Transposed, the array is in the order of the memory, which saves a copy.
+        intensity_range=intensity_range(image.transpose(3, 2, 1, 0, 4)),
+    )
+    return Volume(stack, image, _read_labels(files, case, anatomy, header, frames, notes))
+
+
+def _join(parts: list[list[np.ndarray]], shape: tuple[int, ...]) -> np.ndarray:
+    """Frames of channels, each (x, y, z, t, 1), as one array (x, y, z, t, c), x fastest in memory."""
+    if len(parts) == 1 and len(parts[0]) == 1:
+        return parts[0][0]
+    dtype = np.result_type(*(array for frame in parts for array in frame))
+    image = np.empty((*shape, len(parts[0])), dtype=dtype, order="F")
+    for t, frame in enumerate(parts):
+        for c, array in enumerate(frame):
+            image[:, :, :, slice(None) if len(parts) == 1 else slice(t, t + 1), c] = array[..., 0]
+    return image
+
+
+def _read_labels(
+    files: StackFiles, case: CaseFiles, anatomy: Anatomy, image: Header, frames: int, notes: Notes
+) -> np.ndarray | None:
+    if not any(files.labels):
+        return None
+    names = case.numbers if files.numbers is None else files.numbers
+    label = np.full((*image.shape[:3], frames), UNKNOWN, dtype=np.int8, order="F")
+    for t, path in enumerate(files.labels):
+        if path is None:
+            continue
+        numbers, header = read_numbers(path)
+        if header.shape != image.shape:
+            raise NisfError(
+                f"{path}: its shape is {header.shape}, that of its image {image.path.name} {image.shape}; "
+                "resample the labels to the image's grid"
+            )
+        if not same_place(image.grid, header.grid):
+            notes.setdefault(
+                "label_affine",
+                f"{path} (and maybe others) has another affine than its image; the image's geometry is used",
+            )
+        table = class_table(numbers, names, anatomy, path)
+        label[..., slice(None) if len(files.labels) == 1 else slice(t, t + 1)] = table[numbers]
+    return hide_undrawn(label, len(anatomy.labels), background_known=case.background_known)
+
+
+def _phases(files: CaseFiles, anatomy: Anatomy, volumes: Sequence[Volume]) -> dict[str, float]:
+    """Named moments: from the layout, else from the volumes of the anatomy's phase label."""
+    for stack, volume in zip(files.stacks, volumes, strict=True):
+        times = volume.stack.grid.times
+        for name, frame in stack.phases.items():
+            if frame >= len(times):
+                raise NisfError(
+                    f"{volume.stack.source}: {name} is said to be frame {frame}, but it has {len(times)} "
+                    "frames, counted from 0; mend the table"
+                )
+        if stack.phases:
+            return {name: float(times[frame]) for name, frame in stack.phases.items()}
+    rule, label = anatomy.phases, volumes[0].label
+    if rule is None or label is None or rule["by"] not in anatomy.labels[1:]:
+        return {}
+    sizes = np.count_nonzero(label == anatomy.labels.index(rule["by"]), axis=(0, 1, 2))
+    drawn = np.flatnonzero(sizes)
+    if len(drawn) < 2:
+        return {}
+    times = volumes[0].stack.grid.times
+    largest, smallest = drawn[np.argmax(sizes[drawn])], drawn[np.argmin(sizes[drawn])]
+    return {rule["largest"]: float(times[largest]), rule["smallest"]: float(times[smallest])}

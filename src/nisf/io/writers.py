@@ -1,0 +1,116 @@
+"""Write answers as NIfTI files that overlay on their input in any viewer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nisf.data.case import Stack
+from nisf.data.geometry import Grid
+from nisf.errors import NisfError
+from nisf.files import replacing, write_json
+from nisf.subject.subject import Rendering
+
+
+def _header(grid: Grid, stack: Stack | None, own: bool):
+    """Header and affine for data on ``grid``; the source file's own where it is on that grid."""
+    import nibabel as nib
+
+    if own and stack is not None and stack.source is not None and Path(stack.source).is_file():
+        source = nib.load(stack.source)
+        assert isinstance(source, nib.Nifti1Image)
+        header = source.header.copy()
+        header["cal_min"] = header["cal_max"] = 0  # the display window of the old intensities
+        return header, source.affine
+    header = nib.Nifti1Header()
+    header.set_xyzt_units("mm", "msec")
+    code = 1 if stack is None or stack.oriented else 2
+    header.set_data_shape((*grid.shape, len(grid.times)))
+    header.set_qform(grid.affine.matrix, code)
+    header.set_sform(grid.affine.matrix, code)
+    return header, grid.affine.matrix
+
+
+def write_volume(
+    path: str | Path,
+    data: np.ndarray,
+    grid: Grid,
+    *,
+    stack: Stack | None = None,
+    own: bool = False,
+) -> None:
+    """Write ``(x, y, z, t)`` or ``(x, y, z, t, c)`` as NIfTI; axes of length 1 at the end are dropped.
+
+    Args:
+        path: ``.nii`` or ``.nii.gz``.
+        data: uint8 labels or float32 intensities.
+        grid: where the voxels are.
+        stack: the measured stack the answer belongs to.
+        own: whether ``grid`` is the stack's own, so that the source file's header and affine are taken.
+
+    Raises:
+        NisfError: the file cannot be written.
+    """
+    import nibabel as nib
+
+    if not str(path).endswith((".nii", ".nii.gz")):
+        raise NisfError(f"{path}: name the file .nii.gz or .nii")
+    header, affine = _header(grid, stack, own)
+    while data.ndim > 3 and data.shape[-1] == 1:
+        data = data[..., 0]
+    header.set_data_dtype(data.dtype)
+    image = nib.Nifti1Image(data, affine, header)
+    zooms = list(image.header.get_zooms())
+    if not own:
+        zooms[:3] = grid.spacing.tolist()
+    if data.ndim > 3:
+        cycle_ms = None if stack is None else stack.cycle_ms
+        kept = own and len(header.get_zooms()) > 3 and float(header.get_zooms()[3]) > 0
+        zooms[3] = float(header.get_zooms()[3]) if kept else (cycle_ms / len(grid.times) if cycle_ms else 1.0)
+    image.header.set_zooms(zooms)
+    with replacing(path) as temporary:
+        nib.save(image, temporary)
+
+
+def file_word(label: str) -> str:
+    """A label name as part of a file name: ``LV blood pool`` to ``lv-blood-pool``."""
+    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") or "label"
+
+
+def write_labels_json(folder: str | Path, labels: Sequence[str]) -> None:
+    """``labels.json``: label number to name."""
+    write_json(Path(folder) / "labels.json", {str(number): name for number, name in enumerate(labels)})
+
+
+def write_rendering(
+    folder: str | Path,
+    name: str,
+    rendering: Rendering,
+    labels: Sequence[str],
+    *,
+    stack: Stack | None = None,
+    own: bool = False,
+) -> list[Path]:
+    """Write ``NAME_seg.nii.gz``, ``NAME_image.nii.gz`` and, if present, one file of probabilities per class.
+
+    Standard deviations over the posterior come likewise, as ``NAME_std-LABEL.nii.gz``.
+
+    Returns:
+        The files written.
+    """
+    folder = Path(folder)
+    files: list[tuple[str, np.ndarray]] = [
+        (f"{name}_seg.nii.gz", rendering.label),
+        (f"{name}_image.nii.gz", rendering.image),
+    ]
+    for kind, values in (("probability", rendering.probability), ("std", rendering.deviation)):
+        if values is not None:
+            files += [
+                (f"{name}_{kind}-{file_word(label)}.nii.gz", values[..., k]) for k, label in enumerate(labels)
+            ]
+    for file, data in files:
+        write_volume(folder / file, data, rendering.grid, stack=stack, own=own)
+    return [folder / file for file, _ in files]

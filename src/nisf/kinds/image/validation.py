@@ -1,0 +1,156 @@
+"""Validation of an image-conditioned field: Dice on slices that it sees, and on slices hidden from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from nisf.config.schema import ImageConfig
+from nisf.data.case import UNKNOWN, Case
+from nisf.data.hiding import hide
+from nisf.data.points import CasePoints
+from nisf.data.region import Region
+from nisf.errors import NisfError
+from nisf.kinds.image.scenes import Scenes
+from nisf.kinds.latent.validation import SCORED, dice_of
+from nisf.networks.canvas import Canvases, canvases
+from nisf.networks.image_field import ImageField
+from nisf.subject.sections import Answered
+
+
+@dataclass(frozen=True)
+class SliceDice:
+    """Mean Dice over the frames of all validation cases.
+
+    Attributes:
+        given: structure to Dice where the field sees every slice.
+        hidden: structure to Dice on every second slice, hidden from it; empty if no case has two.
+    """
+
+    given: dict[str, float]
+    hidden: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the log and the prior's card."""
+        of = {"given": self.given, "hidden": self.hidden}
+        return {
+            "dice": {
+                name: {kind: round(dice[name], 4) for kind, dice in of.items() if name in dice}
+                for name in self.given
+            }
+        }
+
+    def __str__(self) -> str:
+        outcome = ", ".join(f"{name} {value:.3f}" for name, value in self.given.items())
+        sentence = f"Dice {np.mean(list(self.given.values())):.3f} ({outcome})"
+        if not self.hidden:
+            return sentence
+        return f"{sentence}; on hidden slices {np.mean(list(self.hidden.values())):.3f}"
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Labelled voxels of one frame: places in model mm, fractions of the cycle, classes, and their slices."""
+
+    position: Float[np.ndarray, "n 3"]
+    time: Float[np.ndarray, "n"]
+    label: Int[np.ndarray, "n"]
+    slice: Int[np.ndarray, "n"]
+
+
+@dataclass(frozen=True, eq=False)
+class HeldCase:
+    """What the field sees of a validation case, and what it is asked, frame by frame."""
+
+    canvases: Canvases
+    frames: tuple[Scored, ...]
+
+
+def held_cases(
+    cases: Sequence[tuple[Case, Region]], config: ImageConfig, seed: int
+) -> tuple[list[HeldCase], list[HeldCase]]:
+    """Validation cases, prepared once: all slices given, and every second one hidden and scored.
+
+    Args:
+        cases: with the region that each is looked at in; those without structures there are left out.
+        config: sizes of the canvases.
+        seed: chooses the voxels of a frame that are scored.
+    """
+    given, hidden = [], []
+    for case, region in cases:
+        frames = _scored(case, region, seed)
+        if not any((frame.label > 0).any() for frame in frames):
+            continue
+        given.append(_held(case, frames, region, config))
+        try:
+            seen, kept_back = hide(case, "every-2nd-slice")
+        except NisfError:  # a single slice: there is nothing to hide
+            continue
+        hidden.append(_held(seen, _scored(kept_back, region, seed), region, config))
+    return given, hidden
+
+
+def _scored(case: Case, region: Region, seed: int) -> list[Scored]:
+    """Up to `SCORED` labelled voxels of every labelled frame."""
+    points = CasePoints(case, region, 4)
+    label, frame = points.label[: len(points.slice)], points.frames[points.slice]
+    time = np.array([s.time for s in case.slices])
+    out = []
+    for wanted in sorted({s.frame for s in case.labelled()}):
+        index = np.flatnonzero((label != UNKNOWN) & (frame == wanted))
+        index = np.random.default_rng([seed, 4]).permutation(index)[:SCORED]
+        if len(index):
+            position = points.coordinates(index)[:, :3] * region.half
+            of = points.slice[index]
+            out.append(Scored(position, time[of], label[index], of))
+    return out
+
+
+def _held(seen: Case, frames: Sequence[Scored], region: Region, config: ImageConfig) -> HeldCase:
+    slices = seen.slices
+    times = {float(time) for frame in frames for time in np.unique(frame.time)}
+    if times <= {s.time for s in slices}:
+        # A long cine is labelled in a few frames: the others need no canvases.
+        slices = tuple(s for s in slices if s.time in times)
+    return HeldCase(canvases(seen, slices, region, config), tuple(frames))
+
+
+def answers(
+    field: ImageField, cases: Sequence[HeldCase], *, both: bool, mirrors: int = 0
+) -> Iterator[Answered]:
+    """What the field says of the scored voxels, frame by frame.
+
+    Args:
+        field: in evaluation mode.
+        cases: see `held_cases`.
+        both: see `nisf.kinds.image.scenes.Scenes`.
+        mirrors: likewise.
+    """
+    for case in cases:
+        scenes = Scenes(field, case.canvases, mirrors, both=both)
+        for frame in case.frames:
+            _, probability = scenes.ask(frame.position, frame.time)
+            yield Answered(probability, frame.label, frame.slice)
+
+
+def mean_dice(
+    field: ImageField, cases: Sequence[HeldCase], labels: Sequence[str], *, both: bool
+) -> dict[str, float]:
+    """Structure to mean Dice over all frames of all cases; only structures that some frame has.
+
+    Args:
+        field: in evaluation mode.
+        cases: see `held_cases`.
+        labels: class names, background first.
+        both: see `nisf.kinds.image.scenes.Scenes`.
+    """
+    found = answers(field, cases, both=both)
+    rows = [dice_of(of.probability.argmax(1), of.label, len(labels)) for of in found]
+    table = np.array(rows).reshape(-1, len(labels) - 1)
+    # A structure that nobody has says nothing.
+    columns = {name: table[~np.isnan(table[:, k]), k] for k, name in enumerate(labels[1:])}
+    return {name: float(values.mean()) for name, values in columns.items() if len(values)}

@@ -1,0 +1,149 @@
+"""Choose the number of fitting steps on validation subjects (paper, section 2.3 and Fig. 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nisf.config.schema import Config
+from nisf.data.case import Case
+from nisf.data.points import CasePoints, batch_of
+from nisf.data.region import larger_end_last
+from nisf.kinds.latent.fit import find_region, fit_latents
+from nisf.kinds.latent.second_order import fit_second_order
+from nisf.kinds.latent.unknowns import subject_of
+from nisf.networks.latent_field import Field
+from nisf.prior.prior import Prior
+
+SCORED = 16_384
+"""Labelled voxels of a subject that its Dice is estimated from."""
+
+
+@dataclass(frozen=True)
+class StepDice:
+    """Dice of the validation subjects against the number of fitting steps.
+
+    Attributes:
+        steps: step counts looked at.
+        dice: class name to mean Dice over the subjects, at each count.
+        best_steps: the count with the best mean over classes.
+    """
+
+    steps: tuple[int, ...]
+    dice: dict[str, list[float]]
+    best_steps: int
+
+    def mean(self) -> np.ndarray:
+        """Mean over classes at each step count."""
+        return np.mean(list(self.dice.values()), axis=0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the log and the prior's card."""
+        dice = {name: [round(v, 4) for v in values] for name, values in self.dice.items()}
+        return {"steps": list(self.steps), "dice": dice, "best_steps": self.best_steps}
+
+
+def step_counts(most: int) -> list[int]:
+    """Step counts worth looking at: dense at first, then every 40 % more."""
+    counts = [0]
+    while counts[-1] < most:
+        counts.append(max(counts[-1] + 10, round(counts[-1] * 1.4)))
+    return [*counts[:-1], most]
+
+
+def dice_of(predicted: Tensor | np.ndarray, label: Tensor | np.ndarray, classes: int) -> np.ndarray:
+    """Dice of each structure over points of one subject (k - 1,); nan where it has none."""
+    out = np.full(classes - 1, np.nan)
+    for k in range(1, classes):
+        a, b = predicted == k, label == k
+        if b.any():
+            out[k - 1] = 2 * float((a & b).sum()) / float(a.sum() + b.sum())
+    return out
+
+
+def validation_points(cases: Sequence[Case], prior: Prior) -> list[CasePoints]:
+    """Validation cases as a user's would be: the region found without labels; only those with labels.
+
+    Their slices are counted from the end that the labels say, which a fit finds by trying both.
+    """
+    out = []
+    for case in cases:
+        region, _ = find_region(case, prior)
+        if prior.anatomy.reorder and larger_end_last(case):
+            region = region.turned(reverse=True)
+        out.append(CasePoints(case, region, prior.config.field.dimensions))
+    return [points for points in out if (points.label > 0).any()]
+
+
+def scored_points(cases: Sequence[CasePoints], seed: int, count: int = SCORED) -> list[np.ndarray]:
+    """Flat indices of ``count`` labelled voxels of each case."""
+    rng = np.random.default_rng([seed, 4])
+    return [rng.permutation(np.flatnonzero(case.label >= 0))[:count] for case in cases]
+
+
+@torch.no_grad()
+def point_dice(
+    field: Field, latent: Tensor, points: CasePoints, index: np.ndarray, classes: int
+) -> np.ndarray:
+    """Dice of each structure over the given voxels of one subject (k - 1,); nan where it has none."""
+    batch = batch_of([(points, index)])
+    predicted = field(batch.coordinates.to(latent.device), latent[None])[1][0].argmax(-1).cpu()
+    return dice_of(predicted, batch.label[0], classes)
+
+
+def validate(
+    field: Field,
+    mean: Tensor,
+    covariance: Tensor,
+    cases: Sequence[CasePoints],
+    config: Config,
+    labels: Sequence[str],
+    say: Callable[[str], None],
+) -> StepDice:
+    """Fit the validation subjects, watching their Dice.
+
+    Args:
+        field: the network as it is now.
+        mean: of the training latents, where the fit starts (l,).
+        covariance: of the training latents (l, l), for the second-order method.
+        cases: their points; each has labels.
+        config: settings of the fit.
+        labels: class names, background first.
+        say: told the outcome in a line.
+    """
+    settings = replace(config.fit, points=config.train.validate_points)
+    second = settings.method == "second-order"
+    counts = step_counts(settings.iterations if second else settings.steps)
+    chosen = scored_points(cases, config.train.seed)
+    table: list[np.ndarray] = []
+
+    def watch(step: int, latent: Tensor) -> None:
+        if step in counts:
+            rows = [point_dice(field, latent[i], cases[i], chosen[i], len(labels)) for i in range(len(cases))]
+            table.append(np.array(rows))
+
+    training = field.training
+    field.eval()
+    if second:
+        subject = subject_of(field, mean, covariance, settings, cases)
+        fit_second_order(subject, cases, settings, seed=config.train.seed, watch=watch)
+        counts = counts[: len(table)]  # it ends when it has converged
+    else:
+        start = mean[None].repeat(len(cases), 1)
+        fit_latents(field, cases, start, settings, seed=config.train.seed, watch=watch)
+    field.train(training)
+    scores = np.array(table)  # (counts, subjects, structures)
+    dice = {}
+    for k, name in enumerate(labels[1:]):
+        if not np.isnan(scores[:, :, k]).all():  # a structure that no subject has says nothing
+            dice[name] = np.nanmean(scores[:, :, k], axis=1).tolist()
+    over = np.mean(list(dice.values()), axis=0)
+    best = int(np.argmax(over))
+    outcome = ", ".join(f"{name} {values[best]:.3f}" for name, values in dice.items())
+    say(f"validation: Dice {over[best]:.3f} ({outcome}) after {counts[best]} fitting steps")
+    return StepDice(tuple(counts), dice, max(1, counts[best]))

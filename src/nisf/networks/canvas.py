@@ -1,0 +1,92 @@
+"""Canvases: measured slices on the square grid that the encoder sees, with their poses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional
+
+from nisf.config.schema import ImageConfig
+from nisf.data.case import Case, Slice
+from nisf.data.geometry import Affine
+from nisf.data.region import Region
+from nisf.types import Vector
+
+
+@dataclass(frozen=True, eq=False)
+class Canvases:
+    """Slices of one case, resampled around the region's centre.
+
+    Attributes:
+        images: intensities in [0, 1] (n, c, h, w), float16 as in the file of a fitted subject; 0 where the
+            slice did not measure.
+        maps: model mm to canvas pixel (u, v) and signed distance in mm (n, 3, 4).
+        times: fraction of the cycle (n,).
+    """
+
+    images: Float[Tensor, "n c h w"]
+    maps: Float[Tensor, "n 3 4"]
+    times: Float[np.ndarray, "n"]
+
+
+def plane_of(item: Slice) -> Affine:
+    """World to (i, j) in mm along the slice's own axes from its first pixel, and signed distance in mm."""
+    i = item.affine.axes[:, 0]
+    normal = item.affine.normal()
+    j = np.cross(normal, i)
+    j *= np.sign(j @ item.affine.axes[:, 1])
+    return Affine.rigid(np.stack([i, j, normal]), item.affine.origin)
+
+
+def smoothed(image: np.ndarray, spacing: Vector, pixel_mm: float) -> np.ndarray:
+    """A slice (x, y, c) blurred as far as coarser pixels of ``pixel_mm`` need to average, not to pick."""
+    sigma = np.maximum(0, pixel_mm / np.asarray(spacing)[:2] / 2.5 - 0.4)
+    if not sigma.any():
+        return image
+    return ndimage.gaussian_filter(image, (*sigma, 0), mode="nearest")
+
+
+def resample(image: Float[Tensor, "n c x y"], pixel: Float[Tensor, "n h w 2"]) -> Float[Tensor, "n c h w"]:
+    """Images at fractional pixels (i, j), linearly; 0 outside."""
+    size = torch.tensor(image.shape[2:], dtype=pixel.dtype)
+    # grid_sample counts the last axis first, in [-1, 1] between outer pixel faces.
+    grid = ((2 * pixel + 1) / size - 1).flip(-1)
+    return functional.grid_sample(image, grid, align_corners=False)
+
+
+def canvas_mm(config: ImageConfig) -> Float[Tensor, "h w 2"]:
+    """Offsets (mm) of a canvas's pixels from its centre."""
+    steps = (torch.arange(config.pixels) - (config.pixels - 1) / 2) * config.pixel_mm
+    return torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1)
+
+
+def canvases(case: Case, slices: Sequence[Slice], region: Region, config: ImageConfig) -> Canvases:
+    """Slices of a case on their canvases, each around the region's centre projected onto its plane."""
+    centre = region.centre()
+    to_world = region.pose.inverse
+    offsets = canvas_mm(config)
+    images, maps = [], []
+    for item in slices:
+        plane = plane_of(item)
+        middle = plane(centre)[:2]
+        image = case.stacks[item.stack].normalise(item.image)
+        image = smoothed(image, item.affine.spacing, config.pixel_mm)
+        spacing = torch.tensor(item.affine.spacing[:2], dtype=torch.float32)
+        pixel = (offsets + torch.tensor(middle, dtype=torch.float32)) / spacing
+        images.append(resample(torch.from_numpy(image).permute(2, 0, 1)[None], pixel[None])[0])
+        map_ = (plane @ to_world).matrix[:3].copy()
+        map_[:2, 3] -= middle
+        map_[:2] /= config.pixel_mm
+        map_[:2, 3] += (config.pixels - 1) / 2
+        maps.append(map_)
+    return Canvases(
+        torch.stack(images).half(),
+        torch.tensor(np.array(maps), dtype=torch.float32),
+        np.array([item.time for item in slices]),
+    )

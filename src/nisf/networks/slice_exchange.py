@@ -1,0 +1,86 @@
+"""Slices that look at each other: every pixel takes features of the nearest slices where it lies in space.
+
+The same look-up as that of a place which is asked for (`nisf.networks.lookup`), on a coarse level of the encoder.
+Distances count without their sign, so that it does not matter from which end the slices are counted. The last
+map starts at zero: a trained encoder that gets an exchange goes on from where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nisf.config.schema import ImageConfig
+from nisf.device import precision
+from nisf.networks.lookup import nearby, sample
+
+
+def coarse_maps(maps: Float[Tensor, "n 3 4"], scale: int) -> Float[Tensor, "n 3 4"]:
+    """Maps from model mm to pixels each of which is ``scale`` by ``scale`` of the canvas's, and distance."""
+    out = maps.clone()
+    out[:, :2] /= scale
+    out[:, :2, 3] += 0.5 / scale - 0.5
+    return out
+
+
+def pixel_places(maps: Float[Tensor, "n 3 4"], size: int) -> Float[Tensor, "n p 3"]:
+    """Where the pixels of square images lie, in model mm; p = size * size, the second axis fastest.
+
+    Args:
+        maps: model mm to pixels and signed distance.
+        size: pixels along each side.
+    """
+    axis = torch.arange(size, dtype=maps.dtype, device=maps.device)
+    pixel = torch.cartesian_prod(axis, axis, axis[:1])
+    # A check of the outcome would make the processor wait for a GPU; poses can be inverted.
+    back = torch.linalg.inv_ex(maps[:, :, :3]).inverse.transpose(1, 2)
+    with precision(maps.device, "fp32"):  # as in `nisf.networks.lookup.nearby`
+        return (pixel - maps[:, None, :, 3]) @ back
+
+
+class Exchange(nn.Module):
+    """Adds to the features of every pixel what the nearest slices, its own among them, show there.
+
+    Args:
+        channels: features of a pixel.
+        scale: canvas pixels along each side of one pixel.
+        config: the encoder's.
+    """
+
+    def __init__(self, channels: int, scale: int, config: ImageConfig) -> None:
+        super().__init__()
+        self.scale, self.neighbours, self.distance_mm = scale, config.neighbours, config.distance_mm
+        self.each = nn.Linear(channels, channels)
+        self.along = nn.Linear(1, channels, bias=False)
+        self.into = nn.Linear(channels, channels)
+        nn.init.kaiming_normal_(self.each.weight, nonlinearity="relu")
+        for start in (self.each.bias, self.into.weight, self.into.bias):
+            nn.init.zeros_(start)
+
+    def forward(
+        self, x: Float[Tensor, "n c h w"], maps: Sequence[Float[Tensor, "_ 3 4"]]
+    ) -> Float[Tensor, "n c h w"]:
+        """Features with those of the neighbours mixed in.
+
+        Args:
+            x: features of all scenes' slices in turn.
+            maps: of each scene, its slices' maps from model mm to canvas pixel and signed distance; only
+                slices of the same scene see each other.
+        """
+        pixels = x.permute(0, 2, 3, 1)
+        # A linear map may come before the look-up, where there are fewer places.
+        parts = self.each(pixels).split([len(own) for own in maps])
+        mean = torch.cat([self._seen(part, own) for part, own in zip(parts, maps, strict=True)])
+        return x + self.into(mean).reshape(pixels.shape).permute(0, 3, 1, 2)
+
+    def _seen(self, features: Float[Tensor, "n h w c"], maps: Float[Tensor, "n 3 4"]) -> Tensor:
+        """The neighbours' mean at every pixel of one scene (n * h * w, c)."""
+        size = features.shape[1]
+        maps = coarse_maps(maps, self.scale)
+        near = nearby(maps, pixel_places(maps, size).reshape(-1, 3), size, self.neighbours)
+        away = near.distance.abs()[..., None] / self.distance_mm
+        each = torch.relu(sample(features, near.of, near.u, near.v) + self.along(away))
+        return (each * near.weight[..., None]).sum(1)

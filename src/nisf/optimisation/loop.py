@@ -1,0 +1,162 @@
+"""The training loop: steps, log, checkpoints, resuming; what is trained is a recipe's business.
+
+Every random draw of a recipe depends on the seed and the step alone, and a checkpoint is one file that is
+replaced whole, so a run that was killed and resumed ends where an undisturbed one does.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from torch import Tensor
+
+from nisf.config.schema import TrainConfig
+from nisf.errors import NisfError
+from nisf.files import read_tensors, replacing, write_tensors
+from nisf.optimisation.state import State, rate_factor
+
+CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
+LOG_EVERY = 10
+
+Report = Callable[[Mapping[str, Any]], None]
+"""Called with every record of the log: ``{"step": ..., "loss": ..., ...}``."""
+
+
+@runtime_checkable
+class Validation(Protocol):
+    """Scores of the held-out subjects."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the log and the prior's card; ``dice`` has an entry for each structure."""
+        ...
+
+
+@runtime_checkable
+class Recipe(Protocol):
+    """What is trained, and on what."""
+
+    state: State
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The objective of a step, and its terms for the log."""
+        ...
+
+    def after_step(self) -> None:
+        """Called after each optimiser step."""
+        ...
+
+    def validate(self) -> Validation | None:
+        """Scores of the held-out subjects, or None if there are none."""
+        ...
+
+
+def subjects_of(step: int, pool: int, config: TrainConfig) -> list[int]:
+    """Which of ``pool`` subjects a step sees; they come in shuffled rounds, so each is seen equally often."""
+    chosen = []
+    for slot in range(step * config.subjects, (step + 1) * config.subjects):
+        turn, place = divmod(slot, pool)
+        chosen.append(int(np.random.default_rng([config.seed, 2, turn]).permutation(pool)[place]))
+    return chosen
+
+
+def run(
+    recipe: Recipe,
+    settings: TrainConfig,
+    folder: Path,
+    identity: Mapping[str, Any],
+    kept: Mapping[str, Tensor],
+    *,
+    report: Report | None,
+    say: Callable[[str], None],
+    after_step: Callable[[int], None] | None = None,
+) -> Validation | None:
+    """Train a recipe to the last step, going on from the folder's checkpoint if there is one.
+
+    Args:
+        recipe: what is trained.
+        settings: steps, rates, how often to validate and to save.
+        folder: gets ``log.jsonl`` and ``checkpoint.safetensors``.
+        identity: settings, cases and start that a checkpoint must agree with.
+        kept: tensors that do not change and are put into every checkpoint.
+        report: called with every record of the log.
+        say: called with sentences for the user.
+        after_step: called with the number of steps done.
+
+    Returns:
+        The last validation.
+
+    Raises:
+        NisfError: the checkpoint belongs to other settings, cases or start, or the loss is not finite.
+    """
+    state, checkpoint = recipe.state, folder / CHECKPOINT
+    if checkpoint.is_file():
+        tensors, metadata = read_tensors(checkpoint)
+        if _decisive(json.loads(metadata["identity"])) != _decisive(identity):
+            raise NisfError(f"{checkpoint}: was made with other settings, cases or start; train elsewhere")
+        state.load(tensors, int(metadata["step"]))
+        say(f"resuming at step {state.step} of {settings.steps}")
+    _open_log(folder, state.step)
+    bases = [group["lr"] for optimiser in state.optimisers for group in optimiser.param_groups]
+    last: Validation | None = None
+    with (folder / LOG).open("a", encoding="utf-8") as log:
+
+        def note(record: dict[str, Any]) -> None:
+            log.write(json.dumps(record, allow_nan=False) + "\n")
+            log.flush()
+            if report:
+                report(record)
+
+        while state.step < settings.steps:
+            factor = rate_factor(settings, state.step)
+            groups = [g for optimiser in state.optimisers for g in optimiser.param_groups]
+            for group, base in zip(groups, bases, strict=True):
+                group["lr"] = base * factor
+            loss, terms = recipe.loss(state.step)
+            state.descend(loss)
+            recipe.after_step()
+            state.step += 1
+            if after_step:
+                after_step(state.step)
+            step, final = state.step, state.step == settings.steps
+            if step % LOG_EVERY == 0 or final:
+                values = {name: float(term.detach()) for name, term in terms.items()}
+                if not math.isfinite(values["loss"]):
+                    raise NisfError(f"the loss is {values['loss']} at step {step}; lower the learning rate")
+                note({"step": step, **{name: round(v, 6) for name, v in values.items()}})
+            if step % settings.checkpoint_every == 0 or final:
+                metadata = {"identity": json.dumps(identity), "step": str(step)}
+                write_tensors(checkpoint, {**state.tensors(), **kept}, metadata)
+            due = settings.validate_every and step % settings.validate_every == 0
+            if final or due:
+                last = recipe.validate()
+                if last is not None:
+                    note({"step": step, "validation": last.to_dict()})
+    # A finished run, resumed: only the prior was not written.
+    return recipe.validate() if last is None else last
+
+
+def _decisive(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What the weights depend on. How subjects are fitted may change: it is validated anew."""
+    config = {name: part for name, part in identity["config"].items() if name != "fit"}
+    return {**identity, "config": config}
+
+
+def _open_log(folder: Path, step: int) -> None:
+    """Keep the log's lines up to ``step``: what a killed run did after its checkpoint happens again."""
+    path = folder / LOG
+    kept = []
+    if step and path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                break  # the line that the kill cut off
+            if record["step"] <= step:
+                kept.append(line + "\n")
+    with replacing(path) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")

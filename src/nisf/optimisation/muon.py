@@ -1,0 +1,95 @@
+"""Muon: momentum whose matrices are made orthogonal before each step (Jordan et al., 2024).
+
+Every direction of a layer then moves equally far, the rare ones as far as those that dominate the gradient.
+PyTorch has it for matrices alone and in bf16, which processors without bf16 units take thirty times as long
+for; here kernels of convolutions count as matrices, one row an output, in the weights' own precision.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nisf.config.schema import TrainConfig
+
+QUINTIC = (3.4445, -4.7750, 2.0315)
+"""Coefficients of the iteration: singular values end between 0.7 and 1.2 within five steps."""
+STEPS = 5
+LEAST = 16
+"""Rows and columns that a weight needs at least: what reads images or gives answers is left to Adam."""
+
+
+def orthogonal(matrix: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
+    """About the nearest matrix with orthonormal rows or columns: singular values brought to one, roughly."""
+    a, b, c = QUINTIC
+    x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    x = x / x.norm().clamp_min(1e-7)
+    for _ in range(STEPS):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x if matrix.shape[0] <= matrix.shape[1] else x.T
+
+
+class Muon(torch.optim.Optimizer):
+    """For weights with two axes or more; the first counts as rows.
+
+    Steps are scaled so that their entries are as large as Adam's (Liu et al., 2025), and rates and weight
+    decay mean what they mean there.
+
+    Args:
+        params: weights.
+        lr: learning rate.
+        weight_decay: decoupled, as AdamW's.
+        momentum: decay of the running mean of gradients; Nesterov's form.
+    """
+
+    def __init__(
+        self, params: Iterable[Tensor], lr: float, weight_decay: float = 0.0, momentum: float = 0.95
+    ) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One step along the gradients that are there, or that ``closure`` computes; returns what it does."""
+        value = None
+        if closure is not None:
+            with torch.enable_grad():
+                value = closure()
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                state, beta = self.state[weight], group["momentum"]
+                if not state:
+                    state["momentum"] = torch.zeros_like(weight)
+                mean = state["momentum"].lerp_(weight.grad, 1 - beta)
+                ahead = weight.grad.lerp(mean, beta).flatten(1)
+                change = orthogonal(ahead).reshape(weight.shape)
+                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                weight.add_(change, alpha=-0.2 * math.sqrt(max(ahead.shape)) * group["lr"])
+        return value
+
+
+def weight_optimisers(
+    network: nn.Module, config: TrainConfig, weight_decay: float
+) -> list[torch.optim.Optimizer]:
+    """Of a network's weights, as the settings say: Adam for all, or Muon for the matrices between its ends.
+
+    Args:
+        network: on its device.
+        config: optimiser and rate.
+        weight_decay: decoupled.
+    """
+    rate, weights = config.learning_rate, list(network.parameters())
+    if config.optimiser == "adam":
+        return [torch.optim.AdamW(weights, lr=rate, weight_decay=weight_decay)]
+    inner = [w for w in weights if w.ndim > 1 and min(w.flatten(1).shape) >= LEAST]
+    chosen = {id(w) for w in inner}
+    rest = [w for w in weights if id(w) not in chosen]
+    adam = torch.optim.AdamW(rest, lr=rate, weight_decay=weight_decay)
+    return [adam, Muon(inner, rate, weight_decay)] if inner else [adam]

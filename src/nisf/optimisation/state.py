@@ -1,0 +1,93 @@
+"""Everything that changes while training, and how it is saved and loaded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nisf.config.schema import TrainConfig
+from nisf.device import place_of
+from nisf.networks.latent_field import Field
+from nisf.optimisation.muon import weight_optimisers
+
+
+@dataclass(eq=False)
+class State:
+    """Everything that changes while training.
+
+    Attributes:
+        modules: networks by name, e.g. ``field``; trained or averaged.
+        optimisers: of their parameters.
+        step: optimiser steps done.
+    """
+
+    modules: dict[str, nn.Module]
+    optimisers: list[torch.optim.Optimizer]
+    step: int = 0
+
+    def descend(self, loss: Tensor) -> None:
+        """One step of every optimiser along the loss's gradient."""
+        for optimiser in self.optimisers:
+            optimiser.zero_grad()
+        loss.backward()
+        for optimiser in self.optimisers:
+            optimiser.step()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, by name."""
+        out = {
+            f"{module}.{name}": t
+            for module, network in self.modules.items()
+            for name, t in network.state_dict().items()
+        }
+        for i, optimiser in enumerate(self.optimisers):
+            for j, entries in optimiser.state_dict()["state"].items():
+                for name, value in entries.items():
+                    out[f"optimiser.{i}.{j}.{name}"] = torch.as_tensor(value)
+        return out
+
+    def load(self, tensors: Mapping[str, Tensor], step: int) -> None:
+        """Back to what `tensors` returned at ``step``."""
+        for module, network in self.modules.items():
+            prefix = f"{module}."
+            network.load_state_dict(
+                {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+            )
+        for i, optimiser in enumerate(self.optimisers):
+            state: dict[int, dict[str, Any]] = {}
+            prefix = f"optimiser.{i}."
+            for name, tensor in tensors.items():
+                if name.startswith(prefix):
+                    j, entry = name.removeprefix(prefix).split(".", 1)
+                    # SparseAdam counts its steps in a plain number, Adam in a tensor.
+                    plain = isinstance(optimiser, torch.optim.SparseAdam) and entry == "step"
+                    state.setdefault(int(j), {})[entry] = int(tensor) if plain else tensor
+            optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+        self.step = step
+
+
+def latent_state(field: Field, config: TrainConfig, subjects: int) -> State:
+    """An auto-decoder before its first step: weights as given, latents as drawn."""
+    latents = nn.Embedding(subjects, field.config.latent, sparse=config.latent_rows)
+    nn.init.normal_(latents.weight, std=config.latent_init)
+    # Drawn on the processor, so that the seed gives the same ones everywhere.
+    latents.to(place_of(field))
+    weights = weight_optimisers(field, config, weight_decay=0.0)  # the objective has it
+    kind = torch.optim.SparseAdam if config.latent_rows else torch.optim.Adam
+    optimisers = [*weights, kind(latents.parameters(), lr=config.latent_rate)]
+    return State({"field": field, "latents": latents}, optimisers)
+
+
+def rate_factor(config: TrainConfig, step: int) -> float:
+    """Learning rate at a step, as a share of the setting."""
+    if config.schedule == "constant":
+        return 1.0
+    warm = max(1, config.steps // 50)
+    if step < warm:
+        return (step + 1) / warm
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, config.steps - warm)))

@@ -1,0 +1,177 @@
+"""Islands: parts of a structure that are apart from its largest part, and where it is barred to remove them.
+
+Sections that are not sure enough (`nisf.subject.sections`) are removed in the same way, before.
+
+They are found where slices were measured, on the reference stack's grid, and every answer keeps to what was
+found there: points, planes and finer grids show the same pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Integer
+from scipy import ndimage
+
+from nisf.data.geometry import Grid, cycle_distance
+from nisf.subject.sections import doubtful
+from nisf.types import PointsMm
+
+ROUNDS = 4
+"""What takes an island's place can be an island of another structure; this often is looked again."""
+SLICES = 3
+"""Slices below which parts are not told from islands: one slice can cut a structure twice."""
+
+
+@dataclass(frozen=True, eq=False)
+class Barred:
+    """Voxels of a grid where some structures are not drawn.
+
+    Attributes:
+        index: flat indices of the voxels (m,), ascending.
+        structures: which classes are barred there (m, k).
+    """
+
+    index: Int[np.ndarray, "m"]
+    structures: Bool[np.ndarray, "m k"]
+
+    def at(
+        self, position: Float[np.ndarray, "n 3"], grid: Grid
+    ) -> tuple[Int[np.ndarray, "f"], Bool[np.ndarray, "f k"]]:
+        """Which of some places are affected, and the classes barred there, by the nearest voxel.
+
+        Args:
+            position: world mm; beyond the grid its border counts.
+            grid: whose voxels these are.
+        """
+        if not len(self.index):
+            return np.zeros(0, dtype=np.int64), self.structures
+        voxel = np.round(grid.affine.inverse(position)).astype(np.int64).clip(0, np.array(grid.shape) - 1)
+        flat = np.ravel_multi_index(tuple(voxel.T), grid.shape)
+        place = np.searchsorted(self.index, flat).clip(max=len(self.index) - 1)
+        affected = np.flatnonzero(self.index[place] == flat)
+        return affected, self.structures[place[affected]]
+
+
+def around_islands(label: Integer[np.ndarray, "x y z"], classes: int) -> Bool[np.ndarray, "x y z k"]:
+    """Voxels of each structure's islands and all 26 neighbours; none belongs to its largest part."""
+    out = np.zeros((*label.shape, classes), dtype=bool)
+    whole = np.ones((3, 3, 3), dtype=bool)
+    found = ndimage.find_objects(label, max_label=classes - 1)
+    for k, box in enumerate(found, start=1):
+        if box is None:
+            continue
+        # With the neighbours.
+        box = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
+        parts, count = ndimage.label(label[box] == k, structure=whole)
+        if count > 1:
+            largest = 1 + np.bincount(parts.ravel())[1:].argmax()
+            out[box][..., k] = ndimage.binary_dilation((parts > 0) & (parts != largest), structure=whole)
+    return out
+
+
+def bar_islands(
+    label: Integer[np.ndarray, "x y z"],
+    classes: int,
+    ask: Callable[[Int[np.ndarray, "m"]], Float[np.ndarray, "m k"]],
+    certain: Sequence[float] = (),
+) -> Barred:
+    """Where structures have to be barred so that each is one part, and sure in every slice that it reaches.
+
+    Args:
+        label: class of each voxel, as the field answers.
+        classes: number of classes, background included; the background is never barred.
+        ask: class probabilities of voxels, by their flat indices.
+        certain: see `nisf.subject.sections.doubtful`; nothing is doubtful if empty.
+    """
+    label = label.copy()
+    barred = np.zeros((*label.shape, classes), dtype=bool)
+    new = doubtful(label, certain, ask) if certain else barred
+    for rounds in range(ROUNDS + 1):
+        if new.any():
+            barred |= new
+            index = np.flatnonzero(barred.any(-1))
+            probability = without(ask(index), barred.reshape(-1, classes)[index])
+            label.reshape(-1)[index] = probability.argmax(1)
+        if rounds == ROUNDS or label.shape[2] < SLICES:
+            break
+        new = around_islands(label, classes) & ~barred
+        if not new.any():
+            break
+    index = np.flatnonzero(barred.any(-1))
+    return Barred(index, barred.reshape(-1, classes)[index])
+
+
+def without(
+    probability: Float[np.ndarray, "m k"], barred: Bool[np.ndarray, "m k"]
+) -> Float[np.ndarray, "m k"]:
+    """Class probabilities given that some classes are barred; the background takes all if nothing is left."""
+    left = np.where(barred, 0.0, probability)
+    total = left.sum(1, keepdims=True)
+    left[total[:, 0] == 0, 0] = 1.0
+    return (left / np.where(total == 0, 1.0, total)).astype(probability.dtype)
+
+
+class IslandMap:
+    """The islands of one subject at every moment of a grid, found when they are first needed.
+
+    Args:
+        grid: where islands are looked for.
+        classes: number of classes, background included.
+        ask: class probabilities (n, k) at world positions (n, 3) and one time, islands and all.
+        certain: see `bar_islands`.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        classes: int,
+        ask: Callable[[PointsMm, float], np.ndarray],
+        certain: Sequence[float] = (),
+    ) -> None:
+        self.grid, self.classes, self.ask, self.certain = grid, classes, ask, certain
+        self._barred: dict[int, Barred] = {}
+
+    def at(self, frame: int, label: Integer[np.ndarray, "x y z"] | None = None) -> Barred:
+        """What is barred at a frame of the grid.
+
+        Args:
+            frame: its index.
+            label: class of each voxel with its islands, if that is known already.
+        """
+        if frame not in self._barred:
+            time = float(self.grid.times[frame])
+            if label is None:
+                points, planes = self.grid.points(), range(self.grid.shape[2])
+                # A slice at a time, so that no volume of probabilities is ever held.
+                label = np.stack([self.ask(points[:, :, k], time).argmax(-1) for k in planes], axis=2)
+
+            def ask(index: np.ndarray) -> np.ndarray:
+                voxels = np.stack(np.unravel_index(index, self.grid.shape), axis=-1)
+                return self.ask(self.grid.affine(voxels), time)
+
+            self._barred[frame] = bar_islands(label, self.classes, ask, self.certain)
+        return self._barred[frame]
+
+    def remove(
+        self,
+        position: Float[np.ndarray, "n 3"],
+        times: Float[np.ndarray, "n"],
+        probability: Float[np.ndarray, "n k"],
+    ) -> None:
+        """Take islands out of class probabilities, in place; the nearest frame says where they are.
+
+        Args:
+            position: world mm.
+            times: fractions of the cycle.
+            probability: at these places and times.
+        """
+        moments, of = np.unique(times, return_inverse=True)
+        frames = cycle_distance(self.grid.times[:, None], moments).argmin(0)[of]
+        for frame in np.unique(frames):
+            here = np.flatnonzero(frames == frame)
+            affected, structures = self.at(int(frame)).at(position[here], self.grid)
+            chosen = here[affected]
+            probability[chosen] = without(probability[chosen], structures)

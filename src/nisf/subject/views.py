@@ -1,0 +1,89 @@
+"""Planes through the long axis of a structure, found from a fitted subject's own segmentation."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from nisf.data.anatomy import View
+from nisf.data.geometry import Affine, Grid
+from nisf.errors import NisfError
+from nisf.subject.subject import Fitted
+
+SEARCH_MM = 4.0
+"""Spacing at which the structures are looked for, and of the cross-sections."""
+ROUNDS = 4
+"""Cross-sections of a tilted stack have their centres beside the axis; a few rounds bring them onto it."""
+
+
+def box_grid(fitted: Fitted, spacing: tuple[float, float, float]) -> Grid:
+    """A grid over the fitted subject's whole region, at a spacing in mm along the model axes."""
+    half = fitted.region.half
+    shape = np.maximum(1, np.floor(2 * half / spacing)).astype(int)
+    first = -(shape - 1) / 2 * np.asarray(spacing)
+    affine = fitted.region.pose.inverse @ Affine.scaling(spacing, first)
+    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+
+def long_axis(
+    places: Float[np.ndarray, "n 3"], across: Float[np.ndarray, "3"]
+) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
+    """A point on the line through the centres of a structure's cross-sections, and its direction.
+
+    The direction runs from the larger to the smaller cross-sections.
+
+    Args:
+        places: world mm of the structure's voxels.
+        across: normal of the first cross-sections; those of the next rounds are across the axis found.
+    """
+    for _ in range(ROUNDS):
+        level = np.round(places @ across / SEARCH_MM)
+        levels, area = np.unique(level, return_counts=True)
+        centres = np.array([places[level == value].mean(0) for value in levels])
+        middle = np.average(centres, axis=0, weights=area)
+        # Small cross-sections at the ends have uncertain centres.
+        _, _, directions = np.linalg.svd((centres - middle) * np.sqrt(area)[:, None], full_matrices=False)
+        across = directions[0]
+    falls = np.polyfit((centres - middle) @ across, area, 1)[0] < 0
+    return middle, across * (1 if falls else -1)
+
+
+def view_plane(
+    fitted: Fitted, view: View, *, size_mm: float = 160.0, spacing_mm: float = 1.0, time: float = 0.0
+) -> Grid:
+    """The plane of a view, as its structures lie at ``time``.
+
+    The structure's narrow end is at the top of the image, the other structure on its left.
+
+    Args:
+        fitted: asked for its segmentation on a coarse grid.
+        view: which plane.
+        size_mm: side of the square.
+        spacing_mm: pixel size.
+        time: fraction of the cycle.
+
+    Raises:
+        NisfError: one of the structures is not found, or too flat to have an axis.
+    """
+    grid = box_grid(fitted, (SEARCH_MM, SEARCH_MM, SEARCH_MM)).at_times([time])
+    label = fitted.render(grid).label[..., 0]
+    names = fitted.prior.anatomy.labels
+    index = {name: np.argwhere(label == names.index(name)) for name in (view.axis, view.towards)}
+    for name, found in index.items():
+        if len(np.unique(found[:, 2])) < 3:
+            raise NisfError(f"{fitted.name}: {name} is in fewer than three levels, so its axis is not known")
+    middle, apex = long_axis(grid.affine(index[view.axis]), grid.affine.normal())
+    side = grid.affine(index[view.towards]).mean(0) - middle
+    side -= (side @ apex) * apex
+    side /= np.linalg.norm(side)
+    angle = np.deg2rad(view.degrees)
+    side = np.cos(angle) * side + np.sin(angle) * np.cross(apex, side)
+    # The first image axis is the cross product of the second and the normal; it should run away from `side`.
+    return Grid.plane(
+        middle,
+        np.cross(side, apex),
+        size_mm=(size_mm, size_mm),
+        spacing_mm=spacing_mm,
+        up=-apex,
+        times=(time,),
+    )

@@ -1,0 +1,248 @@
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import fields, replace
+from types import SimpleNamespace
+
+import nibabel
+import numpy as np
+import pytest
+
+from nisf.cli.evaluate import Evaluate
+from nisf.data.case import UNKNOWN, Case, Stack, slices_of_volume
+from nisf.data.geometry import Affine, Grid, cycle_times
+from nisf.data.hiding import hide
+from nisf.errors import NisfError
+from nisf.evaluation.metrics import Score
+from nisf.evaluation.scores import (
+    evaluate_each,
+    evaluate_folder,
+    label_volume,
+    phase_name,
+    read_label_names,
+    score_case,
+    score_file,
+    summary_table,
+    write_scores_csv,
+)
+
+LABELS = ("background", "LV blood pool", "LV myocardium", "RV blood pool")
+NAMES = {0: "background", 5: "LV blood pool", 7: "LV myocardium", 9: "RV blood pool"}
+NUMBERS = np.array([0, 5, 7, 9], dtype=np.uint8)
+GRID = Grid((16, 16, 5), Affine.scaling((1.5, 1.5, 8.0)), cycle_times(4))
+
+
+def volume():
+    label = np.full((16, 16, 5, 4), UNKNOWN, dtype=np.int16)
+    for frame in (0, 2):
+        label[..., frame] = 0
+        label[2:12, 2:12, 1:5, frame] = 2
+        label[4:10, 4 : 10 - frame, 1:5, frame] = 1
+        label[13:15, 4:9, 1:4, frame] = 3
+    return label
+
+
+def make_case(name="one", label=None, known=LABELS[1:], phases=None):
+    label = volume() if label is None else label
+    image = np.zeros((*label.shape, 1), dtype=np.float32)
+    phases = {"ED": 0.0} if phases is None else phases
+    return Case(
+        name, (Stack("sa", GRID),), slices_of_volume(image, label, GRID), LABELS, frozenset(known), phases
+    )
+
+
+def rendering():
+    return np.maximum(volume(), 0)
+
+
+def save(path, numbers, matrix=None):
+    matrix = GRID.affine.matrix if matrix is None else matrix
+    nibabel.nifti1.Nifti1Image(numbers, matrix).to_filename(path)
+    return path
+
+
+def test_label_volume_is_what_the_slices_were_cut_from():
+    np.testing.assert_array_equal(label_volume(make_case()), volume())
+    fewer = label_volume(make_case().keep(lambda s: s.position != 1))
+    assert (fewer[:, :, 1] == UNKNOWN).all()
+    np.testing.assert_array_equal(np.delete(fewer, 1, axis=2), np.delete(volume(), 1, axis=2))
+
+
+def test_phases_are_found_by_time_around_the_cycle():
+    case = make_case(phases={"ED": 0.0, "ES": 11 / 30})
+    assert [phase_name(case, time) for time in (0.0, 0.9999, 0.36667, 0.4)] == ["ED", "ED", "ES", "t=0.40"]
+
+
+def test_a_perfect_rendering_scores_perfectly_in_labelled_frames():
+    scores = score_case(rendering(), make_case())
+    assert [(s.phase, s.frame, s.label) for s in scores] == [
+        (phase, frame, label) for phase, frame in (("ED", 0), ("t=0.50", 2)) for label in LABELS[1:]
+    ]
+    assert all(s.dice == 1 and s.hd95_mm == s.assd_mm == s.difference_ml == 0 for s in scores)
+    assert scores[0].reference_ml == pytest.approx(6 * 6 * 4 * 1.5 * 1.5 * 8 / 1000)
+
+
+def test_only_known_structures_are_scored():
+    scores = score_case(rendering(), make_case(known=["LV blood pool"]))
+    assert {s.label for s in scores} == {"LV blood pool"}
+
+
+def test_only_hidden_slices_are_scored():
+    _, hidden = hide(make_case(), "every-2nd-slice")
+    wrong_elsewhere = rendering()
+    wrong_elsewhere[:, :, ::2] = 3
+    assert all(s.dice == 1 and s.hd95_mm == 0 for s in score_case(wrong_elsewhere, hidden))
+    assert score_case(wrong_elsewhere, hidden) == score_case(wrong_elsewhere, make_case(), positions=[1, 3])
+    assert min(s.dice for s in score_case(wrong_elsewhere, make_case())) < 0.6
+
+
+def test_a_rendering_on_another_grid_is_refused():
+    with pytest.raises(ValueError, match="one: a rendering of shape"):
+        score_case(rendering()[:-1], make_case())
+
+
+def test_files_are_mapped_by_name(tmp_path):
+    path = save(tmp_path / "one_seg.nii.gz", NUMBERS[rendering()])
+    assert score_file(path, NAMES, make_case()) == score_case(rendering(), make_case())
+
+
+@pytest.mark.parametrize(
+    ("numbers", "matrix", "message"),
+    [
+        (NUMBERS[rendering()][..., :3], None, "shape .*16, 16, 5, 3.* reference .*16, 16, 5, 4"),
+        (rendering().astype(np.uint8), None, "has label 1"),
+        (NUMBERS[rendering()], np.diag([-1.5, 1.5, 8, 1]), "other directions"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused(tmp_path, numbers, matrix, message):
+    path = save(tmp_path / "one_seg.nii.gz", numbers, matrix)
+    with pytest.raises(NisfError, match=f"one: .*{message}"):
+        score_file(path, NAMES, make_case())
+
+
+def test_missing_and_broken_files_are_refused(tmp_path):
+    path = tmp_path / "one_seg.nii.gz"
+    with pytest.raises(NisfError, match="one: no prediction"):
+        score_file(path, NAMES, make_case())
+    path.write_bytes(b"not a volume")
+    with pytest.raises(NisfError, match=r"one: .*cannot be read"):
+        score_file(path, NAMES, make_case())
+
+
+def test_axes_of_a_stack_without_orientation_are_not_compared(tmp_path):
+    path = save(tmp_path / "one_seg.nii.gz", NUMBERS[rendering()], np.diag([-1.5, 1.5, 8, 1]))
+    case = make_case()
+    case = replace(case, stacks=(replace(case.stacks[0], oriented=False),))
+    assert len(score_file(path, NAMES, case)) == 6
+
+
+def test_label_names(tmp_path):
+    file = tmp_path / "labels.json"
+    with pytest.raises(NisfError, match="cannot be read"):
+        read_label_names(tmp_path, LABELS)
+    for text in ("[]", "no", '{"LV blood pool": 1}'):
+        file.write_text(text)
+        with pytest.raises(NisfError, match="not a list of numbers"):
+            read_label_names(tmp_path, LABELS)
+    file.write_text('{"1": "lv", "2": "LV myocardium", "3": "RV blood pool"}')
+    with pytest.raises(NisfError, match=r"lacks .*LV blood pool"):
+        read_label_names(tmp_path, LABELS)
+    file.write_text(json.dumps({**NAMES, 11: "LA"}))
+    assert read_label_names(tmp_path, LABELS) == {**NAMES, 11: "LA"}
+
+
+def test_one_case_failing_does_not_stop_the_others():
+    def score(case):
+        if case.name == "b":
+            raise NisfError("b: broken")
+        return score_case(rendering(), case)
+
+    unlabelled = make_case("d", np.full((16, 16, 5, 4), UNKNOWN, dtype=np.int16))
+    cases = [make_case("a"), make_case("b"), make_case("c"), unlabelled]
+    evaluation = evaluate_each([(case.name, case) for case in cases], score)
+    assert {s.case for s in evaluation.scores} == {"a", "c"}
+    assert evaluation.failures["b"] == "b: broken"
+    assert "no reference labels" in evaluation.failures["d"]
+
+
+def test_csv_has_a_row_per_score_and_leaves_no_draft(tmp_path):
+    scores = score_case(rendering(), make_case())
+    path = tmp_path / "new" / "scores.csv"
+    write_scores_csv(path, scores)
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [field.name for field in fields(Score)]
+    assert [float(row["reference_ml"]) for row in rows] == [s.reference_ml for s in scores]
+    assert list(path.parent.iterdir()) == [path]
+    with pytest.raises(NisfError, match="cannot be written"):
+        write_scores_csv(path / "below.csv", scores)
+
+
+def cells(table):
+    return list(zip(*(column.cells for column in table.columns), strict=True))
+
+
+def test_summary_counts_missed_structures():
+    without = rendering()
+    without[..., 0][without[..., 0] == 3] = 0
+    table = cells(
+        summary_table(score_case(rendering(), make_case("a")) + score_case(without, make_case("b")))
+    )
+    assert len(table) == 7
+    label, phase, count, dice, *_, missed, spurious = next(row for row in table if row[0] == "RV blood pool")
+    assert (label, phase, count, missed, spurious) == ("RV blood pool", "ED", "2", "1", "0")
+    assert dice == "0.500 ±0.707"
+    assert table[-1][0] == "mean"
+    assert table[-1][2] == "12"
+    assert cells(summary_table([])) == []
+
+
+@pytest.fixture
+def cohort(tmp_path, monkeypatch):
+    """Predictions for cases one and two of a cohort of three, whose reader is a stand-in."""
+    cases = {name: make_case(name) for name in ("one", "two", "three")}
+    files = [SimpleNamespace(name=name) for name in cases]
+    readers = SimpleNamespace(
+        open_cohort=lambda path, anatomy, layout="auto": SimpleNamespace(
+            cases=files,
+            problems=[
+                SimpleNamespace(case="four", severity="error", message="no image"),
+                SimpleNamespace(case="one", severity="warning", message="odd spacing"),
+            ],
+            notes={"zooms": "sizes disagree"},
+        ),
+        read_case=lambda files, anatomy, notes: cases[files.name],
+        only_named=lambda cases, path: list(cases),
+    )
+    monkeypatch.setitem(sys.modules, "nisf.io.readers", readers)
+    for name in ("one", "two"):
+        save(tmp_path / f"{name}_seg.nii.gz", NUMBERS[rendering()])
+    (tmp_path / "labels.json").write_text(json.dumps(NAMES))
+    return tmp_path
+
+
+def test_folders_are_compared(cohort):
+    evaluation = evaluate_folder(cohort, cohort)
+    assert len(evaluation.scores) == 12
+    assert list(evaluation.failures) == ["three", "four"]
+    assert evaluation.notes == ("odd spacing", "sizes disagree")
+
+
+def test_command(cohort, capsys):
+    output = cohort / "scores.csv"
+    assert Evaluate(cohort, predictions=cohort, output=output).run() == 1
+    printed = capsys.readouterr()
+    assert "RV blood pool" in printed.out
+    assert "three: no prediction, expected" in printed.err
+    assert "2 cases could not be scored: three, four" in printed.err
+    assert len(output.read_text().splitlines()) == 13
+    save(cohort / "three_seg.nii.gz", NUMBERS[rendering()])
+    assert Evaluate(cohort, predictions=cohort).run() == 1
+    assert "1 case could not be scored: four" in capsys.readouterr().err
+
+
+def test_command_line_is_light():
+    code = "import nisf.cli.evaluate, sys; print({'numpy', 'torch', 'nibabel', 'rich'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"

@@ -1,0 +1,287 @@
+import json
+
+import numpy as np
+import pytest
+
+from nisf.data.anatomy import Anatomy, load_anatomy
+from nisf.data.case import UNKNOWN
+from nisf.errors import NisfError
+from nisf.io.readers import open_cohort, read_case
+
+from .helpers import (
+    HEART,
+    LV,
+    MYO,
+    RV,
+    SHAPE,
+    acdc_patient,
+    counts,
+    decathlon,
+    heart,
+    manifest,
+    mnms_cohort,
+    nnunet_dataset,
+    only_case,
+    pairs_cohort,
+    picture,
+    ukb_subject,
+    write,
+)
+
+HIPPOCAMPUS = load_anatomy("hippocampus")
+
+
+def test_acdc(tmp_path):
+    acdc_patient(tmp_path)
+    acdc_patient(tmp_path, "patient002", ed=4, es=11)
+    cohort = open_cohort(tmp_path, HEART)
+    assert (cohort.layout, [case.name for case in cohort.cases]) == ("acdc", ["patient001", "patient002"])
+    assert not cohort.problems
+    first, second = (read_case(case, HEART, cohort.notes) for case in cohort.cases)
+    assert list(cohort.notes) == ["zooms"]
+    assert "patient001_frame01" in cohort.notes["zooms"]
+    assert first.phases == {"ED": 0.0, "ES": pytest.approx(11 / 30)}
+    assert second.phases == {"ED": pytest.approx(3 / 30), "ES": pytest.approx(10 / 30)}
+    assert first.known == {"LV blood pool", "LV myocardium", "RV blood pool"}
+    assert first.attributes == {"group": "DCM", "height_cm": "184.0", "weight_kg": "95.0"}
+    (stack,) = first.stacks
+    assert not stack.oriented
+    np.testing.assert_allclose(stack.grid.spacing, [1.5, 1.5, 8.0])
+    assert stack.source == tmp_path / "patient001" / "patient001_frame01.nii.gz"
+    assert len(first.slices) == 2 * SHAPE[2]
+    assert counts(first, 0) == {0: 78, LV: 4, MYO: 4, RV: 4}
+    assert first.slices[0].label is not None
+    assert {s.label.dtype for s in first.slices if s.label is not None} == {np.dtype(np.int8)}
+    rv = next(s for s in first.slices if s.frame == 0 and s.position == 1)
+    assert rv.label is not None
+    assert (rv.label[:4, 0] == RV).all()  # 1 in the file
+    # One range for both frames: 1st and 99th percentile of everything.
+    everything = np.concatenate([picture() + 1, picture() + 12])
+    np.testing.assert_allclose(stack.intensity_range, [np.percentile(everything, [1, 99])])
+
+
+def test_acdc_one_folder_missing_things_and_cine(tmp_path):
+    folder = acdc_patient(tmp_path)
+    assert only_case(folder).name == "patient001"
+    (folder / "patient001_frame12_gt.nii.gz").unlink()
+    cohort = open_cohort(tmp_path, HEART)
+    assert "no label file patient001_frame12_gt" in cohort.problems[0].message
+    case = read_case(cohort.cases[0], HEART)
+    assert counts(case, 1) == {UNKNOWN: 90}
+    (folder / "patient001_frame12.nii.gz").unlink()
+    assert "ES is frame 12" in open_cohort(tmp_path, HEART).problems[0].message
+    (folder / "patient001_frame01.nii.gz").unlink()
+    with pytest.raises(NisfError, match="ES is said to be frame 11, but it has 4 frames"):
+        only_case(folder)
+    write(folder / "patient001_4d.nii.gz", picture(*SHAPE, 30))
+    assert only_case(folder).phases == {"ED": 0.0, "ES": pytest.approx(11 / 30)}
+    (folder / "patient001_4d.nii.gz").unlink()
+    acdc_patient(tmp_path, "patient002")
+    problem = open_cohort(tmp_path, HEART).problems[0]
+    assert (problem.case, problem.severity) == ("patient001", "error")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("ED: x\nES: 12\n", "'ED: x'"), ("NbFrame: 3\n", "frame 12 of 3")]
+)
+def test_acdc_wrong_info(tmp_path, text, said):
+    folder = acdc_patient(tmp_path)
+    acdc_patient(tmp_path, "patient002")
+    (folder / "Info.cfg").write_text(text)
+    problems = open_cohort(tmp_path, HEART).problems
+    assert [p.severity for p in problems] == ["error"]
+    assert said in problems[0].message
+
+
+def test_ukb(tmp_path):
+    ukb_subject(tmp_path)
+    cohort = open_cohort(tmp_path, HEART)
+    assert cohort.layout == "ukb"
+    case = read_case(cohort.cases[0], HEART)
+    assert [stack.name for stack in case.stacks] == ["sa", "la_4ch"]
+    assert case.stacks[0].cycle_ms == pytest.approx(100.0)
+    assert counts(case, 0) == {0: 78, LV: 4, MYO: 4, RV: 4}
+    assert case.phases == {"ED": 0.0, "ES": 0.5}  # the anatomy's rule: most and least LV blood pool
+    assert all(s.label is None for s in case.slices if s.stack == 1)
+
+
+def test_ukb_pair_and_long_axis_labels(tmp_path):
+    for phase, big in (("ED", 4), ("ES", 2)):
+        write(tmp_path / "1" / f"sa_{phase}.nii.gz", picture())
+        write(tmp_path / "1" / f"seg_sa_{phase}.nii.gz", heart(big))
+    write(tmp_path / "1" / "la_2ch.nii.gz", picture(6, 5, 1))
+    write(tmp_path / "1" / "seg_la_2ch.nii.gz", heart()[:, :, 1:2])
+    cohort = open_cohort(tmp_path, HEART)
+    assert set(cohort.notes) == {"es_time", "la_numbers"}
+    case = read_case(cohort.cases[0], HEART)
+    assert case.phases == {"ED": 0.0, "ES": 0.35}
+    assert counts(case, 1) == {0: 84, LV: 2, MYO: 2, RV: 2}
+    # The 1 of a long-axis file is the left atrium: nothing of it may come out as a ventricle.
+    assert all(piece.label is None for piece in case.slices if piece.stack == 1)
+
+    atria = Anatomy(
+        "hearts",
+        (*HEART.labels, "LA"),
+        (*HEART.colours, "#ffffff"),
+        numbers={**HEART.numbers, "ukb la_2ch": {1: "LA", 2: "background", 3: "unknown"}},
+    )
+    case = only_case(tmp_path, atria)
+    assert counts(case, 0, stack=1) == {UNKNOWN: 27, 4: 3}
+
+
+def test_mnms(tmp_path):
+    mnms_cohort(tmp_path)
+    cohort = open_cohort(tmp_path, HEART)
+    assert (cohort.layout, len(cohort.cases), cohort.problems) == ("mnms", 2, ())
+    case = read_case(cohort.cases[0], HEART)
+    assert case.phases == {"ED": 0.2, "ES": pytest.approx(0.6)}
+    assert case.attributes == {"vendorname": "Siemens", "vendor": "A", "centre": "1"}
+    assert counts(case, 1) == {0: 78, LV: 4, MYO: 4, RV: 4}
+    assert [counts(case, t) for t in (0, 2, 4)] == [{UNKNOWN: 90}] * 3
+    assert only_case(tmp_path / "B2C3D4").attributes["vendor"] == "B"
+
+
+def test_mnms_wrong_frame_and_empty_label(tmp_path):
+    mnms_cohort(tmp_path)
+    next(tmp_path.glob("*.csv")).write_text("External code,ED,ES\nA0S9V9,1,30\nB2C3D4,1,3\n")
+    with pytest.raises(NisfError, match="ES is said to be frame 30, but it has 5 frames"):
+        only_case(tmp_path)
+    write(tmp_path / "B2C3D4" / "B2C3D4_sa_gt.nii.gz", np.zeros((*SHAPE, 5), np.uint8))
+    case = only_case(tmp_path / "B2C3D4")
+    assert all(s.label is None for s in case.slices)
+
+
+def test_mnms2(tmp_path):
+    for view, shape in (("SA", SHAPE), ("LA", (6, 5, 1))):
+        for phase in ("ED", "ES"):
+            write(tmp_path / "001" / f"001_{view}_{phase}.nii.gz", picture(*shape))
+            label = heart()[:, :, -shape[2] - 1 : -1] if view == "LA" else heart()
+            write(tmp_path / "001" / f"001_{view}_{phase}_gt.nii.gz", label)
+    (tmp_path / "dataset_information.csv").write_text("SUBJECT_CODE,DISEASE,VENDOR\n1,NOR,GE\n")
+    case = only_case(tmp_path)
+    assert [stack.name for stack in case.stacks] == ["sa", "la_4ch"]
+    assert case.attributes == {"disease": "NOR", "vendor": "GE"}
+    assert case.phases == {"ED": 0.0, "ES": 0.35}
+
+
+def test_nnunet(tmp_path):
+    nnunet_dataset(tmp_path)
+    cohort = open_cohort(tmp_path, HEART)
+    assert (cohort.layout, [case.name for case in cohort.cases]) == ("nnunet", ["heart_001", "heart_002"])
+    case = read_case(cohort.cases[0], HEART)
+    assert case.channels == 2
+    assert case.stacks[0].intensity_range.shape == (2, 2)
+    assert np.array_equal(case.slices[0].image[..., 1], case.slices[0].image[..., 0] + 1)
+    # The table of dataset.json, whatever the case of its names: 1 is the RV here.
+    middle = case.slices[1].label
+    assert middle is not None
+    assert middle[0, :3].tolist() == [RV, MYO, LV]
+
+
+def test_nnunet_missing_channel_ignored_label_and_strange_name(tmp_path):
+    nnunet_dataset(tmp_path)
+    (tmp_path / "imagesTr" / "heart_001_0001.nii.gz").unlink()
+    cohort = open_cohort(tmp_path, HEART)
+    assert [case.name for case in cohort.cases] == ["heart_002"]
+    assert "heart_001_0001.nii.gz: no such file" in cohort.problems[0].message
+    path = tmp_path / "dataset.json"
+    data = json.loads(path.read_text())
+    data["labels"] = {"background": 0, "RV blood pool": 1, "LV myocardium": 2, "ignore": 3}
+    path.write_text(json.dumps(data))
+    case = only_case(tmp_path)
+    assert case.known == {"RV blood pool", "LV myocardium"}
+    data["labels"] = {"background": 0, "LV": 1}
+    path.write_text(json.dumps(data))
+    with pytest.raises(NisfError, match="the label 'LV' is not one of cardiac-sax's"):
+        open_cohort(tmp_path, HEART)
+    for text in ("nonsense", "[]", '{"labels": {"a": [1, 2]}}'):
+        path.write_text(text)
+        with pytest.raises(NisfError, match=r"dataset\.json"):
+            open_cohort(tmp_path, HEART)
+
+
+def test_decathlon(tmp_path):
+    decathlon(tmp_path)
+    cohort = open_cohort(tmp_path, HIPPOCAMPUS)
+    assert [case.name for case in cohort.cases] == ["hippocampus_001"]
+    case = read_case(cohort.cases[0], HIPPOCAMPUS)
+    assert counts(case, 0) == {0: 84, 1: 3, 2: 3}
+    assert case.phases == {}
+
+
+def test_pairs(tmp_path):
+    pairs_cohort(tmp_path)
+    (tmp_path / "labels" / "b.nii.gz").rename(tmp_path / "labels" / "c.nii.gz")
+    cohort = open_cohort(tmp_path, HIPPOCAMPUS)
+    assert cohort.layout == "pairs"
+    assert [(p.case, p.severity) for p in cohort.problems] == [("b", "warning"), ("c", "warning")]
+    case = read_case(cohort.cases[0], HIPPOCAMPUS)
+    assert counts(case, 0) == {0: 84, 1: 3, 2: 3}
+    plain = Anatomy("plain", ("background", "label 1", "label 2"), ("#000000",) * 3)
+    assert only_case(tmp_path, plain).known == {"label 1", "label 2"}
+
+
+def test_manifest_of_single_frames(tmp_path):
+    for name, big in (("late", 2), ("early", 4)):
+        write(tmp_path / "x" / f"{name}.nii", picture())
+        write(tmp_path / "y" / f"{name}.nii", heart(big))
+    path = manifest(
+        tmp_path,
+        "case, image, label, time, phase\n"
+        "one, x/late.nii, y/late.nii, 0.4, ES\n"
+        "one, x/early.nii, y/early.nii, 0.1, ED\n",
+        {"1": "RV blood pool", "2": "LV myocardium", "3": "LV blood pool"},
+    )
+    case = only_case(path)
+    assert case.phases == {"ED": 0.1, "ES": 0.4}
+    assert case.stacks[0].grid.times.tolist() == [0.1, 0.4]
+    assert counts(case, 0)[LV] == 4
+
+
+def test_manifest_known_hides_the_background(tmp_path):
+    write(tmp_path / "a.nii", picture(*SHAPE, 3))
+    label = np.zeros((*SHAPE, 3), np.uint8)
+    label[..., 0], label[..., 1] = heart(4, (1, 2)), heart(2, (1,))
+    write(tmp_path / "a_gt.nii", label)
+    table = {"1": "LV blood pool", "2": "LV myocardium", "3": "RV blood pool"}
+    rows = "case,image,label,known\none,a.nii,a_gt.nii,LV blood pool; lv myocardium\n"
+    case = only_case(manifest(tmp_path, rows, table))
+    assert case.known == {"LV blood pool", "LV myocardium"}
+    assert counts(case, 0) == {UNKNOWN: 82, LV: 4, MYO: 4}
+    assert counts(case, 1) == {UNKNOWN: 88, LV: 2}
+    assert counts(case, 2) == {UNKNOWN: 90}
+    assert case.phases == {"ED": 0.0, "ES": pytest.approx(1 / 3)}
+    # Everything known: only where a class of the other frames is missing, the background is unknown.
+    case = only_case(manifest(tmp_path, "case,image,label,phase\none,a.nii,a_gt.nii,first:1\n", table))
+    assert counts(case, 0)[0] == 82
+    assert counts(case, 1) == {UNKNOWN: 88, LV: 2}
+    assert case.phases == {"first": pytest.approx(1 / 3)}
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("case,picture\na,b\n", "columns case and image"),
+        ("case,image\n,a.nii\n", "row 2 has no case or no image"),
+        ("case,image\none,none.nii\n", r"none.nii: no such file"),
+        ("case,image,time\none,a.nii,1.2\n", r"fractions of the cycle are in \[0, 1\)"),
+        ("case,image,time\none,a.nii,soon\n", "give each row a number"),
+        ("case,image\none,a.nii\none,a.nii\n", "a row twice"),
+        ("case,image,known\none,a.nii,aorta\n", "'aorta' is not one of"),
+        ("case,image,label\none,a.nii,a.nii\n", "labels.json"),
+        ("case,image,phase\none,a.nii,ED:x\n", "phase 'ED:x'"),
+        ("case,image\n../up,a.nii\n", "cannot name a case"),
+        ("case,image\n", "no case of the layout manifest"),
+    ],
+)
+def test_wrong_manifests(tmp_path, rows, said):
+    write(tmp_path / "a.nii", picture())
+    with pytest.raises(NisfError, match=said):
+        open_cohort(manifest(tmp_path, rows), HEART)
+
+
+def test_wrong_labels_json(tmp_path):
+    write(tmp_path / "a.nii", picture())
+    path = manifest(tmp_path, "case,image\none,a.nii\n", {"one": "LV blood pool"})
+    with pytest.raises(NisfError, match=r"labels\.json"):
+        open_cohort(path, HEART)

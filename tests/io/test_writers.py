@@ -1,0 +1,105 @@
+import nibabel as nib
+import numpy as np
+import pytest
+
+from nisf.data.case import Stack
+from nisf.data.geometry import Affine, Grid
+from nisf.errors import NisfError
+from nisf.io.writers import file_word, write_labels_json, write_rendering, write_volume
+from nisf.subject.subject import Rendering
+
+OBLIQUE = Affine(
+    np.array(
+        [
+            [0.143, 1.002, 6.719, -236.6],
+            [-0.474, 0.903, -6.665, 37.7],
+            [-1.275, -0.223, 3.23, 108.9],
+            [0, 0, 0, 1],
+        ]
+    )
+)
+
+
+def source(path, frames=4):
+    data = np.arange(5 * 6 * 3 * frames, dtype=np.int16).reshape(5, 6, 3, frames)
+    image = nib.Nifti1Image(data, OBLIQUE.matrix)
+    image.set_qform(OBLIQUE.matrix, 1)
+    image.set_sform(OBLIQUE.matrix, 4)
+    image.header.set_xyzt_units("mm", "msec")
+    image.header.set_zooms((*OBLIQUE.spacing, 37.5))
+    image.header["descrip"] = b"from the scanner"
+    nib.save(image, path)
+    grid = Grid((5, 6, 3), OBLIQUE).with_frames(frames)
+    return Stack("sa", grid, source=path, cycle_ms=150.0)
+
+
+def test_own_grid_takes_over_the_header(tmp_path):
+    stack = source(tmp_path / "in.nii.gz")
+    label = np.zeros((5, 6, 3, 4), dtype=np.uint8)
+    label[2, 3, 1, 2] = 3
+    write_volume(tmp_path / "out.nii.gz", label, stack.grid, stack=stack, own=True)
+    before, after = nib.load(tmp_path / "in.nii.gz"), nib.load(tmp_path / "out.nii.gz")
+    assert after.shape == before.shape
+    assert after.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(after.affine, before.affine)
+    np.testing.assert_allclose(after.header.get_zooms(), before.header.get_zooms())
+    for key in ("qform_code", "sform_code", "xyzt_units", "descrip"):
+        assert after.header[key] == before.header[key]
+    np.testing.assert_array_equal(np.asarray(after.dataobj), label)
+
+
+def test_another_grid_says_where_it_is(tmp_path):
+    stack = source(tmp_path / "in.nii.gz")
+    grid = stack.grid.at_spacing((2.0, 1.0, 4.0)).with_frames(10)
+    data = np.zeros((*grid.shape, 10), dtype=np.float32)
+    write_volume(tmp_path / "fine.nii.gz", data, grid, stack=stack)
+    image = nib.load(tmp_path / "fine.nii.gz")
+    np.testing.assert_allclose(image.affine, grid.affine.matrix, atol=1e-4)
+    np.testing.assert_allclose(image.header.get_zooms(), (2, 1, 4, 15), rtol=1e-5)  # 150 ms over 10 frames
+    assert image.header.get_xyzt_units() == ("mm", "msec")
+
+
+def test_unscaled_affine_of_the_input_is_kept_on_its_own_grid(tmp_path):
+    # As in ACDC: the affine says 1 mm, the zooms 1.5 mm. Viewers show both files alike, right or wrong.
+    image = nib.Nifti1Image(np.zeros((4, 4, 2), np.int16), np.diag([-1.0, -1, 1, 1]))
+    image.header.set_zooms((1.5, 1.5, 10))
+    image.to_filename(tmp_path / "acdc.nii.gz")
+    stored = nib.load(tmp_path / "acdc.nii.gz")
+    grid = Grid((4, 4, 2), Affine(np.diag([-1.5, -1.5, 10, 1])))
+    stack = Stack("sa", grid, oriented=False, source=tmp_path / "acdc.nii.gz")
+    write_volume(tmp_path / "seg.nii.gz", np.ones((4, 4, 2, 1), np.uint8), grid, stack=stack, own=True)
+    written = nib.load(tmp_path / "seg.nii.gz")
+    np.testing.assert_array_equal(written.affine, stored.affine)
+    np.testing.assert_allclose(written.header.get_zooms(), stored.header.get_zooms())
+    assert written.shape == (4, 4, 2)
+
+
+def test_rendering_and_labels(tmp_path):
+    grid = Grid((3, 4, 2), OBLIQUE)
+    rendering = Rendering(
+        grid,
+        np.ones((3, 4, 2, 1, 1), np.float32),
+        np.ones((3, 4, 2, 1), np.uint8),
+        np.full((3, 4, 2, 1, 2), 0.5, np.float32),
+    )
+    files = write_rendering(tmp_path, "a", rendering, ("background", "LV blood pool"))
+    names = {file.name for file in files}
+    assert names == {
+        "a_seg.nii.gz",
+        "a_image.nii.gz",
+        "a_probability-background.nii.gz",
+        "a_probability-lv-blood-pool.nii.gz",
+    }
+    assert {path.name for path in tmp_path.iterdir()} == names
+    write_labels_json(tmp_path, ("background", "LV blood pool"))
+    assert '"1": "LV blood pool"' in (tmp_path / "labels.json").read_text()
+
+
+def test_wrong_names(tmp_path):
+    grid = Grid((1, 1, 1), OBLIQUE)
+    with pytest.raises(NisfError, match=r"\.nii\.gz or \.nii"):
+        write_volume(tmp_path / "a.mha", np.zeros((1, 1, 1, 1), np.uint8), grid)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NisfError, match="cannot be written"):
+        write_volume(tmp_path / "file" / "a.nii.gz", np.zeros((1, 1, 1, 1), np.uint8), grid)
+    assert file_word("LV blood pool") == "lv-blood-pool"

@@ -1,0 +1,101 @@
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import toys
+from nisf.data.region import Region, reference_pose
+from nisf.kinds.image.scenes import KEPT, Scenes
+from nisf.networks.canvas import canvases
+from nisf.networks.image_field import ImageField
+
+
+@pytest.fixture(scope="module", params=[0, 2])
+def scenes(request):
+    torch.manual_seed(0)
+    image = replace(toys.IMAGE.image, exchange=request.param)
+    field = ImageField(toys.IMAGE.field, image).eval().requires_grad_(False)
+    for part in field.encoder.exchange:
+        part.into.weight.normal_(std=0.3)
+    case = toys.toy_case(0, toys.toy_grid(frames=8))
+    region = Region(reference_pose(case, (0.0, 0.0, 0.0)), np.full(3, 50.0))
+    return Scenes(field, canvases(case, case.slices, region, toys.IMAGE.image))
+
+
+def test_moments_are_mixed_and_the_cycle_closes(scenes):
+    assert scenes.shares(0.25) == [(2, 1.0)]
+    assert scenes.shares(0.3125) == [(2, pytest.approx(0.5)), (3, pytest.approx(0.5))]
+    assert scenes.shares(0.96875) == [(7, pytest.approx(0.25)), (0, pytest.approx(0.75))]
+    assert scenes.shares(0.1250001) == scenes.shares(0.1249999) == [(1, 1.0)]  # rounded
+    assert scenes.shares(1.0) == scenes.shares(0.0) == [(0, 1.0)]
+    place = np.random.default_rng(0).normal(size=(40, 3)) * 20
+    a, b, between = (scenes.ask(place, np.full(40, t))[1] for t in (0.875, 0.0, 0.9375))
+    np.testing.assert_allclose(between, (a + b) / 2, atol=1e-6)
+
+
+def test_many_times_at_once(scenes):
+    place = np.random.default_rng(1).normal(size=(30, 3)) * 20
+    times = np.arange(30) % 5 / 5
+    _, together = scenes.ask(place, times)
+    alone = np.concatenate([scenes.ask(place[i : i + 1], times[i : i + 1])[1] for i in range(30)])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    np.testing.assert_allclose(together.sum(1), 1.0, atol=1e-5)
+    assert len(scenes._kept) <= KEPT
+
+
+def test_little_memory_gives_the_same(scenes):
+    place = np.random.default_rng(2).normal(size=(600, 3)) * 20
+    a, b = (scenes.ask(place, np.zeros(600), memory_mb=m)[0] for m in (512.0, 0.001))
+    np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def features_by_hand(scenes, moment, axes=()):
+    """Of the canvases flipped along some pixel axes, flipped back."""
+    seen, size = scenes.canvases, scenes.field.image.pixels
+    of = torch.from_numpy(np.flatnonzero(seen.times == scenes.times[moment]))
+    maps = seen.maps[of].clone()
+    for axis in axes:
+        maps[:, axis] *= -1
+        maps[:, axis, 3] += size - 1
+    images = seen.images[of].float().flip([2 + axis for axis in axes])
+    return scenes.field.encode(images, maps).features.flip([1 + axis for axis in axes])
+
+
+@pytest.mark.parametrize(("mirrors", "ways"), [(1, [(), (0,)]), (2, [(), (0,), (1,), (0, 1)])])
+def test_mirror_images_are_averaged(scenes, mirrors, ways):
+    found = Scenes(scenes.field, scenes.canvases, mirrors=mirrors).at(3).features
+    expected = torch.stack([features_by_hand(scenes, 3, axes) for axes in ways]).mean(0)
+    torch.testing.assert_close(found, expected)
+    assert (found - features_by_hand(scenes, 3)).abs().max() > 1e-3
+
+
+def smoothed_over(scenes, sigma, **changes):
+    """The same subject, its features averaged over time."""
+    field = copy.copy(scenes.field)
+    field.image = replace(field.image, time_sigma=sigma)
+    return Scenes(field, replace(scenes.canvases, **changes))
+
+
+def test_average_over_time(scenes):
+    """Eight moments, one standard deviation apart: those that count a hundredth are left out."""
+    weight = np.exp(-0.5 * np.arange(-2, 3) ** 2)
+    weight /= weight.sum()
+    for middle in (0, 3):
+        found = smoothed_over(scenes, 1 / 8).at(middle).features
+        terms = [
+            w * features_by_hand(scenes, (middle + k) % 8) for k, w in zip(range(-2, 3), weight, strict=True)
+        ]
+        torch.testing.assert_close(found, torch.stack(terms).sum(0).float(), rtol=1e-3, atol=1e-3)
+    assert smoothed_over(scenes, 0.02).at(2).features.equal(scenes.at(2).features)
+
+
+def test_moments_that_are_posed_otherwise_are_not_averaged(scenes):
+    maps = scenes.canvases.maps.clone()
+    maps[6:12, :2, 3] += 1.0  # the second moment's
+    found = smoothed_over(scenes, 1 / 8, maps=maps)
+    assert found.at(1).features.equal(found._encoded(1).features)
+    weight = {3: 1.0, 2: np.exp(-0.5), 4: np.exp(-0.5), 5: np.exp(-2.0)}
+    terms = [w / sum(weight.values()) * features_by_hand(scenes, k) for k, w in weight.items()]
+    torch.testing.assert_close(found.at(3).features, torch.stack(terms).sum(0).float(), rtol=1e-3, atol=1e-3)

@@ -1,0 +1,80 @@
+"""What steps need, made ahead in other processes, is what it would be without them."""
+
+import os
+import pickle
+
+import pytest
+import torch
+
+import toys
+from nisf.cli import main
+from nisf.data.region import whole_region
+from nisf.kinds.image.augment import for_anatomy, measured
+from nisf.kinds.image.samples import Sampler
+from nisf.optimisation.prefetch import MOST, Ahead, workers_for
+
+
+def whose(step):
+    return step, os.getpid()
+
+
+def failing(step):
+    if step == 2:
+        raise ValueError("no such step")
+    return step
+
+
+@pytest.fixture(scope="module")
+def sampler():
+    case = toys.toy_case(1)
+    pool = [measured(case, whole_region(case).centre(), toys.IMAGE.image.pixel_mm)]
+    return Sampler(pool, toys.IMAGE, for_anatomy(toys.IMAGE.augment, toys.ANATOMY))
+
+
+def test_steps_come_in_turn_from_another_process():
+    ahead = Ahead(whose, 6, workers=1)
+    found = [ahead(step) for step in (0, 1, 2)]
+    assert [step for step, _ in found] == [0, 1, 2]
+    assert os.getpid() not in {process for _, process in found}
+    # A jump, as after a checkpoint; also past the last step.
+    assert [ahead(step)[0] for step in (4, 5, 1, 9)] == [4, 5, 1, 9]
+
+
+def test_without_workers_nothing_is_started():
+    assert Ahead(whose, 6, workers=0)(3) == (3, os.getpid())
+
+
+def test_a_failure_reaches_the_training():
+    ahead = Ahead(failing, 6, workers=1)
+    assert [ahead(0), ahead(1)] == [0, 1]
+    with pytest.raises(ValueError, match="no such step"):
+        ahead(2)
+
+
+def test_samples_are_the_same(sampler):
+    ahead = Ahead(sampler, 4, workers=1)
+    # Where processes are not forked, it travels as bytes.
+    other = pickle.loads(pickle.dumps(sampler))
+    for step in range(3):
+        for of_all in zip(sampler(step), ahead(step), other(step), strict=True):
+            for one, *others in zip(*of_all, strict=True):
+                for again in others:
+                    for name in ("images", "maps", "points", "intensity", "label"):
+                        assert torch.equal(getattr(one, name), getattr(again, name)), name
+
+
+def test_how_many():
+    assert workers_for(torch.device("cpu")) == 0
+    assert 1 <= workers_for(torch.device("cuda")) <= MOST
+
+
+def test_a_training_ends_where_it_does_without(tmp_path):
+    brief = toys.settings(toys.IMAGE, train={"steps": 3})
+    alone = toys.train_toy(tmp_path / "alone", brief)
+    helped = toys.train_toy(tmp_path / "helped", brief, workers=1)
+    assert helped.fingerprint == alone.fingerprint
+
+
+def test_less_than_none(tmp_path, capsys):
+    assert main(["train", str(tmp_path), "-o", str(tmp_path / "prior"), "--workers", "-1"]) == 2
+    assert "--workers -1: give 0 or more" in capsys.readouterr().err

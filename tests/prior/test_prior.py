@@ -1,0 +1,183 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import toys
+from nisf.errors import NisfError
+from nisf.files import read_tensors, write_tensors
+from nisf.networks.finder import Finder
+from nisf.networks.latent_field import Field
+from nisf.networks.query import ask
+from nisf.prior.prior import Prior, load_prior
+
+SIZE = toys.CONFIG.field.latent
+
+
+def make_prior(seed=0, *, finder=False, half=(40.0, 40.0, 30.0)):
+    torch.manual_seed(seed)
+    return Prior(
+        toys.CONFIG,
+        toys.ANATOMY,
+        Field(toys.CONFIG.field),
+        torch.randn(SIZE),
+        torch.eye(SIZE),
+        None if half is None else np.array(half),
+        Finder(2.5) if finder else None,
+        {"licence": "CC0", "validation": None},
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    make_prior().save(tmp_path / "prior")
+    return tmp_path / "prior"
+
+
+def edit(folder, change):
+    path = folder / "prior.json"
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+def edit_tensors(folder, change):
+    tensors, _ = read_tensors(folder / "weights.safetensors")
+    change(tensors)
+    write_tensors(folder / "weights.safetensors", tensors)
+
+
+def test_settings_newer_than_the_file_keep_its_old_way(folder):
+    def older(data):
+        del data["config"]["augment"]["blur_pixels"]
+        del data["config"]["fit"]["islands"]
+        del data["config"]["image"]["exchange"]
+
+    edit(folder, older)
+    config = load_prior(folder).config
+    assert config.augment.blur_pixels == 1.1
+    assert config.fit.islands == "keep"
+    assert config.image.exchange == 0
+
+
+@pytest.mark.parametrize("finder", [True, False])
+@pytest.mark.parametrize("half", [(40.0, 41.5, 1 / 3), None])
+def test_round_trip(tmp_path, finder, half):
+    prior = make_prior(finder=finder, half=half)
+    prior.save(tmp_path / "prior")
+    assert sorted(p.name for p in (tmp_path / "prior").iterdir()) == ["prior.json", "weights.safetensors"]
+    again = load_prior(str(tmp_path / "prior"))
+    coordinates = np.random.default_rng(0).uniform(-1, 1, (100, 4))
+    for a, b in zip(
+        ask(prior.field, prior.latent_mean, coordinates),
+        ask(again.field, again.latent_mean, coordinates),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+    assert torch.equal(prior.latent_covariance, again.latent_covariance)
+    assert again.config == prior.config
+    assert again.anatomy == toys.ANATOMY
+    assert dict(again.card) == dict(prior.card)
+    assert again.fingerprint == prior.fingerprint
+    np.testing.assert_array_equal(again.half, prior.half)
+    assert (again.finder is not None) == finder
+    if finder:
+        assert float(again.finder.pixel_mm) == 2.5
+        for name, tensor in prior.finder.state_dict().items():
+            assert torch.equal(again.finder.state_dict()[name], tensor)
+        assert not again.finder.training
+    assert not any(p.requires_grad for p in again.field.parameters())
+    assert not again.field.training
+
+
+def test_fingerprint_sees_any_weight():
+    prior = make_prior()
+    before = prior.fingerprint
+    assert before == make_prior().fingerprint != make_prior(1).fingerprint
+    prior.field.class_head.bias[0] += 1e-6
+    assert prior.fingerprint != before
+    assert len(before) == 16
+
+
+def test_missing_things(tmp_path, folder):
+    with pytest.raises(NisfError, match="no such folder"):
+        load_prior(tmp_path / "nothing")
+    with pytest.raises(NisfError, match="no such folder"):
+        load_prior(folder / "prior.json")
+    with pytest.raises(NisfError, match=r"prior\.json: this file is missing"):
+        load_prior(tmp_path)
+    (folder / "weights.safetensors").unlink()
+    with pytest.raises(NisfError, match=r"weights\.safetensors: this file is missing"):
+        load_prior(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.update(format=2), "format 2, but this nisf"),
+        (lambda d: d.pop("format"), "format None, but this nisf"),
+        (lambda d: d["config"]["field"].update(depth=3), r"config\.field: unknown entries \['depth'\]"),
+        (lambda d: d["config"]["field"].pop("width"), r"missing entries \['width'\]"),
+        (lambda d: d["config"]["field"].update(width="32"), r"config\.field\.width: '32' is not a int"),
+        (lambda d: d.pop("config"), "'config'"),
+        (lambda d: d.pop("anatomy"), "'anatomy'"),
+        (lambda d: d["anatomy"].pop("labels"), "'labels'"),
+        (lambda d: d.pop("half_mm"), "'half_mm'"),
+        (lambda d: d.update(half_mm="wide"), "wrong"),
+        (
+            lambda d: d["anatomy"].update(labels=["background"], colours=["#000000"]),
+            "1 label names for a field of 3 classes",
+        ),
+        (lambda d: d["config"]["field"].update(width=16), "has another shape"),
+        (lambda d: d["config"]["field"].update(layers=2), "is not expected"),
+        (lambda d: d["config"]["field"].update(layers=4), "is missing"),
+        (lambda d: d.update(finder=True), "tensor 'finder.* is missing"),
+        (lambda d: d.update(fingerprint="0" * 16), "says 0000000000000000; copy both files again"),
+    ],
+)
+def test_edited_specification(folder, change, message):
+    edit(folder, change)
+    with pytest.raises(NisfError, match=message):
+        load_prior(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3"])
+def test_specification_is_something_else(folder, text):
+    (folder / "prior.json").write_text(text)
+    with pytest.raises(NisfError, match=r"prior\.json"):
+        load_prior(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t["field.class_head.bias"].add_(1e-3), "fingerprint .* copy both files again"),
+        (lambda t: t.pop("field.class_head.bias"), "'field.class_head.bias' is missing"),
+        (lambda t: t.update({"field.third.bias": torch.zeros(1)}), "'field.third.bias' is not expected"),
+        (lambda t: t.update({"other": torch.zeros(1)}), "'other' is not expected"),
+        (lambda t: t.update({"finder.head.bias": torch.zeros(1)}), "'finder.head.bias' is not expected"),
+        (lambda t: t.update({"field.class_head.bias": torch.zeros(4)}), "has another shape"),
+        (lambda t: t.pop("latent.mean"), "'latent.mean' is missing or not of shape"),
+        (lambda t: t.update({"latent.covariance": torch.eye(3)}), "'latent.covariance' is missing or not"),
+    ],
+)
+def test_edited_weights(folder, change, message):
+    edit_tensors(folder, change)
+    with pytest.raises(NisfError, match=message):
+        load_prior(folder)
+
+
+def test_damaged_weights(folder):
+    path = folder / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(NisfError, match="not a whole safetensors file"):
+        load_prior(folder)
+
+
+def test_unknown_numbers_are_not_written(tmp_path):
+    prior = make_prior()
+    prior.card = {"loss": float("nan")}
+    with pytest.raises(ValueError, match="JSON"):
+        prior.save(tmp_path / "prior")
+    assert not (tmp_path / "prior" / "prior.json").exists()

@@ -1,0 +1,132 @@
+"""Sections that are not sure enough: found, removed, and how sure they have to be."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import toys
+from nisf.io.subject_file import read_fitted, write_fitted
+from nisf.kinds.latent.fit import fit
+from nisf.prior.prior import load_prior
+from nisf.subject.islands import bar_islands, without
+from nisf.subject.sections import Answered, certainty, doubtful, least_certainty
+
+SHAPE = (20, 18, 5)
+
+
+@pytest.fixture
+def label():
+    """A structure in slices 1 to 3, its section in slice 1 at (4..9, 5..10)."""
+    out = np.zeros(SHAPE, dtype=np.uint8)
+    out[4:10, 5:11, 1:4] = 1
+    return out
+
+
+def shares(label, sure):
+    """Probability of the label in each slice as given, the rest background's or, there, class 2's."""
+    out = np.zeros((*SHAPE, 3))
+    out[label == 0, 0] = 1.0
+    for z, p in enumerate(sure):
+        inside = label[:, :, z] == 1
+        out[:, :, z][inside] = [0.0, p, 1 - p]
+    return out.reshape(-1, 3)
+
+
+def test_certainty_is_that_of_the_surest_tenth():
+    assert certainty(np.arange(101) / 100) == pytest.approx(0.9)
+
+
+def test_what_is_doubtful(label):
+    found = doubtful(label, [0.8, 0.9], lambda index: shares(label, [0, 0.7, 0.81, 0.9, 0])[index])
+    assert found[..., 1].any((0, 1)).tolist() == [False, True, False, False, False]
+    x, y = np.nonzero(found[:, :, 1, 1])
+    # Half as much again on each side, within the slice.
+    assert (x.min(), x.max(), y.min(), y.max()) == (0, 13, 1, 14)
+    assert not found[..., [0, 2]].any()
+
+
+def test_nothing_is_asked_where_all_is_drawn(label):
+    def ask(index):
+        raise AssertionError
+
+    assert not doubtful(label, [0.0, 0.9], ask).any()
+
+
+def test_barred_and_replaced_by_the_next_likely(label):
+    of = shares(label, [0, 0.7, 0.95, 0.95, 0])
+    barred = bar_islands(label, 3, lambda index: of[index], [0.9, 0.0])
+    mended = label.copy().reshape(-1)
+    mended[barred.index] = without(of[barred.index], barred.structures).argmax(1)
+    mended = mended.reshape(SHAPE)
+    assert (mended[..., 1][label[..., 1] == 1] == 2).all()
+    np.testing.assert_array_equal(mended[..., 2:], label[..., 2:])
+
+
+def test_what_is_left_is_looked_at_for_islands(label):
+    """The middle section is doubtful: what lies beyond it is apart."""
+    of = shares(label, [0, 0.95, 0.6, 0.95, 0])
+    label[12, 12, 3] = 0
+    barred = bar_islands(label, 3, lambda index: of[index], [0.9, 0.0])
+    mended = label.copy().reshape(-1)
+    mended[barred.index] = without(of[barred.index], barred.structures).argmax(1)
+    sections = (mended.reshape(SHAPE) == 1).any((0, 1))
+    assert sections.sum() == 1
+
+
+def volume(present, sure, seed=0):
+    """Ten slices of a hundred places; class 1 is drawn in all, and is there where ``present``."""
+    label = np.repeat(np.asarray(present, dtype=np.int64), 100)
+    p = np.repeat(sure, 100) + np.random.default_rng(seed).uniform(-0.005, 0.005, 1000)
+    return Answered(np.stack([1 - p, p], axis=1), label, np.repeat(np.arange(10), 100))
+
+
+def test_least_certainty_tells_what_is_there():
+    present = [0, 0, 1, 1, 1, 1, 1, 1, 1, 1]
+    volumes = [volume(present, [0.7, 0.72] + [0.95] * 8, seed) for seed in range(3)]
+    (least,) = least_certainty(volumes, 2)
+    assert 0.73 <= least <= 0.95
+
+
+def test_least_certainty_is_nothing_where_it_does_not_help():
+    sure = [0.7, 0.72] + [0.95] * 8
+    assert least_certainty([volume([1] * 10, sure)], 2) == (0.0,)
+    # Doubtful sections are there as often as not.
+    volumes = [volume([1, 1] + [1] * 8, sure), volume([0, 1] + [1] * 8, sure)]
+    assert least_certainty(volumes, 2) == (0.0,)
+    assert least_certainty([], 3) == (0.0, 0.0)
+
+
+def test_unknown_places_do_not_count():
+    present = [-1, -1, 1, 1, 1, 1, 1, 1, 1, 1]
+    assert least_certainty([volume(present, [0.7, 0.72] + [0.95] * 8)], 2) == (0.0,)
+
+
+def test_a_fitted_subject_keeps_to_it(toy_image_prior, tmp_path):
+    """Everything is doubtful to a prior that wants to be surer than sure; unless islands are kept."""
+    config = toys.settings(toy_image_prior.config, fit={"islands": "remove", "certain": (2.0, 0.0)})
+    prior = replace(toy_image_prior, config=config)
+    fitted = fit(toys.toy_case(99), prior)
+    assert not (fitted.render().label == 1).any()
+    assert (fitted.render().label == 2).any()
+    write_fitted(tmp_path / "a.nisf", fitted)
+    again = read_fitted(tmp_path / "a.nisf", toy_image_prior)
+    np.testing.assert_array_equal(again.render().label, fitted.render().label)
+    kept = fit(toys.toy_case(99), prior, config=replace(config.fit, certain=()))
+    assert (kept.render().label == 1).any()
+    points = fitted.stacks[0].grid.points()
+    assert not (fitted.query(points, 0.25)[1].argmax(-1) == 1).any()
+    assert (replace(fitted, islands="keep").render().label == 1).any()
+
+
+def test_training_chooses_it(tmp_path):
+    config = toys.settings(
+        toys.IMAGE, train={"steps": 6}, fit={"islands": "remove"}, region={"finder_steps": 5}
+    )
+    said = []
+    prior = toys.train_toy(tmp_path, config, say=said.append)
+    assert len(prior.config.fit.certain) == 2
+    assert any(line.startswith("least certainty of a section: ") for line in said)
+    assert load_prior(tmp_path).config.fit.certain == prior.config.fit.certain
+    without_held = toys.train_toy(tmp_path / "b", config, held=[])
+    assert without_held.config.fit.certain == ()

@@ -1,0 +1,83 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from nisf.data.anatomy import load_anatomy
+from nisf.data.geometry import Affine
+from nisf.data.region import Region
+from nisf.errors import NisfError
+from nisf.phantom import cohort
+from nisf.phantom import label as true_label
+from nisf.phantom import long_axis as true_view
+from nisf.phantom.heart import axes
+from nisf.prior.prior import load_prior
+from nisf.subject.subject import Fitted
+from nisf.subject.views import box_grid, long_axis, view_plane
+
+ANATOMY = load_anatomy("cardiac-sax")
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.2, -0.4])
+def test_long_axis_of_half_an_ellipsoid(turn):
+    direction = np.array([np.sin(turn), 0.0, np.cos(turn)])
+    grid = np.stack(np.meshgrid(*[np.arange(-70, 71, 2.5)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    along = grid @ direction
+    around = np.linalg.norm(grid - along[:, None] * direction, axis=1)
+    inside = ((around / 25) ** 2 + (along / 60) ** 2 < 1) & (along > -20)
+    middle, found = long_axis(grid[inside], np.array([0.0, 0.0, 1.0]))
+    assert found @ direction > np.cos(np.deg2rad(2))
+    assert np.linalg.norm(middle - (middle @ direction) * direction) < 1.0
+
+
+def stub(heart, without=()):
+    """A fitted subject that answers with the phantom's truth, some structures left out."""
+
+    class Truth(Fitted):
+        def render(self, grid, **_):
+            places = grid.points().reshape(-1, 3)
+            answers = [true_label(heart, places, float(t)).reshape(grid.shape) for t in grid.times]
+            label = np.stack(answers, -1)
+            for name in without:
+                label[label == ANATOMY.labels.index(name)] = 0
+            return SimpleNamespace(label=label)
+
+    # Slices run from base to apex, planned 15 degrees off the axis.
+    turn = np.array([[np.cos(0.26), 0, np.sin(0.26)], [0, 1, 0], [-np.sin(0.26), 0, np.cos(0.26)]])
+    pose = Affine.rigid(turn @ axes(heart), np.asarray(heart.centre_mm))
+    region = Region(pose, np.array([80.0, 80.0, 70.0]))
+    return Truth("stub", load_prior("cardiac-sax"), torch.zeros(0), region, ())
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", ["4ch", "2ch"])
+def test_views_of_phantoms(seed, name):
+    heart = next(iter(cohort(1, seed=seed))).heart
+    plane = view_plane(stub(heart), ANATOMY.views[name], time=0.1)
+    expected = true_view(heart, name)
+    cosine = abs(plane.affine.axes[:, 2] @ expected.affine.axes[:, 2])
+    assert cosine > np.cos(np.deg2rad(8))
+    to_right, _, apex = axes(heart)
+    # Apex at the top; the right ventricle at the left.
+    assert plane.affine.axes[:, 1] @ apex < -np.cos(np.deg2rad(8))
+    if name == "4ch":
+        assert plane.affine.axes[:, 0] @ to_right < -np.cos(np.deg2rad(12))
+    offset = abs((plane.centre() - np.asarray(heart.centre_mm)) @ expected.affine.axes[:, 2])
+    assert offset < 4
+
+
+def test_a_missing_structure_is_named():
+    heart = next(iter(cohort(1, seed=0))).heart
+    fitted = stub(heart, without=["RV blood pool"])
+    with pytest.raises(NisfError, match="RV blood pool"):
+        view_plane(fitted, ANATOMY.views["4ch"])
+
+
+def test_box_covers_the_region():
+    region = Region(Affine.rigid(np.eye(3), np.array([1.0, 2.0, 3.0])), np.array([10.0, 10.0, 20.0]))
+    fitted = Fitted("box", load_prior("cardiac-sax"), torch.zeros(0), region, ())
+    grid = box_grid(fitted, (2.0, 2.0, 4.0))
+    assert grid.shape == (10, 10, 10)
+    np.testing.assert_allclose(grid.centre(), [1, 2, 3])
+    assert region.contains(grid.points()).all()
