@@ -26,12 +26,13 @@ from nisf.errors import exit_status
 from nisf.evaluation.scores import score_case
 from nisf.files import replacing
 from nisf.io.readers import only_named, open_cohort, read_case
-from nisf.kinds.latent.fit import fit
+from nisf.kinds.load import load_prior
 from nisf.phantom import Scanner, scan
 from nisf.phantom.cohort import subject
 from nisf.picture import Panel, montage
-from nisf.prior.prior import Prior, load_prior
-from nisf.subject.subject import Fitted
+from nisf.prior.fit import fit
+from nisf.prior.prior import Prior
+from nisf.subject.subject import Subject
 
 SHIFT_MM = 4.0
 LARGEST = (6.0, 8.0)
@@ -51,13 +52,13 @@ def phantoms(count: int, seed: int) -> Iterator[tuple[Case, np.ndarray]]:
         yield labelled, one.shifts_mm
 
 
-def dice(fitted: Fitted, case: Case) -> float:
+def dice(fitted: Subject, case: Case) -> float:
     """Mean over structures and phases, on the measured grid."""
     scores = score_case(fitted.render().label.astype(np.int16), case)
     return float(np.mean([s.dice for s in scores]))
 
 
-def errors(fitted: Fitted, case: Case, truth: np.ndarray) -> dict[str, Any]:
+def errors(fitted: Subject, case: Case, truth: np.ndarray) -> dict[str, Any]:
     """Distance (mm) of the found from the true shifts over the slices that show the anatomy.
 
     The mean is removed: a shift of all slices is the pose's. ``upright`` removes the linear trend along
@@ -66,7 +67,7 @@ def errors(fitted: Fitted, case: Case, truth: np.ndarray) -> dict[str, Any]:
     shown = sorted(
         {s.position for s in case.slices if s.stack == 0 and s.label is not None and (s.label > 0).any()}
     )
-    found = {h.position: np.array(h.shift_mm) for h in fitted.held if h.stack == 0}
+    found = {h.position: np.array(h.shift_mm) for h in fitted.breath_holds if h.stack == 0}
     difference = np.array([found[k] - truth[k] for k in shown])
     difference -= difference.mean(0)
     before = truth[shown] - truth[shown].mean(0)
@@ -105,7 +106,7 @@ def run(
     for case, truth in cases:
         before = fit(case, prior, config=plain)
         after = fit(case, prior, config=with_shifts)
-        shifts = {h.position: np.array(h.shift_mm) for h in after.held if h.stack == 0}
+        shifts = {h.position: np.array(h.shift_mm) for h in after.breath_holds if h.stack == 0}
         row = {
             "case": case.name,
             "dice_before": dice(before, case),

@@ -21,12 +21,13 @@ from held import parser_of, points_of
 from nisf.data.points import CasePoints
 from nisf.errors import exit_status
 from nisf.files import replacing
+from nisf.kinds.latent.parametrisation import parametrisation_of
 from nisf.kinds.latent.second_order import fit_second_order
-from nisf.kinds.latent.selection import calibration, choose_evidence
-from nisf.kinds.latent.unknowns import subject_of
+from nisf.kinds.latent.selection import calibration, choose_fit
 from nisf.kinds.latent.validation import point_dice, scored_points
+from nisf.kinds.load import load_prior
 from nisf.picture import STYLE, new_figure, save_figure
-from nisf.prior.prior import Prior, load_prior
+from nisf.prior.prior import Prior
 
 SAMPLES, VOXELS = 32, 4096
 
@@ -34,7 +35,7 @@ SAMPLES, VOXELS = 32, 4096
 def compare(prior: Prior, cases: Sequence[CasePoints]) -> dict[str, Any]:
     """Reliability of the fitted latents alone, and averaged over their posteriors."""
     config = prior.config.fit
-    subject = subject_of(prior.field, prior.latent_mean, prior.latent_covariance, config, cases)
+    subject = parametrisation_of(prior.field, prior.latent_mean, prior.latent_covariance, config, cases)
     fits = fit_second_order(subject, cases, replace(config, temperature=1.0))
     index = scored_points(cases, 1)
     dice = [
@@ -89,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prior = load_prior(chosen.prior)
     if chosen.choose:
         others = points_of(chosen.cohort, prior, chosen.choose, chosen.cases)
-        fit = choose_evidence(
+        fit = choose_fit(
             prior.field,
             prior.latent_mean,
             prior.latent_covariance,

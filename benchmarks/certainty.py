@@ -16,12 +16,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from held import cases_of, parser_of
-from nisf.errors import NisfError, exit_status
+from nisf.errors import BadSettingError, exit_status
 from nisf.files import replacing
-from nisf.kinds.image.validation import answers, held_cases
-from nisf.kinds.latent.fit import find_region
+from nisf.kinds.image.validation import answers, validation_cases
+from nisf.kinds.load import load_prior
 from nisf.networks.image_field import ImageField
-from nisf.prior.prior import load_prior
 from nisf.subject.sections import CANDIDATES, Answered, classes_of, dice_of_class, least_certainty
 
 Asked = tuple[float, ...]
@@ -42,11 +41,11 @@ def main(arguments: list[str] | None = None) -> int:
     prior = load_prior(options.prior)
     field, anatomy = prior.field, prior.anatomy
     if not isinstance(field, ImageField):
-        raise NisfError(f"{options.prior}: has no image-conditioned field, whose sections these are")
+        raise BadSettingError(f"{options.prior}: has no image-conditioned field, whose sections these are")
     cases = list(cases_of(options.cohort, prior, options.only, options.cases))
     halves: list[dict[str, list[Answered]]] = []
     for half in (cases[::2], cases[1::2]):
-        held = held_cases([(case, find_region(case, prior)[0]) for case in half], prior.config.image, 0)
+        held = validation_cases([(case, prior.search.find(case)[0]) for case in half], prior.config.image, 0)
         found = [list(answers(field, part, both=anatomy.reorder, mirrors=prior.mirrors)) for part in held]
         halves.append(dict(zip(("given", "hidden"), found, strict=True)))
     classes = len(anatomy.labels)

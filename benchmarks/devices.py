@@ -25,15 +25,16 @@ from nisf.config.presets import preset
 from nisf.config.schema import for_data
 from nisf.data.case import Case
 from nisf.data.region import region_from_labels
-from nisf.device import CPU, device_of
+from nisf.device import CPU, named_device
 from nisf.errors import exit_status
 from nisf.files import write_json
 from nisf.kinds.image.recipe import ImageTraining
-from nisf.kinds.latent.fit import fit
+from nisf.kinds.load import load_prior
 from nisf.paper.unet import UNetTraining
 from nisf.phantom import Scanner, cohort
 from nisf.prior.bundled import DEFAULT
-from nisf.prior.prior import Prior, load_prior
+from nisf.prior.fit import fit
+from nisf.prior.prior import Prior
 
 STEPS = 4
 
@@ -72,7 +73,7 @@ def recipes(cases: list[Case], prior: Prior, device: torch.device) -> dict[str, 
 def main(arguments: list[str] | None = None) -> int:
     """Compare; the exit status."""
     chosen = device_parser(__doc__).parse_args(arguments)
-    device = device_of(chosen.device)
+    device = named_device(chosen.device)
     # Convolutions in TF32, PyTorch's default on a GPU, would hide what else differs.
     torch.backends.cudnn.allow_tf32 = False
     scanner = Scanner(matrix=(64, 64), spacing_mm=3.0, frames=2) if chosen.quick else Scanner(frames=10)
@@ -84,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
         {"drawn": int((a > 0).sum()), "differ": int((a != b).sum())}
         for a, b in zip(ours, theirs, strict=True)
     ]
-    settings = ["train.precision=fp32", "image.moments=3", "train.subjects=1", "augment.coarse=0"]
+    settings = ["train.precision=fp32", "image.phase_exchange=3", "train.subjects=1", "augment.coarse=0"]
     config = for_data(override(preset("image"), settings), dimensions=4, channels=1, classes=4)
     if chosen.quick:
         config = replace(config, image=replace(config.image, pixels=32, pixel_mm=5.0, width=8))

@@ -16,9 +16,9 @@ from held import parser_of, points_of
 from nisf.config.overrides import override
 from nisf.errors import exit_status
 from nisf.files import replacing
+from nisf.kinds.load import load_prior
 from nisf.paper.fig2 import curves, picture
 from nisf.picture import save_figure
-from nisf.prior.prior import load_prior
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

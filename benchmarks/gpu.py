@@ -27,17 +27,16 @@ from nisf.config.presets import preset
 from nisf.config.schema import FieldConfig
 from nisf.data.points import Batch
 from nisf.data.region import half_size, region_from_labels
-from nisf.device import device_of
+from nisf.device import named_device
 from nisf.errors import exit_status
 from nisf.files import write_json
 from nisf.kinds.image.augment import Sample
 from nisf.kinds.image.recipe import ImageTraining, image_objective
-from nisf.kinds.latent.recipe import objective
-from nisf.networks.latent_field import Field
+from nisf.kinds.latent.recipe import latent_state, objective
+from nisf.networks.latent_field import LatentField
+from nisf.networks.latent_inference import ask
 from nisf.networks.losses import intensity_bce
-from nisf.networks.query import ask
 from nisf.optimisation.prefetch import workers_for
-from nisf.optimisation.state import latent_state
 from nisf.phantom import Scanner, cohort
 from nisf.prior.prior import Prior, new_field
 
@@ -120,7 +119,7 @@ def ceilings(bench: Bench) -> dict[str, Any]:
     )
 
 
-def ways(bench: Bench, field: Field) -> dict[str, Callable[[], Way]]:
+def ways(bench: Bench, field: LatentField) -> dict[str, Callable[[], Way]]:
     """The field's forward pass in all ways; gradients flow through each."""
 
     def in_bf16(network: Way) -> Way:
@@ -137,7 +136,7 @@ def ways(bench: Bench, field: Field) -> dict[str, Callable[[], Way]]:
     return {name: make for name, make in out.items() if bench.ways is None or name in bench.ways}
 
 
-def agreement(bench: Bench, field: Field) -> dict[str, Any]:
+def agreement(bench: Bench, field: LatentField) -> dict[str, Any]:
     """Largest difference from the plain field in fp64, relative to the largest entry: logits, gradients."""
     generator = np.random.default_rng(0)
     coordinates = torch.tensor(generator.uniform(-1, 1, (2, 4096, 4)), dtype=torch.float32)
@@ -182,7 +181,7 @@ def batch(bench: Bench) -> Batch:
     ).to(bench.device)
 
 
-def training(bench: Bench, field: Field) -> dict[str, Any]:
+def training(bench: Bench, field: LatentField) -> dict[str, Any]:
     """Points a second of whole training steps."""
     config = replace(preset("paper").train, subjects=1)
     drawn = batch(bench)
@@ -201,7 +200,7 @@ def training(bench: Bench, field: Field) -> dict[str, Any]:
     return bench.rates({name: partial(task, make) for name, make in ways(bench, field).items()})
 
 
-def fitting(bench: Bench, field: Field) -> dict[str, Any]:
+def fitting(bench: Bench, field: LatentField) -> dict[str, Any]:
     """Points a second of the latent's gradient, weights frozen; plain also as one CUDA graph."""
     drawn, frozen = batch(bench), field.requires_grad_(False)
 
@@ -239,7 +238,7 @@ def fitting(bench: Bench, field: Field) -> dict[str, Any]:
     return found
 
 
-def queries(bench: Bench, field: Field) -> dict[str, Any]:
+def queries(bench: Bench, field: LatentField) -> dict[str, Any]:
     """Points a second from coordinates to probabilities on the processor."""
     coordinates = np.random.default_rng(0).uniform(-1, 1, (4 * bench.points, 4)).astype(np.float32)
     latent = torch.zeros(bench.config.latent, device=bench.device)
@@ -310,10 +309,10 @@ def main(arguments: list[str] | None = None) -> int:
         "--ways", nargs="+", help="of the paper's network, as the output names them; all if not given"
     )
     chosen = parser.parse_args(arguments)
-    bench = Bench(device_of(chosen.device), chosen.quick, chosen.ways)
+    bench = Bench(named_device(chosen.device), chosen.quick, chosen.ways)
     chosen.output.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    field = Field(bench.config).to(bench.device)
+    field = LatentField(bench.config).to(bench.device)
     name = torch.cuda.get_device_name(bench.device) if bench.device.type == "cuda" else None
     flop = measuring.forward_flop(bench.config)
     result: dict[str, Any] = {

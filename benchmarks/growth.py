@@ -32,9 +32,9 @@ from nisf.data.geometry import Grid
 from nisf.errors import exit_status
 from nisf.files import write_json
 from nisf.kinds.latent.fit import fit_latents
-from nisf.networks.query import ask
+from nisf.networks.latent_inference import ask
 from nisf.phantom import Scanner
-from nisf.subject.subject import Fitted
+from nisf.subject.subject import Subject
 
 SCANNER = Scanner(matrix=(64, 64), spacing_mm=3.0, frames=2, beyond=0)
 MEMORY_MB = 64.0
@@ -71,7 +71,7 @@ def peak_mb() -> float:
 
 
 @functools.cache
-def phantom() -> measuring.Subject:
+def phantom() -> measuring.Measured:
     """What is fitted and rendered."""
     return measuring.phantom_subject(SCANNER)
 
@@ -93,7 +93,7 @@ def prepared(kind: str, size: int) -> Callable[[], Any]:
         return partial(fit_latents, prior.field, [subject.points] * size, start, config)
     stack = subject.case.stacks[0]
     grid = Grid((stack.grid.shape[0], stack.grid.shape[1], 4), stack.grid.affine).with_frames(size)
-    fitted = Fitted("x", prior, latent, subject.region, subject.case.stacks)
+    fitted = Subject("x", prior, latent, subject.region, subject.case.stacks)
     return partial(fitted.render, grid, memory_mb=MEMORY_MB)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from nisf.data.case import Case
 from nisf.data.points import CasePoints
-from nisf.io.readers import only_named, open_cohort, read_case
-from nisf.kinds.latent.validation import validation_points
+from nisf.errors import NisfError
+from nisf.io.readers import CaseReader, only_named, open_cohort
 from nisf.prior.prior import Prior
 
 
@@ -39,12 +40,20 @@ def device_parser(text: str | None) -> argparse.ArgumentParser:
 
 
 def cases_of(cohort: Path, prior: Prior, only: Path | None, count: int | None) -> Iterator[Case]:
-    """The first ``count`` cases of those that ``only`` names, read one by one."""
+    """The first ``count`` cases of those that ``only`` names, one by one; those left out are told at the end.
+
+    Raises:
+        NisfError: none of them can be read.
+    """
     found = open_cohort(cohort, prior.anatomy)
-    for files in only_named(found.cases, only)[:count]:
-        yield read_case(files, prior.anatomy, found.notes)
+    reader = CaseReader(found, prior.anatomy, only_named(found.cases, only)[:count])
+    yield from (case for _, case in reader if isinstance(case, Case))
+    for line in reader.lines():
+        print(line, file=sys.stderr)
+    if len(reader.failed) == len(reader):
+        raise NisfError(f"{cohort}: none of {len(reader)} cases can be read")
 
 
 def points_of(cohort: Path, prior: Prior, only: Path | None, count: int | None) -> list[CasePoints]:
     """The labelled cases' points, as a user's region finds them."""
-    return validation_points(list(cases_of(cohort, prior, only, count)), prior)
+    return prior.validation_points(list(cases_of(cohort, prior, only, count)))

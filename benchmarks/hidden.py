@@ -26,8 +26,9 @@ from nisf.errors import exit_status
 from nisf.evaluation.metrics import Score
 from nisf.evaluation.scores import score_case
 from nisf.files import replacing
-from nisf.kinds.latent.fit import fit
-from nisf.prior.prior import Prior, load_prior
+from nisf.kinds.load import load_prior
+from nisf.prior.fit import fit
+from nisf.prior.prior import Prior
 
 REACH_MM, LEAST_MM2 = 6.0, 100.0
 """How far a slice is moved at most; the first structure's area from which its centre counts."""

@@ -22,18 +22,19 @@ from nisf.data.case import Case
 from nisf.data.points import CasePoints
 from nisf.data.region import Region, half_size, region_from_labels
 from nisf.device import bf16_units
-from nisf.errors import NisfError
+from nisf.errors import BadSettingError, CannotFitError
 from nisf.io.readers import open_cohort, read_case
-from nisf.networks.latent_field import Field
+from nisf.kinds.load import load_prior
+from nisf.networks.latent_field import LatentField
 from nisf.phantom import Scanner, cohort
-from nisf.prior.prior import Prior, load_prior
+from nisf.prior.prior import Prior
 
 FIT = FitConfig(steps=672, points=1024)
 """How nisf fits where no prior says so."""
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class Measured:
     """What is measured on: a labelled case in its region, and a prior of the paper's network."""
 
     case: Case
@@ -46,7 +47,7 @@ class Subject:
         return CasePoints(self.case, self.region, self.prior.config.field.dimensions)
 
 
-def phantom_subject(scanner: Scanner) -> Subject:
+def phantom_subject(scanner: Scanner) -> Measured:
     """A phantom, and the paper's network with random weights: as fast as a trained one, not as good."""
     case = next(iter(cohort(1, seed=0, scanner=scanner))).case
     anatomy = load_anatomy("cardiac-sax")
@@ -55,26 +56,28 @@ def phantom_subject(scanner: Scanner) -> Subject:
     torch.manual_seed(0)
     half = half_size([case], config.region.margin_mm)
     latent = torch.zeros(config.field.latent)
-    prior = Prior(config, anatomy, Field(config.field), latent, torch.eye(len(latent)) * 1e-4, half)
+    prior = Prior(config, anatomy, LatentField(config.field), latent, torch.eye(len(latent)) * 1e-4, half)
     region = region_from_labels(case, half, order=True)
     assert region is not None
-    return Subject(case, prior, region, trained=False)
+    return Measured(case, prior, region, trained=False)
 
 
-def real_subject(data: Path, folder: Path, name: str | None) -> Subject:
+def real_subject(data: Path, folder: Path, name: str | None) -> Measured:
     """A case of a cohort (its first if not named) and a trained prior."""
     prior = load_prior(folder)
     files = open_cohort(data, prior.anatomy).cases
     chosen = [f for f in files if f.name == name] if name else files[:1]
     if not chosen:
-        raise NisfError(f"{data}: holds no case {name}")
+        raise BadSettingError(f"{data}: holds no case {name}")
     case = read_case(chosen[0], prior.anatomy)
     if prior.half is None:
-        raise NisfError(f"{folder}: looks at the whole field of view; train one with region.whole=false")
+        raise BadSettingError(
+            f"{folder}: looks at the whole field of view; train one with region.whole=false"
+        )
     region = region_from_labels(case, prior.half, order=prior.anatomy.reorder)
     if region is None:
-        raise NisfError(f"{case.name}: has no labels, which the comparison needs")
-    return Subject(case, prior, region, trained=True)
+        raise CannotFitError(f"{case.name}: has no labels, which the comparison needs")
+    return Measured(case, prior, region, trained=True)
 
 
 Task = Callable[[], float]

@@ -17,10 +17,10 @@ from torch.nn import functional
 from nisf.config.schema import TrainConfig
 from nisf.data.geometry import Grid
 from nisf.data.points import Batch, CasePoints, batch_of
-from nisf.errors import NisfError
-from nisf.networks.latent_field import Field
+from nisf.errors import BadSettingError
+from nisf.networks.latent_field import LatentField
 from nisf.networks.losses import class_bce, dice_loss
-from nisf.subject.subject import Fitted
+from nisf.subject.subject import Subject
 
 Context = Callable[[], AbstractContextManager]
 
@@ -28,13 +28,13 @@ Context = Callable[[], AbstractContextManager]
 class PlainField(nn.Module):
     """The paper's network with the weights of ``field``."""
 
-    def __init__(self, field: Field) -> None:
+    def __init__(self, field: LatentField) -> None:
         super().__init__()
         config = field.config
         if set(field.backbones[0].activations) != {"gabor"} or len(field.backbones) > 1:
-            raise NisfError("the baseline is the paper's network: Gabor wavelets, one backbone")
+            raise BadSettingError("the baseline is the paper's network: Gabor wavelets, one backbone")
         if config.latent != config.width or config.cyclic_time or config.coordinate_scale != 1:
-            raise NisfError("the baseline is the paper's network: give a prior of the preset 'paper'")
+            raise BadSettingError("the baseline is the paper's network: give a prior of the preset 'paper'")
         self.omega, self.sigma = config.gabor_omega, config.gabor_sigma
         self.waves, self.scales = nn.ModuleList(), nn.ModuleList()
         for linear in field.backbones[0].layers:
@@ -73,7 +73,7 @@ def fit(
     rate: float = 1e-3,
     penalty: float = 1e-4,
     context: Context = nullcontext,
-    watch: Callable[[int, Tensor], None] = lambda step, latent: None,
+    watch: Callable[[int, Tensor], None] = lambda *_: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[Tensor, float]:
     """The latent after ``steps`` of Adam on one random frame each, and the seconds spent outside `watch`."""
@@ -119,7 +119,7 @@ def training_step(
 
 @torch.no_grad()
 def render(
-    network: PlainField, fitted: Fitted, grid: Grid, *, planes: bool = False
+    network: PlainField, fitted: Subject, grid: Grid, *, planes: bool = False
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Intensities and labels on a grid, and the number of points asked.
 

@@ -22,12 +22,11 @@ from nisf.config.presets import preset
 from nisf.config.schema import FieldConfig
 from nisf.data.points import Batch
 from nisf.errors import exit_status
-from nisf.kinds.latent.recipe import objective
-from nisf.networks.latent_field import Field
+from nisf.kinds.latent.recipe import latent_state, objective
+from nisf.networks.latent_field import LatentField
+from nisf.networks.latent_inference import ask
 from nisf.networks.losses import intensity_bce
-from nisf.networks.query import ask
 from nisf.optimisation.compile import in_parts
-from nisf.optimisation.state import latent_state
 
 KINDS = ("query", "training", "fit")
 
@@ -46,7 +45,7 @@ def work(kind: str, points: int, *, baseline: bool) -> Callable[[], Any]:
     """One piece of the work, ready to be called."""
     torch.manual_seed(0)
     config, batch = replace(preset("paper"), field=FieldConfig()), random_batch(points)
-    field, latent = Field(config.field), torch.zeros(128)
+    field, latent = LatentField(config.field), torch.zeros(128)
     network = plain.PlainField(field)
     if kind == "query":
         network.requires_grad_(False)
@@ -69,7 +68,7 @@ def work(kind: str, points: int, *, baseline: bool) -> Callable[[], Any]:
         optimiser = torch.optim.Adam([*network.parameters(), latents])
         weights = [*network.waves.parameters(), *network.scales.parameters()]
         return partial(plain.training_step, network, weights, latents, optimiser, 0, batch, config.train)
-    field = Field(config.field)
+    field = LatentField(config.field)
     state = latent_state(field, config.train, 1)
 
     def step() -> None:

@@ -29,14 +29,16 @@ from nisf.evaluation.metrics import Score
 from nisf.evaluation.scores import Evaluation, score_case
 from nisf.files import read_tensors, replacing
 from nisf.io.readers import only_named, open_cohort, read_case, read_image
-from nisf.kinds.latent.fit import fit
+from nisf.kinds.load import load_prior
 from nisf.optimisation.loop import CHECKPOINT
 from nisf.picture import STYLE, Panel, montage, new_figure, save_figure
-from nisf.prior.prior import Prior, load_prior
-from nisf.subject.subject import Fitted, Rendering
+from nisf.prior.fit import fit
+from nisf.prior.prior import Prior
+from nisf.subject.rendering import Rendering
+from nisf.subject.subject import Subject
 
 
-def own_latent(case: Case, prior: Prior, folder: Path) -> Fitted | None:
+def own_latent(case: Case, prior: Prior, folder: Path) -> Subject | None:
     """The subject as training left it, or None if it was not a training subject."""
     tensors, metadata = read_tensors(folder / CHECKPOINT)
     names = json.loads(metadata["identity"])["cases"]
@@ -45,7 +47,7 @@ def own_latent(case: Case, prior: Prior, folder: Path) -> Fitted | None:
     assert prior.half is not None
     region = region_from_labels(case, prior.half, order=prior.anatomy.reorder)
     assert region is not None
-    return Fitted(case.name, prior, tensors["latents.weight"][names.index(case.name)], region, case.stacks)
+    return Subject(case.name, prior, tensors["latents.weight"][names.index(case.name)], region, case.stacks)
 
 
 def panels(case: Case, rendering: Rendering, title: str) -> list[Panel]:

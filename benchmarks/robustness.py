@@ -22,9 +22,10 @@ from nisf.data.geometry import Affine, Grid
 from nisf.errors import exit_status
 from nisf.evaluation.scores import score_case
 from nisf.files import replacing
-from nisf.kinds.latent.fit import fit
+from nisf.kinds.load import load_prior
 from nisf.paper.resample import resampled
-from nisf.prior.prior import Prior, load_prior
+from nisf.prior.fit import fit
+from nisf.prior.prior import Prior
 
 Volumes = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Image (x, y, z, t), label (x, y, z, t), spacing (3,)."""

@@ -157,7 +157,7 @@ def difference(first: np.ndarray, second: np.ndarray) -> float:
     if not first.size:
         return 0.0
     away = np.abs(first.astype(np.float64) - second.astype(np.float64))
-    away[np.isnan(first) & np.isnan(second)] = 0.0
+    away = np.where(np.isnan(first) & np.isnan(second), 0.0, away)
     return float(away.max() / max(float(np.nanmax(np.abs(first))), 1e-12))
 
 
@@ -188,6 +188,7 @@ def compare(first: Path, second: Path) -> bool:
 
 
 def main() -> int:
+    """Run or compare; the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

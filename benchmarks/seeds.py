@@ -21,18 +21,18 @@ import numpy as np
 
 from nisf.cli import main as nisf
 from nisf.data.anatomy import load_anatomy
-from nisf.device import device_of
-from nisf.errors import NisfError, exit_status
+from nisf.device import named_device
+from nisf.errors import CannotFitError, exit_status
 from nisf.files import replacing
 from nisf.io.readers import open_cohort
+from nisf.kinds.load import load_prior
 from nisf.paper.budget import budget
 from nisf.paper.methods import Method, by_prior, by_unet, of_subjects, score_method
 from nisf.paper.study import TEST_EVERY, Study
 from nisf.paper.unet import trained_unet
-from nisf.prior.prior import load_prior
 from nisf.training.train import continued
 
-FIELDS = {"field": (), "pair": ("image.moments=3", "train.subjects=1")}
+FIELDS = {"field": (), "pair": ("image.phase_exchange=3", "train.subjects=1")}
 PROTOCOLS = ("none", "every-2nd-slice")
 
 
@@ -40,7 +40,7 @@ def train_field(options: argparse.Namespace, kind: str, seed: int) -> Path:
     """The folder of a prior, trained if it is not there.
 
     Raises:
-        NisfError: it could not be trained.
+        CannotFitError: it could not be trained.
     """
     folder: Path = options.output / f"{kind}{seed}"
     if not (folder / "prior.json").is_file():
@@ -49,7 +49,7 @@ def train_field(options: argparse.Namespace, kind: str, seed: int) -> Path:
         command = ["train", str(options.data), "-o", str(folder), "--anatomy", options.anatomy, "--resume"]
         command += ["--validation", f"every-{TEST_EVERY}th", "--cache", str(options.output / "cache")]
         if nisf([*command, "--device", options.device, "--set", *settings]):
-            raise NisfError(f"{folder}: training failed")
+            raise CannotFitError(f"{folder}: training failed")
     return folder
 
 
@@ -59,7 +59,7 @@ def methods_of(options: argparse.Namespace, seed: int) -> tuple[Study, list[Meth
     work: Path = options.output / f"work{seed}"
     spent = replace(budget("hours", options.test), unet_steps=load_prior(folders["field"]).config.train.steps)
     reuse = {"image": folders["field"], "unet": options.output / f"unet{seed}"}
-    device = device_of(options.device)
+    device = named_device(options.device)
     study = Study(options.data, work, load_anatomy(options.anatomy), spent, reuse=reuse, device=device)
     priors = {kind: load_prior(folder) for kind, folder in folders.items()}
     fields = [by_prior(k, p, replace(p.config.fit, certain=())) for k, p in priors.items()]
@@ -134,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
             for of, found in ways:
                 rows += [{"seed": seed, **row} for m in found for row in score_method(of, m, protocol)]
     if not rows:
-        raise NisfError(f"{options.data}: no test case could be scored; see 'nisf check'")
+        raise CannotFitError(f"{options.data}: no test case could be scored; see 'nisf check'")
     with replacing(options.output / "seeds.csv") as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()

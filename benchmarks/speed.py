@@ -22,7 +22,7 @@ import numpy as np
 
 import measuring
 import tasks
-from measuring import Subject, interleaved, summary
+from measuring import Measured, interleaved, summary
 from nisf.errors import exit_status
 from nisf.files import write_json
 from tasks import QUICK, Plan, say
@@ -101,7 +101,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         save_figure(figure, path)
 
 
-def run(subject: Subject, plan: Plan) -> dict[str, Any]:
+def run(subject: Measured, plan: Plan) -> dict[str, Any]:
     """Everything, as it is written to ``speed.json``."""
     machine = measuring.machine()
     say("matrix products, operations a second:")

@@ -17,18 +17,17 @@ import torch
 
 import measuring
 import plain
-from measuring import Subject, interleaved, summary
+from measuring import Measured, interleaved, summary
 from nisf.config.schema import FitConfig
-from nisf.kinds.latent.fit import fit
-from nisf.kinds.latent.recipe import draw_batch, objective
+from nisf.kinds.latent.recipe import draw_batch, latent_state, objective
 from nisf.kinds.latent.validation import step_counts
-from nisf.networks.latent_field import Field
+from nisf.networks.latent_field import LatentField
+from nisf.networks.latent_inference import ask
 from nisf.networks.losses import intensity_bce
-from nisf.networks.query import ask
 from nisf.optimisation.compile import can_compile, compiled, in_parts
-from nisf.optimisation.state import latent_state
 from nisf.phantom import Scanner, write_cohort
-from nisf.subject.subject import Fitted
+from nisf.prior.fit import fit
+from nisf.subject.subject import Subject
 
 say = partial(print, flush=True)
 bf16 = partial(torch.autocast, "cpu", dtype=torch.bfloat16)
@@ -62,7 +61,7 @@ QUICK = Plan(
 )
 
 
-def accuracy(subject: Subject, latent: torch.Tensor) -> dict[str, float]:
+def accuracy(subject: Measured, latent: torch.Tensor) -> dict[str, float]:
     """Intensity loss over all voxels, and mean Dice over structures and labelled voxels."""
     points, prior = subject.points, subject.prior
     every = np.arange(len(points))
@@ -78,21 +77,21 @@ def accuracy(subject: Subject, latent: torch.Tensor) -> dict[str, float]:
     return {"intensity_bce": float(loss), "dice": float(np.mean(dice))}
 
 
-def our_fits(subject: Subject) -> dict[str, Callable[[], Fitted]]:
+def our_fits(subject: Measured) -> dict[str, Callable[[], Subject]]:
     """Ways to fit that nisf offers: same region and orientation as the baseline; then with nothing given."""
     prior = subject.prior
     given = replace(prior, anatomy=replace(prior.anatomy, turn=False, reorder=False))
     settings = {"nisf": prior.config.fit}
     if "method" in {f.name for f in fields(FitConfig)}:
         settings["nisf, second order"] = replace(prior.config.fit, method="second-order")
-    ways: dict[str, Callable[[], Fitted]] = {}
+    ways: dict[str, Callable[[], Subject]] = {}
     for name, config in settings.items():
         ways[name] = partial(fit, subject.case, given, region=subject.region, config=config)
         ways[f"{name}, region and orientation searched"] = partial(fit, subject.case, prior, config=config)
     return ways
 
 
-def fits(subject: Subject, plan: Plan) -> dict[str, Any]:
+def fits(subject: Measured, plan: Plan) -> dict[str, Any]:
     """Seconds of a fit: ours, the baseline's, ours again; of a quick run, ours only once."""
     say(f"fit of {subject.case.name}, {len(subject.points):,} voxels in the region:")
     rows: dict[str, Any] = {}
@@ -120,7 +119,7 @@ def fits(subject: Subject, plan: Plan) -> dict[str, Any]:
     network = plain.PlainField(subject.prior.field).requires_grad_(False)
     frames = plain.frames_of(subject.points)
     start = subject.prior.latent_mean
-    _, seconds = plain.fit(network, frames, start, steps=plan.steps, watch=watch, clock=plan.clock)
+    _, seconds = plain.fit(network, frames, start, steps=plan.steps, callback=watch, clock=plan.clock)
     rows["plain, eager"] = {"seconds": [seconds], "steps": plan.steps, "complete": plan.steps >= 672}
     if curve:
         rows["plain, eager"] |= {
@@ -133,7 +132,7 @@ def fits(subject: Subject, plan: Plan) -> dict[str, Any]:
     return rows
 
 
-def training(subject: Subject, plan: Plan) -> dict[str, list[float]]:
+def training(subject: Measured, plan: Plan) -> dict[str, list[float]]:
     """Points per second of a training step on whole frames of one subject."""
     config = replace(subject.prior.config.train, points=0, subjects=1)
     frames = plain.frames_of(subject.points)
@@ -156,7 +155,7 @@ def training(subject: Subject, plan: Plan) -> dict[str, list[float]]:
         return task
 
     def ours(wrap: Callable[[Any], Any]) -> measuring.Task:
-        field = Field(subject.prior.config.field)
+        field = LatentField(subject.prior.config.field)
         state = latent_state(field, config, 2)
         chosen, batch = draw_batch([subject.points], config, 0)
         network = wrap(field)
@@ -188,7 +187,7 @@ def training(subject: Subject, plan: Plan) -> dict[str, list[float]]:
     return interleaved(tasks, plan.repeats, say, plan.clock)
 
 
-def fit_rates(subject: Subject, plan: Plan) -> dict[str, list[float]]:
+def fit_rates(subject: Measured, plan: Plan) -> dict[str, list[float]]:
     """Points per second of a fitting step, forward and backward to the latent alone."""
     network = plain.PlainField(subject.prior.field).requires_grad_(False)
     frames = plain.frames_of(subject.points)[:1]
@@ -209,9 +208,9 @@ def fit_rates(subject: Subject, plan: Plan) -> dict[str, list[float]]:
     return interleaved({"plain, eager": theirs, "nisf, not compiled": ours}, plan.repeats, say, plan.clock)
 
 
-def queries(subject: Subject, plan: Plan) -> dict[str, list[float]]:
+def queries(subject: Measured, plan: Plan) -> dict[str, list[float]]:
     """Points per second of an answer at twice the resolution in space, all frames."""
-    fitted = Fitted("x", subject.prior, subject.prior.latent_mean, subject.region, subject.case.stacks)
+    fitted = Subject("x", subject.prior, subject.prior.latent_mean, subject.region, subject.case.stacks)
     grid = subject.case.stacks[0].grid
     grid = grid.at_spacing(grid.spacing / 2)
     grid = grid.at_times(grid.times[: plan.frames])
@@ -241,7 +240,7 @@ def queries(subject: Subject, plan: Plan) -> dict[str, list[float]]:
     return interleaved(ways, plan.repeats, say, plan.clock)
 
 
-def start_up(subject: Subject, repeats: int, clock: Callable[[], float]) -> dict[str, Any]:
+def start_up(subject: Measured, repeats: int, clock: Callable[[], float]) -> dict[str, Any]:
     """Seconds of `nisf segment` on a second run, all but fitting and writing, and of importing torch."""
     rows: dict[str, list[float]] = {"torch": [], "second run": []}
     with tempfile.TemporaryDirectory() as name:

@@ -17,27 +17,27 @@ from pathlib import Path
 
 from nisf.cli import main as nisf
 from nisf.data.anatomy import load_anatomy
-from nisf.errors import NisfError, exit_status
+from nisf.errors import BadSettingError, exit_status
 from nisf.files import replacing
 from nisf.io.readers import open_cohort
 
 ACDC = "research use only (ACDC, CC BY-NC-SA 4.0)"
 DECATHLON = "CC BY-SA 4.0 (Medical Segmentation Decathlon)"
 HEART = (
-    "train.optimiser=adam train.precision=fp32 augment.blur_pixels=1.1 image.exchange=0",
+    "train.optimiser=adam train.precision=fp32 augment.blur_pixels=1.1 image.slice_exchange=0",
     "train.steps=6000 train.learning_rate=1.5e-3 train.seed=1 augment.hide=0.6",
     "train.steps=8000 train.learning_rate=1.5e-3 train.seed=2 augment.hide=0.7 augment.blur_pixels=1.6",
-    "train.steps=6000 train.learning_rate=1.5e-3 train.seed=3 image.exchange=3",
+    "train.steps=6000 train.learning_rate=1.5e-3 train.seed=3 image.slice_exchange=3",
     "train.steps=6000 train.learning_rate=1.5e-3 train.seed=3 image.mirrors=1",  # the fourth once more
     "train.steps=11000 train.learning_rate=2e-3 train.seed=6 train.optimiser=muon train.precision=auto "
-    "train.subjects=1 image.moments=3 fit.certain=0,0,0.94",  # both moments of a subject together
+    "train.subjects=1 image.phase_exchange=3 fit.certain=0,0,0.94",  # both moments of a subject together
 )
 HIPPOCAMPUS = (
-    "field.dimensions=3 image.pixels=64 image.pixel_mm=1 image.distance_mm=2 image.exchange=0 "
+    "field.dimensions=3 image.pixels=64 image.pixel_mm=1 image.distance_mm=2 image.slice_exchange=0 "
     "augment.coarse_pixels=32 augment.centre_mm=3 augment.bend_mm=1 augment.slice_shift_mm=0 "
     "augment.blur_pixels=1.1 train.steps=3000 train.optimiser=adam train.precision=fp32",
     "train.steps=2500 train.learning_rate=1.5e-3 train.seed=1 augment.degrees=10",
-    "train.steps=3500 train.learning_rate=1.5e-3 train.seed=2 image.exchange=3 augment.window=12",
+    "train.steps=3500 train.learning_rate=1.5e-3 train.seed=2 image.slice_exchange=3 augment.window=12",
     "train.steps=4000 train.learning_rate=1.5e-3 train.seed=3 augment.hide=0.3",
     "train.steps=4000 train.learning_rate=2e-3 train.seed=4 train.optimiser=muon train.precision=auto",
 )
@@ -53,12 +53,14 @@ def kept_out(names: list[str]) -> list[str]:
     """Those whose last number is divisible by five.
 
     Raises:
-        NisfError: a name has no number.
+        BadSettingError: a name has no number.
     """
     numbers = {name: re.findall(r"\d+", name) for name in names}
     for name, found in numbers.items():
         if not found:
-            raise NisfError(f"{name}: a case without a number; give the data that the model was trained on")
+            raise BadSettingError(
+                f"{name}: a case without a number; give the data that the model was trained on"
+            )
     return [name for name, found in numbers.items() if int(found[-1]) % 5 == 0]
 
 

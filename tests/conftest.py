@@ -28,26 +28,24 @@ def toy_cohort():
 def toy_prior(toy_cohort, tmp_path_factory):
     """A prior trained on the toy cohort for a few seconds."""
     import toys
-    from nisf.training.train import train
 
     folder = tmp_path_factory.mktemp("toy") / "prior"
-    return train(toy_cohort, [], toys.ANATOMY, toys.CONFIG, folder, say=lambda _: None)
+    return toys.train_toy(folder, toys.CONFIG, toy_cohort, [])
 
 
 @pytest.fixture(scope="session")
 def toy_image_prior(toy_cohort, tmp_path_factory):
     """An image-conditioned prior trained on the toy cohort for a few seconds."""
     import toys
-    from nisf.training.train import train
 
     folder = tmp_path_factory.mktemp("toy-image") / "prior"
-    return train(toy_cohort, [], toys.ANATOMY, toys.IMAGE, folder, say=lambda _: None)
+    return toys.train_toy(folder, toys.IMAGE, toy_cohort, [])
 
 
 @pytest.fixture(scope="session")
 def toy_fitted(toy_prior):
     """A subject that the toy prior has not seen, fitted."""
     import toys
-    from nisf.kinds.latent.fit import fit
+    from nisf.prior.fit import fit
 
     return fit(toys.toy_case(99), toy_prior)

@@ -14,8 +14,8 @@ import torch
 import nisf.kinds.latent.fit
 from nisf.config.schema import FieldConfig, FitConfig
 from nisf.errors import NisfError
+from nisf.kinds.load import load_prior
 from nisf.phantom import write_cohort
-from nisf.prior.prior import load_prior
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -64,7 +64,7 @@ def test_speed(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(measuring, "FIT", FitConfig(steps=2, points=16))
     monkeypatch.setattr(nisf.kinds.latent.fit, "TRIAL_STEPS", 1)
     monkeypatch.setattr(measuring, "product", lambda *sizes: lambda: float(np.prod(sizes)))
-    monkeypatch.setattr(tasks, "start_up", lambda *rest: {"beyond torch": measuring.summary([1.0])})
+    monkeypatch.setattr(tasks, "start_up", lambda *_: {"beyond torch": measuring.summary([1.0])})
     assert speed.main(["-o", str(tmp_path), "--quick"], small()) == 0
     result = json.loads((tmp_path / "speed.json").read_text())
     assert result["quick"] is True
@@ -83,7 +83,7 @@ def test_start_up_is_of_a_second_run(monkeypatch):
 
     commands = []
 
-    def fake(command, **options):
+    def fake(command, **_):
         commands.append(command)
         return subprocess.CompletedProcess(command, 0, "case: done already" if len(commands) > 2 else "", "")
 
@@ -160,8 +160,8 @@ def test_models_are_trained_round_after_round(tmp_path, capsys):
     command = ["cardiac-sax", str(tmp_path / "data"), "-o", str(tmp_path / "out"), "--set", *TINY.split()]
     assert train_models.main(command) == 0
     priors = [load_prior(tmp_path / "out" / f"round{k}") for k in (1, 2, 3, 4, 5, 6)]
-    assert [p.config.image.exchange for p in priors] == [0, 0, 0, 3, 3, 3]
-    assert [p.config.image.moments for p in priors] == [0, 0, 0, 0, 0, 3]
+    assert [p.config.image.slice_exchange for p in priors] == [0, 0, 0, 3, 3, 3]
+    assert [p.config.image.phase_exchange for p in priors] == [0, 0, 0, 0, 0, 3]
     assert [p.config.augment.hide for p in priors] == [0.5, 0.6, 0.7, 0.7, 0.7, 0.7]
     assert [p.card.get("start") for p in priors] == [None, *(p.fingerprint for p in priors[:5])]
     assert {p.card["licence"] for p in priors} == {train_models.ACDC}
@@ -198,7 +198,7 @@ def test_seeds_of_three_methods(tmp_path, capsys):
     assert len(found) == 4 * 2 * 2 * 6
     for kind, moments in (("field", 0), ("pair", 3)):
         first, second = (load_prior(tmp_path / "out" / f"{kind}{seed}") for seed in (3, 4))
-        assert first.config.image.moments == moments
+        assert first.config.image.phase_exchange == moments
         assert first.fingerprint != second.fingerprint
     capsys.readouterr()
     assert seeds.main(command) == 0
@@ -211,7 +211,7 @@ def test_seeds_of_three_methods(tmp_path, capsys):
 )
 @pytest.mark.parametrize(
     ("made", "problem"),
-    [(lambda path: path.mkdir(), "an empty folder"), (lambda path: None, "no such file or folder")],
+    [(lambda path: path.mkdir(), "an empty folder"), (lambda _: None, "no such file or folder")],
 )
 def test_a_wrong_folder_is_one_sentence(program, made, problem, tmp_path, monkeypatch, capsys):
     data, output = tmp_path / "data", tmp_path / "out"
@@ -237,6 +237,19 @@ def test_a_cohort_that_a_model_was_not_made_for():
     with pytest.raises(NisfError, match=r"a case without a number"):
         train_models.kept_out(["heart7", "heart"])
     assert train_models.kept_out(["patient005", "patient006", "x12_10"]) == ["patient005", "x12_10"]
+
+
+def test_a_case_that_cannot_be_read_costs_itself(tmp_path, capsys):
+    from held import cases_of
+
+    data, prior = tmp_path / "data", load_prior("cardiac-sax")
+    write_cohort(data, 2, 0, small().scanner)
+    cut = data / "phantom0000" / "sa.nii.gz"
+    cut.write_bytes(cut.read_bytes()[:200])
+    assert [case.name for case in cases_of(data, prior, None, None)] == ["phantom0001"]
+    assert f"left out: {cut}" in capsys.readouterr().err
+    with pytest.raises(NisfError, match="none of 1 cases can be read"):
+        list(cases_of(data, prior, None, 1))
 
 
 def test_slices_are_moved_to_where_they_agree():
@@ -282,7 +295,7 @@ def test_what_hidden_slices_cost(tmp_path, capsys):
     assert len(rows) == 1 + 4 * 3 * 2
 
 
-def test_robustness(tmp_path, monkeypatch, capsys):
+def test_robustness(tmp_path, monkeypatch):
     import robustness
 
     small_cohort(tmp_path / "data")

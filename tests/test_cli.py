@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from nisf.cli import main
 from nisf.config.presets import PRESETS
-from nisf.io.subject_file import read_fitted
+from nisf.kinds.load import read_subject
 from nisf.phantom import Scanner, write_cohort
 
 SMALL = Scanner(matrix=(40, 40), spacing_mm=4.5, frames=3)
@@ -108,7 +108,7 @@ def test_islands_are_removed_from_what_is_asked_later_too(cohort, prior, tmp_pat
     for frame in np.moveaxis(seg, 3, 0):
         for k in (1, 2, 3):
             assert ndimage.label(frame == k, structure=np.ones((3, 3, 3)))[1] <= 1
-    fitted = read_fitted(tmp_path / "sa.nisf", prior)
+    fitted = read_subject(tmp_path / "sa.nisf", prior)
     assert fitted.islands == "remove"
     np.testing.assert_array_equal(fitted.render().label, seg)
 
@@ -181,7 +181,7 @@ WRONG = {
     "empty image": ("a.nii.gz", lambda path: save(path, np.zeros((8, 8, 3))), "constant|empty"),
     "nan voxels": ("a.nii.gz", lambda path: save(path, holes()), "NaN|not finite"),
     "5D": ("a.nii.gz", lambda path: save(path, np.ones((4, 4, 2, 2, 2))), "5"),
-    "no file": ("nothing.nii.gz", lambda path: None, "no such file"),
+    "no file": ("nothing.nii.gz", lambda _: None, "no such file"),
     "other ending": ("a.mha", lambda path: path.write_text("x"), "nii"),
     "empty cohort": ("folder", lambda path: path.mkdir(), "empty"),
 }

@@ -15,18 +15,17 @@ from nisf.cli import main
 from nisf.config.schema import FitConfig
 from nisf.data.points import CasePoints
 from nisf.data.region import whole_region
-from nisf.device import CPU, device_of, half_precision, place_of
+from nisf.device import CPU, half_precision, module_device, named_device
 from nisf.errors import NisfError
-from nisf.kinds.image.recipe import ImageTraining
-from nisf.kinds.latent.recipe import AutoDecoder
+from nisf.kinds.image.recipe import ImageRecipe
+from nisf.kinds.latent.parametrisation import parametrisation_of
+from nisf.kinds.latent.recipe import LatentRecipe
 from nisf.kinds.latent.second_order import posterior_of
-from nisf.kinds.latent.unknowns import subject_of
 from nisf.networks.image_field import ImageField
 from nisf.networks.image_inference import FrozenImageField
-from nisf.networks.latent_field import Field
-from nisf.networks.latent_inference import Frozen
+from nisf.networks.latent_field import LatentField
+from nisf.networks.latent_inference import FrozenLatentField
 from nisf.networks.lookup import nearby
-from nisf.prior.prior import Prior
 
 META = torch.device("meta")
 
@@ -37,7 +36,7 @@ def step_of(recipe):
     assert {term.device for term in terms.values()} == {META}
     recipe.state.descend(loss)
     for module in recipe.state.modules.values():
-        assert place_of(module) == META
+        assert module_device(module) == META
 
 
 def points_of(cohort):
@@ -48,26 +47,15 @@ def points_of(cohort):
 def test_a_step_of_the_auto_decoder(toy_cohort, points):
     train = replace(toys.CONFIG.train, points=points, latent_rows=False, compile=False)
     config = replace(toys.CONFIG, train=train)
-    step_of(AutoDecoder(points_of(toy_cohort), [], config, toys.ANATOMY.labels, print, META))
+    step_of(LatentRecipe(toys.setup_of(toy_cohort, config, META)))
 
 
 def test_a_step_of_the_image_conditioned_field(toy_cohort):
-    config = toys.IMAGE
-    size = config.field.latent
-    prior = Prior(
-        config,
-        toys.ANATOMY,
-        ImageField(config.field, config.image),
-        torch.zeros(size),
-        torch.eye(size),
-        None,
-    )
-    regions = [whole_region(case) for case in toy_cohort]
-    step_of(ImageTraining(toy_cohort, regions, [], prior, print, META))
+    step_of(ImageRecipe(toys.setup_of(toy_cohort, toys.IMAGE, META)))
 
 
 def test_mixing_devices_would_be_seen(toy_cohort):
-    recipe = AutoDecoder(points_of(toy_cohort), [], toys.CONFIG, toys.ANATOMY.labels, print)
+    recipe = LatentRecipe(toys.setup_of(toy_cohort, toys.CONFIG, CPU))
     recipe.field.to(META)
     with pytest.raises(RuntimeError, match="device"):
         recipe.loss(0)
@@ -75,19 +63,19 @@ def test_mixing_devices_would_be_seen(toy_cohort):
 
 @pytest.mark.parametrize("wishes", [{}, {"shift_mm": 3.0, "gain": 0.2, "pose_mm": 4.0, "pose_degrees": 5.0}])
 def test_linearising_a_posterior(toy_cohort, wishes):
-    field = Field(toys.CONFIG.field).to(META).requires_grad_(False)
+    field = LatentField(toys.CONFIG.field).to(META).requires_grad_(False)
     size = toys.CONFIG.field.latent
     config = FitConfig(points_last=64, **wishes)
     cases = points_of(toy_cohort[:2])
     mean, covariance = torch.zeros(size, device=META), torch.eye(size, device=META)
-    subject = subject_of(field, mean, covariance, config, cases)
+    subject = parametrisation_of(field, mean, covariance, config, cases)
     near = posterior_of(subject, cases, config, 64, 0).linearise(mean.new_zeros(2, sum(subject.sizes)))
     assert {near.value.device, near.gradient.device, near.matrix().device} == {META}
 
 
 def test_answers_of_a_latent_field():
     config = toys.CONFIG.field
-    frozen = Frozen(Field(config).to(META), torch.zeros(config.latent, device=META), 8)
+    frozen = FrozenLatentField(LatentField(config).to(META), torch.zeros(config.latent, device=META), 8)
     assert {answer.device for answer in frozen(torch.zeros(5, config.dimensions, device=META))} == {META}
 
 
@@ -106,15 +94,15 @@ def test_a_prior_moves_and_its_weights_stay_the_same(toy_prior):
     assert moved.fingerprint == toy_prior.fingerprint
     assert moved.folder == toy_prior.folder
     away = toy_prior.to(META)
-    assert place_of(away.field) == away.latent_mean.device == away.latent_covariance.device == META
-    assert place_of(toy_prior.field) == torch.device("cpu")
+    assert module_device(away.field) == away.latent_mean.device == away.latent_covariance.device == META
+    assert module_device(toy_prior.field) == torch.device("cpu")
 
 
 def test_names():
-    assert device_of("cpu") == torch.device("cpu")
+    assert named_device("cpu") == torch.device("cpu")
     for name in ("gpu", "cuda:", "cuda:x", "cpu:1", "cuda:-1"):
         with pytest.raises(NisfError, match="no such device; give cpu, cuda or cuda:NUMBER"):
-            device_of(name)
+            named_device(name)
 
 
 def test_no_gpu(monkeypatch, tmp_path, capsys):
@@ -126,16 +114,18 @@ def test_no_gpu(monkeypatch, tmp_path, capsys):
         ["render", str(tmp_path / "x.nisf"), "-o", str(tmp_path / "x.nii.gz")],
     ):
         assert main([*words, "--device", "cuda"]) == 2
-        assert "sees no GPU; leave --device out" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "nisf: cuda: this PyTorch" in said
+        assert "sees no GPU; give cpu, or install a PyTorch for CUDA (--device)" in said
 
 
 def test_gpus_are_counted(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert device_of("cuda") == torch.device("cuda:0")
-    assert device_of("cuda:1") == torch.device("cuda:1")
+    assert named_device("cuda") == torch.device("cuda:0")
+    assert named_device("cuda:1") == torch.device("cuda:1")
     with pytest.raises(NisfError, match="there are 2 GPUs, counted from 0"):
-        device_of("cuda:2")
+        named_device("cuda:2")
 
 
 @pytest.mark.parametrize(("amx", "avx"), [(True, False), (False, True), (False, False)])

@@ -63,8 +63,9 @@ def here(data, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("document", ["README.md", "docs/howto.md"])
-def test_commands(document, here, capsys):
+def test_commands(document, capsys):
     found = commands(ROOT / document)
     assert len(found) > 5
     for command in found:

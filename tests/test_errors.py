@@ -1,6 +1,25 @@
+import ast
+import copy
+import pickle
+import re
+from pathlib import Path
+
 import pytest
 
-from nisf.errors import NisfError, exit_status
+import nisf
+from nisf.cli import main
+from nisf.errors import (
+    BadFileError,
+    BadSettingError,
+    CannotFitError,
+    NisfError,
+    NoSuchModelError,
+    exit_status,
+    told,
+)
+
+KINDS = (BadFileError, BadSettingError, CannotFitError, NoSuchModelError)
+SOURCE = Path(__file__).parents[1] / "src" / "nisf"
 
 
 def test_success_is_handed_on(capsys):
@@ -13,6 +32,8 @@ def test_success_is_handed_on(capsys):
     ("error", "status", "said"),
     [
         (NisfError("a.nii: is empty; copy it again"), 2, "x: a.nii: is empty; copy it again\n"),
+        (BadFileError("a.nii: is empty"), 2, "x: a.nii: is empty\n"),
+        (CannotFitError("a: give its centre", options=["centre"]), 2, "x: a: give its centre (--centre)\n"),
         (KeyboardInterrupt(), 130, "x: interrupted; what was finished is kept\n"),
     ],
 )
@@ -27,3 +48,82 @@ def test_one_sentence(error, status, said, capsys):
 def test_what_is_our_fault_is_not_hidden():
     with pytest.raises(ZeroDivisionError):
         exit_status("x", lambda: 1 // 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_caught_by_one_name_and_alone(kind):
+    assert getattr(nisf, kind.__name__) is kind
+    with pytest.raises(nisf.NisfError):
+        raise kind("a: is wrong")
+    assert not any(issubclass(kind, other) for other in KINDS if other is not kind)
+
+
+def test_options_are_told_as_flags_and_are_no_part_of_the_sentence():
+    error = BadSettingError("a: nothing to fit", options=("shifts", "memory_mb"))
+    assert str(error) == "a: nothing to fit"
+    assert error.options == ("shifts", "memory_mb")
+    assert told(error) == "a: nothing to fit (--shifts, --memory-mb)"
+    assert told(BadSettingError("a: nothing to fit")) == "a: nothing to fit"
+
+
+def test_options_outlive_copies_and_other_processes():
+    error = CannotFitError("a: no slice", options=["centre"])
+    for same in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert type(same) is CannotFitError
+        assert told(same) == "a: no slice (--centre)"
+
+
+def wrapped(cause: Exception, *, options: tuple[str, ...] = ()) -> NisfError:
+    """What a caller sees of an error that was raised from another."""
+    try:
+        raise CannotFitError(f"b: {cause}", options=options) from cause
+    except NisfError as error:
+        return error
+
+
+def test_options_outlive_being_raised_from():
+    inner = BadSettingError("a: no such layout", options=["layout"])
+    assert told(wrapped(inner)) == "b: a: no such layout (--layout)"
+    assert told(wrapped(wrapped(inner))) == "b: b: a: no such layout (--layout)"
+    assert told(wrapped(inner, options=("prior",))) == "b: a: no such layout (--prior)"
+    assert told(wrapped(OSError("full"))) == "b: full"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["check", ".", "--anatomy", "spleen"], "nisf: spleen: no such anatomy; give one of .* theirs"),
+        (["train", ".", "-o", "out", "--preset", "huge"], "nisf: huge: no such preset; there are .*"),
+        (["train", ".", "-o", "out", "--layout", "dicom"], "nisf: dicom: no such layout; give one of .*"),
+    ],
+)
+def test_commands_name_the_option(words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    assert re.fullmatch(rf"{said} \({words[-2]}\)\n", capsys.readouterr().err)
+
+
+def sentences(path: Path) -> list[str]:
+    """Texts of a module that are no docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    # A text that stands alone documents what it stands in, or the name above it.
+    alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in alone
+    ]
+
+
+LIBRARY = [path for path in sorted(SOURCE.rglob("*.py")) if "cli" not in path.relative_to(SOURCE).parts]
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_the_library_speaks_of_no_flag(path):
+    assert not [text for text in sentences(path) if re.search(r"--[a-z]", text)]
+
+
+def test_flags_are_found_in_sentences_alone(tmp_path):
+    path = tmp_path / "a.py"
+    path.write_text('"""Has --this."""\nX = 1  # and --that\n"""Or --these."""\nY = f"give --those {X}"\n')
+    assert sentences(path) == ["give --those "]

@@ -1,5 +1,6 @@
 """Toy subjects made of a few ellipsoids: quick to make, quick to learn, true anywhere in space."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -139,10 +140,31 @@ def image_of(case):
     return out
 
 
-def train_toy(folder, config=TINY, cases=None, held=None, **options):
-    """Train on three toy subjects, a fourth held for validation."""
-    from nisf.training.train import train
+def shown(thing):
+    """Its repr, which must be one short line and never the numbers of an array."""
+    text = repr(thing)
+    assert "\n" not in text
+    assert len(text) < 100
+    assert not re.search(r"array\(|tensor\(|\[", text)
+    return text
+
+
+def train_toy(folder, config=TINY, cases=None, validation=None, **options):
+    """Train on three toy subjects, validate on a fourth."""
+    from nisf.training.train import TrainOptions, train
 
     cases = toy_cohort(3) if cases is None else cases
-    held = [toy_case(80)] if held is None else held
-    return train(cases, held, ANATOMY, config, folder, **{"say": lambda _: None, **options})
+    validation = [toy_case(80)] if validation is None else validation
+    options = TrainOptions(**{"say": lambda _: None, **options})
+    return train(cases, validation, ANATOMY, config, folder, options)
+
+
+def setup_of(cases, config=TINY, device=None, validation=()):
+    """What a recipe is set up with: the whole field of view, nothing said."""
+    import torch
+
+    from nisf.kinds.recipe import TrainingSetup
+    from nisf.prior.region_search import RegionSearch
+
+    device = torch.device("cpu") if device is None else device
+    return TrainingSetup(cases, validation, ANATOMY, config, RegionSearch(None), lambda _: None, device)

@@ -1,4 +1,4 @@
-"""The demo: a prior trained on phantoms, an unseen heart fitted from half of its slices.
+"""The demo: a prior trained on phantoms, an unseen heart subject from half of its slices.
 
 Every number is measured against the phantom's analytic truth.
 """
@@ -21,15 +21,17 @@ from nisf.data.hiding import hide
 from nisf.evaluation.metrics import Score
 from nisf.evaluation.scores import score_case
 from nisf.io.writers import write_volume
-from nisf.kinds.latent.fit import fit
+from nisf.optimisation.loop import LogCallback
 from nisf.phantom import Scan, Scanner, cohort, ejection_fraction, long_axis, volumes_ml
 from nisf.phantom import label as true_label
 from nisf.phantom.cohort import volume
 from nisf.picture import STYLE, Panel, draw_panel, legend_of, new_figure, save_figure
+from nisf.prior.fit import fit
 from nisf.segmentation import write_segmentation
-from nisf.subject.subject import Fitted, Rendering
+from nisf.subject.rendering import Rendering
+from nisf.subject.subject import Subject
 from nisf.subject.views import box_grid
-from nisf.training.train import Report, train
+from nisf.training.train import TrainOptions, train
 
 TRAINING, UNSEEN_SEED = 24, 2023
 PROTOCOL = "every-2nd-slice"
@@ -38,7 +40,7 @@ CURVE_TIMES = 24
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class DemoResult:
     """What the demo found.
 
     Attributes:
@@ -48,7 +50,7 @@ class Outcome:
         truth: the same from the phantom's formulas.
         times: fractions of the cycle.
         ejection: ejection fraction of the left ventricle in %, measured and true.
-        fitted: the fitted subject.
+        subject: the unseen subject.
         seconds: of training and of the fit.
     """
 
@@ -58,14 +60,14 @@ class Outcome:
     truth: dict[str, np.ndarray]
     times: np.ndarray
     ejection: tuple[float, float]
-    fitted: Fitted
+    subject: Subject
     seconds: tuple[float, float]
 
 
-def volume_curve(fitted: Fitted, grid: Grid) -> dict[str, np.ndarray]:
+def volume_curve(subject: Subject, grid: Grid) -> dict[str, np.ndarray]:
     """Volume (mL) of each structure at each time of ``grid``."""
-    rendering = fitted.render(grid)
-    labels = fitted.prior.anatomy.labels
+    rendering = subject.render(grid)
+    labels = subject.prior.anatomy.labels
     counts = {name: (rendering.label == k).sum((0, 1, 2)) for k, name in enumerate(labels) if k}
     return {name: count * grid.voxel_ml for name, count in counts.items()}
 
@@ -75,9 +77,9 @@ def run_demo(
     *,
     config: Config | None = None,
     subjects: int = TRAINING,
-    report: Report | None = None,
+    report: LogCallback | None = None,
     say: Callable[[str], None] = print,
-) -> Outcome:
+) -> DemoResult:
     """Train, fit, measure; writes ``prior/``, the unseen subject's NIfTI files and ``demo.png``.
 
     Args:
@@ -88,7 +90,7 @@ def run_demo(
         say: told what happens, in sentences.
 
     Raises:
-        NisfError: the folder cannot be written.
+        BadFileError: the folder cannot be written.
     """
     folder = Path(folder)
     anatomy = load_anatomy("cardiac-sax")
@@ -102,33 +104,31 @@ def run_demo(
         anatomy,
         config or preset("demo"),
         folder / "prior",
-        report=report,
-        say=say,
-        card={"licence": "CC0-1.0 (trained on synthetic phantoms)"},
+        TrainOptions(report=report, say=say, card={"licence": "CC0-1.0 (trained on synthetic phantoms)"}),
     )
     trained = time.perf_counter() - began
     say("fitting an unseen heart from every other slice of its stack")
     seen, hidden = hide(unseen.case, PROTOCOL)
-    fitted = fit(replace(seen, name="unseen"), prior)
-    write_segmentation(fitted, folder)
+    subject = fit(replace(seen, name="unseen"), prior)
+    write_segmentation(subject, folder)
     stack = unseen.case.stacks[0]
     measured, _ = volume(unseen)
     write_volume(folder / "unseen.nii.gz", measured, stack.grid, stack=stack)
-    rendering = fitted.render()
+    rendering = subject.render()
     times = np.arange(CURVE_TIMES) / CURVE_TIMES
-    curve = volume_curve(fitted, box_grid(fitted, VOLUME_SPACING).at_times(times))
+    curve = volume_curve(subject, box_grid(subject, VOLUME_SPACING).at_times(times))
     truth_at = [volumes_ml(unseen.heart, float(t)) for t in times]
     truth = {name: np.array([v[name] for v in truth_at]) for name in curve}
     lv = curve[anatomy.labels[1]]
-    outcome = Outcome(
+    outcome = DemoResult(
         seen=score_case(rendering.label.astype(np.int16), seen, outlines=True),
         hidden=score_case(rendering.label.astype(np.int16), hidden, outlines=True),
         curve=curve,
         truth=truth,
         times=times,
         ejection=(100 * (1 - lv.min() / max(lv.max(), 1e-9)), 100 * ejection_fraction(unseen.heart)),
-        fitted=fitted,
-        seconds=(trained, float(fitted.summary["seconds"])),
+        subject=subject,
+        seconds=(trained, float(subject.summary["seconds"])),
     )
     picture(outcome, unseen, rendering, hidden, anatomy, folder / "demo.png")
     return outcome
@@ -154,24 +154,24 @@ def _nearest(case: Case, grid: Grid, time_index: int) -> np.ndarray:
 
 
 def picture(
-    outcome: Outcome, unseen: Scan, rendering: Rendering, hidden: Case, anatomy: Anatomy, path: Path
+    outcome: DemoResult, unseen: Scan, rendering: Rendering, hidden: Case, anatomy: Anatomy, path: Path
 ) -> None:
     """A seen slice, a hidden one and a long-axis plane at two phases, and the volume curves."""
     import matplotlib as mpl
 
-    case, fitted = unseen.case, outcome.fitted
+    case, subject = unseen.case, outcome.subject
     seen_positions = sorted({s.position for s in case.slices} - {s.position for s in hidden.slices})
     hidden_positions = sorted({s.position for s in hidden.slices})
     seen_middle = seen_positions[len(seen_positions) // 2]
     hidden_middle = hidden_positions[len(hidden_positions) // 2]
     long = long_axis(unseen.heart, "4ch", spacing_mm=1.0, size_mm=150.0)
     spacing = (float(rendering.grid.spacing[0]), float(rendering.grid.spacing[1]))
-    i, j, _ = np.round(rendering.grid.affine.inverse(fitted.region.centre())).astype(int)
-    reach = np.ceil(fitted.region.half[:2] / spacing).astype(int)
+    i, j, _ = np.round(rendering.grid.affine.inverse(subject.region.centre())).astype(int)
+    reach = np.ceil(subject.region.half[:2] / spacing).astype(int)
     window = (slice(max(0, i - reach[0]), i + reach[0]), slice(max(0, j - reach[1]), j + reach[1]))
     rows = []
-    for phase, moment in case.phases.items():
-        frame = int(cycle_distance(rendering.grid.times, moment).argmin())
+    for phase, time_of_phase in case.phases.items():
+        frame = int(cycle_distance(rendering.grid.times, time_of_phase).argmin())
         panels = []
         for position, kind in ((seen_middle, "given slice"), (hidden_middle, "hidden slice")):
             item = next(s for s in case.slices if s.position == position and s.frame == frame)
@@ -179,10 +179,12 @@ def picture(
             image, label = item.image[window][..., 0], rendering.label[:, :, position, frame][window]
             panels.append(Panel(f"{phase}: {kind}", image, spacing=spacing, outline=item.label[window]))
             panels.append(Panel("answer", image, spacing=spacing, label=label))
-        plane = long.at_times([moment])
-        answer = fitted.render(plane)
+        plane = long.at_times([time_of_phase])
+        answer = subject.render(plane)
         seen_part = case.keep(lambda s: s.position in seen_positions)
-        truth = true_label(unseen.heart, plane.points().reshape(-1, 3), moment).reshape(plane.shape)[:, :, 0]
+        truth = true_label(unseen.heart, plane.points().reshape(-1, 3), time_of_phase).reshape(plane.shape)[
+            :, :, 0
+        ]
         panels.append(Panel("4-chamber: given", _nearest(seen_part, plane, frame)))
         panels.append(
             Panel(

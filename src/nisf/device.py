@@ -8,32 +8,33 @@ from typing import Any
 import torch
 from torch import nn
 
-from nisf.errors import NisfError
+from nisf.errors import BadSettingError
 
 CPU = torch.device("cpu")
-GPU_ROWS = 1 << 17
-"""Places at a time on a GPU, where only the memory asked for bounds them."""
 
 
-def device_of(name: str) -> torch.device:
+def named_device(name: str) -> torch.device:
     """The device that a user names: ``cpu``, ``cuda`` or ``cuda:1``.
 
     Raises:
-        NisfError: there is none of that name here.
+        BadSettingError: there is none of that name here.
     """
     kind, _, number = name.partition(":")
     if kind == "cpu" and not number:
         return CPU
     if kind != "cuda" or (number and not number.isdecimal()) or name.endswith(":"):
-        raise NisfError(f"--device {name}: no such device; give cpu, cuda or cuda:NUMBER")
+        raise BadSettingError(f"{name}: no such device; give cpu, cuda or cuda:NUMBER", options=["device"])
     if not torch.cuda.is_available():
-        raise NisfError(
-            f"--device {name}: this PyTorch ({torch.__version__}) sees no GPU; leave --device out, "
-            "or install a PyTorch for CUDA"
+        raise BadSettingError(
+            f"{name}: this PyTorch ({torch.__version__}) sees no GPU; give cpu, "
+            "or install a PyTorch for CUDA",
+            options=["device"],
         )
     count = torch.cuda.device_count()
     if int(number or 0) >= count:
-        raise NisfError(f"--device {name}: there are {count} GPUs, counted from 0")
+        raise BadSettingError(
+            f"{name}: there are {count} GPUs, counted from 0; give one of them", options=["device"]
+        )
     return torch.device(kind, int(number or 0))
 
 
@@ -54,26 +55,13 @@ def bf16_units() -> bool:
     return any(getattr(torch.cpu, name, lambda: False)() for name in names)
 
 
-def precision(device: torch.device, wanted: str) -> AbstractContextManager[Any]:
+def autocast(device: torch.device, wanted: str) -> AbstractContextManager[Any]:
     """A context in which products are computed as wanted (see `half_precision`), whatever is around it."""
     if device.type not in ("cpu", "cuda"):
         return nullcontext()  # nothing is computed, as on PyTorch's meta device
     return torch.autocast(device.type, torch.bfloat16, enabled=half_precision(wanted, device))
 
 
-def place_of(module: nn.Module) -> torch.device:
+def module_device(module: nn.Module) -> torch.device:
     """Where a network's weights are."""
     return next(module.parameters()).device
-
-
-def rows_at_a_time(device: torch.device, memory_mb: float, bytes_a_row: int, cached: int) -> int:
-    """Places to work on at a time.
-
-    Args:
-        device: where.
-        memory_mb: working memory, MiB.
-        bytes_a_row: working memory of one place.
-        cached: places whose results stay in a processor's cache; the most there.
-    """
-    most = cached if device.type == "cpu" else GPU_ROWS
-    return int(min(max(memory_mb * 2**20 / bytes_a_row, 256), most))

@@ -1,13 +1,50 @@
-"""The one exception that users see as a sentence instead of a traceback, and how a program ends with it."""
+"""The exceptions that users see as a sentence instead of a traceback, and how a program ends with one."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 class NisfError(Exception):
-    """Something the user can mend: the message names the file, the value found and what to do."""
+    """Something the user can mend: the message names the file, the value found and what to do.
+
+    Args:
+        message: one sentence; it speaks of no command line.
+        options: names, as Python spells them, of the arguments that would help, e.g. ``["centre"]``.
+    """
+
+    def __init__(self, message: str, *, options: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self._options = tuple(options)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of the arguments that would help; those of its cause if it has none of its own."""
+        cause = self.__cause__
+        return cause.options if not self._options and isinstance(cause, NisfError) else self._options
+
+
+class BadFileError(NisfError):
+    """A file or folder is missing, unreadable, damaged, of another kind or version, or cannot be written."""
+
+
+class BadSettingError(NisfError):
+    """A setting, option or argument has a value that means nothing, or nothing here."""
+
+
+class NoSuchModelError(NisfError):
+    """There is no prior in the folder, or no model of the name."""
+
+
+class CannotFitError(NisfError):
+    """A case cannot be fitted, answered or scored: what that needs is not in it."""
+
+
+def told(error: NisfError) -> str:
+    """The error as a command tells it: the sentence, then the flags that would help."""
+    flags = ", ".join(f"--{name.replace('_', '-')}" for name in error.options)
+    return f"{error} ({flags})" if flags else str(error)
 
 
 def exit_status(program: str, run: Callable[[], int]) -> int:
@@ -15,7 +52,7 @@ def exit_status(program: str, run: Callable[[], int]) -> int:
     try:
         return run()
     except NisfError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        print(f"{program}: {told(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{program}: interrupted; what was finished is kept", file=sys.stderr)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nisf.errors import NisfError
+from nisf.errors import BadFileError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,14 +23,14 @@ def replacing(path: str | Path) -> Generator[Path]:
     The temporary name ends like ``path``, for writers that look at the extension.
 
     Raises:
-        NisfError: the folder cannot be made or written.
+        BadFileError: the folder cannot be made or written.
     """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".writing-", suffix=path.name, dir=path.parent)
     except OSError as error:
-        raise NisfError(
+        raise BadFileError(
             f"{path.parent}: cannot be written ({error.strerror}); choose another folder"
         ) from error
     os.close(handle)
@@ -42,7 +42,7 @@ def replacing(path: str | Path) -> Generator[Path]:
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as error:
-        raise NisfError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise BadFileError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -57,15 +57,15 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        NisfError: it is missing, or not JSON.
+        BadFileError: it is missing, or not JSON.
     """
     path = Path(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise NisfError(f"{path}: this file is missing") from error
+        raise BadFileError(f"{path}: this file is missing") from error
     except (OSError, ValueError) as error:
-        raise NisfError(f"{path}: cannot be read as JSON ({error})") from error
+        raise BadFileError(f"{path}: cannot be read as JSON ({error})") from error
 
 
 def write_tensors(
@@ -83,25 +83,25 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file.
 
     Raises:
-        NisfError: it is missing, or not a safetensors file.
+        BadFileError: it is missing, or not a safetensors file.
     """
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
     if not path.is_file():
-        raise NisfError(f"{path}: this file is missing")
+        raise BadFileError(f"{path}: this file is missing")
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise NisfError(f"{path}: not a whole safetensors file ({error})") from error
+        raise BadFileError(f"{path}: not a whole safetensors file ({error})") from error
 
 
 def load_part(module: nn.Module, prefix: str, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Load the tensors under ``prefix`` into a module, strictly.
 
     Raises:
-        NisfError: one is missing, not expected, or of another shape; ``path`` is the file they are from.
+        BadFileError: one is missing, not expected, or of another shape; ``path`` is the file they are from.
     """
     wanted = module.state_dict()
     have = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
@@ -110,7 +110,7 @@ def load_part(module: nn.Module, prefix: str, tensors: Mapping[str, Tensor], pat
     if missing or extra or shapes:
         name = (missing or extra or shapes)[0]
         what = "is missing" if missing else "is not expected" if extra else "has another shape"
-        raise NisfError(
+        raise BadFileError(
             f"{path}: tensor '{prefix}{name}' {what}; weights and settings do not belong together"
         )
     module.load_state_dict(have)
@@ -120,7 +120,7 @@ def check_writable(folder: str | Path) -> Path:
     """Make ``folder`` and try to write into it, before hours of work are spent on its contents.
 
     Raises:
-        NisfError: it cannot be made or written.
+        BadFileError: it cannot be made or written.
     """
     folder = Path(folder)
     with replacing(folder / ".nisf-write-test") as temporary:

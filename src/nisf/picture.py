@@ -11,7 +11,7 @@ import numpy as np
 
 from nisf.data.anatomy import Anatomy
 from nisf.files import replacing
-from nisf.subject.subject import Rendering
+from nisf.subject.rendering import Rendering
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,8 +3,9 @@ import re
 
 import pytest
 
+import toys
 from nisf.data.anatomy import Anatomy, anatomy_names, load_anatomy
-from nisf.errors import NisfError
+from nisf.errors import BadFileError, BadSettingError
 
 OWN = {"name": "knee", "labels": ["background", "bone"], "colours": ["#000000", "#ffffff"]}
 
@@ -41,26 +42,45 @@ def test_own_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "said"),
     [
-        "not json",
-        "[]",
-        json.dumps({"name": "knee"}),
-        json.dumps({**OWN, "labels": 3}),
-        json.dumps({**OWN, "labels": ["bone", "background"]}),
-        json.dumps({**OWN, "labels": []}),
-        json.dumps({**OWN, "colours": ["#000000"]}),
-        json.dumps({**OWN, "numbers": {"pairs": {"one": "bone"}}}),
-        json.dumps({**OWN, "numbers": [1]}),
+        ("not json", r"cannot be read as JSON"),
+        ("[]", "not an anatomy; give an object with 'name', 'labels' and 'colours'"),
+        (json.dumps({"name": "knee"}), "the entry 'labels' is missing; give a list of names"),
+        (json.dumps({**OWN, "name": 7}), "the entry 'name' is 7; give the anatomy's name"),
+        (json.dumps({**OWN, "labels": 3}), "the entry 'labels' is 3; give a list of names"),
+        (json.dumps({**OWN, "labels": ["bone", "background"]}), "'labels' must start with 'background'"),
+        (json.dumps({**OWN, "labels": []}), "'labels' must start with 'background'"),
+        (json.dumps({**OWN, "colours": ["#000000"]}), "'labels' must start .* have one entry each"),
+        (json.dumps({**OWN, "colours": [0, 1]}), r"the entry 'colours' is \[0, 1\]; give a list of colours"),
+        (json.dumps({**OWN, "phases": ["bone"]}), r"the entry 'phases' is \['bone'\]; give null, or"),
+        (json.dumps({**OWN, "numbers": {"pairs": {"one": "bone"}}}), "the entry 'numbers' is .*'one'"),
+        (json.dumps({**OWN, "numbers": [1]}), r"the entry 'numbers' is \[1\]; give the numbers of each"),
+        (json.dumps({**OWN, "views": {"4ch": {"axis": "bone"}}}), "the entry 'views' is .*; give an object"),
+        (json.dumps({**OWN, "views": {"4ch": {"axis": "bone", "towards": "x"}}}), "view 4ch speaks of 'x'"),
     ],
 )
-def test_bad_files(tmp_path, text):
+def test_bad_files(tmp_path, text, said):
     path = tmp_path / "knee.json"
     path.write_text(text)
-    with pytest.raises(NisfError, match=r"knee\.json"):
+    with pytest.raises(BadFileError, match=rf"knee\.json: {said}"):
         load_anatomy(path)
 
 
 def test_no_such_anatomy():
-    with pytest.raises(NisfError, match="spleen: no such anatomy; give one of cardiac-sax"):
+    with pytest.raises(BadSettingError, match="spleen: no such anatomy; give one of cardiac-sax") as caught:
         load_anatomy("spleen")
+    assert caught.value.options == ("anatomy",)
+
+
+def test_shown():
+    assert repr(load_anatomy("cardiac-sax")) == (
+        "Anatomy('cardiac-sax', 4 labels: background, LV blood pool, LV myocardium, RV blood pool)"
+    )
+    many = Anatomy("ribs", ("background", *(f"rib {k}" for k in range(24))), ("#000000",) * 25)
+    assert repr(many) == "Anatomy('ribs', 25 labels: background, rib 0, rib 1, ...)"
+
+
+@pytest.mark.parametrize("name", anatomy_names())
+def test_shown_in_one_line(name):
+    assert toys.shown(load_anatomy(name)).startswith(f"Anatomy('{name}', ")

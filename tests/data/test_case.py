@@ -2,6 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import toys
 from nisf.data.case import UNKNOWN, Case, Points, Stack, intensity_range, slices_of_volume
@@ -43,7 +45,7 @@ def test_channels_and_keep(toy_cohort):
     assert {s.frame for s in first.slices} == {0}
     assert len(first.slices) == len(case.slices) // 2
     with pytest.raises(ValueError, match="toy0: a case needs at least one slice or point"):
-        case.keep(lambda s: False)
+        case.keep(lambda _: False)
 
 
 def test_case_of_points():
@@ -103,3 +105,29 @@ def test_world_of_a_slice_far_along_the_stack():
     assert item.position == 2
     assert isinstance(item.affine, Affine)
     assert item.affine.origin[2] == pytest.approx(grid.affine.origin[2] + 20)
+
+
+def test_shown():
+    case = toys.toy_case(3)
+    assert repr(case) == "Case('toy3', 24 x 24 x 6, 4 x 4 x 10 mm, 2 frames, 12 slices, 12 labelled)"
+    assert repr(case.stacks[0]) == "Stack('sa', 24 x 24 x 6, 4 x 4 x 10 mm, 2 frames)"
+    apart = replace(case.stacks[0], oriented=False)
+    assert repr(apart) == "Stack('sa', 24 x 24 x 6, 4 x 4 x 10 mm, 2 frames, not oriented)"
+    item = case.slices[8]
+    assert repr(item) == "Slice(24 x 24, 4 x 4 mm, 10 mm thick, stack 0, position 2, frame 1, labelled)"
+    unknown = replace(item, label=np.full_like(item.label, UNKNOWN))
+    assert repr(unknown) == "Slice(24 x 24, 4 x 4 mm, 10 mm thick, stack 0, position 2, frame 1)"
+    assert repr(loose(5, 2)) == "Points(5 points, 2 channels, 5 labelled)"
+    alone = Case("p", (), (), toys.LABELS, points=loose(1))
+    assert repr(alone) == "Case('p', 0 slices, 0 labelled, 1 point)"
+    two = replace(case, name="two", stacks=case.stacks * 2, slices=(unknown,))
+    assert repr(two) == "Case('two', 24 x 24 x 6, 4 x 4 x 10 mm, 2 frames, 2 stacks, 1 slice, 0 labelled)"
+
+
+@given(st.integers(0, 99), st.integers(1, 40), st.booleans(), st.integers(0, 3))
+def test_shown_in_one_line(seed, frames, labelled, count):
+    grid = toys.toy_grid((7, 6, 2), frames, (1.3671875, 1.3671875, 9.6), toys.rotation(seed), (80, -9, 1))
+    case = toys.toy_case(seed, grid, labelled=labelled)
+    case = replace(case, points=loose(count) if count else None)
+    for thing in (case, case.stacks[0], case.slices[-1], loose(count)):
+        assert toys.shown(thing).startswith(f"{type(thing).__name__}(")

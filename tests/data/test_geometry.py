@@ -203,3 +203,20 @@ def test_bad_planes():
         Grid.plane((0, 0, 0), (0, 0, 0), size_mm=(9, 9), spacing_mm=1)
     with pytest.raises(ValueError, match="parallel"):
         Grid.plane((0, 0, 0), (0, 0, 1), size_mm=(9, 9), spacing_mm=1, up=(0, 0, 3))
+
+
+@given(parts_of_affines, st.tuples(*[st.integers(1, 600)] * 3), st.integers(1, 100))
+def test_shown_in_one_line(affine, shape, frames):
+    affine = oblique(affine)
+    assert toys.shown(affine).startswith("Affine(")
+    words = f"{shape[0]} x {shape[1]} x {shape[2]}, "
+    assert toys.shown(Grid(shape, affine, cycle_times(frames))).startswith(f"Grid({words}")
+
+
+def test_shown():
+    affine = Affine.scaling((1.5, 1.5625, 8.0), (-120.04, 0.0, 33.333))
+    assert repr(affine) == "Affine(1.5 x 1.562 x 8 mm, origin (-120, 0, 33.3) mm)"
+    assert repr(Grid((216, 256, 10), affine)) == "Grid(216 x 256 x 10, 1.5 x 1.562 x 8 mm, 1 frame)"
+    assert repr(Grid((2, 3, 1), Affine.scaling((1, 1, 1)), cycle_times(30))) == (
+        "Grid(2 x 3 x 1, 1 x 1 x 1 mm, 30 frames)"
+    )

@@ -2,6 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import toys
 from nisf.data.case import UNKNOWN, Case, Points
@@ -207,3 +209,25 @@ def test_seen_from_a_turned_region_is_drawing_anew(view):
     np.testing.assert_array_equal(turned.intensity, anew.intensity)
     assert turned.intensity is points.intensity
     assert not np.allclose(turned.coordinates(index), points.coordinates(index))
+
+
+def test_shown():
+    case = toys.toy_case(3)
+    region = whole_region(case)
+    points = CasePoints(case, region, 4)
+    assert repr(points) == "CasePoints('toy3', 6912 points, 12 slices, 6912 labelled)"
+    assert "6912 points, 12 slices, 0 labelled" in repr(CasePoints(unlabelled(case), region, 4))
+    batch = batch_of([(points, np.arange(7)), (points, np.arange(5))], pad_to=8)
+    assert repr(batch) == "Batch(2 subjects, 8 points, 1 channel, cpu)"
+
+
+@given(st.integers(0, 99), st.integers(1, 3), st.integers(1, 50))
+def test_shown_in_one_line(seed, subjects, count):
+    case = oblique_case(seed, shape=(6, 5, 2))
+    points = CasePoints(case, whole_region(case), 4)
+    assert toys.shown(points).startswith(f"CasePoints('toy{seed}', ")
+    assert toys.shown(batch_of([(points, np.arange(count))] * subjects)).startswith("Batch(")
+
+
+def unlabelled(case):
+    return replace(case, slices=tuple(replace(item, label=None) for item in case.slices))

@@ -13,6 +13,7 @@ from nisf.data.region import (
     half_size,
     labelled_positions,
     larger_end_last,
+    mean_shift,
     over_all_slices,
     pixel_positions,
     reference_pose,
@@ -224,6 +225,33 @@ def test_two_things_that_move_far_apart():
     assert np.isfinite(region.centre()).all()
 
 
+def test_mean_shift_finds_the_dense_place():
+    rng = np.random.default_rng(0)
+    dense, stray = rng.normal((30, 0, 0), 3, (300, 3)), np.tile([-90.0, 0, 0], (50, 1))
+    places, weight = np.concatenate([dense, stray]), np.ones(350)
+    centre, inside = mean_shift(places, weight, (40.0, 40.0, 40.0))
+    np.testing.assert_allclose(centre, dense.mean(0), atol=0.1)
+    assert inside[:300].all()
+    assert not inside[300:].any()
+    # What has no weight is not in the window, wherever it lies.
+    weight[:10] = 0
+    _, inside = mean_shift(places, weight, (40.0, 40.0, 40.0))
+    assert not inside[:10].any()
+
+
+def test_mean_shift_in_a_window_that_is_open_along_an_axis():
+    places = np.array([[0.0, 0, -500], [0, 0, 500], [0, 0, 30], [80, 0, 0]])
+    centre, inside = mean_shift(places, np.array([1.0, 1, 1, 0.01]), (30.0, 30.0))
+    np.testing.assert_allclose(centre, [0, 0, 10], atol=0.3)
+    assert inside.tolist() == [True, True, True, False]
+
+
+def test_mean_shift_between_two_places_finds_nothing():
+    centre, inside = mean_shift(np.array([[-90.0, 0, 0], [90, 0, 0]]), np.ones(2), (40.0, 40.0, 40.0))
+    np.testing.assert_array_equal(centre, [0, 0, 0])
+    assert not inside.any()
+
+
 @pytest.mark.parametrize("offset", [0.0, 40.0, -40.0])
 def test_over_all_slices(offset):
     case = toys.toy_case(1)
@@ -239,3 +267,13 @@ def test_over_all_slices(offset):
     # One that is long enough stays as it is.
     large = Region(region.pose, np.array([20.0, 20.0, 500.0]))
     np.testing.assert_allclose(over_all_slices(case, large).half, large.half)
+
+
+def test_shown():
+    region = Region(Affine.rigid(np.eye(3), (10.0, -20.04, 0.0)), np.array([40.0, 40.0, 32.5]))
+    assert repr(region) == "Region(80 x 80 x 65 mm around (10, -20, 0) mm)"
+
+
+@given(seeds, st.sampled_from(FLIPS))
+def test_shown_in_one_line(seed, flip):
+    assert toys.shown(whole_region(toys.toy_case(0, oblique(seed, flip)))).startswith("Region(")

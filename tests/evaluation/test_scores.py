@@ -3,19 +3,20 @@ import json
 import subprocess
 import sys
 from dataclasses import fields, replace
-from types import SimpleNamespace
 
 import nibabel
 import numpy as np
 import pytest
 
 from nisf.cli.evaluate import Evaluate
+from nisf.data.anatomy import load_anatomy
 from nisf.data.case import UNKNOWN, Case, Stack, slices_of_volume
 from nisf.data.geometry import Affine, Grid, cycle_times
 from nisf.data.hiding import hide
 from nisf.errors import NisfError
 from nisf.evaluation.metrics import Score
 from nisf.evaluation.scores import (
+    evaluate_cases,
     evaluate_each,
     evaluate_folder,
     label_volume,
@@ -26,6 +27,7 @@ from nisf.evaluation.scores import (
     summary_table,
     write_scores_csv,
 )
+from nisf.io.readers import CaseFiles, CaseReader, Cohort, Problem
 
 LABELS = ("background", "LV blood pool", "LV myocardium", "RV blood pool")
 NAMES = {0: "background", 5: "LV blood pool", 7: "LV myocardium", 9: "RV blood pool"}
@@ -200,22 +202,13 @@ def test_summary_counts_missed_structures():
 
 @pytest.fixture
 def cohort(tmp_path, monkeypatch):
-    """Predictions for cases one and two of a cohort of three, whose reader is a stand-in."""
+    """Predictions for cases one and two of a cohort of three, whose files are not really there."""
     cases = {name: make_case(name) for name in ("one", "two", "three")}
-    files = [SimpleNamespace(name=name) for name in cases]
-    readers = SimpleNamespace(
-        open_cohort=lambda path, anatomy, layout="auto": SimpleNamespace(
-            cases=files,
-            problems=[
-                SimpleNamespace(case="four", severity="error", message="no image"),
-                SimpleNamespace(case="one", severity="warning", message="odd spacing"),
-            ],
-            notes={"zooms": "sizes disagree"},
-        ),
-        read_case=lambda files, anatomy, notes: cases[files.name],
-        only_named=lambda cases, path: list(cases),
-    )
-    monkeypatch.setitem(sys.modules, "nisf.io.readers", readers)
+    problems = (Problem("four", "error", "no image"), Problem("one", "warning", "odd spacing"))
+    files = tuple(CaseFiles(name, "pairs", ()) for name in cases)
+    listed = Cohort(tmp_path, "pairs", LABELS, files, problems, {"zooms": "sizes disagree"})
+    monkeypatch.setattr("nisf.io.readers.open_cohort", lambda *_, **__: listed)
+    monkeypatch.setattr("nisf.io.readers.cases.read_case", lambda files, *_: cases[files.name])
     for name in ("one", "two"):
         save(tmp_path / f"{name}_seg.nii.gz", NUMBERS[rendering()])
     (tmp_path / "labels.json").write_text(json.dumps(NAMES))
@@ -227,6 +220,26 @@ def test_folders_are_compared(cohort):
     assert len(evaluation.scores) == 12
     assert list(evaluation.failures) == ["three", "four"]
     assert evaluation.notes == ("odd spacing", "sizes disagree")
+
+
+def test_a_case_that_cannot_be_read_is_a_failure(cohort, monkeypatch):
+    def broken(files, *_):
+        if files.name == "one":
+            raise NisfError("one_sa.nii.gz: truncated")
+        return make_case(files.name)
+
+    monkeypatch.setattr("nisf.io.readers.cases.read_case", broken)
+    evaluation = evaluate_folder(cohort, cohort)
+    assert {score.case for score in evaluation.scores} == {"two"}
+    assert evaluation.failures["one"] == "one_sa.nii.gz: truncated"
+
+
+def test_problems_of_the_whole_cohort_are_notes(tmp_path):
+    problems = (Problem("", "error", "half a table"), Problem("five", "error", "no image"))
+    listed = Cohort(tmp_path, "pairs", LABELS, (), problems, {"zooms": "sizes disagree"})
+    evaluation = evaluate_cases(CaseReader(listed, load_anatomy("cardiac-sax")), lambda _: [])
+    assert evaluation.failures == {"five": "five: no image"}
+    assert evaluation.notes == ("half a table", "sizes disagree")
 
 
 def test_command(cohort, capsys):

@@ -10,12 +10,15 @@ from checker import unchecked
 from nisf.data.case import Stack
 from nisf.errors import NisfError
 from nisf.files import read_tensors, write_tensors
-from nisf.io.subject_file import read_fitted, write_fitted
+from nisf.io.subject_file import write_subject
+from nisf.kinds.latent.breath_hold import BreathHold
+from nisf.kinds.load import read_subject
+from nisf.prior.fit import fit
 
 
 @pytest.fixture
 def path(toy_fitted, tmp_path):
-    write_fitted(tmp_path / "toy.nisf", toy_fitted)
+    write_subject(tmp_path / "toy.nisf", toy_fitted)
     return tmp_path / "toy.nisf"
 
 
@@ -28,7 +31,7 @@ def edit(path, change, latent=None):
 
 
 def test_round_trip(toy_fitted, path):
-    again = read_fitted(path, toy_fitted.prior)
+    again = read_subject(path, toy_fitted.prior)
     assert again.name == "toy99"
     assert torch.equal(again.latent, toy_fitted.latent)
     assert dict(again.summary) == dict(toy_fitted.summary)
@@ -44,14 +47,14 @@ def test_round_trip(toy_fitted, path):
 
 
 def test_the_prior_is_found(toy_fitted, path):
-    assert read_fitted(path, toy_fitted.prior.folder).prior.fingerprint == toy_fitted.prior.fingerprint
-    assert torch.equal(read_fitted(path).latent, toy_fitted.latent)
+    assert read_subject(path, toy_fitted.prior.folder).prior.fingerprint == toy_fitted.prior.fingerprint
+    assert torch.equal(read_subject(path).latent, toy_fitted.latent)
 
 
 def test_all_of_a_stack_is_kept(toy_fitted, tmp_path):
     stack = Stack("la", toys.toy_grid(), False, tmp_path / "la.nii.gz", 845.5, np.array([[3.0, 7.0]]))
-    write_fitted(tmp_path / "a.nisf", replace(toy_fitted, stacks=(stack,)))
-    (found,) = read_fitted(tmp_path / "a.nisf", toy_fitted.prior).stacks
+    write_subject(tmp_path / "a.nisf", replace(toy_fitted, stacks=(stack,)))
+    (found,) = read_subject(tmp_path / "a.nisf", toy_fitted.prior).stacks
     assert (found.name, found.oriented, found.source, found.cycle_ms) == (
         "la",
         False,
@@ -63,49 +66,49 @@ def test_all_of_a_stack_is_kept(toy_fitted, tmp_path):
 
 def test_another_prior(toy_fitted, path):
     edit(path, lambda d: d["prior"].update(fingerprint="f" * 16))
-    with pytest.raises(NisfError, match="was fitted with prior ffffffffffffffff, not with the one given"):
-        read_fitted(path, toy_fitted.prior)
+    with pytest.raises(NisfError, match="was made with prior ffffffffffffffff, not with the one given"):
+        read_subject(path, toy_fitted.prior)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(format=9), "format 9, but this nisf reads formats 1 and 2"),
-        (lambda d: d.pop("format"), "not a fitted subject"),
-        (lambda d: d.pop("region"), "not a fitted subject"),
-        (lambda d: d["stacks"][0].pop("affine"), "not a fitted subject"),
-        (lambda d: d["region"].update(pose=[[1, 0], [0, 1]]), "not a fitted subject"),
-        (lambda d: d["region"].update(pose=np.zeros((4, 4)).tolist()), "not a fitted subject"),
-        (lambda d: d["stacks"][0].update(shape=[3, 3]), "not a fitted subject"),
-        (lambda d: d.update(prior=None), "not a fitted subject"),
+        (lambda d: d.update(format=9), "format 9, but this nisf reads formats 1 to 3"),
+        (lambda d: d.pop("format"), "not a subject written by nisf"),
+        (lambda d: d.pop("region"), "not a subject written by nisf"),
+        (lambda d: d["stacks"][0].pop("affine"), "not a subject written by nisf"),
+        (lambda d: d["region"].update(pose=[[1, 0], [0, 1]]), "not a subject written by nisf"),
+        (lambda d: d["region"].update(pose=np.zeros((4, 4)).tolist()), "not a subject written by nisf"),
+        (lambda d: d["stacks"][0].update(shape=[3, 3]), "not a subject written by nisf"),
+        (lambda d: d.update(prior=None), "not a subject written by nisf"),
     ],
 )
 def test_edited(toy_fitted, path, change, message):
     edit(path, change)
     with unchecked(), pytest.raises(NisfError, match=message):
-        read_fitted(path, toy_fitted.prior)
+        read_subject(path, toy_fitted.prior)
 
 
 @pytest.mark.parametrize("latent", [torch.zeros(3), torch.full((12,), torch.nan)])
 def test_wrong_latent(toy_fitted, path, latent):
-    edit(path, lambda d: None, latent)
+    edit(path, lambda _: None, latent)
     with pytest.raises(NisfError, match=r"latent of shape .* does not fit"):
-        read_fitted(path, toy_fitted.prior)
+        read_subject(path, toy_fitted.prior)
 
 
 def test_damaged(toy_fitted, path, tmp_path):
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(NisfError, match="not a whole safetensors file"):
-        read_fitted(path, toy_fitted.prior)
+        read_subject(path, toy_fitted.prior)
     write_tensors(tmp_path / "other", {"latent": torch.zeros(12)})
-    with pytest.raises(NisfError, match="not a fitted subject"):
-        read_fitted(tmp_path / "other", toy_fitted.prior)
+    with pytest.raises(NisfError, match="not a subject written by nisf"):
+        read_subject(tmp_path / "other", toy_fitted.prior)
     with pytest.raises(NisfError, match="missing"):
-        read_fitted(tmp_path / "nothing", toy_fitted.prior)
+        read_subject(tmp_path / "nothing", toy_fitted.prior)
 
 
 def test_the_posterior_is_kept(toy_fitted, path):
-    again = read_fitted(path, toy_fitted.prior)
+    again = read_subject(path, toy_fitted.prior)
     assert torch.equal(again.covariance, toy_fitted.covariance)
     assert torch.linalg.eigvalsh(again.covariance.double()).min() > 0
     # Data leave less room than the prior did.
@@ -120,11 +123,11 @@ def test_files_of_format_1_have_no_posterior(toy_fitted, path):
     tensors, metadata = read_tensors(path)
     data = json.loads(metadata["nisf"])
     data["format"] = 1
-    del data["held"]
+    del data["breath_holds"], data["kind"]
     write_tensors(path, {"latent": tensors["latent"]}, {"nisf": json.dumps(data)})
-    old = read_fitted(path, toy_fitted.prior)
+    old = read_subject(path, toy_fitted.prior)
     assert old.covariance is None
-    assert old.held == ()
+    assert old.breath_holds == ()
     np.testing.assert_array_equal(old.render().label, toy_fitted.render().label)
     with pytest.raises(
         NisfError, match="toy99: was fitted by an older nisf and has no posterior; fit it again"
@@ -132,8 +135,38 @@ def test_files_of_format_1_have_no_posterior(toy_fitted, path):
         old.render(samples=2)
 
 
+def test_files_of_format_2(toy_fitted, toy_image_prior, tmp_path):
+    """Breath-holds had another name, and image-conditioned fields an empty latent."""
+    moved = replace(toy_fitted, breath_holds=(BreathHold(0, 2, (3.0, -4.0), 1.2, 0.5),))
+    seen = fit(toys.toy_case(98), toy_image_prior)
+    for subject in (moved, seen):
+        write_subject(tmp_path / "new.nisf", subject)
+        tensors, metadata = read_tensors(tmp_path / "new.nisf")
+        data = json.loads(metadata["nisf"])
+        data["format"] = 2
+        del data["kind"]
+        data["held"] = data.pop("breath_holds", [])
+        latent = {} if "latent" in tensors else {"latent": torch.zeros(0)}
+        write_tensors(tmp_path / "old.nisf", {**tensors, **latent}, {"nisf": json.dumps(data)})
+        old = read_subject(tmp_path / "old.nisf", subject.prior)
+        np.testing.assert_array_equal(
+            old.render(probabilities=True).probability, subject.render(probabilities=True).probability
+        )
+
+
+def test_a_kind_keeps_only_what_it_has(toy_fitted, toy_image_prior, tmp_path):
+    write_subject(tmp_path / "latent.nisf", toy_fitted)
+    write_subject(tmp_path / "image.nisf", fit(toys.toy_case(98), toy_image_prior))
+    (latent, _), (image, metadata) = (read_tensors(tmp_path / f"{n}.nisf") for n in ("latent", "image"))
+    assert sorted(latent) == ["covariance", "latent"]
+    assert sorted(image) == ["canvases.images", "canvases.maps", "canvases.times"]
+    data = json.loads(metadata["nisf"])
+    assert data["kind"] == "image"
+    assert "breath_holds" not in data
+
+
 def test_wrong_covariance(toy_fitted, path):
     tensors, metadata = read_tensors(path)
     write_tensors(path, {**tensors, "covariance": torch.eye(3)}, metadata)
     with unchecked(), pytest.raises(NisfError, match=r"covariance of shape \(3, 3\) does not fit the latent"):
-        read_fitted(path, toy_fitted.prior)
+        read_subject(path, toy_fitted.prior)

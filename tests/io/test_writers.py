@@ -6,7 +6,7 @@ from nisf.data.case import Stack
 from nisf.data.geometry import Affine, Grid
 from nisf.errors import NisfError
 from nisf.io.writers import file_word, write_labels_json, write_rendering, write_volume
-from nisf.subject.subject import Rendering
+from nisf.subject.rendering import Rendering
 
 OBLIQUE = Affine(
     np.array(

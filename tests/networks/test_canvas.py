@@ -8,7 +8,7 @@ import toys
 from nisf.config.schema import ImageConfig
 from nisf.data.geometry import Affine
 from nisf.data.region import Region, reference_pose
-from nisf.networks.canvas import canvas_mm, canvases, plane_of, resample, smoothed
+from nisf.networks.canvas import blur_sigma, canvas_mm, canvases, plane_of, resample, smoothed
 
 CONFIG = ImageConfig(pixels=32, pixel_mm=4.0)
 
@@ -67,6 +67,17 @@ def test_canvas_mm_is_centred():
     assert torch.equal(offsets[31, 0], torch.tensor([62.0, -62.0]))
 
 
+def test_blur_follows_the_average_over_a_coarse_pixel():
+    np.testing.assert_allclose(blur_sigma((1.0, 0.5, 2.0, 3.0), 2.0), [0.4, 1.2, 0.0, 0.0])
+    factor = np.linspace(1, 20, 400)
+    sigma = blur_sigma(1 / factor, 1.0)
+    average = np.sqrt((factor**2 - 1) / 12)
+    assert np.abs(sigma - average)[factor <= 4].max() < 0.13
+    assert (sigma > average)[factor > 4].all()
+    assert (sigma <= (factor - 1) / 2).all()
+    assert (sigma <= np.sqrt(factor**2 - 1) / 2.355).all()
+
+
 @pytest.mark.parametrize(("spacing", "same"), [((1.5, 1.5, 8.0), True), ((0.7, 0.7, 8.0), False)])
 def test_fine_images_are_averaged(spacing, same):
     image = np.random.default_rng(0).normal(size=(40, 40, 1)).astype(np.float32)
@@ -82,3 +93,11 @@ def test_affine_in_millimetres_needs_no_right_hand():
     plane = plane_of(case.slices[0])
     assert isinstance(plane, Affine)
     np.testing.assert_allclose(plane.matrix[0, :3], [-1, 0, 0])
+
+
+@pytest.mark.parametrize("frames", [1, 2, 30])
+def test_shown(frames):
+    case = toys.toy_case(0, toys.toy_grid((8, 8, 2), frames))
+    seen = canvases(case, case.slices, box(case, (0.0, 0.0, 0.0)), CONFIG)
+    words = "1 frame" if frames == 1 else f"{frames} frames"
+    assert toys.shown(seen) == f"Canvases({2 * frames} slices, 1 channel, 32 x 32 pixels, {words})"

@@ -36,13 +36,13 @@ def subject(slices=7, times=1, seed=0):
     maps[:, :2, 3] += (IMAGE.pixels - 1) / 2
     maps[:, 2, 3] = torch.linspace(-30, 30, slices) + torch.rand(slices, generator=generator)
     images = torch.rand(slices * times, 2, IMAGE.pixels, IMAGE.pixels, generator=generator).half()
-    moments = np.repeat(np.arange(times) / max(times, 1), slices)
+    phases = np.repeat(np.arange(times) / max(times, 1), slices)
     place = 30 * torch.randn(400, 3, generator=generator)
-    return Canvases(images, maps.repeat(times, 1, 1), moments), place
+    return Canvases(images, maps.repeat(times, 1, 1), phases), place
 
 
 def plainly(field, features, latents, maps, points, both):
-    """Logits of one moment; ``nisf.networks.image_field`` without its short cuts."""
+    """Logits of one phase; ``nisf.networks.image_field`` without its short cuts."""
     n, h, w, _ = features.shape
     local = torch.einsum("nij,pj->pni", maps[:, :, :3], points) + maps[None, :, :, 3]
     outside = ((local[..., :2] < -0.5) | (local[..., :2] > h - 0.5)).any(-1)
@@ -106,8 +106,8 @@ def test_one_moment(field, slices, both):
 def test_scenes_ask_it_for_mirror_images_and_times_between(field, mirrors, shares):
     seen, place = subject(times=2)
     expected = [np.zeros((400, 2)), np.zeros((400, 3))]
-    for moment, share in enumerate(shares):
-        of = torch.from_numpy(seen.times == moment / 2)
+    for phase, share in enumerate(shares):
+        of = torch.from_numpy(seen.times == phase / 2)
         encoded = in_mirrors(field, seen.images[of].float(), seen.maps[of], mirrors)
         values, classes = plainly(field, *encoded, seen.maps[of], place, True)
         expected[0] += share * torch.sigmoid(values).numpy()

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from nisf.config.schema import FieldConfig
-from nisf.networks.latent_field import Field, gabor
+from nisf.networks.latent_field import LatentField, gabor
 
 
 def paper(config, field, coordinates, latent):
@@ -44,13 +44,13 @@ def paper(config, field, coordinates, latent):
 
 def example(config, subjects=2, points=5):
     torch.manual_seed(0)
-    field = Field(config).double()
+    field = LatentField(config).double()
     coordinates = torch.rand(subjects, points, config.dimensions, dtype=torch.float64) * 2 - 1
     return field, coordinates, torch.randn(subjects, config.latent, dtype=torch.float64)
 
 
 def test_parameters_of_the_papers_network():
-    field = Field(FieldConfig(dimensions=4, classes=4, channels=1, latent=128, width=128, layers=8))
+    field = LatentField(FieldConfig(dimensions=4, classes=4, channels=1, latent=128, width=128, layers=8))
     # (4 + 128 + 1) * 256 for the first layer, 7 * 129 * 256 for the others, 129 * 5 for the heads.
     assert sum(p.numel() for p in field.parameters()) == 265_861
 
@@ -155,7 +155,7 @@ def test_sine_keeps_its_scale():
     """SIREN's promise: a layer's output neither dies nor explodes with depth."""
     torch.manual_seed(0)
     config = FieldConfig(activation="sine", layers=6)
-    layers = Field(config).backbones[0].layers
+    layers = LatentField(config).backbones[0].layers
     x = torch.rand(500, config.width) * 2 - 1
     for layer in layers[1:]:
         x = torch.sin(config.sine_omega * layer(x))
@@ -163,7 +163,9 @@ def test_sine_keeps_its_scale():
 
 
 def test_penalty_spares_the_heads():
-    field = Field(FieldConfig(backbone="separate", latent=5, **{k: SMALL[k] for k in ("width", "layers")}))
+    field = LatentField(
+        FieldConfig(backbone="separate", latent=5, **{k: SMALL[k] for k in ("width", "layers")})
+    )
     penalised = {id(p) for p in field.penalised()}
     heads = {id(p) for head in (field.intensity_head, field.class_head) for p in head.parameters()}
     assert penalised | heads == {id(p) for p in field.parameters()}

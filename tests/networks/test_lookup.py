@@ -26,8 +26,8 @@ def test_sample_is_linear_between_pixels():
 def test_nearest_slices_and_their_weight():
     points = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 5.0], [0.0, 0.0, 40.0], [500.0, 0.0, 0.0]])
     near = nearby(parallel([-20.0, -10.0, 0.0, 10.0, 25.0]), points, SIZE, 3)
-    assert set(near.of[0].tolist()) == {1, 2, 3}
-    assert set(near.of[2].tolist()) == {2, 3, 4}
+    assert set(near.index[0].tolist()) == {1, 2, 3}
+    assert set(near.index[2].tolist()) == {2, 3, 4}
     torch.testing.assert_close(near.distance[0].abs().sort().values, torch.tensor([0.0, 10.0, 10.0]))
     for share in (near.weight, near.sharp):
         torch.testing.assert_close(share.sum(1), torch.tensor([1.0, 1.0, 1.0, 0.0]))  # last: no slice there
@@ -88,8 +88,8 @@ def test_place_by_place(slices):
     columns = torch.stack([near.u, near.v, near.distance, near.weight, near.sharp], dim=-1)
     for i, point in enumerate(points):
         expected = place_by_place(maps, point, 3)
-        assert set(near.of[i].tolist()) == set(expected)
-        wanted = torch.tensor([expected[j] for j in near.of[i].tolist()])
+        assert set(near.index[i].tolist()) == set(expected)
+        wanted = torch.tensor([expected[j] for j in near.index[i].tolist()])
         torch.testing.assert_close(columns[i], wanted, rtol=1e-4, atol=1e-4)
 
 
@@ -104,5 +104,5 @@ def test_places_are_never_in_half_precision():
     with torch.autocast("cpu", torch.bfloat16):
         found = nearby(maps, points, SIZE, 3)
         assert torch.equal(pixel_places(maps, 8), places)
-    for name in ("of", "u", "v", "distance", "weight", "sharp"):
+    for name in ("index", "u", "v", "distance", "weight", "sharp"):
         assert torch.equal(getattr(found, name), getattr(expected, name)), name

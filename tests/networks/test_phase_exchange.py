@@ -1,4 +1,4 @@
-"""What a slice takes from itself at other moments."""
+"""What a slice takes from itself at other phases."""
 
 from dataclasses import replace
 
@@ -8,18 +8,16 @@ import torch
 from test_slice_exchange import images_of, maps_of
 
 import toys
-from nisf.data.region import whole_region
 from nisf.kinds.image.augment import alike, measured
-from nisf.kinds.image.recipe import ImageTraining
+from nisf.kinds.image.recipe import ImageRecipe
 from nisf.kinds.image.scenes import Scenes
 from nisf.networks.canvas import Canvases
 from nisf.networks.encoder import Encoder
 from nisf.networks.image_field import ImageField
-from nisf.networks.phase_exchange import mean_of_moments, most_different
-from nisf.prior.prior import Prior, new_field
+from nisf.networks.phase_exchange import mean_of_phases, most_different
 
-IMAGE = replace(toys.IMAGE.image, exchange=1, moments=2)
-CONFIG = toys.settings(toys.IMAGE, image={"exchange": 1, "moments": 2}, train={"subjects": 3})
+IMAGE = replace(toys.IMAGE.image, slice_exchange=1, phase_exchange=2)
+CONFIG = toys.settings(toys.IMAGE, image={"slice_exchange": 1, "phase_exchange": 2}, train={"subjects": 3})
 
 
 def trained(module):
@@ -44,7 +42,7 @@ def field():
 
 
 def cine(times=5, slices=4):
-    """Canvases of a cine; the second and the last moment differ most."""
+    """Canvases of a cine; the second and the last phase differ most."""
     images = images_of(slices).expand(times, -1, -1, -1, -1).clone()
     for t, change in enumerate([0.1, -0.3, 0.0, 0.2, 0.4][:times]):
         images[t] = (images[t] + change * images_of(slices, seed=7)).clamp(0, 1)
@@ -55,7 +53,7 @@ def cine(times=5, slices=4):
 
 def test_begins_with_nothing_new():
     torch.manual_seed(1)
-    without = Encoder(replace(IMAGE, moments=0), channels=1)
+    without = Encoder(replace(IMAGE, phase_exchange=0), channels=1)
     encoder = Encoder(IMAGE, channels=1)
     missing = encoder.load_state_dict(without.state_dict(), strict=False)
     assert all(name.startswith("moments.") for name in missing.missing_keys)
@@ -65,14 +63,14 @@ def test_begins_with_nothing_new():
         torch.testing.assert_close(found, expected)
 
 
-def test_mean_of_moments_against_loops():
+def test_mean_of_phases_against_loops():
     x = torch.randn(2 + 2 + 3 + 1 + 1, 2, 4, 4)
-    found = mean_of_moments(x, [2, 2, 3, 1, 1], [2, 1, 2])
+    found = mean_of_phases(x, [2, 2, 3, 1, 1], [2, 1, 2])
     both, last = (x[:2] + x[2:4]) / 2, (x[7:8] + x[8:9]) / 2
     torch.testing.assert_close(found, torch.cat([both, both, x[4:7], last, last]))
 
 
-def test_moments_see_each_other_and_other_subjects_do_not(encoder):
+def test_phases_see_each_other_and_other_subjects_do_not(encoder):
     images = [images_of(3, seed=s) for s in range(4)]
     maps = [maps_of(3)] * 4
     first = encoder(torch.cat(images), maps, [2, 2])[0]
@@ -82,12 +80,12 @@ def test_moments_see_each_other_and_other_subjects_do_not(encoder):
     torch.testing.assert_close(first[6:], second[6:])
 
 
-def test_shown_is_what_moments_show_each_other(encoder):
-    """Encoding the reference first and each moment after it is encoding them together."""
+def test_shown_is_what_phases_show_each_other(encoder):
+    """Encoding the reference first and each phase after it is encoding them together."""
     images, maps = [images_of(3, seed=s) for s in range(2)], [maps_of(3)] * 2
     together = encoder(torch.cat(images), maps, [2])[0]
     shown = encoder.shown_by(torch.cat(images), maps)
-    assert len(shown) == IMAGE.moments
+    assert len(shown) == IMAGE.phase_exchange
     apart = torch.cat([encoder(i, maps[:1], shown=shown)[0] for i in images])
     torch.testing.assert_close(apart, together, atol=1e-5, rtol=1e-4)
 
@@ -99,7 +97,7 @@ def test_without_others_a_moment_is_its_own_reference(encoder):
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_few_moments_are_all_taken(times):
+def test_few_phases_are_all_taken(times):
     assert most_different(torch.rand(times, 3, 1, 8, 8)) == tuple(range(times))
 
 
@@ -116,13 +114,13 @@ def test_scenes_take_the_two_that_differ_most(field):
     maps = canvases.maps[:4]
     shown = field.encoder.shown_by(images[[1, 4]].flatten(0, 1).float(), [maps] * 2)
     scenes = Scenes(field, canvases)
-    for moment in range(5):
-        expected = field.encode(images[moment].float(), maps, shown)
-        torch.testing.assert_close(scenes.at(moment).features, expected.features, atol=1e-5, rtol=1e-4)
+    for phase in range(5):
+        expected = field.encode(images[phase].float(), maps, shown)
+        torch.testing.assert_close(scenes.at(phase).features, expected.features, atol=1e-5, rtol=1e-4)
 
 
-def test_scenes_do_not_mix_moments_of_other_slices(field):
-    """A stack that was measured elsewhere at each moment has no other moment to look at."""
+def test_scenes_do_not_mix_phases_of_other_slices(field):
+    """A stack that was measured elsewhere at each phase has no other phase to look at."""
     canvases = cine(times=2)
     maps = canvases.maps.clone()
     maps[4:, 2, 3] += 3.0
@@ -131,21 +129,16 @@ def test_scenes_do_not_mix_moments_of_other_slices(field):
     torch.testing.assert_close(scenes.at(0).features, expected.features, atol=1e-5, rtol=1e-4)
 
 
-def recipe(cases):
-    prior = Prior(CONFIG, toys.ANATOMY, new_field(CONFIG), torch.zeros(12), torch.eye(12), None)
-    return ImageTraining(cases, [whole_region(case) for case in cases], [], prior, print)
-
-
-def test_samples_of_a_subject_are_one_view_of_two_moments():
-    training = recipe(toys.toy_cohort(3))
-    drawn = [moments for step in range(8) for moments in training.drawn(step)]
-    assert {len(moments) for moments in drawn} == {1, 2}
-    pairs = [moments for moments in drawn if len(moments) == 2]
+def test_samples_of_a_subject_are_one_view_of_two_phases():
+    training = ImageRecipe(toys.setup_of(toys.toy_cohort(3), CONFIG))
+    drawn = [phases for step in range(8) for phases in training.samples(step)]
+    assert {len(phases) for phases in drawn} == {1, 2}
+    pairs = [phases for phases in drawn if len(phases) == 2]
     for first, second in pairs:
         for name in ("maps", "points"):
             assert torch.equal(getattr(first, name), getattr(second, name)), name
         assert not torch.equal(first.images, second.images)
-    # What differs is what moved: far from the heart the two moments look the same, but for the noise.
+    # What differs is what moved: far from the heart the two phases look the same, but for the noise.
     first, second = pairs[0]
     assert (first.intensity - second.intensity).abs().median() < 0.1
     assert any((a.label != b.label).any() for a, b in pairs)

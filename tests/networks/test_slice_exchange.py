@@ -6,9 +6,9 @@ import torch
 import toys
 from nisf.networks.encoder import Encoder
 from nisf.networks.image_field import ImageField
-from nisf.networks.slice_exchange import Exchange, coarse_maps, pixel_places
+from nisf.networks.slice_exchange import SliceExchange, coarse_maps, pixel_places
 
-IMAGE = replace(toys.IMAGE.image, exchange=2)
+IMAGE = replace(toys.IMAGE.image, slice_exchange=2)
 
 
 def maps_of(slices, seed=0):
@@ -115,9 +115,9 @@ def test_neither_order_nor_the_end_they_are_counted_from_matters(encoder):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_it_learns(encoder):
+def test_it_learns():
     """Gradients reach all of it, once the last map has left zero."""
-    part = Exchange(6, 4, IMAGE)
+    part = SliceExchange(6, 4, IMAGE)
     x = torch.randn(3, 6, 8, 8, generator=torch.Generator().manual_seed(5))
     part(x, [maps_of(3)]).square().sum().backward()
     assert part.into.weight.grad.abs().max() > 0

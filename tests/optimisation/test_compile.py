@@ -10,12 +10,13 @@ from torch._dynamo.exc import BackendCompilerFailed, TorchDynamoException
 from torch._dynamo.utils import counters
 
 import toys
+from nisf.chunks import training_points
 from nisf.data.points import CasePoints
 from nisf.data.region import whole_region
 from nisf.kinds.latent.recipe import draw_batch
-from nisf.networks.latent_field import Field
+from nisf.networks.latent_field import LatentField
 from nisf.optimisation import compile as module
-from nisf.optimisation.compile import CACHE, can_compile, compiled, in_parts, keep_compiled_code, part_size
+from nisf.optimisation.compile import CACHE, can_compile, compiled, in_parts, keep_compiled_code
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +30,7 @@ def double(x):
 
 
 def test_no_compiler(monkeypatch):
-    monkeypatch.setattr(module.shutil, "which", lambda name: None)
+    monkeypatch.setattr(module.shutil, "which", lambda _: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     said = []
     assert not can_compile()
@@ -46,7 +47,7 @@ def test_compiler_at_hand(monkeypatch):
 
 def test_compiling_that_works(monkeypatch):
     monkeypatch.setattr(module, "can_compile", lambda: True)
-    monkeypatch.setattr(torch, "compile", lambda f, dynamic: lambda x: f(x) + 100)
+    monkeypatch.setattr(torch, "compile", lambda f, **_: lambda x: f(x) + 100)
     said = []
     fast = compiled(double, said.append)
     assert [fast(1), fast(2)] == [102, 104]
@@ -56,7 +57,7 @@ def test_compiling_that_works(monkeypatch):
 def test_compiling_that_fails(monkeypatch):
     calls = []
 
-    def broken(function, dynamic):
+    def broken(*_, **__):
         def call(x):
             calls.append(x)
             raise TorchDynamoException("no")
@@ -75,11 +76,11 @@ def test_compiling_that_fails(monkeypatch):
 
 
 def test_errors_of_the_function_itself_come_through(monkeypatch):
-    def wrong(x):
+    def wrong(_):
         raise ValueError("three")
 
     monkeypatch.setattr(module, "can_compile", lambda: True)
-    monkeypatch.setattr(torch, "compile", lambda f, dynamic: f)
+    monkeypatch.setattr(torch, "compile", lambda f, **_: f)
     with pytest.raises(ValueError, match="three"):
         compiled(wrong, print)(1)
 
@@ -125,9 +126,9 @@ def test_without_a_cache_folder(tmp_path, monkeypatch, home):
 
 @pytest.mark.parametrize("n", [1, 31, 32, 33, 96, 100])
 def test_parts_change_nothing(monkeypatch, n):
-    monkeypatch.setattr(module, "PART", 64)
+    monkeypatch.setattr("nisf.chunks.TRAINING_POINTS", 64)
     torch.manual_seed(0)
-    field = Field(toys.CONFIG.field).double()
+    field = LatentField(toys.CONFIG.field).double()
     sizes = []
 
     def network(coordinates, latent):
@@ -150,8 +151,8 @@ def test_parts_change_nothing(monkeypatch, n):
 
 
 def test_parts_on_a_gpu_are_large():
-    assert part_size(1, torch.device("cuda")) > 10 * part_size(1, torch.device("cpu"))
-    assert part_size(10**9, torch.device("cpu")) == 1
+    assert training_points(1, torch.device("cuda")) > 10 * training_points(1, torch.device("cpu"))
+    assert training_points(10**9, torch.device("cpu")) == 1
 
 
 @pytest.mark.parametrize("points", [0, 512])

@@ -7,10 +7,10 @@ from torch import nn
 import toys
 from nisf.config.presets import preset
 from nisf.config.schema import TrainConfig
+from nisf.kinds.latent.recipe import latent_state
 from nisf.networks.image_field import ImageField
-from nisf.networks.latent_field import Field
+from nisf.networks.latent_field import LatentField
 from nisf.optimisation.muon import LEAST, Muon, orthogonal, weight_optimisers
-from nisf.optimisation.state import latent_state
 
 
 def matrix(rows, columns, seed=0):
@@ -94,6 +94,6 @@ def test_the_ends_of_a_network_are_left_to_adam():
 
 def test_auto_decoders_may_use_it_too():
     config = toys.settings(field={"width": 24}, train={"optimiser": "muon"})
-    state = latent_state(Field(config.field), config.train, 3)
+    state = latent_state(LatentField(config.field), config.train, 3)
     assert [type(o) for o in state.optimisers] == [torch.optim.AdamW, Muon, torch.optim.Adam]
     assert TrainConfig().optimiser == "adam"  # the paper's

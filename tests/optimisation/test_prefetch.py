@@ -11,7 +11,7 @@ from nisf.cli import main
 from nisf.data.region import whole_region
 from nisf.kinds.image.augment import for_anatomy, measured
 from nisf.kinds.image.samples import Sampler
-from nisf.optimisation.prefetch import MOST, Ahead, workers_for
+from nisf.optimisation.prefetch import MOST, Prefetched, workers_for
 
 
 def whose(step):
@@ -32,7 +32,7 @@ def sampler():
 
 
 def test_steps_come_in_turn_from_another_process():
-    ahead = Ahead(whose, 6, workers=1)
+    ahead = Prefetched(whose, 6, workers=1)
     found = [ahead(step) for step in (0, 1, 2)]
     assert [step for step, _ in found] == [0, 1, 2]
     assert os.getpid() not in {process for _, process in found}
@@ -41,18 +41,18 @@ def test_steps_come_in_turn_from_another_process():
 
 
 def test_without_workers_nothing_is_started():
-    assert Ahead(whose, 6, workers=0)(3) == (3, os.getpid())
+    assert Prefetched(whose, 6, workers=0)(3) == (3, os.getpid())
 
 
 def test_a_failure_reaches_the_training():
-    ahead = Ahead(failing, 6, workers=1)
+    ahead = Prefetched(failing, 6, workers=1)
     assert [ahead(0), ahead(1)] == [0, 1]
     with pytest.raises(ValueError, match="no such step"):
         ahead(2)
 
 
 def test_samples_are_the_same(sampler):
-    ahead = Ahead(sampler, 4, workers=1)
+    ahead = Prefetched(sampler, 4, workers=1)
     # Where processes are not forked, it travels as bytes.
     other = pickle.loads(pickle.dumps(sampler))
     for step in range(3):

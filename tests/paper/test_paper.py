@@ -99,7 +99,8 @@ def test_views_have_volumes(done):
         assert 10 < float(row["reference_ml"]) < 400
 
 
-def test_nothing_is_computed_twice(done, study):
+@pytest.mark.usefixtures("done")
+def test_nothing_is_computed_twice(study):
     left = [job for job in jobs(study, list(EXPERIMENTS)) if job.seconds]
     assert not left
     said = len(study.said)

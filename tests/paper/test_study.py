@@ -27,7 +27,7 @@ def test_same_test_subjects_as_training_holds_back(phantoms, tmp_path):
     files = open_cohort(phantoms, ANATOMY)
     _, held = split(files, "every-5th", ANATOMY, "auto")
     study = Study(phantoms, tmp_path, ANATOMY, replace(TINY, test=50))
-    assert [f.name for f in study.files["test"]] == [f.name for f in held]
+    assert [f.name for f in study.files["test"]] == [f.name for f in held.files]
 
 
 def test_at_phases():
@@ -59,7 +59,7 @@ def test_once(study):
 
 
 def test_a_prior_is_trained_once(study):
-    variant = Variant("tiny", study.budget.variant_config("train.steps=2"), stages=(1, 2))
+    variant = Variant("tiny", study.budget.variant_config("train.steps=2"), snapshots=(1, 2))
     assert not study.trained("tiny")
     first = study.prior(variant)
     assert study.trained("tiny")
@@ -90,14 +90,19 @@ def test_no_test_subject_can_be_read(phantoms, tmp_path):
     import shutil
 
     data = shutil.copytree(phantoms, tmp_path / "data")
-    study = Study(data, tmp_path / "out", ANATOMY, TINY, say=lambda _: None)
+    said = []
+    study = Study(data, tmp_path / "out", ANATOMY, TINY, say=said.append)
     image = data / study.files["test"][0].name / "sa.nii.gz"
     image.write_bytes(image.read_bytes()[:500])
     with pytest.raises(NisfError, match="no test subject"):
         _ = study.test
+    assert not study.other_stacks
+    (left_out,) = [line for line in said if line.startswith("left out: ")]  # though it was tried twice
+    assert str(image) in left_out
+    assert len(said) == 1 + len(study.cohort.notes)
 
 
-def test_reused_prior_must_fit(study, phantoms, tmp_path, toy_prior):
+def test_reused_prior_must_fit(phantoms, tmp_path, toy_prior):
     other = Study(phantoms, tmp_path, ANATOMY, TINY, reuse={"paper": toy_prior.folder})
     with pytest.raises(NisfError, match="structures"):
         other.prior(other.paper)
@@ -105,12 +110,12 @@ def test_reused_prior_must_fit(study, phantoms, tmp_path, toy_prior):
 
 def test_a_prior_that_knows_test_subjects_is_refused(phantoms, study, tmp_path):
     from nisf.io.readers import cached_case, open_cohort
-    from nisf.training.train import train
+    from nisf.training.train import TrainOptions, train
 
     files = open_cohort(phantoms, ANATOMY).cases
     cases = [cached_case(f, ANATOMY, tmp_path / "cache") for f in files[3:5]]
     config = study.budget.variant_config("train.steps=1")
-    prior = train(cases, [], ANATOMY, config, tmp_path / "prior", say=lambda _: None)
+    prior = train(cases, [], ANATOMY, config, tmp_path / "prior", TrainOptions(say=lambda _: None))
     other = Study(phantoms, tmp_path / "out", ANATOMY, TINY, reuse={"paper": prior.folder})
     with pytest.raises(NisfError, match="trained on test subjects"):
         other.prior(other.paper)
@@ -126,7 +131,9 @@ def test_budgets_make_settings(name):
 
 
 def test_unknown_budget():
-    with pytest.raises(NisfError, match="no such budget"):
+    with pytest.raises(NisfError, match="years: no such budget") as caught:
         budget("years")
-    with pytest.raises(NisfError, match="at least 1"):
+    assert caught.value.options == ("budget",)
+    with pytest.raises(NisfError, match="0 test subjects; give at least 1") as caught:
         budget("hours", 0)
+    assert caught.value.options == ("test",)

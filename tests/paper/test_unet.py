@@ -45,7 +45,7 @@ def test_is_read_again(trained, prior):
         torch.testing.assert_close(one, other)
 
 
-def test_foreign_weights(trained, prior, tmp_path):
+def test_foreign_weights(prior, tmp_path):
     from nisf.files import write_tensors
 
     write_tensors(tmp_path / "unet.safetensors", {"x": torch.zeros(1)})

@@ -6,9 +6,10 @@ import torch
 import toys
 from nisf.data.points import CasePoints, batch_of
 from nisf.data.region import whole_region
-from nisf.kinds.latent.fit import fit, fit_latents
+from nisf.kinds.latent.fit import fit_latents
 from nisf.networks.losses import intensity_bce
 from nisf.paper.unfrozen import fit_all, fit_unfrozen
+from nisf.prior.fit import fit
 
 
 def loss_of(field, latent, points):
@@ -37,7 +38,7 @@ def test_watch_sees_each_step(toy_prior):
         points,
         toy_prior,
         replace(toy_prior.config.fit, steps=3),
-        watch=lambda step, field, latent: seen.append((step, latent.clone())),
+        callback=lambda step, _, latent: seen.append((step, latent.clone())),
     )
     assert [step for step, _ in seen] == [0, 1, 2, 3]
     torch.testing.assert_close(seen[0][1], toy_prior.latent_mean)

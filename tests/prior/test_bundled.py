@@ -4,10 +4,10 @@ import nisf.prior.bundled
 import toys
 from nisf.cli import main
 from nisf.errors import NisfError
-from nisf.io.subject_file import read_fitted, write_fitted
-from nisf.kinds.latent.fit import fit
+from nisf.io.subject_file import write_subject
+from nisf.kinds.load import load_prior, read_subject
 from nisf.prior.bundled import DEFAULT, FOLDER, model_names
-from nisf.prior.prior import load_prior
+from nisf.prior.fit import fit
 
 LIMIT_MB = 20
 
@@ -49,8 +49,8 @@ def test_a_fitted_subject_finds_its_model_anywhere(toy_image_prior, tmp_path, mo
     here = tmp_path / "here" / "models"
     toy_image_prior.save(here / "toy")
     monkeypatch.setattr(nisf.prior.bundled, "FOLDER", here)
-    write_fitted(tmp_path / "a.nisf", fit(toys.toy_case(7), load_prior("toy")))
+    write_subject(tmp_path / "a.nisf", fit(toys.toy_case(7), load_prior("toy")))
     elsewhere = tmp_path / "elsewhere"
     here.rename(elsewhere)
     monkeypatch.setattr(nisf.prior.bundled, "FOLDER", elsewhere)
-    assert read_fitted(tmp_path / "a.nisf").prior.fingerprint == toy_image_prior.fingerprint
+    assert read_subject(tmp_path / "a.nisf").prior.fingerprint == toy_image_prior.fingerprint

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,25 +8,26 @@ import torch
 import toys
 from nisf.errors import NisfError
 from nisf.files import read_tensors, write_tensors
+from nisf.kinds.latent.model import LatentPrior
+from nisf.kinds.load import load_prior
 from nisf.networks.finder import Finder
-from nisf.networks.latent_field import Field
-from nisf.networks.query import ask
-from nisf.prior.prior import Prior, load_prior
+from nisf.networks.latent_field import LatentField
+from nisf.networks.latent_inference import ask
 
 SIZE = toys.CONFIG.field.latent
 
 
 def make_prior(seed=0, *, finder=False, half=(40.0, 40.0, 30.0)):
     torch.manual_seed(seed)
-    return Prior(
+    return LatentPrior(
         toys.CONFIG,
         toys.ANATOMY,
-        Field(toys.CONFIG.field),
-        torch.randn(SIZE),
-        torch.eye(SIZE),
+        LatentField(toys.CONFIG.field),
         None if half is None else np.array(half),
         Finder(2.5) if finder else None,
         {"licence": "CC0", "validation": None},
+        latent_mean=torch.randn(SIZE),
+        latent_covariance=torch.eye(SIZE),
     )
 
 
@@ -52,13 +54,13 @@ def test_settings_newer_than_the_file_keep_its_old_way(folder):
     def older(data):
         del data["config"]["augment"]["blur_pixels"]
         del data["config"]["fit"]["islands"]
-        del data["config"]["image"]["exchange"]
+        del data["config"]["image"]["slice_exchange"]
 
     edit(folder, older)
     config = load_prior(folder).config
     assert config.augment.blur_pixels == 1.1
     assert config.fit.islands == "keep"
-    assert config.image.exchange == 0
+    assert config.image.slice_exchange == 0
 
 
 @pytest.mark.parametrize("finder", [True, False])
@@ -176,8 +178,7 @@ def test_damaged_weights(folder):
 
 
 def test_unknown_numbers_are_not_written(tmp_path):
-    prior = make_prior()
-    prior.card = {"loss": float("nan")}
+    prior = replace(make_prior(), card={"loss": float("nan")})
     with pytest.raises(ValueError, match="JSON"):
         prior.save(tmp_path / "prior")
     assert not (tmp_path / "prior" / "prior.json").exists()

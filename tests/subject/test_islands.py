@@ -8,11 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from typing_extensions import override
 
 from nisf.data.geometry import Affine, Grid
-from nisf.kinds.latent.fit import fit
 from nisf.networks.image_field import ImageField
-from nisf.subject.islands import IslandMap, around_islands, bar_islands, without
+from nisf.prior.fit import fit
+from nisf.subject.answerer import Answerer
+from nisf.subject.islands import IslandMap, WithoutIslands, around_islands, bar_islands, without
+from nisf.subject.rendering import Answer
 
 GRID = Grid((24, 20, 6), Affine(np.diag([1.5, 1.5, 8.0, 1.0])), np.array([0.0, 0.5]))
 
@@ -107,17 +110,20 @@ def test_same_pieces_between_voxels_and_frames(label):
     island[18:20, 15:17, 2] = 1
     frames = [island, label]
 
-    def ask(position, time):
-        voxel = np.round(GRID.affine.inverse(position)).astype(int)
-        of = frames[round(time * 2)][tuple(np.moveaxis(voxel, -1, 0))].astype(np.int64)
-        return probabilities(of, np.zeros_like(of))
+    class Truth(Answerer):
+        @override
+        def answer(self, position, time, *, memory_mb):
+            voxel = np.round(GRID.affine.inverse(position)).astype(int)
+            volumes = np.stack(frames)[np.round(time * 2).astype(int) % 2, *voxel.T].astype(np.int64)
+            found = probabilities(volumes, np.zeros_like(volumes)).astype(np.float32)
+            return Answer(np.zeros((len(position), 1), np.float32), found, np.ones(len(position), bool))
 
-    found = IslandMap(GRID, 3, ask)
+    raw = Truth(1, 3)
+    shown = WithoutIslands(raw, IslandMap(raw, GRID))
     rng = np.random.default_rng(0)
     place = GRID.affine(rng.uniform(0, np.array(GRID.shape) - 1, size=(4000, 3)))
     times = rng.choice([0.0, 0.1, 0.5, 0.9], size=len(place))
-    shares = np.stack([ask(p[None], round(t * 2) / 2 % 1)[0] for p, t in zip(place, times, strict=True)])
-    found.remove(place, times, shares)
+    shares = shown.answer(place, times, memory_mb=64).probability
     voxel = np.round(GRID.affine.inverse(place)).astype(int)
     in_island = (voxel[:, 0] >= 18) & (voxel[:, 1] >= 15) & (shares.argmax(1) == 1)
     assert not in_island.any()

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 import toys
-from nisf.io.subject_file import read_fitted, write_fitted
-from nisf.kinds.latent.fit import fit
-from nisf.prior.prior import load_prior
+from nisf.io.subject_file import write_subject
+from nisf.kinds.image.selection import Answered, least_certainty
+from nisf.kinds.load import load_prior, read_subject
+from nisf.prior.fit import fit
 from nisf.subject.islands import bar_islands, without
-from nisf.subject.sections import Answered, certainty, doubtful, least_certainty
+from nisf.subject.sections import certainty, doubtful
 
 SHAPE = (20, 18, 5)
 
@@ -47,7 +48,7 @@ def test_what_is_doubtful(label):
 
 
 def test_nothing_is_asked_where_all_is_drawn(label):
-    def ask(index):
+    def ask(_):
         raise AssertionError
 
     assert not doubtful(label, [0.0, 0.9], ask).any()
@@ -109,8 +110,8 @@ def test_a_fitted_subject_keeps_to_it(toy_image_prior, tmp_path):
     fitted = fit(toys.toy_case(99), prior)
     assert not (fitted.render().label == 1).any()
     assert (fitted.render().label == 2).any()
-    write_fitted(tmp_path / "a.nisf", fitted)
-    again = read_fitted(tmp_path / "a.nisf", toy_image_prior)
+    write_subject(tmp_path / "a.nisf", fitted)
+    again = read_subject(tmp_path / "a.nisf", toy_image_prior)
     np.testing.assert_array_equal(again.render().label, fitted.render().label)
     kept = fit(toys.toy_case(99), prior, config=replace(config.fit, certain=()))
     assert (kept.render().label == 1).any()
@@ -128,5 +129,5 @@ def test_training_chooses_it(tmp_path):
     assert len(prior.config.fit.certain) == 2
     assert any(line.startswith("least certainty of a section: ") for line in said)
     assert load_prior(tmp_path).config.fit.certain == prior.config.fit.certain
-    without_held = toys.train_toy(tmp_path / "b", config, held=[])
+    without_held = toys.train_toy(tmp_path / "b", config, validation=[])
     assert without_held.config.fit.certain == ()

@@ -7,9 +7,10 @@ import torch
 import toys
 from nisf.data.geometry import Grid
 from nisf.data.region import Region, reference_pose
-from nisf.io.subject_file import read_fitted, write_fitted
-from nisf.kinds.latent.unknowns import BreathHold
-from nisf.subject.subject import Fitted
+from nisf.io.subject_file import write_subject
+from nisf.kinds.latent.breath_hold import BreathHold
+from nisf.kinds.latent.model import LatentSubject
+from nisf.kinds.load import read_subject
 
 
 def test_render_is_query_at_the_voxels(toy_fitted):
@@ -103,7 +104,7 @@ def test_many_positions(toy_prior):
     """More than one block of positions: the seams do not show."""
     case = toys.toy_case(0)
     region = Region(reference_pose(case, (0.0, 0.0, 0.0)), np.array([1.0, 1.0, 1.0]))
-    fitted = Fitted("a", toy_prior, toy_prior.latent_mean, region, case.stacks)
+    fitted = LatentSubject("a", toy_prior, region, case.stacks, latent=toy_prior.latent_mean)
     position = np.full((600_000, 3), 9.0)
     inside = [0, (1 << 18) - 1, 1 << 18, 599_999]
     position[inside] = 0.5
@@ -148,10 +149,10 @@ def test_render_over_the_posterior(toy_fitted):
 
 def test_breath_holds(toy_fitted, tmp_path):
     """On its own grid a stack is answered as its slices show it; in the world, and elsewhere, as it is."""
-    moved = replace(toy_fitted, held=(BreathHold(0, 2, (8.0, -4.0), 1.2, 0.5), BreathHold(0, 5)))
-    write_fitted(tmp_path / "m.nisf", moved)
-    moved = read_fitted(tmp_path / "m.nisf", toy_fitted.prior)
-    assert moved.held[0] == BreathHold(0, 2, (8.0, -4.0), 1.2, 0.5)
+    moved = replace(toy_fitted, breath_holds=(BreathHold(0, 2, (8.0, -4.0), 1.2, 0.5), BreathHold(0, 5)))
+    write_subject(tmp_path / "m.nisf", moved)
+    moved = read_subject(tmp_path / "m.nisf", toy_fitted.prior)
+    assert moved.breath_holds[0] == BreathHold(0, 2, (8.0, -4.0), 1.2, 0.5)
     a, b = moved.render(probabilities=True), toy_fitted.render(probabilities=True)
     others = [0, 1, 3, 4, 5]
     np.testing.assert_array_equal(a.label[:, :, others], b.label[:, :, others])

@@ -8,15 +8,17 @@ from nisf.data.anatomy import load_anatomy
 from nisf.data.geometry import Affine
 from nisf.data.region import Region
 from nisf.errors import NisfError
+from nisf.kinds.image.model import ImageSubject
+from nisf.kinds.load import load_prior
+from nisf.networks.canvas import Canvases
 from nisf.phantom import cohort
 from nisf.phantom import label as true_label
 from nisf.phantom import long_axis as true_view
 from nisf.phantom.heart import axes
-from nisf.prior.prior import load_prior
-from nisf.subject.subject import Fitted
 from nisf.subject.views import box_grid, long_axis, view_plane
 
 ANATOMY = load_anatomy("cardiac-sax")
+NO_CANVASES = Canvases(torch.zeros(0, 1, 2, 2), torch.zeros(0, 3, 4), np.zeros(0))
 
 
 @pytest.mark.parametrize("turn", [0.0, 0.2, -0.4])
@@ -34,7 +36,7 @@ def test_long_axis_of_half_an_ellipsoid(turn):
 def stub(heart, without=()):
     """A fitted subject that answers with the phantom's truth, some structures left out."""
 
-    class Truth(Fitted):
+    class Truth(ImageSubject):
         def render(self, grid, **_):
             places = grid.points().reshape(-1, 3)
             answers = [true_label(heart, places, float(t)).reshape(grid.shape) for t in grid.times]
@@ -47,7 +49,7 @@ def stub(heart, without=()):
     turn = np.array([[np.cos(0.26), 0, np.sin(0.26)], [0, 1, 0], [-np.sin(0.26), 0, np.cos(0.26)]])
     pose = Affine.rigid(turn @ axes(heart), np.asarray(heart.centre_mm))
     region = Region(pose, np.array([80.0, 80.0, 70.0]))
-    return Truth("stub", load_prior("cardiac-sax"), torch.zeros(0), region, ())
+    return Truth("stub", load_prior("cardiac-sax"), region, (), canvases=NO_CANVASES)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -76,7 +78,7 @@ def test_a_missing_structure_is_named():
 
 def test_box_covers_the_region():
     region = Region(Affine.rigid(np.eye(3), np.array([1.0, 2.0, 3.0])), np.array([10.0, 10.0, 20.0]))
-    fitted = Fitted("box", load_prior("cardiac-sax"), torch.zeros(0), region, ())
+    fitted = ImageSubject("box", load_prior("cardiac-sax"), region, (), canvases=NO_CANVASES)
     grid = box_grid(fitted, (2.0, 2.0, 4.0))
     assert grid.shape == (10, 10, 10)
     np.testing.assert_allclose(grid.centre(), [1, 2, 3])

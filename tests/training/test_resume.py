@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import toys
-from nisf.errors import NisfError
+from nisf.errors import BadSettingError, NisfError
 from nisf.files import read_tensors
-from nisf.prior.prior import load_prior
+from nisf.kinds.load import load_prior
 
 
 def log(folder):
@@ -75,7 +75,7 @@ def test_resume_after_a_kill(undisturbed, tmp_path):
     same_run(undisturbed, folder, toys.train_toy(folder, config, resume=True))
 
 
-def test_resume_of_a_finished_run(undisturbed, tmp_path):
+def test_resume_of_a_finished_run(undisturbed):
     config, folder, expected = undisturbed
     before = log(folder)
     again = toys.train_toy(folder, config, resume=True)
@@ -113,8 +113,9 @@ def test_loss_decreases(undisturbed):
 
 def test_refusals(undisturbed, tmp_path):
     config, folder, _ = undisturbed
-    with pytest.raises(NisfError, match="holds a run already; give --resume"):
+    with pytest.raises(BadSettingError, match="holds a run already; resume it") as caught:
         toys.train_toy(folder, config)
+    assert caught.value.options == ("resume",)
     other = toys.settings(config, train={"learning_rate": 0.5})
     with pytest.raises(NisfError, match="was made with other settings, cases or start"):
         toys.train_toy(folder, other, resume=True)
@@ -131,4 +132,4 @@ def test_refusals(undisturbed, tmp_path):
 
 def test_resume_of_nothing_begins(tmp_path):
     config = toys.settings(toys.TINY, train={"steps": 2})
-    assert toys.train_toy(tmp_path, config, held=[], resume=True).card["training"]["steps"] == 2
+    assert toys.train_toy(tmp_path, config, validation=[], resume=True).card["training"]["steps"] == 2

@@ -7,24 +7,26 @@ import torch
 
 import nisf.training.train
 import toys
+from nisf.chunks import training_points
 from nisf.data.case import UNKNOWN
 from nisf.data.points import CasePoints, batch_of
 from nisf.data.region import whole_region
 from nisf.errors import NisfError
 from nisf.files import read_tensors
 from nisf.kinds.latent.recipe import draw_batch, objective
-from nisf.networks.latent_field import Field
-from nisf.optimisation.compile import part_size
+from nisf.kinds.load import load_prior
+from nisf.networks.latent_field import LatentField
 from nisf.optimisation.loop import subjects_of
 from nisf.optimisation.state import rate_factor
-from nisf.prior.prior import load_prior
-from nisf.training.train import train
+from nisf.training.train import TrainOptions, train
 
 
 def test_by_seed(tmp_path):
     config = toys.settings(toys.TINY, train={"steps": 3})
     fingerprints = [
-        toys.train_toy(tmp_path / name, toys.settings(config, train={"seed": seed}), held=[]).fingerprint
+        toys.train_toy(
+            tmp_path / name, toys.settings(config, train={"seed": seed}), validation=[]
+        ).fingerprint
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
     ]
     assert fingerprints[0] == fingerprints[1] != fingerprints[2]
@@ -32,24 +34,26 @@ def test_by_seed(tmp_path):
 
 def test_without_validation(tmp_path):
     prior = toys.train_toy(
-        tmp_path, toys.settings(toys.TINY, train={"steps": 2}), held=[], card={"licence": "CC0"}
+        tmp_path, toys.settings(toys.TINY, train={"steps": 2}), validation=[], card={"licence": "CC0"}
     )
     assert prior.config.fit.steps == toys.TINY.fit.steps
     assert prior.card["validation"] is None
     assert prior.card["licence"] == "CC0"
     # Validation cases without labels say nothing.
     unlabelled = [toys.toy_case(0, labelled=False)]
-    prior = toys.train_toy(tmp_path / "b", toys.settings(toys.TINY, train={"steps": 2}), held=unlabelled)
+    prior = toys.train_toy(
+        tmp_path / "b", toys.settings(toys.TINY, train={"steps": 2}), validation=unlabelled
+    )
     assert prior.card["validation"] is None
 
 
 def test_whole_frames(tmp_path):
-    prior = toys.train_toy(tmp_path, toys.settings(toys.TINY, train={"steps": 3, "points": 0}), held=[])
+    prior = toys.train_toy(tmp_path, toys.settings(toys.TINY, train={"steps": 3, "points": 0}), validation=[])
     assert torch.isfinite(prior.latent_mean).all()
     pool = [CasePoints(c, whole_region(c), 4) for c in toys.toy_cohort(2)]
     _, batch = draw_batch(pool, replace(toys.TINY.train, points=0), 0)
     assert batch.weight.sum(1).tolist() == [24 * 24 * 6] * 2
-    part = part_size(toys.TINY.train.subjects, torch.device("cpu"))
+    part = training_points(toys.TINY.train.subjects, torch.device("cpu"))
     assert 0 <= batch.weight.shape[1] - 24 * 24 * 6 < part
     assert batch.weight.shape[1] % part == 0
 
@@ -69,7 +73,7 @@ def thinned():
 
 def test_labels_may_be_missing(tmp_path):
     prior = toys.train_toy(
-        tmp_path, toys.settings(toys.TINY, train={"steps": 5, "balanced": 0.5}), thinned(), held=[]
+        tmp_path, toys.settings(toys.TINY, train={"steps": 5, "balanced": 0.5}), thinned(), validation=[]
     )
     assert prior.card["training"]["labelled_slices"] == 12 + 6
     assert torch.isfinite(prior.latent_covariance).all()
@@ -79,7 +83,7 @@ def test_no_labels_at_all(tmp_path):
     cases = [toys.toy_case(seed, labelled=False) for seed in range(2)]
     config = toys.settings(toys.TINY, train={"steps": 2}, region={"whole": False})
     said = []
-    prior = train(cases, [], toys.ANATOMY, config, tmp_path, say=said.append)
+    prior = train(cases, [], toys.ANATOMY, config, tmp_path, TrainOptions(say=said.append))
     assert prior.half is None
     assert any("the whole field of view is used" in line for line in said)
 
@@ -87,7 +91,7 @@ def test_no_labels_at_all(tmp_path):
 @pytest.mark.parametrize("labelled", [True, False])
 def test_an_unlabelled_subject_does_not_teach_classes(labelled):
     case = toys.toy_case(0, labelled=labelled)
-    field = Field(toys.TINY.field)
+    field = LatentField(toys.TINY.field)
     points = CasePoints(case, whole_region(case), 4)
     batch = batch_of([(points, np.arange(200))])
     latent = torch.full((1, 8), 1e-4)
@@ -104,7 +108,7 @@ def test_an_unlabelled_subject_does_not_teach_classes(labelled):
 def test_objective_is_the_sum_of_its_terms():
     config = replace(toys.TINY.train, alpha=3.0, weight_l2=0.1, latent_l2=0.2)
     case = toys.toy_case(0)
-    field = Field(toys.TINY.field)
+    field = LatentField(toys.TINY.field)
     points = CasePoints(case, whole_region(case), 4)
     batch = batch_of([(points, np.arange(200))])
     latent = torch.full((1, 8), 0.5)
@@ -132,13 +136,13 @@ def test_cases_with_nothing_in_their_region(tmp_path, monkeypatch):
     cases = [*toys.toy_cohort(2), toys.toy_case(9, wide, labelled=False)]
     config = toys.settings(toys.TINY, train={"steps": 2}, region={"whole": False})
     said = []
-    prior = train(cases, [], toys.ANATOMY, config, tmp_path, say=said.append)
+    prior = train(cases, [], toys.ANATOMY, config, tmp_path, TrainOptions(say=said.append))
     assert "1 cases have nothing inside their region and are left out" in said
     assert prior.card["training"]["subjects"] == 2
     assert len(read_tensors(tmp_path / "checkpoint.safetensors")[0]["latents.weight"]) == 2
     monkeypatch.setattr(CasePoints, "__len__", lambda _: 0)
     with pytest.raises(NisfError, match="no case was measured inside its region"):
-        train(cases, [], toys.ANATOMY, config, tmp_path / "b", say=said.append)
+        train(cases, [], toys.ANATOMY, config, tmp_path / "b", TrainOptions(say=said.append))
 
 
 def test_rate_factor():

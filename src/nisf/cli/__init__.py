@@ -19,8 +19,9 @@ from nisf.cli.paper import Paper
 from nisf.cli.phantom import Phantom
 from nisf.cli.render import Render
 from nisf.cli.segment import Segment
+from nisf.cli.settings import Settings
 from nisf.cli.train import Train
-from nisf.errors import NisfError, exit_status
+from nisf.errors import BadSettingError, exit_status
 
 Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
@@ -29,6 +30,7 @@ Command = (
     | Annotated[Segment, tyro.conf.subcommand("segment")]
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Settings, tyro.conf.subcommand("settings")]
     | Annotated[Models, tyro.conf.subcommand("models")]
     | Annotated[Paper, tyro.conf.subcommand("paper")]
     | Annotated[Phantom, tyro.conf.subcommand("phantom")]
@@ -65,11 +67,11 @@ def refuse_repeated(arguments: Sequence[str]) -> None:
     """An option given twice is an error: the parser would silently forget what the first said.
 
     Raises:
-        NisfError: an option stands there twice, be it by its short name.
+        BadSettingError: an option stands there twice, be it by its short name.
     """
     seen = set()
     for argument in arguments:
         option = ALIASES.get(argument, argument.partition("=")[0])
         if option.startswith("--") and option in seen:
-            raise NisfError(f"{option}: given twice; give it once, all its values behind it")
+            raise BadSettingError(f"{option}: given twice; give it once, all its values behind it")
         seen.add(option)

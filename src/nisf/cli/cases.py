@@ -1,4 +1,4 @@
-"""Reading many cases: the ones that cannot be read cost themselves, not the batch."""
+"""The cases that a prior is trained on, and those that it is validated on."""
 
 from __future__ import annotations
 
@@ -8,53 +8,51 @@ from pathlib import Path
 
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
-from nisf.errors import NisfError
-from nisf.io.readers import CaseFiles, Cohort, cached_case, only_named, open_cohort
+from nisf.errors import BadSettingError
+from nisf.io.readers import CaseFiles, CaseReader, Cohort, only_named, open_cohort
 
 
-def read_cases(
-    files: Sequence[CaseFiles], cohort: Cohort, anatomy: Anatomy, cache: Path
-) -> tuple[list[Case], dict[str, str]]:
-    """Cases that could be read, and name to sentence for those that could not."""
+def read_cases(reader: CaseReader) -> list[Case]:
+    """The cases that could be read; a bar shows how far it is."""
     from nisf.cli.progress import track
 
-    cases, failed = [], {}
-    for item in track(list(files), "reading"):
-        try:
-            cases.append(cached_case(item, anatomy, cache))
-        except NisfError as error:
-            failed[item.name] = str(error)
-    return cases, failed
+    return [case for _, case in track(reader, len(reader), "reading") if isinstance(case, Case)]
 
 
 def split(
-    cohort: Cohort, validation: str, anatomy: Anatomy, layout: str
-) -> tuple[list[CaseFiles], list[CaseFiles]]:
-    """Training and validation cases.
+    cohort: Cohort, validation: str, anatomy: Anatomy, layout: str, cache: Path | None = None
+) -> tuple[CaseReader, CaseReader]:
+    """Training and validation cases, not yet read.
 
     Args:
         cohort: all cases.
         validation: ``every-Nth``, ``none``, a text file with a case name a line, or another cohort's folder.
-        anatomy: for the other cohort.
+        anatomy: the cases' structures.
         layout: for the other cohort.
+        cache: folder for decompressed cases, if wanted.
 
     Raises:
         NisfError: it is none of these, or names a case that is not there.
     """
-    cases = list(cohort.cases)
+
+    def chosen(files: Sequence[CaseFiles], source: Cohort = cohort) -> CaseReader:
+        return CaseReader(source, anatomy, files, cache=cache)
+
+    cases = cohort.cases
     if validation == "none":
-        return cases, []
+        return chosen(cases), chosen(())
     every = re.fullmatch(r"every-(\d+)(st|nd|rd|th)", validation)
     if every and int(every[1]) > 1:
         n = int(every[1])
-        return [c for i, c in enumerate(cases) if i % n != n - 1], cases[n - 1 :: n]
+        return chosen([c for i, c in enumerate(cases) if i % n != n - 1]), chosen(cases[n - 1 :: n])
     path = Path(validation)
     if path.is_file() and path.suffix != ".csv":
-        held = only_named(cases, path)
-        return [c for c in cases if c not in held], held
+        validated = only_named(cases, path)
+        return chosen([c for c in cases if c not in validated]), chosen(validated)
     if path.exists():
-        return cases, list(open_cohort(path, anatomy, layout).cases)
-    raise NisfError(
+        other = open_cohort(path, anatomy, layout)
+        return chosen(cases), chosen(other.cases, other)
+    raise BadSettingError(
         f"--validation {validation}: give every-5th (any number from 2), none, a text file of case names, "
         "or the folder of another cohort"
     )

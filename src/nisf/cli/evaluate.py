@@ -35,7 +35,8 @@ class Evaluate:
     only: Path | None = None
     """Text file with the names of the cases to score, one a line."""
     steps: int | None = None
-    """Fitting steps, instead of the count that was best on the prior's validation cases."""
+    """With --prior: fitting steps, instead of the count that was best on the prior's validation cases;
+    iterations at most for the second-order method."""
     anatomy: str = "cardiac-sax"
     """Structures of the references: a name, or a JSON file; a prior brings its own."""
     layout: str = "auto"
@@ -45,34 +46,39 @@ class Evaluate:
 
     def run(self) -> int:
         from nisf.data.hiding import check_protocol
-        from nisf.errors import NisfError
+        from nisf.errors import BadSettingError
         from nisf.evaluation.scores import evaluate_folder
 
         check_protocol(self.hide)
+        if self.steps is not None and self.steps < 1:
+            raise BadSettingError(f"--steps {self.steps}: give a number of at least 1")
         if (self.predictions is None) == (self.prior is None):
-            raise NisfError("give either --predictions FOLDER or --prior FOLDER")
+            raise BadSettingError("give either --predictions FOLDER or --prior FOLDER")
         if self.predictions is None:
             assert self.prior is not None
             return report(self.with_prior(self.prior), self.output)
         if self.hide != "none":
-            raise NisfError(f"--hide {self.hide}: needs --prior, to fit what is not hidden")
+            raise BadSettingError(f"--hide {self.hide}: needs --prior, to fit what is not hidden")
+        if self.steps is not None:
+            raise BadSettingError(f"--steps {self.steps}: needs --prior; predictions are scored as they are")
         scored = evaluate_folder(self.predictions, self.references, self.anatomy, self.layout, only=self.only)
         return report(scored, self.output)
 
     def with_prior(self, folder: Path) -> Evaluation:
         """Fit each case without what is hidden, and score that."""
-        from nisf.device import device_of
+        from nisf.config.fit_options import FitOptions
+        from nisf.device import named_device
         from nisf.evaluation.cohort import evaluate_prior
-        from nisf.prior.prior import load_prior
+        from nisf.kinds.load import load_prior
 
-        prior = load_prior(folder).to(device_of(self.device))
+        prior = load_prior(folder).to(named_device(self.device))
         return evaluate_prior(
             self.references,
             prior,
             self.hide,
+            options=FitOptions(steps=self.steps),
             layout=self.layout,
             only=self.only,
-            steps=self.steps,
             say=lambda sentence: print(sentence, file=sys.stderr, flush=True),
         )
 
@@ -81,7 +87,7 @@ def report(evaluation: Evaluation, output: Path | None) -> int:
     """Write the CSV, print the table and the failures; the exit status.
 
     Raises:
-        NisfError: the CSV cannot be written.
+        BadFileError: the CSV cannot be written.
     """
     from rich.console import Console
 

@@ -16,14 +16,14 @@ class Models:
     """Model whose card to print."""
 
     def run(self) -> int:
-        from nisf.errors import NisfError
+        from nisf.errors import NoSuchModelError
         from nisf.files import read_json
         from nisf.prior.bundled import FOLDER, model_names
 
         names = model_names()
         if self.name is not None:
             if self.name not in names:
-                raise NisfError(f"{self.name}: no such model; there are {', '.join(names)}")
+                raise NoSuchModelError(f"{self.name}: no such model; there are {', '.join(names)}")
             print((FOLDER / self.name / "README.md").read_text(encoding="utf-8"), end="")
             return 0
         for name in names:

@@ -47,14 +47,14 @@ class Paper:
 
     def run(self) -> int:
         from nisf.data.anatomy import load_anatomy
-        from nisf.device import device_of
+        from nisf.device import named_device
         from nisf.paper import EXPERIMENTS, PAGES
         from nisf.paper.budget import budget
         from nisf.paper.estimate import jobs
         from nisf.paper.results import write_summary
         from nisf.paper.study import Study
 
-        reuse, device = self.reused(), device_of(self.device)
+        reuse, device = self.reused(), named_device(self.device)
         chosen = list(EXPERIMENTS) if self.experiment == "all" else [self.experiment]
         study = Study(
             self.data,
@@ -88,15 +88,15 @@ class Paper:
         """``--use`` as name to folder.
 
         Raises:
-            NisfError: not of the form name=folder, or not a prior of the experiments.
+            BadSettingError: not of the form name=folder, or not a prior of the experiments.
         """
-        from nisf.errors import NisfError
+        from nisf.errors import BadSettingError
 
         reuse = {}
         for text in self.use:
             name, equals, folder = text.partition("=")
             if not equals or name not in ("paper", "image", "unet", "base"):
-                raise NisfError(f"--use {text}: write paper=, image=, unet= or base= and a folder")
+                raise BadSettingError(f"--use {text}: write paper=, image=, unet= or base= and a folder")
             reuse[name] = Path(folder)
         return reuse
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from nisf.errors import NisfError
+from nisf.errors import BadSettingError
 
 
 def numbers(text: str, count: int, flag: str, *, positive: bool = False) -> list[float]:
     """``"1,2,3"`` to a list of ``count`` finite numbers.
 
     Raises:
-        NisfError: it is something else; the sentence names ``flag``.
+        BadSettingError: it is something else; the sentence names ``flag``.
     """
     try:
         values = [float(part) for part in text.split(",")]
@@ -19,5 +19,5 @@ def numbers(text: str, count: int, flag: str, *, positive: bool = False) -> list
         values = []
     if len(values) != count or not all(map(math.isfinite, values)) or (positive and min(values) <= 0):
         kind = "positive numbers" if positive else "numbers"
-        raise NisfError(f"{flag} {text}: give {count} {kind} separated by commas, without spaces")
+        raise BadSettingError(f"{flag} {text}: give {count} {kind} separated by commas, without spaces")
     return values

@@ -21,12 +21,12 @@ class Phantom:
     """Seed of anatomy, noise and shifts."""
 
     def run(self) -> int:
-        from nisf.errors import NisfError
+        from nisf.errors import BadSettingError
         from nisf.files import check_writable
         from nisf.phantom import write_cohort
 
         if self.subjects < 1:
-            raise NisfError(f"--subjects {self.subjects}: give a number of at least 1")
+            raise BadSettingError(f"--subjects {self.subjects}: give a number of at least 1")
         check_writable(self.output)
         write_cohort(self.output, self.subjects, self.seed)
         print(f"{self.subjects} subjects written to {self.output}")

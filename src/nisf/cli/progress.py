@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -66,12 +66,12 @@ class TrainingProgress:
             self.say(f"step {step} of {self.steps}: {losses}{left}")
 
 
-def track(items: list[Any], what: str) -> Any:
-    """Iterate with a bar on a terminal, silently elsewhere."""
+def track(items: Iterable[Any], count: int, what: str) -> Iterable[Any]:
+    """Iterate over ``count`` items with a bar on a terminal, silently elsewhere."""
     from rich.console import Console
     from rich.progress import track as rich_track
 
     console = Console(stderr=True)
-    if not console.is_terminal or len(items) < 2:
-        return iter(items)
-    return rich_track(items, what, console=console)
+    if not console.is_terminal or count < 2:
+        return items
+    return rich_track(items, what, count, console=console)

@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 
 if TYPE_CHECKING:
     from nisf.data.geometry import Grid
-    from nisf.subject.subject import Fitted
+    from nisf.subject.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Render:
     """
 
     fitted: Annotated[Positional[Path], arg(metavar="FITTED")]
-    """Fitted subject, as nisf segment writes it."""
+    """Subject subject, as nisf segment writes it."""
     output: Annotated[Path, arg(aliases=["-o"])]
     """File to write: .nii.gz, .png or .csv."""
     prior: Path | None = None
@@ -55,30 +55,30 @@ class Render:
     """Where networks run: cpu, cuda or cuda:NUMBER."""
 
     def run(self) -> int:
-        from nisf.device import device_of
-        from nisf.errors import NisfError
-        from nisf.io.subject_file import read_fitted
+        from nisf.device import named_device
+        from nisf.errors import BadSettingError
         from nisf.io.writers import write_labels_json, write_rendering
+        from nisf.kinds.load import read_subject
 
         name = self.output.name
         kind = next((end for end in (".nii.gz", ".png", ".csv") if name.endswith(end)), None)
         if kind is None:
-            raise NisfError(f"{self.output}: name the output .nii.gz, .png or .csv")
+            raise BadSettingError(f"{self.output}: name the output .nii.gz, .png or .csv")
         if (kind == ".csv") != (self.points is not None):
-            raise NisfError(f"{self.output}: a .csv output and --points go together")
+            raise BadSettingError(f"{self.output}: a .csv output and --points go together")
         if self.samples < 0 or self.samples == 1 or (self.std and not self.samples):
-            raise NisfError(
+            raise BadSettingError(
                 f"--samples {self.samples}: give at least 2 draws, or neither --samples nor --std"
             )
-        device = device_of(self.device)
-        fitted = read_fitted(self.fitted, self.prior)
+        device = named_device(self.device)
+        fitted = read_subject(self.fitted, self.prior)
         fitted = replace(fitted, prior=fitted.prior.to(device))
         if self.points is not None:
             self.answer_points(fitted, self.points)
             return 0
         grid, own = self.grid(fitted)
         if kind == ".png" and grid.shape[2] != 1:
-            raise NisfError(f"{self.output}: a picture shows one plane; give --plane")
+            raise BadSettingError(f"{self.output}: a picture shows one plane; give --plane")
         rendering = fitted.render(
             None if own else grid,
             probabilities=self.probabilities,
@@ -100,15 +100,15 @@ class Render:
         print("wrote " + ", ".join(map(str, files)))
         return 0
 
-    def grid(self, fitted: Fitted) -> tuple[Grid, bool]:
+    def grid(self, fitted: Subject) -> tuple[Grid, bool]:
         """The grid asked for, and whether it is the input's own.
 
         Raises:
-            NisfError: an option does not parse.
+            BadSettingError: an option does not parse.
         """
         from nisf.cli.parse import numbers
         from nisf.data.geometry import Grid
-        from nisf.errors import NisfError
+        from nisf.errors import BadSettingError
 
         grid = fitted.stacks[0].grid
         own = not any((self.spacing, self.frames, self.time, self.plane, self.view))
@@ -123,46 +123,46 @@ class Render:
             try:
                 plane = Grid.plane(centre, normal, size_mm=(self.size, self.size), spacing_mm=side)
             except ValueError as error:
-                raise NisfError(f"--plane {self.plane}: {error}") from error
+                raise BadSettingError(f"--plane {self.plane}: {error}") from error
             grid = plane.at_times(grid.times)
         elif self.spacing is not None:
             grid = grid.at_spacing(numbers(self.spacing, 3, "--spacing", positive=True))
         if self.frames is not None:
             if self.frames < 1:
-                raise NisfError(f"--frames {self.frames}: give a number of at least 1")
+                raise BadSettingError(f"--frames {self.frames}: give a number of at least 1")
             grid = grid.with_frames(self.frames)
         if self.time is not None:
             grid = grid.at_times(numbers(self.time, len(self.time.split(",")), "--time"))
         return grid, own
 
-    def named_plane(self, fitted: Fitted, name: str, side: float) -> Grid:
+    def named_plane(self, fitted: Subject, name: str, side: float) -> Grid:
         """The plane of a view.
 
         Raises:
             NisfError: the anatomy has no such view, or its structures are not found.
         """
-        from nisf.errors import NisfError
+        from nisf.errors import BadSettingError
         from nisf.subject.views import view_plane
 
         views = fitted.prior.anatomy.views
         if self.plane is not None or self.centre is not None:
-            raise NisfError("--view: finds its own place; leave --plane and --centre out")
+            raise BadSettingError("--view: finds its own place; leave --plane and --centre out")
         if name not in views:
             have = f"it has {', '.join(views)}" if views else "it has none"
-            raise NisfError(f"--view {name}: the anatomy has no such view; {have}")
+            raise BadSettingError(f"--view {name}: the anatomy has no such view; {have}")
         return view_plane(fitted, views[name], size_mm=self.size, spacing_mm=side)
 
-    def answer_points(self, fitted: Fitted, path: Path) -> None:
+    def answer_points(self, fitted: Subject, path: Path) -> None:
         """Read points from a CSV, write the answers to another.
 
         Raises:
-            NisfError: the CSV lacks a column or holds something else than numbers.
+            BadFileError: the CSV lacks a column or holds something else than numbers.
         """
         import csv
 
         import numpy as np
 
-        from nisf.errors import NisfError
+        from nisf.errors import BadFileError
         from nisf.files import replacing
         from nisf.io.writers import file_word
 
@@ -171,11 +171,11 @@ class Render:
                 rows = list(csv.DictReader(file))
             table = np.array([[float(r[c] if c != "t" else r.get("t") or 0) for c in "xyzt"] for r in rows])
         except (OSError, KeyError, ValueError, TypeError) as error:
-            raise NisfError(
+            raise BadFileError(
                 f"{path}: needs the columns x,y,z (mm) and perhaps t, all numbers ({error})"
             ) from error
         if not len(table) or not np.isfinite(table).all():
-            raise NisfError(f"{path}: holds no points, or coordinates that are not finite")
+            raise BadFileError(f"{path}: holds no points, or coordinates that are not finite")
         deviation = None
         if self.samples:
             image, probability, deviation = fitted.query_posterior(

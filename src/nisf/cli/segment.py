@@ -13,7 +13,10 @@ from tyro.conf import Positional, arg
 from nisf.prior.bundled import DEFAULT, model_name
 
 if TYPE_CHECKING:
+    from nisf.io.readers import CaseReader
+    from nisf.prior.prior import Prior
     from nisf.segmentation import Request
+    from nisf.subject.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -59,27 +62,30 @@ class Segment:
     """How the cases lie in their folder; found out if auto."""
     memory_mb: float = 512
     """Working memory for queries, MiB."""
-    seed: int = 0
-    """Seed of the points that are drawn."""
+    seed: int | None = None
+    """Seed of the points that a fit draws."""
     device: str = "cpu"
     """Where networks run: cpu, cuda or cuda:NUMBER."""
     overwrite: bool = False
     """Do cases again that are done already."""
+    verbose: bool = False
+    """Say where each case's time went."""
 
     def run(self) -> int:
-        from nisf.device import device_of
-        from nisf.errors import NisfError
+        from nisf.device import named_device
+        from nisf.errors import BadSettingError
         from nisf.files import check_writable
-        from nisf.io.readers import only_named, open_cohort, read_case
-        from nisf.prior.prior import load_prior
-        from nisf.segmentation import done_already, segment_case, write_segmentation
+        from nisf.io.readers import CaseReader, only_named, open_cohort
+        from nisf.kinds.load import load_prior
 
         request = self.request()
-        prior = load_prior(self.prior).to(device_of(self.device))
+        prior = load_prior(self.prior)
+        prior.check_options(request.fit)
+        prior = prior.to(named_device(self.device))
         if name := model_name(prior.folder):
             print(f"model {name}: {prior.card['licence']}; not a medical device", file=sys.stderr)
         if self.input.resolve() == self.output.resolve():
-            raise NisfError(f"{self.output}: is the input folder; choose another for the output")
+            raise BadSettingError(f"{self.output}: is the input folder; choose another for the output")
         cohort = open_cohort(self.input, prior.anatomy, self.layout)
         check_writable(self.output)
         failed: dict[str, str] = {
@@ -87,36 +93,57 @@ class Segment:
             for problem in cohort.problems
             if problem.severity == "error"
         }
-        cases = only_named(cohort.cases, self.only)
-        for number, files in enumerate(cases, start=1):
-            place = f"[{number}/{len(cases)}] {files.name}"
-            try:
-                case = read_case(files.without_labels(), prior.anatomy, cohort.notes)
-                if not self.overwrite and done_already(case, prior, self.output, request):
-                    print(f"{place}: done already")
-                    continue
-                fitted = segment_case(case, prior, request)
-                write_segmentation(fitted, self.output, request, memory_mb=self.memory_mb)
-                print(f"{place}: {outcome(fitted.summary)}", flush=True)
-            except NisfError as error:
-                failed[files.name] = str(error)
-                print(f"{place}: failed: {error}", file=sys.stderr)
+        reader = CaseReader(cohort, prior.anatomy, only_named(cohort.cases, self.only), labels=False)
+        for sentence in reader.errors:
+            print(f"left out: {sentence}", file=sys.stderr)
+        done = self.segment(reader, prior, request, failed)
         for note in cohort.notes.values():
             print(f"note: {note}", file=sys.stderr)
-        done = len(cases) - sum(files.name in failed for files in cases)
-        print(f"{done} of {len(cases)} cases written to {self.output}")
+        print(f"{done} of {len(reader)} cases written to {self.output}")
         if failed:
             print(f"failed: {', '.join(sorted(failed))}", file=sys.stderr)
         return 1 if failed else 0
+
+    def segment(
+        self, reader: CaseReader, prior: Prior[Subject], request: Request, failed: dict[str, str]
+    ) -> int:
+        """Segment and write the cases one by one; how many were done. Those that fail go to ``failed``."""
+        from nisf.errors import NisfError, told
+        from nisf.segmentation import done_already, segment_case, write_segmentation
+        from nisf.stopwatch import Stopwatch, stage
+
+        done, cases = 0, iter(reader)
+        for number in range(1, len(reader) + 1):
+            with Stopwatch() as watch:
+                with stage("reading"):
+                    name, case = next(cases)
+                place = f"[{number}/{len(reader)}] {name}"
+                try:
+                    if isinstance(case, str):
+                        raise NisfError(case)
+                    if not self.overwrite and done_already(case, prior, self.output, request):
+                        print(f"{place}: done already")
+                    else:
+                        subject = segment_case(case, prior, request)
+                        write_segmentation(subject, self.output, request, memory_mb=self.memory_mb)
+                        print(f"{place}: {outcome(subject.summary, watch.seconds)}", flush=True)
+                        if self.verbose:
+                            print(f"{place}: {watch.told()}", flush=True)
+                    done += 1
+                except NisfError as error:
+                    failed[name] = told(error)
+                    print(f"{place}: failed: {told(error)}", file=sys.stderr)
+        return done
 
     def request(self) -> Request:
         """The options as the library takes them.
 
         Raises:
-            NisfError: one does not parse; the sentence names it.
+            BadSettingError: one does not parse; the sentence names it.
         """
         from nisf.cli.parse import numbers
-        from nisf.errors import NisfError
+        from nisf.config.fit_options import FitOptions
+        from nisf.errors import BadSettingError
         from nisf.segmentation import Request
 
         spacing = centre = None
@@ -128,27 +155,23 @@ class Segment:
             centre = (x, y, z)
         for flag, value in (("--frames", self.frames), ("--steps", self.steps)):
             if value is not None and value < 1:
-                raise NisfError(f"{flag} {value}: give a number of at least 1")
-        return Request(
-            spacing,
-            self.frames,
-            self.probabilities,
-            self.region,
-            centre,
-            self.steps,
-            self.seed,
-            self.method,
-            self.shifts,
-            self.gains,
-            self.pose,
-            self.islands,
+                raise BadSettingError(f"{flag} {value}: give a number of at least 1")
+        fit = FitOptions(
+            steps=self.steps,
+            seed=self.seed,
+            method=self.method,
+            shifts=self.shifts,
+            gains=self.gains,
+            pose=self.pose,
+            islands=self.islands,
         )
+        return Request(spacing, self.frames, self.probabilities, self.region, centre, fit)
 
 
-def outcome(summary: Mapping[str, Any]) -> str:
-    """How a fit went, for one line."""
-    seconds = f"in {summary['seconds']:.1f} s"
+def outcome(summary: Mapping[str, Any], seconds: float) -> str:
+    """How a case went, for one line; ``seconds`` are all that it took."""
+    took = f"in {seconds:.1f} s"
     if summary.get("intensity_bce") is None:
-        return f"segmented {seconds}, region found by {summary['region']}"
+        return f"segmented {took}, region found by {summary['region']}"
     end = "" if summary.get("converged", True) else ", not converged: give more --steps"
-    return f"fitted {seconds} (intensity loss {summary['intensity_bce']:.4f}){end}"
+    return f"segmented {took} (intensity loss {summary['intensity_bce']:.4f}){end}"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
+
+if TYPE_CHECKING:
+    from nisf.config.schema import Config
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,7 @@ class Train:
     """Train a prior over a population.
 
     Validation cases choose how long new subjects are fitted; without --validation every fifth case is taken.
+    The exit status is 1 if a case was left out; the others are used.
     """
 
     cohort: Annotated[Positional[Path], arg(metavar="COHORT")]
@@ -30,7 +34,7 @@ class Train:
     validation: str = "every-5th"
     """every-Nth case, a text file with one case name a line, another cohort's folder, or none."""
     set: Annotated[tuple[str, ...], arg(aliases=["-s"])] = ()
-    """Other settings, e.g. train.steps=3000 field.activation=sine; see docs/reference.md."""
+    """Other settings, e.g. train.steps=3000 train.seed=1; 'nisf settings' lists them."""
     anatomy: str | None = None
     """Structures: a name, or a JSON file; cardiac-sax if none is given, or those of --start."""
     layout: str = "auto"
@@ -56,30 +60,31 @@ class Train:
         from nisf.config.overrides import override
         from nisf.config.presets import preset
         from nisf.data.anatomy import load_anatomy
-        from nisf.device import device_of
-        from nisf.errors import NisfError
+        from nisf.device import named_device
+        from nisf.errors import BadSettingError
         from nisf.files import check_writable
         from nisf.io.readers import open_cohort
-        from nisf.prior.prior import load_prior
-        from nisf.training.train import continued, train
+        from nisf.kinds.load import load_prior
+        from nisf.training.train import TrainOptions, train
 
         if self.start and (self.preset or self.anatomy):
-            raise NisfError("--start: brings its settings and structures; leave --preset and --anatomy out")
-        device = device_of(self.device)
+            raise BadSettingError(
+                "--start: brings its settings and structures; leave --preset and --anatomy out"
+            )
+        device = named_device(self.device)
         if self.workers is not None and self.workers < 0:
-            raise NisfError(f"--workers {self.workers}: give 0 or more")
+            raise BadSettingError(f"--workers {self.workers}: give 0 or more")
         start = load_prior(self.start) if self.start else None
         anatomy = start.anatomy if start else load_anatomy(self.anatomy or "cardiac-sax")
-        config = override(continued(start) if start else preset(self.preset or "image"), self.set)
+        config = override(start.continued() if start else preset(self.preset or "image"), self.set)
+        refuse_unused(config, self.set)
         cohort = open_cohort(self.cohort, anatomy, self.layout)
         check_writable(self.output)
         cache = self.cache or self.output / ".cache"
-        training, held = split(cohort, self.validation, anatomy, self.layout)
-        cases, failed = read_cases(training, cohort, anatomy, cache)
-        validation, also_failed = read_cases(held, cohort, anatomy, cache)
-        failed |= also_failed
-        for sentence in failed.values():
-            print(f"left out: {sentence}", file=sys.stderr)
+        training, validated = split(cohort, self.validation, anatomy, self.layout, cache)
+        cases, validation = read_cases(training), read_cases(validated)
+        for line in dict.fromkeys((*training.lines(), *validated.lines())):  # both may be of one cohort
+            print(line, file=sys.stderr)
         print(f"{len(cases)} training cases, {len(validation)} validation cases; preset {config.preset}")
         with (
             TrainingProgress(config.train.steps) as progress,
@@ -96,16 +101,35 @@ class Train:
                 anatomy,
                 config,
                 self.output,
-                start=start,
-                resume=self.resume,
-                report=report,
-                say=progress.say,
-                card={"licence": self.licence} if self.licence else {},
-                device=device,
-                workers=self.workers,
+                TrainOptions(
+                    start=start,
+                    resume=self.resume,
+                    report=report,
+                    say=progress.say,
+                    card={"licence": self.licence} if self.licence else {},
+                    device=device,
+                    workers=self.workers,
+                ),
             )
         print(f"prior written to {self.output}")
-        return 1 if failed else 0
+        return 1 if training.errors or validated.errors else 0
+
+
+def refuse_unused(config: Config, assignments: Sequence[str]) -> None:
+    """Refuse settings that mean nothing to the kind of field that is trained.
+
+    Raises:
+        BadSettingError: there is one; the sentence names all of them.
+    """
+    from nisf.config.schema import unused
+    from nisf.errors import BadSettingError
+
+    names = [text.partition("=")[0] for text in assignments]
+    if strange := [name for name in names if name in unused(config.field.kind)]:
+        raise BadSettingError(
+            f"--set {', '.join(strange)}: has no meaning for a field of the kind '{config.field.kind}'; "
+            "leave it out, or choose another --preset ('nisf settings' shows which settings each preset has)"
+        )
 
 
 class _events:  # noqa: N801 - used like a function
@@ -114,12 +138,14 @@ class _events:  # noqa: N801 - used like a function
     def __init__(self, folder: Path, wanted: bool) -> None:
         self.writer = None
         if wanted:
-            from nisf.errors import NisfError
+            from nisf.errors import BadSettingError
 
             try:
                 from torch.utils.tensorboard.writer import SummaryWriter
             except ImportError as error:
-                raise NisfError("--tensorboard: not installed; pip install 'nisf[tensorboard]'") from error
+                raise BadSettingError(
+                    "--tensorboard: not installed; pip install 'nisf[tensorboard]'"
+                ) from error
             self.writer = SummaryWriter(str(folder / "tensorboard"))
 
     def __enter__(self) -> _events:

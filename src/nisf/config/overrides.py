@@ -8,7 +8,7 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 from nisf.config.schema import Config
-from nisf.errors import NisfError
+from nisf.errors import BadFileError, BadSettingError
 
 T = TypeVar("T")
 
@@ -22,13 +22,13 @@ def from_dict(kind: type[T], data: Mapping[str, Any], where: str = "settings") -
     """Settings back from JSON; strict in both directions.
 
     Raises:
-        NisfError: an entry is unknown, missing or of the wrong kind.
+        BadFileError: an entry is unknown, missing or of the wrong kind.
     """
     hints = typing.get_type_hints(kind)
     names = {f.name for f in fields(kind)}  # ty: ignore[invalid-argument-type]
     if not isinstance(data, Mapping) or set(data) != names:
         have = set(data) if isinstance(data, Mapping) else set()
-        raise NisfError(
+        raise BadFileError(
             f"{where}: unknown entries {sorted(have - names)}, missing entries {sorted(names - have)}; "
             "it was written by another version of nisf"
         )
@@ -39,16 +39,16 @@ def from_dict(kind: type[T], data: Mapping[str, Any], where: str = "settings") -
             values[name] = from_dict(hint, value, f"{where}.{name}")
         elif hint == tuple[float, ...]:
             if not isinstance(value, list | tuple) or not all(type(x) in (int, float) for x in value):
-                raise NisfError(f"{where}.{name}: {value!r} is not a list of numbers")
+                raise BadFileError(f"{where}.{name}: {value!r} is not a list of numbers")
             values[name] = tuple(float(x) for x in value)
         elif choices := typing.get_args(hint):
             if value not in choices:
-                raise NisfError(f"{where}.{name}: {value!r} is not one of {', '.join(choices)}")
+                raise BadFileError(f"{where}.{name}: {value!r} is not one of {', '.join(choices)}")
             values[name] = value
         elif type(value) is hint or (hint is float and type(value) is int):
             values[name] = hint(value)
         else:
-            raise NisfError(f"{where}.{name}: {value!r} is not a {hint.__name__}")
+            raise BadFileError(f"{where}.{name}: {value!r} is not a {hint.__name__}")
     return kind(**values)
 
 
@@ -60,7 +60,7 @@ def override(config: Config, assignments: Sequence[str]) -> Config:
         assignments: ``section.name=value`` each.
 
     Raises:
-        NisfError: a setting does not exist or its value is not of its kind.
+        BadSettingError: a setting does not exist or its value is not of its kind.
     """
     for text in assignments:
         path, equals, value = text.partition("=")
@@ -68,12 +68,12 @@ def override(config: Config, assignments: Sequence[str]) -> Config:
         part = getattr(config, section, None)
         if not equals or not dot or not is_dataclass(part) or isinstance(part, type):
             sections = [s for s in Config.__dataclass_fields__ if s != "preset"]
-            raise NisfError(
+            raise BadSettingError(
                 f"{text}: write section.name=value, with one of the sections {', '.join(sections)}"
             )
         hints = typing.get_type_hints(type(part))
         if name not in hints:
-            raise NisfError(f"{text}: {section} has no setting {name}; it has {', '.join(hints)}")
+            raise BadSettingError(f"{text}: {section} has no setting {name}; it has {', '.join(hints)}")
         config = replace(config, **{section: replace(part, **{name: _value(hints[name], value, text)})})
     return config
 
@@ -84,17 +84,17 @@ def _value(kind: Any, value: str, text: str) -> Any:
         try:
             return tuple(float(part) for part in value.split(",") if part)
         except ValueError as error:
-            raise NisfError(f"{text}: give numbers with commas between them") from error
+            raise BadSettingError(f"{text}: give numbers with commas between them") from error
     choices = typing.get_args(kind)
     if choices:
         if value not in choices:
-            raise NisfError(f"{text}: give one of {', '.join(choices)}")
+            raise BadSettingError(f"{text}: give one of {', '.join(choices)}")
         return value
     if kind is bool:
         if value.lower() not in ("true", "false"):
-            raise NisfError(f"{text}: give true or false")
+            raise BadSettingError(f"{text}: give true or false")
         return value.lower() == "true"
     try:
         return kind(value)
     except ValueError as error:
-        raise NisfError(f"{text}: {value!r} is not a number of the kind {kind.__name__}") from error
+        raise BadSettingError(f"{text}: {value!r} is not a number of the kind {kind.__name__}") from error

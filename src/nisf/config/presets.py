@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nisf.config.schema import Config, FieldConfig, FitConfig, ImageConfig, RegionConfig, TrainConfig
-from nisf.errors import NisfError
+from nisf.errors import BadSettingError
 
 PRESETS: dict[str, Config] = {
     # The paper's numbers: 1000 epochs of 1000 subjects, one frame of one subject a step, all its voxels.
@@ -33,7 +33,7 @@ PRESETS: dict[str, Config] = {
         preset="image",
         field=FieldConfig(kind="image"),
         # Half to one frame of a cine: no more than what scanners mix themselves.
-        image=ImageConfig(exchange=3, time_sigma=0.035),
+        image=ImageConfig(slice_exchange=3, time_sigma=0.035),
         train=TrainConfig(
             steps=5000,
             subjects=2,
@@ -84,8 +84,10 @@ def preset(name: str) -> Config:
     """The settings called ``name``.
 
     Raises:
-        NisfError: there is no such preset.
+        BadSettingError: there is no such preset.
     """
     if name not in PRESETS:
-        raise NisfError(f"{name}: no such preset; there are {', '.join(sorted(PRESETS))}")
+        raise BadSettingError(
+            f"{name}: no such preset; there are {', '.join(sorted(PRESETS))}", options=["preset"]
+        )
     return PRESETS[name]

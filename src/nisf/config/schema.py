@@ -1,11 +1,12 @@
 """Every setting, as small frozen dataclasses.
 
-Docstrings of fields are the help texts of the command line.
+Docstrings of fields are what ``nisf settings`` and docs/reference.md say of them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 Activation = Literal["gabor", "sine", "relu", "gabor+relu", "gabor+sine"]
@@ -19,14 +20,15 @@ Method = Literal["adam", "second-order"]
 class FieldConfig:
     """The network (paper, section 2.1)."""
 
-    kind: Literal["latent", "image"] = "latent"
-    """What makes the field one subject: a fitted latent (the paper), or the slices themselves."""
+    kind: str = "latent"
+    """What makes the field one subject: ``latent``, which is fitted (the paper), or ``image``, the slices
+    themselves."""
     dimensions: int = 4
     """Model coordinates: 2 (x, y), 3 (x, y, z) or 4 (x, y, z, t)."""
     channels: int = 1
-    """Intensity channels."""
+    """Intensity channels; set from the data."""
     classes: int = 4
-    """Classes, background included."""
+    """Classes, background included; set from the data."""
     latent: int = 128
     """Size of the latent."""
     width: int = 128
@@ -76,17 +78,17 @@ class ImageConfig:
     """Nearest slices whose features a place takes."""
     distance_mm: float = 10.0
     """Unit in which the field sees the distance to a slice, mm."""
-    exchange: int = 0
+    slice_exchange: int = 0
     """Levels of the encoder, from the coarsest, on which slices see their nearest neighbours' features."""
-    moments: int = 0
-    """Levels of the encoder, from the coarsest, on which slices see what they show at the two moments of the
+    phase_exchange: int = 0
+    """Levels of the encoder, from the coarsest, on which slices see what they show at the two phases of the
     cycle that look most different."""
     time_sigma: float = 0.0
     """Standard deviation of the Gaussian over which a cine's features are averaged in time, as a fraction of
-    the cycle; moments three times as far apart hardly count."""
+    the cycle; phases three times as far apart hardly count."""
     mirrors: int = 0
-    """Pixel axes along which slices are also seen in a mirror, 0 to 2; features are their mean. Not where
-    the anatomy says that files show it one way."""
+    """Pixel axes along which slices are also seen in a mirror, 0 to 2; features are their mean, encoded as
+    many times as there are images. Not where the anatomy says that files show it one way."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ class AugmentConfig:
     """How training slices of the image-conditioned field are varied."""
 
     coarse: float = 0.4
-    """Share of the steps, at the start, that are trained on coarse canvases at a third of the cost."""
+    """Share of the steps, at the start, that are trained on coarse canvases at a third of the cost; 0 with
+    --start."""
     coarse_pixels: int = 64
     """Pixels along each side of a coarse canvas, which covers the same field of view."""
     window: int = 8
@@ -139,11 +142,11 @@ class AugmentConfig:
 class FitConfig:
     """Fitting a latent to intensities, weights frozen (paper, section 2.3).
 
-    From ``iterations`` on they are of the second-order method.
+    Those from steps to latent_l2 are Adam's, those from iterations to pose_degrees the second-order method's.
     """
 
     method: Method = "adam"
-    """How: Adam as in the paper, or Levenberg-Marquardt, which ends by itself."""
+    """How: Adam as in the paper, or Levenberg-Marquardt (second-order), which ends by itself."""
     steps: int = 672
     """Optimiser steps at most; training replaces it by the count that was best on validation cases."""
     learning_rate: float = 1e-3
@@ -169,7 +172,7 @@ class FitConfig:
     shrinkage: float = 1.0
     """How far the covariance of the training latents is drawn to a multiple of the identity, 0 to 1."""
     likelihood: Likelihood = "bernoulli"
-    """Of intensities: cross-entropy, or Gaussian with standard deviation ``sigma``."""
+    """Of intensities: cross-entropy (bernoulli), or Gaussian with the standard deviation fit.sigma."""
     sigma: float = 0.1
     """Standard deviation of intensities in [0, 1], for the Gaussian likelihood."""
     tolerance: float = 1e-3
@@ -185,27 +188,30 @@ class FitConfig:
     islands: Islands = "keep"
     """Parts of a structure that are apart from its largest part: as the field answers, or removed."""
     certain: tuple[float, ...] = ()
-    """Least certainty of each structure's section in a slice, below which it is removed like an island;
-    training of the preset image chooses it on validation cases."""
+    """Least certainty of each structure's section in a slice, below which it is removed like an island, with
+    commas, e.g. 0,0,0.9; training of the preset image chooses it on validation cases."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Training a prior: an auto-decoder with one latent per subject (paper, section 2.2)."""
+    """Training a prior; in the paper an auto-decoder with one latent per subject (section 2.2)."""
 
     steps: int = 6000
     """Optimiser steps."""
     subjects: int = 4
     """Subjects in a step."""
     points: int = 4096
-    """Points drawn of each subject; 0 takes every voxel of one random frame."""
+    """Points drawn of each subject, 0 takes every voxel of one random frame; for an image-conditioned field,
+    points drawn on each slice."""
     balanced: float = 0.0
     """Share of the drawn points that is spread evenly over the classes; the rest is uniform."""
     optimiser: Literal["adam", "muon"] = "adam"
-    """Of the weights: Adam as in the paper, or Muon for the matrices between a network's ends."""
+    """Of the weights: Adam as in the paper, or Muon for the matrices and kernels between a network's ends and
+    Adam for the rest; both take the same rate."""
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
-    """Of the products in training an image-conditioned field: bf16 is faster on processors with AMX and on
-    GPUs, and many times slower elsewhere; auto takes it where it is. Weights and losses are always fp32."""
+    """Of the products in training an image-conditioned field; weights and losses are always fp32. bf16 is
+    faster on processors that have units for it (AMX, AVX-512), many times slower on other processors, and
+    gains nothing on a GPU; auto takes it where it is faster."""
     learning_rate: float = 1e-4
     """The optimiser's rate for the weights."""
     latent_rate: float = 1e-4
@@ -217,7 +223,8 @@ class TrainConfig:
     alpha: float = 10.0
     """Weight of the intensity term."""
     weight_l2: float = 1e-4
-    """Weight of the sum of squared weights, heads excepted."""
+    """Weight of the sum of squared weights, heads excepted; for an image-conditioned field, the optimiser's
+    decoupled weight decay."""
     latent_l2: float = 1e-4
     """Weight of the mean square of the latents."""
     latent_init: float = 1e-4
@@ -241,9 +248,9 @@ class RegionConfig:
     """How the region of interest is found."""
 
     margin_mm: float = 12.0
-    """Room around the labelled structures of the training subjects."""
+    """Room around the labelled structures of the training subjects, mm."""
     whole: bool = False
-    """Use the whole field of view instead."""
+    """Use the whole field of view instead; nothing is left to be found."""
     finder_steps: int = 800
     """Optimiser steps of the network that finds the region in images without labels."""
 
@@ -265,3 +272,27 @@ def for_data(config: Config, *, dimensions: int, channels: int, classes: int) ->
     """The same settings for data of these sizes."""
     sizes = replace(config.field, dimensions=dimensions, channels=channels, classes=classes)
     return replace(config, field=sizes)
+
+
+def _all_of(section: str, but: Collection[str] = ()) -> set[str]:
+    """Names of a section's settings, ``but`` some."""
+    return {f"{section}.{f.name}" for f in fields(getattr(Config(), section)) if f.name not in but}
+
+
+UNUSED: dict[str, frozenset[str]] = {
+    "latent": frozenset({*_all_of("image"), *_all_of("augment"), "train.precision"}),
+    "image": frozenset(
+        {
+            *_all_of("field", but=("kind", "dimensions", "channels", "classes")),
+            *_all_of("fit", but=("islands", "certain")),
+            *("train.balanced", "train.latent_rate", "train.latent_rows", "train.latent_l2"),
+            *("train.latent_init", "train.validate_points", "train.compile"),
+        }
+    ),
+}
+"""Settings that have no meaning with a kind of field."""
+
+
+def unused(kind: str) -> frozenset[str]:
+    """Names of the settings, ``section.name``, that have no meaning with a kind of field; none if unknown."""
+    return UNUSED.get(kind, frozenset())

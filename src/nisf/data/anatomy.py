@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nisf.data.case import BACKGROUND
-from nisf.errors import NisfError
+from nisf.data.wording import counted
+from nisf.errors import BadFileError, BadSettingError
+from nisf.files import read_json
 
+T = TypeVar("T")
 FOLDER = Path(__file__).parent / "anatomies"
 
 
@@ -29,7 +31,7 @@ class View:
     degrees: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Anatomy:
     """The structures of one kind of image.
 
@@ -37,7 +39,7 @@ class Anatomy:
         name: e.g. ``cardiac-sax``.
         labels: class names, background first; the order is the numbering of what we write.
         colours: one ``#rrggbb`` per label, for pictures.
-        phases: how moments of the cycle are named, e.g. ``{"by": "LV blood pool", "largest": "ED",
+        phases: how phases of the cycle are named, e.g. ``{"by": "LV blood pool", "largest": "ED",
             "smallest": "ES"}``; None for static anatomy.
         reorder: whether files count slices from either end (base or apex first).
         turn: whether files may show the images turned by quarters or mirrored.
@@ -53,6 +55,10 @@ class Anatomy:
     turn: bool = False
     numbers: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     views: Mapping[str, View] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        names = self.labels if len(self.labels) < 5 else (*self.labels[:3], "...")
+        return f"Anatomy({self.name!r}, {counted(len(self.labels), 'label')}: {', '.join(names)})"
 
 
 def to_json(anatomy: Anatomy) -> dict[str, Any]:
@@ -71,37 +77,70 @@ def to_json(anatomy: Anatomy) -> dict[str, Any]:
     }
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    return tuple(_text(value) for value in values)
+
+
+def _phases(value: Any) -> dict[str, str] | None:
+    return None if value is None else {key: _text(text) for key, text in value.items()}
+
+
+def _numbers(value: Any) -> dict[str, dict[int, str]]:
+    return {
+        layout: {int(number): _text(label) for number, label in numbers.items()}
+        for layout, numbers in value.items()
+    }
+
+
+def _views(value: Any) -> dict[str, View]:
+    return {
+        name: View(_text(view["axis"]), _text(view["towards"]), float(view.get("degrees", 0)))
+        for name, view in value.items()
+    }
+
+
 def from_json(data: Any, where: str | Path) -> Anatomy:
     """An anatomy from the contents of its JSON file.
 
     Raises:
-        NisfError: an entry is missing or not of its kind; the sentence names ``where``.
+        BadFileError: an entry is missing or not of its kind; the sentence names ``where``.
     """
-    try:
-        anatomy = Anatomy(
-            name=data["name"],
-            labels=tuple(data["labels"]),
-            colours=tuple(data["colours"]),
-            phases=data.get("phases"),
-            reorder=bool(data.get("reorder", False)),
-            turn=bool(data.get("turn", False)),
-            numbers={
-                layout: {int(number): label for number, label in numbers.items()}
-                for layout, numbers in data.get("numbers", {}).items()
-            },
-            views={
-                name: View(view["axis"], view["towards"], float(view.get("degrees", 0)))
-                for name, view in data.get("views", {}).items()
-            },
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise NisfError(f"{where}: not an anatomy file ({error!r}); see docs/reference.md") from error
+    if not isinstance(data, Mapping):
+        raise BadFileError(f"{where}: not an anatomy; give an object with 'name', 'labels' and 'colours'")
+
+    def entry(name: str, make: Callable[[Any], T], expected: str, *default: T) -> T:
+        if name not in data and default:
+            return default[0]
+        try:
+            return make(data[name])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            have = f"is {data[name]!r}" if name in data else "is missing"
+            raise BadFileError(f"{where}: the entry {name!r} {have}; give {expected}") from error
+
+    anatomy = Anatomy(
+        name=entry("name", _text, "the anatomy's name"),
+        labels=entry("labels", _texts, f"a list of names, '{BACKGROUND}' first"),
+        colours=entry("colours", _texts, 'a list of colours like "#d1495b", one a label'),
+        phases=entry("phases", _phases, 'null, or an object with "by", "largest" and "smallest"', None),
+        reorder=entry("reorder", bool, "true or false", False),
+        turn=entry("turn", bool, "true or false", False),
+        numbers=entry("numbers", _numbers, 'the numbers of each layout, like {"pairs": {"1": LABEL}}', {}),
+        views=entry("views", _views, 'an object of views, each with "axis", "towards" and "degrees"', {}),
+    )
     if anatomy.labels[:1] != (BACKGROUND,) or len(anatomy.colours) != len(anatomy.labels):
-        raise NisfError(f"{where}: 'labels' must start with '{BACKGROUND}' and 'colours' have one entry each")
+        raise BadFileError(
+            f"{where}: 'labels' must start with '{BACKGROUND}' and 'colours' have one entry each"
+        )
     for name, view in anatomy.views.items():
         for label in (view.axis, view.towards):
             if label not in anatomy.labels:
-                raise NisfError(f"{where}: view {name} speaks of {label!r}, which is not among the labels")
+                raise BadFileError(f"{where}: view {name} speaks of {label!r}, which is not among the labels")
     return anatomy
 
 
@@ -114,14 +153,13 @@ def load_anatomy(name: str | Path) -> Anatomy:
     """An anatomy by name, or from a JSON file of the user's.
 
     Raises:
-        NisfError: no such name or file, or the file lacks an entry.
+        BadSettingError: no such name or file.
+        BadFileError: the file lacks an entry, or is not JSON.
     """
     path = FOLDER / f"{name}.json" if str(name) in anatomy_names() else Path(name)
     if not path.is_file():
         known = ", ".join(anatomy_names())
-        raise NisfError(f"{name}: no such anatomy; give one of {known}, or a JSON file like theirs")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise NisfError(f"{path}: not an anatomy file ({error}); see docs/reference.md") from error
-    return from_json(data, path)
+        raise BadSettingError(
+            f"{name}: no such anatomy; give one of {known}, or a JSON file like theirs", options=["anatomy"]
+        )
+    return from_json(read_json(path), path)

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 
 from nisf.data.geometry import Affine, Grid
+from nisf.data.wording import counted, mm, sizes
 from nisf.types import PointsMm, SliceImage, SliceLabel
 
 UNKNOWN = -1
@@ -22,7 +23,7 @@ UNKNOWN = -1
 BACKGROUND = "background"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Points:
     """Loose observations: ``n`` places with what was measured there.
 
@@ -45,8 +46,12 @@ class Points:
     def __len__(self) -> int:
         return len(self.time)
 
+    def __repr__(self) -> str:
+        channels, labelled = self.intensity.shape[-1], np.count_nonzero(self.label != UNKNOWN)
+        return f"Points({counted(len(self), 'point')}, {counted(channels, 'channel')}, {labelled} labelled)"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Slice:
     """One measured 2D image with its pose.
 
@@ -70,8 +75,19 @@ class Slice:
     position: int
     frame: int
 
+    def __repr__(self) -> str:
+        parts = [sizes(self.image.shape[:2]), mm(self.affine.spacing[:2]), f"{self.thickness:.4g} mm thick"]
+        parts += [f"stack {self.stack}", f"position {self.position}", f"frame {self.frame}"]
+        parts += ["labelled"] if self.labelled else []
+        return f"Slice({', '.join(parts)})"
 
-@dataclass(frozen=True, eq=False)
+    @property
+    def labelled(self) -> bool:
+        """Whether the label of at least one pixel is known."""
+        return self.label is not None and bool((self.label != UNKNOWN).any())
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Stack:
     """The full grid that a group of parallel slices was cut from.
 
@@ -91,6 +107,9 @@ class Stack:
     cycle_ms: float | None = None
     intensity_range: np.ndarray = field(default_factory=lambda: np.array([[0.0, 1.0]]))
 
+    def __repr__(self) -> str:
+        return f"Stack({self.name!r}, {self.grid.words()}{'' if self.oriented else ', not oriented'})"
+
     def normalise(self, image: np.ndarray) -> np.ndarray:
         """Intensities (..., c) to [0, 1]: percentiles of the whole volume, clipped."""
         low, high = self.intensity_range.T
@@ -102,7 +121,7 @@ class Stack:
         return (low + image * (high - low)).astype(np.float32)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Case:
     """One subject.
 
@@ -113,7 +132,7 @@ class Case:
         labels: class names; index is the class number, ``labels[0]`` is background.
         known: the classes that this case's annotators drew; a class outside it can hide under the
             others' background, so it is neither trained on nor scored here.
-        phases: names of moments, e.g. ``{"ED": 0.0, "ES": 0.37}``, as fractions of the cycle.
+        phases: named phases, e.g. ``{"ED": 0.0, "ES": 0.37}``, as fractions of the cycle.
         points: loose observations beside the slices.
         attributes: anything else of interest, e.g. ``{"group": "DCM"}``.
     """
@@ -133,6 +152,15 @@ class Case:
         if not self.slices and not self.points:
             raise ValueError(f"{self.name}: a case needs at least one slice or point")
 
+    def __repr__(self) -> str:
+        parts = [repr(self.name), *(stack.grid.words() for stack in self.stacks[:1])]
+        if len(self.stacks) > 1:
+            parts.append(f"{len(self.stacks)} stacks")
+        parts += [counted(len(self.slices), "slice"), f"{len(self.labelled())} labelled"]
+        if self.points is not None:
+            parts.append(counted(len(self.points), "point"))
+        return f"Case({', '.join(parts)})"
+
     @property
     def channels(self) -> int:
         if self.slices:
@@ -150,7 +178,7 @@ class Case:
 
     def labelled(self) -> tuple[Slice, ...]:
         """The slices with at least one known label."""
-        return tuple(s for s in self.slices if s.label is not None and (s.label != UNKNOWN).any())
+        return tuple(s for s in self.slices if s.labelled)
 
 
 def slices_of_volume(

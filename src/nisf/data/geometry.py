@@ -1,4 +1,4 @@
-"""Voxels, millimetres and planes: the ground floor, which imports nothing of the project.
+"""Voxels, millimetres and planes: the ground floor, which imports names and words only.
 
 Three coordinate systems, always as ``(..., 3)`` arrays of float64:
 
@@ -17,10 +17,11 @@ from functools import cached_property
 
 import numpy as np
 
+from nisf.data.wording import counted, mm, place_mm, sizes
 from nisf.types import Matrix4, Places, PointsMm, Vector, Vector3
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Affine:
     """An invertible affine map of 3D space, e.g. voxel to world.
 
@@ -44,6 +45,9 @@ class Affine:
             raise ValueError("the affine is singular: it squeezes space into a plane")
         matrix.setflags(write=False)
         object.__setattr__(self, "matrix", matrix)
+
+    def __repr__(self) -> str:
+        return f"Affine({mm(self.spacing)}, origin {place_mm(self.origin)})"
 
     @classmethod
     def from_axes(cls, axes: np.ndarray, spacing: Vector, origin: Vector) -> Affine:
@@ -119,7 +123,7 @@ def cycle_distance(times: np.ndarray, time: np.ndarray | float) -> np.ndarray:
     return np.abs((times - time + 0.5) % 1.0 - 0.5)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Grid:
     """A regular grid of voxels with its place in the world and its times.
 
@@ -142,6 +146,13 @@ class Grid:
             raise ValueError("a grid needs at least one finite time")
         times.setflags(write=False)
         object.__setattr__(self, "times", times)
+
+    def __repr__(self) -> str:
+        return f"Grid({self.words()})"
+
+    def words(self) -> str:
+        """Shape, spacing and number of frames, e.g. ``216 x 256 x 10, 1.5 x 1.5 x 8 mm, 30 frames``."""
+        return f"{sizes(self.shape)}, {mm(self.spacing)}, {counted(len(self.times), 'frame')}"
 
     @property
     def spacing(self) -> Vector3:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from nisf.data.case import UNKNOWN, Case, Points
-from nisf.errors import NisfError
+from nisf.errors import BadSettingError, CannotFitError
 
 PROTOCOLS = {
     "none": "nothing is kept back: every slice is both seen and scored",
@@ -43,7 +43,8 @@ def hide(case: Case, protocol: str) -> tuple[Case, Case]:
         The seen and the hidden part, in this order.
 
     Raises:
-        NisfError: no such protocol, or nothing would be left to see or to score.
+        BadSettingError: no such protocol.
+        CannotFitError: nothing would be left to see or to score.
     """
     check_protocol(protocol)
     if protocol == "none":
@@ -67,7 +68,9 @@ def hide(case: Case, protocol: str) -> tuple[Case, Case]:
     if not is_hidden.any() or is_hidden.all():
         problem = "hides nothing" if not is_hidden.any() else "leaves nothing to see"
         have = f"{len(positions)} slice positions and {len(frames)} frames"
-        raise NisfError(f"{case.name}: {protocol} {problem}, the reference stack has {have}; {_choices()}")
+        raise CannotFitError(
+            f"{case.name}: {protocol} {problem}, the reference stack has {have}; {_choices()}"
+        )
     return _part(case, ~is_hidden, loose=True), _part(case, is_hidden, loose=False)
 
 
@@ -75,15 +78,17 @@ def check_protocol(protocol: str) -> None:
     """Check the name of a protocol before any work is done.
 
     Raises:
-        NisfError: no such protocol; the message lists them.
+        BadSettingError: no such protocol; the message lists them.
     """
     every, all_but = _EVERY.fullmatch(protocol), _ALL_BUT.fullmatch(protocol)
     if every and int(every[1]) < 2:
-        raise NisfError(f"{protocol}: would hide everything, the number must be at least 2; {_choices()}")
+        raise BadSettingError(
+            f"{protocol}: would hide everything, the number must be at least 2; {_choices()}"
+        )
     if all_but and int(all_but[1]) < 1:
-        raise NisfError(f"{protocol}: at least 1 slice must stay; {_choices()}")
+        raise BadSettingError(f"{protocol}: at least 1 slice must stay; {_choices()}")
     if not every and not all_but and protocol not in ("none", "basal", "apical"):
-        raise NisfError(f"{protocol}: no such protocol; {_choices()}")
+        raise BadSettingError(f"{protocol}: no such protocol; {_choices()}")
 
 
 def foreground_pixels(case: Case) -> dict[int, int]:
@@ -104,7 +109,7 @@ def _end(case: Case, protocol: str, positions: list[int]) -> set[int]:
     """The basal or apical end of the labelled range, and the positions beyond it."""
     pixels = foreground_pixels(case)
     if len(pixels) < 2:
-        raise NisfError(
+        raise CannotFitError(
             f"{case.name}: {protocol} needs at least 2 slice positions with labelled structures to tell base "
             f"from apex, there are {len(pixels)}; {_choices()}"
         )
@@ -122,7 +127,7 @@ def _spread(case: Case, protocol: str, positions: list[int], count: int) -> set[
     if pixels:
         positions = [p for p in positions if min(pixels) <= p <= max(pixels)]
     if count > len(positions):
-        raise NisfError(
+        raise CannotFitError(
             f"{case.name}: {protocol} keeps more than the {len(positions)} slice positions in the "
             f"{'labelled range' if pixels else 'reference stack'}; {_choices()}"
         )

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from nisf.data.case import UNKNOWN, Case, Points
 from nisf.data.region import Region, pixel_positions
+from nisf.data.wording import counted
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Batch:
     """Points of ``s`` subjects, ``n`` each, as the network and the losses take them.
 
@@ -30,6 +31,11 @@ class Batch:
     label: Int[Tensor, "s n"]
     weight: Float[Tensor, "s n"]
 
+    def __repr__(self) -> str:
+        (subjects, points), channels = self.label.shape, self.intensity.shape[-1]
+        counts = f"{counted(subjects, 'subject')}, {counted(points, 'point')}, {counted(channels, 'channel')}"
+        return f"Batch({counts}, {self.label.device})"
+
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
         return Batch(*(x.to(device) for x in (self.coordinates, self.intensity, self.label, self.weight)))
@@ -39,7 +45,7 @@ class CasePoints:
     """The voxels of one case inside its region, flat, in the order of ``case.slices``.
 
     Coordinates are not stored but computed from the pixel on drawing: 17 bytes a voxel instead of 33.
-    ``held`` names the breath-hold of each slice, by its stack and position.
+    ``breath_holds`` names the breath-hold of each slice, by its stack and position.
     """
 
     def __init__(self, case: Case, region: Region, dimensions: int) -> None:
@@ -57,9 +63,9 @@ class CasePoints:
             intensities.append(case.stacks[item.stack].normalise(item.image[i, j]))
             labels.append(np.full(len(i), UNKNOWN) if item.label is None else item.label[i, j])
             slices.append(np.full(len(i), index, dtype=np.int32))
-        self.held = [(item.stack, item.position) for item in case.slices]
+        self.breath_holds = [(item.stack, item.position) for item in case.slices]
         self.to_world = np.array(maps, dtype=np.float64).reshape(-1, 3, 3)
-        self._look_from(region)
+        self._set_region(region)
         self.times = np.array(times, dtype=np.float32)
         self.frames = np.array(frames, dtype=np.int32)
         empty = np.zeros((0, case.channels), dtype=np.float32)
@@ -78,7 +84,12 @@ class CasePoints:
         self.of_class = [known[self.label[known] == c] for c in range(len(case.labels))]
         self.of_class = [index for index in self.of_class if len(index)]
 
-    def _look_from(self, region: Region) -> None:
+    def __repr__(self) -> str:
+        counts = f"{counted(len(self), 'point')}, {counted(len(self.frames), 'slice')}"
+        labelled = sum(len(index) for index in self.of_class)
+        return f"CasePoints({self.name!r}, {counts}, {labelled} labelled)"
+
+    def _set_region(self, region: Region) -> None:
         """Set the maps from pixel (i, j, 1) to field coordinates."""
         self.region = region
         pose = region.pose.matrix[:3]
@@ -89,7 +100,7 @@ class CasePoints:
     def seen_from(self, region: Region) -> CasePoints:
         """The same points in the coordinates of a turned region; the voxels are shared, not copied."""
         other = copy.copy(self)
-        other._look_from(region)
+        other._set_region(region)
         return other
 
     @staticmethod

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from nisf.data.case import Case, Slice
 from nisf.data.geometry import Affine
+from nisf.data.wording import mm, place_mm
 from nisf.types import PointsMm, Vector, Vector3
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Region:
     """A box around the anatomy.
 
@@ -23,6 +25,9 @@ class Region:
 
     pose: Affine
     half: Vector3
+
+    def __repr__(self) -> str:
+        return f"Region({mm(2 * self.half)} around {place_mm(self.centre())})"
 
     def coordinates(self, world: PointsMm) -> PointsMm:
         """World mm to field coordinates: [-1, 1] inside the box."""
@@ -86,6 +91,12 @@ def pixel_positions(item: Slice) -> PointsMm:
     nx, ny = item.image.shape[:2]
     index = np.stack(np.meshgrid(np.arange(nx), np.arange(ny), [0], indexing="ij"), axis=-1)
     return item.affine(index[:, :, 0])
+
+
+def measured_inside(case: Case, region: Region) -> int:
+    """Number of pixels and loose points of a case that lie in the region."""
+    count = sum(int(region.contains(pixel_positions(item)).sum()) for item in case.slices)
+    return count + (0 if case.points is None else int(region.contains(case.points.position).sum()))
 
 
 def labelled_positions(case: Case) -> PointsMm:
@@ -180,6 +191,36 @@ def whole_region(case: Case) -> Region:
     return Region(Affine.rigid(pose.matrix[:3, :3], centre), half)
 
 
+def mean_shift(
+    places: PointsMm, weight: Float[np.ndarray, "n"], window: Vector
+) -> tuple[Vector3, Bool[np.ndarray, "n"]]:
+    """Where weighted places are densest: the mean of those in a window that moves to their mean.
+
+    It starts from the mean of all and ends after 20 moves, when a move is shorter than 0.1 mm along each
+    axis, or in a window without any weight.
+
+    Args:
+        places: (n, 3) mm.
+        weight: not negative, not all 0.
+        window: half the lengths of the window along the first axes; it is open along those left out.
+
+    Returns:
+        The centre, and which places with a weight lay in the window when it was looked through last.
+    """
+    window = np.asarray(window, dtype=np.float64)
+    centre = np.average(places, axis=0, weights=weight)
+    inside = np.zeros(len(places), dtype=bool)
+    for _ in range(20):
+        inside = (np.abs(places - centre)[:, : len(window)] <= window).all(1) & (weight > 0)
+        if not inside.any():
+            break
+        moved = np.average(places[inside], axis=0, weights=weight[inside])
+        if np.abs(moved - centre).max() < 0.1:
+            break
+        centre = moved
+    return centre, inside
+
+
 def region_from_motion(case: Case, half: Vector) -> Region | None:
     """The box around what moves: weighted centre of the temporal standard deviation.
 
@@ -208,13 +249,5 @@ def region_from_motion(case: Case, half: Vector) -> Region | None:
     model = pose(place)
     if not weight.any():
         return None
-    centre = np.average(model, axis=0, weights=weight)
-    for _ in range(20):  # mean shift with the box as its window
-        inside = (np.abs(model - centre)[:, :2] <= half[:2]).all(1) & (weight > 0)
-        if not inside.any():
-            break
-        moved = np.average(model[inside], axis=0, weights=weight[inside])
-        if np.abs(moved - centre).max() < 0.1:
-            break
-        centre = moved
+    centre, _ = mean_shift(model, weight, half[:2])
     return Region(Affine.rigid(pose.matrix[:3, :3], pose.inverse(centre)), half)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
@@ -26,6 +27,8 @@ from nisf.types import Vector
 
 Mask = Bool[np.ndarray, "x y z"]
 LabelVolume = Integer[np.ndarray, "x y z"]
+Labels = Any
+"""Class indices as an array or a tensor."""
 Distances = tuple[Float[np.ndarray, "*n"], Float[np.ndarray, "*m"]]
 
 
@@ -73,6 +76,22 @@ def dice(prediction: Bool[np.ndarray, "*size"], reference: Bool[np.ndarray, "*si
     _check_shapes(prediction, reference)
     total = int(prediction.sum()) + int(reference.sum())
     return 2.0 * int((prediction & reference).sum()) / total if total else float("nan")
+
+
+def dice_of_structures(predicted: Labels, label: Labels, classes: int) -> Float[np.ndarray, "structures"]:
+    """Dice of each structure over n points of one subject (k - 1,); NaN where the reference has none.
+
+    Args:
+        predicted: class indices (n,), an array or a tensor.
+        label: the reference's.
+        classes: k, background included.
+    """
+    out = np.full(classes - 1, np.nan)
+    for k in range(1, classes):
+        a, b = predicted == k, label == k
+        if b.any():
+            out[k - 1] = 2 * float((a & b).sum()) / float(a.sum() + b.sum())
+    return out
 
 
 def hausdorff(
@@ -217,7 +236,7 @@ def score_volume(
         missing_mm: distance given to a structure that only one side has; the volume's diagonal if None.
         outlines: see `surface_distances`.
         case: name of the case, for the scores.
-        phase: name of the moment, for the scores.
+        phase: its name, for the scores.
         frame: frame of the volume, for the scores.
 
     Returns:

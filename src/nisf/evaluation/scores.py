@@ -14,12 +14,14 @@ from jaxtyping import Int16, Integer
 
 from nisf.data.case import BACKGROUND, UNKNOWN, Case
 from nisf.data.geometry import Affine, cycle_distance
-from nisf.errors import NisfError
+from nisf.errors import BadFileError, CannotFitError, NisfError
 from nisf.evaluation.metrics import Score, score_volume
 from nisf.files import replacing
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from nisf.io.readers import CaseReader
 
 T = TypeVar("T")
 LabelSeries = Integer[np.ndarray, "x y z t"]
@@ -58,8 +60,8 @@ def label_volume(case: Case, stack: int = 0) -> Int16[np.ndarray, "x y z t"]:
 
 def phase_name(case: Case, time: float) -> str:
     """The name of the case's phase at ``time`` (fraction of the cycle), else e.g. ``t=0.37``."""
-    for name, moment in case.phases.items():
-        if cycle_distance(np.array([time]), moment).item() < 1e-3:
+    for name, phase_time in case.phases.items():
+        if cycle_distance(np.array([time]), phase_time).item() < 1e-3:
             return name
     return f"t={time:.2f}"
 
@@ -139,22 +141,34 @@ def evaluate_folder(
         NisfError: the predictions' label list or the cohort cannot be read.
     """
     from nisf.data.anatomy import load_anatomy
-    from nisf.io.readers import only_named, open_cohort, read_case
+    from nisf.io.readers import CaseReader, only_named, open_cohort
 
     predictions, structures = Path(predictions), load_anatomy(anatomy)
     names = read_label_names(predictions, structures.labels)
     cohort = open_cohort(references, structures, layout=layout)
 
-    def score(files) -> list[Score]:
-        case = read_case(files, structures, cohort.notes)
-        return score_file(predictions / f"{files.name}_seg.nii.gz", names, case)
+    def score(case: Case) -> list[Score]:
+        return score_file(predictions / f"{case.name}_seg.nii.gz", names, case)
 
-    evaluation = evaluate_each(((files.name, files) for files in only_named(cohort.cases, only)), score)
-    broken = [problem for problem in cohort.problems if problem.severity == "error" and problem.case]
-    for problem in broken:
-        evaluation.failures.setdefault(problem.case, f"{problem.case}: {problem.message}")
-    said = [problem.message for problem in cohort.problems if problem not in broken]
-    evaluation.notes = (*said, *cohort.notes.values())
+    return evaluate_cases(CaseReader(cohort, structures, only_named(cohort.cases, only)), score)
+
+
+def evaluate_cases(reader: CaseReader, score: Callable[[Case], list[Score]]) -> Evaluation:
+    """Score the cases of a cohort one by one, and add what is to be said about the cohort."""
+
+    def score_read(case: Case | str) -> list[Score]:
+        if isinstance(case, str):
+            raise NisfError(case)
+        return score(case)
+
+    evaluation = evaluate_each(reader, score_read)
+    said = []
+    for problem in reader.cohort.problems:
+        if problem.severity == "error" and problem.case:
+            evaluation.failures.setdefault(problem.case, f"{problem.case}: {problem.message}")
+        elif problem.severity == "error":
+            said.append(problem.message)
+    evaluation.notes = (*said, *reader.notes)
     return evaluation
 
 
@@ -165,7 +179,7 @@ def evaluate_each(items: Iterable[tuple[str, T]], score: Callable[[T], list[Scor
         try:
             scores = score(item)
             if not scores:
-                raise NisfError(f"{name}: no reference labels of known structures to score")
+                raise CannotFitError(f"{name}: no reference labels of known structures to score")
             evaluation.scores += scores
         except NisfError as error:
             evaluation.failures[name] = str(error)
@@ -179,20 +193,20 @@ def read_label_names(folder: Path, labels: Sequence[str]) -> dict[int, str]:
     some of these absent too, names are probably just spelt differently.
 
     Raises:
-        NisfError: no such file or list, or its names do not fit ``labels``.
+        BadFileError: no such file or list, or its names do not fit ``labels``.
     """
     path = folder / LABELS_FILE
     try:
         names = {int(number): str(name) for number, name in json.loads(path.read_text("utf-8")).items()}
     except OSError as error:
         example = f'write it beside the predictions, e.g. {{"1": "{labels[-1]}"}}'
-        raise NisfError(f"{path}: cannot be read ({error.strerror}); {example}") from error
+        raise BadFileError(f"{path}: cannot be read ({error.strerror}); {example}") from error
     except (ValueError, AttributeError) as error:
-        raise NisfError(f'{path}: not a list of numbers and names like {{"1": "{labels[-1]}"}}') from error
+        raise BadFileError(f'{path}: not a list of numbers and names like {{"1": "{labels[-1]}"}}') from error
     foreign = sorted(set(names.values()) - set(labels))
     absent = sorted(set(labels) - {BACKGROUND} - set(names.values()))
     if foreign and absent:
-        raise NisfError(f"{path}: names {foreign}, which the anatomy does not have, and lacks {absent}")
+        raise BadFileError(f"{path}: names {foreign}, which the anatomy does not have, and lacks {absent}")
     return names
 
 
@@ -205,39 +219,39 @@ def score_file(path: Path, names: Mapping[int, str], case: Case) -> list[Score]:
         case: the reference.
 
     Raises:
-        NisfError: the file is missing or unreadable, is on another grid, or has a number without a name.
+        BadFileError: the file is missing or unreadable, is on another grid, or has a number without a name.
     """
     import nibabel
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import SpatialImage
 
     if not path.is_file():
-        raise NisfError(f"{case.name}: no prediction, expected {path}")
+        raise BadFileError(f"{case.name}: no prediction, expected {path}")
     try:
         image = nibabel.load(path)
         assert isinstance(image, SpatialImage), f"{path} is no image"
         numbers, affine = np.asarray(image.dataobj), Affine(image.affine)
     except (OSError, EOFError, ValueError, ImageFileError) as error:
-        raise NisfError(f"{case.name}: {path} cannot be read ({error})") from error
+        raise BadFileError(f"{case.name}: {path} cannot be read ({error})") from error
     grid = case.stacks[0].grid
     shape = (*grid.shape, len(grid.times))
     if numbers.ndim == 3:
         numbers = numbers[..., None]
     if numbers.shape != shape:
-        raise NisfError(
+        raise BadFileError(
             f"{case.name}: {path} has shape {numbers.shape} and the reference {shape} (x, y, z, t); "
             "render it on the grid and frames of the reference"
         )
     # Voxels are compared by index: a flipped file has the right shape and all the wrong places.
     if case.stacks[0].oriented and np.abs(affine.axes - grid.affine.axes).max() > 0.1:
-        raise NisfError(
+        raise BadFileError(
             f"{case.name}: the voxel axes of {path} point in other directions than the reference's; "
             "render it on the grid of the reference"
         )
     indices = np.zeros(shape, dtype=np.int16)
     for number in np.unique(numbers):
         if number != 0 and number not in names:
-            raise NisfError(f"{case.name}: {path} has label {number:g}, {LABELS_FILE} names {list(names)}")
+            raise BadFileError(f"{case.name}: {path} has label {number:g}, {LABELS_FILE} names {list(names)}")
         name = names.get(int(number), BACKGROUND)
         indices[numbers == number] = case.labels.index(name) if name in case.labels else 0
     return score_case(indices, case)
@@ -247,7 +261,7 @@ def write_scores_csv(path: Path, scores: Sequence[Score]) -> None:
     """Write one row per score; the file appears whole or not at all.
 
     Raises:
-        NisfError: the file cannot be written.
+        BadFileError: the file cannot be written.
     """
     try:
         with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
@@ -255,7 +269,7 @@ def write_scores_csv(path: Path, scores: Sequence[Score]) -> None:
             writer.writeheader()
             writer.writerows(asdict(score) for score in scores)
     except OSError as error:
-        raise NisfError(f"{path}: cannot be written ({error.strerror})") from error
+        raise BadFileError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def summary_table(scores: Sequence[Score], title: str | None = None) -> Table:

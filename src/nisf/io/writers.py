@@ -10,9 +10,9 @@ import numpy as np
 
 from nisf.data.case import Stack
 from nisf.data.geometry import Grid
-from nisf.errors import NisfError
+from nisf.errors import BadSettingError
 from nisf.files import replacing, write_json
-from nisf.subject.subject import Rendering
+from nisf.subject.rendering import Rendering
 
 
 def _header(grid: Grid, stack: Stack | None, own: bool):
@@ -52,12 +52,13 @@ def write_volume(
         own: whether ``grid`` is the stack's own, so that the source file's header and affine are taken.
 
     Raises:
-        NisfError: the file cannot be written.
+        BadSettingError: the file's name ends in something else.
+        BadFileError: the file cannot be written.
     """
     import nibabel as nib
 
     if not str(path).endswith((".nii", ".nii.gz")):
-        raise NisfError(f"{path}: name the file .nii.gz or .nii")
+        raise BadSettingError(f"{path}: name the file .nii.gz or .nii")
     header, affine = _header(grid, stack, own)
     while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]

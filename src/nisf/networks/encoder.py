@@ -1,8 +1,8 @@
 """The encoder: a small U-Net that turns every measured slice into features that the field decodes.
 
-On its coarse levels a slice may also take what its neighbours in space show (`nisf.networks.slice_exchange`), and what it
-shows itself at other moments (`nisf.networks.phase_exchange`). What comes out depends on neither the order of the slices nor
-the end from which they are counted.
+On its coarse levels a slice may also take what its neighbours in space show (`nisf.networks.slice_exchange`),
+and what it shows itself at other phases (`nisf.networks.phase_exchange`). What comes out depends on neither
+the order of the slices nor the end from which they are counted.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nisf.config.schema import ImageConfig
-from nisf.networks.phase_exchange import MomentExchange, mean_of_moments
-from nisf.networks.slice_exchange import Exchange
+from nisf.networks.phase_exchange import PhaseExchange, mean_of_phases
+from nisf.networks.slice_exchange import SliceExchange
 
 
 def _block(inputs: int, outputs: int) -> nn.Module:
@@ -44,12 +44,12 @@ class Encoder(nn.Module):
         self.head = nn.Conv2d(widths[0], 4 * config.features, 1)
         nn.init.kaiming_normal_(self.head.weight, nonlinearity="linear")
         self.latent = nn.Linear(widths[-1], config.latent)
-        # Coarsest first, as on the way up.
+        # Coarsest first, as on the way up. The attributes' names are those of the weights in priors' files.
         levels = range(config.levels)[::-1]
         self.exchange = nn.ModuleList(
-            Exchange(widths[k], 2 ** (k + 1), config) for k in levels[: config.exchange]
+            SliceExchange(widths[k], 2 ** (k + 1), config) for k in levels[: config.slice_exchange]
         )
-        self.moments = nn.ModuleList(MomentExchange(widths[k]) for k in levels[: config.moments])
+        self.moments = nn.ModuleList(PhaseExchange(widths[k]) for k in levels[: config.phase_exchange])
 
     def forward(
         self,
@@ -63,7 +63,7 @@ class Encoder(nn.Module):
         Args:
             images: intensities in [0, 1]; height and width divisible by ``2 ** levels``.
             maps: of each scene in turn, its slices' maps from model mm to canvas pixel and signed distance.
-            together: how many scenes in turn are the reference moments of one subject, with the same slices;
+            together: how many scenes in turn are the reference phases of one subject, with the same slices;
                 each is its own reference if None.
             shown: what the reference shows, from `shown_by`, instead.
         """
@@ -73,11 +73,11 @@ class Encoder(nn.Module):
     def shown_by(
         self, images: Float[Tensor, "n c h w"], maps: Sequence[Float[Tensor, "_ 3 4"]]
     ) -> list[Tensor]:
-        """What one subject's reference moments show on each level of the exchange between moments.
+        """What one subject's reference phases show on each level of the exchange between phases.
 
         Args:
-            images: of all its reference moments in turn; the same slices at each.
-            maps: of each moment.
+            images: of all its reference phases in turn; the same slices at each.
+            maps: of each phase.
         """
         each = self._encode(images, maps, [len(maps)], None)[2]
         return [level[: len(maps[0])] for level in each]
@@ -93,11 +93,11 @@ class Encoder(nn.Module):
         seen: list[Tensor] = []
 
         def exchanged(x: Tensor, done: int) -> Tensor:
-            """After ``done`` levels on the way up: with what moments and neighbours show."""
+            """After ``done`` levels on the way up: with what phases and neighbours show."""
             if done < len(self.moments):
                 if shown is None:
                     slices = [len(own) for own in maps]
-                    seen.append(mean_of_moments(x, slices, [1] * len(maps) if together is None else together))
+                    seen.append(mean_of_phases(x, slices, [1] * len(maps) if together is None else together))
                 else:
                     seen.append(shown[done])
                 x = self.moments[done](x, seen[-1])

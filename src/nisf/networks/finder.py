@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nisf.data.case import UNKNOWN, Case, Slice
-from nisf.data.region import Region, reference_pose
+from nisf.data.region import Region, mean_shift, reference_pose
 from nisf.files import load_part
+from nisf.networks.canvas import blur_sigma
 from nisf.types import Vector
 
 SIZE = 64
@@ -68,7 +69,7 @@ def coarse_slice(item: Slice, image: np.ndarray, pixel_mm: float, order: int = 1
     spacing = item.affine.spacing[:2]
     if order:
         # An average over the coarse pixel, not a sample of it.
-        image = ndimage.gaussian_filter(image, np.maximum(0, pixel_mm / spacing / 2.5 - 0.4))
+        image = ndimage.gaussian_filter(image, blur_sigma(spacing, pixel_mm))
     scale = pixel_mm / spacing
     offset = (np.array(image.shape) - 1) / 2 - (SIZE - 1) / 2 * scale
     return ndimage.affine_transform(image, scale, offset, (SIZE, SIZE), order=order, mode="constant")
@@ -177,15 +178,10 @@ def region_from_finder(case: Case, finder: Finder, half: Vector) -> Region | Non
     place, weight = np.concatenate(places), np.concatenate(weights)
     if weight.sum() < 4:
         return None
-    centre = np.average(place, axis=0, weights=weight)
-    for _ in range(20):  # mean shift: a false find elsewhere must not pull the box away
-        inside = (np.abs(place - centre) <= half).all(1)
-        if not inside.any():
-            return None
-        moved = np.average(place[inside], axis=0, weights=weight[inside])
-        if np.abs(moved - centre).max() < 0.1:
-            break
-        centre = moved
+    # A false find elsewhere must not pull the box away.
+    _, inside = mean_shift(place, weight, half)
+    if not inside.any():
+        return None
     # Training boxes are centred on the middle of the extent; so is this one.
     near = place[inside & (weight > 0.5)] if (inside & (weight > 0.5)).sum() > 4 else place[inside]
     low, high = np.percentile(near, [2, 98], axis=0)

@@ -23,12 +23,12 @@ from nisf.networks.lookup import nearby, sample
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """The encoded slices of one subject at one moment.
+    """The encoded slices of one subject at one phase.
 
     Attributes:
         features: of each pixel of each slice's canvas (n, h, w, f).
         maps: model mm to canvas pixel (u, v) and signed distance in mm (n, 3, 4).
-        latent: of the subject at this moment (l,).
+        latent: of the subject at this phase (l,).
     """
 
     features: Float[Tensor, "n h w f"]
@@ -65,12 +65,12 @@ class ImageField(nn.Module):
         maps: Float[Tensor, "n 3 4"],
         shown: Sequence[Tensor] | None = None,
     ) -> Scene:
-        """The slices of one subject at one moment, ready to be asked.
+        """The slices of one subject at one phase, ready to be asked.
 
         Args:
             images: slices on their canvases, intensities in [0, 1].
             maps: see `Scene`.
-            shown: by the subject's reference moments, from the encoder's `shown_by`; by this one if None.
+            shown: by the subject's reference phases, from the encoder's `shown_by`; by this one if None.
         """
         features, latents = self.encoder(images, [maps], shown=shown)
         return Scene(features, maps, latents.mean(0))
@@ -78,17 +78,18 @@ class ImageField(nn.Module):
     def forward(
         self, scene: Scene, points: Float[Tensor, "p 3"]
     ) -> tuple[Float[Tensor, "p c"], Float[Tensor, "p k"]]:
-        """Logits of intensity and of class at places in model mm; `nisf.networks.image_inference` has them faster.
+        """Logits of intensity and of class at places in model mm; see also
+        `nisf.networks.image_inference`, which is faster.
 
         Args:
             scene: the encoded slices.
             points: model mm.
         """
         near = nearby(scene.maps, points, scene.features.shape[1], self.image.neighbours)
-        features = sample(scene.features, near.of, near.u, near.v)
+        features = sample(scene.features, near.index, near.u, near.v)
         distance = near.distance[..., None] / self.image.distance_mm
         each = self.each(torch.cat([features, distance], dim=-1))
-        means = [(each * share[..., None]).sum(1) for share in (near.weight, near.sharp)]
+        means = [(each * weight[..., None]).sum(1) for weight in (near.weight, near.sharp)]
         hidden = self.join(torch.cat([*means, scene.latent.expand(len(each), -1)], dim=1))
         answer = self.head(hidden) + self.direct((features * near.sharp[..., None]).sum(1))
         return answer[:, : self.config.channels], answer[:, self.config.channels :]

@@ -56,8 +56,8 @@ class FrozenImageField:
         places, count = near.weight.shape
         common, moved, each = self.wide[:, : places * count]
         joined, hidden, other = self.narrow[:, :places]
-        rows = torch.arange(places * count, device=near.of.device).reshape(places, count)
-        features = sample(scene.features, near.of, near.u, near.v).reshape(places * count, -1)
+        rows = torch.arange(places * count, device=near.index.device).reshape(places, count)
+        features = sample(scene.features, near.index, near.u, near.v).reshape(places * count, -1)
         torch.addmm(self.first_bias, features, self.first, out=common)
         distance = near.distance.reshape(-1, 1)
         bias = self.join_bias + scene.latent @ self.latent
@@ -74,6 +74,6 @@ class FrozenImageField:
         return answer[:, : self.channels], answer[:, self.channels :]
 
 
-def _mean(table: Float[Tensor, "q f"], rows: Tensor, share: Float[Tensor, "p k"]) -> Float[Tensor, "p f"]:
+def _mean(table: Float[Tensor, "q f"], rows: Tensor, weight: Float[Tensor, "p k"]) -> Float[Tensor, "p f"]:
     """Weighted sums of the table's ``rows`` (p, k)."""
-    return functional.embedding_bag(rows, table, mode="sum", per_sample_weights=share)
+    return functional.embedding_bag(rows, table, mode="sum", per_sample_weights=weight)

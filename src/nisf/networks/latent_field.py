@@ -71,7 +71,7 @@ class Backbone(nn.Module):
         return stream
 
 
-class Field(nn.Module):
+class LatentField(nn.Module):
     """Coordinates and latent to logits of intensity and class."""
 
     def __init__(self, config: FieldConfig) -> None:

@@ -1,19 +1,22 @@
-"""A field at rest: weights and one subject's latent fixed, so that answering is all that is left to do.
+"""Answers of a latent field with its weights and one subject's latent fixed, in chunks that fit the memory.
 
 Constants are folded into the weights and every layer writes into the same few buffers, small enough
-to stay in a core's cache. The answers are those of `nisf.networks.latent_field.Field` to within rounding.
+to stay in a core's cache. The answers are those of `LatentField` to within rounding.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nisf.networks.latent_field import STEEPEST, Backbone, Field
+from nisf.chunks import LATENT_ROWS, rows_at_a_time
+from nisf.device import module_device
+from nisf.networks.latent_field import STEEPEST, Backbone, LatentField
 
 
-class Frozen:
+class FrozenLatentField:
     """Answers of one subject; not differentiable.
 
     Args:
@@ -22,7 +25,7 @@ class Frozen:
         rows: most points at a time.
     """
 
-    def __init__(self, field: Field, latent: Float[Tensor, "l"], rows: int) -> None:
+    def __init__(self, field: LatentField, latent: Float[Tensor, "l"], rows: int) -> None:
         config = field.config
         self.field, self.rows = field, rows
         with torch.no_grad():
@@ -33,7 +36,7 @@ class Frozen:
     def __call__(
         self, coordinates: Float[Tensor, "n d"]
     ) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n k"]]:
-        """Logits of intensity and of class at field coordinates; see `Field.forward`."""
+        """Logits of intensity and of class at field coordinates; see `LatentField.forward`."""
         field, n = self.field, len(coordinates)
         x = field.inputs(coordinates[None])[0]
         first, second, *results = (buffer[:n] for buffer in self.buffers)
@@ -81,3 +84,72 @@ class _Stream:
             else:
                 result.add_(first.sin_() if name == "sine" else first.relu_())
             x = result
+
+
+def rows_of(field: LatentField, memory_mb: float) -> int:
+    """Points at a time within ``memory_mb`` of working memory (MiB)."""
+    config = field.config
+    # Two scratch buffers and one a backbone, coordinates and both answers twice.
+    bytes_a_point = 4 * (
+        (2 + len(field.backbones)) * config.width + 2 * (config.classes + config.channels + 8)
+    )
+    return rows_at_a_time(module_device(field), memory_mb, bytes_a_point, LATENT_ROWS)
+
+
+@torch.no_grad()
+def ask_samples(
+    field: LatentField,
+    latents: Float[Tensor, "m l"],
+    coordinates: Float[np.ndarray, "n d"],
+    *,
+    memory_mb: float = 512.0,
+) -> tuple[Float[np.ndarray, "n c"], Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
+    """Mean intensity in [0, 1], mean class probabilities, and their standard deviations over latents.
+
+    Args:
+        field: the network.
+        latents: samples of one subject's posterior.
+        coordinates: in units of the region's half size; fourth column is time.
+        memory_mb: working memory beside the result, MiB.
+    """
+    config, n = field.config, len(coordinates)
+    image = np.zeros((n, config.channels), dtype=np.float32)
+    total, square = np.zeros((n, config.classes)), np.zeros((n, config.classes))
+    for latent in latents:
+        values, probability = ask(field, latent, coordinates, memory_mb=memory_mb)
+        image += values / len(latents)
+        total += probability
+        square += probability.astype(np.float64) ** 2
+    mean = total / len(latents)
+    spread = np.sqrt(np.maximum(square / len(latents) - mean**2, 0.0))
+    return image, mean.astype(np.float32), spread.astype(np.float32)
+
+
+@torch.no_grad()
+def ask(
+    field: LatentField,
+    latent: Float[Tensor, "l"],
+    coordinates: Float[np.ndarray, "n d"],
+    *,
+    memory_mb: float = 512.0,
+) -> tuple[Float[np.ndarray, "n c"], Float[np.ndarray, "n k"]]:
+    """Intensity in [0, 1] and class probabilities at field coordinates, float32.
+
+    Args:
+        field: the network.
+        latent: the subject.
+        coordinates: in units of the region's half size; fourth column is time.
+        memory_mb: working memory beside the result, MiB.
+    """
+    config = field.config
+    device = latent.device
+    intensity = np.empty((len(coordinates), config.channels), dtype=np.float32)
+    probability = np.empty((len(coordinates), config.classes), dtype=np.float32)
+    step = rows_of(field, memory_mb)
+    frozen = FrozenLatentField(field, latent, min(step, len(coordinates)))
+    for first in range(0, len(coordinates), step):
+        chunk = np.ascontiguousarray(coordinates[first : first + step], dtype=np.float32)
+        of_intensity, of_class = frozen(torch.from_numpy(chunk).to(device))
+        intensity[first : first + step] = torch.sigmoid(of_intensity).cpu().numpy()
+        probability[first : first + step] = torch.softmax(of_class, dim=-1).cpu().numpy()
+    return intensity, probability

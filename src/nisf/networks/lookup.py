@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from nisf.device import precision
+from nisf.device import autocast
 
 FAR_MM = 1e4
 """Distance given to a slice that does not cover a place."""
@@ -22,7 +22,7 @@ class Nearby:
     """The k nearest slices of each of p places.
 
     Attributes:
-        of: their index.
+        index: their index among all slices.
         u: where the place projects onto them, in pixels along the canvas's first axis.
         v: along the second.
         distance: of the place from them, signed, mm.
@@ -31,7 +31,7 @@ class Nearby:
         sharp: likewise in the mean that the nearest slice dominates.
     """
 
-    of: Int[Tensor, "p k"]
+    index: Int[Tensor, "p k"]
     u: Float[Tensor, "p k"]
     v: Float[Tensor, "p k"]
     distance: Float[Tensor, "p k"]
@@ -51,29 +51,31 @@ def nearby(maps: Float[Tensor, "n 3 4"], points: Float[Tensor, "p 3"], size: int
     n, middle = len(maps), (size - 1) / 2
     # All (u), then all (v), then all distances, so that each is one block of memory a place.
     rows = maps.transpose(0, 1).reshape(3 * n, 4)
-    with precision(points.device, "fp32"):  # in bf16 places would be off by half a pixel
+    with autocast(points.device, "fp32"):  # in bf16 places would be off by half a pixel
         u, v, distance = torch.addmm(rows[:, 3], points, rows[:, :3].T).split(n, dim=1)
     outside = torch.maximum((u - middle).abs(), (v - middle).abs()) > size / 2
     count = min(count, n)
-    nearest, of = torch.add(distance.abs(), outside, alpha=FAR_MM).topk(min(count + 1, n), 1, largest=False)
-    of, near = of[:, :count].contiguous(), nearest[:, :count]
+    nearest, index = torch.add(distance.abs(), outside, alpha=FAR_MM).topk(
+        min(count + 1, n), 1, largest=False
+    )
+    index, near = index[:, :count].contiguous(), nearest[:, :count]
     # With no further slice nothing takes over, and all count alike.
     reach = nearest[:, count:] if n > count else torch.full_like(near, FAR_MM)
     weight = (1 - near / (reach + 0.01)).clamp_min(0) * (near < FAR_MM)
     weight = weight / weight.sum(1, keepdim=True).clamp_min(1e-6)
-    distance = distance.gather(1, of)
+    distance = distance.gather(1, index)
     sharp = weight / (distance.abs() + SHARP_MM)
     sharp = sharp / sharp.sum(1, keepdim=True).clamp_min(1e-6)
-    return Nearby(of, u.gather(1, of), v.gather(1, of), distance, weight, sharp)
+    return Nearby(index, u.gather(1, index), v.gather(1, index), distance, weight, sharp)
 
 
-def sample(features: Float[Tensor, "n h w f"], of: Tensor, u: Tensor, v: Tensor) -> Float[Tensor, "..."]:
-    """Features of canvas ``of`` at pixel ``(u, v)``, linearly between pixels; places outside get the edge's.
+def sample(features: Float[Tensor, "n h w f"], index: Tensor, u: Tensor, v: Tensor) -> Float[Tensor, "..."]:
+    """Features of canvas ``index`` at pixel ``(u, v)``, linearly between pixels; outside, those of the edge.
 
     Differentiable in the features.
 
     Args:
-        of: canvas index, any shape.
+        index: of the canvas, any shape.
         u: along the first pixel axis, same shape.
         v: along the second.
     """
@@ -82,11 +84,11 @@ def sample(features: Float[Tensor, "n h w f"], of: Tensor, u: Tensor, v: Tensor)
     i, j = u.floor().clamp(max=h - 2), v.floor().clamp(max=w - 2)
     a, b = u - i, v - j
     both = a * b
-    share = torch.stack([1 - a - b + both, b - both, a - both, both], dim=-1).reshape(-1, 4)
-    first = ((of * h + i.long()) * w + j.long()).reshape(-1, 1)
+    corner_weight = torch.stack([1 - a - b + both, b - both, a - both, both], dim=-1).reshape(-1, 4)
+    first = ((index * h + i.long()) * w + j.long()).reshape(-1, 1)
     pair = torch.arange(2, device=first.device)  # made there: a GPU does not wait for it
     corners = first + (w * pair[:, None] + pair).flatten()
     # Looks up and adds in one go: 4 times as fast as four look-ups.
-    table = features.reshape(n * h * w, f).to(share.dtype)
-    found = functional.embedding_bag(corners, table, mode="sum", per_sample_weights=share)
-    return found.reshape(*of.shape, f)
+    table = features.reshape(n * h * w, f).to(corner_weight.dtype)
+    found = functional.embedding_bag(corners, table, mode="sum", per_sample_weights=corner_weight)
+    return found.reshape(*index.shape, f)

@@ -1,7 +1,7 @@
-"""Moments that look at each other: every slice takes what it shows at the two that are farthest apart.
+"""Phases that look at each other: every slice takes what it shows at the two that are farthest apart.
 
-Whether a structure reaches a slice at one moment is often plain at another. The two moments of a subject that
-look most different are its reference; the mean of their features, slice by slice, is shown to every moment.
+Whether a structure reaches a slice at one phase is often plain at another. The two phases of a subject that
+look most different are its reference; the mean of their features, slice by slice, is shown to every phase.
 As it is the same mean for all of them, answers stay smooth over the cycle.
 """
 
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class MomentExchange(nn.Module):
-    """Adds to every pixel's features what they and those of the reference moments say together.
+class PhaseExchange(nn.Module):
+    """Adds to every pixel's features what they and those of the reference phases say together.
 
     The last map starts at zero: a trained encoder that gets it goes on from where it was.
 
@@ -40,21 +40,21 @@ class MomentExchange(nn.Module):
         """Features with those of the reference mixed in.
 
         Args:
-            x: of each slice at its own moment.
+            x: of each slice at its own phase.
             shown: the reference's, of the same slices.
         """
         return x + self.into(torch.relu(self.own(x) + self.shown(shown)))
 
 
-def mean_of_moments(
+def mean_of_phases(
     x: Float[Tensor, "n c h w"], slices: Sequence[int], together: Sequence[int]
 ) -> Float[Tensor, "n c h w"]:
-    """For each slice, the mean over the moments of its subject.
+    """For each slice, the mean over the phases of its subject.
 
     Args:
         x: features of all scenes' slices in turn.
         slices: how many each scene has.
-        together: how many scenes in turn are moments of one subject, which have the same slices.
+        together: how many scenes in turn are phases of one subject, which have the same slices.
     """
     out, first = [], 0
     scenes = x.split(list(slices))
@@ -66,10 +66,10 @@ def mean_of_moments(
 
 
 def most_different(images: Float[Tensor, "t n c h w"]) -> tuple[int, ...]:
-    """The two of t moments whose images differ most, on average over the pixels; all if there are fewer.
+    """The two of t phases whose images differ most, on average over the pixels; all if there are fewer.
 
     Args:
-        images: the same slices at each moment.
+        images: the same slices at each phase.
     """
     t = len(images)
     if t < 3:

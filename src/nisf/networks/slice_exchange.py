@@ -1,8 +1,8 @@
 """Slices that look at each other: every pixel takes features of the nearest slices where it lies in space.
 
-The same look-up as that of a place which is asked for (`nisf.networks.lookup`), on a coarse level of the encoder.
-Distances count without their sign, so that it does not matter from which end the slices are counted. The last
-map starts at zero: a trained encoder that gets an exchange goes on from where it was.
+The same look-up as that of a place which is asked for (`nisf.networks.lookup`), on a coarse level of the
+encoder. Distances count without their sign, so that it does not matter from which end the slices are counted.
+The last map starts at zero: a trained encoder that gets an exchange goes on from where it was.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nisf.config.schema import ImageConfig
-from nisf.device import precision
+from nisf.device import autocast
 from nisf.networks.lookup import nearby, sample
 
 
@@ -37,11 +37,11 @@ def pixel_places(maps: Float[Tensor, "n 3 4"], size: int) -> Float[Tensor, "n p 
     pixel = torch.cartesian_prod(axis, axis, axis[:1])
     # A check of the outcome would make the processor wait for a GPU; poses can be inverted.
     back = torch.linalg.inv_ex(maps[:, :, :3]).inverse.transpose(1, 2)
-    with precision(maps.device, "fp32"):  # as in `nisf.networks.lookup.nearby`
+    with autocast(maps.device, "fp32"):  # as in `nisf.networks.lookup.nearby`
         return (pixel - maps[:, None, :, 3]) @ back
 
 
-class Exchange(nn.Module):
+class SliceExchange(nn.Module):
     """Adds to the features of every pixel what the nearest slices, its own among them, show there.
 
     Args:
@@ -82,5 +82,5 @@ class Exchange(nn.Module):
         maps = coarse_maps(maps, self.scale)
         near = nearby(maps, pixel_places(maps, size).reshape(-1, 3), size, self.neighbours)
         away = near.distance.abs()[..., None] / self.distance_mm
-        each = torch.relu(sample(features, near.of, near.u, near.v) + self.along(away))
+        each = torch.relu(sample(features, near.index, near.u, near.v) + self.along(away))
         return (each * near.weight[..., None]).sum(1)

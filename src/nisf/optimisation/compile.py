@@ -14,10 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-PART = 2048
-"""Points at a time, of all subjects together, whose layers stay in the processor's cache."""
-GPU_PART = 1 << 15
-"""The same on a GPU: enough to keep it busy, and few enough that padding to a multiple costs little."""
+from nisf.chunks import training_points
 
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
 """Where PyTorch is told to keep compiled code."""
@@ -88,11 +85,6 @@ def compiled(function: Callable[..., Any], say: Callable[[str], None]) -> Callab
     return call
 
 
-def part_size(subjects: int, device: torch.device) -> int:
-    """Points of each subject that `in_parts` takes at a time."""
-    return max(1, (PART if device.type == "cpu" else GPU_PART) // subjects)
-
-
 def in_parts(
     network: Callable[..., tuple[Tensor, Tensor]],
     coordinates: Float[Tensor, "s n d"],
@@ -104,7 +96,7 @@ def in_parts(
     one size (but for the last, if n is not a multiple of it), whatever the volume: nothing is compiled again.
     Differentiable by everything that the network is.
     """
-    size = part_size(len(coordinates), coordinates.device)
+    size = training_points(len(coordinates), coordinates.device)
     if coordinates.shape[1] <= size:
         return network(coordinates, latent)
     # A view keeps strides that depend on n, and compiled code is made for strides too.

@@ -16,20 +16,20 @@ import numpy as np
 from torch import Tensor
 
 from nisf.config.schema import TrainConfig
-from nisf.errors import NisfError
+from nisf.errors import BadFileError, BadSettingError
 from nisf.files import read_tensors, replacing, write_tensors
 from nisf.optimisation.state import State, rate_factor
 
 CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
 LOG_EVERY = 10
 
-Report = Callable[[Mapping[str, Any]], None]
+LogCallback = Callable[[Mapping[str, Any]], None]
 """Called with every record of the log: ``{"step": ..., "loss": ..., ...}``."""
 
 
 @runtime_checkable
 class Validation(Protocol):
-    """Scores of the held-out subjects."""
+    """Scores of the validation subjects."""
 
     def to_dict(self) -> dict[str, Any]:
         """For the log and the prior's card; ``dice`` has an entry for each structure."""
@@ -51,7 +51,7 @@ class Recipe(Protocol):
         ...
 
     def validate(self) -> Validation | None:
-        """Scores of the held-out subjects, or None if there are none."""
+        """Scores of the validation subjects, or None if there are none."""
         ...
 
 
@@ -71,7 +71,7 @@ def run(
     identity: Mapping[str, Any],
     kept: Mapping[str, Tensor],
     *,
-    report: Report | None,
+    report: LogCallback | None,
     say: Callable[[str], None],
     after_step: Callable[[int], None] | None = None,
 ) -> Validation | None:
@@ -91,13 +91,14 @@ def run(
         The last validation.
 
     Raises:
-        NisfError: the checkpoint belongs to other settings, cases or start, or the loss is not finite.
+        BadFileError: the checkpoint belongs to other settings, cases or start.
+        BadSettingError: the loss is not finite.
     """
     state, checkpoint = recipe.state, folder / CHECKPOINT
     if checkpoint.is_file():
         tensors, metadata = read_tensors(checkpoint)
         if _decisive(json.loads(metadata["identity"])) != _decisive(identity):
-            raise NisfError(f"{checkpoint}: was made with other settings, cases or start; train elsewhere")
+            raise BadFileError(f"{checkpoint}: was made with other settings, cases or start; train elsewhere")
         state.load(tensors, int(metadata["step"]))
         say(f"resuming at step {state.step} of {settings.steps}")
     _open_log(folder, state.step)
@@ -126,7 +127,9 @@ def run(
             if step % LOG_EVERY == 0 or final:
                 values = {name: float(term.detach()) for name, term in terms.items()}
                 if not math.isfinite(values["loss"]):
-                    raise NisfError(f"the loss is {values['loss']} at step {step}; lower the learning rate")
+                    raise BadSettingError(
+                        f"the loss is {values['loss']} at step {step}; lower the learning rate"
+                    )
                 note({"step": step, **{name: round(v, 6) for name, v in values.items()}})
             if step % settings.checkpoint_every == 0 or final:
                 metadata = {"identity": json.dumps(identity), "step": str(step)}

@@ -1,4 +1,4 @@
-"""What the coming steps need, made ahead of them in other processes.
+"""What the coming steps need, prepared ahead of them in other processes.
 
 A GPU is done with a step before one core has drawn and augmented the samples of the next.
 """
@@ -42,7 +42,7 @@ class _Steps(Dataset[Drawn]):
         return self.draw(index)
 
 
-class Ahead(Generic[Drawn]):
+class Prefetched(Generic[Drawn]):
     """``draw`` of a step, made before it is asked for as long as steps come one after another.
 
     Args:

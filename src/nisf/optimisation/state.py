@@ -11,9 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from nisf.config.schema import TrainConfig
-from nisf.device import place_of
-from nisf.networks.latent_field import Field
-from nisf.optimisation.muon import weight_optimisers
 
 
 @dataclass(eq=False)
@@ -69,18 +66,6 @@ class State:
                     state.setdefault(int(j), {})[entry] = int(tensor) if plain else tensor
             optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
         self.step = step
-
-
-def latent_state(field: Field, config: TrainConfig, subjects: int) -> State:
-    """An auto-decoder before its first step: weights as given, latents as drawn."""
-    latents = nn.Embedding(subjects, field.config.latent, sparse=config.latent_rows)
-    nn.init.normal_(latents.weight, std=config.latent_init)
-    # Drawn on the processor, so that the seed gives the same ones everywhere.
-    latents.to(place_of(field))
-    weights = weight_optimisers(field, config, weight_decay=0.0)  # the objective has it
-    kind = torch.optim.SparseAdam if config.latent_rows else torch.optim.Adam
-    optimisers = [*weights, kind(latents.parameters(), lr=config.latent_rate)]
-    return State({"field": field, "latents": latents}, optimisers)
 
 
 def rate_factor(config: TrainConfig, step: int) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from nisf.config.overrides import override
 from nisf.config.presets import preset
 from nisf.config.schema import Config
-from nisf.errors import NisfError
+from nisf.errors import BadSettingError
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Budget:
         curve_steps: last step of Adam's curves.
         curve_iterations: last iteration of the second-order curves.
         unfrozen_cases: validation subjects that choose the step count of fits with free weights.
-        stages: shares of the training at which the prior is kept for the figure of its stages.
+        snapshots: parts of the training after which the prior is kept for figure 3.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Budget:
     curve_steps: int
     curve_iterations: int
     unfrozen_cases: int
-    stages: tuple[float, ...] = (0.02, 0.1, 0.3, 1.0)
+    snapshots: tuple[float, ...] = (0.02, 0.1, 0.3, 1.0)
 
     def paper_config(self) -> Config:
         """Settings of the prior with the paper's network."""
@@ -126,11 +126,11 @@ def budget(name: str, test: int | None = None) -> Budget:
     """The budget called ``name``, with another number of test subjects if given.
 
     Raises:
-        NisfError: there is no such budget, or no test subject is left.
+        BadSettingError: there is no such budget, or no test subject is left.
     """
     if name not in BUDGETS:
-        raise NisfError(f"--budget {name}: no such budget; there are {', '.join(BUDGETS)}")
+        raise BadSettingError(f"{name}: no such budget; there are {', '.join(BUDGETS)}", options=["budget"])
     if test is not None and test < 1:
-        raise NisfError(f"--test {test}: give at least 1 subject")
+        raise BadSettingError(f"{test} test subjects; give at least 1", options=["test"])
     found = BUDGETS[name]
     return found if test is None else replace(found, test=test)

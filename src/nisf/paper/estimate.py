@@ -11,7 +11,7 @@ import torch
 from nisf.config.schema import Config, FieldConfig
 from nisf.kinds.latent.fit import TRIAL_POINTS, TRIAL_STEPS
 from nisf.networks.image_field import ImageField
-from nisf.networks.latent_field import Field
+from nisf.networks.latent_field import LatentField
 from nisf.paper import ablations, fig4, resolution, slices, sparse
 from nisf.paper.methods import (
     FROZEN,
@@ -64,7 +64,7 @@ class Rates:
     def point(self, config: FieldConfig, *, frozen: bool = True) -> float:
         """A point forward and backward through the latent field; frozen weights get no gradient."""
         if (config, frozen) not in self._points:
-            field, count = Field(config).requires_grad_(not frozen), 2048
+            field, count = LatentField(config).requires_grad_(not frozen), 2048
             places = torch.rand(1, count, config.dimensions) * 2 - 1
             latent = torch.zeros(1, config.latent, requires_grad=True)
 
@@ -156,8 +156,8 @@ def jobs(study: Study, experiments: Collection[str]) -> list[Job]:
         seconds = budget.curve_cases * points * rates.point(paper.config.field)
         out.append(once("fig2", "curves", "curves", seconds))
     if "fig3" in experiments:
-        there = len(list((study.output / "work" / "stages").glob("*.json")))
-        out.append(Job("fig3", "stages of training", max(0, len(budget.stages) - there) * adam))
+        there = len(list((study.output / "work" / "snapshots").glob("*.json")))
+        out.append(Job("fig3", "stages of training", max(0, len(budget.snapshots) - there) * adam))
     if "fig4" in experiments:
         ways += [("fig4", way, {**common, **shape, **nearest}) for way in fig4.PROTOCOLS]
     if "slices" in experiments:

@@ -17,15 +17,14 @@ from torch import Tensor
 
 from nisf.data.points import CasePoints, batch_of
 from nisf.kinds.latent.fit import fit_latents
+from nisf.kinds.latent.model import LatentPrior
+from nisf.kinds.latent.parametrisation import parametrisation_of
 from nisf.kinds.latent.second_order import fit_second_order
-from nisf.kinds.latent.unknowns import subject_of
-from nisf.kinds.latent.validation import point_dice, scored_points, step_counts, validation_points
-from nisf.networks.latent_field import Field
+from nisf.kinds.latent.validation import point_dice, scored_points, step_counts
 from nisf.networks.losses import intensity_bce
 from nisf.paper.published import published
 from nisf.paper.results import COLOURS, Result, draw, publish
 from nisf.paper.study import Study
-from nisf.prior.prior import Prior
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,8 +36,7 @@ MEASURED = 8192
 class Measure:
     """Called with the step and the latents; keeps Dice, loss and seconds at some of the steps."""
 
-    def __init__(self, prior: Prior, cases: Sequence[CasePoints], at: Sequence[int]) -> None:
-        assert isinstance(prior.field, Field)
+    def __init__(self, prior: LatentPrior, cases: Sequence[CasePoints], at: Sequence[int]) -> None:
         self.field, self.names, self.cases, self.at = prior.field, prior.anatomy.labels, cases, set(at)
         self.index = scored_points(cases, 1, MEASURED)
         rng = np.random.default_rng([2, 4])
@@ -76,25 +74,27 @@ class Measure:
 
 
 def curves(
-    prior: Prior, cases: Sequence[CasePoints], steps: int, iterations: int, say: Callable[[str], None] = print
+    prior: LatentPrior,
+    cases: Sequence[CasePoints],
+    steps: int,
+    iterations: int,
+    say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Both methods' curves, and where the second-order fits ended by themselves.
 
     Args:
-        prior: with a latent field.
         cases: labelled.
         steps: Adam's last.
         iterations: the second-order fit's last, far past its end.
         say: told the outcome.
     """
     config = prior.config.fit
-    assert isinstance(prior.field, Field)
-    subject = subject_of(prior.field, prior.latent_mean, prior.latent_covariance, config, cases)
+    model = parametrisation_of(prior.field, prior.latent_mean, prior.latent_covariance, config, cases)
     second = Measure(prior, cases, step_counts(iterations))
     past = replace(config, iterations=iterations, tolerance=0.0)
-    fit_second_order(subject, cases, past, watch=second)
+    fit_second_order(model, cases, past, callback=second)
     end = Measure(prior, cases, [])
-    ended = fit_second_order(subject, cases, config)
+    ended = fit_second_order(model, cases, config)
     seconds = time.process_time() - end.since
     end.at, end.since = {0}, time.process_time()
     end(0, ended.latent)
@@ -104,7 +104,7 @@ def curves(
     )
     adam = Measure(prior, cases, step_counts(steps))
     start = prior.latent_mean[None].repeat(len(cases), 1)
-    fit_latents(prior.field, cases, start, replace(config, steps=steps), watch=adam)
+    fit_latents(prior.field, cases, start, replace(config, steps=steps), callback=adam)
     best = max(adam.rows, key=lambda row: row["mean_dice"])
     say(
         f"Adam: Dice {best['mean_dice']:.3f} at best (step {best['iterations']}), "
@@ -127,7 +127,7 @@ def curves(
 
 def run(study: Study) -> Result:
     """The curves of the prior with the paper's network, with its validated step count marked."""
-    budget, prior = study.budget, study.prior(study.paper)
+    budget, prior = study.budget, study.latent_prior(study.paper)
     settings = {
         "prior": prior.fingerprint,
         "fit": asdict(prior.config.fit),
@@ -136,7 +136,7 @@ def run(study: Study) -> Result:
 
     def work() -> dict[str, Any]:
         study.say(f"fitting {len(study.test[: budget.curve_cases])} subjects far past the end, in two ways")
-        points = validation_points(study.test[: budget.curve_cases], prior)
+        points = prior.validation_points(study.test[: budget.curve_cases])
         return curves(prior, points, budget.curve_steps, budget.curve_iterations, study.say)
 
     found = study.once("curves", settings, work)

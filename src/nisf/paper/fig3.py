@@ -9,25 +9,25 @@ import numpy as np
 
 from nisf.data.case import Case
 from nisf.evaluation.scores import label_volume, score_case
-from nisf.kinds.latent.fit import fit
 from nisf.paper.results import Result, draw, publish
 from nisf.paper.study import Study
 from nisf.paper.windows import window_of
 from nisf.picture import Panel, draw_panel, legend_of
+from nisf.prior.fit import fit
 from nisf.prior.prior import Prior
-from nisf.prior.snapshots import kept_stages, prior_at
+from nisf.prior.snapshots import prior_at, snapshot_steps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 def run(study: Study) -> Result | None:
-    """One test subject fitted with each stage; None (and a sentence) if the prior kept no stages."""
+    """One test subject fitted with each stage; None (and a sentence) if the prior kept no snapshots."""
     prior = study.prior(study.paper)
     assert prior.folder is not None
-    steps = kept_stages(prior.folder)
+    steps = snapshot_steps(prior.folder)
     if not steps:
-        study.say(f"fig3 left out: {prior.folder} kept no stages of its training")
+        study.say(f"fig3 left out: {prior.folder} kept no snapshots of its training")
         return None
     case = study.test[len(study.test) // 2]
     frame = min(s.frame for s in case.labelled())
@@ -36,7 +36,7 @@ def run(study: Study) -> Result | None:
     columns, rows = [], []
     for step in steps:
         found = study.once(
-            f"stages/step-{step}",
+            f"snapshots/step-{step}",
             {"prior": prior.fingerprint, "fit": vars(prior.config.fit), "case": case.name},
             lambda step=step: _fitted(case, prior_at(prior, step), frame),
         )

@@ -11,7 +11,6 @@ from nisf.data.geometry import Grid
 from nisf.data.hiding import hide
 from nisf.errors import NisfError
 from nisf.evaluation.scores import label_volume
-from nisf.kinds.latent.fit import fit
 from nisf.paper.methods import (
     OURS,
     Method,
@@ -28,6 +27,7 @@ from nisf.paper.results import Result, draw, look, publish
 from nisf.paper.study import Study
 from nisf.paper.windows import window_of
 from nisf.picture import Panel, draw_panel, legend_of
+from nisf.prior.fit import fit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,18 +12,19 @@ import numpy as np
 from nisf.config.schema import FitConfig
 from nisf.data.case import Case
 from nisf.data.hiding import hide
-from nisf.errors import NisfError
+from nisf.errors import CannotFitError, NisfError
 from nisf.evaluation.metrics import Score
 from nisf.evaluation.scores import score_case
-from nisf.kinds.latent.fit import find_region, fit
-from nisf.kinds.latent.validation import point_dice, scored_points, step_counts, validation_points
+from nisf.kinds.latent.model import LatentPrior
+from nisf.kinds.latent.validation import point_dice, scored_points, step_counts
 from nisf.paper.interpolation import How, interpolated
 from nisf.paper.resample import on_grid, resampled
 from nisf.paper.study import Study
 from nisf.paper.unet import segment_slices, trained_unet
 from nisf.paper.unfrozen import fit_all, fit_unfrozen
+from nisf.prior.fit import fit
 from nisf.prior.prior import Prior
-from nisf.subject.subject import Fitted
+from nisf.subject.subject import Subject
 
 FROZEN, UNFROZEN, SECOND, OURS = "frozen weights", "unfrozen weights", "second order", "image-conditioned"
 UNET, UNET_SHAPE, UNET_NEAREST = "U-Net", "U-Net + shape", "U-Net + nearest"
@@ -64,11 +65,11 @@ def by_prior(name: str, prior: Prior, config: FitConfig | None = None) -> Method
     return Method(name, segment, {"prior": prior.fingerprint, "fit": asdict(chosen)})
 
 
-def _answer(fitted: Fitted, whole: Case) -> np.ndarray:
+def _answer(subject: Subject, whole: Case) -> np.ndarray:
     """Classes on the whole case's grid, also if what was seen lies on another."""
     grid = whole.stacks[0].grid
-    own = fitted.stacks[0].grid is grid
-    return fitted.render(None if own else grid).label.astype(np.int16)
+    own = subject.stacks[0].grid is grid
+    return subject.render(None if own else grid).label.astype(np.int16)
 
 
 def frozen(study: Study) -> Method:
@@ -89,7 +90,7 @@ def ours(study: Study) -> Method:
 
 def unfrozen(study: Study) -> Method:
     """What the authors' public code does; its step count has its own validation."""
-    prior = study.prior(study.paper)
+    prior = study.latent_prior(study.paper)
     config = replace(prior.config.fit, steps=_unfrozen_steps(study, prior))
 
     def segment(seen: Case, whole: Case) -> np.ndarray:
@@ -98,23 +99,23 @@ def unfrozen(study: Study) -> Method:
     return Method(UNFROZEN, segment, {"prior": prior.fingerprint, "fit": asdict(config)})
 
 
-def _unfrozen_steps(study: Study, prior: Prior) -> int:
+def _unfrozen_steps(study: Study, prior: LatentPrior) -> int:
     """Steps with the best mean Dice on validation subjects."""
     most = replace(prior.config.fit, steps=study.budget.paper_config().fit.steps)
     counts, names = step_counts(most.steps), prior.anatomy.labels
 
     def search() -> int:
         study.say("choosing the step count of fits with free weights on validation subjects")
-        cases = validation_points(study.validation[: study.budget.unfrozen_cases], prior)
+        cases = prior.validation_points(study.validation[: study.budget.unfrozen_cases])
         table = []
         for case, index in zip(cases, scored_points(cases, 0), strict=True):
             row: list[float] = []
 
-            def watch(step, field, latent, case=case, index=index, row=row) -> None:
+            def callback(step, field, latent, case=case, index=index, row=row) -> None:
                 if step in counts:
                     row.append(float(np.nanmean(point_dice(field, latent, case, index, len(names)))))
 
-            fit_all(case, prior, most, watch=watch)
+            fit_all(case, prior, most, callback=callback)
             table.append(row)
         return max(1, counts[int(np.mean(table, axis=0).argmax())])
 
@@ -139,7 +140,7 @@ def by_unet(study: Study) -> list[Method]:
 
     def way(how: How) -> Segment:
         def segment(seen: Case, whole: Case) -> np.ndarray:
-            region, _ = find_region(seen, prior)
+            region, _ = prior.search.find(seen)
             slices = segment_slices(network, seen, region, prior)
             of = seen.stacks[0].grid
             target = whole if of is whole.stacks[0].grid else seen
@@ -167,7 +168,7 @@ def by_reference() -> Method:
             if item.stack == 0 and item.label is not None
         }
         if not labels:
-            raise NisfError(f"{seen.name}: no slice that is seen has labels")
+            raise CannotFitError(f"{seen.name}: no slice that is seen has labels")
         frames = {frame for _, frame in labels}
         target = whole.keep(lambda item: item.frame in frames)
         return interpolated(labels, target, 1 + max(int(label.max()) for label in labels.values()), "shape")

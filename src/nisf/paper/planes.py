@@ -15,15 +15,15 @@ import numpy as np
 from nisf.data.anatomy import View
 from nisf.data.case import Case
 from nisf.data.geometry import Grid
-from nisf.errors import NisfError
+from nisf.errors import CannotFitError, NisfError
 from nisf.evaluation.scores import label_volume, phase_name, score_case
-from nisf.kinds.latent.fit import fit
 from nisf.paper.methods import FROZEN, OURS, path_name
 from nisf.paper.results import Result, draw, look, publish
 from nisf.paper.study import Study
 from nisf.picture import Panel, draw_panel, legend_of
+from nisf.prior.fit import fit
 from nisf.prior.prior import Prior
-from nisf.subject.subject import Fitted
+from nisf.subject.subject import Subject
 from nisf.subject.views import view_plane
 
 if TYPE_CHECKING:
@@ -110,18 +110,18 @@ def _of_case(study: Study, case: Case, prior: Prior, views: dict[str, View]) -> 
     return rows
 
 
-def measures(fitted: Fitted, plane: Grid, view: View) -> tuple[float, float]:
+def measures(fitted: Subject, plane: Grid, view: View) -> tuple[float, float]:
     """Area (mm²) and length along the axis (mm) of the view's structure on its plane."""
     label = fitted.render(plane).label[:, :, 0, 0]
     mask = label == fitted.prior.anatomy.labels.index(view.axis)
     rows = np.flatnonzero(mask.any(0))
     if not len(rows):
-        raise NisfError(f"{fitted.name}: its {view.axis} is not on the plane of its own axis")
+        raise CannotFitError(f"{fitted.name}: its {view.axis} is not on the plane of its own axis")
     spacing = plane.spacing
     return float(mask.sum() * spacing[0] * spacing[1]), float((np.ptp(rows) + 1) * spacing[1])
 
 
-def _on_other_stacks(study: Study, case: Case, fitted: Fitted) -> list[dict[str, Any]]:
+def _on_other_stacks(study: Study, case: Case, fitted: Subject) -> list[dict[str, Any]]:
     """Dice on the labelled slices of further stacks, which the fit never saw."""
     whole = study.other_stacks.get(case.name)
     if whole is None or not whole.labelled():

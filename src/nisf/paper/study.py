@@ -17,14 +17,17 @@ from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
 from nisf.data.geometry import cycle_distance
 from nisf.device import CPU
-from nisf.errors import NisfError
+from nisf.errors import BadFileError, BadSettingError, CannotFitError
 from nisf.files import check_writable, read_json, read_tensors, write_json
-from nisf.io.readers import CaseFiles, cached_case, open_cohort
+from nisf.io.readers import CaseFiles, CaseReader, open_cohort
+from nisf.kinds.latent.model import LatentPrior
+from nisf.kinds.load import load_prior
 from nisf.optimisation.loop import CHECKPOINT
 from nisf.paper.budget import Budget
 from nisf.prior.bundled import model_names
-from nisf.prior.prior import SPECIFICATION, Prior, load_prior
-from nisf.training.train import train
+from nisf.prior.prior import Prior
+from nisf.prior.stored import SPECIFICATION
+from nisf.training.train import TrainOptions, train
 
 TEST_EVERY, VALIDATION_EVERY = 5, 8
 """Every 5th case is a test subject; of the others every 8th is a validation subject."""
@@ -38,13 +41,13 @@ class Variant:
         name: its folder's name.
         config: settings.
         thin: makes a training case sparser; None leaves it whole.
-        stages: steps at which the prior is kept on the way.
+        snapshots: steps at which the prior is kept on the way.
     """
 
     name: str
     config: Config
     thin: Callable[[Case], Case] | None = None
-    stages: tuple[int, ...] = ()
+    snapshots: tuple[int, ...] = ()
 
 
 def at_phases(case: Case) -> Case:
@@ -97,6 +100,7 @@ class Study:
         self.output, self.anatomy, self.budget, self.say = check_writable(output), anatomy, budget, say
         self.reuse = dict(reuse or {})
         self._priors: dict[tuple[str, Config], Prior] = {}
+        self._told: set[str] = set()
         self.cohort = open_cohort(data, anatomy, layout)
         cases = list(self.cohort.cases)
         tested = cases[TEST_EVERY - 1 :: TEST_EVERY]
@@ -109,7 +113,7 @@ class Study:
             "training": [c for i, c in enumerate(rest) if i % VALIDATION_EVERY != first],
         }
         if not tested or not self.files["validation"]:
-            raise NisfError(
+            raise CannotFitError(
                 f"{data}: {len(cases)} cases; training, validation and test subjects need at least 5"
             )
         self._check_subjects()
@@ -119,16 +123,18 @@ class Study:
         path = self.output / "subjects.json"
         names = {part: [case.name for case in self.files[part]] for part in ("training", "validation")}
         if path.is_file() and read_json(path) != names:
-            raise NisfError(f"{path}: was made from other subjects; give another output folder")
+            raise BadFileError(
+                f"{path}: was made from other subjects; give another output folder", options=["output"]
+            )
         write_json(path, names)
 
     def _whole(self, files: Sequence[CaseFiles]) -> list[Case]:
-        cases = []
-        for item in files:
-            try:
-                cases.append(cached_case(item, self.anatomy, self.output / ".cache", self.cohort.notes))
-            except NisfError as error:
-                self.say(f"left out: {error}")
+        reader = CaseReader(self.cohort, self.anatomy, files, cache=self.output / ".cache")
+        cases = [case for _, case in reader if isinstance(case, Case)]
+        # The cohort's problems and notes come again with every part that is read.
+        for line in [line for line in reader.lines() if line not in self._told]:
+            self._told.add(line)
+            self.say(line)
         return cases
 
     def _read(self, files: Sequence[CaseFiles]) -> list[Case]:
@@ -140,11 +146,11 @@ class Study:
         """Test subjects at their named phases, labelled ones only: no choice is made by them.
 
         Raises:
-            NisfError: none can be read and has labels.
+            CannotFitError: none can be read and has labels.
         """
         cases = [at_phases(case) for case in self._read(self.files["test"]) if case.labelled()]
         if not cases:
-            raise NisfError(
+            raise CannotFitError(
                 f"{self.cohort.root}: no test subject can be read and has labels; see 'nisf check'"
             )
         return cases
@@ -172,8 +178,8 @@ class Study:
     def paper(self) -> Variant:
         """The prior with the paper's network."""
         config = self.budget.paper_config()
-        stages = tuple(max(1, round(share * config.train.steps)) for share in self.budget.stages)
-        return Variant("paper", config, stages=stages)
+        snapshots = tuple(max(1, round(part * config.train.steps)) for part in self.budget.snapshots)
+        return Variant("paper", config, snapshots=snapshots)
 
     @property
     def image(self) -> Variant:
@@ -202,6 +208,20 @@ class Study:
             self._priors[key] = self._prior(variant)
         return self._priors[key]
 
+    def latent_prior(self, variant: Variant) -> LatentPrior:
+        """A variant's prior whose latents can be fitted.
+
+        Raises:
+            NisfError: it is of another kind, or was trained otherwise.
+        """
+        prior = self.prior(variant)
+        if not isinstance(prior, LatentPrior):
+            raise BadSettingError(
+                f"{prior.source}: a prior of the kind '{prior.kind}'; this experiment fits latents, give one "
+                "of the kind 'latent'"
+            )
+        return prior
+
     def _prior(self, variant: Variant) -> Prior:
         folder = self.folder(variant.name)
         if not self.trained(variant.name):
@@ -213,21 +233,21 @@ class Study:
                 self.anatomy,
                 variant.config,
                 folder,
-                resume=True,
-                stages=variant.stages,
-                say=self.say,
-                device=self.device,
+                TrainOptions(resume=True, snapshots=variant.snapshots, say=self.say, device=self.device),
             )
         prior = load_prior(folder)
         if prior.anatomy.labels != self.anatomy.labels:
-            raise NisfError(f"{folder}: its structures are not those of the cases")
+            raise BadSettingError(f"{folder}: its structures are not those of the cases; give another prior")
         if variant.name in self.reuse:
             self._check_unseen(folder)
         else:
             have, want = to_dict(prior.config), to_dict(variant.config)
             for part in ("train", "augment", "image", "region"):
                 if have[part] != want[part]:
-                    raise NisfError(f"{folder}: was trained with another budget; give another output folder")
+                    raise BadFileError(
+                        f"{folder}: was trained with another budget; give another output folder",
+                        options=["output"],
+                    )
         return prior
 
     def _check_unseen(self, folder: Path) -> None:
@@ -236,7 +256,9 @@ class Study:
         if path.is_file():
             seen = set(json.loads(read_tensors(path)[1]["identity"])["cases"])
             if both := sorted(seen & {case.name for case in self.files["test"]}):
-                raise NisfError(f"{folder}: was trained on test subjects ({', '.join(both[:3])}, ...)")
+                raise BadSettingError(
+                    f"{folder}: was trained on test subjects ({', '.join(both[:3])}, ...); give another prior"
+                )
 
     def once(self, what: str, settings: Mapping[str, Any], make: Callable[[], Any]) -> Any:
         """What ``make`` returns, kept as JSON under ``work/``; made again only if the settings differ.

@@ -20,8 +20,8 @@ from nisf.config.overrides import to_dict
 from nisf.config.schema import AugmentConfig, Config
 from nisf.data.case import Case
 from nisf.data.region import Region, pixel_positions, region_from_labels
-from nisf.device import CPU, precision
-from nisf.errors import NisfError
+from nisf.device import CPU, autocast
+from nisf.errors import BadFileError, BadSettingError
 from nisf.files import read_tensors, write_tensors
 from nisf.kinds.image.augment import Measured, Sample, draw_sample, for_anatomy, measured
 from nisf.kinds.image.recipe import averaged, class_terms
@@ -29,7 +29,7 @@ from nisf.kinds.image.samples import image_at
 from nisf.networks.canvas import canvases
 from nisf.networks.lookup import sample
 from nisf.optimisation.loop import Validation, run
-from nisf.optimisation.prefetch import Ahead, workers_for
+from nisf.optimisation.prefetch import Prefetched, workers_for
 from nisf.prior.prior import Prior
 
 WIDTHS = (16, 32, 64, 96, 128, 16)
@@ -41,12 +41,12 @@ def unet(prior: Prior) -> nn.Module:
     """A plain U-Net with instance normalisation at the canvas's full resolution.
 
     Raises:
-        NisfError: MONAI is not installed.
+        BadSettingError: MONAI is not installed.
     """
     try:
         from monai.networks.nets.basic_unet import BasicUNet
     except ImportError as error:
-        raise NisfError("the U-Net is MONAI's: pip install 'nisf[paper]'") from error
+        raise BadSettingError("the U-Net is MONAI's: pip install 'nisf[paper]'") from error
     field = prior.config.field
     return BasicUNet(2, field.channels, field.classes, WIDTHS, norm=("instance", {"affine": True}))
 
@@ -56,7 +56,7 @@ class SliceSampler:
     """What each training step sees: as many volumes as the field's, all their slices.
 
     Attributes:
-        stacks: labelled stacks of all subjects and moments.
+        stacks: labelled stacks of all subjects and phases.
         config: settings, the field's.
         augment: how far to augment.
     """
@@ -68,8 +68,8 @@ class SliceSampler:
     def __call__(self, step: int) -> list[Sample]:
         """The samples of a step; they depend on seed and step alone."""
         train, image, out = self.config.train, image_at(step, self.config), []
-        # The field may see two moments of a subject at a time.
-        for slot in range(train.subjects * (2 if self.config.image.moments else 1)):
+        # The field may see two phases of a subject at a time.
+        for slot in range(train.subjects * (2 if self.config.image.phase_exchange else 1)):
             rng = np.random.default_rng([train.seed, 3, step, slot])
             stack = self.stacks[int(rng.integers(len(self.stacks)))]
             out.append(draw_sample(stack, image, self.augment, train.points, rng))
@@ -97,7 +97,7 @@ class UNetTraining:
             if region is not None:
                 stacks += measured(case, region.centre(), prior.config.image.pixel_mm)
         augment = replace(for_anatomy(prior.config.augment, prior.anatomy), hide=0.0)
-        self.drawn = Ahead(SliceSampler(stacks, self.config, augment), self.config.train.steps, workers)
+        self.drawn = Prefetched(SliceSampler(stacks, self.config, augment), self.config.train.steps, workers)
         torch.manual_seed(self.config.train.seed)
         self.online = unet(prior).to(device)
         self.average, self.state = averaged(self.online, self.config.train)
@@ -105,7 +105,7 @@ class UNetTraining:
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         train, drawn = self.config.train, [one.to(self.device) for one in self.drawn(step)]
         images, points = torch.cat([one.images for one in drawn]), torch.cat([one.points for one in drawn])
-        with precision(self.device, train.precision):
+        with autocast(self.device, train.precision):
             maps = self.online(images).permute(0, 2, 3, 1)
         of = torch.arange(len(images), device=self.device).repeat_interleave(train.points)
         pixel = _pixels(torch.cat([one.maps for one in drawn])[of], points)
@@ -147,7 +147,8 @@ def trained_unet(
         start: folder of a trained U-Net to go on from, if any.
 
     Raises:
-        NisfError: MONAI is not installed, or the weights are not of this network.
+        BadSettingError: MONAI is not installed.
+        BadFileError: the weights are not of this network.
     """
     path = folder / WEIGHTS
     if not path.is_file():
@@ -171,12 +172,12 @@ def _load(network: nn.Module, path: Path) -> None:
     """Weights from a file.
 
     Raises:
-        NisfError: it holds other ones.
+        BadFileError: it holds other ones.
     """
     try:
         network.load_state_dict(read_tensors(path)[0])
     except RuntimeError as error:
-        raise NisfError(f"{path}: holds the weights of another network") from error
+        raise BadFileError(f"{path}: holds the weights of another network") from error
 
 
 @torch.inference_mode()

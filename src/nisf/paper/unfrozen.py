@@ -16,20 +16,25 @@ from torch import Tensor
 from nisf.config.schema import FitConfig
 from nisf.data.case import Case
 from nisf.data.points import CasePoints, batch_of
-from nisf.kinds.latent.fit import find_region, oriented, points_inside
-from nisf.networks.latent_field import Field
+from nisf.errors import CannotFitError
+from nisf.kinds.latent.fit import orientations, oriented
+from nisf.kinds.latent.model import LatentPrior, LatentSubject
+from nisf.networks.latent_field import LatentField
 from nisf.networks.losses import intensity_bce
 from nisf.paper.published import WEIGHTS_RATE
-from nisf.prior.prior import Prior
-from nisf.subject.subject import Fitted
 
-Watch = Callable[[int, Field, Tensor], None]
+UnfrozenCallback = Callable[[int, LatentField, Tensor], None]
 """Called with the number of steps done, the network and the latent (l,)."""
 
 
 def fit_all(
-    points: CasePoints, prior: Prior, config: FitConfig, *, seed: int = 0, watch: Watch | None = None
-) -> tuple[Field, Tensor]:
+    points: CasePoints,
+    prior: LatentPrior,
+    config: FitConfig,
+    *,
+    seed: int = 0,
+    callback: UnfrozenCallback | None = None,
+) -> tuple[LatentField, Tensor]:
     """Network and latent (l,) of one subject after ``config.steps`` steps of Adam on the intensities.
 
     Args:
@@ -37,18 +42,17 @@ def fit_all(
         prior: where weights and latent start.
         config: steps, points, the latent's rate; weights move at the paper's rate.
         seed: of the drawn points.
-        watch: called before the first step and after each one.
+        callback: called before the first step and after each one.
     """
     field = copy.deepcopy(prior.field).requires_grad_(True)
-    assert isinstance(field, Field)
     latent = prior.latent_mean[None].clone().requires_grad_(True)
     groups = [
         {"params": [latent], "lr": config.learning_rate},
         {"params": list(field.parameters()), "lr": WEIGHTS_RATE},
     ]
     optimiser = torch.optim.Adam(groups)
-    if watch:
-        watch(0, field, latent.detach()[0])
+    if callback:
+        callback(0, field, latent.detach()[0])
     for step in range(config.steps):
         rng = np.random.default_rng([seed, step])
         index = points.draw(rng, config.points) if config.points else points.frame(rng)
@@ -59,18 +63,22 @@ def fit_all(
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        if watch:
-            watch(step + 1, field, latent.detach()[0])
+        if callback:
+            callback(step + 1, field, latent.detach()[0])
     return field.requires_grad_(False), latent.detach()[0]
 
 
-def fit_unfrozen(case: Case, prior: Prior, config: FitConfig, *, seed: int = 0) -> Fitted:
+def fit_unfrozen(case: Case, prior: LatentPrior, config: FitConfig, *, seed: int = 0) -> LatentSubject:
     """`nisf.kinds.latent.fit.fit` with weights that move too.
 
     Raises:
-        NisfError: nothing was measured inside the region.
+        CannotFitError: nothing was measured inside the region.
     """
-    region, _ = find_region(case, prior)
-    points, _ = oriented(points_inside(case, prior, region), case, prior, seed)
+    region, _ = prior.search.find(case)
+    points = CasePoints(case, region, prior.config.field.dimensions)
+    if not len(points):
+        raise CannotFitError(f"{case.name}: nothing was measured inside the region")
+    ways = orientations(case, prior.anatomy)
+    points, _ = oriented(points, ways, prior.field, prior.latent_mean, prior.config.fit, seed)
     field, latent = fit_all(points, prior, config, seed=seed)
-    return Fitted(case.name, replace(prior, field=field), latent, points.region, case.stacks)
+    return LatentSubject(case.name, replace(prior, field=field), points.region, case.stacks, latent=latent)

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from nisf.kinds.latent.fit import fit_latents
-from nisf.kinds.latent.validation import point_dice, scored_points, validation_points
-from nisf.networks.latent_field import Field
+from nisf.kinds.latent.validation import point_dice, scored_points
 from nisf.paper.study import Study, Variant
 
 VOXELS = 16_384
@@ -30,8 +29,7 @@ def named(study: Study, name: str, *settings: str) -> Variant:
 
 def score_variant(study: Study, variant: Variant) -> list[dict[str, Any]]:
     """Dice of each test subject and structure, as rows; weights frozen, steps as validated."""
-    prior = study.prior(variant)
-    assert isinstance(prior.field, Field)
+    prior = study.latent_prior(variant)
     field, names = prior.field, study.anatomy.labels
     settings = {
         "prior": prior.fingerprint,
@@ -40,7 +38,7 @@ def score_variant(study: Study, variant: Variant) -> list[dict[str, Any]]:
     }
 
     def work() -> list[dict[str, Any]]:
-        points = validation_points(study.test[: study.budget.curve_cases], prior)
+        points = prior.validation_points(study.test[: study.budget.curve_cases])
         start = prior.latent_mean[None].repeat(len(points), 1)
         latents, losses = fit_latents(field, points, start, prior.config.fit)
         rows = []

@@ -1,77 +1,139 @@
-"""A trained prior: everything that fitting and asking need, in one folder without a pickle."""
+"""A trained prior: everything that fitting and asking need, whatever the kind of its field."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nisf import __version__
-from nisf.config.overrides import from_dict, to_dict
+from nisf.config.fit_options import FitOptions
+from nisf.config.overrides import to_dict
 from nisf.config.schema import Config, FitConfig
-from nisf.data.anatomy import Anatomy, from_json, to_json
-from nisf.device import place_of
-from nisf.errors import NisfError
-from nisf.files import load_part, read_json, read_tensors, write_json, write_tensors
-from nisf.networks.finder import Finder, finder_of
-from nisf.networks.image_field import ImageField
-from nisf.networks.latent_field import Field
-from nisf.prior.bundled import model_folder, model_name, model_names
+from nisf.data.anatomy import Anatomy, to_json
+from nisf.data.case import Case
+from nisf.data.region import Region
+from nisf.device import module_device
+from nisf.errors import BadFileError, BadSettingError
+from nisf.files import load_part, write_json, write_tensors
+from nisf.networks.finder import Finder
+from nisf.prior.bundled import model_name
+from nisf.prior.region_search import RegionSearch
+from nisf.prior.stored import FORMAT, SPECIFICATION, WEIGHTS, Stored
+from nisf.prior.subject_record import SubjectRecord
 
-FORMAT = 1
-"""Version of the folder's layout; raised when an older nisf could no longer read it."""
+SubjectType = TypeVar("SubjectType", covariant=True)
+"""What a kind of prior makes of a case: a `nisf.subject.subject.Subject`."""
 
-NEWER: dict[str, dict[str, Any]] = {
-    "image": {"exchange": 0, "moments": 0, "time_sigma": 0.0},
-    "augment": {"blur_pixels": 1.1},
-    "train": {"optimiser": "adam", "precision": "fp32"},
-    "fit": asdict(FitConfig()),
-}
-"""Settings that a prior's file may lack, by their part, and what they were before they had a name."""
-
-SPECIFICATION, WEIGHTS = "prior.json", "weights.safetensors"
+FitCallback = Callable[[int, Tensor], None]
+"""Called with the steps or iterations done and the latents (s, l), before the first and after each."""
 
 
-def new_field(config: Config) -> Field | ImageField:
-    """An untrained network of the kind that the settings name."""
-    return Field(config.field) if config.field.kind == "latent" else ImageField(config.field, config.image)
-
-
-@dataclass(eq=False)
-class Prior:
-    """A field trained over a population.
+@dataclass(frozen=True, eq=False, repr=False)
+class Prior(ABC, Generic[SubjectType]):
+    """A field trained over a population; each kind of field has its own subclass.
 
     Attributes:
         config: all settings it was trained with.
         anatomy: label names, colours and phases.
         field: the network, frozen.
-        latent_mean: mean of the training subjects' latents (l,).
-        latent_covariance: their covariance (l, l).
         half: half lengths of the region's box, mm (3,); None for the whole field of view.
         finder: finds the region in a case without labels; None if it could not be trained.
         card: training set, validation scores, licence, versions: for people, and for `nisf` to print.
-        folder: where it was read from or written to.
+        folder: where it was read from; None if it never was.
     """
 
     config: Config
     anatomy: Anatomy
-    field: Field | ImageField
-    latent_mean: Tensor
-    latent_covariance: Tensor
+    field: nn.Module
     half: np.ndarray | None
     finder: Finder | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
 
+    fit_options: ClassVar[frozenset[str]] = frozenset()
+    """Names of `FitOptions` that mean something to this kind."""
+
     def __post_init__(self) -> None:
         self.field.eval().requires_grad_(False)
+
+    def __repr__(self) -> str:
+        where = "not saved" if self.source is None else self.source
+        labels = ", ".join(self.anatomy.labels[1:])
+        return f"<{type(self).__name__} {self.fingerprint} ({where}): {labels}>"
+
+    # What each kind answers for itself.
+
+    @classmethod
+    @abstractmethod
+    def new_field(cls, config: Config) -> nn.Module:
+        """An untrained network of this kind."""
+
+    @classmethod
+    @abstractmethod
+    def own_parts(cls, stored: Stored) -> dict[str, Any]:
+        """The attributes that only this kind has, from what a folder holds.
+
+        Raises:
+            BadFileError: something is missing, or of another shape.
+        """
+
+    @abstractmethod
+    def own_tensors(self) -> dict[str, Tensor]:
+        """What its folder keeps of the attributes that only this kind has."""
+
+    @abstractmethod
+    def fit_inside(
+        self, case: Case, region: Region, *, config: FitConfig, seed: int, callback: FitCallback | None
+    ) -> SubjectType:
+        """The subject of a case seen in a region; `nisf.prior.fit.fit` finds the region and calls it.
+
+        Args:
+            case: at least one pixel or point of it lies in the region.
+            region: where to look.
+            config: how to fit.
+            seed: of drawn points.
+            callback: see `FitCallback`.
+
+        Raises:
+            CannotFitError: the case has nothing that this kind needs.
+        """
+
+    @abstractmethod
+    def subject_of(self, record: SubjectRecord) -> SubjectType:
+        """The subject that a file describes.
+
+        Raises:
+            BadFileError, KeyError, TypeError, ValueError: the file is damaged.
+        """
+
+    @abstractmethod
+    def accepts(self, config: Config) -> bool:
+        """Whether training with these settings can begin with this prior's network."""
+
+    def continued(self) -> Config:
+        """Settings for training on from this prior: its own."""
+        return self.config
+
+    # The same for all kinds.
+
+    @property
+    def kind(self) -> str:
+        """The kind of its field, a name of `nisf.kinds.registry.KINDS`."""
+        return self.config.field.kind
+
+    @property
+    def search(self) -> RegionSearch:
+        """Finds the region of cases without labels."""
+        return RegionSearch(self.half, self.finder)
 
     @property
     def source(self) -> str | None:
@@ -80,35 +142,82 @@ class Prior:
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with any weight; fitted subjects refer to them."""
+        """Sixteen hexadecimal digits that change with any weight; subjects refer to them."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.field.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    @property
-    def mirrors(self) -> int:
-        """Pixel axes along which slices are also seen in a mirror; none where no file is ever mirrored."""
-        return self.config.image.mirrors if self.anatomy.turn else 0
+    def check_options(self, options: FitOptions) -> None:
+        """Refuse options that mean nothing to this kind of prior.
 
-    def to(self, device: torch.device) -> Prior:
-        """The same with its network on a device; the finder, which is small, stays on the processor."""
-        if place_of(self.field) == device:
-            return self
-        return replace(
-            self,
-            field=copy.deepcopy(self.field).to(device),
-            latent_mean=self.latent_mean.to(device),
-            latent_covariance=self.latent_covariance.to(device),
+        Raises:
+            BadSettingError: there is one; the sentence names all of them.
+        """
+        strange = [name for name in options.given() if name not in self.fit_options]
+        if strange:
+            raise BadSettingError(
+                f"{', '.join(strange)}: a prior of the kind '{self.kind}' fits nothing that this changes; "
+                "leave it out, or give a prior of another kind",
+                options=strange,
+            )
+
+    def weights(self) -> dict[str, Tensor]:
+        """Everything that its answers depend on, by name."""
+        network = {f"field.{name}": tensor for name, tensor in self.field.state_dict().items()}
+        return network | self.own_tensors()
+
+    def with_weights(self, tensors: Mapping[str, Tensor], source: Path) -> Prior[SubjectType]:
+        """The same prior with other weights, as `weights` names them.
+
+        Raises:
+            BadFileError: they do not belong to this prior; the sentence names ``source``.
+        """
+        parts = (self.config, self.anatomy, self.half, self.finder, self.card, self.folder)
+        return type(self).from_stored(Stored(*parts, "", tensors, source))
+
+    @classmethod
+    def from_stored(cls, stored: Stored) -> Prior[SubjectType]:
+        """The prior that a folder holds.
+
+        Raises:
+            BadFileError: weights and settings do not belong together.
+        """
+        network = cls.new_field(stored.config)
+        load_part(network, "field.", stored.tensors, stored.source)
+        own = cls.own_parts(stored)
+        prior = cls(
+            config=stored.config,
+            anatomy=stored.anatomy,
+            field=network,
+            half=stored.half,
+            finder=stored.finder,
+            card=stored.card,
+            folder=stored.folder,
+            **own,
         )
+        if extra := sorted(set(stored.tensors) - set(prior.weights())):
+            raise BadFileError(
+                f"{stored.source}: tensor '{extra[0]}' is not expected; weights and {SPECIFICATION} do not "
+                "belong together"
+            )
+        return prior
 
-    def save(self, folder: str | Path) -> None:
-        """Write the folder; ``prior.json`` comes last, so that a folder that has it is whole."""
+    def to(self, device: torch.device) -> Prior[SubjectType]:
+        """The same with its network on a device; the finder, which is small, stays on the processor."""
+        if module_device(self.field) == device:
+            return self
+        return replace(self, field=copy.deepcopy(self.field).to(device))
+
+    def save(self, folder: str | Path) -> Prior[SubjectType]:
+        """Write the folder; ``prior.json`` comes last, so that a folder that has it is whole.
+
+        Returns:
+            The prior in its folder.
+        """
         folder = Path(folder)
-        tensors = {f"field.{name}": t for name, t in self.field.state_dict().items()}
-        if self.config.field.kind == "latent":
-            tensors |= {"latent.mean": self.latent_mean, "latent.covariance": self.latent_covariance}
+        tensors = self.weights()
         if self.finder is not None:
             tensors |= {f"finder.{name}": t for name, t in self.finder.state_dict().items()}
         write_tensors(folder / WEIGHTS, tensors)
@@ -125,78 +234,4 @@ class Prior:
                 "card": dict(self.card),
             },
         )
-        self.folder = folder.resolve()
-
-
-def load_prior(folder: str | Path) -> Prior:
-    """Read a prior's folder, strictly.
-
-    Args:
-        folder: as `Prior.save` wrote it, or the name of a model that comes with the package.
-
-    Raises:
-        NisfError: a file is missing or damaged, the format is another version's, or weights and
-            specification do not belong together.
-    """
-    folder = model_folder(folder)
-    if not folder.is_dir():
-        names = ", ".join(model_names())
-        raise NisfError(
-            f"{folder}: no such folder; give the folder that 'nisf train' wrote, or a model: {names}"
-        )
-    path = folder / SPECIFICATION
-    data = read_json(path)
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        found = data.get("format") if isinstance(data, dict) else None
-        raise NisfError(
-            f"{path}: format {found!r}, but this nisf ({__version__}) reads format {FORMAT}; train it again"
-        )
-    try:
-        # Settings that are newer than the prior keep its old way.
-        settings = data["config"]
-        settings |= {part: {**newer, **settings[part]} for part, newer in NEWER.items()}
-        config = from_dict(Config, settings, f"{path}: config")
-        anatomy = from_json(data["anatomy"], path)
-        half = None if data["half_mm"] is None else np.array(data["half_mm"], dtype=np.float64)
-        has_finder, card = bool(data["finder"]), data["card"]
-        wanted = data["fingerprint"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise NisfError(
-            f"{path}: entry {error} is missing or wrong; it was not written by this version of nisf"
-        ) from error
-    if len(anatomy.labels) != config.field.classes:
-        raise NisfError(
-            f"{path}: {len(anatomy.labels)} label names for a field of {config.field.classes} classes"
-        )
-    weights = folder / WEIGHTS
-    tensors, _ = read_tensors(weights)
-    network = new_field(config)
-    load_part(network, "field.", tensors, weights)
-    size = config.field.latent
-    if config.field.kind == "image":  # no latents are stored
-        tensors |= {"latent.mean": torch.zeros(size), "latent.covariance": torch.eye(size)}
-    for name, shape in (("latent.mean", (size,)), ("latent.covariance", (size, size))):
-        if name not in tensors or tuple(tensors[name].shape) != shape:
-            raise NisfError(f"{weights}: tensor '{name}' is missing or not of shape {shape}")
-    finder = finder_of(tensors, weights) if has_finder else None
-    parts = ("field.", "latent.", *(("finder.",) if has_finder else ()))
-    if extra := sorted(name for name in tensors if not name.startswith(parts)):
-        raise NisfError(
-            f"{weights}: tensor '{extra[0]}' is not expected; weights and prior.json do not belong together"
-        )
-    prior = Prior(
-        config,
-        anatomy,
-        network,
-        tensors["latent.mean"],
-        tensors["latent.covariance"],
-        half,
-        finder,
-        card,
-        folder.resolve(),
-    )
-    if prior.fingerprint != wanted:
-        raise NisfError(
-            f"{weights}: fingerprint {prior.fingerprint}, but {path} says {wanted}; copy both files again"
-        )
-    return prior
+        return replace(self, folder=folder.resolve())

@@ -2,61 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from torch import Tensor
 
-from nisf.errors import NisfError
+from nisf.errors import BadFileError
 from nisf.files import read_tensors, write_tensors
-from nisf.networks.image_field import ImageField
-from nisf.networks.latent_field import Field
-from nisf.prior.prior import Prior, new_field
+from nisf.prior.prior import Prior
+
+SubjectType = TypeVar("SubjectType")
 
 
 def _path(folder: Path, step: int) -> Path:
-    return folder / "stages" / f"step-{step}.safetensors"
+    return folder / "snapshots" / f"step-{step}.safetensors"
 
 
-def keep_stage(folder: Path, step: int, field: Field | ImageField, statistics: tuple[Tensor, Tensor]) -> None:
+def write_snapshot(folder: Path, step: int, weights: Mapping[str, Tensor]) -> None:
     """Write what a prior's answers depend on as it is after ``step`` steps.
 
     Args:
         folder: the prior's.
         step: optimiser steps done.
-        field: the network.
-        statistics: mean (l,) and covariance (l, l) of the latents.
+        weights: by the names of `Prior.weights`.
     """
-    tensors = {f"field.{name}": tensor for name, tensor in field.state_dict().items()}
-    mean, covariance = statistics
-    write_tensors(_path(folder, step), {**tensors, "latent.mean": mean, "latent.covariance": covariance})
+    write_tensors(_path(folder, step), weights)
 
 
-def kept_stages(folder: Path) -> list[int]:
-    """The steps that were kept, ascending."""
+def snapshot_steps(folder: Path) -> list[int]:
+    """The steps of which there are snapshots, ascending."""
     return sorted(
         int(path.stem.removeprefix("step-"))
-        for path in (folder / "stages").glob("step-*.safetensors")
-        if path.stem.removeprefix("step-").isdigit()
+        for path in (folder / "snapshots").glob("step-*.safetensors")
+        if path.stem.removeprefix("step-").isdecimal()
     )
 
 
-def prior_at(prior: Prior, step: int) -> Prior:
+def prior_at(prior: Prior[SubjectType], step: int) -> Prior[SubjectType]:
     """The prior as it was after ``step`` steps; its finder and settings are the last ones.
 
     Raises:
-        NisfError: that stage was not kept, or is damaged.
+        BadFileError: there is no such snapshot, or it is damaged or another prior's.
     """
-    if prior.folder is None or step not in kept_stages(prior.folder):
-        raise NisfError(f"{prior.folder}: its training kept no stage after {step} steps")
+    if prior.folder is None or step not in snapshot_steps(prior.folder):
+        raise BadFileError(f"{prior.folder}: its training kept no snapshot after {step} steps")
     path = _path(prior.folder, step)
-    tensors, _ = read_tensors(path)
-    field = new_field(prior.config)
-    try:
-        field.load_state_dict(
-            {n.removeprefix("field."): t for n, t in tensors.items() if n.startswith("field.")}
-        )
-        mean, covariance = tensors["latent.mean"], tensors["latent.covariance"]
-    except (RuntimeError, KeyError) as error:
-        raise NisfError(f"{path}: does not belong to the prior in {prior.folder}") from error
-    return replace(prior, field=field, latent_mean=mean, latent_covariance=covariance)
+    return prior.with_weights(read_tensors(path)[0], path)

@@ -9,13 +9,17 @@ found there: points, planes and finer grids show the same pieces.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer
 from scipy import ndimage
+from typing_extensions import override
 
 from nisf.data.geometry import Grid, cycle_distance
+from nisf.stopwatch import stage
+from nisf.subject.answerer import Answerer
+from nisf.subject.rendering import Answer, Frame, empty_rendering
 from nisf.subject.sections import doubtful
 from nisf.types import PointsMm
 
@@ -115,63 +119,113 @@ def without(
 
 
 class IslandMap:
-    """The islands of one subject at every moment of a grid, found when they are first needed.
+    """The islands of one subject at every time of a grid, found when they are first needed.
 
     Args:
+        answers: the field's, with islands and all.
         grid: where islands are looked for.
-        classes: number of classes, background included.
-        ask: class probabilities (n, k) at world positions (n, 3) and one time, islands and all.
         certain: see `bar_islands`.
     """
 
-    def __init__(
-        self,
-        grid: Grid,
-        classes: int,
-        ask: Callable[[PointsMm, float], np.ndarray],
-        certain: Sequence[float] = (),
-    ) -> None:
-        self.grid, self.classes, self.ask, self.certain = grid, classes, ask, certain
+    def __init__(self, answers: Answerer, grid: Grid, certain: Sequence[float] = ()) -> None:
+        self.answers, self.grid, self.certain = answers, grid, certain
         self._barred: dict[int, Barred] = {}
 
-    def at(self, frame: int, label: Integer[np.ndarray, "x y z"] | None = None) -> Barred:
+    def at(
+        self, frame: int, label: Integer[np.ndarray, "x y z"] | None = None, *, memory_mb: float
+    ) -> Barred:
         """What is barred at a frame of the grid.
 
         Args:
             frame: its index.
             label: class of each voxel with its islands, if that is known already.
+            memory_mb: working memory, MiB.
         """
         if frame not in self._barred:
-            time = float(self.grid.times[frame])
-            if label is None:
-                points, planes = self.grid.points(), range(self.grid.shape[2])
-                # A slice at a time, so that no volume of probabilities is ever held.
-                label = np.stack([self.ask(points[:, :, k], time).argmax(-1) for k in planes], axis=2)
-
-            def ask(index: np.ndarray) -> np.ndarray:
-                voxels = np.stack(np.unravel_index(index, self.grid.shape), axis=-1)
-                return self.ask(self.grid.affine(voxels), time)
-
-            self._barred[frame] = bar_islands(label, self.classes, ask, self.certain)
+            with stage("islands"):
+                self._barred[frame] = self._find(frame, label, memory_mb)
         return self._barred[frame]
+
+    def _find(self, frame: int, label: Integer[np.ndarray, "x y z"] | None, memory_mb: float) -> Barred:
+        time = float(self.grid.times[frame])
+
+        def ask(position: PointsMm) -> np.ndarray:
+            times = np.full(len(position), time)
+            return self.answers.answer(position, times, memory_mb=memory_mb).probability
+
+        def ask_voxels(index: np.ndarray) -> np.ndarray:
+            return ask(self.grid.affine(np.stack(np.unravel_index(index, self.grid.shape), axis=-1)))
+
+        if label is None:
+            rendering = empty_rendering(
+                self.grid.at_times([time]),
+                self.answers.channels,
+                self.answers.classes,
+                probabilities=False,
+                deviations=False,
+            )
+            found = Frame(rendering, 0, None)
+            self.answers.fill(found, self.grid, time, memory_mb=memory_mb)
+            label = found.label
+        return bar_islands(label, self.answers.classes, ask_voxels, self.certain)
 
     def remove(
         self,
         position: Float[np.ndarray, "n 3"],
         times: Float[np.ndarray, "n"],
         probability: Float[np.ndarray, "n k"],
-    ) -> None:
-        """Take islands out of class probabilities, in place; the nearest frame says where they are.
+        *,
+        memory_mb: float,
+    ) -> Float[np.ndarray, "n k"]:
+        """Class probabilities without islands; the nearest frame says where they are.
 
         Args:
             position: world mm.
             times: fractions of the cycle.
             probability: at these places and times.
+            memory_mb: working memory, MiB.
         """
-        moments, of = np.unique(times, return_inverse=True)
-        frames = cycle_distance(self.grid.times[:, None], moments).argmin(0)[of]
+        out = probability.copy()
+        distinct, index = np.unique(times, return_inverse=True)
+        frames = cycle_distance(self.grid.times[:, None], distinct).argmin(0)[index]
         for frame in np.unique(frames):
             here = np.flatnonzero(frames == frame)
-            affected, structures = self.at(int(frame)).at(position[here], self.grid)
+            barred = self.at(int(frame), memory_mb=memory_mb)
+            affected, structures = barred.at(position[here], self.grid)
             chosen = here[affected]
-            probability[chosen] = without(probability[chosen], structures)
+            out[chosen] = without(out[chosen], structures)
+        return out
+
+
+class WithoutIslands(Answerer):
+    """Someone's answers, islands removed.
+
+    Args:
+        raw: whose answers.
+        islands: where structures are barred.
+    """
+
+    def __init__(self, raw: Answerer, islands: IslandMap) -> None:
+        super().__init__(raw.channels, raw.classes)
+        self.raw, self.islands = raw, islands
+
+    @override
+    def answer(
+        self, position: Float[np.ndarray, "n 3"], time: Float[np.ndarray, "n"], *, memory_mb: float
+    ) -> Answer:
+        answer = self.raw.answer(position, time, memory_mb=memory_mb)
+        probability = self.islands.remove(position, time, answer.probability, memory_mb=memory_mb)
+        return replace(answer, probability=probability)
+
+    @override
+    def fill(self, frame: Frame, grid: Grid, time: float, *, memory_mb: float) -> None:
+        # On the grid where islands are looked for they are taken out afterwards: nothing is asked twice.
+        own = np.flatnonzero(grid.times == time)
+        if grid is not self.islands.grid or self.raw is not self.islands.answers or not len(own):
+            super().fill(frame, grid, time, memory_mb=memory_mb)
+            return
+        self.raw.fill(frame, grid, time, memory_mb=memory_mb)
+        index = self.islands.at(int(own[0]), frame.label, memory_mb=memory_mb).index
+        position = grid.affine(np.stack(np.unravel_index(index, grid.shape), axis=-1))
+        answer = self.answer(position, np.full(len(position), time), memory_mb=memory_mb)
+        frame.relabel(index, answer.probability)

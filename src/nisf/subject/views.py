@@ -7,8 +7,8 @@ from jaxtyping import Float
 
 from nisf.data.anatomy import View
 from nisf.data.geometry import Affine, Grid
-from nisf.errors import NisfError
-from nisf.subject.subject import Fitted
+from nisf.errors import CannotFitError
+from nisf.subject.subject import Subject
 
 SEARCH_MM = 4.0
 """Spacing at which the structures are looked for, and of the cross-sections."""
@@ -16,7 +16,7 @@ ROUNDS = 4
 """Cross-sections of a tilted stack have their centres beside the axis; a few rounds bring them onto it."""
 
 
-def box_grid(fitted: Fitted, spacing: tuple[float, float, float]) -> Grid:
+def box_grid(fitted: Subject, spacing: tuple[float, float, float]) -> Grid:
     """A grid over the fitted subject's whole region, at a spacing in mm along the model axes."""
     half = fitted.region.half
     shape = np.maximum(1, np.floor(2 * half / spacing)).astype(int)
@@ -49,7 +49,7 @@ def long_axis(
 
 
 def view_plane(
-    fitted: Fitted, view: View, *, size_mm: float = 160.0, spacing_mm: float = 1.0, time: float = 0.0
+    fitted: Subject, view: View, *, size_mm: float = 160.0, spacing_mm: float = 1.0, time: float = 0.0
 ) -> Grid:
     """The plane of a view, as its structures lie at ``time``.
 
@@ -63,7 +63,7 @@ def view_plane(
         time: fraction of the cycle.
 
     Raises:
-        NisfError: one of the structures is not found, or too flat to have an axis.
+        CannotFitError: one of the structures is not found, or too flat to have an axis.
     """
     grid = box_grid(fitted, (SEARCH_MM, SEARCH_MM, SEARCH_MM)).at_times([time])
     label = fitted.render(grid).label[..., 0]
@@ -71,7 +71,9 @@ def view_plane(
     index = {name: np.argwhere(label == names.index(name)) for name in (view.axis, view.towards)}
     for name, found in index.items():
         if len(np.unique(found[:, 2])) < 3:
-            raise NisfError(f"{fitted.name}: {name} is in fewer than three levels, so its axis is not known")
+            raise CannotFitError(
+                f"{fitted.name}: {name} is in fewer than three levels, so its axis is not known"
+            )
     middle, apex = long_axis(grid.affine(index[view.axis]), grid.affine.normal())
     side = grid.affine(index[view.towards]).mean(0) - middle
     side -= (side @ apex) * apex

@@ -29,28 +29,28 @@ def test_clean_cohort(tmp_path):
     assert json.loads(json.dumps(report.to_dict()))["cases"][1]["name"] == "patient002"
 
 
-def not_a_number(image, label):
+def not_a_number(image, _):
     data = picture(dtype=np.float32)
     data[0, 0, 0] = np.nan
     write(image, data, np.eye(4), zooms=SIZE)
 
 
-def strange_number(image, label):
+def strange_number(_, label):
     write(label, heart(classes=(1, 2, 9)), np.eye(4), zooms=SIZE)
 
 
 @pytest.mark.parametrize(
     ("harm", "severity", "said"),
     [
-        (lambda image, label: label.unlink(), "warning", "no label file"),
+        (lambda _, label: label.unlink(), "warning", "no label file"),
         (not_a_number, "error", "1 of 90 voxels are NaN"),
-        (lambda image, label: write(image, np.ones(SHAPE, np.int16)), "error", "every voxel is 1"),
+        (lambda image, _: write(image, np.ones(SHAPE, np.int16)), "error", "every voxel is 1"),
         (strange_number, "error", "unexpected label values [9]"),
-        (lambda image, label: write(label, heart()[:5], np.eye(4), zooms=SIZE), "error", "its shape is"),
-        (lambda image, label: write(label, heart(), AFFINE * 1.1), "warning", "its affine is not that"),
-        (lambda image, label: image.write_bytes(image.read_bytes()[:-30]), "error", "truncated"),
-        (lambda image, label: label.write_bytes(label.read_bytes()[:-30]), "error", "truncated"),
-        (lambda image, label: write(label, heart() * 0, np.eye(4), zooms=SIZE), "warning", "not annotated"),
+        (lambda _, label: write(label, heart()[:5], np.eye(4), zooms=SIZE), "error", "its shape is"),
+        (lambda _, label: write(label, heart(), AFFINE * 1.1), "warning", "its affine is not that"),
+        (lambda image, _: image.write_bytes(image.read_bytes()[:-30]), "error", "truncated"),
+        (lambda _, label: label.write_bytes(label.read_bytes()[:-30]), "error", "truncated"),
+        (lambda _, label: write(label, heart() * 0, np.eye(4), zooms=SIZE), "warning", "not annotated"),
     ],
 )
 def test_each_problem_is_found_in_its_case(tmp_path, harm, severity, said):

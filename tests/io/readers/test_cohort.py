@@ -129,3 +129,13 @@ def test_readers_do_not_load_torch():
 
     code = "import sys, nisf.io.readers, nisf.io.readers.check; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_shown(tmp_path):
+    acdc_patient(tmp_path / "data", "patient001")
+    acdc_patient(tmp_path / "data", "patient002", ed=50)
+    cohort = open_cohort(tmp_path / "data", HEART)
+    assert repr(cohort) == "Cohort('data', acdc, 1 case, 1 problem, 0 notes)"
+    (files,) = cohort.cases
+    assert repr(files) == "CaseFiles('patient001', acdc, 1 stack, 4 files, labelled)"
+    assert repr(files.without_labels()) == "CaseFiles('patient001', acdc, 1 stack, 2 files)"

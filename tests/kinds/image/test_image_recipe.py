@@ -10,12 +10,12 @@ import toys
 from nisf.data.hiding import hide
 from nisf.errors import NisfError
 from nisf.files import read_tensors, write_tensors
-from nisf.io.subject_file import read_fitted, write_fitted
+from nisf.io.subject_file import write_subject
 from nisf.kinds.image.augment import draw_sample, measured
 from nisf.kinds.image.recipe import image_objective
-from nisf.kinds.latent.fit import fit
+from nisf.kinds.load import load_prior, read_subject
 from nisf.networks.image_field import ImageField
-from nisf.prior.prior import load_prior
+from nisf.prior.fit import fit
 
 BRIEF = toys.settings(toys.IMAGE, train={"steps": 12, "checkpoint_every": 4}, region={"finder_steps": 5})
 
@@ -61,8 +61,8 @@ def test_indifferent_to_how_the_file_shows_it(toy_image_prior, fitted, change):
 
 
 def test_file_round_trip(fitted, toy_image_prior, tmp_path):
-    write_fitted(tmp_path / "a.nisf", fitted)
-    again = read_fitted(tmp_path / "a.nisf", toy_image_prior)
+    write_subject(tmp_path / "a.nisf", fitted)
+    again = read_subject(tmp_path / "a.nisf", toy_image_prior)
     a, b = again.render(probabilities=True), fitted.render(probabilities=True)
     np.testing.assert_array_equal(a.probability, b.probability)
     np.testing.assert_array_equal(a.image, b.image)
@@ -119,7 +119,7 @@ def test_resumed_is_undisturbed(optimiser, tmp_path, monkeypatch):
 def test_half_precision_is_about_the_same(exchange):
     """Loss and gradient."""
     torch.manual_seed(0)
-    config = toys.settings(toys.IMAGE, image={"exchange": exchange})
+    config = toys.settings(toys.IMAGE, image={"slice_exchange": exchange})
     field = ImageField(config.field, config.image)
     for part in field.encoder.exchange:
         torch.nn.init.normal_(part.into.weight, std=0.1)
@@ -149,14 +149,14 @@ def test_validation_is_logged(tmp_path):
     assert [r["validation"] for r in records if "validation" in r] == [found]
 
 
-def test_needs_labels_and_slices(toy_image_prior, tmp_path):
+def test_needs_labels_and_slices(tmp_path):
     unlabelled = [toys.toy_case(0, labelled=False)]
     with pytest.raises(NisfError, match="no slice is labelled"):
         toys.train_toy(tmp_path, BRIEF, unlabelled, [])
 
 
 def test_a_cine_is_encoded_once(toy_image_prior, monkeypatch):
-    """Each moment, whatever the number of slices, with islands removed and answers averaged over time."""
+    """Each phase, whatever the number of slices, with islands removed and answers averaged over time."""
     grid = toys.toy_grid(frames=8)
     fitted = replace(fit(toys.toy_case(99, grid), toy_image_prior), islands="remove")
     field = toy_image_prior.field

@@ -9,7 +9,7 @@ from nisf.data.case import UNKNOWN
 from nisf.data.hiding import hide
 from nisf.data.region import Region, reference_pose
 from nisf.kinds.image.scenes import Scenes
-from nisf.kinds.image.validation import SliceDice, held_cases, mean_dice
+from nisf.kinds.image.validation import SliceDice, mean_dice, validation_cases
 from nisf.networks.canvas import canvases
 from nisf.networks.image_field import ImageField
 
@@ -48,17 +48,17 @@ def straightforward(field, case, seen, wanted):
 def test_slices_given_and_slices_hidden(field):
     case = toys.toy_case(80)
     seen, kept_back = hide(case, "every-2nd-slice")
-    given, hidden = held_cases([placed(case)], IMAGE, seed=0)
+    given, hidden = validation_cases([placed(case)], IMAGE, seed=0)
     for held, parts in ((given, (case, case)), (hidden, (seen, kept_back))):
         dice = mean_dice(field, held, toys.LABELS, both=True)
         assert list(dice) == ["blood", "muscle"]
         np.testing.assert_allclose(list(dice.values()), straightforward(field, case, *parts), atol=1e-6)
 
 
-def test_only_labelled_frames_have_canvases(field):
+def test_only_labelled_frames_have_canvases():
     case = toys.toy_case(80, toys.toy_grid(frames=6))
     partly = replace(case, slices=tuple(s if s.frame == 2 else replace(s, label=None) for s in case.slices))
-    (given,), (hidden,) = held_cases([placed(partly)], IMAGE, seed=0)
+    (given,), (hidden,) = validation_cases([placed(partly)], IMAGE, seed=0)
     assert given.canvases.times.tolist() == [2 / 6] * 6
     assert hidden.canvases.times.tolist() == [2 / 6] * 3
     assert [len(held.frames) for held in (given, hidden)] == [1, 1]
@@ -68,7 +68,7 @@ def test_cases_of_different_frames_and_structures(field):
     one, two = toys.toy_case(80, toys.toy_grid(frames=1)), toys.toy_case(81)
     blood = [replace(s, label=np.where(s.label == 2, UNKNOWN, s.label)) for s in two.slices]
     cases = [placed(one), placed(replace(two, slices=tuple(blood)))]
-    given, _ = held_cases(cases, IMAGE, seed=0)
+    given, _ = validation_cases(cases, IMAGE, seed=0)
     dice = mean_dice(field, given, toys.LABELS, both=True)
     alone = mean_dice(field, given[:1], toys.LABELS, both=True)
     assert dice["muscle"] == alone["muscle"]
@@ -80,7 +80,7 @@ def test_nothing_to_score_and_nothing_to_hide(field):
     single = toys.toy_case(80, toys.toy_grid((24, 24, 1)))
     empty = toys.toy_case(81)
     empty = replace(empty, slices=tuple(replace(s, label=0 * s.label) for s in empty.slices))
-    given, hidden = held_cases([placed(single), placed(empty)], IMAGE, seed=0)
+    given, hidden = validation_cases([placed(single), placed(empty)], IMAGE, seed=0)
     assert (len(given), len(hidden)) == (1, 0)
     assert mean_dice(field, hidden, toys.LABELS, both=True) == {}
 

@@ -15,7 +15,7 @@ from nisf.networks.image_field import ImageField
 @pytest.fixture(scope="module", params=[0, 2])
 def scenes(request):
     torch.manual_seed(0)
-    image = replace(toys.IMAGE.image, exchange=request.param)
+    image = replace(toys.IMAGE.image, slice_exchange=request.param)
     field = ImageField(toys.IMAGE.field, image).eval().requires_grad_(False)
     for part in field.encoder.exchange:
         part.into.weight.normal_(std=0.3)
@@ -24,12 +24,12 @@ def scenes(request):
     return Scenes(field, canvases(case, case.slices, region, toys.IMAGE.image))
 
 
-def test_moments_are_mixed_and_the_cycle_closes(scenes):
-    assert scenes.shares(0.25) == [(2, 1.0)]
-    assert scenes.shares(0.3125) == [(2, pytest.approx(0.5)), (3, pytest.approx(0.5))]
-    assert scenes.shares(0.96875) == [(7, pytest.approx(0.25)), (0, pytest.approx(0.75))]
-    assert scenes.shares(0.1250001) == scenes.shares(0.1249999) == [(1, 1.0)]  # rounded
-    assert scenes.shares(1.0) == scenes.shares(0.0) == [(0, 1.0)]
+def test_phases_are_mixed_and_the_cycle_closes(scenes):
+    assert scenes.weights(0.25) == [(2, 1.0)]
+    assert scenes.weights(0.3125) == [(2, pytest.approx(0.5)), (3, pytest.approx(0.5))]
+    assert scenes.weights(0.96875) == [(7, pytest.approx(0.25)), (0, pytest.approx(0.75))]
+    assert scenes.weights(0.1250001) == scenes.weights(0.1249999) == [(1, 1.0)]  # rounded
+    assert scenes.weights(1.0) == scenes.weights(0.0) == [(0, 1.0)]
     place = np.random.default_rng(0).normal(size=(40, 3)) * 20
     a, b, between = (scenes.ask(place, np.full(40, t))[1] for t in (0.875, 0.0, 0.9375))
     np.testing.assert_allclose(between, (a + b) / 2, atol=1e-6)
@@ -51,10 +51,10 @@ def test_little_memory_gives_the_same(scenes):
     np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-def features_by_hand(scenes, moment, axes=()):
+def features_by_hand(scenes, phase, axes=()):
     """Of the canvases flipped along some pixel axes, flipped back."""
     seen, size = scenes.canvases, scenes.field.image.pixels
-    of = torch.from_numpy(np.flatnonzero(seen.times == scenes.times[moment]))
+    of = torch.from_numpy(np.flatnonzero(seen.times == scenes.times[phase]))
     maps = seen.maps[of].clone()
     for axis in axes:
         maps[:, axis] *= -1
@@ -79,7 +79,7 @@ def smoothed_over(scenes, sigma, **changes):
 
 
 def test_average_over_time(scenes):
-    """Eight moments, one standard deviation apart: those that count a hundredth are left out."""
+    """Eight phases, one standard deviation apart: those that count a hundredth are left out."""
     weight = np.exp(-0.5 * np.arange(-2, 3) ** 2)
     weight /= weight.sum()
     for middle in (0, 3):
@@ -91,9 +91,9 @@ def test_average_over_time(scenes):
     assert smoothed_over(scenes, 0.02).at(2).features.equal(scenes.at(2).features)
 
 
-def test_moments_that_are_posed_otherwise_are_not_averaged(scenes):
+def test_phases_that_are_posed_otherwise_are_not_averaged(scenes):
     maps = scenes.canvases.maps.clone()
-    maps[6:12, :2, 3] += 1.0  # the second moment's
+    maps[6:12, :2, 3] += 1.0  # the second phase's
     found = smoothed_over(scenes, 1 / 8, maps=maps)
     assert found.at(1).features.equal(found._encoded(1).features)
     weight = {3: 1.0, 2: np.exp(-0.5), 4: np.exp(-0.5), 5: np.exp(-2.0)}

@@ -10,8 +10,9 @@ from nisf.data.geometry import Affine, Grid
 from nisf.data.points import CasePoints, batch_of
 from nisf.data.region import Region, reference_pose, whole_region
 from nisf.errors import NisfError
-from nisf.kinds.latent.fit import find_region, fit, fit_latents
+from nisf.kinds.latent.fit import fit_latents
 from nisf.networks.losses import intensity_bce
+from nisf.prior.fit import fit
 
 FIT = toys.CONFIG.fit
 
@@ -89,11 +90,11 @@ def test_weights_stay_as_they_are(toy_prior):
         assert some.grad is None
         assert [p for p in field.parameters() if p.requires_grad] == [some]
 
-        def stop(step, latent):
+        def stop(*_):
             raise InterruptedError
 
         with pytest.raises(InterruptedError):
-            fit_latents(field, pool, start, config, watch=stop)
+            fit_latents(field, pool, start, config, callback=stop)
         assert some.requires_grad
     finally:
         some.requires_grad_(False)
@@ -107,7 +108,7 @@ def test_watch_and_steps(toy_prior):
     seen = []
     start = toy_prior.latent_mean[None]
     latent, loss = fit_latents(
-        toy_prior.field, pool, start, replace(FIT, steps=3), watch=lambda n, x: seen.append((n, x.clone()))
+        toy_prior.field, pool, start, replace(FIT, steps=3), callback=lambda n, x: seen.append((n, x.clone()))
     )
     assert [n for n, _ in seen] == [0, 1, 2, 3]
     assert torch.equal(seen[0][1], start)
@@ -182,17 +183,17 @@ def test_ways_to_find_the_region(toy_prior):
     still = case.keep(lambda s: s.frame < 2)
     half = np.array([40.0, 40.0, 30.0])
     prior = replace(toy_prior, half=half)
-    assert find_region(case, toy_prior)[1] == "whole"
-    assert find_region(case, prior, "whole")[1] == "whole"
-    region, how = find_region(case, prior)
+    assert toy_prior.search.find(case)[1] == "whole"
+    assert prior.search.find(case, "whole")[1] == "whole"
+    region, how = prior.search.find(case)
     assert how == "motion"
     np.testing.assert_allclose(region.centre(), [16, -12, 0], atol=6)
-    region, how = find_region(still, prior)
+    region, how = prior.search.find(still)
     assert how == "centre"
     np.testing.assert_allclose(region.centre(), 0, atol=1e-9)
     np.testing.assert_array_equal(region.half, half)
-    assert find_region(case, prior, "centre")[1] == "centre"
+    assert prior.search.find(case, "centre")[1] == "centre"
     with pytest.raises(NisfError, match="toy0: the region cannot be found by motion"):
-        find_region(still, prior, "motion")
+        prior.search.find(still, "motion")
     with pytest.raises(NisfError, match="toy0: the region cannot be found by finder"):
-        find_region(case, prior, "finder")
+        prior.search.find(case, "finder")

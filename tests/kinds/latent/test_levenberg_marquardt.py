@@ -69,7 +69,7 @@ def test_never_accepts_a_worse_objective():
         lambda _: problem,
         20 * START,
         Solver(iterations=60, damping=1e-2),
-        watch=lambda i, x: seen.append(problem.value(x)),
+        callback=lambda _, x: seen.append(problem.value(x)),
     )
     values = torch.stack(seen)
     assert (values.diff(dim=0) <= 0).all()

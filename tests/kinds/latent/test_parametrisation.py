@@ -9,7 +9,14 @@ import toys
 from nisf.config.schema import FitConfig
 from nisf.data.points import CasePoints, batch_of
 from nisf.data.region import Region, reference_pose, whole_region
-from nisf.kinds.latent.unknowns import breath_holds, latent_root, moved_region, placed, rotation, subject_of
+from nisf.kinds.latent.parametrisation import (
+    groups_of,
+    latent_root,
+    moved_region,
+    parametrisation_of,
+    placed,
+    rotation,
+)
 
 ALL = FitConfig(shift_mm=4.0, gain=0.1, pose_mm=5.0, pose_degrees=10.0)
 
@@ -26,7 +33,9 @@ def points():
 
 @pytest.fixture
 def subject(toy_prior, points):
-    return subject_of(toy_prior.field, toy_prior.latent_mean, toy_prior.latent_covariance, ALL, [points])
+    return parametrisation_of(
+        toy_prior.field, toy_prior.latent_mean, toy_prior.latent_covariance, ALL, [points]
+    )
 
 
 def drawn(points, count=300):
@@ -90,7 +99,7 @@ def test_gain_and_offset_of_one_slice(subject, points):
     x = torch.zeros(1, sum(subject.sizes))
     x[0, 24:26] = torch.tensor([2.0, -3.0])  # of 0.1 each, first position
     plain = subject.intensity(torch.zeros_like(x), where)[0]
-    own = torch.from_numpy(np.array([points.held[s] == (0, 0) for s in points.slice[index]]))
+    own = torch.from_numpy(np.array([points.breath_holds[s] == (0, 0) for s in points.slice[index]]))
     expected = torch.where(own[:, None], 1.2 * plain - 0.3, plain)
     torch.testing.assert_close(subject.intensity(x, where)[0], expected)
 
@@ -129,8 +138,8 @@ def toys_points():
 
 
 def test_frames_of_a_position_share_a_breath_hold(points):
-    assert breath_holds(points) == [(0, position) for position in range(6)]
-    assert len(points.held) == 12
+    assert groups_of(points) == [(0, position) for position in range(6)]
+    assert len(points.breath_holds) == 12
 
 
 def test_subjects_with_fewer_slices(subject):
@@ -141,7 +150,7 @@ def test_subjects_with_fewer_slices(subject):
     items = [(case, case.spread(np.random.default_rng(0), 50)) for case in pool]
     where = placed(items, batch_of(items).coordinates)
     assert where.group.amax(1).tolist() == [5, 3]
-    assert subject_of(subject.field, subject.mean, torch.eye(12), ALL, pool).groups == 6
+    assert parametrisation_of(subject.field, subject.mean, torch.eye(12), ALL, pool).groups == 6
 
 
 def test_latent_root():

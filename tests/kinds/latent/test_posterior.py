@@ -6,9 +6,9 @@ import torch
 
 from nisf.config.schema import FieldConfig
 from nisf.kinds.latent.levenberg_marquardt import Solver, solve
+from nisf.kinds.latent.parametrisation import Parametrisation, Placed
 from nisf.kinds.latent.posterior import Posterior, misfit, slope_and_weight
-from nisf.kinds.latent.unknowns import Placed, Subject
-from nisf.networks.latent_field import Field
+from nisf.networks.latent_field import LatentField
 
 CONFIG = FieldConfig(latent=6, width=6, layers=2, activation="sine", sine_omega=5.0, channels=2)
 WORTH = 200.0
@@ -22,9 +22,9 @@ def double(*shape, seed):
 def subject():
     """Everything unknown: latent, shifts and gains of four slices, pose."""
     torch.manual_seed(0)
-    field = Field(CONFIG).double().requires_grad_(False)
+    field = LatentField(CONFIG).double().requires_grad_(False)
     root = torch.linalg.cholesky(0.2 * (lambda a: a @ a.T)(double(6, 6, seed=1)) + torch.eye(6).double())
-    return Subject(
+    return Parametrisation(
         field, double(6, seed=2) / 4, root, 4, shift_mm=3.0, gain=0.2, pose_mm=4.0, pose_degrees=9.0
     )
 
@@ -45,7 +45,7 @@ def posterior(subject):
 
 
 def unknowns(posterior, seed=6):
-    return 0.5 * double(3, len(posterior.precision), seed=seed)
+    return 0.5 * double(3, len(posterior.inverse_variance), seed=seed)
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
@@ -61,13 +61,15 @@ def test_gradient_and_hessian_against_differences(posterior, likelihood):
         e[:, i] = step
         slope = (posterior.value(x + e) - posterior.value(x - e)) / (2 * step)
         torch.testing.assert_close(near.gradient[:, i], slope, rtol=1e-5, atol=1e-5)
-        up, down = (posterior.subject.intensity(x + d, posterior.points) for d in (e, -e))
+        up, down = (posterior.model.intensity(x + d, posterior.points) for d in (e, -e))
         rows.append((up - down) / (2 * step))
     rows = torch.stack(rows, -1)
-    logits = posterior.subject.intensity(x, posterior.points)
+    logits = posterior.model.intensity(x, posterior.points)
     _, weight = slope_and_weight(logits, posterior.intensity, likelihood, 0.1)
     naive = torch.einsum("sncu,snc,sncv->suv", rows, weight * posterior.share[..., None], rows)
-    torch.testing.assert_close(near.matrix(), naive + torch.diag(posterior.precision), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(
+        near.matrix(), naive + torch.diag(posterior.inverse_variance), rtol=1e-5, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
@@ -102,7 +104,7 @@ def test_both_paths_end_at_the_same_place(posterior):
 def test_the_size_of_the_pieces_changes_nothing(posterior, monkeypatch):
     x = unknowns(posterior)
     whole = posterior.linearise(x).matrix()
-    monkeypatch.setattr("nisf.kinds.latent.posterior.CHUNK", 20)
+    monkeypatch.setattr("nisf.chunks.LINEARISED_POINTS", 20)
     assert len(posterior.parts()) > 5
     torch.testing.assert_close(posterior.linearise(x).matrix(), whole)
 
@@ -127,13 +129,13 @@ def test_more_evidence_makes_the_posterior_narrower(posterior):
         assert torch.linalg.eigvalsh(covariance).min() > 0
         sizes.append(float(torch.logdet(covariance[0])))
     assert np.all(np.diff(sizes) < 0)
-    torch.testing.assert_close(sizes[0], -float(posterior.precision.log().sum()))
+    torch.testing.assert_close(sizes[0], -float(posterior.inverse_variance.log().sum()))
 
 
 def test_the_inverse_hessian_is_the_covariance_of_a_linear_model():
     """Bayesian linear regression has the posterior in closed form."""
 
-    class Linear(Field):
+    class Linear(LatentField):
         def __init__(self):
             torch.nn.Module.__init__(self)
 
@@ -142,10 +144,10 @@ def test_the_inverse_hessian_is_the_covariance_of_a_linear_model():
 
     x = double(1, 40, 4, seed=9)
     points = Placed(x, torch.ones(1, 3).double(), torch.full((1, 40), -1), torch.zeros(1, 40, 3, 2).double())
-    subject = Subject(Linear(), torch.zeros(4).double(), torch.eye(4).double())
+    model = Parametrisation(Linear(), torch.zeros(4).double(), torch.eye(4).double())
     target = torch.full((1, 40, 1), 0.5, dtype=torch.float64)
     found = Posterior(
-        subject, points, target, torch.ones(1, 40).double(), likelihood="gaussian", sigma=0.25
+        model, points, target, torch.ones(1, 40).double(), likelihood="gaussian", sigma=0.25
     ).covariance(torch.zeros(1, 4).double())
     # At logit 0 the intensity has slope 1/4: residuals are x h / 4 over 0.25.
     torch.testing.assert_close(found[0], torch.linalg.inv(x[0].T @ x[0] + torch.eye(4).double()))

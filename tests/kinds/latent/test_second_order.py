@@ -9,9 +9,10 @@ from nisf.config.schema import FitConfig
 from nisf.data.points import CasePoints
 from nisf.data.region import whole_region
 from nisf.errors import NisfError
-from nisf.kinds.latent.fit import fit, fit_latents
+from nisf.kinds.latent.fit import fit_latents
+from nisf.kinds.latent.parametrisation import parametrisation_of
 from nisf.kinds.latent.second_order import fit_second_order, laplace, points_of, posterior_of
-from nisf.kinds.latent.unknowns import subject_of
+from nisf.prior.fit import fit
 
 FIT = FitConfig(method="second-order", growth=8, points_first=128, points_last=512, points_worth=1024.0)
 
@@ -22,7 +23,7 @@ def pool_of(*seeds, **options):
 
 
 def subject(prior, pool, config=FIT):
-    return subject_of(prior.field, prior.latent_mean, prior.latent_covariance, config, pool)
+    return parametrisation_of(prior.field, prior.latent_mean, prior.latent_covariance, config, pool)
 
 
 def test_as_good_as_adam(toy_prior, toy_fitted):
@@ -75,7 +76,7 @@ def test_seed_and_watch(toy_prior):
     seen = []
     a, b, c = (
         fit_second_order(
-            subject(toy_prior, pool), pool, FIT, seed=s, watch=lambda i, x: seen.append((i, x.clone()))
+            subject(toy_prior, pool), pool, FIT, seed=s, callback=lambda i, x: seen.append((i, x.clone()))
         )
         for s in (1, 1, 2)
     )
@@ -105,9 +106,7 @@ def test_posterior_around_another_fit(toy_prior):
 
 
 def test_adam_fits_the_latent_alone(toy_prior):
-    with pytest.raises(
-        NisfError, match="toy0: shifts, gains and pose are fitted by the second-order method only"
-    ):
+    with pytest.raises(NisfError, match="toy0: only the second-order method fits shifts, gains and pose"):
         fit(toys.toy_case(0), toy_prior, config=replace(toys.CONFIG.fit, shift_mm=3.0))
 
 
@@ -129,9 +128,9 @@ def test_known_shifts_are_found(toy_prior):
     config = replace(FIT, points_last=2048, points_worth=4096.0, tolerance=1e-4)
     plain = fit(case, toy_prior, config=config)
     found = fit(case, toy_prior, config=replace(config, shift_mm=4.0))
-    assert [h.position for h in found.held] == list(range(6))
+    assert [h.position for h in found.breath_holds] == list(range(6))
     middle = [1, 2, 3, 4]  # the anatomy is not in the outer slices, and nothing there tells a shift
-    error = np.array([found.held[k].shift_mm for k in middle]) - 4.0 * SHIFTS[middle]
+    error = np.array([found.breath_holds[k].shift_mm for k in middle]) - 4.0 * SHIFTS[middle]
     assert np.abs(error - error.mean(0)).max() < 1.0
     truth = toys.label_of(case)
     for label in (1, 2):
@@ -151,7 +150,7 @@ def test_known_gains_are_found(toy_prior):
     found = fit(dimmed, toy_prior, config=replace(config, gain=0.5))
     plain = fit(dimmed, toy_prior, config=config)
     assert found.summary["intensity_bce"] < plain.summary["intensity_bce"] - 0.001
-    brightness = [h.gain + h.offset for h in found.held]
+    brightness = [h.gain + h.offset for h in found.breath_holds]
     assert brightness[1] < np.mean([brightness[k] for k in (2, 4)]) < brightness[3]
 
 

@@ -7,11 +7,11 @@ from nisf.config.schema import Config
 from nisf.data.points import CasePoints
 from nisf.data.region import whole_region
 from nisf.evaluation.calibration import reliability
+from nisf.kinds.latent.parametrisation import parametrisation_of
 from nisf.kinds.latent.second_order import fit_second_order
-from nisf.kinds.latent.selection import STRENGTHS, TEMPERATURES, calibration, choose_evidence
-from nisf.kinds.latent.unknowns import subject_of
-from nisf.networks.query import ask
-from nisf.prior.prior import load_prior
+from nisf.kinds.latent.selection import STRENGTHS, TEMPERATURES, calibration, choose_fit
+from nisf.kinds.load import load_prior
+from nisf.networks.latent_inference import ask
 
 CONFIG = toys.settings(
     fit={
@@ -36,7 +36,7 @@ def statistics(toy_prior):
 
 def test_strength_and_temperature_are_chosen(statistics, pool, monkeypatch):
     said = []
-    found = choose_evidence(*statistics, pool, CONFIG, toys.LABELS, said.append)
+    found = choose_fit(*statistics, pool, CONFIG, toys.LABELS, said.append)
     assert found.prior_strength in STRENGTHS
     assert found.temperature in TEMPERATURES
     assert found.method == "second-order"
@@ -44,11 +44,11 @@ def test_strength_and_temperature_are_chosen(statistics, pool, monkeypatch):
     assert "expected calibration error" in said[0]
     # Given the choice between the best and one that forbids everything, it takes the former.
     monkeypatch.setattr("nisf.kinds.latent.selection.STRENGTHS", (1e6, found.prior_strength))
-    assert choose_evidence(*statistics, pool, CONFIG, toys.LABELS, str) == found
+    assert choose_fit(*statistics, pool, CONFIG, toys.LABELS, str) == found
 
 
 def test_calibration_of_the_latents_alone(statistics, pool):
-    fits = fit_second_order(subject_of(*statistics, CONFIG.fit, pool), pool, CONFIG.fit)
+    fits = fit_second_order(parametrisation_of(*statistics, CONFIG.fit, pool), pool, CONFIG.fit)
     found = calibration(statistics[0], fits, 0.0, pool, 0, count=300)
     assert found.count.sum() == 600
     index = [np.random.default_rng([0, 4])]
@@ -63,7 +63,7 @@ def test_calibration_of_the_latents_alone(statistics, pool):
 
 
 def test_a_wider_posterior_is_less_sure(statistics, pool):
-    fits = fit_second_order(subject_of(*statistics, CONFIG.fit, pool), pool, CONFIG.fit)
+    fits = fit_second_order(parametrisation_of(*statistics, CONFIG.fit, pool), pool, CONFIG.fit)
     sure = []
     for temperature in (0.0, 1.0, 30.0):
         found = calibration(statistics[0], fits, temperature, pool, 0)

@@ -1,6 +1,7 @@
 """Readers: from files in folders to cases. One module per layout in `layouts`."""
 
 from nisf.io.readers.cache import cached_case
+from nisf.io.readers.cases import CaseReader
 from nisf.io.readers.check import Report, check_cohort
 from nisf.io.readers.cohort import Cohort, only_named, open_cohort, read_case, read_image
 from nisf.io.readers.listing import CaseFiles, Problem, StackFiles
@@ -8,6 +9,7 @@ from nisf.io.readers.nifti import Header, read_header, read_volume
 
 __all__ = [
     "CaseFiles",
+    "CaseReader",
     "Cohort",
     "Header",
     "Problem",

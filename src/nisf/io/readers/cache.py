@@ -11,17 +11,18 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nisf.data.anatomy import Anatomy
-from nisf.data.case import Case, Stack
-from nisf.data.geometry import Affine, Grid
-from nisf.errors import NisfError
+from nisf.data.case import Case
+from nisf.errors import BadFileError
 from nisf.io.readers.listing import CaseFiles
 from nisf.io.readers.reading import Notes, Volume, assemble, read_volumes
+from nisf.io.stack_json import stack_from_json, stack_to_json
 
 READER_VERSION = 1
 """Part of every key: count it up when the same files would be read into something else."""
@@ -34,7 +35,7 @@ def cached_case(files: CaseFiles, anatomy: Anatomy, folder: str | Path, notes: N
     damaged or half written is made again.
 
     Raises:
-        NisfError: as `read_case`; the folder cannot be written.
+        BadFileError: as `read_case`; the folder cannot be written.
     """
     notes = {} if notes is None else notes
     entry = Path(folder) / _key(files, anatomy)
@@ -45,8 +46,8 @@ def cached_case(files: CaseFiles, anatomy: Anatomy, folder: str | Path, notes: N
         try:
             _store(entry, volumes, said)
         except OSError as error:
-            raise NisfError(
-                f"{folder}: the cache cannot be written ({error}); give another folder"
+            raise BadFileError(
+                f"{folder}: the cache cannot be written ({error}); give another folder", options=["cache"]
             ) from error
         volumes = _load(entry, notes) or volumes
         for kind, note in said.items():
@@ -63,7 +64,7 @@ def _key(files: CaseFiles, anatomy: Anatomy) -> str:
             try:
                 state = path.stat()
             except OSError as error:
-                raise NisfError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+                raise BadFileError(f"{path}: cannot be read ({error.strerror}); check the path") from error
             marks.append([str(path.resolve()), state.st_size, state.st_mtime_ns])
         shape = [len(frame) for frame in stack.images], [path is not None for path in stack.labels]
         numbers = None if stack.numbers is None else sorted(stack.numbers.items())
@@ -82,7 +83,7 @@ def _store(entry: Path, volumes: list[Volume], notes: Notes) -> None:
             np.save(temporary / f"image{i}.npy", volume.image, allow_pickle=False)
             if volume.label is not None:
                 np.save(temporary / f"label{i}.npy", volume.label, allow_pickle=False)
-            described.append(_describe(volume))
+            described.append(stack_to_json(volume.stack) | {"labelled": volume.label is not None})
         text = json.dumps({"stacks": described, "notes": notes})
         (temporary / "case.json").write_text(text, encoding="utf-8")
         if entry.exists():
@@ -94,21 +95,6 @@ def _store(entry: Path, volumes: list[Volume], notes: Notes) -> None:
             raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _describe(volume: Volume) -> dict[str, Any]:
-    stack = volume.stack
-    return {
-        "name": stack.name,
-        "shape": stack.grid.shape,
-        "affine": stack.grid.affine.matrix.tolist(),
-        "times": stack.grid.times.tolist(),
-        "oriented": stack.oriented,
-        "source": str(stack.source),
-        "cycle_ms": stack.cycle_ms,
-        "intensity_range": stack.intensity_range.tolist(),
-        "labelled": volume.label is not None,
-    }
 
 
 def _load(entry: Path, notes: Notes) -> list[Volume] | None:
@@ -124,24 +110,14 @@ def _load(entry: Path, notes: Notes) -> list[Volume] | None:
     return volumes
 
 
-def _volume(entry: Path, index: int, described: dict[str, Any]) -> Volume:
-    grid = Grid(
-        tuple(described["shape"]), Affine(np.array(described["affine"])), np.array(described["times"])
-    )
+def _volume(entry: Path, index: int, described: Mapping[str, Any]) -> Volume:
+    stack = stack_from_json(described)
     # "c": copy on write. Read-only arrays would make torch warn that it cannot protect them.
     image = np.load(entry / f"image{index}.npy", mmap_mode="c", allow_pickle=False)
     label = None
     if described["labelled"]:
         label = np.load(entry / f"label{index}.npy", mmap_mode="c", allow_pickle=False)
-    expected = (*grid.shape, len(grid.times))
+    expected = (*stack.grid.shape, len(stack.grid.times))
     if image.shape[:-1] != expected or (label is not None and label.shape != expected):
         raise ValueError(f"{entry}: arrays of another shape than {expected}")
-    stack = Stack(
-        name=described["name"],
-        grid=grid,
-        oriented=described["oriented"],
-        source=Path(described["source"]),
-        cycle_ms=described["cycle_ms"],
-        intensity_range=np.array(described["intensity_range"], dtype=np.float64),
-    )
     return Volume(stack, np.asarray(image), None if label is None else np.asarray(label))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
-from nisf.errors import NisfError
+from nisf.data.wording import counted
+from nisf.errors import BadFileError, BadSettingError
 from nisf.io.readers.layouts import LAYOUTS
 from nisf.io.readers.listing import CaseFiles, Listing, Problem, StackFiles
 from nisf.io.readers.nifti import is_nifti_name, stem
@@ -17,7 +18,7 @@ from nisf.io.readers.reading import Notes, read_case
 __all__ = ["CaseFiles", "Cohort", "Problem", "StackFiles", "open_cohort", "read_case", "read_image"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cohort:
     """The cases of one folder, by name, not yet read.
 
@@ -26,8 +27,8 @@ class Cohort:
         layout: a name of `LAYOUTS`, or ``file`` for a single image.
         labels: the anatomy's label names, background first.
         cases: in the order of their folders or rows.
-        problems: what was found wrong while listing; print them.
-        notes: remarks by kind; give it to `read_case` as well, then print the values once.
+        problems: what was found wrong while listing.
+        notes: remarks by kind, to which readers add theirs; a `CaseReader` has all that is to be shown.
     """
 
     root: Path
@@ -37,33 +38,47 @@ class Cohort:
     problems: tuple[Problem, ...] = ()
     notes: Notes = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        counts = (
+            counted(len(found), what)
+            for found, what in ((self.cases, "case"), (self.problems, "problem"), (self.notes, "note"))
+        )
+        return f"Cohort({self.root.name!r}, {self.layout}, {', '.join(counts)})"
+
 
 def open_cohort(path: str | Path, anatomy: Anatomy, layout: str = "auto") -> Cohort:
     """List the cases of a cohort folder, one case folder, one image file or a manifest CSV.
 
     Raises:
-        NisfError: nothing there, an unknown layout, or no case in it.
+        BadFileError: nothing there, or no case in it.
+        BadSettingError: an unknown layout.
     """
     root = Path(path)
     if layout not in ("auto", *LAYOUTS):
-        raise NisfError(f"{layout}: no such layout; give one of auto, {', '.join(LAYOUTS)}")
+        raise BadSettingError(
+            f"{layout}: no such layout; give one of auto, {', '.join(LAYOUTS)}", options=["layout"]
+        )
     if not root.exists():
-        raise NisfError(f"{root}: no such file or folder; check the path")
+        raise BadFileError(f"{root}: no such file or folder; check the path")
     # "." has no name, but case folders are recognised by theirs.
     root = root if root.name not in ("", "..") else root.resolve()
     if root.is_file() and root.suffix.lower() != ".csv":
         return Cohort(root, "file", anatomy.labels, (_single(root),))
     layout = recognise(root) if layout == "auto" else layout
     if root.is_file() and layout != "manifest":
-        raise NisfError(f"{root}: a file, but the layout {layout} is a folder; give the folder")
+        raise BadFileError(
+            f"{root}: a file, but the layout {layout} is a folder; give the folder", options=["layout"]
+        )
     try:
         listing: Listing = LAYOUTS[layout].list_cases(root, anatomy)
     except OSError as error:
-        raise NisfError(f"{root}: cannot be listed ({error}); check its permissions") from error
+        raise BadFileError(f"{root}: cannot be listed ({error}); check its permissions") from error
     cases = _usable(listing)
     if not cases:
         reason = f" ({listing.problems[0].message})" if listing.problems else ""
-        raise NisfError(f"{root}: no case of the layout {layout} in it{reason}; check path and layout")
+        raise BadFileError(
+            f"{root}: no case of the layout {layout} in it{reason}; check path and layout", options=["layout"]
+        )
     return Cohort(root, layout, anatomy.labels, cases, tuple(listing.problems), listing.notes)
 
 
@@ -71,18 +86,18 @@ def recognise(root: Path) -> str:
     """Name of the layout of a folder or CSV file.
 
     Raises:
-        NisfError: none fits.
+        BadFileError: none fits.
     """
     try:
         for name, layout in LAYOUTS.items():
             if (root.is_dir() or name == "manifest") and layout.recognises(root):
                 return name
     except OSError as error:
-        raise NisfError(f"{root}: cannot be listed ({error}); check its permissions") from error
+        raise BadFileError(f"{root}: cannot be listed ({error}); check its permissions") from error
     if root.is_file():
-        raise NisfError(f"{root}: not a manifest; its first row must have the columns case and image")
+        raise BadFileError(f"{root}: not a manifest; its first row must have the columns case and image")
     empty = "an empty folder" if not any(root.iterdir()) else "not laid out in a way that we know"
-    raise NisfError(
+    raise BadFileError(
         f"{root}: {empty} ({', '.join(LAYOUTS)}); give the folder right above the cases, or a CSV file with "
         "the columns case,image,label"
     )
@@ -92,14 +107,16 @@ def read_image(path: str | Path, anatomy: Anatomy, notes: Notes | None = None) -
     """Read one NIfTI file as a case without labels, named after the file.
 
     Raises:
-        NisfError: the file cannot be read.
+        BadFileError: the file cannot be read.
     """
     return read_case(_single(Path(path)), anatomy, notes)
 
 
 def _single(path: Path) -> CaseFiles:
     if not is_nifti_name(path):
-        raise NisfError(f"{path}: not a .nii or .nii.gz file, a cohort folder, or a manifest CSV; give one")
+        raise BadFileError(
+            f"{path}: not a .nii or .nii.gz file, a cohort folder, or a manifest CSV; give one"
+        )
     return CaseFiles(stem(path), "file", (StackFiles("image", ((path,),), (None,)),))
 
 
@@ -125,17 +142,17 @@ def only_named(cases: Sequence[CaseFiles], path: Path | None) -> list[CaseFiles]
     """The cases whose names stand in a text file, one a line; all without a file.
 
     Raises:
-        NisfError: the file cannot be read, or names a case that is not there.
+        BadFileError: the file cannot be read, or names a case that is not there.
     """
     if path is None:
         return list(cases)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise NisfError(f"{path}: cannot be read as a list of case names ({error})") from error
+        raise BadFileError(f"{path}: cannot be read as a list of case names ({error})") from error
     names = {line.strip() for line in lines if line.strip()}
     missing = sorted(names - {case.name for case in cases})
     if missing or not names:
         what = f"case {missing[0]} is not in the cohort ({len(missing)} such)" if missing else "names no case"
-        raise NisfError(f"{path}: {what}; write one case name a line")
+        raise BadFileError(f"{path}: {what}; write one case name a line")
     return [case for case in cases if case.name in names]

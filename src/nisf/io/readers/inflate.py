@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from nisf.errors import NisfError
+from nisf.errors import BadFileError
 
 _CHUNK = 1 << 20
 _MAX_DEFLATE_RATIO = 1032  # a byte of deflate cannot unpack to more, says zlib's documentation
@@ -21,9 +21,9 @@ def most_held(path: Path) -> int:
     return path.stat().st_size * (_MAX_DEFLATE_RATIO if is_gzip(path) else 1)
 
 
-def truncated(path: Path, declared: int, held: int) -> NisfError:
+def truncated(path: Path, declared: int, held: int) -> BadFileError:
     """The error of a file that holds fewer bytes than it declares."""
-    return NisfError(
+    return BadFileError(
         f"{path}: truncated, {declared} bytes are needed but the file holds at most {held}; "
         "copy or download it again"
     )
@@ -35,7 +35,7 @@ def is_gzip(path: Path) -> bool:
         with path.open("rb") as file:
             return file.read(2) == b"\x1f\x8b"
     except OSError as error:
-        raise NisfError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+        raise BadFileError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
 
 
 def unpacked(path: Path, limit: int) -> Iterator[bytes]:
@@ -44,7 +44,7 @@ def unpacked(path: Path, limit: int) -> Iterator[bytes]:
     A checksum right after the last byte wanted is tested.
 
     Raises:
-        NisfError: the file cannot be read, or its gzip data are corrupt.
+        BadFileError: the file cannot be read, or its gzip data are corrupt.
     """
     packed = is_gzip(path)
     chunk = min(_CHUNK, max(4096, limit))
@@ -71,6 +71,8 @@ def unpacked(path: Path, limit: int) -> Iterator[bytes]:
                         if limit == 0 or not data.startswith(b"\x1f\x8b"[: len(data)]):
                             return  # padding after the last member
     except zlib.error as error:
-        raise NisfError(f"{path}: corrupt gzip data ({error}); copy or download it again") from error
+        raise BadFileError(f"{path}: corrupt gzip data ({error}); copy or download it again") from error
     except OSError as error:
-        raise NisfError(f"{path}: cannot be read ({error.strerror}); check disk and permissions") from error
+        raise BadFileError(
+            f"{path}: cannot be read ({error.strerror}); check disk and permissions"
+        ) from error

@@ -9,7 +9,8 @@ from typing import Literal
 
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import BACKGROUND
-from nisf.errors import NisfError
+from nisf.data.wording import counted
+from nisf.errors import BadFileError
 
 UNKNOWN_NAME = "unknown"
 """Name, in a table of label numbers, of voxels that annotators marked as not to be used."""
@@ -45,7 +46,7 @@ class StackFiles:
         return replace(self, labels=(None,) * len(self.labels))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CaseFiles:
     """The files of one case, and what their numbers mean.
 
@@ -67,6 +68,11 @@ class CaseFiles:
     known: frozenset[str] = frozenset()
     background_known: bool = True
     attributes: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        files = sum(len(stack.paths()) for stack in self.stacks)
+        counts = f"{counted(len(self.stacks), 'stack')}, {counted(files, 'file')}"
+        return f"CaseFiles({self.name!r}, {self.layout}, {counts}{', labelled' if self.labelled else ''})"
 
     def without_labels(self) -> CaseFiles:
         """The images alone: all that a fit may see, and label files cannot stand in its way."""
@@ -140,13 +146,13 @@ def match_names(numbers: Mapping[int, str], anatomy: Anatomy, source: Path) -> d
     """Spell the names of a user's table like the anatomy does (case does not matter).
 
     Raises:
-        NisfError: a name that the anatomy does not have.
+        BadFileError: a name that the anatomy does not have.
     """
     spelled = {name.lower(): name for name in (*anatomy.labels, UNKNOWN_NAME)}
     strange = [name for name in numbers.values() if name.lower() not in spelled]
     if strange:
         labels = ", ".join(anatomy.labels)
-        raise NisfError(
+        raise BadFileError(
             f"{source}: the label '{strange[0]}' is not one of {anatomy.name}'s ({labels}); "
             f"use these names ('{BACKGROUND}' for what does not matter), or an anatomy file with yours"
         )

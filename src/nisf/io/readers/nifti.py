@@ -17,7 +17,8 @@ from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError
 
 from nisf.data.geometry import Affine, Grid, cycle_times
-from nisf.errors import NisfError
+from nisf.data.wording import mm
+from nisf.errors import BadFileError
 from nisf.io.readers.inflate import most_held, truncated, unpacked
 from nisf.types import Vector3
 
@@ -93,15 +94,17 @@ def read_header(path: str | Path) -> Header:
     """Read the header alone; the voxels are not unpacked.
 
     Raises:
-        NisfError: no such file, not a NIfTI, or a header that cannot be true.
+        BadFileError: no such file, not a NIfTI, or a header that cannot be true.
     """
     path = Path(path)
     if not path.name.lower().endswith(_SUFFIXES):
-        raise NisfError(f"{path}: not a .nii or .nii.gz file; convert it to NIfTI first (e.g. with dcm2niix)")
+        raise BadFileError(
+            f"{path}: not a .nii or .nii.gz file; convert it to NIfTI first (e.g. with dcm2niix)"
+        )
     if path.is_dir():
-        raise NisfError(f"{path}: a folder, where a NIfTI file is expected; give the file in it")
+        raise BadFileError(f"{path}: a folder, where a NIfTI file is expected; give the file in it")
     if not path.exists():
-        raise NisfError(f"{path}: no such file; check the path")
+        raise BadFileError(f"{path}: no such file; check the path")
     start = b""
     for piece in unpacked(path, limit=540):
         start += piece
@@ -111,7 +114,9 @@ def read_header(path: str | Path) -> Header:
     endian, size = ("<", size) if size in (348, 540) else (">", int.from_bytes(start[:4], "big"))
     magic = start[344:347] if size == 348 else start[4:7]
     if len(start) < size or (size, magic) not in ((348, b"n+1"), (540, b"n+2")):
-        raise NisfError(f"{path}: not a single-file NIfTI (it starts with {start[:4]!r}); convert it again")
+        raise BadFileError(
+            f"{path}: not a single-file NIfTI (it starts with {start[:4]!r}); convert it again"
+        )
     kind = Nifti1Header if size == 348 else Nifti2Header
     header = kind(start[:size], endianness=endian, check=False)
 
@@ -122,7 +127,7 @@ def read_header(path: str | Path) -> Header:
     resized = bool((np.abs(affine.spacing - zooms) > SIZE_TOLERANCE * zooms).any())
     offset = float(header["vox_offset"]) or float(size + 4)
     if not size <= offset < 2**31:
-        raise NisfError(f"{path}: the header puts the voxels at byte {offset:g}; write the file again")
+        raise BadFileError(f"{path}: the header puts the voxels at byte {offset:g}; write the file again")
     _check_size(path, shape, dtype, int(offset))
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     scaled = math.isfinite(slope) and slope != 0  # 0 and NaN mean "not scaled"
@@ -147,19 +152,21 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, Header]:
     Numbers keep the file's type; scaled ones (slope, intercept) and those of 8 bytes become float32.
 
     Raises:
-        NisfError: as `read_header`; truncated or corrupt data; NaN or infinite voxels; constant image.
+        BadFileError: as `read_header`; truncated or corrupt data; NaN or infinite voxels; constant image.
     """
     header = read_header(path)
     image = _scaled(header, _stored(header))
     if image.dtype.kind == "f":
         bad = int(image.size - np.count_nonzero(np.isfinite(image)))
         if bad:
-            raise NisfError(
+            raise BadFileError(
                 f"{path}: {bad} of {image.size} voxels are NaN or infinite; replace them (e.g. by 0)"
             )
     low, high = image.min(), image.max()
     if low == high:
-        raise NisfError(f"{path}: every voxel is {low:g}, the image is empty; check how the file was written")
+        raise BadFileError(
+            f"{path}: every voxel is {low:g}, the image is empty; check how the file was written"
+        )
     return image[..., None], header
 
 
@@ -167,7 +174,7 @@ def read_numbers(path: str | Path) -> tuple[np.ndarray, Header]:
     """Read one label file: the whole numbers in it (x, y, z, t), any integer type, and the header.
 
     Raises:
-        NisfError: as `read_header`; truncated or corrupt data; values that are not whole numbers.
+        BadFileError: as `read_header`; truncated or corrupt data; values that are not whole numbers.
     """
     header = read_header(path)
     numbers = _stored(header)
@@ -178,7 +185,7 @@ def read_numbers(path: str | Path) -> tuple[np.ndarray, Header]:
         whole = np.nan_to_num(numbers, nan=0.5, posinf=0.5, neginf=0.5)
         odd = whole[(whole != np.round(whole)) | (np.abs(whole) > 2**31)]
         if odd.size:
-            raise NisfError(
+            raise BadFileError(
                 f"{path}: {odd.size} label voxels are not whole numbers (e.g. {odd[0]:g}, or NaN); "
                 "resample labels with nearest neighbour"
             )
@@ -190,15 +197,15 @@ def _shape(path: Path, header: Nifti1Header) -> tuple[int, int, int, int]:
     dim = [int(n) for n in header["dim"]]
     if dim[0] not in (2, 3, 4):
         sizes = " x ".join(map(str, dim[1 : dim[0] + 1] if 0 < dim[0] < 8 else dim))
-        raise NisfError(
+        raise BadFileError(
             f"{path}: {dim[0]} dimensions ({sizes}), but only 2D, 3D and 4D (x, y, z, time) are read; "
             "write one file per channel"
         )
     sizes = dim[1 : dim[0] + 1]
     if min(sizes) < 1:
-        raise NisfError(f"{path}: the header declares the size {sizes}; write the file again")
+        raise BadFileError(f"{path}: the header declares the size {sizes}; write the file again")
     if math.prod(sizes) > MAX_VOXELS:
-        raise NisfError(
+        raise BadFileError(
             f"{path}: the header declares {math.prod(sizes)} voxels ({' x '.join(map(str, sizes))}), "
             f"more than {MAX_VOXELS}; the header is broken, or the image must be cropped"
         )
@@ -211,10 +218,10 @@ def _dtype(path: Path, header: Nifti1Header) -> np.dtype:
     try:
         dtype = header.get_data_dtype()
     except (KeyError, HeaderDataError) as error:
-        raise NisfError(f"{path}: unknown data type {int(header['datatype'])}; {advice}") from error
+        raise BadFileError(f"{path}: unknown data type {int(header['datatype'])}; {advice}") from error
     if dtype.kind not in "iuf":
         name = "colour (RGB)" if dtype.names else "complex" if dtype.kind == "c" else str(dtype)
-        raise NisfError(f"{path}: the voxels are {name}; {advice}")
+        raise BadFileError(f"{path}: the voxels are {name}; {advice}")
     return dtype
 
 
@@ -223,7 +230,7 @@ def _zooms(path: Path, header: Nifti1Header) -> Vector3:
     if int(header["dim"][0]) == 2 and not zooms[2] > 0:
         zooms[2] = 1.0  # a flat image need not tell how thick it is
     if not (np.isfinite(zooms).all() and zooms.min() > 0):
-        raise NisfError(f"{path}: the voxel size is {mm(zooms)}; set pixdim to positive numbers of mm")
+        raise BadFileError(f"{path}: the voxel size is {mm(zooms)}; set pixdim to positive numbers of mm")
     return zooms
 
 
@@ -233,14 +240,16 @@ def _affine(path: Path, header: Nifti1Header, zooms: Vector3) -> tuple[Affine, b
     try:
         matrix = np.array(header.get_best_affine(), dtype=np.float64)
     except (ValueError, HeaderDataError) as error:  # quaternions that are none
-        raise NisfError(f"{path}: the header's qform is no rotation ({error}); set its sform") from error
+        raise BadFileError(f"{path}: the header's qform is no rotation ({error}); set its sform") from error
     if int(header["dim"][0]) == 2 and not matrix[:3, 2].any():
         normal = np.cross(matrix[:3, 0], matrix[:3, 1])
         matrix[:3, 2] = normal / (np.linalg.norm(normal) or 1.0) * zooms[2]
     try:
         return Affine(matrix), oriented
     except ValueError as error:
-        raise NisfError(f"{path}: {error}; its rows are {matrix[:3].tolist()}; set a valid sform") from error
+        raise BadFileError(
+            f"{path}: {error}; its rows are {matrix[:3].tolist()}; set a valid sform"
+        ) from error
 
 
 def _frame_ms(header: Nifti1Header) -> float | None:
@@ -271,7 +280,7 @@ def _stored(header: Header) -> np.ndarray:
     try:
         buffer = np.empty(header.offset + nbytes, dtype=np.uint8)  # untouched pages cost nothing
     except MemoryError as error:
-        raise NisfError(
+        raise BadFileError(
             f"{header.path}: its {nbytes} bytes do not fit into memory; crop the image"
         ) from error
     filled = 0
@@ -292,8 +301,3 @@ def _scaled(header: Header, voxels: np.ndarray) -> np.ndarray:
         if not scaled:
             return voxels.astype(np.float32, order="F")
         return (voxels * np.float64(header.slope) + header.intercept).astype(np.float32, order="F")
-
-
-def mm(sizes: np.ndarray) -> str:
-    """Sizes as a message shows them."""
-    return " x ".join(f"{size:.4g}" for size in sizes) + " mm"

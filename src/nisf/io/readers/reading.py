@@ -16,9 +16,10 @@ import numpy as np
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import UNKNOWN, Case, Stack, intensity_range, slices_of_volume
 from nisf.data.geometry import Grid
-from nisf.errors import NisfError
+from nisf.data.wording import mm
+from nisf.errors import BadFileError
 from nisf.io.readers.listing import UNKNOWN_NAME, CaseFiles, StackFiles
-from nisf.io.readers.nifti import Header, mm, read_header, read_numbers, read_volume
+from nisf.io.readers.nifti import Header, read_header, read_numbers, read_volume
 
 Notes = dict[str, str]
 """Remarks by kind: `setdefault` keeps the first, so that a cohort says each only once."""
@@ -40,7 +41,7 @@ def read_case(files: CaseFiles, anatomy: Anatomy, notes: Notes | None = None) ->
         notes: remarks are added here, one per kind; share it among the cases of a cohort.
 
     Raises:
-        NisfError: a file cannot be read, shapes do not fit, or labels have unexpected numbers.
+        BadFileError: a file cannot be read, shapes do not fit, or labels have unexpected numbers.
     """
     return assemble(files, anatomy, read_volumes(files, anatomy, notes))
 
@@ -51,7 +52,7 @@ def read_volumes(files: CaseFiles, anatomy: Anatomy, notes: Notes | None = None)
     volumes = [_read_stack(stack, files, anatomy, notes) for stack in files.stacks]
     channels = {volume.image.shape[-1] for volume in volumes}
     if len(channels) > 1:
-        raise NisfError(
+        raise BadFileError(
             f"{files.name}: its stacks have {sorted(channels)} channels; give all the same number"
         )
     return volumes
@@ -61,7 +62,7 @@ def assemble(files: CaseFiles, anatomy: Anatomy, volumes: Sequence[Volume]) -> C
     """The case of already read volumes; its slices are views into them.
 
     Raises:
-        NisfError: a phase of the layout is a frame that the image does not have.
+        BadFileError: a phase of the layout is a frame that the image does not have.
     """
     return Case(
         name=files.name,
@@ -106,14 +107,16 @@ def frames_of(header: Header, files: StackFiles) -> int:
     """Number of frames of a stack whose first image has this header.
 
     Raises:
-        NisfError: several files of which one has several frames, or times for another number of frames.
+        BadFileError: several files of which one has several frames, or times for another number of frames.
     """
     count = len(files.images)
     if count > 1 and header.shape[3] > 1:
-        raise NisfError(f"{header.path}: {header.shape[3]} frames in a file of a stack with a file per frame")
+        raise BadFileError(
+            f"{header.path}: {header.shape[3]} frames in a file of a stack with a file per frame"
+        )
     frames = max(count, header.shape[3])
     if files.times is not None and len(files.times) != frames:
-        raise NisfError(f"{header.path}: {frames} frames, but {len(files.times)} times are given for it")
+        raise BadFileError(f"{header.path}: {frames} frames, but {len(files.times)} times are given for it")
     return frames
 
 
@@ -121,7 +124,7 @@ def class_table(numbers: np.ndarray, names: Mapping[int, str], anatomy: Anatomy,
     """Class index of each number in ``numbers`` (any shape): ``table[number]``, int8.
 
     Raises:
-        NisfError: numbers without a name, or with one that the anatomy lacks.
+        BadFileError: numbers without a name, or with one that the anatomy lacks.
     """
     low, high = int(numbers.min()), int(numbers.max())
     if low < 0 or high > 65535:
@@ -134,7 +137,7 @@ def class_table(numbers: np.ndarray, names: Mapping[int, str], anatomy: Anatomy,
     classes = {0: 0} | {number: index[name] for number, name in names.items() if name in index}
     if strange := [number for number in present if number not in classes]:
         expected = ", ".join(f"{n} {names[n]}" for n in sorted(names) if names[n] in index) or "none"
-        raise NisfError(
+        raise BadFileError(
             f"{path}: unexpected label values {strange[:10]}; numbers with a name in {anatomy.name} are: "
             f"{expected}; give the right layout or anatomy, or mend the file"
         )
@@ -180,7 +183,7 @@ def _read_stack(files: StackFiles, case: CaseFiles, anatomy: Anatomy, notes: Not
         for path in paths:
             voxels, other = read_volume(path)
             if other.shape != header.shape:
-                raise NisfError(
+                raise BadFileError(
                     f"{path}: its shape is {other.shape}, that of {first.name} {header.shape}; "
                     "frames and channels of a stack must have the same"
                 )
@@ -228,7 +231,7 @@ def _read_labels(
             continue
         numbers, header = read_numbers(path)
         if header.shape != image.shape:
-            raise NisfError(
+            raise BadFileError(
                 f"{path}: its shape is {header.shape}, that of its image {image.path.name} {image.shape}; "
                 "resample the labels to the image's grid"
             )
@@ -248,7 +251,7 @@ def _phases(files: CaseFiles, anatomy: Anatomy, volumes: Sequence[Volume]) -> di
         times = volume.stack.grid.times
         for name, frame in stack.phases.items():
             if frame >= len(times):
-                raise NisfError(
+                raise BadFileError(
                     f"{volume.stack.source}: {name} is said to be frame {frame}, but it has {len(times)} "
                     "frames, counted from 0; mend the table"
                 )

@@ -24,7 +24,7 @@ from nisf.types import Vector
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Parallel slices of one stack at one moment, as measured.
+    """Parallel slices of one stack at one phase, as measured.
 
     Attributes:
         images: intensities in [0, 1], float16 (n, c, x, y).
@@ -107,7 +107,7 @@ def measured(case: Case, centre: Vector, pixel_mm: float) -> list[Measured]:
 
 
 def alike(first: Measured, second: Measured) -> bool:
-    """Whether two stacks are the same slices at different moments."""
+    """Whether two stacks are the same slices at different phases."""
     return (
         first.images.shape == second.images.shape
         and torch.equal(first.z, second.z)
@@ -215,7 +215,7 @@ def draw_sample(
         config: how far to augment.
         points: places drawn on each slice, half of them near the centre.
         rng: all randomness.
-        grains: draws the noise instead, so that another moment of the same slices, drawn by the same ``rng``,
+        grains: draws the noise instead, so that another phase of the same slices, drawn by the same ``rng``,
             has other noise.
     """
     count = min(len(stack), config.window)

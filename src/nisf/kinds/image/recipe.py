@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
+from typing_extensions import override
 
 from nisf.config.schema import TrainConfig
-from nisf.data.case import UNKNOWN, Case
-from nisf.data.region import Region
-from nisf.device import CPU, precision
-from nisf.errors import NisfError
+from nisf.data.case import UNKNOWN
+from nisf.device import autocast
+from nisf.errors import CannotFitError
 from nisf.kinds.image.augment import Sample, for_anatomy, measured
+from nisf.kinds.image.model import ImagePrior
 from nisf.kinds.image.samples import Sampler
-from nisf.kinds.image.validation import SliceDice, answers, held_cases, mean_dice
-from nisf.kinds.latent.fit import find_region
+from nisf.kinds.image.selection import least_certainty
+from nisf.kinds.image.validation import SliceDice, answers, mean_dice, validation_cases
+from nisf.kinds.recipe import Recipe, TrainingSetup
 from nisf.networks.image_field import ImageField, Scene
 from nisf.networks.losses import dice_loss
+from nisf.optimisation.loop import Validation
 from nisf.optimisation.muon import weight_optimisers
-from nisf.optimisation.prefetch import Ahead
+from nisf.optimisation.prefetch import Prefetched, workers_for
 from nisf.optimisation.state import State
 from nisf.prior.prior import Prior
-from nisf.subject.sections import least_certainty
 
 AVERAGE = 0.998
 """Decay of the running average of the weights that becomes the prior."""
@@ -73,69 +77,54 @@ def image_objective(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Cross-entropy and Dice of the classes, and the intensities' cross-entropy, over all samples' points.
 
-    The slices of all samples are encoded in one batch; ``together`` says how many samples in turn are moments
+    The slices of all samples are encoded in one batch; ``together`` says how many samples in turn are phases
     of one subject, each its own if None.
     """
     counts = [len(sample.images) for sample in samples]
     images, maps = torch.cat([sample.images for sample in samples]), [sample.maps for sample in samples]
     values, classes = [], []
-    with precision(images.device, config.precision):
+    with autocast(images.device, config.precision):
         features, latents = field.encoder(images, maps, together)
         for sample, own, latent in zip(samples, features.split(counts), latents.split(counts), strict=True):
-            of_intensity, of_class = field(Scene(own, sample.maps, latent.mean(0)), sample.points)
-            values.append(of_intensity)
-            classes.append(of_class)
+            intensity, class_logits = field(Scene(own, sample.maps, latent.mean(0)), sample.points)
+            values.append(intensity)
+            classes.append(class_logits)
     logits, label = torch.cat(classes).float(), torch.cat([sample.label for sample in samples])
     target = torch.cat([sample.intensity for sample in samples])
-    of_intensities = functional.binary_cross_entropy_with_logits(torch.cat(values).float(), target)
-    terms = {**class_terms(logits, label), "intensity_bce": of_intensities}
+    intensity_bce = functional.binary_cross_entropy_with_logits(torch.cat(values).float(), target)
+    terms = {**class_terms(logits, label), "intensity_bce": intensity_bce}
     loss = terms["class_bce"] + terms["dice_loss"] + config.alpha * terms["intensity_bce"]
     return loss, {"loss": loss, **terms}
 
 
-class ImageTraining:
-    """An image-conditioned field in training; a `nisf.optimisation.loop.Recipe`.
-
-    Args:
-        cases: training cases; at least one labelled slice among them.
-        regions: where each is looked at.
-        held: validation cases.
-        prior: everything but the trained weights.
-        say: called with sentences for the user.
-        device: where the network is trained.
-        workers: processes that draw samples ahead.
+class ImageRecipe(Recipe):
+    """An image-conditioned field in training.
 
     Raises:
-        NisfError: no slice is labelled.
+        CannotFitError: no slice is labelled.
     """
 
-    def __init__(
-        self,
-        cases: Sequence[Case],
-        regions: Sequence[Region],
-        held: Sequence[Case],
-        prior: Prior,
-        say: Callable[[str], None],
-        device: torch.device = CPU,
-        workers: int = 0,
-    ) -> None:
-        self.config, self.anatomy, self.say = prior.config, prior.anatomy, say
-        self.device, self.mirrors = device, prior.mirrors
-        self.labels = self.anatomy.labels
+    def __init__(self, setup: TrainingSetup) -> None:
+        self.setup, self.config, self.anatomy = setup, setup.config, setup.anatomy
+        self.cases, self.labels = setup.cases, setup.anatomy.labels
+        self.mirrors = self.config.image.mirrors if self.anatomy.turn else 0
         pixel_mm = self.config.image.pixel_mm
         pool = [
-            measured(case, region.centre(), pixel_mm) for case, region in zip(cases, regions, strict=True)
+            measured(case, region.centre(), pixel_mm)
+            for case, region in zip(setup.cases, setup.regions(), strict=True)
         ]
         pool = [stacks for stacks in pool if stacks]
         if not pool:
-            raise NisfError("no slice is labelled: an image-conditioned field learns from labels")
+            raise CannotFitError("no slice is labelled: an image-conditioned field learns from labels")
         sampler = Sampler(pool, self.config, for_anatomy(self.config.augment, self.anatomy))
-        self.drawn = Ahead(sampler, self.config.train.steps, workers)
-        found = [(case, find_region(case, prior)[0]) for case in held if case.labelled()]
-        self.given, self.hidden = held_cases(found, self.config.image, self.config.train.seed)
-        self.online = ImageField(self.config.field, self.config.image).to(self.device)
+        workers = workers_for(setup.device) if setup.workers is None else setup.workers
+        self.samples = Prefetched(sampler, self.config.train.steps, workers)
+        found = [(case, setup.search.find(case)[0]) for case in setup.validated() if case.labelled()]
+        self.given, self.hidden = validation_cases(found, self.config.image, self.config.train.seed)
+        self.online = ImageField(self.config.field, self.config.image).to(setup.device)
         self.average, self.state = averaged(self.online, self.config.train)
 
+    @override
     def begin_with(self, start: Prior) -> None:
         """Weights of another prior; an exchange between slices that it lacks starts anew."""
         for module in (self.online, self.field):
@@ -147,34 +136,41 @@ class ImageTraining:
         assert isinstance(self.average.module, ImageField)
         return self.average.module
 
-    def statistics(self) -> tuple[Tensor, Tensor]:
-        """No latents are stored: nothing, in the shapes that a prior's statistics have."""
-        size = self.config.field.latent
-        return torch.zeros(size), torch.eye(size)
-
+    @override
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        drawn = self.drawn(step)
-        samples = [sample.to(self.device) for moments in drawn for sample in moments]
-        return image_objective(self.online, samples, self.config.train, [len(moments) for moments in drawn])
+        drawn = self.samples(step)
+        samples = [sample.to(self.setup.device) for phases in drawn for sample in phases]
+        return image_objective(self.online, samples, self.config.train, [len(phases) for phases in drawn])
 
+    @override
     def after_step(self) -> None:
         self.average.update_parameters(self.online)
 
-    def certain(self) -> tuple[float, ...]:
-        """How sure each structure's section has to be, chosen on the validation cases; empty without them."""
-        if not self.given:
-            return ()
-        held = [*self.given, *self.hidden]
-        found = list(answers(self.field.eval(), held, both=self.anatomy.reorder, mirrors=self.mirrors))
-        chosen = least_certainty(found, len(self.labels))
-        asked = (f"{name} {least:g}" for name, least in zip(self.labels[1:], chosen, strict=True) if least)
-        self.say(f"least certainty of a section: {', '.join(asked) or 'none is asked for'}")
-        return chosen
-
+    @override
     def validate(self) -> SliceDice | None:
         if not self.given:
             return None
         field, both = self.field.eval(), self.anatomy.reorder
         found = SliceDice(*(mean_dice(field, c, self.labels, both=both) for c in (self.given, self.hidden)))
-        self.say(f"validation: {found}")
+        self.setup.say(f"validation: {found}")
         return found
+
+    @override
+    def weights(self) -> dict[str, Tensor]:
+        return {f"field.{name}": tensor for name, tensor in self.field.state_dict().items()}
+
+    def certain(self) -> tuple[float, ...]:
+        """How sure each structure's section has to be, chosen on the validation cases."""
+        volumes = [*self.given, *self.hidden]
+        found = list(answers(self.field.eval(), volumes, both=self.anatomy.reorder, mirrors=self.mirrors))
+        chosen = least_certainty(found, len(self.labels))
+        asked = (f"{name} {least:g}" for name, least in zip(self.labels[1:], chosen, strict=True) if least)
+        self.setup.say(f"least certainty of a section: {', '.join(asked) or 'none is asked for'}")
+        return chosen
+
+    @override
+    def finish(self, last: Validation | None, card: Mapping[str, Any]) -> ImagePrior:
+        config, search = self.config, self.setup.search
+        if config.fit.islands == "remove" and self.given:
+            config = replace(config, fit=replace(config.fit, certain=self.certain()))
+        return ImagePrior(config, self.anatomy, self.field.cpu(), search.half, search.finder, card)

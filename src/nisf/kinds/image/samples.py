@@ -1,4 +1,4 @@
-"""Which samples a step of the image recipe sees: subjects in turn, a moment or two of each, one view."""
+"""Which samples a step of the image recipe sees: subjects in turn, a phase or two of each, one view."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nisf.kinds.image.augment import Measured, Sample, alike, draw_sample
 from nisf.optimisation.loop import subjects_of
 
 ALONE = 0.1
-"""Share of the samples in which a field that sees two moments together gets only one, as of a still image."""
+"""Share of the samples in which a field that sees two phases together gets only one, as of a still image."""
 
 
 def image_at(step: int, config: Config) -> ImageConfig:
@@ -29,7 +29,7 @@ class Sampler:
     """What each training step sees.
 
     Attributes:
-        pool: of each subject, its labelled stacks moment by moment.
+        pool: of each subject, its labelled stacks phase by phase.
         config: settings.
         augment: how far to augment.
     """
@@ -39,25 +39,25 @@ class Sampler:
     augment: AugmentConfig
 
     def __call__(self, step: int) -> list[list[Sample]]:
-        """Of each subject of a step, one moment or two; depends on seed and step alone."""
+        """Of each subject of a step, one phase or two; depends on seed and step alone."""
         train, image, out = self.config.train, image_at(step, self.config), []
         for slot, subject in enumerate(subjects_of(step, len(self.pool), train), step * train.subjects):
             rng = np.random.default_rng([train.seed, 3, slot])
             stacks = self.pool[subject]
             stack = stacks[int(rng.integers(len(stacks)))]
-            if not self.config.image.moments:
+            if not self.config.image.phase_exchange:
                 out.append([draw_sample(stack, image, self.augment, train.points, rng)])
                 continue
-            # Both moments in one view: what differs is what moved, and the noise.
+            # Both phases in one view: what differs is what moved, and the noise.
             others = [other for other in stacks if other is not stack and alike(stack, other)]
             chosen = [stack]
             if others and rng.random() >= ALONE:
                 chosen.append(others[int(rng.integers(len(others)))])
             state = rng.bit_generator.state
-            moments = []
-            for number, moment in enumerate(chosen):
+            phases = []
+            for number, phase in enumerate(chosen):
                 rng.bit_generator.state = state
                 grains = np.random.default_rng([train.seed, 5, slot, number])
-                moments.append(draw_sample(moment, image, self.augment, train.points, rng, grains))
-            out.append(moments)
+                phases.append(draw_sample(phase, image, self.augment, train.points, rng, grains))
+            out.append(phases)
         return out

@@ -15,11 +15,14 @@ from nisf.data.hiding import hide
 from nisf.data.points import CasePoints
 from nisf.data.region import Region
 from nisf.errors import NisfError
+from nisf.evaluation.metrics import dice_of_structures
 from nisf.kinds.image.scenes import Scenes
-from nisf.kinds.latent.validation import SCORED, dice_of
+from nisf.kinds.image.selection import Answered
 from nisf.networks.canvas import Canvases, canvases
 from nisf.networks.image_field import ImageField
-from nisf.subject.sections import Answered
+
+SCORED = 16_384
+"""Labelled voxels of a frame that are scored."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,10 @@ class SliceDice:
 
     def to_dict(self) -> dict[str, Any]:
         """For the log and the prior's card."""
-        of = {"given": self.given, "hidden": self.hidden}
+        ways = {"given": self.given, "hidden": self.hidden}
         return {
             "dice": {
-                name: {kind: round(dice[name], 4) for kind, dice in of.items() if name in dice}
+                name: {way: round(dice[name], 4) for way, dice in ways.items() if name in dice}
                 for name in self.given
             }
         }
@@ -63,16 +66,16 @@ class Scored:
 
 
 @dataclass(frozen=True, eq=False)
-class HeldCase:
+class ValidationCase:
     """What the field sees of a validation case, and what it is asked, frame by frame."""
 
     canvases: Canvases
     frames: tuple[Scored, ...]
 
 
-def held_cases(
+def validation_cases(
     cases: Sequence[tuple[Case, Region]], config: ImageConfig, seed: int
-) -> tuple[list[HeldCase], list[HeldCase]]:
+) -> tuple[list[ValidationCase], list[ValidationCase]]:
     """Validation cases, prepared once: all slices given, and every second one hidden and scored.
 
     Args:
@@ -85,12 +88,12 @@ def held_cases(
         frames = _scored(case, region, seed)
         if not any((frame.label > 0).any() for frame in frames):
             continue
-        given.append(_held(case, frames, region, config))
+        given.append(_validation_case(case, frames, region, config))
         try:
             seen, kept_back = hide(case, "every-2nd-slice")
         except NisfError:  # a single slice: there is nothing to hide
             continue
-        hidden.append(_held(seen, _scored(kept_back, region, seed), region, config))
+        hidden.append(_validation_case(seen, _scored(kept_back, region, seed), region, config))
     return given, hidden
 
 
@@ -105,28 +108,30 @@ def _scored(case: Case, region: Region, seed: int) -> list[Scored]:
         index = np.random.default_rng([seed, 4]).permutation(index)[:SCORED]
         if len(index):
             position = points.coordinates(index)[:, :3] * region.half
-            of = points.slice[index]
-            out.append(Scored(position, time[of], label[index], of))
+            slices = points.slice[index]
+            out.append(Scored(position, time[slices], label[index], slices))
     return out
 
 
-def _held(seen: Case, frames: Sequence[Scored], region: Region, config: ImageConfig) -> HeldCase:
+def _validation_case(
+    seen: Case, frames: Sequence[Scored], region: Region, config: ImageConfig
+) -> ValidationCase:
     slices = seen.slices
     times = {float(time) for frame in frames for time in np.unique(frame.time)}
     if times <= {s.time for s in slices}:
         # A long cine is labelled in a few frames: the others need no canvases.
         slices = tuple(s for s in slices if s.time in times)
-    return HeldCase(canvases(seen, slices, region, config), tuple(frames))
+    return ValidationCase(canvases(seen, slices, region, config), tuple(frames))
 
 
 def answers(
-    field: ImageField, cases: Sequence[HeldCase], *, both: bool, mirrors: int = 0
+    field: ImageField, cases: Sequence[ValidationCase], *, both: bool, mirrors: int = 0
 ) -> Iterator[Answered]:
     """What the field says of the scored voxels, frame by frame.
 
     Args:
         field: in evaluation mode.
-        cases: see `held_cases`.
+        cases: see `validation_cases`.
         both: see `nisf.kinds.image.scenes.Scenes`.
         mirrors: likewise.
     """
@@ -138,18 +143,18 @@ def answers(
 
 
 def mean_dice(
-    field: ImageField, cases: Sequence[HeldCase], labels: Sequence[str], *, both: bool
+    field: ImageField, cases: Sequence[ValidationCase], labels: Sequence[str], *, both: bool
 ) -> dict[str, float]:
     """Structure to mean Dice over all frames of all cases; only structures that some frame has.
 
     Args:
         field: in evaluation mode.
-        cases: see `held_cases`.
+        cases: see `validation_cases`.
         labels: class names, background first.
         both: see `nisf.kinds.image.scenes.Scenes`.
     """
     found = answers(field, cases, both=both)
-    rows = [dice_of(of.probability.argmax(1), of.label, len(labels)) for of in found]
+    rows = [dice_of_structures(one.probability.argmax(1), one.label, len(labels)) for one in found]
     table = np.array(rows).reshape(-1, len(labels) - 1)
     # A structure that nobody has says nothing.
     columns = {name: table[~np.isnan(table[:, k]), k] for k, name in enumerate(labels[1:])}

@@ -16,9 +16,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-Watch = Callable[[int, Tensor], None]
-"""Called with the number of iterations done and the unknowns (s, u)."""
-
 
 @runtime_checkable
 class Linearised(Protocol):
@@ -103,7 +100,7 @@ def solve(
     start: Float[Tensor, "s u"],
     solver: Solver,
     *,
-    watch: Watch | None = None,
+    callback: Callable[[int, Tensor], None] | None = None,
 ) -> Solution:
     """Minimise, several subjects at once, each with its own damping and end.
 
@@ -112,7 +109,7 @@ def solve(
             comes again its linearisation is kept, and only there the fit can end.
         start: unknowns to start from.
         solver: settings.
-        watch: called before the first iteration and after each.
+        callback: called with the iterations done and the unknowns (s, u), before the first and after each.
     """
     s = len(start)
     x = start.detach().clone()
@@ -125,8 +122,8 @@ def solve(
     near: Linearised | None = None
     value = torch.full_like(damping, torch.nan)
     history: list[Tensor] = []
-    if watch:
-        watch(0, x)
+    if callback:
+        callback(0, x)
     for iteration in range(solver.iterations):
         following = problems(iteration)
         settled = following is problem
@@ -158,8 +155,8 @@ def solve(
         if bool(better.any()):
             near = None
         history.append(value)
-        if watch:
-            watch(iteration + 1, x)
+        if callback:
+            callback(iteration + 1, x)
         if not running.any():
             break
     return Solution(x, value, iterations, ~running, torch.stack(history) if history else value[None])

@@ -10,16 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from nisf.chunks import linearised_points
 from nisf.config.schema import Likelihood
-from nisf.kinds.latent.unknowns import Placed, Subject
-
-CHUNK = 4096
-"""Points at a time, all subjects together: the layers' results stay in the processor's cache."""
+from nisf.kinds.latent.parametrisation import Parametrisation, Placed
 
 
 def misfit(logits: Tensor, target: Tensor, likelihood: Likelihood, sigma: float) -> Tensor:
@@ -50,7 +49,7 @@ class Posterior:
     """Negative logarithm of the posterior of ``s`` subjects on fixed points; a `gauss_newton.Problem`.
 
     Attributes:
-        subject: the field as a function of the unknowns.
+        model: the field as a function of the unknowns.
         points: where.
         intensity: measured there (s, n, c).
         share: observations that a point counts for, 0 for padding (s, n).
@@ -59,7 +58,7 @@ class Posterior:
         dense: whether linearising makes the Hessian along with value and gradient, in one pass.
     """
 
-    subject: Subject
+    model: Parametrisation
     points: Placed
     intensity: Float[Tensor, "s n c"]
     share: Float[Tensor, "s n"]
@@ -69,22 +68,22 @@ class Posterior:
     dense: bool = True
 
     @cached_property
-    def precision(self) -> Float[Tensor, "u"]:
+    def inverse_variance(self) -> Float[Tensor, "u"]:
         """Of the prior over the unknowns, which is diagonal."""
-        latent, *others = self.subject.sizes
+        latent, *others = self.model.sizes
         return self.intensity.new_tensor([self.strength] * latent + [1.0] * sum(others))
 
     def parts(self) -> list[slice]:
         """The points in pieces."""
         s, n = self.share.shape
-        step = max(1, CHUNK // s)
+        step = linearised_points(s)
         return [slice(first, first + step) for first in range(0, n, step)]
 
     @torch.no_grad()
     def value(self, unknowns: Float[Tensor, "s u"]) -> Float[Tensor, "s"]:
-        total = 0.5 * (self.precision * unknowns.square()).sum(1)
+        total = 0.5 * (self.inverse_variance * unknowns.square()).sum(1)
         for part in self.parts():
-            total = total + self.cost(self.subject.intensity(unknowns, self.points.part(part)), part)
+            total = total + self.cost(self.model.intensity(unknowns, self.points.part(part)), part)
         return total
 
     def cost(self, logits: Float[Tensor, "s n c"], part: slice) -> Float[Tensor, "s"]:
@@ -105,7 +104,7 @@ class Posterior:
         s, n = points.group.shape
         copies = unknowns[:, None].expand(s, n, -1).reshape(s * n, -1).requires_grad_(True)
         with torch.enable_grad():
-            logits = self.subject.intensity(copies, points.apart())[:, 0]
+            logits = self.model.intensity(copies, points.apart())[:, 0]
             c = logits.shape[-1]
             rows = [
                 torch.autograd.grad(logits[:, channel].sum(), copies, retain_graph=channel + 1 < c)[0]
@@ -127,21 +126,21 @@ class Near:
 
     def _derivatives(self, logits: Tensor, part: slice) -> tuple[Tensor, Tensor]:
         """Slope and weight of the points, tempered (s, n, c)."""
-        of = self.posterior
-        both = slope_and_weight(logits, of.intensity[:, part], of.likelihood, of.sigma)
-        slope, weight = (x * of.share[:, part, None] for x in both)
+        posterior = self.posterior
+        both = slope_and_weight(logits, posterior.intensity[:, part], posterior.likelihood, posterior.sigma)
+        slope, weight = (x * posterior.share[:, part, None] for x in both)
         return slope, weight
 
     @cached_property
     def _normal(self) -> tuple[Tensor, Tensor, Tensor]:
         """Value, gradient, and Hessian by normal equations."""
-        of, x = self.posterior, self.unknowns
-        value = 0.5 * (of.precision * x.square()).sum(1)
-        gradient = of.precision * x
-        hessian = torch.diag_embed(of.precision.expand_as(x).clone())
-        for part in of.parts():
-            logits, rows = of.rows(x, part)
-            value = value + of.cost(logits, part)
+        posterior, x = self.posterior, self.unknowns
+        value = 0.5 * (posterior.inverse_variance * x.square()).sum(1)
+        gradient = posterior.inverse_variance * x
+        hessian = torch.diag_embed(posterior.inverse_variance.expand_as(x).clone())
+        for part in posterior.parts():
+            logits, rows = posterior.rows(x, part)
+            value = value + posterior.cost(logits, part)
             slope, weight = (v.flatten(1) for v in self._derivatives(logits, part))
             flat = rows.flatten(1, 2)
             gradient = gradient + (flat.transpose(1, 2) @ slope[..., None])[..., 0]
@@ -151,13 +150,13 @@ class Near:
     @cached_property
     def _first_order(self) -> tuple[Tensor, Tensor]:
         """Value and gradient, without any row of the Jacobian."""
-        of, x = self.posterior, self.unknowns
-        value, total = 0.5 * (of.precision * x.square()).sum(1), of.precision * x
-        for part in of.parts():
+        posterior, x = self.posterior, self.unknowns
+        value, total = 0.5 * (posterior.inverse_variance * x.square()).sum(1), posterior.inverse_variance * x
+        for part in posterior.parts():
             leaf = x.clone().requires_grad_(True)
             with torch.enable_grad():
-                logits = of.subject.intensity(leaf, of.points.part(part))
-                value = value + of.cost(logits.detach(), part)
+                logits = posterior.model.intensity(leaf, posterior.points.part(part))
+                value = value + posterior.cost(logits.detach(), part)
                 slope, _ = self._derivatives(logits.detach(), part)
                 total = total + torch.autograd.grad((logits * slope).sum(), leaf)[0]
         return value, total
@@ -175,12 +174,12 @@ class Near:
 
     def product(self, vector: Float[Tensor, "s u"]) -> Float[Tensor, "s u"]:
         """Two backward passes more than a gradient's: no Jacobian is kept."""
-        of = self.posterior
-        total = of.precision * vector
-        for part in of.parts():
+        posterior = self.posterior
+        total = posterior.inverse_variance * vector
+        for part in posterior.parts():
             leaf = self.unknowns.clone().requires_grad_(True)
             with torch.enable_grad():
-                logits = of.subject.intensity(leaf, of.points.part(part))
+                logits = posterior.model.intensity(leaf, posterior.points.part(part))
                 # A product with J' is linear in its vector, and its own derivative is a product with J.
                 dummy = torch.zeros_like(logits, requires_grad=True)
                 (pulled,) = torch.autograd.grad(logits, leaf, dummy, create_graph=True)
@@ -188,3 +187,13 @@ class Near:
                 _, weight = self._derivatives(logits.detach(), part)
                 total = total + torch.autograd.grad(logits, leaf, pushed * weight)[0]
         return total
+
+
+def draw_latents(
+    mean: Float[Tensor, "l"], covariance: Float[Tensor, "l l"], count: int, seed: int
+) -> Float[Tensor, "m l"]:
+    """Draws of a latent from its Gaussian posterior; the seed alone says which."""
+    values, vectors = torch.linalg.eigh(covariance.double())
+    root = vectors * values.clamp_min(0.0).sqrt()
+    noise = torch.from_numpy(np.random.default_rng([seed, 21]).standard_normal((count, len(values))))
+    return (mean.double() + noise.to(root.device) @ root.T).to(mean.dtype)

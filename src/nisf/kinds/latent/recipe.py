@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
-from nisf.config.schema import Config, TrainConfig
+from nisf.chunks import training_points
+from nisf.config.schema import TrainConfig
 from nisf.data.points import Batch, CasePoints, batch_of
-from nisf.device import CPU
-from nisf.kinds.latent.validation import StepDice, validate
-from nisf.networks.latent_field import Field
+from nisf.device import CPU, module_device
+from nisf.errors import CannotFitError
+from nisf.kinds.latent.model import LatentPrior
+from nisf.kinds.latent.selection import choose_fit
+from nisf.kinds.latent.validation import StepDice, validate, validation_points
+from nisf.kinds.recipe import Recipe, TrainingSetup
+from nisf.networks.latent_field import LatentField
 from nisf.networks.losses import class_bce, dice_loss, intensity_bce
-from nisf.optimisation.compile import compiled, in_parts, part_size
-from nisf.optimisation.loop import subjects_of
-from nisf.optimisation.state import latent_state
+from nisf.optimisation.compile import compiled, in_parts
+from nisf.optimisation.loop import Validation, subjects_of
+from nisf.optimisation.muon import weight_optimisers
+from nisf.optimisation.state import State
 from nisf.prior.prior import Prior
+
+
+def latent_state(field: LatentField, config: TrainConfig, subjects: int) -> State:
+    """An auto-decoder before its first step: weights as given, latents as drawn."""
+    latents = nn.Embedding(subjects, field.config.latent, sparse=config.latent_rows)
+    nn.init.normal_(latents.weight, std=config.latent_init)
+    # Drawn on the processor, so that the seed gives the same ones everywhere.
+    latents.to(module_device(field))
+    weights = weight_optimisers(field, config, weight_decay=0.0)  # the objective has it
+    kind = torch.optim.SparseAdam if config.latent_rows else torch.optim.Adam
+    optimisers = [*weights, kind(latents.parameters(), lr=config.latent_rate)]
+    return State({"field": field, "latents": latents}, optimisers)
 
 
 def draw_batch(
@@ -31,23 +52,23 @@ def draw_batch(
         for i in chosen
     ]
     # Whole frames fill up their last part, so that compiled code meets one shape.
-    pad = 1 if config.points else part_size(config.subjects, device)
+    pad = 1 if config.points else training_points(config.subjects, device)
     return torch.tensor(chosen, device=device), batch_of(drawn, pad_to=pad).to(device)
 
 
 def objective(
     network: Callable[..., tuple[Tensor, Tensor]],
-    field: Field,
+    field: LatentField,
     latent: Tensor,
     batch: Batch,
     config: TrainConfig,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The training loss and its terms (paper, equation 1)."""
-    of_intensity, of_class = in_parts(network, batch.coordinates, latent)
+    intensity, classes = in_parts(network, batch.coordinates, latent)
     terms = {
-        "class_bce": class_bce(of_class, batch.label, batch.weight).mean(),
-        "dice_loss": dice_loss(of_class, batch.label, batch.weight).mean(),
-        "intensity_bce": intensity_bce(of_intensity, batch.intensity, batch.weight).mean(),
+        "class_bce": class_bce(classes, batch.label, batch.weight).mean(),
+        "dice_loss": dice_loss(classes, batch.label, batch.weight).mean(),
+        "intensity_bce": intensity_bce(intensity, batch.intensity, batch.weight).mean(),
     }
     penalty = config.weight_l2 * torch.stack([p.square().sum() for p in field.penalised()]).sum()
     penalty = penalty + config.latent_l2 * latent.square().mean()
@@ -55,32 +76,30 @@ def objective(
     return loss, {"loss": loss, **terms}
 
 
-class AutoDecoder:
-    """Weights and latents of all subjects, optimised together; a `nisf.optimisation.loop.Recipe`.
+class LatentRecipe(Recipe):
+    """Weights and latents of all subjects, optimised together.
 
-    Args:
-        pool: points of the training subjects.
-        held: points of the validation subjects, labelled.
-        config: all settings.
-        labels: class names, background first.
-        say: called with sentences for the user.
-        device: where the network is trained.
+    Raises:
+        CannotFitError: no case was measured inside its region.
     """
 
-    def __init__(
-        self,
-        pool: Sequence[CasePoints],
-        held: Sequence[CasePoints],
-        config: Config,
-        labels: Sequence[str],
-        say: Callable[[str], None],
-        device: torch.device = CPU,
-    ) -> None:
-        self.pool, self.held, self.config, self.labels, self.say = pool, held, config, labels, say
-        self.device = device
-        self.field = Field(config.field).to(device)
-        self.state = latent_state(self.field, config.train, len(pool))
-        self.network = compiled(self.field, say) if config.train.compile else self.field
+    def __init__(self, setup: TrainingSetup) -> None:
+        self.setup, self.config, self.labels = setup, setup.config, setup.anatomy.labels
+        dimensions = self.config.field.dimensions
+        every = [
+            CasePoints(case, region, dimensions)
+            for case, region in zip(setup.cases, setup.regions(), strict=True)
+        ]
+        filled = [i for i, points in enumerate(every) if len(points)]
+        if not filled:
+            raise CannotFitError("no case was measured inside its region; check the folder with 'nisf check'")
+        if len(filled) < len(every):
+            setup.say(f"{len(every) - len(filled)} cases have nothing inside their region and are left out")
+        self.cases, self.pool = [setup.cases[i] for i in filled], [every[i] for i in filled]
+        self.validation = validation_points(setup.validated(), setup.search, setup.anatomy, dimensions)
+        self.field = LatentField(self.config.field).to(setup.device)
+        self.state = latent_state(self.field, self.config.train, len(self.pool))
+        self.network = compiled(self.field, setup.say) if self.config.train.compile else self.field
 
     @property
     def latents(self) -> Tensor:
@@ -89,24 +108,27 @@ class AutoDecoder:
         assert isinstance(embedding, nn.Embedding)
         return embedding.weight
 
+    @override
     def begin_with(self, start: Prior) -> None:
         """Weights of another prior; every subject's latent near the mean of that prior's."""
+        assert isinstance(start, LatentPrior)
         self.field.load_state_dict(start.field.state_dict())
         with torch.no_grad():
-            self.latents.add_(start.latent_mean.to(self.device))
+            self.latents.add_(start.latent_mean.to(self.setup.device))
 
+    @override
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        chosen, batch = draw_batch(self.pool, self.config.train, step, self.device)
+        chosen, batch = draw_batch(self.pool, self.config.train, step, self.setup.device)
         latent = self.state.modules["latents"](chosen)
         return objective(self.network, self.field, latent, batch, self.config.train)
 
-    def after_step(self) -> None:
-        pass
-
+    @override
     def validate(self) -> StepDice | None:
-        if not self.held:
+        if not self.validation:
             return None
-        return validate(self.field, *self.statistics(), self.held, self.config, self.labels, self.say)
+        return validate(
+            self.field, *self.statistics(), self.validation, self.config, self.labels, self.setup.say
+        )
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean (l,) and covariance (l, l) of the training latents."""
@@ -114,3 +136,31 @@ class AutoDecoder:
         if len(latents) > 1:
             return latents.mean(0), torch.cov(latents.T)
         return latents.mean(0), torch.eye(latents.shape[1], device=latents.device) * 1e-4
+
+    @override
+    def weights(self) -> dict[str, Tensor]:
+        mean, covariance = self.statistics()
+        network = {f"field.{name}": tensor for name, tensor in self.field.state_dict().items()}
+        return {**network, "latent.mean": mean, "latent.covariance": covariance}
+
+    @override
+    def finish(self, last: Validation | None, card: Mapping[str, Any]) -> LatentPrior:
+        setup, config = self.setup, self.config
+        mean, covariance = self.statistics()
+        if isinstance(last, StepDice):
+            fitting = replace(config.fit, steps=last.best_steps)
+            if config.fit.method == "second-order":
+                fitting = choose_fit(
+                    self.field, mean, covariance, self.validation, config, self.labels, setup.say
+                )
+            config = replace(config, fit=fitting)
+        return LatentPrior(
+            config,
+            setup.anatomy,
+            self.field.cpu(),
+            setup.search.half,
+            setup.search.finder,
+            card,
+            latent_mean=mean.cpu(),
+            latent_covariance=covariance.cpu(),
+        )

@@ -7,7 +7,7 @@ Then the points stay and the objective converges: the end needs no label.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,20 +18,18 @@ from torch import Tensor
 from nisf.config.schema import FitConfig
 from nisf.data.points import CasePoints, batch_of
 from nisf.kinds.latent.levenberg_marquardt import Solver, solve
+from nisf.kinds.latent.parametrisation import Parametrisation, placed
 from nisf.kinds.latent.posterior import Posterior
-from nisf.kinds.latent.unknowns import Subject, placed
 from nisf.networks.losses import intensity_bce
-
-Watch = Callable[[int, Tensor], None]
-"""Called with the number of iterations done and the latents (s, l)."""
+from nisf.prior.prior import FitCallback
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class SecondOrderFit:
     """Where a fit ended.
 
     Attributes:
-        unknowns: see `nisf.kinds.latent.unknowns.Subject` (s, u).
+        unknowns: see `nisf.kinds.latent.parametrisation.Parametrisation` (s, u).
         latent: (s, l).
         covariance: of the latent's Laplace posterior (s, l, l).
         loss: mean cross-entropy of the intensities over the last points (s,).
@@ -48,23 +46,23 @@ class Outcome:
 
 
 def posterior_of(
-    subject: Subject, cases: Sequence[CasePoints], config: FitConfig, count: int, *seed: int
+    model: Parametrisation, cases: Sequence[CasePoints], config: FitConfig, count: int, *seed: int
 ) -> Posterior:
     """The posterior on ``count`` points of each case; the seed alone says which."""
     # A generator each, so that no subject's points depend on who came before it.
     drawn = [(case, case.spread(np.random.default_rng(seed), count)) for case in cases]
     batch = batch_of(drawn)
-    device = subject.mean.device
+    device = model.mean.device
     share = batch.weight * (config.points_worth / config.points_last)
     return Posterior(
-        subject,
+        model,
         placed(drawn, batch.coordinates).to(device),
         batch.intensity.to(device),
         share.to(device),
         strength=config.prior_strength,
         likelihood=config.likelihood,
         sigma=config.sigma,
-        dense=sum(subject.sizes) <= Solver.dense,
+        dense=sum(model.sizes) <= Solver.dense,
     )
 
 
@@ -77,21 +75,21 @@ def points_of(iteration: int, config: FitConfig) -> int:
 
 
 def fit_second_order(
-    subject: Subject,
+    model: Parametrisation,
     cases: Sequence[CasePoints],
     config: FitConfig,
     *,
     seed: int = 0,
-    watch: Watch | None = None,
-) -> Outcome:
+    callback: FitCallback | None = None,
+) -> SecondOrderFit:
     """Fit several subjects at once; each ends alone or in company at the same place.
 
     Args:
-        subject: the unknowns, with the prior's statistics; its field should need no weight gradients.
+        model: the unknowns, with the prior's statistics; its field should need no weight gradients.
         cases: points to draw from.
         config: settings.
         seed: of the drawn points.
-        watch: called before the first iteration and after each.
+        callback: called before the first iteration and after each.
     """
     drawn: dict[int, Posterior] = {}
 
@@ -99,21 +97,21 @@ def fit_second_order(
         stage = min(iteration, config.growth)
         if stage not in drawn:
             drawn.clear()
-            drawn[stage] = posterior_of(subject, cases, config, points_of(stage, config), seed, stage)
+            drawn[stage] = posterior_of(model, cases, config, points_of(stage, config), seed, stage)
         return drawn[stage]
 
-    start = subject.mean.new_zeros(len(cases), sum(subject.sizes))
+    start = model.mean.new_zeros(len(cases), sum(model.sizes))
     solver = Solver(iterations=config.iterations, tolerance=config.tolerance)
-    see = None if watch is None else lambda i, x: watch(i, subject.split(x)[0])
-    found = solve(problems, start, solver, watch=see)
+    see = None if callback is None else lambda i, x: callback(i, model.split(x)[0])
+    found = solve(problems, start, solver, callback=see)
     ended = problems(config.iterations)
     with torch.no_grad():
         logits = torch.cat(
-            [subject.intensity(found.unknowns, ended.points.part(part)) for part in ended.parts()], dim=1
+            [model.intensity(found.unknowns, ended.points.part(part)) for part in ended.parts()], dim=1
         )
-    return Outcome(
+    return SecondOrderFit(
         found.unknowns,
-        subject.split(found.unknowns)[0],
+        model.split(found.unknowns)[0],
         latent_covariance(ended, found.unknowns, config.temperature),
         intensity_bce(logits, ended.intensity, (ended.share > 0).to(ended.share.dtype)),
         found.iterations,
@@ -125,12 +123,12 @@ def latent_covariance(
     posterior: Posterior, unknowns: Float[Tensor, "s u"], temperature: float
 ) -> Float[Tensor, "s l l"]:
     """Covariance of the latents in the Laplace posterior, whatever else was fitted averaged over."""
-    size, root = posterior.subject.sizes[0], posterior.subject.root
+    size, root = posterior.model.sizes[0], posterior.model.root
     return temperature * (root @ posterior.covariance(unknowns)[:, :size, :size] @ root.T)
 
 
 def laplace(
-    subject: Subject,
+    model: Parametrisation,
     cases: Sequence[CasePoints],
     latent: Float[Tensor, "s l"],
     config: FitConfig,
@@ -140,11 +138,11 @@ def laplace(
     """Covariance of the Laplace posterior around latents that were fitted in another way.
 
     Args:
-        subject: the unknowns, with the prior's statistics.
+        model: the unknowns, with the prior's statistics.
         cases: points to draw from.
         latent: where the fit ended.
         config: how much the points are worth.
         seed: of the drawn points.
     """
-    posterior = posterior_of(subject, cases, config, config.points_last, seed, config.growth)
-    return latent_covariance(posterior, subject.join(latent), config.temperature)
+    posterior = posterior_of(model, cases, config, config.points_last, seed, config.growth)
+    return latent_covariance(posterior, model.join(latent), config.temperature)

@@ -18,11 +18,12 @@ from torch import Tensor
 from nisf.config.schema import Config, FitConfig
 from nisf.data.points import CasePoints
 from nisf.evaluation.calibration import Reliability, reliability
-from nisf.kinds.latent.second_order import Outcome, fit_second_order
-from nisf.kinds.latent.unknowns import subject_of
+from nisf.kinds.latent.parametrisation import parametrisation_of
+from nisf.kinds.latent.posterior import draw_latents
+from nisf.kinds.latent.second_order import SecondOrderFit, fit_second_order
 from nisf.kinds.latent.validation import point_dice, scored_points
-from nisf.networks.latent_field import Field
-from nisf.networks.query import ask_samples, draw_latents
+from nisf.networks.latent_field import LatentField
+from nisf.networks.latent_inference import ask_samples
 
 STRENGTHS = (0.03, 0.1, 0.3, 1.0)
 TEMPERATURES = (0.25, 1.0, 4.0, 16.0, 64.0)
@@ -30,8 +31,8 @@ SAMPLES, CALIBRATED = 16, 2048
 """Draws from a posterior, and voxels of a case, that calibration is estimated from."""
 
 
-def choose_evidence(
-    field: Field,
+def choose_fit(
+    field: LatentField,
     mean: Float[Tensor, "l"],
     covariance: Float[Tensor, "l l"],
     cases: Sequence[CasePoints],
@@ -53,11 +54,11 @@ def choose_evidence(
     seed, training = config.train.seed, field.training
     field.eval()
     index = scored_points(cases, seed)
-    tried: list[tuple[float, FitConfig, Outcome]] = []
+    tried: list[tuple[float, FitConfig, SecondOrderFit]] = []
     for strength in STRENGTHS:
         settings = replace(config.fit, prior_strength=strength, temperature=1.0)
-        subject = subject_of(field, mean, covariance, settings, cases)
-        found = fit_second_order(subject, cases, settings, seed=seed)
+        model = parametrisation_of(field, mean, covariance, settings, cases)
+        found = fit_second_order(model, cases, settings, seed=seed)
         rows = [
             point_dice(field, latent, case, one, len(labels))
             for latent, case, one in zip(found.latent, cases, index, strict=True)
@@ -78,8 +79,8 @@ def choose_evidence(
 
 
 def calibration(
-    field: Field,
-    fits: Outcome,
+    field: LatentField,
+    fits: SecondOrderFit,
     temperature: float,
     cases: Sequence[CasePoints],
     seed: int,

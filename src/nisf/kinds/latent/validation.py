@@ -11,14 +11,16 @@ import torch
 from torch import Tensor
 
 from nisf.config.schema import Config
+from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
 from nisf.data.points import CasePoints, batch_of
 from nisf.data.region import larger_end_last
-from nisf.kinds.latent.fit import find_region, fit_latents
+from nisf.evaluation.metrics import dice_of_structures
+from nisf.kinds.latent.fit import fit_latents
+from nisf.kinds.latent.parametrisation import parametrisation_of
 from nisf.kinds.latent.second_order import fit_second_order
-from nisf.kinds.latent.unknowns import subject_of
-from nisf.networks.latent_field import Field
-from nisf.prior.prior import Prior
+from nisf.networks.latent_field import LatentField
+from nisf.prior.region_search import RegionSearch
 
 SCORED = 16_384
 """Labelled voxels of a subject that its Dice is estimated from."""
@@ -56,27 +58,19 @@ def step_counts(most: int) -> list[int]:
     return [*counts[:-1], most]
 
 
-def dice_of(predicted: Tensor | np.ndarray, label: Tensor | np.ndarray, classes: int) -> np.ndarray:
-    """Dice of each structure over points of one subject (k - 1,); nan where it has none."""
-    out = np.full(classes - 1, np.nan)
-    for k in range(1, classes):
-        a, b = predicted == k, label == k
-        if b.any():
-            out[k - 1] = 2 * float((a & b).sum()) / float(a.sum() + b.sum())
-    return out
-
-
-def validation_points(cases: Sequence[Case], prior: Prior) -> list[CasePoints]:
+def validation_points(
+    cases: Sequence[Case], search: RegionSearch, anatomy: Anatomy, dimensions: int
+) -> list[CasePoints]:
     """Validation cases as a user's would be: the region found without labels; only those with labels.
 
     Their slices are counted from the end that the labels say, which a fit finds by trying both.
     """
     out = []
     for case in cases:
-        region, _ = find_region(case, prior)
-        if prior.anatomy.reorder and larger_end_last(case):
+        region, _ = search.find(case)
+        if anatomy.reorder and larger_end_last(case):
             region = region.turned(reverse=True)
-        out.append(CasePoints(case, region, prior.config.field.dimensions))
+        out.append(CasePoints(case, region, dimensions))
     return [points for points in out if (points.label > 0).any()]
 
 
@@ -88,16 +82,16 @@ def scored_points(cases: Sequence[CasePoints], seed: int, count: int = SCORED) -
 
 @torch.no_grad()
 def point_dice(
-    field: Field, latent: Tensor, points: CasePoints, index: np.ndarray, classes: int
+    field: LatentField, latent: Tensor, points: CasePoints, index: np.ndarray, classes: int
 ) -> np.ndarray:
     """Dice of each structure over the given voxels of one subject (k - 1,); nan where it has none."""
     batch = batch_of([(points, index)])
     predicted = field(batch.coordinates.to(latent.device), latent[None])[1][0].argmax(-1).cpu()
-    return dice_of(predicted, batch.label[0], classes)
+    return dice_of_structures(predicted, batch.label[0], classes)
 
 
 def validate(
-    field: Field,
+    field: LatentField,
     mean: Tensor,
     covariance: Tensor,
     cases: Sequence[CasePoints],
@@ -122,7 +116,7 @@ def validate(
     chosen = scored_points(cases, config.train.seed)
     table: list[np.ndarray] = []
 
-    def watch(step: int, latent: Tensor) -> None:
+    def callback(step: int, latent: Tensor) -> None:
         if step in counts:
             rows = [point_dice(field, latent[i], cases[i], chosen[i], len(labels)) for i in range(len(cases))]
             table.append(np.array(rows))
@@ -130,12 +124,12 @@ def validate(
     training = field.training
     field.eval()
     if second:
-        subject = subject_of(field, mean, covariance, settings, cases)
-        fit_second_order(subject, cases, settings, seed=config.train.seed, watch=watch)
+        model = parametrisation_of(field, mean, covariance, settings, cases)
+        fit_second_order(model, cases, settings, seed=config.train.seed, callback=callback)
         counts = counts[: len(table)]  # it ends when it has converged
     else:
         start = mean[None].repeat(len(cases), 1)
-        fit_latents(field, cases, start, settings, seed=config.train.seed, watch=watch)
+        fit_latents(field, cases, start, settings, seed=config.train.seed, callback=callback)
     field.train(training)
     scores = np.array(table)  # (counts, subjects, structures)
     dice = {}

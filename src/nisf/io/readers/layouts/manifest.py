@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nisf.data.anatomy import Anatomy
-from nisf.errors import NisfError
+from nisf.errors import BadFileError, NisfError
 from nisf.io.readers.listing import Listing, StackFiles, case_files, match_names, numbers_of
 
 COLUMNS = ("case", "image", "label", "time", "stack", "phase", "known")
@@ -66,13 +66,13 @@ def _rows(path: Path) -> list[Row]:
             reader.fieldnames = fields
             raw = list(reader)
     except (OSError, csv.Error, UnicodeDecodeError) as error:
-        raise NisfError(f"{path}: not a readable CSV table ({error}); save it as CSV in UTF-8") from error
+        raise BadFileError(f"{path}: not a readable CSV table ({error}); save it as CSV in UTF-8") from error
     if not {"case", "image"} <= set(fields):
-        raise NisfError(f"{path}: its columns are {', '.join(fields)}; 'case' and 'image' are needed")
+        raise BadFileError(f"{path}: its columns are {', '.join(fields)}; 'case' and 'image' are needed")
     rows = [{column: (row.get(column) or "").strip() for column in COLUMNS} for row in raw]
     for line, row in enumerate(rows, start=2):
         if not row["case"] or not row["image"]:
-            raise NisfError(f"{path}: row {line} has no case or no image; fill it in or delete the row")
+            raise BadFileError(f"{path}: row {line} has no case or no image; fill it in or delete the row")
     return rows
 
 
@@ -82,12 +82,12 @@ def _numbers(path: Path, anatomy: Anatomy, *, labelled: bool) -> Mapping[int, st
         try:
             table = {int(n): str(name) for n, name in json.loads(sidecar.read_text(encoding="utf-8")).items()}
         except (ValueError, AttributeError) as error:
-            raise NisfError(f'{sidecar}: not a table like {{"1": "LV blood pool"}} ({error})') from error
+            raise BadFileError(f'{sidecar}: not a table like {{"1": "LV blood pool"}} ({error})') from error
         return match_names(table, anatomy, sidecar)
     numbers = numbers_of(anatomy, "manifest")
     if labelled and not numbers:
         # Numbers differ between data sets: a guess would name the wrong ventricle without a word.
-        raise NisfError(
+        raise BadFileError(
             f"{path}: nobody says what its label numbers mean; write {sidecar.name} beside it, "
             f'e.g. {{"1": "{anatomy.labels[-1]}"}}'
         )
@@ -102,19 +102,23 @@ def _stack(path: Path, name: str, rows: list[Row]) -> StackFiles:
         try:
             times = [float(time) for time in given]
         except ValueError as error:
-            raise NisfError(f"{path}: the times of {case} are {given}; give each row a number") from error
+            raise BadFileError(f"{path}: the times of {case} are {given}; give each row a number") from error
         if not all(0 <= time < 1 for time in times):
-            raise NisfError(f"{path}: the times of {case} are {given}; fractions of the cycle are in [0, 1)")
+            raise BadFileError(
+                f"{path}: the times of {case} are {given}; fractions of the cycle are in [0, 1)"
+            )
         order = sorted(range(len(rows)), key=times.__getitem__)
         rows, times = [rows[i] for i in order], sorted(times)
     if len({row["image"] for row in rows}) < len(rows) or (times and len(set(times)) < len(times)):
-        raise NisfError(f"{path}: {case} has a row twice (stack {name}, the same image or time); delete one")
+        raise BadFileError(
+            f"{path}: {case} has a row twice (stack {name}, the same image or time); delete one"
+        )
     files = [
         (path.parent / row["image"], path.parent / row["label"] if row["label"] else None) for row in rows
     ]
     for file in [file for pair in files for file in pair if file is not None]:
         if not file.is_file():
-            raise NisfError(
+            raise BadFileError(
                 f"{file}: no such file, but {path.name} asks for it; check the path (case {case})"
             )
     return StackFiles(
@@ -132,7 +136,7 @@ def _phases(path: Path, rows: list[Row]) -> dict[str, int]:
         for item in filter(None, (part.strip() for part in row["phase"].split(";"))):
             moment, colon, frame = (part.strip() for part in item.partition(":"))
             if colon and not (frame.isdigit() and len(rows) == 1):
-                raise NisfError(
+                raise BadFileError(
                     f"{path}: phase '{item}' of {row['case']}; write ED for a row's own moment, "
                     "or ED:18 for a frame of a 4D file"
                 )

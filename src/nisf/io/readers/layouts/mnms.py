@@ -11,7 +11,7 @@ import csv
 from pathlib import Path
 
 from nisf.data.anatomy import Anatomy
-from nisf.errors import NisfError
+from nisf.errors import BadFileError
 from nisf.io.readers.layouts.ukb import pair_stack
 from nisf.io.readers.listing import Listing, StackFiles, case_files, existing, numbers_of, subfolders
 
@@ -88,7 +88,9 @@ def _table(root: Path) -> dict[str, dict[str, str]]:
                         for row in csv.DictReader(file)
                     ]
             except (OSError, csv.Error) as error:
-                raise NisfError(f"{path}: not a readable CSV table ({error}); mend or remove it") from error
+                raise BadFileError(
+                    f"{path}: not a readable CSV table ({error}); mend or remove it"
+                ) from error
             for code in _CODES:
                 if rows and code in rows[0]:
                     return {row[code].lstrip("0") or "0": row for row in rows}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nisf.data.anatomy import Anatomy
-from nisf.errors import NisfError
+from nisf.errors import BadFileError
 from nisf.io.readers.listing import (
     UNKNOWN_NAME,
     Listing,
@@ -44,7 +44,7 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
         entries = _entries(root, data)
         numbers = numbers_of(anatomy, "nnunet") or match_names(_numbers(path, data), anatomy, path)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise NisfError(
+        raise BadFileError(
             f"{path}: not a dataset.json of nnU-Net or the Decathlon ({error!r}); mend it"
         ) from error
     for name, images, label in entries:
@@ -64,7 +64,7 @@ def _entries(root: Path, data: Mapping[str, Any]) -> list[tuple[str, list[Path],
     """Name, channel files and label file of each training case."""
     if isinstance(data.get("training"), list):  # the Decathlon
         if len(data.get("modality", {})) > 1:
-            raise NisfError(
+            raise BadFileError(
                 f"{root / 'dataset.json'}: 4D files with {len(data['modality'])} channels are not read; "
                 "convert them to nnU-Net v2 with nnUNetv2_convert_MSD_dataset"
             )
@@ -109,6 +109,6 @@ def _numbers(path: Path, data: Mapping[str, Any]) -> dict[int, str]:
     for key, value in data["labels"].items():
         name, number = (value, key) if str(key).isdigit() else (key, value)
         if not str(number).isdigit():
-            raise NisfError(f"{path}: label '{name}' is {number}; regions of several numbers are not read")
+            raise BadFileError(f"{path}: label '{name}' is {number}; regions of several numbers are not read")
         numbers[int(number)] = UNKNOWN_NAME if name == "ignore" else str(name)
     return numbers

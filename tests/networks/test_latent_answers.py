@@ -5,24 +5,25 @@ import pytest
 import torch
 
 import toys
+from nisf.chunks import LATENT_ROWS, positions_at_a_time
 from nisf.config.schema import FieldConfig
 from nisf.data.geometry import Grid
-from nisf.networks.latent_field import Field
-from nisf.networks.query import CHUNK, ask, chunk_size, places_at_a_time
+from nisf.networks.latent_field import LatentField
+from nisf.networks.latent_inference import ask, rows_of
 
 
 @pytest.fixture(scope="module")
 def field():
     torch.manual_seed(0)
-    return Field(toys.CONFIG.field)
+    return LatentField(toys.CONFIG.field)
 
 
-def test_chunk_size(field):
-    sizes = [chunk_size(field, mb) for mb in (0.001, 0.1, 0.2, 1, 1e6)]
+def test_rows(field):
+    sizes = [rows_of(field, mb) for mb in (0.001, 0.1, 0.2, 1, 1e6)]
     assert sizes == sorted(sizes)
     assert sizes[0] == 256
-    assert sizes[-1] == CHUNK
-    assert chunk_size(Field(FieldConfig(layers=1)), 1) < chunk_size(field, 1)
+    assert sizes[-1] == LATENT_ROWS
+    assert rows_of(LatentField(FieldConfig(layers=1)), 1) < rows_of(field, 1)
 
 
 @pytest.mark.parametrize("n", [0, 1, 255, 256, 257, 1000])
@@ -55,7 +56,7 @@ def test_memory_stays_within_the_budget(field):
 @pytest.mark.parametrize("memory_mb", [0.001, 0.1, 512])
 def test_a_block_of_a_grid_is_like_the_whole(toy_fitted, memory_mb):
     plane = Grid.plane((0, 0, 0), (0.2, 0.1, 1), size_mm=(70, 90), spacing_mm=2, times=(0, 0.3))
-    assert 1 <= places_at_a_time(memory_mb) <= 1 << 18
+    assert 1 <= positions_at_a_time(memory_mb) <= 1 << 18
     rendering = toy_fitted.render(plane, probabilities=True, memory_mb=memory_mb)
     for t, time in enumerate(plane.times):
         image, probability = toy_fitted.query(plane.points(), float(time))

@@ -1,7 +1,7 @@
-"""What is fitted of a subject beside its latent, and how it enters the field.
+"""The field as a function of all that is fitted: the latent, shifts, gains and pose, in standard deviations.
 
-Each slice position was held in a breath of its own: it may lie shifted within its plane, and be brighter
-or darker than the rest; and the region may not sit on the anatomy as the training subjects' did. All
+Each slice position was measured in a breath-hold of its own: it may lie shifted within its plane, and be
+brighter or darker than the rest; and the region may not sit on the anatomy as the training subjects' did. All
 unknowns are in standard deviations of their Gaussian priors, so that zero is the prior's mean and one
 damping fits all of them.
 """
@@ -19,7 +19,8 @@ from torch import Tensor
 from nisf.config.schema import FitConfig
 from nisf.data.points import CasePoints
 from nisf.data.region import Region
-from nisf.networks.latent_field import Field
+from nisf.kinds.latent.breath_hold import BreathHold
+from nisf.networks.latent_field import LatentField
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,7 @@ class Placed:
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class Parametrisation:
     """The field as a function of the unknowns: ``[latent | shifts | gains | offsets | pose]``.
 
     Attributes:
@@ -70,7 +71,7 @@ class Subject:
         pose_degrees: of its rotation about each axis.
     """
 
-    field: Field
+    field: LatentField
     mean: Float[Tensor, "l"]
     root: Float[Tensor, "l l"]
     groups: int = 0
@@ -141,51 +142,31 @@ def rotation(turn: Float[Tensor, "s 3"]) -> Float[Tensor, "s 3 3"]:
     return torch.eye(3, dtype=turn.dtype, device=turn.device) + first * cross + second * cross @ cross
 
 
-def breath_holds(points: CasePoints) -> list[tuple[int, int]]:
+def groups_of(points: CasePoints) -> list[tuple[int, int]]:
     """Stack and position of the slices that share a shift, a gain and an offset: one per position."""
-    return sorted(set(points.held))
-
-
-@dataclass(frozen=True)
-class BreathHold:
-    """What was fitted of the slices at one position, in all their frames.
-
-    Attributes:
-        stack: index into ``Case.stacks``.
-        position: index along the stack.
-        shift_mm: along the image's two axes: what is seen at a place is the tissue at that place minus
-            the shift.
-        gain: factor on the logit of the field's intensity; 1 leaves it.
-        offset: added to it.
-    """
-
-    stack: int
-    position: int
-    shift_mm: tuple[float, float] = (0.0, 0.0)
-    gain: float = 1.0
-    offset: float = 0.0
+    return sorted(set(points.breath_holds))
 
 
 def breath_holds_of(
-    subject: Subject, unknowns: Float[Tensor, "s u"], cases: Sequence[CasePoints]
+    model: Parametrisation, unknowns: Float[Tensor, "s u"], cases: Sequence[CasePoints]
 ) -> list[tuple[BreathHold, ...]]:
     """The fitted shifts, gains and offsets of each subject; empty where there are none."""
-    _, shift, gain, _ = subject.split(unknowns)
+    _, shift, gain, _ = model.split(unknowns)
     out = []
     for row, case in enumerate(cases):
-        held = []
+        holds = []
         if shift is not None or gain is not None:
-            for group, (stack, position) in enumerate(breath_holds(case)):
+            for group, (stack, position) in enumerate(groups_of(case)):
                 x, y = (0.0, 0.0) if shift is None else shift[row, group].tolist()
                 more, offset = (0.0, 0.0) if gain is None else gain[row, group].tolist()
-                held.append(BreathHold(stack, position, (x, y), 1 + more, offset))
-        out.append(tuple(held))
+                holds.append(BreathHold(stack, position, (x, y), 1 + more, offset))
+        out.append(tuple(holds))
     return out
 
 
-def moved_region(subject: Subject, unknowns: Float[Tensor, "one u"], region: Region) -> Region:
+def moved_region(model: Parametrisation, unknowns: Float[Tensor, "one u"], region: Region) -> Region:
     """The region of the one subject as its fitted pose moves it."""
-    pose = subject.split(unknowns)[3]
+    pose = model.split(unknowns)[3]
     if pose is None:
         return region
     shift, turn = pose[0].double().cpu().numpy().reshape(2, 3)
@@ -196,15 +177,16 @@ def placed(items: Sequence[tuple[CasePoints, np.ndarray]], coordinates: Float[Te
     """The points of a batch with their slices.
 
     Args:
-        items: cases and flat indices of the drawn points, one per subject, as for `nisf.data.points.batch_of`.
+        items: cases and flat indices of the drawn points, one per subject, as for
+            `nisf.data.points.batch_of`.
         coordinates: what that made of them.
     """
     s, n, _ = coordinates.shape
     group, axes = np.full((s, n), -1, dtype=np.int64), np.zeros((s, n, 3, 2), dtype=np.float32)
     half = np.stack([case.region.half for case, _ in items]).astype(np.float32)
     for row, (case, index) in enumerate(items):
-        names = {name: number for number, name in enumerate(breath_holds(case))}
-        of_slice = np.array([names[name] for name in case.held], dtype=np.int64)
+        names = {name: number for number, name in enumerate(groups_of(case))}
+        of_slice = np.array([names[name] for name in case.breath_holds], dtype=np.int64)
         directions = case.maps[:, :, :2] * case.region.half[:, None]
         directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
         measured = np.flatnonzero(index < len(case.slice))
@@ -214,13 +196,13 @@ def placed(items: Sequence[tuple[CasePoints, np.ndarray]], coordinates: Float[Te
     return Placed(coordinates, torch.from_numpy(half), torch.from_numpy(group), torch.from_numpy(axes))
 
 
-def subject_of(
-    field: Field,
+def parametrisation_of(
+    field: LatentField,
     mean: Float[Tensor, "l"],
     covariance: Float[Tensor, "l l"],
     config: FitConfig,
     cases: Sequence[CasePoints],
-) -> Subject:
+) -> Parametrisation:
     """The unknowns that the settings ask for.
 
     Args:
@@ -230,11 +212,11 @@ def subject_of(
         config: what is fitted, and its priors.
         cases: whose slices they are.
     """
-    return Subject(
+    return Parametrisation(
         field,
         mean,
         latent_root(covariance, config.shrinkage),
-        groups=max((len(breath_holds(case)) for case in cases), default=0),
+        groups=max((len(groups_of(case)) for case in cases), default=0),
         shift_mm=config.shift_mm,
         gain=config.gain,
         pose_mm=config.pose_mm,

@@ -1,0 +1,56 @@
+"""How many places, rows or points are worked on at a time: the one module that decides it.
+
+Results do not depend on it beyond rounding. On a processor the layers' results should stay in a core's cache;
+on a GPU only the memory asked for bounds them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+LATENT_ROWS = 1_024
+"""Points of a latent field whose layers' results stay in a processor's cache."""
+IMAGE_ROWS = 2_048
+"""The same for an image-conditioned field, whose hidden layers are narrower."""
+TRAINING_POINTS = 2_048
+"""Points of a training step, all subjects together: backward passes keep every layer's results."""
+LINEARISED_POINTS = 4_096
+"""Points of a second-order step, all subjects together."""
+GPU_ROWS = 1 << 17
+"""Rows at a time on a GPU."""
+GPU_TRAINING_POINTS = 1 << 15
+"""Training points on a GPU: enough to keep it busy, few enough that padding to a multiple costs little."""
+FEWEST_ROWS = 256
+MOST_POSITIONS = 1 << 18
+POSITION_BYTES = 256
+"""float64 positions, scaled, inside and with time, and float32 answers take 200 bytes each; some to spare."""
+
+
+def positions_at_a_time(memory_mb: float) -> int:
+    """World positions that are turned into field coordinates at a time, within half of ``memory_mb`` MiB."""
+    return int(np.clip(memory_mb * 2**20 / 2 / POSITION_BYTES, FEWEST_ROWS, MOST_POSITIONS))
+
+
+def rows_at_a_time(device: torch.device, memory_mb: float, bytes_a_row: int, cached: int) -> int:
+    """Rows that a network answers at a time.
+
+    Args:
+        device: where.
+        memory_mb: working memory, MiB.
+        bytes_a_row: working memory of one row.
+        cached: rows whose results stay in a processor's cache; the most there.
+    """
+    most = cached if device.type == "cpu" else GPU_ROWS
+    return int(min(max(memory_mb * 2**20 / bytes_a_row, FEWEST_ROWS), most))
+
+
+def training_points(subjects: int, device: torch.device) -> int:
+    """Points of each subject that a training step takes through the network at a time."""
+    most = TRAINING_POINTS if device.type == "cpu" else GPU_TRAINING_POINTS
+    return max(1, most // subjects)
+
+
+def linearised_points(subjects: int) -> int:
+    """Points of each subject that are linearised at a time."""
+    return max(1, LINEARISED_POINTS // subjects)

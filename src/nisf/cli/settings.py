@@ -1,0 +1,89 @@
+"""``nisf settings``: every setting, what it is, and its value in each preset."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+if TYPE_CHECKING:
+    from nisf.config.tables import Section
+
+WIDTH = 100
+"""Columns of what is printed at most."""
+UNUSED = "-"
+"""Stands in a list where a setting has no meaning with the preset."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """List the settings of a prior, which 'nisf train' takes by --set, and their values in each preset."""
+
+    section: Annotated[Positional[str | None], arg(metavar="SECTION")] = None
+    """Only the settings of this section, e.g. train."""
+    preset: str | None = None
+    """Only the values of this preset, and only the settings that have a meaning with it."""
+    markdown: bool = False
+    """As Markdown tables, like those of docs/reference.md."""
+
+    def run(self) -> int:
+        from nisf.config.presets import PRESETS, preset
+        from nisf.config.tables import sections
+        from nisf.errors import BadSettingError
+
+        presets = list(PRESETS) if self.preset is None else [preset(self.preset).preset]
+        found = sections()
+        if self.section is not None:
+            names = [section.name for section in found]
+            if self.section not in names:
+                raise BadSettingError(
+                    f"{self.section}: no such section of settings; there are {', '.join(names)}"
+                )
+            found = [section for section in found if section.name == self.section]
+        write = as_markdown if self.markdown else as_list
+        parts = [write(section, used) for section in found if (used := section.used_by(presets))]
+        if not parts:
+            parts = [f"no setting of {self.section} has a meaning with the preset {self.preset}"]
+        elif not self.markdown and self.preset is None:
+            parts.append(f"{UNUSED} or no column: the setting has no meaning with that preset")
+        print("\n\n".join(parts))
+        return 0
+
+
+def as_list(section: Section, presets: Sequence[str]) -> str:
+    """A section for the terminal: a line of values for each setting, and its help below.
+
+    A single preset's list leaves out what has no meaning with it.
+    """
+    shown = [s for s in section.settings if len(presets) > 1 or s.values[presets[0]] is not None]
+    rows = [["", *presets], *([s.name, *(s.values[p] or UNUSED for p in presets)] for s in shown)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    head, *lines = (
+        "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+    columns = min(WIDTH, max(40, shutil.get_terminal_size((WIDTH, 24)).columns))
+    out = [textwrap.fill(f"{section.name}: {section.help}", columns), f"  {head}"]
+    for setting, line in zip(shown, lines, strict=True):
+        out.append(f"  {line}")
+        text, indent = f"{setting.help} ({setting.kind})", " " * 6
+        out.append(
+            textwrap.fill(
+                text, columns, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+            )
+        )
+    return "\n".join(out)
+
+
+def as_markdown(section: Section, presets: Sequence[str]) -> str:
+    """A section as a heading, a sentence and a table; cells of values without a meaning are empty."""
+    rows = [["setting", "what", *(f"`{name}`" for name in presets)], ["---"] * (2 + len(presets))]
+    for setting in section.settings:
+        what = f"{setting.help} ({setting.kind})".replace("|", r"\|")
+        rows.append([f"`{setting.name}`", what, *(setting.values[name] or "" for name in presets)])
+    lines = ("| " + " | ".join(row) + " |" for row in rows)
+    return "\n".join([f"### `{section.name}`", "", section.help, "", *lines])

@@ -1,0 +1,54 @@
+"""What a user may ask of a fit, beside the settings that its prior brings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+from nisf.config.schema import FitConfig, Islands, Method
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Options of a fit; None and False leave the prior's way.
+
+    Each kind of prior says which of them mean something to it (`nisf.prior.prior.Prior.fit_options`).
+
+    Attributes:
+        steps: fitting steps, or iterations of the second-order method.
+        seed: seed of the drawn points.
+        method: how to fit.
+        shifts: whether to fit each slice's in-plane shift too.
+        gains: whether to fit each slice's gain and offset too.
+        pose: whether to fit a shift and rotation of the whole subject too.
+        islands: whether parts apart from a structure's largest part are kept.
+    """
+
+    steps: int | None = None
+    seed: int | None = None
+    method: Method | None = None
+    shifts: bool = False
+    gains: bool = False
+    pose: bool = False
+    islands: Islands | None = None
+
+    def given(self) -> list[str]:
+        """Names of the options that ask for something."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return [name for name, value in values.items() if value is not None and value is not False]
+
+    def applied_to(self, config: FitConfig) -> FitConfig:
+        """The settings of the fit, starting from the prior's."""
+        # Breath-holds differ by some millimetres, and a coil's shading by some tenths of a logit.
+        wishes = {
+            "method": self.method,
+            "shift_mm": 4.0 if self.shifts else None,
+            "gain": 0.2 if self.gains else None,
+            "pose_mm": 6.0 if self.pose else None,
+            "pose_degrees": 8.0 if self.pose else None,
+            "islands": self.islands,
+        }
+        config = replace(config, **{name: value for name, value in wishes.items() if value is not None})
+        if self.steps is None:
+            return config
+        counted = "iterations" if config.method == "second-order" else "steps"
+        return replace(config, **{counted: self.steps})

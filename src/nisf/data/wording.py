@@ -1,0 +1,28 @@
+"""Sizes, places and counts as words, for messages and for how our objects show themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def sizes(numbers: Sequence[int] | np.ndarray) -> str:
+    """E.g. ``216 x 256 x 10``."""
+    return " x ".join(str(number) for number in numbers)
+
+
+def mm(lengths: Sequence[float] | np.ndarray) -> str:
+    """E.g. ``1.5 x 1.5 x 8 mm``."""
+    return " x ".join(f"{length:.4g}" for length in lengths) + " mm"
+
+
+def place_mm(place: Sequence[float] | np.ndarray) -> str:
+    """E.g. ``(-12.5, 0, 103) mm``, to a tenth of a millimetre."""
+    # Plus zero: what rounds to -0 is 0.
+    return f"({', '.join(f'{round(float(number), 1) + 0.0:.6g}' for number in place)}) mm"
+
+
+def counted(number: int, what: str) -> str:
+    """E.g. ``1 frame``, ``30 frames``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

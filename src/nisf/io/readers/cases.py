@@ -1,0 +1,84 @@
+"""The cases of a cohort one after another: one that cannot be read costs itself, not the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from nisf.data.anatomy import Anatomy
+from nisf.data.case import Case
+from nisf.errors import NisfError
+from nisf.io.readers.cache import cached_case
+from nisf.io.readers.cohort import Cohort
+from nisf.io.readers.listing import CaseFiles
+from nisf.io.readers.reading import read_case
+
+
+class CaseReader:
+    """Reads cases of a cohort while it is iterated over, one by one.
+
+    It yields the name of each case, and the case or the sentence that says why it could not be read.
+
+    Args:
+        cohort: the cohort; the readers' remarks are added to its notes.
+        anatomy: its structures.
+        files: which of its cases; all if None.
+        labels: whether to read label files too.
+        cache: folder for decompressed cases; None to read the cohort's own files each time.
+
+    Attributes:
+        failed: name to sentence of the cases that could not be read so far.
+    """
+
+    def __init__(
+        self,
+        cohort: Cohort,
+        anatomy: Anatomy,
+        files: Sequence[CaseFiles] | None = None,
+        *,
+        labels: bool = True,
+        cache: Path | None = None,
+    ) -> None:
+        self.cohort, self.anatomy, self.labels, self.cache = cohort, anatomy, labels, cache
+        self.files = cohort.cases if files is None else tuple(files)
+        self.failed: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[tuple[str, Case | str]]:
+        for files in self.files:
+            found = self._read(files)
+            if isinstance(found, str):
+                self.failed[files.name] = found
+            yield files.name, found
+
+    def _read(self, files: CaseFiles) -> Case | str:
+        files = files if self.labels else files.without_labels()
+        try:
+            if self.cache is None:
+                return read_case(files, self.anatomy, self.cohort.notes)
+            return cached_case(files, self.anatomy, self.cache, self.cohort.notes)
+        except NisfError as error:
+            return str(error)
+        except Exception as error:
+            # Nobody has met every damaged file: what breaks a reader must not end a night's batch.
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            return f"{files.name}: cannot be read ({reason}); look at its files with 'nisf check'"
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """What was found wrong when the cohort was listed, and why cases could not be read so far."""
+        listed = (problem.message for problem in self.cohort.problems if problem.severity == "error")
+        return tuple(dict.fromkeys((*listed, *self.failed.values())))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The cohort's warnings, and what readers remarked so far, each once."""
+        warnings = (problem.message for problem in self.cohort.problems if problem.severity == "warning")
+        return tuple(dict.fromkeys((*warnings, *self.cohort.notes.values())))
+
+    def lines(self) -> tuple[str, ...]:
+        """`errors` and `notes` as a user is shown them; all of them once every case was read."""
+        left_out = (f"left out: {sentence}" for sentence in self.errors)
+        return (*left_out, *(f"note: {sentence}" for sentence in self.notes))

@@ -1,0 +1,42 @@
+"""A `Stack` as JSON takes it: the same in the cache of cases and in the file of a fitted subject."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nisf.data.case import Stack
+from nisf.data.geometry import Affine, Grid
+
+
+def stack_to_json(stack: Stack) -> dict[str, Any]:
+    """Everything that a stack knows: grid and affine in mm, times as fractions of the cycle."""
+    return {
+        "name": stack.name,
+        "shape": list(stack.grid.shape),
+        "affine": stack.grid.affine.matrix.tolist(),
+        "times": stack.grid.times.tolist(),
+        "oriented": stack.oriented,
+        "source": None if stack.source is None else str(stack.source),
+        "cycle_ms": stack.cycle_ms,
+        "intensity_range": stack.intensity_range.tolist(),
+    }
+
+
+def stack_from_json(data: Mapping[str, Any]) -> Stack:
+    """The stack that `stack_to_json` described; entries that are not its own are ignored.
+
+    Raises:
+        KeyError, TypeError, ValueError: an entry is missing or not of its kind.
+    """
+    return Stack(
+        name=data["name"],
+        grid=Grid(tuple(data["shape"]), Affine(np.array(data["affine"])), np.array(data["times"])),
+        oriented=data["oriented"],
+        source=None if data["source"] is None else Path(data["source"]),
+        cycle_ms=data["cycle_ms"],
+        intensity_range=np.array(data["intensity_range"], dtype=np.float64),
+    )

@@ -1,0 +1,131 @@
+"""The prior of an image-conditioned field, and the subjects that it sees: their slices on canvases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from nisf.config.schema import Config, FitConfig
+from nisf.data.case import Case
+from nisf.data.region import Region, over_all_slices
+from nisf.errors import CannotFitError
+from nisf.kinds.image.scenes import Scenes
+from nisf.networks.canvas import Canvases, canvases
+from nisf.networks.image_field import ImageField
+from nisf.prior.prior import FitCallback, Prior
+from nisf.prior.stored import Stored
+from nisf.prior.subject_record import SubjectRecord
+from nisf.subject.answerer import Answerer, InRegion
+from nisf.subject.subject import Subject
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageSubject(Subject):
+    """One subject, seen by an `ImagePrior`.
+
+    Attributes:
+        canvases: its slices.
+    """
+
+    prior: ImagePrior
+    canvases: Canvases = field(kw_only=True)
+
+    @cached_property
+    def field_answers(self) -> Answerer:
+        prior, half = self.prior, self.region.half
+        scenes = Scenes(prior.field, self.canvases, prior.mirrors, both=prior.anatomy.reorder)
+
+        def inside(
+            scaled: np.ndarray, time: np.ndarray, memory_mb: float
+        ) -> tuple[np.ndarray, np.ndarray, None]:
+            return *scenes.ask(scaled * half, time, memory_mb=memory_mb), None
+
+        return InRegion(self.region, prior.config.field, inside)
+
+    @override
+    def own_tensors(self) -> dict[str, Tensor]:
+        times = torch.from_numpy(self.canvases.times)
+        return {
+            "canvases.images": self.canvases.images,
+            "canvases.maps": self.canvases.maps,
+            "canvases.times": times,
+        }
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImagePrior(Prior[ImageSubject]):
+    """An encoder of slices and a field that decodes their features, trained over a population."""
+
+    field: ImageField
+
+    fit_options = frozenset({"islands"})
+
+    @property
+    def mirrors(self) -> int:
+        """Pixel axes along which slices are also seen in a mirror; none where no file is ever mirrored."""
+        return self.config.image.mirrors if self.anatomy.turn else 0
+
+    @classmethod
+    def new_field(cls, config: Config) -> ImageField:
+        return ImageField(config.field, config.image)
+
+    @classmethod
+    @override
+    def own_parts(cls, stored: Stored) -> dict[str, object]:
+        return {}
+
+    @override
+    def own_tensors(self) -> dict[str, Tensor]:
+        return {}
+
+    @override
+    def fit_inside(
+        self, case: Case, region: Region, *, config: FitConfig, seed: int, callback: FitCallback | None
+    ) -> ImageSubject:
+        """The case, seen: nothing is fitted, so that ``config``, ``seed`` and ``callback`` say nothing."""
+        if not case.slices:
+            raise CannotFitError(
+                f"{case.name}: has no slice, and this prior sees whole slices; use one that fits points"
+            )
+        region = over_all_slices(case, region)
+        seen = canvases(case, case.slices, region, self.config.image)
+        return ImageSubject(case.name, self, region, case.stacks, {"steps": 0}, canvases=seen)
+
+    @override
+    def subject_of(self, record: SubjectRecord) -> ImageSubject:
+        return ImageSubject(prior=self, canvases=self._canvases(record.tensors), **record.common())
+
+    def _canvases(self, tensors: Mapping[str, Tensor]) -> Canvases:
+        """The canvases of a file.
+
+        Raises:
+            KeyError, ValueError: they are missing or of other sizes than the prior's.
+        """
+        images, maps, times = (tensors[f"canvases.{name}"] for name in ("images", "maps", "times"))
+        n, side = len(images), self.config.image.pixels
+        shapes = (images.shape, maps.shape, times.shape)
+        if shapes != ((n, self.config.field.channels, side, side), (n, 3, 4), (n,)) or not n:
+            raise ValueError(f"canvases of shapes {[tuple(shape) for shape in shapes]}")
+        if not all(torch.isfinite(t).all() for t in (images, maps, times)):
+            raise ValueError("canvases that are not finite")
+        return Canvases(images, maps, times.numpy().astype(np.float64))
+
+    @override
+    def accepts(self, config: Config) -> bool:
+        # How a trained network is asked may change; slices or phases that do not see each other may begin to.
+        image, wanted = self.config.image, config.image
+        free = {"mirrors": wanted.mirrors, "time_sigma": wanted.time_sigma}
+        for name in ("slice_exchange", "phase_exchange"):
+            free[name] = max(getattr(image, name), getattr(wanted, name))
+        return (self.config.field, replace(image, **free)) == (config.field, wanted)
+
+    @override
+    def continued(self) -> Config:
+        """Its own settings, without the coarse canvases of a first training."""
+        return replace(self.config, augment=replace(self.config.augment, coarse=0.0))

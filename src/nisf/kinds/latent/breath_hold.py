@@ -1,0 +1,98 @@
+"""Breath-holds: the slices at one position of a stack, in all frames, share a shift, a gain and an offset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import expit, logit
+from typing_extensions import override
+
+from nisf.data.case import Stack
+from nisf.data.geometry import Grid
+from nisf.subject.answerer import Answerer
+from nisf.subject.rendering import Answer, Frame
+
+
+@dataclass(frozen=True)
+class BreathHold:
+    """What was fitted of the slices at one position, in all their frames.
+
+    Attributes:
+        stack: index into ``Case.stacks``.
+        position: index along the stack.
+        shift_mm: along the image's two axes: what is seen at a place is the tissue at that place minus
+            the shift.
+        gain: factor on the logit of the field's intensity; 1 leaves it.
+        offset: added to it.
+    """
+
+    stack: int
+    position: int
+    shift_mm: tuple[float, float] = (0.0, 0.0)
+    gain: float = 1.0
+    offset: float = 0.0
+
+
+def breath_hold_of(entry: Mapping[str, Any]) -> BreathHold:
+    """A breath-hold back from JSON.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is not one.
+    """
+    x, y = entry["shift_mm"]
+    return BreathHold(entry["stack"], entry["position"], (x, y), entry["gain"], entry["offset"])
+
+
+class Held(Answerer):
+    """Someone's answers as the slices of one breath-hold show them: shifted, and with their brightness.
+
+    Args:
+        raw: whose answers.
+        hold: the breath-hold.
+        stack: whose slices are held.
+    """
+
+    def __init__(self, raw: Answerer, hold: BreathHold, stack: Stack) -> None:
+        super().__init__(raw.channels, raw.classes)
+        self.raw, self.hold, self.stack = raw, hold, stack
+
+    @override
+    def answer(
+        self, position: Float[np.ndarray, "n 3"], time: Float[np.ndarray, "n"], *, memory_mb: float
+    ) -> Answer:
+        # What is seen at a place is the tissue from which the breath has moved it there.
+        tissue = position - self.stack.grid.affine.axes[:, :2] @ np.array(self.hold.shift_mm)
+        answer = self.raw.answer(tissue, time, memory_mb=memory_mb)
+        shown = expit(self.hold.gain * logit(answer.intensity.clip(1e-6, 1 - 1e-6)) + self.hold.offset)
+        intensity = np.where(answer.inside[:, None], shown, answer.intensity).astype(np.float32)
+        return replace(answer, intensity=intensity)
+
+
+class HeldSlices(Answerer):
+    """Someone's answers on a stack's own grid, each slice as its breath-hold shows it.
+
+    Args:
+        raw: whose answers.
+        holds: of this stack.
+        stack: whose grid will be asked for.
+    """
+
+    def __init__(self, raw: Answerer, holds: Sequence[BreathHold], stack: Stack) -> None:
+        super().__init__(raw.channels, raw.classes)
+        self.raw = raw
+        self.slices = {hold.position: Held(raw, hold, stack) for hold in holds}
+
+    @override
+    def answer(
+        self, position: Float[np.ndarray, "n 3"], time: Float[np.ndarray, "n"], *, memory_mb: float
+    ) -> Answer:
+        return self.raw.answer(position, time, memory_mb=memory_mb)
+
+    @override
+    def fill_slice(self, frame: Frame, grid: Grid, k: int, time: float, *, memory_mb: float) -> None:
+        answers = self.slices.get(k, self.raw)
+        answers.fill_slice(frame, grid, k, time, memory_mb=memory_mb)

@@ -1,0 +1,54 @@
+"""Read priors and subjects of whatever kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nisf.errors import BadFileError
+from nisf.io.subject_file import read_record, subject_in
+from nisf.kinds.registry import kind_of
+from nisf.prior.prior import Prior
+from nisf.prior.stored import SPECIFICATION, read_stored
+from nisf.subject.subject import Subject
+
+
+def load_prior(folder: str | Path) -> Prior[Subject]:
+    """Read a prior's folder, strictly.
+
+    Args:
+        folder: as `Prior.save` wrote it, or the name of a model that comes with the package.
+
+    Raises:
+        NoSuchModelError: there is no such folder or model.
+        BadFileError: a file is missing or damaged, the format is another version's, or weights and
+            specification do not belong together.
+    """
+    stored = read_stored(folder)
+    prior = kind_of(stored.config).prior.from_stored(stored)
+    if prior.fingerprint != stored.fingerprint:
+        raise BadFileError(
+            f"{stored.source}: fingerprint {prior.fingerprint}, but {stored.source.parent / SPECIFICATION} "
+            f"says {stored.fingerprint}; copy both files again"
+        )
+    return prior
+
+
+def read_subject(path: str | Path, prior: Prior[Subject] | str | Path | None = None) -> Subject:
+    """Read a ``.nisf`` file.
+
+    Args:
+        path: the file.
+        prior: the prior it was made with, or its folder; by default the folder that the file names.
+
+    Raises:
+        NoSuchModelError: the prior is not found.
+        BadFileError: the file is damaged, of another version, or another prior's.
+    """
+    record = read_record(path)
+    if prior is None:
+        if record.source is None:
+            raise BadFileError(f"{path}: does not say where its prior is; give it", options=("prior",))
+        prior = record.source
+    if not isinstance(prior, Prior):
+        prior = load_prior(prior)
+    return subject_in(record, prior)

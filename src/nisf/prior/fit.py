@@ -1,0 +1,70 @@
+"""Fit a new subject: what is the same for every kind of field."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from nisf.config.schema import FitConfig
+from nisf.data.case import Case
+from nisf.data.region import Region, measured_inside
+from nisf.errors import CannotFitError
+from nisf.prior.prior import FitCallback, Prior
+from nisf.prior.region_search import Finding
+from nisf.stopwatch import stage
+
+SubjectType = TypeVar("SubjectType")
+
+
+def fit(
+    case: Case,
+    prior: Prior[SubjectType],
+    *,
+    region: Region | None = None,
+    find: Finding = "auto",
+    config: FitConfig | None = None,
+    seed: int = 0,
+    callback: FitCallback | None = None,
+) -> SubjectType:
+    """Fit one case, or see it: whatever its prior's kind of field needs.
+
+    Args:
+        case: its intensities are used; its labels never.
+        prior: the trained prior.
+        region: overrides the search for the region.
+        find: how to search for it.
+        config: overrides the prior's settings.
+        seed: of the drawn points.
+        callback: called with the steps done and the latents, by priors that fit one.
+
+    Raises:
+        CannotFitError: nothing was measured inside the region, channels do not fit, or the case lacks what
+            the prior needs.
+        BadSettingError: the settings ask for what the method cannot fit.
+    """
+    began = time.perf_counter()
+    settings = config or prior.config.fit
+    channels = prior.config.field.channels
+    if case.channels != channels:
+        raise CannotFitError(
+            f"{case.name}: {case.channels} intensity channels, but the prior was trained on {channels}"
+        )
+    how = "given"
+    if region is None:
+        with stage("finding the region"):
+            region, how = prior.search.find(case, find)
+    count = measured_inside(case, region)
+    if not count:
+        raise CannotFitError(
+            f"{case.name}: nothing was measured inside the region; give its centre", options=("centre",)
+        )
+    with stage("fitting"):
+        subject: Any = prior.fit_inside(case, region, config=settings, seed=seed, callback=callback)
+    seconds = round(time.perf_counter() - began, 3)
+    return replace(
+        subject,
+        islands=settings.islands,
+        certain=settings.certain,
+        summary={**subject.summary, "region": how, "points": count, "seconds": seconds},
+    )

@@ -1,0 +1,56 @@
+"""Where in a case a prior looks: by its finder, by what moves, or by the middle of the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from nisf.data.case import Case
+from nisf.data.region import Region, reference_pose, region_from_motion, whole_region
+from nisf.errors import CannotFitError
+from nisf.networks.finder import Finder, region_from_finder
+
+Finding = Literal["auto", "finder", "motion", "centre", "whole"]
+
+
+@dataclass(frozen=True, eq=False)
+class RegionSearch:
+    """Finds the region of cases without labels.
+
+    Attributes:
+        half: half lengths of the region's box, mm (3,); None for the whole field of view.
+        finder: the network that finds it; None if it could not be trained.
+    """
+
+    half: np.ndarray | None
+    finder: Finder | None = None
+
+    def find(self, case: Case, how: Finding = "auto") -> tuple[Region, str]:
+        """The region of a case, and how it was found.
+
+        ``auto`` asks the finder, then looks for motion, then takes the image's centre.
+
+        Raises:
+            CannotFitError: the way asked for does not work for this case.
+        """
+        if how == "whole" or self.half is None:
+            return whole_region(case), "whole"
+        region: Region | None = None
+        if how in ("auto", "finder") and self.finder is not None:
+            region = region_from_finder(case, self.finder, self.half)
+            if region is not None:
+                return region, "finder"
+        if how in ("auto", "motion"):
+            region = region_from_motion(case, self.half)
+            if region is not None:
+                return region, "motion"
+        if how in ("finder", "motion"):
+            raise CannotFitError(
+                f"{case.name}: the region cannot be found by {how}; search for it in every way, or give its "
+                "centre",
+                options=("region", "centre"),
+            )
+        whole = whole_region(case)
+        return Region(reference_pose(case, whole.centre()), self.half), "centre"

@@ -1,0 +1,126 @@
+"""A prior's folder as it is on the disk: ``prior.json`` and the weights, read strictly, without a pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from nisf import __version__
+from nisf.config.overrides import from_dict
+from nisf.config.schema import Config, FitConfig
+from nisf.data.anatomy import Anatomy, from_json
+from nisf.errors import BadFileError, NoSuchModelError
+from nisf.files import read_json, read_tensors
+from nisf.networks.finder import Finder, finder_of
+from nisf.prior.bundled import model_folder, model_names
+
+FORMAT = 1
+"""Version of the folder's layout; raised when an older nisf could no longer read it."""
+
+NEWER: dict[str, dict[str, Any]] = {
+    "image": {"slice_exchange": 0, "phase_exchange": 0, "time_sigma": 0.0},
+    "augment": {"blur_pixels": 1.1},
+    "train": {"optimiser": "adam", "precision": "fp32"},
+    "fit": asdict(FitConfig()),
+}
+"""Settings that a prior's file may lack, by their part, and what they were before they had a name."""
+
+RENAMED = {"image": {"exchange": "slice_exchange", "moments": "phase_exchange"}}
+"""Settings that older files have under another name."""
+
+SPECIFICATION, WEIGHTS = "prior.json", "weights.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """What a prior's folder holds, checked as far as it is the same for all kinds of field.
+
+    Attributes:
+        config: all settings it was trained with.
+        anatomy: label names, colours and phases.
+        half: half lengths of the region's box, mm (3,); None for the whole field of view.
+        finder: finds the region; None if there is none.
+        card: training set, validation scores, licence, versions.
+        folder: where it was read from; None if it never was.
+        fingerprint: of the weights, as ``prior.json`` says.
+        tensors: of the network (``field.*``) and whatever else the kind of field keeps.
+        source: the file that the tensors are from.
+    """
+
+    config: Config
+    anatomy: Anatomy
+    half: np.ndarray | None
+    finder: Finder | None
+    card: Mapping[str, Any]
+    folder: Path | None
+    fingerprint: str
+    tensors: Mapping[str, Tensor]
+    source: Path
+
+    def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """A tensor that has to be there.
+
+        Raises:
+            BadFileError: it is missing, or of another shape.
+        """
+        found = self.tensors.get(name)
+        if found is None or tuple(found.shape) != shape:
+            raise BadFileError(f"{self.source}: tensor '{name}' is missing or not of shape {shape}")
+        return found
+
+
+def read_stored(folder: str | Path) -> Stored:
+    """Read a prior's folder.
+
+    Args:
+        folder: as `nisf.prior.prior.Prior.save` wrote it, or the name of a model that comes with the package.
+
+    Raises:
+        NoSuchModelError: there is no such folder or model.
+        BadFileError: a file is missing or damaged, or the format is another version's.
+    """
+    folder = model_folder(folder)
+    if not folder.is_dir():
+        names = ", ".join(model_names())
+        raise NoSuchModelError(
+            f"{folder}: no such folder; give the folder that 'nisf train' wrote, or a model: {names}"
+        )
+    path = folder / SPECIFICATION
+    data = read_json(path)
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        found = data.get("format") if isinstance(data, dict) else None
+        raise BadFileError(
+            f"{path}: format {found!r}, but this nisf ({__version__}) reads format {FORMAT}; train it again"
+        )
+    try:
+        config = from_dict(Config, _settings_of_today(data["config"]), f"{path}: config")
+        anatomy = from_json(data["anatomy"], path)
+        half = None if data["half_mm"] is None else np.array(data["half_mm"], dtype=np.float64)
+        has_finder, card, fingerprint = bool(data["finder"]), data["card"], str(data["fingerprint"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadFileError(
+            f"{path}: entry {error} is missing or wrong; it was not written by this version of nisf"
+        ) from error
+    if len(anatomy.labels) != config.field.classes:
+        raise BadFileError(
+            f"{path}: {len(anatomy.labels)} label names for a field of {config.field.classes} classes"
+        )
+    weights = folder / WEIGHTS
+    tensors, _ = read_tensors(weights)
+    finder = finder_of(tensors, weights) if has_finder else None
+    if has_finder:
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("finder.")}
+    return Stored(config, anatomy, half, finder, card, folder.resolve(), fingerprint, tensors, weights)
+
+
+def _settings_of_today(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of any version by today's names; those that are newer than the file keep its old way."""
+    out = dict(settings)
+    for part, names in RENAMED.items():
+        out[part] = {names.get(name, name): value for name, value in out[part].items()}
+    return out | {part: {**newer, **out[part]} for part, newer in NEWER.items()}

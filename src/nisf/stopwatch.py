@@ -1,0 +1,65 @@
+"""Where the time of a case goes: stages that the library names, summed by whoever wants to know."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_running: ContextVar[Stopwatch | None] = ContextVar("running", default=None)
+
+
+class Stopwatch:
+    """Wall-clock seconds by stage, from `start` until `seconds` is read; use it as a context manager.
+
+    A stage within another counts for itself alone, so that the stages sum up to the whole.
+
+    Attributes:
+        stages: name of a stage to its seconds.
+    """
+
+    def __init__(self) -> None:
+        self.stages: dict[str, float] = {}
+        self._began = time.perf_counter()
+        self._within: list[float] = []
+
+    @property
+    def seconds(self) -> float:
+        """Since it was made."""
+        return time.perf_counter() - self._began
+
+    def __enter__(self) -> Stopwatch:
+        self._token = _running.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _running.reset(self._token)
+
+    def told(self) -> str:
+        """The stages, the longest first: ``answering 2.1 s, encoding 0.4 s``."""
+        ordered = sorted(self.stages.items(), key=lambda item: -item[1])
+        return ", ".join(f"{name} {seconds:.1f} s" for name, seconds in ordered)
+
+    @contextmanager
+    def _stage(self, name: str) -> Generator[None]:
+        began = time.perf_counter()
+        self._within.append(0.0)
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - began
+            self.stages[name] = self.stages.get(name, 0.0) + seconds - self._within.pop()
+            if self._within:
+                self._within[-1] += seconds
+
+
+@contextmanager
+def stage(name: str) -> Generator[None]:
+    """What happens in this block is a stage of the stopwatch that is running, if one is."""
+    watch = _running.get()
+    if watch is None:
+        yield
+        return
+    with watch._stage(name):
+        yield

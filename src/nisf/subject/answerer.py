@@ -1,0 +1,108 @@
+"""Who answers for places and times: a kind's own answers in its region, and what wraps them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+
+from nisf.chunks import positions_at_a_time
+from nisf.config.schema import FieldConfig
+from nisf.data.geometry import Grid
+from nisf.data.region import Region
+from nisf.subject.rendering import Answer, Frame
+
+Inside = Callable[
+    [Float[np.ndarray, "n 3"], Float[np.ndarray, "n"], float],
+    tuple[Float[np.ndarray, "n c"], Float[np.ndarray, "n k"], Float[np.ndarray, "n k"] | None],
+]
+"""Intensity in [0, 1], class probabilities and perhaps their deviations inside the region, from places in
+units of the region's half size, times as fractions of the cycle, and working memory in MiB."""
+
+
+class Answerer(ABC):
+    """Answers for places in world mm and times.
+
+    Those that change answers hold the one whose answers they change, and need not know who asks.
+
+    Args:
+        channels: of the intensity.
+        classes: background included.
+    """
+
+    def __init__(self, channels: int, classes: int) -> None:
+        self.channels, self.classes = channels, classes
+
+    @abstractmethod
+    def answer(
+        self, position: Float[np.ndarray, "n 3"], time: Float[np.ndarray, "n"], *, memory_mb: float
+    ) -> Answer:
+        """Intensities and class probabilities.
+
+        Args:
+            position: world mm.
+            time: fraction of the cycle.
+            memory_mb: working memory beside the result, MiB.
+        """
+
+    def fill(self, frame: Frame, grid: Grid, time: float, *, memory_mb: float) -> None:
+        """Answer on the whole grid at one time.
+
+        Args:
+            frame: receives the answers.
+            grid: where.
+            time: fraction of the cycle.
+            memory_mb: working memory, MiB.
+        """
+        for k in range(grid.shape[2]):
+            self.fill_slice(frame, grid, k, time, memory_mb=memory_mb)
+
+    def fill_slice(self, frame: Frame, grid: Grid, k: int, time: float, *, memory_mb: float) -> None:
+        """Answer on one slice of the grid, some rows at a time; arguments as for `fill`."""
+        nx, ny, _ = grid.shape
+        rows = max(1, positions_at_a_time(memory_mb) // ny)
+        for first in range(0, nx, rows):
+            part = slice(first, min(first + rows, nx))
+            index = np.stack(np.meshgrid(np.arange(nx)[part], np.arange(ny), [k], indexing="ij"), axis=-1)
+            position = grid.affine(index.reshape(-1, 3))
+            answer = self.answer(position, np.full(len(position), time), memory_mb=memory_mb)
+            frame.put(part, k, answer)
+
+
+class InRegion(Answerer):
+    """A kind's own answers inside the region; outside there is background of intensity 0.
+
+    Args:
+        region: where the field answers.
+        config: numbers of channels and classes.
+        ask: the field.
+    """
+
+    def __init__(self, region: Region, config: FieldConfig, ask: Inside) -> None:
+        super().__init__(config.channels, config.classes)
+        self.region, self.ask = region, ask
+
+    def answer(
+        self, position: Float[np.ndarray, "n 3"], time: Float[np.ndarray, "n"], *, memory_mb: float
+    ) -> Answer:
+        n = len(position)
+        intensity = np.zeros((n, self.channels), dtype=np.float32)
+        probability = np.zeros((n, self.classes), dtype=np.float32)
+        probability[:, 0] = 1.0
+        within, deviation = np.zeros(n, dtype=bool), None
+        step = positions_at_a_time(memory_mb)
+        for first in range(0, n, step):
+            part = slice(first, first + step)
+            scaled = self.region.coordinates(position[part])
+            inside = np.flatnonzero((np.abs(scaled) <= 1.0).all(axis=1))
+            if not len(inside):
+                continue
+            values, probabilities, spread = self.ask(scaled[inside], time[part][inside], memory_mb / 2)
+            chosen = first + inside
+            intensity[chosen], probability[chosen], within[chosen] = values, probabilities, True
+            if spread is not None:
+                deviation = np.zeros_like(probability) if deviation is None else deviation
+                deviation[chosen] = spread
+        return Answer(intensity, probability, within, deviation)

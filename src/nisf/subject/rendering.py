@@ -1,0 +1,113 @@
+"""Answers for places, answers on a grid, and how the first become the second."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from nisf.data.case import Stack
+from nisf.data.geometry import Grid
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a field says of n places.
+
+    Attributes:
+        intensity: in [0, 1] (n, c); 0 outside the region.
+        probability: of each class (n, k); background outside the region.
+        inside: which places lie in the region (n,).
+        deviation: standard deviation of each probability over draws (n, k); None of a single answer.
+    """
+
+    intensity: Float[np.ndarray, "n c"]
+    probability: Float[np.ndarray, "n k"]
+    inside: Bool[np.ndarray, "n"]
+    deviation: Float[np.ndarray, "n k"] | None = None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Rendering:
+    """Answers on a grid.
+
+    Attributes:
+        grid: where and when.
+        image: intensities on the input's scale (x, y, z, t, c), float32; 0 outside the region.
+        label: class index (x, y, z, t), uint8; background outside the region.
+        probability: per class (x, y, z, t, k), float32, or None if not asked for.
+        deviation: standard deviation of each probability over the posterior, likewise.
+    """
+
+    grid: Grid
+    image: Float[np.ndarray, "x y z t c"]
+    label: np.ndarray
+    probability: Float[np.ndarray, "x y z t k"] | None = None
+    deviation: Float[np.ndarray, "x y z t k"] | None = None
+
+    def __repr__(self) -> str:
+        more = [name for name in ("probability", "deviation") if getattr(self, name) is not None]
+        with_ = f", with {' and '.join(more)}" if more else ""
+        return f"<Rendering {' x '.join(map(str, self.label.shape))}{with_}>"
+
+
+def empty_rendering(
+    grid: Grid, channels: int, classes: int, *, probabilities: bool, deviations: bool
+) -> Rendering:
+    """A rendering whose arrays are to be filled."""
+    shape = (*grid.shape, len(grid.times))
+    return Rendering(
+        grid,
+        np.empty((*shape, channels), dtype=np.float32),
+        np.empty(shape, dtype=np.uint8),
+        np.empty((*shape, classes), dtype=np.float32) if probabilities else None,
+        np.zeros((*shape, classes), dtype=np.float32) if deviations else None,
+    )
+
+
+def on_scale(answer: Answer, stack: Stack | None) -> Float[np.ndarray, "n c"]:
+    """Intensities on the scale of a stack's file, in [0, 1] without one; 0 outside the region."""
+    if stack is None:
+        return answer.intensity
+    out = np.zeros_like(answer.intensity)
+    out[answer.inside] = stack.denormalise(answer.intensity[answer.inside])
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One frame of a rendering, to be filled.
+
+    Attributes:
+        rendering: whose arrays are written.
+        t: index of the frame.
+        stack: whose intensity scale is used; None leaves [0, 1].
+    """
+
+    rendering: Rendering
+    t: int
+    stack: Stack | None
+
+    @property
+    def label(self) -> np.ndarray:
+        """Class of each voxel (x, y, z), uint8."""
+        return self.rendering.label[..., self.t]
+
+    def put(self, part: slice, k: int, answer: Answer) -> None:
+        """Write the answers for some rows of slice ``k``."""
+        out, t = self.rendering, self.t
+        shape = self.label[part, :, k].shape
+        out.image[part, :, k, t] = on_scale(answer, self.stack).reshape(*shape, out.image.shape[-1])
+        out.label[part, :, k, t] = answer.probability.argmax(-1).reshape(shape)
+        if out.probability is not None:
+            out.probability[part, :, k, t] = answer.probability.reshape(*shape, -1)
+        if out.deviation is not None and answer.deviation is not None:
+            out.deviation[part, :, k, t] = answer.deviation.reshape(*shape, -1)
+
+    def relabel(self, flat: Int[np.ndarray, "m"], probability: Float[np.ndarray, "m k"]) -> None:
+        """Replace the classes of some voxels, by their flat indices."""
+        voxels = np.unravel_index(flat, self.rendering.grid.shape)
+        self.label[voxels] = probability.argmax(-1)
+        if self.rendering.probability is not None:
+            self.rendering.probability[..., self.t, :][voxels] = probability

@@ -1,0 +1,26 @@
+import numpy as np
+import pytest
+
+from nisf.data.wording import counted, mm, place_mm, sizes
+
+
+def test_sizes_and_lengths():
+    assert sizes((216, 256, 10)) == "216 x 256 x 10"
+    assert mm((1.5625, 1.5625, 8.0)) == "1.562 x 1.562 x 8 mm"
+    assert mm(np.array([1e-9, 1, np.nan])) == "1e-09 x 1 x nan mm"
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ((0.0, -0.0, -0.04), "(0, 0, 0) mm"),
+        ((1234.56, -12.34, 0.25), "(1234.6, -12.3, 0.2) mm"),
+        (np.array([100.0, 7, -500]), "(100, 7, -500) mm"),
+    ],
+)
+def test_places(place, words):
+    assert place_mm(place) == words
+
+
+def test_counts():
+    assert [counted(n, "frame") for n in (0, 1, 30)] == ["0 frames", "1 frame", "30 frames"]

@@ -1,0 +1,43 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import toys
+from checker import unchecked
+from nisf.data.case import Stack
+from nisf.io.stack_json import stack_from_json, stack_to_json
+
+GRID = toys.toy_grid(axes=toys.rotation(3), centre=(5.0, -3.0, 80.1))
+STACKS = [
+    Stack("sa", GRID, False, Path("a") / "sa.nii.gz", 912.5, np.array([[0.0, 311.7], [1.0, 2.0]])),
+    Stack("la_4ch", GRID),
+]
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_there_and_back(stack):
+    again = stack_from_json(json.loads(json.dumps(stack_to_json(stack), allow_nan=False)))
+    for name in ("name", "oriented", "source", "cycle_ms"):
+        assert getattr(again, name) == getattr(stack, name)
+    np.testing.assert_array_equal(again.intensity_range, stack.intensity_range)
+    assert again.grid.shape == stack.grid.shape
+    np.testing.assert_array_equal(again.grid.affine.matrix, stack.grid.affine.matrix)
+    np.testing.assert_array_equal(again.grid.times, stack.grid.times)
+
+
+@pytest.mark.parametrize("key", stack_to_json(STACKS[0]))
+def test_every_entry_is_needed(key):
+    data = stack_to_json(STACKS[0])
+    del data[key]
+    with pytest.raises(KeyError, match=key):
+        stack_from_json(data)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("affine", [[1.0]]), ("shape", [1, 2]), ("times", "now"), ("intensity_range", ["low"])]
+)
+def test_what_is_no_stack(key, value):
+    with unchecked(), pytest.raises((TypeError, ValueError)):
+        stack_from_json(stack_to_json(STACKS[0]) | {key: value})
