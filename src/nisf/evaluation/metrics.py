@@ -221,26 +221,23 @@ def score_volume(
     Only voxels that the reference knows (not `UNKNOWN`) count, on both sides; with ``positions``, only
     these slices (the hidden ones, say). Distances run in 3D among the voxels that count.
 
-    A reference without any background comes from annotators who drew only some classes, whose 0 the
-    readers made unknown since the others may hide there. Unknown then does mean outside of what they drew:
-    only classes drawn in this volume are scored, on whole slices that have a label. Otherwise a prediction
-    that overflows would go unpunished.
+    A reference without any background is of annotators who drew only some classes: the readers made its 0
+    unknown, since others may hide there. Only classes drawn in this volume are scored then, on whole slices
+    that have a label: otherwise a prediction that overflows would go unpunished.
 
     Args:
         prediction: class indices (x, y, z).
         reference: class indices (x, y, z), `UNKNOWN` where nobody said.
         spacing: mm a voxel along x, y, z.
-        labels: class names; the index is the class number.
+        labels: class names by number.
         scored: names of the classes to score; all but the background if None.
         positions: indices along z to score; all if None.
-        missing_mm: distance given to a structure that only one side has; the volume's diagonal if None.
+        missing_mm: distance of a structure that only one side has; the volume's diagonal if None.
         outlines: see `surface_distances`.
-        case: name of the case, for the scores.
-        phase: its name, for the scores.
-        frame: frame of the volume, for the scores.
+        case: for the scores, as are ``phase`` and ``frame``.
 
     Returns:
-        One score per class, in the order of ``labels``; none for a class that neither side has.
+        One score per class that either side has, in the order of ``labels``.
 
     Raises:
         ValueError: the shapes differ, or a scored name is not among the labels.
@@ -249,12 +246,7 @@ def score_volume(
     wanted = set(labels[1:] if scored is None else scored) - {BACKGROUND}
     if not wanted <= set(labels):
         raise ValueError(f"{case}: cannot score {sorted(wanted - set(labels))}; labels are {list(labels)}")
-    known = reference != UNKNOWN
-    partly_drawn = not (reference == 0).any()
-    if partly_drawn:
-        known = np.broadcast_to(known.any(axis=(0, 1)), known.shape).copy()
-    if positions is not None:
-        known &= np.isin(np.arange(reference.shape[2]), list(positions))
+    known, partly_drawn = _known(reference, positions)
     far = diagonal_mm(reference.shape, spacing) if missing_mm is None else missing_mm
     scores = []
     for number, name in enumerate(labels):
@@ -266,23 +258,21 @@ def score_volume(
         if has_ours and has_theirs:
             distances = surface_distances(ours, theirs, spacing, known=known, outlines=outlines)
             hd95_mm, assd_mm = _percentile(distances, 95.0), float(np.concatenate(distances).mean())
-        scores.append(
-            Score(
-                case=case,
-                phase=phase,
-                frame=frame,
-                label=name,
-                dice=dice(ours, theirs),
-                hd95_mm=hd95_mm,
-                assd_mm=assd_mm,
-                volume_ml=volume_ml(ours, spacing),
-                reference_ml=volume_ml(theirs, spacing),
-                difference_ml=volume_difference_ml(ours, theirs, spacing),
-                missed=not has_ours,
-                spurious=not has_theirs,
-            )
-        )
+        volume, reference_ml = volume_ml(ours, spacing), volume_ml(theirs, spacing)
+        numbers = (dice(ours, theirs), hd95_mm, assd_mm, volume, reference_ml, volume - reference_ml)
+        scores.append(Score(case, phase, frame, name, *numbers, not has_ours, not has_theirs))
     return scores
+
+
+def _known(reference: LabelVolume, positions: Collection[int] | None) -> tuple[Mask, bool]:
+    """Voxels that are scored, and whether annotators drew only some classes; see `score_volume`."""
+    known = reference != UNKNOWN
+    partly_drawn = not (reference == 0).any()
+    if partly_drawn:
+        known = np.broadcast_to(known.any(axis=(0, 1)), known.shape).copy()
+    if positions is not None:
+        known &= np.isin(np.arange(reference.shape[2]), list(positions))
+    return known, partly_drawn
 
 
 def _check_shapes(first: np.ndarray, second: np.ndarray) -> None:

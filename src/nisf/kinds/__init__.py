@@ -1,1 +1,1 @@
-"""."""
+"""The kinds of field, each with a prior, subjects and a recipe; see `nisf.kinds.registry`."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
 
+from nisf.config.migration import todays_settings
 from nisf.config.schema import TrainConfig
 from nisf.errors import BadFileError, BadSettingError
 from nisf.files import read_tensors, replacing, write_tensors
@@ -96,13 +97,10 @@ def run(
     """
     state, checkpoint = recipe.state, folder / CHECKPOINT
     if checkpoint.is_file():
-        tensors, metadata = read_tensors(checkpoint)
-        if _decisive(json.loads(metadata["identity"])) != _decisive(identity):
-            raise BadFileError(f"{checkpoint}: was made with other settings, cases or start; train elsewhere")
-        state.load(tensors, int(metadata["step"]))
+        _resume(state, checkpoint, identity)
         say(f"resuming at step {state.step} of {settings.steps}")
     _open_log(folder, state.step)
-    bases = [group["lr"] for optimiser in state.optimisers for group in optimiser.param_groups]
+    rates = [group["lr"] for group in state.groups()]
     last: Validation | None = None
     with (folder / LOG).open("a", encoding="utf-8") as log:
 
@@ -113,29 +111,15 @@ def run(
                 report(record)
 
         while state.step < settings.steps:
-            factor = rate_factor(settings, state.step)
-            groups = [g for optimiser in state.optimisers for g in optimiser.param_groups]
-            for group, base in zip(groups, bases, strict=True):
-                group["lr"] = base * factor
-            loss, terms = recipe.loss(state.step)
-            state.descend(loss)
-            recipe.after_step()
-            state.step += 1
+            terms = _step(recipe, rates, rate_factor(settings, state.step))
             if after_step:
                 after_step(state.step)
             step, final = state.step, state.step == settings.steps
             if step % LOG_EVERY == 0 or final:
-                values = {name: float(term.detach()) for name, term in terms.items()}
-                if not math.isfinite(values["loss"]):
-                    raise BadSettingError(
-                        f"the loss is {values['loss']} at step {step}; lower the learning rate"
-                    )
-                note({"step": step, **{name: round(v, 6) for name, v in values.items()}})
+                note({"step": step, **_finite(terms, step)})
             if step % settings.checkpoint_every == 0 or final:
-                metadata = {"identity": json.dumps(identity), "step": str(step)}
-                write_tensors(checkpoint, {**state.tensors(), **kept}, metadata)
-            due = settings.validate_every and step % settings.validate_every == 0
-            if final or due:
+                _save(state, checkpoint, identity, kept)
+            if final or (settings.validate_every and step % settings.validate_every == 0):
                 last = recipe.validate()
                 if last is not None:
                     note({"step": step, "validation": last.to_dict()})
@@ -143,9 +127,50 @@ def run(
     return recipe.validate() if last is None else last
 
 
+def _step(recipe: Recipe, rates: Sequence[float], factor: float) -> dict[str, Tensor]:
+    """One step with the learning rates times a factor; the terms of the objective."""
+    state = recipe.state
+    for group, rate in zip(state.groups(), rates, strict=True):
+        group["lr"] = rate * factor
+    loss, terms = recipe.loss(state.step)
+    state.descend(loss)
+    recipe.after_step()
+    state.step += 1
+    return terms
+
+
+def _finite(terms: Mapping[str, Tensor], step: int) -> dict[str, float]:
+    """The terms for the log.
+
+    Raises:
+        BadSettingError: the loss is not finite.
+    """
+    values = {name: float(term.detach()) for name, term in terms.items()}
+    if not math.isfinite(values["loss"]):
+        raise BadSettingError(f"the loss is {values['loss']} at step {step}; lower the learning rate")
+    return {name: round(value, 6) for name, value in values.items()}
+
+
+def _save(state: State, checkpoint: Path, identity: Mapping[str, Any], kept: Mapping[str, Tensor]) -> None:
+    metadata = {"identity": json.dumps(identity), "step": str(state.step)}
+    write_tensors(checkpoint, {**state.tensors(), **kept}, metadata)
+
+
+def _resume(state: State, checkpoint: Path, identity: Mapping[str, Any]) -> None:
+    """Go back to a checkpoint.
+
+    Raises:
+        BadFileError: it belongs to other settings, cases or start.
+    """
+    tensors, metadata = read_tensors(checkpoint)
+    if _decisive(json.loads(metadata["identity"])) != _decisive(identity):
+        raise BadFileError(f"{checkpoint}: was made with other settings, cases or start; train elsewhere")
+    state.load(tensors, int(metadata["step"]))
+
+
 def _decisive(identity: Mapping[str, Any]) -> dict[str, Any]:
     """What the weights depend on. How subjects are fitted may change: it is validated anew."""
-    config = {name: part for name, part in identity["config"].items() if name != "fit"}
+    config = {name: part for name, part in todays_settings(identity["config"]).items() if name != "fit"}
     return {**identity, "config": config}
 
 

@@ -27,6 +27,10 @@ class State:
     optimisers: list[torch.optim.Optimizer]
     step: int = 0
 
+    def groups(self) -> list[dict[str, Any]]:
+        """The parameter groups of all optimisers, each with its learning rate."""
+        return [group for optimiser in self.optimisers for group in optimiser.param_groups]
+
     def descend(self, loss: Tensor) -> None:
         """One step of every optimiser along the loss's gradient."""
         for optimiser in self.optimisers:

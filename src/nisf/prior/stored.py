@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ import numpy as np
 from torch import Tensor
 
 from nisf import __version__
+from nisf.config.migration import todays_settings
 from nisf.config.overrides import from_dict
-from nisf.config.schema import Config, FitConfig
+from nisf.config.schema import Config
 from nisf.data.anatomy import Anatomy, from_json
 from nisf.errors import BadFileError, NoSuchModelError
 from nisf.files import read_json, read_tensors
@@ -21,17 +22,6 @@ from nisf.prior.bundled import model_folder, model_names
 
 FORMAT = 1
 """Version of the folder's layout; raised when an older nisf could no longer read it."""
-
-NEWER: dict[str, dict[str, Any]] = {
-    "image": {"slice_exchange": 0, "phase_exchange": 0, "time_sigma": 0.0},
-    "augment": {"blur_pixels": 1.1},
-    "train": {"optimiser": "adam", "precision": "fp32"},
-    "fit": asdict(FitConfig()),
-}
-"""Settings that a prior's file may lack, by their part, and what they were before they had a name."""
-
-RENAMED = {"image": {"exchange": "slice_exchange", "moments": "phase_exchange"}}
-"""Settings that older files have under another name."""
 
 SPECIFICATION, WEIGHTS = "prior.json", "weights.safetensors"
 
@@ -98,7 +88,7 @@ def read_stored(folder: str | Path) -> Stored:
             f"{path}: format {found!r}, but this nisf ({__version__}) reads format {FORMAT}; train it again"
         )
     try:
-        config = from_dict(Config, _settings_of_today(data["config"]), f"{path}: config")
+        config = from_dict(Config, todays_settings(data["config"]), f"{path}: config")
         anatomy = from_json(data["anatomy"], path)
         half = None if data["half_mm"] is None else np.array(data["half_mm"], dtype=np.float64)
         has_finder, card, fingerprint = bool(data["finder"]), data["card"], str(data["fingerprint"])
@@ -116,11 +106,3 @@ def read_stored(folder: str | Path) -> Stored:
     if has_finder:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("finder.")}
     return Stored(config, anatomy, half, finder, card, folder.resolve(), fingerprint, tensors, weights)
-
-
-def _settings_of_today(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of any version by today's names; those that are newer than the file keep its old way."""
-    out = dict(settings)
-    for part, names in RENAMED.items():
-        out[part] = {names.get(name, name): value for name, value in out[part].items()}
-    return out | {part: {**newer, **out[part]} for part, newer in NEWER.items()}

@@ -1,1 +1,1 @@
-"""."""
+"""Training a prior of any kind."""

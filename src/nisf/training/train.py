@@ -23,7 +23,7 @@ from nisf.files import check_writable, read_tensors
 from nisf.kinds.recipe import TrainingSetup, spread
 from nisf.kinds.registry import kind_of
 from nisf.networks.finder import finder_of, train_finder
-from nisf.optimisation.loop import CHECKPOINT, LogCallback, run
+from nisf.optimisation.loop import CHECKPOINT, LogCallback, Validation, run
 from nisf.prior.prior import Prior
 from nisf.prior.region_search import RegionSearch
 from nisf.prior.snapshots import write_snapshot
@@ -88,33 +88,22 @@ def train(
     if not cases:
         raise BadSettingError("there are no cases to train on; check the folder with 'nisf check'")
     folder = check_writable(folder)
-    checkpoint = folder / CHECKPOINT
-    if checkpoint.is_file() and not options.resume:
+    if (folder / CHECKPOINT).is_file() and not options.resume:
         raise BadSettingError(
             f"{folder}: holds a run already; resume it, or choose another folder", options=("resume",)
         )
-    config = for_data(
-        config,
-        dimensions=config.field.dimensions,
-        channels=cases[0].channels,
-        classes=len(anatomy.labels),
-    )
-    kind, start = kind_of(config), options.start
-    if start is not None:
-        _check_start(start, config, anatomy)
-        search = start.search
-    else:
-        kept = _search_in(checkpoint) if checkpoint.is_file() else None
-        search = kept or _search_for(cases, config, options.say)
+    sizes = {"channels": cases[0].channels, "classes": len(anatomy.labels)}
+    config = for_data(config, dimensions=config.field.dimensions, **sizes)
+    kind = kind_of(config)
+    search = _search(cases, anatomy, config, folder / CHECKPOINT, options)
     torch.manual_seed(config.train.seed)
-    setup = TrainingSetup(
-        cases, validation, anatomy, config, search, options.say, options.device, options.workers
-    )
+    where = options.device, options.workers
+    setup = TrainingSetup(cases, validation, anatomy, config, search, options.say, *where)
     recipe = kind.recipe(setup)
     identity: dict[str, Any] = {"config": to_dict(config), "cases": [case.name for case in recipe.cases]}
-    if start is not None:
-        recipe.begin_with(start)
-        identity["start"] = start.fingerprint
+    if options.start is not None:
+        recipe.begin_with(options.start)
+        identity["start"] = options.start.fingerprint
 
     def after_step(step: int) -> None:
         if step in options.snapshots:
@@ -130,15 +119,23 @@ def train(
         say=options.say,
         after_step=after_step,
     )
-    card = {
-        "licence": "not stated",
-        **_inherited(start),
-        **options.card,
-        "training": _summary(recipe.cases, config),
-        "validation": None if last is None else last.to_dict(),
-        "versions": {"nisf": __version__, "torch": str(torch.__version__), "numpy": np.__version__},
-    }
-    return recipe.finish(last, card).save(folder)
+    return recipe.finish(last, _card(recipe.cases, config, last, options)).save(folder)
+
+
+def _search(
+    cases: Sequence[Case], anatomy: Anatomy, config: Config, checkpoint: Path, options: TrainOptions
+) -> RegionSearch:
+    """Where cases are looked at: as the start does, as the checkpoint says, or found anew.
+
+    Raises:
+        BadSettingError: the start's network or structures are other ones.
+        BadFileError: the checkpoint is damaged.
+    """
+    if options.start is not None:
+        _check_start(options.start, config, anatomy)
+        return options.start.search
+    kept = _search_in(checkpoint) if checkpoint.is_file() else None
+    return kept or _search_for(cases, config, options.say)
 
 
 def _search_for(cases: Sequence[Case], config: Config, say: Callable[[str], None]) -> RegionSearch:
@@ -185,11 +182,20 @@ def _check_start(start: Prior, config: Config, anatomy: Anatomy) -> None:
         raise BadSettingError(f"{where}: its network has other sizes than the settings or the cases ask for")
 
 
-def _inherited(start: Prior | None) -> dict[str, Any]:
-    """Entries of the card that another prior's weights bring along."""
-    if start is None:
-        return {}
-    return {"licence": start.card.get("licence", "not stated"), "start": start.fingerprint}
+def _card(
+    cases: Sequence[Case], config: Config, last: Validation | None, options: TrainOptions
+) -> dict[str, Any]:
+    """The prior's card; a licence holds on from the prior that training began with."""
+    start = options.start
+    inherited = {} if start is None else {"start": start.fingerprint}
+    return {
+        "licence": "not stated" if start is None else start.card.get("licence", "not stated"),
+        **inherited,
+        **options.card,
+        "training": _summary(cases, config),
+        "validation": None if last is None else last.to_dict(),
+        "versions": {"nisf": __version__, "torch": str(torch.__version__), "numpy": np.__version__},
+    }
 
 
 def _summary(cases: Sequence[Case], config: Config) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""."""
+"""The image-conditioned kind: a field that sees the measured slices."""

@@ -199,6 +199,16 @@ def _degrade(
     return images + float(rng.uniform(0, config.noise)) * torch.from_numpy(noise)
 
 
+def _places(
+    count: int, points: int, half_mm: float, pixel_mm: float, rng: np.random.Generator
+) -> Float[Tensor, "n p 2"]:
+    """Places on each of ``count`` slices, mm from the centre, half of them near it."""
+    spread = rng.uniform(-1, 1, size=(count, points, 2)) * (half_mm - pixel_mm)
+    near = points // 2
+    spread[:, :near] = np.clip(rng.normal(size=(count, near, 2)) * 0.35, -0.95, 0.95) * half_mm
+    return torch.tensor(spread, dtype=torch.float32)
+
+
 def draw_sample(
     stack: Measured,
     image: ImageConfig,
@@ -235,10 +245,7 @@ def draw_sample(
     canvas = resample(source, pixel(canvas_mm(image).expand(count, -1, -1, -1)))
     canvas = _relight(canvas, config, rng)
 
-    spread = rng.uniform(-1, 1, size=(count, points, 2)) * (half_mm - image.pixel_mm)
-    near = points // 2
-    spread[:, :near] = np.clip(rng.normal(size=(count, near, 2)) * 0.35, -0.95, 0.95) * half_mm
-    place = torch.tensor(spread, dtype=torch.float32)
+    place = _places(count, points, half_mm, image.pixel_mm, rng)
     nearest = pixel(place).round().long()
     inside = ((nearest >= 0) & (nearest < torch.tensor(labels.shape[1:]))).all(-1)
     i, j = (nearest[..., axis].clamp(0, labels.shape[1 + axis] - 1) for axis in (0, 1))

@@ -107,20 +107,18 @@ def solve(
     Args:
         problems: the problem of an iteration. Fresh points give a new object; where the same object
             comes again its linearisation is kept, and only there the fit can end.
-        start: unknowns to start from.
-        solver: settings.
+        start: unknowns.
         callback: called with the iterations done and the unknowns (s, u), before the first and after each.
     """
     s = len(start)
     x = start.detach().clone()
     damping = torch.full((s,), solver.damping, dtype=x.dtype, device=x.device)
-    factor = torch.full_like(damping, 2.0)
+    factor, value = torch.full_like(damping, 2.0), torch.full_like(damping, torch.nan)
     running = torch.ones(s, dtype=torch.bool, device=x.device)
     iterations = torch.zeros(s, dtype=torch.long, device=x.device)
     slow = torch.zeros_like(iterations)
     problem: Problem | None = None
     near: Linearised | None = None
-    value = torch.full_like(damping, torch.nan)
     history: list[Tensor] = []
     if callback:
         callback(0, x)
@@ -146,10 +144,7 @@ def solve(
         )
         x = torch.where(better[:, None], proposal, x)
         value = torch.where(better, proposed, value)
-        # Nielsen's rule (IMM-REP-1999-05): smooth in the gain, ever faster growth while steps are refused.
-        eased = damping * (1 - (2 * gain.clamp(0, 2) - 1) ** 3).clamp(1 / 3, 4.0)
-        damping = torch.where(better, eased, damping * factor).clamp(solver.least_damping, 1e12)
-        factor = torch.where(better, torch.full_like(factor, 2.0), factor * 2)
+        damping, factor = _damped(damping, factor, gain, better, solver.least_damping)
         if settled:
             running &= ~little & (slow < 3)
         if bool(better.any()):
@@ -160,6 +155,19 @@ def solve(
         if not running.any():
             break
     return Solution(x, value, iterations, ~running, torch.stack(history) if history else value[None])
+
+
+def _damped(
+    damping: Tensor, factor: Tensor, gain: Tensor, better: Tensor, least: float
+) -> tuple[Tensor, Tensor]:
+    """Damping, and how fast it grows, after a step: Nielsen's rule (IMM-REP-1999-05).
+
+    Smooth in the gain, which is the objective's fall in shares of what was expected; ever faster growth while
+    steps are refused.
+    """
+    eased = damping * (1 - (2 * gain.clamp(0, 2) - 1) ** 3).clamp(1 / 3, 4.0)
+    grown = torch.where(better, eased, damping * factor).clamp(least, 1e12)
+    return grown, torch.where(better, torch.full_like(factor, 2.0), factor * 2)
 
 
 def _step(near: Linearised, damping: Tensor, solver: Solver) -> tuple[Tensor, Tensor]:

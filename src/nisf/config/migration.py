@@ -1,0 +1,35 @@
+"""Settings that older versions of nisf wrote, by today's names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from nisf.config.schema import FitConfig
+
+NEWER: dict[str, dict[str, Any]] = {
+    "image": {"slice_exchange": 0, "phase_exchange": 0, "time_sigma": 0.0},
+    "augment": {"blur_pixels": 1.1},
+    "train": {"optimiser": "adam", "precision": "fp32"},
+    "fit": asdict(FitConfig()),
+}
+"""Settings that an older file may lack, by their part, and what they were before they had a name."""
+
+RENAMED = {"image": {"exchange": "slice_exchange", "moments": "phase_exchange"}}
+"""Settings that older files have under another name."""
+
+
+def todays_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of any version by today's names; those that are newer than the file keep its old way.
+
+    Args:
+        settings: all of them as JSON, by part.
+
+    Raises:
+        KeyError, TypeError, AttributeError: a part is missing or not a mapping.
+    """
+    out = dict(settings)
+    for part, names in RENAMED.items():
+        out[part] = {names.get(name, name): value for name, value in out[part].items()}
+    return out | {part: {**newer, **out[part]} for part, newer in NEWER.items()}
