@@ -74,10 +74,10 @@ scores: list[nisf.Score] = nisf.score_prior(case, prior, "every-2nd-slice")
 WRONG = {
     "nisf.segment(3)": "invalid-argument-type",
     'nisf.segment("a.nii.gz", frames=10)': "unknown-argument",
-    'nisf.segmint("a.nii.gz")': "unresolved-attribute",
+    'nisf.segmint("a.nii.gz")': "missing-attribute",
     'nisf.Request(spacing="fine")': "invalid-argument-type",
     'nisf.FitOptions(method="magic")': "invalid-argument-type",
-    'nisf.segment("a.nii.gz").volume': "unresolved-attribute",
+    'nisf.segment("a.nii.gz").volume': "missing-attribute",
     'nisf.load_prior(["cardiac-sax"])': "invalid-argument-type",
     'nisf.TrainConfig(optimiser="sgd")': "invalid-argument-type",
     'nisf.write_segmentation("a.nii.gz", "out")': "invalid-argument-type",

@@ -15,7 +15,7 @@ from nisf.chunks import training_points
 from nisf.config.schema import TrainConfig
 from nisf.data.points import Batch, CasePoints, batch_of
 from nisf.device import CPU, module_device
-from nisf.errors import CannotFitError
+from nisf.errors import BadSettingError, CannotFitError
 from nisf.kinds.latent.model import LatentPrior
 from nisf.kinds.latent.selection import choose_fit
 from nisf.kinds.latent.validation import StepDice, validate, validation_points
@@ -80,10 +80,16 @@ class LatentRecipe(Recipe):
     """Weights and latents of all subjects, optimised together.
 
     Raises:
+        BadSettingError: other processes are asked for.
         CannotFitError: no case was measured inside its region.
     """
 
     def __init__(self, setup: TrainingSetup) -> None:
+        if setup.workers:
+            raise BadSettingError(
+                "this kind of field draws its points as it goes and needs no other processes; leave them out",
+                options=("workers",),
+            )
         self.setup, self.config, self.labels = setup, setup.config, setup.anatomy.labels
         dimensions = self.config.field.dimensions
         every = [
