@@ -1,0 +1,114 @@
+"""How a file's array axes become those of a stack: in another order, some of them reversed.
+
+Nothing is interpolated: each of the 48 arrangements moves voxels, and undoing it moves them back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import permutations, product
+
+import numpy as np
+
+from nisf.data.geometry import Affine, Grid
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """An order of three axes, and which are then reversed.
+
+    Attributes:
+        axes: the axis of the file that becomes the first, second and third.
+        flips: whether the first, second and third are then reversed.
+    """
+
+    axes: tuple[int, int, int] = (0, 1, 2)
+    flips: tuple[bool, bool, bool] = (False, False, False)
+
+    def __post_init__(self) -> None:
+        if sorted(self.axes) != [0, 1, 2] or len(self.flips) != 3:
+            raise ValueError(f"axes {self.axes} and flips {self.flips} are no arrangement of three axes")
+
+    @property
+    def changes_nothing(self) -> bool:
+        return self == Arrangement()
+
+    def apply(self, array: np.ndarray) -> np.ndarray:
+        """The file's array (a, b, c, ...), rearranged; a view, nothing is copied."""
+        moved = array.transpose(*self.axes, *range(3, array.ndim))
+        return moved[tuple(slice(None, None, -1 if flip else None) for flip in self.flips)]
+
+    def undo(self, array: np.ndarray) -> np.ndarray:
+        """An array in the stack's arrangement (x, y, z, ...), back in the file's; a view."""
+        turned = array[tuple(slice(None, None, -1 if flip else None) for flip in self.flips)]
+        back = [self.axes.index(axis) for axis in range(3)]
+        return turned.transpose(*back, *range(3, array.ndim))
+
+    def of_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """The file's shape, rearranged."""
+        x, y, z = (shape[axis] for axis in self.axes)
+        return x, y, z
+
+    def of_affine(self, affine: Affine, shape: tuple[int, int, int]) -> Affine:
+        """The file's affine for the rearranged array: every voxel stays where it is in the world.
+
+        Args:
+            affine: voxel to world, mm.
+            shape: of the file's array.
+        """
+        matrix = np.zeros((4, 4))
+        matrix[3, 3] = 1.0
+        for new, (axis, flip) in enumerate(zip(self.axes, self.flips, strict=True)):
+            matrix[axis, new] = -1.0 if flip else 1.0
+            matrix[axis, 3] = shape[axis] - 1 if flip else 0.0
+        return affine @ Affine(matrix)
+
+    def of_grid(self, grid: Grid) -> Grid:
+        """The file's grid, rearranged."""
+        return Grid(self.of_shape(grid.shape), self.of_affine(grid.affine, grid.shape), grid.times)
+
+
+def arrangements() -> Iterator[Arrangement]:
+    """All 48."""
+    for axes, flips in product(permutations(range(3)), product((False, True), repeat=3)):
+        yield Arrangement(axes, flips)
+
+
+def same_place(first: Grid, second: Grid) -> bool:
+    """Whether two grids have one shape, and their corners lie within a tenth of a voxel of each other."""
+    if first.shape != second.shape:
+        return False
+    corners = np.array(np.meshgrid(*[(0.0, n - 1.0) for n in first.shape])).reshape(3, -1).T
+    apart = np.linalg.norm(first.affine(corners) - second.affine(corners), axis=1)
+    return bool(apart.max() <= 0.1 * first.spacing.min())
+
+
+def arrangement_between(grid: Grid, wanted: Grid) -> Arrangement | None:
+    """The arrangement that brings a grid onto another; None if none does to within a tenth of a voxel."""
+    # The direction of each wanted axis, along the axes of the grid.
+    cosine = grid.affine.axes.T @ wanted.affine.axes
+    axes = tuple(int(axis) for axis in np.abs(cosine).argmax(axis=0))
+    if sorted(axes) != [0, 1, 2]:
+        return None
+    flips = tuple(bool(cosine[axis, new] < 0) for new, axis in enumerate(axes))
+    found = Arrangement((axes[0], axes[1], axes[2]), (flips[0], flips[1], flips[2]))
+    return found if same_place(found.of_grid(grid), wanted) else None
+
+
+def towards_world(affine: Affine, codes: str) -> Arrangement:
+    """The arrangement whose axes point, as nearly as they can, where anatomical codes say, e.g. ``RAS``.
+
+    Args:
+        affine: voxel to world, mm, RAS+.
+        codes: of each axis the side to which its index grows: R or L, A or P, S or I.
+    """
+    wanted = np.zeros((3, 3))
+    for new, code in enumerate(codes):
+        row, sign = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}[code]
+        wanted[row, new] = sign
+    cosine = affine.axes.T @ wanted
+    # Of all orders the one whose axes point there best together: an oblique affine cannot take one twice.
+    axes = max(permutations(range(3)), key=lambda order: sum(abs(cosine[a, i]) for i, a in enumerate(order)))
+    flips = tuple(bool(cosine[axis, new] < 0) for new, axis in enumerate(axes))
+    return Arrangement((axes[0], axes[1], axes[2]), (flips[0], flips[1], flips[2]))
