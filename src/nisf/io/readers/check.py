@@ -15,7 +15,7 @@ import numpy as np
 from nisf.data.anatomy import Anatomy
 from nisf.errors import NisfError
 from nisf.io.readers.cohort import open_cohort
-from nisf.io.readers.listing import CaseFiles, Problem, StackFiles
+from nisf.io.readers.listing import CaseFiles, Problem, StackFiles, refuse_dead_links
 from nisf.io.readers.nifti import Header, read_header, read_numbers, read_volume
 from nisf.io.readers.reading import Notes, class_table, frames_of, note_geometry, same_place
 
@@ -162,6 +162,7 @@ def _check_headers(case: CaseFiles, entry: CaseReport, notes: Notes) -> dict[Pat
         entry.stacks.append(summary)
         for path in stack.paths():
             with _noting(entry):
+                refuse_dead_links([path])
                 readable[path] = read_header(path)
         first = readable.get(stack.images[0][0])
         if first is None:
