@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 
 import toys
 from checker import unchecked
+from nisf.data.arrangement import Arrangement
 from nisf.data.case import Stack
 from nisf.io.stack_json import stack_from_json, stack_to_json
 
@@ -27,12 +29,22 @@ def test_there_and_back(stack):
     np.testing.assert_array_equal(again.grid.times, stack.grid.times)
 
 
-@pytest.mark.parametrize("key", stack_to_json(STACKS[0]))
+@pytest.mark.parametrize("key", sorted(set(stack_to_json(STACKS[0])) - {"arrangement", "ends"}))
 def test_every_entry_is_needed(key):
     data = stack_to_json(STACKS[0])
     del data[key]
     with pytest.raises(KeyError, match=key):
         stack_from_json(data)
+
+
+def test_older_files_know_no_arrangement_and_no_ends():
+    data = stack_to_json(
+        replace(STACKS[0], arrangement=Arrangement((2, 0, 1), (True, False, True)), ends=(1, 3))
+    )
+    again = stack_from_json(data)
+    assert (again.arrangement, again.ends) == (Arrangement((2, 0, 1), (True, False, True)), (1, 3))
+    del data["arrangement"], data["ends"]
+    assert (stack_from_json(data).arrangement, stack_from_json(data).ends) == (Arrangement(), None)
 
 
 @pytest.mark.parametrize(

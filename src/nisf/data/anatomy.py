@@ -43,6 +43,8 @@ class Anatomy:
             "smallest": "ES"}``; None for static anatomy.
         reorder: whether files count slices from either end (base or apex first).
         turn: whether files may show the images turned by quarters or mirrored.
+        orientation: where the array axes of training images point in the patient, e.g. ``RAS``: files that
+            say how they lie are brought to it. None where files are taken as they are stored.
         numbers: layout name to the label numbers that its files use.
         views: planes by name, e.g. ``4ch``; found from a segmentation by `nisf.subject.views`.
     """
@@ -55,6 +57,7 @@ class Anatomy:
     turn: bool = False
     numbers: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     views: Mapping[str, View] = field(default_factory=dict)
+    orientation: str | None = None
 
     def __repr__(self) -> str:
         names = self.labels if len(self.labels) < 5 else (*self.labels[:3], "...")
@@ -74,6 +77,7 @@ def to_json(anatomy: Anatomy) -> dict[str, Any]:
             layout: {str(n): label for n, label in names.items()} for layout, names in anatomy.numbers.items()
         },
         "views": {name: asdict(view) for name, view in anatomy.views.items()},
+        "orientation": anatomy.orientation,
     }
 
 
@@ -105,6 +109,12 @@ def _views(value: Any) -> dict[str, View]:
     }
 
 
+def _orientation(value: Any) -> str | None:
+    if value is not None and sorted("RAS"["RLAPSI".index(code) // 2] for code in _text(value)) != list("ARS"):
+        raise ValueError(value)
+    return value
+
+
 def from_json(data: Any, where: str | Path) -> Anatomy:
     """An anatomy from the contents of its JSON file.
 
@@ -132,6 +142,9 @@ def from_json(data: Any, where: str | Path) -> Anatomy:
         turn=entry("turn", bool, "true or false", False),
         numbers=entry("numbers", _numbers, 'the numbers of each layout, like {"pairs": {"1": LABEL}}', {}),
         views=entry("views", _views, 'an object of views, each with "axis", "towards" and "degrees"', {}),
+        orientation=entry(
+            "orientation", _orientation, 'null, or three of R or L, A or P, S or I: "RAS"', None
+        ),
     )
     if anatomy.labels[:1] != (BACKGROUND,) or len(anatomy.colours) != len(anatomy.labels):
         raise BadFileError(

@@ -68,11 +68,16 @@ class Arrangement:
         """The file's grid, rearranged."""
         return Grid(self.of_shape(grid.shape), self.of_affine(grid.affine, grid.shape), grid.times)
 
+    def undone(self, grid: Grid) -> Grid:
+        """A stack's grid, back in the file's arrangement."""
+        a, b, c = (self.axes.index(axis) for axis in range(3))
+        return Arrangement((a, b, c), (self.flips[a], self.flips[b], self.flips[c])).of_grid(grid)
+
 
 def arrangements() -> Iterator[Arrangement]:
     """All 48."""
-    for axes, flips in product(permutations(range(3)), product((False, True), repeat=3)):
-        yield Arrangement(axes, flips)
+    for (a, b, c), (x, y, z) in product(permutations(range(3)), product((False, True), repeat=3)):
+        yield Arrangement((a, b, c), (x, y, z))
 
 
 def same_place(first: Grid, second: Grid) -> bool:
@@ -88,11 +93,11 @@ def arrangement_between(grid: Grid, wanted: Grid) -> Arrangement | None:
     """The arrangement that brings a grid onto another; None if none does to within a tenth of a voxel."""
     # The direction of each wanted axis, along the axes of the grid.
     cosine = grid.affine.axes.T @ wanted.affine.axes
-    axes = tuple(int(axis) for axis in np.abs(cosine).argmax(axis=0))
-    if sorted(axes) != [0, 1, 2]:
+    a, b, c = (int(axis) for axis in np.abs(cosine).argmax(axis=0))
+    if sorted((a, b, c)) != [0, 1, 2]:
         return None
-    flips = tuple(bool(cosine[axis, new] < 0) for new, axis in enumerate(axes))
-    found = Arrangement((axes[0], axes[1], axes[2]), (flips[0], flips[1], flips[2]))
+    flips = bool(cosine[a, 0] < 0), bool(cosine[b, 1] < 0), bool(cosine[c, 2] < 0)
+    found = Arrangement((a, b, c), flips)
     return found if same_place(found.of_grid(grid), wanted) else None
 
 
@@ -109,6 +114,6 @@ def towards_world(affine: Affine, codes: str) -> Arrangement:
         wanted[row, new] = sign
     cosine = affine.axes.T @ wanted
     # Of all orders the one whose axes point there best together: an oblique affine cannot take one twice.
-    axes = max(permutations(range(3)), key=lambda order: sum(abs(cosine[a, i]) for i, a in enumerate(order)))
-    flips = tuple(bool(cosine[axis, new] < 0) for new, axis in enumerate(axes))
-    return Arrangement((axes[0], axes[1], axes[2]), (flips[0], flips[1], flips[2]))
+    orders = permutations(range(3))
+    a, b, c = max(orders, key=lambda order: sum(abs(cosine[axis, new]) for new, axis in enumerate(order)))
+    return Arrangement((a, b, c), (bool(cosine[a, 0] < 0), bool(cosine[b, 1] < 0), bool(cosine[c, 2] < 0)))

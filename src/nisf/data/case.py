@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num
 
+from nisf.data.arrangement import Arrangement
 from nisf.data.geometry import Affine, Grid
 from nisf.data.wording import counted, mm, sizes
 from nisf.types import PointsMm, SliceImage, SliceLabel
@@ -97,7 +98,9 @@ class Stack:
         oriented: whether the affine gives a true patient position and orientation (RAS+ mm).
         source: file whose header and grid a segmentation of this stack takes over.
         cycle_ms: length of the cardiac cycle in ms, if the file gives it.
-        intensity_range: 1st and 99th percentile per channel (c, 2), over all slices and frames.
+        intensity_range: 1st and 99th percentile per channel (c, 2), over all that was measured.
+        arrangement: how the source file's array axes became those of the grid.
+        ends: first and last position that was measured, where there are blank ones beyond; None if not.
     """
 
     name: str
@@ -106,6 +109,8 @@ class Stack:
     source: Path | None = None
     cycle_ms: float | None = None
     intensity_range: np.ndarray = field(default_factory=lambda: np.array([[0.0, 1.0]]))
+    arrangement: Arrangement = Arrangement()
+    ends: tuple[int, int] | None = None
 
     def __repr__(self) -> str:
         return f"Stack({self.name!r}, {self.grid.words()}{'' if self.oriented else ', not oriented'})"
@@ -188,6 +193,7 @@ def slices_of_volume(
     *,
     stack: int = 0,
     thickness: float | None = None,
+    measured: Bool[np.ndarray, "z t"] | None = None,
 ) -> tuple[Slice, ...]:
     """Cut a volume into its slices; the arrays are views, nothing is copied.
 
@@ -195,6 +201,7 @@ def slices_of_volume(
         image: intensities, as stored.
         label: class indices, or None.
         thickness: mm; the slice spacing if not given.
+        measured: which slices are there; all if None.
     """
     across = float(grid.spacing[2]) if thickness is None else thickness
     return tuple(
@@ -210,6 +217,7 @@ def slices_of_volume(
         )
         for t in range(len(grid.times))
         for k in range(grid.shape[2])
+        if measured is None or measured[k, t]
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nisf.data.arrangement import Arrangement
 from nisf.data.case import Stack
 from nisf.data.geometry import Affine, Grid
 
@@ -23,6 +24,8 @@ def stack_to_json(stack: Stack) -> dict[str, Any]:
         "source": None if stack.source is None else str(stack.source),
         "cycle_ms": stack.cycle_ms,
         "intensity_range": stack.intensity_range.tolist(),
+        "arrangement": [list(stack.arrangement.axes), list(stack.arrangement.flips)],
+        "ends": None if stack.ends is None else list(stack.ends),
     }
 
 
@@ -39,4 +42,14 @@ def stack_from_json(data: Mapping[str, Any]) -> Stack:
         source=None if data["source"] is None else Path(data["source"]),
         cycle_ms=data["cycle_ms"],
         intensity_range=np.array(data["intensity_range"], dtype=np.float64),
+        arrangement=_arrangement(data.get("arrangement")),
+        ends=None if (ends := data.get("ends")) is None else (int(ends[0]), int(ends[1])),
     )
+
+
+def _arrangement(data: Any) -> Arrangement:
+    """Older files have none: theirs are as stored."""
+    if data is None:
+        return Arrangement()
+    (a, b, c), (x, y, z) = data
+    return Arrangement((int(a), int(b), int(c)), (bool(x), bool(y), bool(z)))

@@ -8,23 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
+from nisf.data.arrangement import same_place
 from nisf.data.case import Stack
 from nisf.data.geometry import Grid
-from nisf.errors import BadSettingError
+from nisf.errors import BadFileError, BadSettingError
 from nisf.files import replacing, write_json
+from nisf.io.readers.header import header_to_write, read_header
 from nisf.subject.rendering import Rendering
 
 
-def _header(grid: Grid, stack: Stack | None, own: bool):
-    """Header and affine for data on ``grid``; the source file's own where it is on that grid."""
+def _header(grid: Grid, stack: Stack | None):
+    """A new header and affine for data on ``grid``."""
     import nibabel as nib
 
-    if own and stack is not None and stack.source is not None and Path(stack.source).is_file():
-        source = nib.load(stack.source)
-        assert isinstance(source, nib.Nifti1Image)
-        header = source.header.copy()
-        header["cal_min"] = header["cal_max"] = 0  # the display window of the old intensities
-        return header, source.affine
     header = nib.Nifti1Header()
     header.set_xyzt_units("mm", "msec")
     code = 1 if stack is None or stack.oriented else 2
@@ -32,6 +28,19 @@ def _header(grid: Grid, stack: Stack | None, own: bool):
     header.set_qform(grid.affine.matrix, code)
     header.set_sform(grid.affine.matrix, code)
     return header, grid.affine.matrix
+
+
+def _source_header(stack: Stack):
+    """Header and affine of the file that a stack was read from; None if it is not there or another one."""
+    if stack.source is None:
+        return None
+    try:
+        found = read_header(stack.source)
+        if not same_place(stack.arrangement.of_grid(found.grid), stack.grid):
+            return None
+        return header_to_write(stack.source)
+    except BadFileError:
+        return None
 
 
 def write_volume(
@@ -59,17 +68,21 @@ def write_volume(
 
     if not str(path).endswith((".nii", ".nii.gz")):
         raise BadSettingError(f"{path}: name the file .nii.gz or .nii")
-    header, affine = _header(grid, stack, own)
+    source = _source_header(stack) if own and stack is not None else None
+    if own and stack is not None:
+        data = np.asfortranarray(stack.arrangement.undo(data))
+        grid = stack.arrangement.undone(grid)
+    header, affine = _header(grid, stack) if source is None else source
     while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]
     header.set_data_dtype(data.dtype)
     image = nib.Nifti1Image(data, affine, header)
     zooms = list(image.header.get_zooms())
-    if not own:
+    if source is None:
         zooms[:3] = grid.spacing.tolist()
     if data.ndim > 3:
         cycle_ms = None if stack is None else stack.cycle_ms
-        kept = own and len(header.get_zooms()) > 3 and float(header.get_zooms()[3]) > 0
+        kept = source is not None and len(header.get_zooms()) > 3 and float(header.get_zooms()[3]) > 0
         zooms[3] = float(header.get_zooms()[3]) if kept else (cycle_ms / len(grid.times) if cycle_ms else 1.0)
     image.header.set_zooms(zooms)
     with replacing(path) as temporary:

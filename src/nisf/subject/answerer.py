@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
+from typing_extensions import override
 
 from nisf.chunks import positions_at_a_time
 from nisf.config.schema import FieldConfig
-from nisf.data.geometry import Grid
+from nisf.data.geometry import Affine, Grid
 from nisf.data.region import Region
 from nisf.subject.rendering import Answer, Frame
 
@@ -84,6 +85,7 @@ class InRegion(Answerer):
         super().__init__(config.channels, config.classes)
         self.region, self.ask = region, ask
 
+    @override
     def answer(
         self, position: Float[np.ndarray, "n 3"], time: Float[np.ndarray, "n"], *, memory_mb: float
     ) -> Answer:
@@ -106,3 +108,33 @@ class InRegion(Answerer):
                 deviation = np.zeros_like(probability) if deviation is None else deviation
                 deviation[chosen] = spread
         return Answer(intensity, probability, within, deviation)
+
+
+class WithinEnds(Answerer):
+    """Someone's answers between the first and the last measured slice; background beyond.
+
+    Args:
+        raw: whose answers.
+        affine: of the stack, voxel to world, mm.
+        ends: first and last measured position along it.
+    """
+
+    def __init__(self, raw: Answerer, affine: Affine, ends: tuple[int, int]) -> None:
+        super().__init__(raw.channels, raw.classes)
+        self.raw, self.affine, self.ends = raw, affine, ends
+
+    @override
+    def answer(
+        self, position: Float[np.ndarray, "n 3"], time: Float[np.ndarray, "n"], *, memory_mb: float
+    ) -> Answer:
+        along = self.affine.inverse(position)[:, 2]
+        # A slice reaches half way to the next.
+        beyond = (along < self.ends[0] - 0.5) | (along > self.ends[1] + 0.5)
+        answer = self.raw.answer(position, time, memory_mb=memory_mb)
+        probability, intensity = answer.probability.copy(), answer.intensity.copy()
+        probability[beyond], intensity[beyond] = 0.0, 0.0
+        probability[beyond, 0] = 1.0
+        deviation = None if answer.deviation is None else answer.deviation.copy()
+        if deviation is not None:
+            deviation[beyond] = 0.0
+        return Answer(intensity, probability, answer.inside & ~beyond, deviation)

@@ -18,7 +18,7 @@ from nisf.data.geometry import Grid
 from nisf.data.region import Region
 from nisf.errors import CannotFitError
 from nisf.prior.prior import Prior
-from nisf.subject.answerer import Answerer
+from nisf.subject.answerer import Answerer, WithinEnds
 from nisf.subject.islands import IslandMap, WithoutIslands
 from nisf.subject.rendering import Answer, Frame, Rendering, empty_rendering, on_scale
 from nisf.types import PointsMm
@@ -85,9 +85,20 @@ class Subject(ABC):
     # The same for all kinds.
 
     @cached_property
+    def _plain(self) -> Answerer:
+        """The field's answers where slices were measured, with islands and all."""
+        return self._within_ends(self.field_answers)
+
+    def _within_ends(self, answers: Answerer) -> Answerer:
+        """Background beyond the first and last measured slice, where the file has blank ones there."""
+        if not self.stacks or self.stacks[0].ends is None:
+            return answers
+        return WithinEnds(answers, self.stacks[0].grid.affine, self.stacks[0].ends)
+
+    @cached_property
     def island_map(self) -> IslandMap:
         """Where structures are barred at the times of the reference stack."""
-        return IslandMap(self.field_answers, self.stacks[0].grid, self.certain)
+        return IslandMap(self._plain, self.stacks[0].grid, self.certain)
 
     def _shown(self, answers: Answerer) -> Answerer:
         """Without islands, if they are to be removed."""
@@ -98,7 +109,7 @@ class Subject(ABC):
     @property
     def answers(self) -> Answerer:
         """The subject's answers in the world."""
-        return self._shown(self.field_answers)
+        return self._shown(self._plain)
 
     def query(
         self,
@@ -141,7 +152,9 @@ class Subject(ABC):
         Raises:
             CannotFitError: there is no posterior.
         """
-        shape, answer = self._asked(self._shown(self.drawn(samples, seed)), position, time, memory_mb)
+        shape, answer = self._asked(
+            self._shown(self._within_ends(self.drawn(samples, seed))), position, time, memory_mb
+        )
         image = on_scale(answer, self._scale(stack))
         deviation = np.zeros_like(answer.probability) if answer.deviation is None else answer.deviation
         return _shaped(image, shape), _shaped(answer.probability, shape), _shaped(deviation, shape)
@@ -182,7 +195,8 @@ class Subject(ABC):
         Raises:
             CannotFitError: samples are asked for, and there is no posterior.
         """
-        answers = self._shown(self.drawn(samples)) if samples else self.answers
+        drawn = self._within_ends(self.drawn(samples)) if samples else None
+        answers = self.answers if drawn is None else self._shown(drawn)
         if grid is None:
             grid, answers = self.stacks[stack].grid, self.as_measured(answers, stack)
         rendering = empty_rendering(

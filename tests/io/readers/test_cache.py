@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import toys
 from nisf.data.anatomy import load_anatomy
 from nisf.errors import NisfError
 from nisf.io.readers import cache, cached_case, open_cohort, read_case
@@ -73,7 +74,9 @@ def test_changed_files_and_settings_are_read_again(files, tmp_path, count_reads)
     write(path, picture(6, 5, 3, 4) + 5)
     os.utime(path, ns=(1, 1))
     case = cached_case(files, HEART, folder)
-    assert case.slices[0].image[0, 0, 0] == 5
+    first = case.keep(lambda item: item.stack == 0)
+    shown = case.stacks[0].arrangement.undo(toys.image_of(first))
+    assert shown[0, 0, 0, 0, 0] == 5
     cached_case(replace(files, background_known=False), HEART, folder)
     assert len(count_reads) == 3
     # Attributes and phases are not in the arrays: nothing is read for them.

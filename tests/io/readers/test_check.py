@@ -43,8 +43,8 @@ def strange_number(_, label):
     ("harm", "severity", "said"),
     [
         (lambda _, label: label.unlink(), "warning", "no label file"),
-        (not_a_number, "error", "1 of 90 voxels are NaN"),
-        (lambda image, _: write(image, np.ones(SHAPE, np.int16)), "error", "every voxel is 1"),
+        (not_a_number, "warning", "1.11 % of the pixels are a filling or no number"),
+        (lambda image, _: write(image, np.ones(SHAPE, np.int16)), "error", "every slice is blank"),
         (strange_number, "error", "unexpected label values [9]"),
         (lambda _, label: write(label, heart()[:5], np.eye(4), zooms=SIZE), "error", "its shape is"),
         (lambda _, label: write(label, heart(), AFFINE * 1.1), "warning", "its affine is not that"),
@@ -85,7 +85,7 @@ def test_command(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "patient001" in shown
     assert "1 cases, layout acdc: 0 errors, 0 warnings" in shown
-    not_a_number(folder / "patient001_frame12.nii.gz", None)
+    write(folder / "patient001_frame12.nii.gz", np.ones(SHAPE, np.int16))
     assert Check(tmp_path).run() == 1
     assert "error" in capsys.readouterr().out
     assert Check(tmp_path, json=True).run() == 1

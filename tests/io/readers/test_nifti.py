@@ -205,7 +205,7 @@ def test_dimensions(tmp_path, shape):
     refused(path, f"{len(shape)} dimensions ({' x '.join(map(str, shape))})", "only 2D, 3D and 4D")
 
 
-@pytest.mark.parametrize("size", [0.0, -1.5, np.nan, np.inf])
+@pytest.mark.parametrize("size", [0.0, np.nan, np.inf])
 def test_spacing(tmp_path, size):
     path = patch(write(tmp_path / "a.nii", picture()), "pixdim", size, 2)
     refused(path, f"1.5 x {size:g} x 8 mm", "pixdim")
@@ -225,8 +225,10 @@ def test_affines_that_are_none(tmp_path):
 def test_values(tmp_path):
     data = picture(dtype=np.float32)
     data[0, 0, :2], data[1, 1, 1] = np.nan, np.inf
-    refused(write(tmp_path / "nan.nii.gz", data), "3 of 90 voxels are NaN")
-    refused(write(tmp_path / "flat.nii.gz", np.full(SHAPE, 7, np.int16)), "every voxel is 7", "empty")
+    image, _ = read_volume(write(tmp_path / "nan.nii.gz", data))
+    assert np.count_nonzero(~np.isfinite(image)) == 3
+    data[:4] = np.nan
+    refused(write(tmp_path / "nan.nii.gz", data), "of 90 voxels are NaN or infinite")
     refused(write(tmp_path / "complex.nii", picture(dtype=np.complex64)), "complex", "convert")
     colour = np.zeros(SHAPE, dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
     refused(write(tmp_path / "rgb.nii", colour), "RGB", "convert")

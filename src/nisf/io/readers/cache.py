@@ -24,7 +24,7 @@ from nisf.io.readers.listing import CaseFiles
 from nisf.io.readers.reading import Notes, Volume, assemble, read_volumes
 from nisf.io.stack_json import stack_from_json, stack_to_json
 
-READER_VERSION = 1
+READER_VERSION = 2
 """Part of every key: count it up when the same files would be read into something else."""
 
 
@@ -69,7 +69,8 @@ def _key(files: CaseFiles, anatomy: Anatomy) -> str:
         shape = [len(frame) for frame in stack.images], [path is not None for path in stack.labels]
         numbers = None if stack.numbers is None else sorted(stack.numbers.items())
         stacks.append([stack.name, marks, shape, stack.times, numbers])
-    rest = [sorted(files.numbers.items()), files.background_known, anatomy.labels]
+    way = [anatomy.orientation, anatomy.turn, anatomy.reorder]
+    rest = [sorted(files.numbers.items()), files.background_known, anatomy.labels, way]
     text = json.dumps([READER_VERSION, np.little_endian, stacks, rest])
     return f"{files.name}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
@@ -83,7 +84,9 @@ def _store(entry: Path, volumes: list[Volume], notes: Notes) -> None:
             np.save(temporary / f"image{i}.npy", volume.image, allow_pickle=False)
             if volume.label is not None:
                 np.save(temporary / f"label{i}.npy", volume.label, allow_pickle=False)
-            described.append(stack_to_json(volume.stack) | {"labelled": volume.label is not None})
+            measured = None if volume.measured is None else volume.measured.tolist()
+            more = {"labelled": volume.label is not None, "measured": measured}
+            described.append(stack_to_json(volume.stack) | more)
         text = json.dumps({"stacks": described, "notes": notes})
         (temporary / "case.json").write_text(text, encoding="utf-8")
         if entry.exists():
@@ -120,4 +123,7 @@ def _volume(entry: Path, index: int, described: Mapping[str, Any]) -> Volume:
     expected = (*stack.grid.shape, len(stack.grid.times))
     if image.shape[:-1] != expected or (label is not None and label.shape != expected):
         raise ValueError(f"{entry}: arrays of another shape than {expected}")
-    return Volume(stack, np.asarray(image), None if label is None else np.asarray(label))
+    measured = None if described["measured"] is None else np.array(described["measured"], dtype=bool)
+    if measured is not None and measured.shape != (stack.grid.shape[2], len(stack.grid.times)):
+        raise ValueError(f"{entry}: does not say of each slice whether it was measured")
+    return Volume(stack, np.asarray(image), None if label is None else np.asarray(label), measured)

@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 
 from nisf.data.anatomy import Anatomy
+from nisf.data.arrangement import arrangement_between
+from nisf.data.stacking import arrangement_of
 from nisf.errors import NisfError
 from nisf.io.readers.cohort import open_cohort
 from nisf.io.readers.listing import CaseFiles, Problem, StackFiles, refuse_dead_links
+from nisf.io.readers.measured import measured, nothing_measured
 from nisf.io.readers.nifti import Header, read_header, read_numbers, read_volume
-from nisf.io.readers.reading import Notes, class_table, frames_of, note_geometry, same_place
+from nisf.io.readers.reading import Notes, class_table, frames_of, note_geometry
 
 
 @dataclass
@@ -132,7 +135,8 @@ def check_cohort(path: str | Path, anatomy: Anatomy, layout: str = "auto", full:
         holder = by_name.get(problem.case)
         (report.problems if holder is None else holder.problems).append(problem)
     headers = [
-        _check_headers(case, entry, notes) for case, entry in zip(cohort.cases, report.cases, strict=True)
+        _check_headers(case, entry, anatomy, notes)
+        for case, entry in zip(cohort.cases, report.cases, strict=True)
     ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # zlib works outside the interpreter lock
         jobs = [
@@ -154,7 +158,7 @@ def _noting(entry: CaseReport) -> Generator[None]:
         entry.error(str(error))
 
 
-def _check_headers(case: CaseFiles, entry: CaseReport, notes: Notes) -> dict[Path, Header]:
+def _check_headers(case: CaseFiles, entry: CaseReport, anatomy: Anatomy, notes: Notes) -> dict[Path, Header]:
     """Compare the headers of each stack; those that could be read, by file."""
     readable: dict[Path, Header] = {}
     for stack in case.stacks:
@@ -167,7 +171,7 @@ def _check_headers(case: CaseFiles, entry: CaseReport, notes: Notes) -> dict[Pat
         first = readable.get(stack.images[0][0])
         if first is None:
             continue
-        note_geometry(first, notes)
+        note_geometry(first, notes, anatomy)
         x, y, z = (float(size) for size in first.grid.spacing)
         summary.shape, summary.spacing = first.shape[:3], (x, y, z)
         summary.oriented, summary.cycle_ms = first.oriented, first.cycle_ms
@@ -188,12 +192,19 @@ def _compare(stack: StackFiles, first: Header, readable: dict[Path, Header], ent
         other = readable.get(path)
         if other is None:
             continue
+        if arrangement_between(other.grid, first.grid) is not None and other.shape[3] == first.shape[3]:
+            continue
         if other.shape != first.shape:
             entry.error(
                 f"{path}: its shape is {other.shape}, that of {first.path.name} {first.shape}; "
                 "resample it to the image's grid"
             )
-        elif not same_place(first.grid, other.grid):
+        elif other.oriented and first.oriented and np.abs(other.affine.axes - first.affine.axes).max() > 0.1:
+            entry.error(
+                f"{path}: its axes point in other directions than those of {first.path.name}, and no flip or "
+                "exchange of axes brings one onto the other; resample it to the image's grid"
+            )
+        else:
             entry.warn(f"{path}: its affine is not that of {first.path.name}; the image's is used")
 
 
@@ -204,7 +215,7 @@ def _check_voxels(
     for index, stack in enumerate(case.stacks):
         for path in (path for frame in stack.images for path in frame if path in readable):
             with _noting(entry):
-                read_volume(path)
+                _check_measured(path, anatomy, entry)
         names = case.numbers if stack.numbers is None else stack.numbers
         for path in (path for path in stack.labels if path in readable):
             with _noting(entry):
@@ -219,6 +230,18 @@ def _check_voxels(
     entry.labels = [anatomy.labels[i] for i in sorted(found)]
     if case.labelled and (missing := sorted(set(case.known) - set(entry.labels))):
         entry.warn(f"{case.name}: no voxel of {', '.join(missing)} in its label files")
+
+
+def _check_measured(path: Path, anatomy: Anatomy, entry: CaseReport) -> None:
+    voxels, header = read_volume(path)
+    way = arrangement_of(header.shape[:3], header.affine, anatomy, oriented=header.oriented)
+    found = measured(way.apply(voxels))
+    if found is None:
+        raise nothing_measured(path)
+    if found.blank:
+        entry.warn(f"{path}: {found.blank} of {found.slices.size} slices are blank; taken as not measured")
+    if found.filled:
+        entry.warn(f"{path}: {100 * found.filled:.3g} % of the pixels are a filling or no number; left out")
 
 
 def _measure(classes: np.ndarray, header: Header, anatomy: Anatomy, entry: CaseReport) -> None:

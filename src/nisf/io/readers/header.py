@@ -141,6 +141,26 @@ def read_header(path: str | Path) -> Header:
     )
 
 
+def header_to_write(path: Path) -> tuple[Nifti1Header, np.ndarray]:
+    """The header of a file for answers on its grid, and its affine, both in the file's own units.
+
+    Geometry, units and free text are the file's; what describes the numbers is not.
+
+    Raises:
+        BadFileError: as `read_header`.
+    """
+    check_is_file(path)
+    start = b"".join(unpacked(path, limit=540))
+    raw = parsed(path, start)
+    affine, _ = _affine(path, raw, np.array(raw["pixdim"][1:4], dtype=np.float64), 1.0)
+    header = Nifti1Header.from_header(raw, check=False) if isinstance(raw, Nifti2Header) else raw.copy()
+    header = header.as_byteswapped("<")
+    header["vox_offset"] = 0
+    header["scl_slope"] = header["scl_inter"] = np.nan
+    header["cal_min"] = header["cal_max"] = 0  # the display window of the old intensities
+    return header, affine.matrix
+
+
 def check_is_file(path: Path) -> None:
     """Refuse what cannot be read like a file, before a reader waits for it.
 

@@ -24,24 +24,20 @@ WHOLE = 1e-3
 def read_volume(path: str | Path) -> tuple[np.ndarray, Header]:
     """Read one image: intensities (x, y, z, t, 1) and the header, whose `grid` places them.
 
-    Numbers keep the file's type; scaled ones (slope, intercept) and those of 8 bytes become float32.
+    Numbers keep the file's type; scaled ones (slope, intercept) and those of 8 bytes become float32. Some may
+    be NaN or infinite: what was measured is told by `nisf.io.readers.measured`.
 
     Raises:
-        BadFileError: as `read_header`; truncated or corrupt data; NaN or infinite voxels; constant image.
+        BadFileError: as `read_header`; truncated or corrupt data; more than half of the voxels are none.
     """
     header = read_header(path)
     image = _scaled(header, _stored(header))
     if image.dtype.kind == "f":
         bad = int(image.size - np.count_nonzero(np.isfinite(image)))
-        if bad:
+        if bad > image.size / 2:
             raise BadFileError(
-                f"{path}: {bad} of {image.size} voxels are NaN or infinite; replace them (e.g. by 0)"
+                f"{path}: {bad} of {image.size} voxels are NaN or infinite; check how the file was written"
             )
-    low, high = image.min(), image.max()
-    if low == high:
-        raise BadFileError(
-            f"{path}: every voxel is {low:g}, the image is empty; check how the file was written"
-        )
     return image[..., None], header
 
 
@@ -57,11 +53,12 @@ def read_numbers(path: str | Path) -> tuple[np.ndarray, Header]:
         with np.errstate(over="ignore", invalid="ignore"):  # not whole: found below
             numbers = numbers * header.slope + header.intercept
     if numbers.dtype.kind == "f":
-        whole = np.nan_to_num(numbers, nan=0.5, posinf=0.5, neginf=0.5)
-        odd = whole[(whole != np.round(whole)) | (np.abs(whole) > 2**31)]
+        whole = np.round(np.nan_to_num(numbers, nan=0.5, posinf=0.5, neginf=0.5))
+        with np.errstate(invalid="ignore"):
+            odd = numbers[~(np.abs(numbers - whole) <= WHOLE) | (np.abs(whole) > 2**31)]
         if odd.size:
             raise BadFileError(
-                f"{path}: {odd.size} label voxels are not whole numbers (e.g. {odd[0]:g}, or NaN); "
+                f"{path}: {odd.size} label voxels are not whole numbers (e.g. {odd[0]:g}); "
                 "resample labels with nearest neighbour"
             )
         numbers = whole.astype(np.int32)

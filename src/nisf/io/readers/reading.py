@@ -14,11 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from nisf.data.anatomy import Anatomy
-from nisf.data.case import UNKNOWN, Case, Stack, intensity_range, slices_of_volume
+from nisf.data.arrangement import Arrangement, arrangement_between, same_place
+from nisf.data.case import UNKNOWN, Case, Stack, slices_of_volume
 from nisf.data.geometry import Grid
+from nisf.data.stacking import arrangement_of
 from nisf.data.wording import mm
 from nisf.errors import BadFileError
 from nisf.io.readers.listing import UNKNOWN_NAME, CaseFiles, StackFiles
+from nisf.io.readers.measured import Measured, measured, nothing_measured
 from nisf.io.readers.nifti import Header, read_header, read_numbers, read_volume
 
 Notes = dict[str, str]
@@ -27,11 +30,19 @@ Notes = dict[str, str]
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """A stack with its voxels: image (x, y, z, t, c) and labels (x, y, z, t), int8, or None."""
+    """A stack with its voxels.
+
+    Attributes:
+        stack: its grid.
+        image: intensities (x, y, z, t, c).
+        label: class indices (x, y, z, t), int8, or None.
+        measured: which slices were measured (z, t); all if None.
+    """
 
     stack: Stack
     image: np.ndarray
     label: np.ndarray | None
+    measured: np.ndarray | None = None
 
 
 def read_case(files: CaseFiles, anatomy: Anatomy, notes: Notes | None = None) -> Case:
@@ -70,7 +81,9 @@ def assemble(files: CaseFiles, anatomy: Anatomy, volumes: Sequence[Volume]) -> C
         slices=tuple(
             piece
             for index, volume in enumerate(volumes)
-            for piece in slices_of_volume(volume.image, volume.label, volume.stack.grid, stack=index)
+            for piece in slices_of_volume(
+                volume.image, volume.label, volume.stack.grid, stack=index, measured=volume.measured
+            )
         ),
         labels=anatomy.labels,
         known=files.known & frozenset(anatomy.labels),
@@ -79,7 +92,7 @@ def assemble(files: CaseFiles, anatomy: Anatomy, volumes: Sequence[Volume]) -> C
     )
 
 
-def note_geometry(header: Header, notes: Notes) -> None:
+def note_geometry(header: Header, notes: Notes, anatomy: Anatomy) -> None:
     """Remark once per cohort that position and orientation are not to be trusted."""
     if header.resized:
         notes.setdefault(
@@ -94,13 +107,12 @@ def note_geometry(header: Header, notes: Notes) -> None:
             f"no patient position and orientation in the header ({header.path}, and maybe others): sform and "
             "qform codes are 0",
         )
-
-
-def same_place(first: Grid, second: Grid) -> bool:
-    """Whether the corners of two grids lie within a tenth of a voxel of each other."""
-    corners = np.array(np.meshgrid(*[(0.0, n - 1.0) for n in first.shape])).reshape(3, -1).T
-    apart = np.linalg.norm(first.affine(corners) - second.affine(corners), axis=1)
-    return bool(apart.max() <= 0.1 * first.spacing.min())
+    if anatomy.orientation is not None and not header.oriented:
+        notes.setdefault(
+            "as_stored",
+            f"{header.path} (and maybe others) does not say how it lies in the patient and is taken as "
+            f"stored like the training images ({anatomy.orientation})",
+        )
 
 
 def frames_of(header: Header, files: StackFiles) -> int:
@@ -175,36 +187,68 @@ def hide_undrawn(label: np.ndarray, classes: int, *, background_known: bool) -> 
 def _read_stack(files: StackFiles, case: CaseFiles, anatomy: Anatomy, notes: Notes) -> Volume:
     first = files.images[0][0]
     header = read_header(first)
-    note_geometry(header, notes)
+    note_geometry(header, notes, anatomy)
     frames = frames_of(header, files)
-    parts: list[list[np.ndarray]] = []
-    for paths in files.images:
-        parts.append([])
-        for path in paths:
-            voxels, other = read_volume(path)
-            if other.shape != header.shape:
-                raise BadFileError(
-                    f"{path}: its shape is {other.shape}, that of {first.name} {header.shape}; "
-                    "frames and channels of a stack must have the same"
-                )
-            if not same_place(header.grid, other.grid):
-                notes.setdefault(
-                    "frames_apart",
-                    f"{path} (and maybe others) lies elsewhere than {first.name}, which is used",
-                )
-            parts[-1].append(voxels)
-    image = _join(parts, (*header.shape[:3], frames))
-    grid = header.grid if len(files.images) == 1 else header.grid.with_frames(frames)
+    arrangement = arrangement_of(header.shape[:3], header.affine, anatomy, oriented=header.oriented)
+    wanted = arrangement.of_grid(header.grid)
+    parts = [
+        [_arranged(path, header, wanted, arrangement, notes) for path in paths] for paths in files.images
+    ]
+    found = measured(_join(parts, (*wanted.shape, frames)))
+    if found is None:
+        raise nothing_measured(first)
+    _note_measured(first, found, notes)
+    grid = wanted if len(files.images) == 1 else wanted.with_frames(frames)
+    positions = np.flatnonzero(found.slices.any(axis=1))
+    ends = (int(positions[0]), int(positions[-1]))
     stack = Stack(
         name=files.name,
         grid=grid if files.times is None else grid.at_times(files.times),
         oriented=header.oriented,
         source=first,
         cycle_ms=header.cycle_ms,
-        # Transposed, the array is in the order of the memory, which saves a copy.
-        intensity_range=intensity_range(image.transpose(3, 2, 1, 0, 4)),
+        intensity_range=found.intensity_range,
+        arrangement=arrangement,
+        ends=None if ends == (0, grid.shape[2] - 1) else ends,
     )
-    return Volume(stack, image, _read_labels(files, case, anatomy, header, frames, notes))
+    label = _read_labels(files, case, anatomy, header, stack, notes)
+    return Volume(stack, found.image, label, found.slices if found.blank else None)
+
+
+def _arranged(path: Path, first: Header, wanted: Grid, arrangement: Arrangement, notes: Notes) -> np.ndarray:
+    """The voxels of a frame or channel (x, y, z, t, c) as they lie on the stack's grid.
+
+    Raises:
+        BadFileError: it cannot be read, or has another size than the stack's first file.
+    """
+    voxels, header = read_volume(path)
+    own = arrangement_between(header.grid, wanted) or arrangement
+    if own.of_shape(header.shape[:3]) != wanted.shape or header.shape[3] != first.shape[3]:
+        raise BadFileError(
+            f"{path}: its shape is {header.shape}, that of {first.path.name} {first.shape}; "
+            "frames and channels of a stack must have the same"
+        )
+    if not same_place(own.of_grid(header.grid), wanted):
+        notes.setdefault(
+            "frames_apart",
+            f"{path} (and maybe others) lies elsewhere than {first.path.name}, which is used",
+        )
+    return voxels if own.changes_nothing else np.asfortranarray(own.apply(voxels))
+
+
+def _note_measured(path: Path, found: Measured, notes: Notes) -> None:
+    if found.blank:
+        notes.setdefault(
+            "blank",
+            f"{path}: {found.blank} of {found.slices.size} slices are blank and taken as not measured (and "
+            "maybe some of others)",
+        )
+    if found.filled:
+        notes.setdefault(
+            "filled",
+            f"{path}: {100 * found.filled:.3g} % of the pixels are a filling or no number and taken as not "
+            "measured (and maybe some of others)",
+        )
 
 
 def _join(parts: list[list[np.ndarray]], shape: tuple[int, ...]) -> np.ndarray:
@@ -220,29 +264,49 @@ def _join(parts: list[list[np.ndarray]], shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _read_labels(
-    files: StackFiles, case: CaseFiles, anatomy: Anatomy, image: Header, frames: int, notes: Notes
+    files: StackFiles, case: CaseFiles, anatomy: Anatomy, image: Header, stack: Stack, notes: Notes
 ) -> np.ndarray | None:
     if not any(files.labels):
         return None
     names = case.numbers if files.numbers is None else files.numbers
-    label = np.full((*image.shape[:3], frames), UNKNOWN, dtype=np.int8, order="F")
+    frames = len(stack.grid.times)
+    label = np.full((*stack.grid.shape, frames), UNKNOWN, dtype=np.int8, order="F")
     for t, path in enumerate(files.labels):
         if path is None:
             continue
         numbers, header = read_numbers(path)
-        if header.shape != image.shape:
-            raise BadFileError(
-                f"{path}: its shape is {header.shape}, that of its image {image.path.name} {image.shape}; "
-                "resample the labels to the image's grid"
-            )
-        if not same_place(image.grid, header.grid):
-            notes.setdefault(
-                "label_affine",
-                f"{path} (and maybe others) has another affine than its image; the image's geometry is used",
-            )
+        own = _label_arrangement(header, image, stack, notes)
         table = class_table(numbers, names, anatomy, path)
-        label[..., slice(None) if len(files.labels) == 1 else slice(t, t + 1)] = table[numbers]
+        part = slice(None) if len(files.labels) == 1 else slice(t, t + 1)
+        label[..., part] = own.apply(table[numbers])
     return hide_undrawn(label, len(anatomy.labels), background_known=case.background_known)
+
+
+def _label_arrangement(header: Header, image: Header, stack: Stack, notes: Notes) -> Arrangement:
+    """How the array axes of a label file become those of its image's stack.
+
+    Raises:
+        BadFileError: its size is another, or its axes point in other directions.
+    """
+    own = arrangement_between(header.grid, stack.grid)
+    if own is not None and header.shape[3] == image.shape[3]:
+        return own
+    if header.shape != image.shape:
+        raise BadFileError(
+            f"{header.path}: its shape is {header.shape}, that of its image {image.path.name} {image.shape}; "
+            "resample the labels to the image's grid"
+        )
+    turned = np.abs(header.affine.axes - image.affine.axes).max() > 0.1
+    if header.oriented and image.oriented and turned:
+        raise BadFileError(
+            f"{header.path}: its axes point in other directions than those of its image {image.path.name}, "
+            "and no flip or exchange of axes brings one onto the other; resample the labels to its grid"
+        )
+    notes.setdefault(
+        "label_affine",
+        f"{header.path} (and maybe others) has another affine than its image; the image's geometry is used",
+    )
+    return stack.arrangement
 
 
 def _phases(files: CaseFiles, anatomy: Anatomy, volumes: Sequence[Volume]) -> dict[str, float]:
