@@ -178,7 +178,8 @@ def test_flat(tmp_path):
     assert "a_GT.nii, a_seg.nii.gz, b_image.nii.gz" in cohort.notes["skipped"]
     assert cohort.problems == ()
     case = read_case(cohort.cases[1], HEART)
-    np.testing.assert_array_equal(case.slices[1].image[..., 0], picture()[:, :, 1])
+    arranged = case.stacks[0].arrangement.apply(picture())
+    np.testing.assert_array_equal(case.slices[1].image[..., 0], arranged[:, :, 1])
 
 
 def test_flat_channels(tmp_path):
@@ -192,7 +193,8 @@ def test_flat_channels(tmp_path):
     assert [case.name for case in cohort.cases] == names
     case = read_case(cohort.cases[0], HEART)
     assert case.channels == 2
-    np.testing.assert_array_equal(case.slices[0].image[..., 1], picture()[:, :, 0] + 1)
+    arranged = case.stacks[0].arrangement.apply(picture())
+    np.testing.assert_array_equal(case.slices[0].image[..., 1], arranged[:, :, 0] + 1)
     assert "a_0000.nii.gz, a_0001.nii.gz" in cohort.notes["channels"]
 
 
