@@ -1,0 +1,146 @@
+"""One series as a stack with its voxels: slices by position, frames by time, LPS to RAS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nisf.data.case import Stack, intensity_range
+from nisf.data.geometry import Affine, Grid, cycle_times
+from nisf.errors import BadFileError
+from nisf.io.dicom.frames import Row, cycle_ms, in_time, without_copies
+from nisf.io.dicom.names import Identifiers
+from nisf.io.dicom.pixels import read_pixels
+from nisf.io.dicom.scan import MAX_VOXELS, Instance
+from nisf.io.dicom.series import DicomSeries, positions_of
+
+UNEVEN = 0.1
+"""Of the slice distance: how far a slice may lie from its place in an even stack."""
+
+_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True, eq=False)
+class Arranged:
+    """A series as a grid of images, none read yet.
+
+    Attributes:
+        grid: voxels of the stack; x is counted along rows of the image, y along its columns, z along the normal.
+        rows: per slice of the grid its image at each frame; None where none was measured.
+        cycle_ms: length of the cycle, if it is told.
+        notes: what was found amiss and mended.
+    """
+
+    grid: Grid
+    rows: tuple[Row, ...]
+    cycle_ms: float | None
+    notes: tuple[str, ...]
+
+
+def arrange(series: DicomSeries) -> Arranged:
+    """Where and when each image of a series belongs.
+
+    Raises:
+        BadFileError: no position in the patient; slices that are no even stack.
+    """
+    first = series.instances[0]
+    label = f"series {series.number}"
+    if not series.placed:
+        raise BadFileError(f"{label}: its headers tell no position and orientation; take another one")
+    if first.colour:
+        raise BadFileError(f"{label}: colour images; take another one")
+    notes = list(series.notes)
+    measured = in_time(without_copies(positions_of(series.instances), notes), notes)
+    images = [next(one for one in row if one is not None) if any(row) else None for row in measured]
+    kept = [(row, one) for row, one in zip(measured, images, strict=True) if one is not None]
+    if not kept:
+        raise BadFileError(f"{label}: the frames of its slices cannot be told apart; take another one")
+    slots, third = _spread([one for _, one in kept], label, notes)
+    rows: list[Row] = [[None] * len(kept[0][0]) for _ in range(slots[-1] + 1)]
+    for slot, (row, _) in zip(slots, kept, strict=True):
+        rows[slot] = row
+    origin = kept[0][1].place
+    assert first.axes is not None and origin is not None
+    matrix = np.eye(4)
+    matrix[:3, 0] = first.axes[0] * first.spacing[0]
+    matrix[:3, 1] = first.axes[1] * first.spacing[1]
+    matrix[:3, 2] = third
+    matrix[:3, 3] = origin
+    shape = (first.columns, first.rows, len(rows))
+    frames = len(rows[0])
+    if first.columns * first.rows * len(rows) * frames > MAX_VOXELS:
+        raise BadFileError(f"{label}: more than {MAX_VOXELS} voxels; take another one")
+    grid = Grid(shape, Affine(_RAS @ matrix), cycle_times(frames))
+    return Arranged(grid, tuple(rows), cycle_ms(rows, notes), tuple(notes))
+
+
+def read_series(
+    series: DicomSeries, name: str, identifiers: Identifiers
+) -> tuple[Stack, np.ndarray, tuple[str, ...]]:
+    """The stack of a series, its voxels (x, y, z, t, 1), and notes. What was not measured is constant.
+
+    Raises:
+        BadFileError: as `arrange`; pixels that cannot be read; an empty image.
+    """
+    arranged = arrange(series)
+    places = [
+        (z, t, one) for z, row in enumerate(arranged.rows) for t, one in enumerate(row) if one is not None
+    ]
+    pieces = read_pixels([one for _, _, one in places], identifiers)
+    dtype = np.result_type(*pieces)
+    if dtype.itemsize > 4:
+        dtype = np.dtype(np.float32)
+    low = min(piece.min() for piece in pieces)
+    if low == max(piece.max() for piece in pieces):
+        raise BadFileError(
+            f"series {series.number}: every voxel is {low:g}, the image is empty; take another one"
+        )
+    shape = (*arranged.grid.shape, len(arranged.grid.times), 1)
+    image = np.full(shape, low, dtype=dtype, order="F")
+    for (z, t, _), piece in zip(places, pieces, strict=True):
+        image[:, :, z, t, 0] = piece
+    stack = Stack(
+        name=name,
+        grid=arranged.grid,
+        oriented=True,
+        source=None,  # no header to take over: outputs get a new one with this affine
+        cycle_ms=arranged.cycle_ms,
+        intensity_range=intensity_range(np.stack([piece.ravel() for piece in pieces])[..., None]),
+    )
+    return stack, image, arranged.notes
+
+
+def _spread(images: Sequence[Instance], label: str, notes: list[str]) -> tuple[list[int], np.ndarray]:
+    """The place of each slice in an even stack, and the step from one to the next, LPS mm."""
+    normal = images[0].normal
+    assert normal is not None
+    places = np.array([one.place for one in images])
+    if len(images) == 1:
+        return [0], normal * (images[0].gap or images[0].thickness or 1.0)
+    along = (places - places[0]) @ normal
+    apart = np.diff(along)
+    counts = np.maximum(1, np.round(apart / apart.min())).astype(int)
+    slots = np.concatenate([[0], np.cumsum(counts)])
+    third = (places[-1] - places[0]) / slots[-1]
+    step = float(third @ normal)
+    distances = ", ".join(f"{distance:.4g}" for distance in sorted(set(np.round(apart, 2))))
+    if np.abs(along - slots * step).max() > UNEVEN * step or len(images) < slots[-1] / 2:
+        raise BadFileError(
+            f"{label}: its slices lie {distances} mm apart, no even stack; take another one, or only its even part"
+        )
+    off = places - places[0] - slots[:, None] * third
+    sideways = off - (off @ normal)[:, None] * normal
+    if np.linalg.norm(sideways, axis=1).max() > 0.5 * min(images[0].spacing):
+        raise BadFileError(
+            f"{label}: its slices are shifted against each other in their plane by up to "
+            f"{np.linalg.norm(sideways, axis=1).max():.3g} mm; take another one"
+        )
+    if slots[-1] + 1 > len(images):
+        missing = int(slots[-1]) + 1 - len(images)
+        notes.append(
+            f"gaps between slices ({distances} mm): {missing} of {slots[-1] + 1} slices were not measured and "
+            "are left blank"
+        )
+    return [int(slot) for slot in slots], third
