@@ -87,13 +87,16 @@ def in_time(positions: Sequence[list[Instance]], notes: list[str]) -> list[Row]:
         missing = placed.count(None)
         out.append(placed)
         if missing == frames:
-            notes.append(f"slice {index} has {counted(len(row), 'frame')} instead of {frames}, at times that "
-                         "cannot be told: it is left out")
+            notes.append(
+                f"slice {index} has {counted(len(row), 'frame')} instead of {frames}, at times that "
+                "cannot be told: it is left out"
+            )
         elif missing:
             notes.append(f"slice {index} lacks {missing} of {frames} frames: they are left blank")
         else:
-            notes.append(f"slice {index} has {counted(len(row), 'frame')} instead of {frames}: the nearest "
-                         "are taken")
+            notes.append(
+                f"slice {index} has {counted(len(row), 'frame')} instead of {frames}: the nearest are taken"
+            )
     return out
 
 

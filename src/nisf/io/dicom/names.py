@@ -19,10 +19,12 @@ class Identifiers:
     """The identifying values found in headers, to be taken out of whatever is shown.
 
     Args:
-        values: names (their parts are taken one by one) and identifiers.
+        values: names (their parts are taken one by one) and identifiers; None: nothing is hidden.
     """
 
-    def __init__(self, values: Iterable[str] = ()) -> None:
+    def __init__(self, values: Iterable[str] | None = ()) -> None:
+        self.hiding = values is not None
+        values = () if values is None else values
         self.values = frozenset(value.strip() for value in values if value.strip())
         words = {word for value in self.values for word in (value, *re.split(r"[\^=,;\s]+", value))}
         longest_first = sorted((word for word in words if len(word) > 1), key=lambda word: (-len(word), word))
@@ -33,7 +35,7 @@ class Identifiers:
 
     def hide(self, text: str, instead: str = "[hidden]") -> str:
         """The text without identifiers, dates and UIDs."""
-        for pattern in (*self._words, _UIDS, _DATES):
+        for pattern in (*self._words, _UIDS, _DATES) if self.hiding else ():
             text = pattern.sub(instead, text)
         return text
 

@@ -65,8 +65,8 @@ def _decoded(whole: Dataset, one: Instance, identifiers: Identifiers) -> np.ndar
     shown = identifiers.hide(one.entry.shown)
     if getattr(whole.file_meta, "TransferSyntaxUID", None) is None:
         whole.file_meta.TransferSyntaxUID = (
-            whole.original_encoding[0] is False and "1.2.840.10008.1.2.1" or ImplicitVRLittleEndian
-        )
+            whole.original_encoding[0] is False and "1.2.840.10008.1.2.1"
+        ) or ImplicitVRLittleEndian
     syntax = whole.file_meta.TransferSyntaxUID
     try:
         stored = pixel_array(whole, index=one.frame if one.frames_in_file > 1 else 0, raw=True)

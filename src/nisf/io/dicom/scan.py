@@ -28,7 +28,14 @@ MAX_RATIO = 1024
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _QUIET = threading.RLock()
-_IDENTIFYING = ("PatientName", "PatientID", "OtherPatientIDs", "OtherPatientNames", "AccessionNumber", "StudyID")
+_IDENTIFYING = (
+    "PatientName",
+    "PatientID",
+    "OtherPatientIDs",
+    "OtherPatientNames",
+    "AccessionNumber",
+    "StudyID",
+)
 _TAGS = [
     *_IDENTIFYING,
     "PatientBirthDate SpecificCharacterSet SOPClassUID SOPInstanceUID StudyInstanceUID StudyDate SeriesNumber",
@@ -199,8 +206,10 @@ def _instances(entry: Entry, header: Dataset, left: int) -> Iterator[Instance]:
     if flaw is not None or len(per_frame) not in (0, frames):
         frames = min(frames, max(1, len(per_frame)))  # what is declared is not to be believed
     for frame in range(frames):
-        own = per_frame[frame] if frame < len(per_frame) and frames > 1 or len(per_frame) == 1 else None
-        yield _instance(entry, header, [part for part in (own, shared) if part is not None], frame, frames, flaw)
+        own = per_frame[frame] if (frame < len(per_frame) and frames > 1) or len(per_frame) == 1 else None
+        yield _instance(
+            entry, header, [part for part in (own, shared) if part is not None], frame, frames, flaw
+        )
 
 
 def _instance(

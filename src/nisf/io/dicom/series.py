@@ -51,15 +51,6 @@ class DicomSeries:
         """Which of several to prefer: a cine, then the one with most images."""
         return self.frames > 1, len(self.instances)
 
-    def told(self) -> str:
-        """One line for people."""
-        first = self.instances[0]
-        name = f" '{self.description}'" if self.description else ""
-        return (
-            f"series {self.number}{name}: {self.guess.shows} ({self.guess.why}; "
-            f"{first.columns} x {first.rows} pixels)"
-        )
-
 
 def group(instances: Sequence[Instance], identifiers: Identifiers) -> list[DicomSeries]:
     """The series of one study, by number."""
@@ -130,7 +121,9 @@ def _places(found: list[Instance]) -> list[list[Instance]]:
 
 
 def _frames(places: list[list[Instance]]) -> int:
-    return Counter(len({(one.sop_uid, one.frame) for one in images}) for images in places).most_common(1)[0][0]
+    return Counter(len({(one.sop_uid, one.frame) for one in images}) for images in places).most_common(1)[0][
+        0
+    ]
 
 
 def _plain(description: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from nisf.errors import BadFileError
 from nisf.io.dicom.names import Identifiers
@@ -51,6 +53,28 @@ class DicomStudy:
             f"{self.name}: {what}; name one by its number or description: {listed}", options=["series"]
         )
 
+    def listed(self) -> list[dict[str, Any]]:
+        """Each series, what it seems to show and why, and whether it is taken; as JSON takes it."""
+        try:
+            chosen = self.chosen()
+        except BadFileError:
+            chosen = None
+        return [
+            {
+                "number": one.number,
+                "joined": list(one.numbers),
+                "description": one.description,
+                "modality": one.modality,
+                "pixels": [one.instances[0].columns, one.instances[0].rows],
+                "slices": one.positions,
+                "frames": one.frames,
+                "guess": one.guess.shows,
+                "why": one.guess.why,
+                "taken": one is chosen,
+            }
+            for one in self.series
+        ]
+
     def taken(self) -> tuple[Instance, ...]:
         """Images of the chosen series, or of all where none can be chosen."""
         try:
@@ -79,6 +103,24 @@ class DicomStudy:
             if found := [one for one in self.series if way(one)]:
                 return found
         return []
+
+
+def identified(found: Sequence[DicomStudy]) -> list[DicomStudy]:
+    """The same studies, with nothing hidden."""
+    taken: set[str] = set()
+    nothing = Identifiers(None)
+    return [
+        replace(
+            study,
+            name=_unlike(study.place, taken),
+            identifiers=nothing,
+            series=tuple(
+                replace(series, description=series.instances[0].description.strip())
+                for series in study.series
+            ),
+        )
+        for study in found
+    ]
 
 
 def studies(root: Path) -> tuple[list[DicomStudy], Scan]:

@@ -11,10 +11,10 @@ from nisf.data.case import Stack, intensity_range
 from nisf.data.geometry import Affine, Grid, cycle_times
 from nisf.errors import BadFileError
 from nisf.io.dicom.frames import Row, cycle_ms, in_time, without_copies
-from nisf.io.dicom.names import Identifiers
 from nisf.io.dicom.pixels import read_pixels
 from nisf.io.dicom.scan import MAX_VOXELS, Instance
 from nisf.io.dicom.series import DicomSeries, positions_of
+from nisf.io.dicom.study import DicomStudy
 
 UNEVEN = 0.1
 """Of the slice distance: how far a slice may lie from its place in an even stack."""
@@ -76,26 +76,33 @@ def arrange(series: DicomSeries) -> Arranged:
     return Arranged(grid, tuple(rows), cycle_ms(rows, notes), tuple(notes))
 
 
-def read_series(
-    series: DicomSeries, name: str, identifiers: Identifiers
-) -> tuple[Stack, np.ndarray, tuple[str, ...]]:
-    """The stack of a series, its voxels (x, y, z, t, 1), and notes. What was not measured is constant.
+def read_study(study: DicomStudy, name: str, notes: dict[str, str]) -> tuple[Stack, np.ndarray]:
+    """The stack of a study's chosen series, and its voxels (x, y, z, t, 1). What was not measured is constant.
+
+    Args:
+        study: the study.
+        name: of the stack.
+        notes: remarks by kind are added here.
 
     Raises:
-        BadFileError: as `arrange`; pixels that cannot be read; an empty image.
+        BadFileError: none can be chosen; as `arrange`; pixels that cannot be read; an empty image.
     """
-    arranged = arrange(series)
+    series = study.chosen()
+    try:
+        arranged = arrange(series)
+    except BadFileError as error:
+        raise BadFileError(f"{study.name}: {error}", options=["series"]) from error
     places = [
         (z, t, one) for z, row in enumerate(arranged.rows) for t, one in enumerate(row) if one is not None
     ]
-    pieces = read_pixels([one for _, _, one in places], identifiers)
+    pieces = read_pixels([one for _, _, one in places], study.identifiers)
     dtype = np.result_type(*pieces)
     if dtype.itemsize > 4:
         dtype = np.dtype(np.float32)
     low = min(piece.min() for piece in pieces)
     if low == max(piece.max() for piece in pieces):
         raise BadFileError(
-            f"series {series.number}: every voxel is {low:g}, the image is empty; take another one"
+            f"{study.name}: series {series.number}: every voxel is {low:g}, the image is empty; take another one"
         )
     shape = (*arranged.grid.shape, len(arranged.grid.times), 1)
     image = np.full(shape, low, dtype=dtype, order="F")
@@ -109,7 +116,9 @@ def read_series(
         cycle_ms=arranged.cycle_ms,
         intensity_range=intensity_range(np.stack([piece.ravel() for piece in pieces])[..., None]),
     )
-    return stack, image, arranged.notes
+    for note in arranged.notes:
+        notes.setdefault(f"dicom {study.name} {note}", f"{study.name}: series {series.number}: {note}")
+    return stack, image
 
 
 def _spread(images: Sequence[Instance], label: str, notes: list[str]) -> tuple[list[int], np.ndarray]:

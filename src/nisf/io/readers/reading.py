@@ -18,6 +18,7 @@ from nisf.data.case import UNKNOWN, Case, Stack, intensity_range, slices_of_volu
 from nisf.data.geometry import Grid
 from nisf.data.wording import mm
 from nisf.errors import BadFileError
+from nisf.io.dicom.volume import read_study
 from nisf.io.readers.listing import UNKNOWN_NAME, CaseFiles, StackFiles
 from nisf.io.readers.nifti import Header, read_header, read_numbers, read_volume
 
@@ -173,6 +174,8 @@ def hide_undrawn(label: np.ndarray, classes: int, *, background_known: bool) -> 
 
 
 def _read_stack(files: StackFiles, case: CaseFiles, anatomy: Anatomy, notes: Notes) -> Volume:
+    if files.series is not None:
+        return Volume(*read_study(files.series, files.name, notes), None)
     first = files.images[0][0]
     header = read_header(first)
     note_geometry(header, notes)

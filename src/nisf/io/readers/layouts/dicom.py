@@ -7,8 +7,8 @@ from pathlib import Path
 
 from nisf.data.anatomy import Anatomy
 from nisf.data.wording import counted
-from nisf.io.dicom.sources import is_archive, looks_like_dicom
 from nisf.io.dicom.scan import has_dicom
+from nisf.io.dicom.sources import is_archive, looks_like_dicom
 from nisf.io.dicom.study import DicomStudy, studies
 from nisf.io.readers.listing import CaseFiles, Listing, StackFiles
 
