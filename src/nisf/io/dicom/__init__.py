@@ -1,1 +1,1 @@
-"""DICOM: from files in any nesting to studies, series and volumes. The extra ``nisf[dicom]`` brings pydicom."""
+"""DICOM: from files in any nesting to studies, series and volumes; pydicom comes with ``nisf[dicom]``."""

@@ -7,6 +7,7 @@ than frames in wrong places.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -57,7 +58,7 @@ def in_turn(parts: Sequence[Sequence[Instance]]) -> bool:
         known = [[value for value in span if value is not None] for span in spans]
         if all(len(a) == len(b) and len(a) > 0 for a, b in zip(spans, known, strict=True)):
             known.sort(key=min)
-            return all(max(a) < min(b) for a, b in zip(known, known[1:], strict=False))
+            return all(max(a) < min(b) for a, b in pairwise(known))
     return False
 
 
@@ -110,7 +111,7 @@ def cycle_ms(rows: Sequence[Row], notes: list[str]) -> float | None:
     steps = [
         b.trigger_ms - a.trigger_ms
         for row in rows
-        for a, b in zip(row, row[1:], strict=False)
+        for a, b in pairwise(row)
         if a is not None and b is not None and a.trigger_ms is not None and b.trigger_ms is not None
     ]
     step = float(np.median(steps)) if steps else 0.0
@@ -122,8 +123,8 @@ def cycle_ms(rows: Sequence[Row], notes: list[str]) -> float | None:
         return spanned  # the frames themselves last longer
     if spanned is not None and spanned < 0.9 * length:
         notes.append(
-            f"its {frames} frames cover {100 * spanned / length:.0f} % of the cycle; they are taken as evenly "
-            "spread over it"
+            f"its {frames} frames cover {100 * spanned / length:.0f} % of the cycle; they are taken as "
+            "evenly spread over it"
         )
     return length
 
@@ -190,7 +191,7 @@ def _placed(
     value: Callable[[Instance], float] | None,
     frames: int,
 ) -> Row:
-    """The image of a short or long row that is nearest to each frame of the full ones, at most half a frame."""
+    """The image of a row that is nearest to each frame of the full rows, within half a frame."""
     if value is None or frames < 2:
         return [None] * frames
     times = np.median([[value(one) for one in other] for other in full], axis=0)

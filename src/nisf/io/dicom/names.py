@@ -9,7 +9,8 @@ _DATES = re.compile(
     r"(?<!\d)(?:19|20)\d\d(?:0\d|1[0-2])[0-3]\d(?:\d{4,6})?(?!\d)"  # 20120131, also with a time
     r"|(?<!\d)(?:19|20)\d\d[-_./](?:0?\d|1[0-2])[-_./]\d{1,2}(?!\d)"
     r"|(?<!\d)\d{1,2}[-_./]\d{1,2}[-_./](?:19|20)?\d\d(?!\d)"
-    r"|(?<!\d)\d{1,2}[-_. ]?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[-_. ]?(?:19|20)?\d\d(?!\d)",
+    r"|(?<!\d)\d{1,2}[-_. ]?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[-_. ]?"
+    r"(?:19|20)?\d\d(?!\d)",
     re.IGNORECASE,
 )
 _UIDS = re.compile(r"(?<![\d.])[0-2](?:\.\d+){5,}")  # many have a date in them

@@ -28,7 +28,7 @@ def read_pixels(instances: Sequence[Instance], identifiers: Identifiers) -> list
     """The stored numbers of each image (x, y), with slope and intercept where the header has them.
 
     Raises:
-        BadFileError: pixels are missing, truncated, in colour, or compressed in a way that nothing here reads.
+        BadFileError: pixels are missing, truncated, in colour, or compressed in a way that nobody reads.
     """
     for one in instances:
         if one.flaw is not None:
@@ -60,13 +60,12 @@ def _dataset(entry: Entry, sources: Sources, identifiers: Identifiers) -> Datase
 
 def _decoded(whole: Dataset, one: Instance, identifiers: Identifiers) -> np.ndarray:
     from pydicom.pixels import pixel_array
-    from pydicom.uid import ImplicitVRLittleEndian
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     shown = identifiers.hide(one.entry.shown)
-    if getattr(whole.file_meta, "TransferSyntaxUID", None) is None:
-        whole.file_meta.TransferSyntaxUID = (
-            whole.original_encoding[0] is False and "1.2.840.10008.1.2.1"
-        ) or ImplicitVRLittleEndian
+    if "TransferSyntaxUID" not in whole.file_meta:
+        implicit, _ = whole.original_encoding
+        whole.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
     syntax = whole.file_meta.TransferSyntaxUID
     try:
         stored = pixel_array(whole, index=one.frame if one.frames_in_file > 1 else 0, raw=True)

@@ -38,9 +38,9 @@ _IDENTIFYING = (
 )
 _TAGS = [
     *_IDENTIFYING,
-    "PatientBirthDate SpecificCharacterSet SOPClassUID SOPInstanceUID StudyInstanceUID StudyDate SeriesNumber",
-    "SeriesInstanceUID SeriesDescription ProtocolName Modality ImageType FrameOfReferenceUID AcquisitionTime",
-    "AcquisitionDateTime AcquisitionNumber InstanceNumber EchoTime SliceThickness SpacingBetweenSlices",
+    "PatientBirthDate SpecificCharacterSet SOPClassUID SOPInstanceUID StudyInstanceUID StudyDate",
+    "SeriesNumber SeriesInstanceUID SeriesDescription ProtocolName Modality ImageType FrameOfReferenceUID",
+    "AcquisitionTime AcquisitionDateTime AcquisitionNumber InstanceNumber EchoTime SliceThickness SpacingBetweenSlices",
     "TriggerTime NominalCardiacTriggerDelayTime NominalInterval HeartRate TemporalPositionIndex",
     "TemporalPositionIdentifier ImagePositionPatient ImageOrientationPatient SamplesPerPixel NumberOfFrames",
     "Rows Columns PixelSpacing BitsAllocated RescaleSlope RescaleIntercept",

@@ -188,8 +188,8 @@ def _series(
             size = f"{other[0].columns} x {other[0].rows}"
             if other[0].image_type == first.image_type and not other[0].colour:
                 notes.append(
-                    f"{len(other)} images of {size} pixels beside {len(found)} of {first.columns} x {first.rows}: "
-                    "only the latter are taken"
+                    f"{len(other)} images of {size} pixels beside {len(found)} of {first.columns} x "
+                    f"{first.rows}: only the latter are taken"
                 )
     guessed = guess(description, normal, len(places), frames, first.modality)
     if first.colour:

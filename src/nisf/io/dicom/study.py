@@ -144,7 +144,7 @@ def studies(root: Path) -> tuple[list[DicomStudy], Scan]:
 
 
 def _places(root: Path, groups: list[list[Instance]]) -> list[str]:
-    """For each study the name of the topmost folder or archive that holds no other; numbered if there is none."""
+    """For each study the topmost folder or archive that holds no other; the root, numbered, without one."""
     parts = [[_parts(root, one) for one in instances] for instances in groups]
     if len(groups) == 1:
         return [parts[0][0][0]]

@@ -27,7 +27,7 @@ class Arranged:
     """A series as a grid of images, none read yet.
 
     Attributes:
-        grid: voxels of the stack; x is counted along rows of the image, y along its columns, z along the normal.
+        grid: voxels of the stack; x counts columns of the image, y rows, z slices along the normal.
         rows: per slice of the grid its image at each frame; None where none was measured.
         cycle_ms: length of the cycle, if it is told.
         notes: what was found amiss and mended.
@@ -62,7 +62,8 @@ def arrange(series: DicomSeries) -> Arranged:
     for slot, (row, _) in zip(slots, kept, strict=True):
         rows[slot] = row
     origin = kept[0][1].place
-    assert first.axes is not None and origin is not None
+    assert first.axes is not None
+    assert origin is not None
     matrix = np.eye(4)
     matrix[:3, 0] = first.axes[0] * first.spacing[0]
     matrix[:3, 1] = first.axes[1] * first.spacing[1]
@@ -77,7 +78,7 @@ def arrange(series: DicomSeries) -> Arranged:
 
 
 def read_study(study: DicomStudy, name: str, notes: dict[str, str]) -> tuple[Stack, np.ndarray]:
-    """The stack of a study's chosen series, and its voxels (x, y, z, t, 1). What was not measured is constant.
+    """The stack of a study's chosen series, and its voxels (x, y, z, t, 1); constant if not measured.
 
     Args:
         study: the study.
@@ -102,7 +103,7 @@ def read_study(study: DicomStudy, name: str, notes: dict[str, str]) -> tuple[Sta
     low = min(piece.min() for piece in pieces)
     if low == max(piece.max() for piece in pieces):
         raise BadFileError(
-            f"{study.name}: series {series.number}: every voxel is {low:g}, the image is empty; take another one"
+            f"{study.name}: series {series.number}: every voxel is {low:g}, it is empty; take another one"
         )
     shape = (*arranged.grid.shape, len(arranged.grid.times), 1)
     image = np.full(shape, low, dtype=dtype, order="F")
@@ -137,7 +138,7 @@ def _spread(images: Sequence[Instance], label: str, notes: list[str]) -> tuple[l
     distances = ", ".join(f"{distance:.4g}" for distance in sorted(set(np.round(apart, 2))))
     if np.abs(along - slots * step).max() > UNEVEN * step or len(images) < slots[-1] / 2:
         raise BadFileError(
-            f"{label}: its slices lie {distances} mm apart, no even stack; take another one, or only its even part"
+            f"{label}: its slices lie {distances} mm apart, no even stack; take another series, or its even part"
         )
     off = places - places[0] - slots[:, None] * third
     sideways = off - (off @ normal)[:, None] * normal
@@ -149,7 +150,7 @@ def _spread(images: Sequence[Instance], label: str, notes: list[str]) -> tuple[l
     if slots[-1] + 1 > len(images):
         missing = int(slots[-1]) + 1 - len(images)
         notes.append(
-            f"gaps between slices ({distances} mm): {missing} of {slots[-1] + 1} slices were not measured and "
-            "are left blank"
+            f"gaps between slices ({distances} mm): {missing} of {slots[-1] + 1} slices were not measured "
+            "and are left blank"
         )
     return [int(slot) for slot in slots], third

@@ -40,8 +40,8 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:  # noqa: ARG001
     if scanned.unreadable:
         listing.warn(
             "",
-            f"{hide(scanned.unreadable[0].shown)}: {counted(len(scanned.unreadable), 'file')} that cannot be read "
-            "as DICOM; copy or export them again",
+            f"{hide(scanned.unreadable[0].shown)}: {counted(len(scanned.unreadable), 'file')} that cannot be "
+            "read as DICOM; copy or export them again",
         )
     listing.cases = [case_of(study) for study in found]
     return listing
