@@ -69,7 +69,8 @@ def write_volume(
         zooms[:3] = grid.spacing.tolist()
     if data.ndim > 3:
         cycle_ms = None if stack is None else stack.cycle_ms
-        kept = own and len(header.get_zooms()) > 3 and float(header.get_zooms()[3]) > 0
+        told = stack is not None and stack.source is not None  # a new header's step says nothing
+        kept = own and told and len(header.get_zooms()) > 3 and float(header.get_zooms()[3]) > 0
         zooms[3] = float(header.get_zooms()[3]) if kept else (cycle_ms / len(grid.times) if cycle_ms else 1.0)
     image.header.set_zooms(zooms)
     with replacing(path) as temporary:

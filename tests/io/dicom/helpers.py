@@ -29,9 +29,7 @@ def pixels(z: int, t: int, columns: int = COLUMNS, rows: int = ROWS) -> np.ndarr
 
 def volume(slices: int = SLICES, frames: int = FRAMES) -> np.ndarray:
     """(x, y, z, t) as it must be read."""
-    return np.stack(
-        [np.stack([pixels(z, t) for t in range(frames)], axis=-1) for z in range(slices)], axis=2
-    )
+    return np.stack([np.stack([pixels(z, t) for t in range(frames)], axis=-1) for z in range(slices)], axis=2)
 
 
 def affine() -> np.ndarray:
@@ -89,13 +87,13 @@ def fill(data: Dataset, image: np.ndarray) -> None:
 
 def save(data: FileDataset, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pydicom.dcmwrite(path, data, enforce_file_format=False)
+    pydicom.dcmwrite(path, data, enforce_file_format=True)
     return path
 
 
 def write(
     folder: Path,
-    change: Callable[[FileDataset, int, int], FileDataset | None] = lambda data, z, t: data,
+    change: Callable[[FileDataset, int, int], FileDataset | None] = lambda data, *_: data,
     slices: int = SLICES,
     frames: int = FRAMES,
 ) -> Path:

@@ -24,17 +24,25 @@ _PACKAGES = (
 )
 
 
-def read_pixels(instances: Sequence[Instance], identifiers: Identifiers) -> list[np.ndarray]:
-    """The stored numbers of each image (x, y), with slope and intercept where the header has them.
+def check_whole(instances: Sequence[Instance], identifiers: Identifiers) -> None:
+    """Refuse, before anything is allocated, headers that declare more than their files can hold.
 
     Raises:
-        BadFileError: pixels are missing, truncated, in colour, or compressed in a way that nobody reads.
+        BadFileError: one does.
     """
     for one in instances:
         if one.flaw is not None:
             raise BadFileError(
                 f"{identifiers.hide(one.entry.shown)}: {one.flaw}; copy or export it again, or leave it out"
             )
+
+
+def read_pixels(instances: Sequence[Instance], identifiers: Identifiers) -> list[np.ndarray]:
+    """The stored numbers of each image (x, y), with slope and intercept where the header has them.
+
+    Raises:
+        BadFileError: pixels are missing, truncated, in colour, or compressed in a way that nobody reads.
+    """
     by_entry: dict[Entry, list[int]] = {}
     for index, one in enumerate(instances):
         by_entry.setdefault(one.entry, []).append(index)

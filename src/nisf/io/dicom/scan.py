@@ -40,7 +40,7 @@ _TAGS = [
     *_IDENTIFYING,
     "PatientBirthDate SpecificCharacterSet SOPClassUID SOPInstanceUID StudyInstanceUID StudyDate",
     "SeriesNumber SeriesInstanceUID SeriesDescription ProtocolName Modality ImageType FrameOfReferenceUID",
-    "AcquisitionTime AcquisitionDateTime AcquisitionNumber InstanceNumber EchoTime SliceThickness SpacingBetweenSlices",
+    "AcquisitionTime AcquisitionNumber InstanceNumber EchoTime SliceThickness SpacingBetweenSlices",
     "TriggerTime NominalCardiacTriggerDelayTime NominalInterval HeartRate TemporalPositionIndex",
     "TemporalPositionIdentifier ImagePositionPatient ImageOrientationPatient SamplesPerPixel NumberOfFrames",
     "Rows Columns PixelSpacing BitsAllocated RescaleSlope RescaleIntercept",

@@ -11,7 +11,7 @@ from nisf.data.case import Stack, intensity_range
 from nisf.data.geometry import Affine, Grid, cycle_times
 from nisf.errors import BadFileError
 from nisf.io.dicom.frames import Row, cycle_ms, in_time, without_copies
-from nisf.io.dicom.pixels import read_pixels
+from nisf.io.dicom.pixels import check_whole, read_pixels
 from nisf.io.dicom.scan import MAX_VOXELS, Instance
 from nisf.io.dicom.series import DicomSeries, positions_of
 from nisf.io.dicom.study import DicomStudy
@@ -89,6 +89,7 @@ def read_study(study: DicomStudy, name: str, notes: dict[str, str]) -> tuple[Sta
         BadFileError: none can be chosen; as `arrange`; pixels that cannot be read; an empty image.
     """
     series = study.chosen()
+    check_whole(series.instances, study.identifiers)
     try:
         arranged = arrange(series)
     except BadFileError as error:
@@ -107,7 +108,9 @@ def read_study(study: DicomStudy, name: str, notes: dict[str, str]) -> tuple[Sta
         )
     shape = (*arranged.grid.shape, len(arranged.grid.times), 1)
     image = np.full(shape, low, dtype=dtype, order="F")
+    measured = np.zeros(shape[2:4], dtype=bool)
     for (z, t, _), piece in zip(places, pieces, strict=True):
+        measured[z, t] = True
         image[:, :, z, t, 0] = piece
     stack = Stack(
         name=name,
@@ -115,7 +118,8 @@ def read_study(study: DicomStudy, name: str, notes: dict[str, str]) -> tuple[Sta
         oriented=True,
         source=None,  # no header to take over: outputs get a new one with this affine
         cycle_ms=arranged.cycle_ms,
-        intensity_range=intensity_range(np.stack([piece.ravel() for piece in pieces])[..., None]),
+        # In the order of the memory, which saves a copy; without what was not measured.
+        intensity_range=intensity_range(image.transpose(3, 2, 1, 0, 4)[measured.T]),
     )
     for note in arranged.notes:
         notes.setdefault(f"dicom {study.name} {note}", f"{study.name}: series {series.number}: {note}")
@@ -138,7 +142,8 @@ def _spread(images: Sequence[Instance], label: str, notes: list[str]) -> tuple[l
     distances = ", ".join(f"{distance:.4g}" for distance in sorted(set(np.round(apart, 2))))
     if np.abs(along - slots * step).max() > UNEVEN * step or len(images) < slots[-1] / 2:
         raise BadFileError(
-            f"{label}: its slices lie {distances} mm apart, no even stack; take another series, or its even part"
+            f"{label}: its slices lie {distances} mm apart, no even stack; take another series, or "
+            "leave out those that do not fit"
         )
     off = places - places[0] - slots[:, None] * third
     sideways = off - (off @ normal)[:, None] * normal
@@ -147,6 +152,7 @@ def _spread(images: Sequence[Instance], label: str, notes: list[str]) -> tuple[l
             f"{label}: its slices are shifted against each other in their plane by up to "
             f"{np.linalg.norm(sideways, axis=1).max():.3g} mm; take another one"
         )
+    third = _without_rounding(third, normal, images)
     if slots[-1] + 1 > len(images):
         missing = int(slots[-1]) + 1 - len(images)
         notes.append(
@@ -154,3 +160,12 @@ def _spread(images: Sequence[Instance], label: str, notes: list[str]) -> tuple[l
             "and are left blank"
         )
     return [int(slot) for slot in slots], third
+
+
+def _without_rounding(third: np.ndarray, normal: np.ndarray, images: Sequence[Instance]) -> np.ndarray:
+    """The step between slices, made of what is not rounded: positions in headers have four digits or so."""
+    step = float(third @ normal)
+    if np.linalg.norm(third - step * normal) > 1e-3 * step:
+        return third  # the slices really are staggered
+    told = images[0].gap
+    return normal * (told if told is not None and abs(told - step) < 1e-4 * step else step)
