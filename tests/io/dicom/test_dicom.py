@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("pydicom")
-from pydicom.uid import JPEG2000Lossless, RLELossless
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGLSLossless, RLELossless
 from readers.helpers import real_data
 
 from nisf.cli import main
@@ -489,6 +490,36 @@ def test_bombs(tmp_path):
         listed(tmp_path / "broken.zip")
 
 
+def test_one_broken_archive_or_link_costs_itself(tmp_path):
+    write(tmp_path / "all" / "a")
+    (tmp_path / "all" / f"{ID}.zip").write_bytes(b"PK\x03\x04" + b"\0" * 300)
+    (tmp_path / "all" / "link").symlink_to(tmp_path / "gone")
+    cohort = listed(tmp_path / "all")
+    assert_right(read_case(cohort.cases[0], HEART))
+    messages = sorted(problem.message for problem in cohort.problems if problem.severity == "error")
+    assert [message.split(": ")[1][:24] for message in messages] == [
+        "cannot be read as a zip ",
+        "a link without a target;",
+    ]
+    assert not any(ID in message for message in messages)
+
+
+def test_files_that_share_a_uid_are_not_copies(tmp_path):
+    def change(data, *_):
+        data.SOPInstanceUID = "1.2.3"
+        return data
+
+    assert_right(read(write(tmp_path, change))[0])
+
+
+def test_series_means_nothing_without_dicom(tmp_path, capsys):
+    nib = pytest.importorskip("nibabel")
+    nib.save(nib.Nifti1Image(volume(), np.eye(4)), tmp_path / "a.nii.gz")
+    out = str(tmp_path / "out")
+    assert main(["segment", str(tmp_path / "a.nii.gz"), "-o", out, "--series", "7"]) == 2
+    assert "only DICOM has series to choose from (--series)" in capsys.readouterr().err
+
+
 def test_colour_and_unplaced_images(tmp_path):
     def colour(data, *_):
         data.SamplesPerPixel, data.PhotometricInterpretation, data.PlanarConfiguration = 3, "RGB", 0
@@ -517,16 +548,14 @@ def test_compressed(tmp_path):
     assert_right(read(write(tmp_path / "rle", rle))[0])
 
     def foreign(data, *_):
-        from pydicom.encaps import encapsulate
-
-        data.file_meta.TransferSyntaxUID = JPEG2000Lossless
+        data.file_meta.TransferSyntaxUID = JPEGLSLossless
         data.PixelData = encapsulate([bytes(60)])
         return data
 
     with pytest.raises(
-        BadFileError, match=r"JPEG 2000.*pip install pylibjpeg pylibjpeg-openjpeg|cannot be read"
+        BadFileError, match=r"compressed as JPEG-LS .*pip install pylibjpeg pylibjpeg-libjpeg"
     ):
-        read(write(tmp_path / "j2k", foreign))
+        read(write(tmp_path / "ls", foreign))
 
 
 def test_pydicom_missing(tmp_path, monkeypatch):

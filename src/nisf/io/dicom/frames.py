@@ -33,7 +33,7 @@ def without_copies(positions: Sequence[list[Instance]], notes: list[str]) -> lis
     """Each image once: copies of one instance go, and of a slice that was measured again, the earlier one."""
     kept, copies, again = [], 0, 0
     for images in positions:
-        once = {(one.sop_uid or one.entry.shown, one.frame): one for one in images}
+        once = {one.identity: one for one in images}
         copies += len(images) - len(once)
         series: dict[str, list[Instance]] = {}
         for one in once.values():

@@ -32,7 +32,7 @@ _WORDS = {
     FOUR: r"4[ _-]*(?:ch|kammer|cav)|four[ _-]*ch|\bhla\b",
 }
 _NEAR, _FAR = 30.0, 45.0
-"""Degrees from the usual normal: within the first it counts alone, within the second with a description."""
+"""Degrees from the usual normal: the first is enough alone, the second with a description or many slices."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,11 @@ def guess(description: str, normal: np.ndarray | None, positions: int, frames: i
         return Guess(OTHER, f"{size}, no position and orientation in the patient")
     if modality not in ("MR", "CT", ""):
         return Guess(OTHER, f"modality {modality}")
-    named = [shows for shows, words in _WORDS.items() if re.search(words, description, re.IGNORECASE)]
+    words = description.replace("_", " ")
+    named = [shows for shows, pattern in _WORDS.items() if re.search(pattern, words, re.IGNORECASE)]
     across = _degrees(normal, _LONG_AXIS)
-    if SHORT_AXIS in named or (not named and across < _NEAR):
+    cine_stack = positions >= 6 and frames > 1  # nothing else is measured like this
+    if SHORT_AXIS in named or (not named and across < (_FAR if cine_stack else _NEAR)):
         reason = f"{size}, normal {across:.0f} degrees from the usual long axis of the heart"
         reason += ", named so" if named else ""
         if positions < 3:

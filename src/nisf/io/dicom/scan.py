@@ -7,7 +7,7 @@ import logging
 import threading
 import warnings
 import zipfile
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,17 @@ import numpy as np
 from nisf.errors import BadFileError
 from nisf.io.dicom.names import Identifiers
 from nisf.io.dicom.sources import Entry, Sources, entries, looks_like_dicom
+from nisf.io.dicom.values import (
+    cycle_length,
+    directions,
+    first_of,
+    number,
+    number_of,
+    numbers,
+    seconds,
+    several,
+    whole_of,
+)
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -94,6 +105,11 @@ class Instance:
     flaw: str | None
 
     @property
+    def identity(self) -> tuple[object, ...]:
+        """Equal for copies of one image; some anonymised files share a UID and are none."""
+        return self.sop_uid, self.frame, self.trigger_ms, self.temporal_index, self.acquired_s, self.number
+
+    @property
     def normal(self) -> np.ndarray | None:
         """Unit normal of the image, LPS; None without orientation."""
         return None if self.axes is None else np.cross(self.axes[0], self.axes[1])
@@ -166,7 +182,7 @@ def scan(root: Path) -> Scan:
                 if not looks_like_dicom(start):
                     continue
                 header, left = _header(entry, start, sources)
-                values |= {str(value) for name in _IDENTIFYING for value in _several(header.get(name))}
+                values |= {str(value) for name in _IDENTIFYING for value in several(header.get(name))}
                 instances = list(_instances(entry, header, left))
             except Exception:  # pydicom raises nearly everything
                 found.unreadable.append(entry)
@@ -196,11 +212,11 @@ def _header(entry: Entry, start: bytes, sources: Sources) -> tuple[Dataset, int]
 
 
 def _instances(entry: Entry, header: Dataset, left: int) -> Iterator[Instance]:
-    rows, columns = _number(header, "Rows"), _number(header, "Columns")
+    rows, columns = number_of(header, "Rows"), number_of(header, "Columns")
     if not rows or not columns:
         return  # a report, a presentation state: no image
-    frames = max(1, int(_number(header, "NumberOfFrames") or 1))
-    shared = _first(header.get("SharedFunctionalGroupsSequence"))
+    frames = max(1, int(number_of(header, "NumberOfFrames") or 1))
+    shared = first_of(header.get("SharedFunctionalGroupsSequence"))
     per_frame = header.get("PerFrameFunctionalGroupsSequence") or []
     flaw = _flaw(header, int(rows), int(columns), frames, left)
     if flaw is not None or len(per_frame) not in (0, frames):
@@ -212,6 +228,7 @@ def _instances(entry: Entry, header: Dataset, left: int) -> Iterator[Instance]:
         )
 
 
+# One field a line: there is nothing to split.
 def _instance(
     entry: Entry, header: Dataset, groups: list[Dataset], frame: int, frames: int, flaw: str | None
 ) -> Instance:
@@ -219,26 +236,26 @@ def _instance(
         """A value of the frame's or the shared groups, else of the header."""
         for group in groups:
             for sequence in sequences:
-                inner = _first(group.get(sequence))
+                inner = first_of(group.get(sequence))
                 if inner is not None and inner.get(name) is not None:
                     return inner.get(name)
         return header.get(name)
 
-    def number(name: str, *sequences: str) -> float | None:
-        return _float(of(name, *sequences))
+    def value(name: str, *sequences: str) -> float | None:
+        return number(of(name, *sequences))
 
     cardiac = "CardiacSynchronizationSequence"
     content = "FrameContentSequence"
     scaling = "PixelValueTransformationSequence"
     measures = "PixelMeasuresSequence"
-    spacing = _floats(of("PixelSpacing", measures), 2)
-    axes = _floats(of("ImageOrientationPatient", "PlaneOrientationSequence"), 6)
-    trigger = number("TriggerTime")
+    spacing = numbers(of("PixelSpacing", measures), 2)
+    axes = numbers(of("ImageOrientationPatient", "PlaneOrientationSequence"), 6)
+    trigger = value("TriggerTime")
     if trigger is None:
-        trigger = number("NominalCardiacTriggerDelayTime", cardiac)
+        trigger = value("NominalCardiacTriggerDelayTime", cardiac)
     acquired = of("FrameAcquisitionDateTime", content) or header.get("AcquisitionTime")
-    index = number("TemporalPositionIndex", content)
-    slope = number("RescaleSlope", scaling)
+    index = value("TemporalPositionIndex", content)
+    slope = value("RescaleSlope", scaling)
     return Instance(
         entry=entry,
         frame=frame,
@@ -247,36 +264,40 @@ def _instance(
         sop_uid=str(header.get("SOPInstanceUID", "")),
         study_uid=str(header.get("StudyInstanceUID", "")),
         series_uid=str(header.get("SeriesInstanceUID", "")),
-        series_number=_whole(header, "SeriesNumber"),
+        series_number=whole_of(header, "SeriesNumber"),
         description=str(header.get("SeriesDescription") or header.get("ProtocolName") or ""),
         modality=str(header.get("Modality", "")),
-        image_type=tuple(str(word) for word in _several(header.get("ImageType"))),
+        image_type=tuple(
+            map(str, several(of("FrameType", "MRImageFrameTypeSequence") or header.get("ImageType")))
+        ),
         space_uid=str(header.get("FrameOfReferenceUID", "")),
         columns=int(header.Columns),
         rows=int(header.Rows),
-        place=_floats(of("ImagePositionPatient", "PlanePositionSequence"), 3),
-        axes=None if axes is None else _unit(axes.reshape(2, 3)),
+        place=numbers(of("ImagePositionPatient", "PlanePositionSequence"), 3),
+        axes=None if axes is None else directions(axes.reshape(2, 3)),
         # In the file: between rows, then between columns.
         spacing=(1.0, 1.0) if spacing is None else (float(spacing[1]), float(spacing[0])),
-        thickness=number("SliceThickness", measures),
-        gap=number("SpacingBetweenSlices", measures),
-        echo=number("EffectiveEchoTime", "MREchoSequence") or number("EchoTime"),
+        thickness=value("SliceThickness", measures),
+        gap=value("SpacingBetweenSlices", measures),
+        echo=value("EffectiveEchoTime", "MREchoSequence") or value("EchoTime"),
         slope=1.0 if slope is None or slope == 0 else slope,
-        intercept=number("RescaleIntercept", scaling) or 0.0,
+        intercept=value("RescaleIntercept", scaling) or 0.0,
         trigger_ms=trigger,
-        temporal_index=number("TemporalPositionIdentifier") if index is None else index,
-        acquired_s=_seconds(acquired),
-        number=float(frame) if frames > 1 else number("InstanceNumber"),
-        rr_ms=_rr(number("RRIntervalTimeNominal", cardiac) or number("NominalInterval"), number("HeartRate")),
-        colour=(_number(header, "SamplesPerPixel") or 1) > 1,
+        temporal_index=value("TemporalPositionIdentifier") if index is None else index,
+        acquired_s=seconds(acquired),
+        number=float(frame) if frames > 1 else value("InstanceNumber"),
+        rr_ms=cycle_length(
+            value("RRIntervalTimeNominal", cardiac) or value("NominalInterval"), value("HeartRate")
+        ),
+        colour=(number_of(header, "SamplesPerPixel") or 1) > 1,
         flaw=flaw if spacing is None or min(spacing) > 0 else "its pixel spacing is not positive",
     )
 
 
 def _flaw(header: Dataset, rows: int, columns: int, frames: int, left: int) -> str | None:
     """Why the pixels cannot be what the header declares; nothing is allocated for that."""
-    bits = int(_number(header, "BitsAllocated") or 0)
-    samples = int(_number(header, "SamplesPerPixel") or 1)
+    bits = int(number_of(header, "BitsAllocated") or 0)
+    samples = int(number_of(header, "SamplesPerPixel") or 1)
     voxels = rows * columns * frames * samples
     declared = f"its header declares {voxels} voxels ({columns} x {rows} x {frames})"
     if voxels > MAX_VOXELS:
@@ -287,63 +308,3 @@ def _flaw(header: Dataset, rows: int, columns: int, frames: int, left: int) -> s
     if voxels * bits > max(left, 0) * 8:
         return f"{declared}, {voxels * bits // 8} bytes, but only {max(left, 0)} follow: it is truncated"
     return None
-
-
-def _rr(interval: float | None, rate: float | None) -> float | None:
-    for found in (interval, 60_000.0 / rate if rate else None):
-        if found is not None and 200.0 <= found <= 3000.0:
-            return found
-    return None
-
-
-def _first(sequence: Any) -> Any:
-    return sequence[0] if sequence else None
-
-
-def _several(value: Any) -> Iterable[Any]:
-    if value is None:
-        return ()
-    return value if hasattr(value, "append") else (value,)  # names of persons are iterable too
-
-
-def _number(header: Dataset, name: str) -> float | None:
-    return _float(header.get(name))
-
-
-def _whole(header: Dataset, name: str) -> int | None:
-    found = _number(header, name)
-    return None if found is None else int(found)
-
-
-def _float(value: Any) -> float | None:
-    try:
-        found = float(value)
-    except (TypeError, ValueError):
-        return None
-    return found if np.isfinite(found) else None
-
-
-def _floats(value: Any, count: int) -> np.ndarray | None:
-    try:
-        found = np.array([float(number) for number in value], dtype=np.float64)
-    except (TypeError, ValueError):
-        return None
-    return found if found.shape == (count,) and np.isfinite(found).all() else None
-
-
-def _unit(axes: np.ndarray) -> np.ndarray | None:
-    lengths = np.linalg.norm(axes, axis=1, keepdims=True)
-    if lengths.min() < 0.5:
-        return None
-    axes = axes / lengths
-    return axes if abs(axes[0] @ axes[1]) < 0.05 else None
-
-
-def _seconds(value: Any) -> float | None:
-    """Seconds since midnight of HHMMSS.ffffff, with or without a date before it."""
-    text = str(value or "").split("+")[0].split("-")[0]
-    whole, _, rest = text.partition(".")
-    whole = whole[-6:] if len(whole) > 6 else whole
-    if len(whole) != 6 or not whole.isdigit():
-        return None
-    return int(whole[:2]) * 3600 + int(whole[2:4]) * 60 + int(whole[4:]) + float(f"0.{rest or 0}")

@@ -121,9 +121,7 @@ def _places(found: list[Instance]) -> list[list[Instance]]:
 
 
 def _frames(places: list[list[Instance]]) -> int:
-    return Counter(len({(one.sop_uid, one.frame) for one in images}) for images in places).most_common(1)[0][
-        0
-    ]
+    return Counter(len({one.identity for one in images}) for images in places).most_common(1)[0][0]
 
 
 def _plain(description: str) -> str:

@@ -107,17 +107,24 @@ def entries(root: Path, notes: dict[str, str]) -> Iterator[Entry]:
     """Every file in a folder, or member of a zip, or the one file itself; not yet known to be DICOM.
 
     Args:
-        notes: remarks by kind are added here.
+        notes: remarks by kind are added here; what costs a study has a kind that begins with "broken".
 
     Raises:
-        BadFileError: an archive that cannot be read, or would unpack to more than is sound.
+        BadFileError: the root is an archive that cannot be read, or would unpack to more than is sound.
     """
     files = _walk(root) if root.is_dir() else iter([root])
     for path in files:
+        if path.is_symlink() and not path.exists():
+            notes[f"broken {path}"] = f"{path}: a link without a target; get what it points to"
         if not path.is_file() or path.stat().st_size < 132:
             continue
         if is_archive(path):
-            yield from _members(path, notes)
+            try:
+                yield from _members(path, notes)
+            except BadFileError as error:
+                if path == root:
+                    raise
+                notes[f"broken {path}"] = str(error)
         elif path.name.upper() != "DICOMDIR":
             yield Entry(path, None, path.stat().st_size)
 

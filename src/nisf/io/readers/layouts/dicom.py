@@ -36,12 +36,15 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:  # noqa: ARG001
     listing = Listing()
     found, scanned = studies(root)
     hide = scanned.identifiers.hide
-    listing.notes |= {f"dicom_{kind}": hide(note) for kind, note in scanned.notes.items()}
+    for kind, note in scanned.notes.items():
+        if kind.startswith("broken"):
+            listing.error("", hide(note))
+        else:
+            listing.notes[f"dicom_{kind}"] = hide(note)
     if scanned.unreadable:
-        listing.warn(
-            "",
+        listing.notes["dicom_unreadable"] = (
             f"{hide(scanned.unreadable[0].shown)}: {counted(len(scanned.unreadable), 'file')} that cannot be "
-            "read as DICOM; copy or export them again",
+            "read as DICOM; copy or export them again"
         )
     listing.cases = [case_of(study) for study in found]
     return listing
