@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import IO
 
 
 class NisfError(Exception):
@@ -53,7 +52,7 @@ def told(error: NisfError) -> str:
 def exit_status(program: str, run: Callable[[], int]) -> int:
     """What ``run`` returns; 2 after an error that the user can mend, which is told; 130 if interrupted.
 
-    141, as of a program that a shell ends so, where nobody reads our output any more.
+    1 without a word where nobody reads our output any more.
     """
     for stream in (sys.stdout, sys.stderr):
         say_anything(stream)
@@ -66,7 +65,7 @@ def exit_status(program: str, run: Callable[[], int]) -> int:
         # What is still in the buffer goes nowhere, or Python would complain of it at its end.
         with suppress(OSError, ValueError, AttributeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return 1
     except NisfError as error:
         print(f"{program}: {told(error)}", file=sys.stderr)
         return 2
@@ -75,7 +74,7 @@ def exit_status(program: str, run: Callable[[], int]) -> int:
         return 130
 
 
-def say_anything(stream: IO[str] | None) -> None:
+def say_anything(stream: object) -> None:
     """Let a stream write what its encoding lacks, e.g. in a file's name, as escapes instead of failing."""
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:
