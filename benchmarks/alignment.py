@@ -11,8 +11,6 @@ gets ``alignment.json`` and a picture of each case: long-axis cut of the images 
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,17 +19,16 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from common import cases_of, new_parser, prior_of_kind
 from nisf.data.case import Case
 from nisf.errors import exit_status
 from nisf.evaluation.scores import score_case
-from nisf.files import replacing
-from nisf.io.readers import only_named, open_cohort, read_case
-from nisf.kinds.load import load_prior
+from nisf.files import write_json
+from nisf.kinds.latent.model import LatentPrior, LatentSubject
 from nisf.phantom import Scanner, scan
 from nisf.phantom.cohort import subject
 from nisf.picture import Panel, montage
 from nisf.prior.fit import fit
-from nisf.prior.prior import Prior
 from nisf.subject.subject import Subject
 
 SHIFT_MM = 4.0
@@ -39,7 +36,7 @@ LARGEST = (6.0, 8.0)
 """The largest shift of a phantom's slices, mm."""
 
 
-def phantoms(count: int, seed: int) -> Iterator[tuple[Case, np.ndarray]]:
+def phantoms(count: int, seed: int) -> Iterator[tuple[Case, np.ndarray | None]]:
     """Scans of unseen hearts whose largest slice shift lies between 6 and 8 mm, and the shifts (z, 2)."""
     for index in range(count):
         heart, scanner = subject(seed, index, Scanner(shift_mm=SHIFT_MM))
@@ -52,13 +49,18 @@ def phantoms(count: int, seed: int) -> Iterator[tuple[Case, np.ndarray]]:
         yield labelled, one.shifts_mm
 
 
-def dice(fitted: Subject, case: Case) -> float:
+def dice(subject: Subject, case: Case) -> float:
     """Mean over structures and phases, on the measured grid."""
-    scores = score_case(fitted.render().label.astype(np.int16), case)
+    scores = score_case(subject.render().label.astype(np.int16), case)
     return float(np.mean([s.dice for s in scores]))
 
 
-def errors(fitted: Subject, case: Case, truth: np.ndarray) -> dict[str, Any]:
+def shifts_of(subject: LatentSubject) -> dict[int, np.ndarray]:
+    """In-plane shift (mm) that was found of each slice of the reference stack, by its position."""
+    return {h.position: np.array(h.shift_mm) for h in subject.breath_holds if h.stack == 0}
+
+
+def errors(subject: LatentSubject, case: Case, truth: np.ndarray) -> dict[str, Any]:
     """Distance (mm) of the found from the true shifts over the slices that show the anatomy.
 
     The mean is removed: a shift of all slices is the pose's. ``upright`` removes the linear trend along
@@ -67,7 +69,7 @@ def errors(fitted: Subject, case: Case, truth: np.ndarray) -> dict[str, Any]:
     shown = sorted(
         {s.position for s in case.slices if s.stack == 0 and s.label is not None and (s.label > 0).any()}
     )
-    found = {h.position: np.array(h.shift_mm) for h in fitted.breath_holds if h.stack == 0}
+    found = shifts_of(subject)
     difference = np.array([found[k] - truth[k] for k in shown])
     difference -= difference.mean(0)
     before = truth[shown] - truth[shown].mean(0)
@@ -96,18 +98,18 @@ def cut(case: Case, shifts: dict[int, np.ndarray]) -> np.ndarray:
 
 
 def run(
-    cases: Iterator[tuple[Case, np.ndarray | None]], prior: Prior, output: Path, *, gains: bool
+    cases: Iterator[tuple[Case, np.ndarray | None]], prior: LatentPrior, output: Path, *, gains: bool
 ) -> list[dict[str, Any]]:
     """Fit every case with and without shifts."""
     plain = replace(prior.config.fit, method="second-order")
     with_shifts = replace(plain, shift_mm=SHIFT_MM, gain=0.2 if gains else 0.0)
-    rows = []
+    rows: list[dict[str, Any]] = []
     output.mkdir(parents=True, exist_ok=True)
     for case, truth in cases:
         before = fit(case, prior, config=plain)
         after = fit(case, prior, config=with_shifts)
-        shifts = {h.position: np.array(h.shift_mm) for h in after.breath_holds if h.stack == 0}
-        row = {
+        shifts = shifts_of(after)
+        row: dict[str, Any] = {
             "case": case.name,
             "dice_before": dice(before, case),
             "dice_after": dice(after, case),
@@ -133,35 +135,31 @@ def run(
         values = [row[name] for row in rows if name in row]
         if values:
             print(f"{name}: mean {np.mean(values):.3f}, largest {np.max(values):.3f}")
-    with replacing(output / "alignment.json") as path:
-        path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    write_json(output / "alignment.json", rows)
     return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     verbs = parser.add_subparsers(required=True, dest="verb")
     for name in ("phantom", "cohort"):
         verb = verbs.add_parser(name)
         if name == "cohort":
             verb.add_argument("cohort", type=Path)
             verb.add_argument("--only", type=Path)
-        verb.add_argument("prior", type=Path)
+        verb.add_argument("prior", help="folder, or name of a model that comes with nisf")
         verb.add_argument("-o", "--output", type=Path, required=True)
         verb.add_argument("--cases", type=int, default=6)
         verb.add_argument("--gains", action="store_true")
         verb.add_argument("--seed", type=int, default=77)
     chosen = parser.parse_args(arguments)
-    prior = load_prior(chosen.prior)
+    prior = prior_of_kind(chosen.prior, LatentPrior)
+    cases: Iterator[tuple[Case, np.ndarray | None]]
     if chosen.verb == "phantom":
         cases = phantoms(chosen.cases, chosen.seed)
     else:
-        cohort = open_cohort(chosen.cohort, prior.anatomy)
-        files = only_named(cohort.cases, chosen.only)[: chosen.cases]
-        cases = ((read_case(f, prior.anatomy, cohort.notes), None) for f in files)
+        cases = ((case, None) for case in cases_of(chosen.cohort, prior, chosen.only, chosen.cases))
     run(cases, prior, chosen.output, gains=chosen.gains)
     return 0
 

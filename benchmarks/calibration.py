@@ -9,7 +9,6 @@ temperature on other cases first, as training does. OUT gets ``calibration.json`
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,26 +16,25 @@ from typing import Any
 
 import numpy as np
 
-from held import parser_of, points_of
+from common import cohort_parser, points_of, prior_of_kind
 from nisf.data.points import CasePoints
 from nisf.errors import exit_status
-from nisf.files import replacing
+from nisf.files import write_json
+from nisf.kinds.latent.model import LatentPrior
 from nisf.kinds.latent.parametrisation import parametrisation_of
 from nisf.kinds.latent.second_order import fit_second_order
 from nisf.kinds.latent.selection import calibration, choose_fit
 from nisf.kinds.latent.validation import point_dice, scored_points
-from nisf.kinds.load import load_prior
 from nisf.picture import STYLE, new_figure, save_figure
-from nisf.prior.prior import Prior
 
 SAMPLES, VOXELS = 32, 4096
 
 
-def compare(prior: Prior, cases: Sequence[CasePoints]) -> dict[str, Any]:
+def compare(prior: LatentPrior, cases: Sequence[CasePoints]) -> dict[str, Any]:
     """Reliability of the fitted latents alone, and averaged over their posteriors."""
     config = prior.config.fit
-    subject = parametrisation_of(prior.field, prior.latent_mean, prior.latent_covariance, config, cases)
-    fits = fit_second_order(subject, cases, replace(config, temperature=1.0))
+    model = parametrisation_of(prior.field, prior.latent_mean, prior.latent_covariance, config, cases)
+    fits = fit_second_order(model, cases, replace(config, temperature=1.0))
     index = scored_points(cases, 1)
     dice = [
         point_dice(prior.field, latent, case, i, len(prior.anatomy.labels))
@@ -84,10 +82,10 @@ def picture(found: dict[str, Any], path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse and run."""
-    parser = parser_of(__doc__)
+    parser = cohort_parser(__doc__)
     parser.add_argument("--choose", type=Path)
     chosen = parser.parse_args(arguments)
-    prior = load_prior(chosen.prior)
+    prior = prior_of_kind(chosen.prior, LatentPrior)
     if chosen.choose:
         others = points_of(chosen.cohort, prior, chosen.choose, chosen.cases)
         fit = choose_fit(
@@ -99,11 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             prior.anatomy.labels,
             print,
         )
-        prior.config = replace(prior.config, fit=fit)
+        prior = replace(prior, config=replace(prior.config, fit=fit))
     found = compare(prior, points_of(chosen.cohort, prior, chosen.only, chosen.cases))
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    with replacing(chosen.output / "calibration.json") as path:
-        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_json(chosen.output / "calibration.json", found)
     picture(found, chosen.output / "calibration.png")
     for name in ("latent alone", "averaged over the posterior"):
         print(f"{name}: expected calibration error {found[name]['expected_calibration_error']:.4f}")

@@ -10,44 +10,41 @@ hidden; Dice from up to 16,384 voxels a volume, islands kept. OUT gets ``certain
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from held import cases_of, parser_of
-from nisf.errors import BadSettingError, exit_status
-from nisf.files import replacing
+from common import cases_of, cohort_parser, prior_of_kind, write_rows
+from nisf.errors import exit_status
+from nisf.kinds.image.model import ImagePrior
+from nisf.kinds.image.selection import CANDIDATES, Answered, classes_of, dice_of_class, least_certainty
 from nisf.kinds.image.validation import answers, validation_cases
-from nisf.kinds.load import load_prior
-from nisf.networks.image_field import ImageField
-from nisf.subject.sections import CANDIDATES, Answered, classes_of, dice_of_class, least_certainty
 
 Asked = tuple[float, ...]
 
 
 def scores(volumes: Sequence[Answered], asked: Asked) -> np.ndarray:
     """Dice of each structure in each volume (v, k); NaN where there is none."""
-    found = [classes_of(of, asked) for of in volumes]
+    found = [classes_of(volume, asked) for volume in volumes]
     structures = range(1, len(asked) + 1)
     return np.array(
-        [[dice_of_class(f, of, k) for k in structures] for f, of in zip(found, volumes, strict=True)]
+        [[dice_of_class(f, volume, k) for k in structures] for f, volume in zip(found, volumes, strict=True)]
     )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, ask, score, print, write."""
-    options = parser_of(__doc__, cases=None).parse_args(arguments)
-    prior = load_prior(options.prior)
+    options = cohort_parser(__doc__, cases=None).parse_args(arguments)
+    prior = prior_of_kind(options.prior, ImagePrior)
     field, anatomy = prior.field, prior.anatomy
-    if not isinstance(field, ImageField):
-        raise BadSettingError(f"{options.prior}: has no image-conditioned field, whose sections these are")
     cases = list(cases_of(options.cohort, prior, options.only, options.cases))
     halves: list[dict[str, list[Answered]]] = []
     for half in (cases[::2], cases[1::2]):
-        held = validation_cases([(case, prior.search.find(case)[0]) for case in half], prior.config.image, 0)
-        found = [list(answers(field, part, both=anatomy.reorder, mirrors=prior.mirrors)) for part in held]
-        halves.append(dict(zip(("given", "hidden"), found, strict=True)))
+        found = [(case, prior.search.find(case)[0]) for case in half]
+        parts = validation_cases(found, prior.config.image, 0)
+        said = [list(answers(field, part, both=anatomy.reorder, mirrors=prior.mirrors)) for part in parts]
+        halves.append(dict(zip(("given", "hidden"), said, strict=True)))
     classes = len(anatomy.labels)
     none: Asked = (0.0,) * (classes - 1)
     chosen = [least_certainty([*half["given"], *half["hidden"]], classes) for half in halves]
@@ -56,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         "the prior's own": [prior.config.fit.certain or none] * 2,
         "chosen on the other half": chosen[::-1],
     }
-    rows = []
+    rows: list[dict[str, Any]] = []
     for way, asked in ways.items():
         print(f"{way}: {' and '.join(str(a) for a in dict.fromkeys(asked))}")
         for kind in ("given", "hidden"):
@@ -68,16 +65,12 @@ def main(arguments: list[str] | None = None) -> int:
             rows += [{"way": way, "slices": kind, "label": n, "dice": d} for n, d in each.items()]
     for k, name in enumerate(anatomy.labels[1:]):
         for kind in ("given", "hidden"):
-            volumes = [of for half in halves for of in half[kind]]
+            volumes = [volume for half in halves for volume in half[kind]]
             for least in CANDIDATES:
                 dice = scores(volumes, (*none[:k], least, *none[k + 1 :]))[:, k]
                 mean = float(np.nanmean(dice))
                 rows.append({"way": f"at least {least:g}", "slices": kind, "label": name, "dice": mean})
-    options.output.mkdir(parents=True, exist_ok=True)
-    with replacing(options.output / "certainty.csv") as path, path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["way", "slices", "label", "dice"])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(options.output / "certainty.csv", rows)
     return 0
 
 

@@ -18,18 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 
-import measuring
-from held import device_parser
-from nisf.config.overrides import override
-from nisf.config.presets import preset
-from nisf.config.schema import for_data
+from common import device_parser, image_config, machine
 from nisf.data.case import Case
-from nisf.data.region import region_from_labels
 from nisf.device import CPU, named_device
 from nisf.errors import exit_status
 from nisf.files import write_json
-from nisf.kinds.image.recipe import ImageTraining
+from nisf.kinds.image.recipe import ImageRecipe
 from nisf.kinds.load import load_prior
+from nisf.kinds.recipe import TrainingSetup
 from nisf.paper.unet import UNetTraining
 from nisf.phantom import Scanner, cohort
 from nisf.prior.bundled import DEFAULT
@@ -37,6 +33,8 @@ from nisf.prior.fit import fit
 from nisf.prior.prior import Prior
 
 STEPS = 4
+QUICK = ("image.pixels=32", "image.pixel_mm=5", "image.width=8")
+"""Settings of a rehearsal."""
 
 
 def segmented(cases: list[Case], device: torch.device) -> tuple[list[np.ndarray], list[float]]:
@@ -50,8 +48,8 @@ def segmented(cases: list[Case], device: torch.device) -> tuple[list[np.ndarray]
     return labels[-len(cases) :], seconds[-len(cases) :]
 
 
-def losses(recipe: ImageTraining | UNetTraining) -> list[float]:
-    """Of the first steps."""
+def losses(recipe: ImageRecipe | UNetTraining) -> list[float]:
+    """Losses of the first steps."""
     found = []
     for step in range(STEPS):
         loss, _ = recipe.loss(step)
@@ -63,10 +61,9 @@ def losses(recipe: ImageTraining | UNetTraining) -> list[float]:
 
 def recipes(cases: list[Case], prior: Prior, device: torch.device) -> dict[str, list[float]]:
     """Losses of each recipe, begun from the same weights."""
-    assert prior.half is not None
-    regions = [r for case in cases if (r := region_from_labels(case, prior.half, order=True))]
+    setup = TrainingSetup(cases, [], prior.anatomy, prior.config, prior.search, print, device)
     torch.manual_seed(0)
-    image = losses(ImageTraining(cases, regions, [], prior, print, device))
+    image = losses(ImageRecipe(setup))
     return {"image recipe": image, "U-Net": losses(UNetTraining(cases, prior, device))}
 
 
@@ -77,18 +74,16 @@ def main(arguments: list[str] | None = None) -> int:
     # Convolutions in TF32, PyTorch's default on a GPU, would hide what else differs.
     torch.backends.cudnn.allow_tf32 = False
     scanner = Scanner(matrix=(64, 64), spacing_mm=3.0, frames=2) if chosen.quick else Scanner(frames=10)
-    cases = [subject.case for subject in cohort(1 if chosen.quick else 2, seed=3, scanner=scanner)]
-    result: dict[str, Any] = {"machine": measuring.machine(), "device": str(device)}
+    cases = [one.case for one in cohort(1 if chosen.quick else 2, seed=3, scanner=scanner)]
+    result: dict[str, Any] = {"machine": machine(), "device": str(device)}
     (ours, slow), (theirs, fast) = segmented(cases, CPU), segmented(cases, device)
     result["seconds"] = {"cpu": slow, str(device): fast}
     result["voxels"] = [
         {"drawn": int((a > 0).sum()), "differ": int((a != b).sum())}
         for a, b in zip(ours, theirs, strict=True)
     ]
-    settings = ["train.precision=fp32", "image.phase_exchange=3", "train.subjects=1", "augment.coarse=0"]
-    config = for_data(override(preset("image"), settings), dimensions=4, channels=1, classes=4)
-    if chosen.quick:
-        config = replace(config, image=replace(config.image, pixels=32, pixel_mm=5.0, width=8))
+    settings = ["train.precision=fp32", "image.phase_exchange=3", "train.subjects=1"]
+    config = image_config(*settings, *(QUICK if chosen.quick else ()))
     prior = replace(load_prior(DEFAULT), config=config)
     compare = partial(recipes, cases, prior)
     result["losses"] = {"cpu": compare(CPU), str(device): compare(device)}

@@ -11,29 +11,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
-from held import parser_of, points_of
+from common import cohort_parser, points_of, prior_of_kind
 from nisf.config.overrides import override
 from nisf.errors import exit_status
 from nisf.files import replacing
-from nisf.kinds.load import load_prior
+from nisf.kinds.latent.model import LatentPrior
 from nisf.paper.fig2 import curves, picture
 from nisf.picture import save_figure
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse and run."""
-    parser = parser_of(__doc__)
+    parser = cohort_parser(__doc__)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--iterations", type=int, default=200)
     parser.add_argument("--set", nargs="*", action="extend", default=[])
     chosen = parser.parse_args(arguments)
-    prior = load_prior(chosen.prior)
-    prior.config = override(prior.config, chosen.set)
+    prior = prior_of_kind(chosen.prior, LatentPrior)
+    prior = replace(prior, config=override(prior.config, chosen.set))
     cases = points_of(chosen.cohort, prior, chosen.only, chosen.cases)
     found = curves(prior, cases, chosen.steps, chosen.iterations)
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    with replacing(chosen.output / "curve.json") as path:
+    with replacing(chosen.output / "curve.json") as path:  # NaN where no case has a structure
         path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     save_figure(picture(found, prior.config.fit.steps), chosen.output / "curve.png")
     return 0

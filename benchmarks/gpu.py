@@ -11,7 +11,7 @@ gets ``gpu.json``; a way that fails is recorded with its error, and the others g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -20,27 +20,36 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import measuring
-from held import device_parser
-from measuring import interleaved, summary
+from common import (
+    Task,
+    device_parser,
+    forward_flop,
+    image_config,
+    interleaved,
+    machine,
+    random_batch,
+    summary,
+)
 from nisf.config.presets import preset
 from nisf.config.schema import FieldConfig
-from nisf.data.points import Batch
-from nisf.data.region import half_size, region_from_labels
+from nisf.data.anatomy import load_anatomy
+from nisf.data.region import half_size
 from nisf.device import named_device
 from nisf.errors import exit_status
 from nisf.files import write_json
 from nisf.kinds.image.augment import Sample
-from nisf.kinds.image.recipe import ImageTraining, image_objective
+from nisf.kinds.image.recipe import ImageRecipe, image_objective
 from nisf.kinds.latent.recipe import latent_state, objective
+from nisf.kinds.recipe import TrainingSetup
 from nisf.networks.latent_field import LatentField
 from nisf.networks.latent_inference import ask
 from nisf.networks.losses import intensity_bce
-from nisf.optimisation.prefetch import workers_for
 from nisf.phantom import Scanner, cohort
-from nisf.prior.prior import Prior, new_field
+from nisf.prior.region_search import RegionSearch
 
 say = partial(print, flush=True)
+QUICK = ("image.pixels=32", "image.pixel_mm=5", "image.width=8", "image.levels=2")
+"""Settings of the image recipe in a rehearsal."""
 PARTS = ("ceilings", "agreement", "training", "fitting", "queries", "image recipe")
 Way = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -61,7 +70,7 @@ class Bench:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def timed(self, work: Callable[[], Any], worth: float) -> measuring.Task:
+    def timed(self, work: Callable[[], Any], worth: float) -> Task:
         """A task of some rounds of ``work``, each worth so many points."""
 
         def task() -> float:
@@ -72,9 +81,9 @@ class Bench:
 
         return task
 
-    def rates(self, tasks: dict[str, Callable[[], measuring.Task]]) -> dict[str, Any]:
+    def rates(self, tasks: Mapping[str, Callable[[], Task]]) -> dict[str, Any]:
         """Rates of those that work; what went wrong with the others."""
-        ready: dict[str, measuring.Task] = {}
+        ready: dict[str, Task] = {}
         wrong: dict[str, Any] = {}
         for name, make in tasks.items():
             try:
@@ -93,7 +102,7 @@ def ceilings(bench: Bench) -> dict[str, Any]:
     """Operations a second of matrix products, and bytes a second of copies (read and written)."""
     n, device = bench.side, bench.device
 
-    def product(kind: torch.dtype, tf32: bool) -> measuring.Task:
+    def product(kind: torch.dtype, tf32: bool) -> Task:
         a, b = (torch.randn(n, n, device=device, dtype=kind) for _ in range(2))
 
         def work() -> None:
@@ -103,7 +112,7 @@ def ceilings(bench: Bench) -> dict[str, Any]:
 
         return bench.timed(work, 2.0 * n**3)
 
-    def copy() -> measuring.Task:
+    def copy() -> Task:
         source = torch.empty(n * n, device=device)
         target = torch.empty_like(source)
         return bench.timed(lambda: target.copy_(source), 8.0 * n * n)
@@ -170,23 +179,12 @@ def agreement(bench: Bench, field: LatentField) -> dict[str, Any]:
     return found
 
 
-def batch(bench: Bench) -> Batch:
-    """Points of one subject, of no meaning."""
-    n = bench.points
-    return Batch(
-        torch.rand(1, n, 4) * 2 - 1,
-        torch.rand(1, n, 1),
-        torch.randint(0, 4, (1, n)),
-        torch.ones(1, n),
-    ).to(bench.device)
-
-
 def training(bench: Bench, field: LatentField) -> dict[str, Any]:
     """Points a second of whole training steps."""
     config = replace(preset("paper").train, subjects=1)
-    drawn = batch(bench)
+    drawn = random_batch(bench.points, bench.device)
 
-    def task(make: Callable[[], Way]) -> measuring.Task:
+    def task(make: Callable[[], Way]) -> Task:
         network, state = make(), latent_state(field, config, 1)
         chosen = torch.zeros(1, dtype=torch.long, device=bench.device)
 
@@ -202,7 +200,7 @@ def training(bench: Bench, field: LatentField) -> dict[str, Any]:
 
 def fitting(bench: Bench, field: LatentField) -> dict[str, Any]:
     """Points a second of the latent's gradient, weights frozen; plain also as one CUDA graph."""
-    drawn, frozen = batch(bench), field.requires_grad_(False)
+    drawn, frozen = random_batch(bench.points, bench.device), field.requires_grad_(False)
 
     def step(network: Way, latent: Tensor) -> None:
         logits, _ = network(drawn.coordinates, latent)
@@ -212,10 +210,10 @@ def fitting(bench: Bench, field: LatentField) -> dict[str, Any]:
     def start() -> Tensor:
         return torch.zeros(1, bench.config.latent, device=bench.device, requires_grad=True)
 
-    def task(make: Callable[[], Way]) -> measuring.Task:
+    def task(make: Callable[[], Way]) -> Task:
         return bench.timed(partial(step, make(), start()), bench.points)
 
-    def graph(make: Callable[[], Way]) -> measuring.Task:
+    def graph(make: Callable[[], Way]) -> Task:
         network, latent = make(), start()
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -256,34 +254,24 @@ def queries(bench: Bench, field: LatentField) -> dict[str, Any]:
 def image_recipe(bench: Bench) -> dict[str, Any]:
     """Steps a second of the image recipe: drawing samples, computing, both."""
     scanner = Scanner(matrix=(64, 64), spacing_mm=3.0, frames=2) if bench.quick else Scanner(frames=2)
-    cases = [subject.case for subject in cohort(2, seed=0, scanner=scanner)]
-    config = preset("image")
-    config = replace(
-        config,
-        field=replace(config.field, classes=4, channels=1),
-        augment=replace(config.augment, coarse=0.0),
-    )
-    if bench.quick:
-        config = replace(config, image=replace(config.image, pixels=32, pixel_mm=5.0, width=8, levels=2))
-    size, half = config.field.latent, half_size(cases, 12.0)
-    anatomy = measuring.load_anatomy("cardiac-sax")
-    prior = Prior(config, anatomy, new_field(config), torch.zeros(size), torch.eye(size), half)
-    regions = [region_from_labels(case, half, order=True) for case in cases]
-    workers = workers_for(bench.device)
-    recipe = ImageTraining(cases, [r for r in regions if r], [], prior, say, bench.device, workers)
+    cases = [one.case for one in cohort(2, seed=0, scanner=scanner)]
+    config = image_config(*(QUICK if bench.quick else ()))
+    search = RegionSearch(half_size(cases, config.region.margin_mm))
+    anatomy = load_anatomy("cardiac-sax")
+    recipe = ImageRecipe(TrainingSetup(cases, [], anatomy, config, search, say, bench.device))
     counter = iter(range(10**9))
 
     def drawn(step: int) -> list[list[Sample]]:
-        return [[sample.to(bench.device) for sample in moments] for moments in recipe.drawn(step)]
+        return [[sample.to(bench.device) for sample in phases] for phases in recipe.samples(step)]
 
     fixed = drawn(0)
 
-    def compute(draw: bool, precision: Literal["fp32", "bf16"] = "fp32") -> measuring.Task:
+    def compute(draw: bool, precision: Literal["fp32", "bf16"] = "fp32") -> Task:
         settings = replace(config.train, precision=precision)
 
         def work() -> None:
             seen = drawn(next(counter)) if draw else fixed
-            samples, together = [s for moments in seen for s in moments], [len(moments) for moments in seen]
+            samples, together = [s for phases in seen for s in phases], [len(phases) for phases in seen]
             loss, _ = image_objective(recipe.online, samples, settings, together)
             recipe.state.descend(loss)
             recipe.after_step()
@@ -293,7 +281,7 @@ def image_recipe(bench: Bench) -> dict[str, Any]:
     say("image recipe, steps a second:")
     return bench.rates(
         {
-            "drawing alone": lambda: bench.timed(lambda: recipe.drawn(next(counter)), 1),
+            "drawing alone": lambda: bench.timed(lambda: recipe.samples(next(counter)), 1),
             "computing alone": partial(compute, False),
             "computing alone, bf16": partial(compute, False, "bf16"),
             "a whole step": partial(compute, True),
@@ -314,9 +302,9 @@ def main(arguments: list[str] | None = None) -> int:
     torch.manual_seed(0)
     field = LatentField(bench.config).to(bench.device)
     name = torch.cuda.get_device_name(bench.device) if bench.device.type == "cuda" else None
-    flop = measuring.forward_flop(bench.config)
+    flop = forward_flop(bench.config)
     result: dict[str, Any] = {
-        "machine": measuring.machine(),
+        "machine": machine(),
         "gpu": name,
         "points": bench.points,
         "forward_flop": flop,
@@ -338,8 +326,8 @@ def main(arguments: list[str] | None = None) -> int:
         for way, row in result.get(part, {}).items():
             if "median" in row and best:
                 achieved = row["median"] * flop * times
-                share = achieved / max(best.values())
-                say(f"{part}, {way}: {achieved / 1e12:.2f} TFLOP/s of products, {share:.1%} of the ceiling")
+                part_of_best = achieved / max(best.values())
+                say(f"{part}, {way}: {achieved / 1e12:.2f} TFLOP/s, {part_of_best:.1%} of the ceiling")
     return 0
 
 

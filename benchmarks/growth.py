@@ -25,16 +25,16 @@ from typing import Any
 import numpy as np
 import torch
 
-import measuring
 import plain
+from common import CLOCKS, Workload, machine, new_parser, phantom_workload
 from nisf.config.schema import FitConfig
 from nisf.data.geometry import Grid
 from nisf.errors import exit_status
 from nisf.files import write_json
 from nisf.kinds.latent.fit import fit_latents
+from nisf.kinds.latent.model import LatentSubject
 from nisf.networks.latent_inference import ask
 from nisf.phantom import Scanner
-from nisf.subject.subject import Subject
 
 SCANNER = Scanner(matrix=(64, 64), spacing_mm=3.0, frames=2, beyond=0)
 MEMORY_MB = 64.0
@@ -71,15 +71,15 @@ def peak_mb() -> float:
 
 
 @functools.cache
-def phantom() -> measuring.Measured:
+def phantom() -> Workload:
     """What is fitted and rendered."""
-    return measuring.phantom_subject(SCANNER)
+    return phantom_workload(SCANNER)
 
 
 def prepared(kind: str, size: int) -> Callable[[], Any]:
     """The work of one measurement, everything else done."""
-    subject = phantom()
-    prior, rng = subject.prior, np.random.default_rng(0)
+    workload = phantom()
+    prior, rng = workload.prior, np.random.default_rng(0)
     latent = prior.latent_mean
     if kind.startswith("points of a query"):
         coordinates = rng.uniform(-1, 1, (size, 4)).astype(np.float32)
@@ -90,11 +90,12 @@ def prepared(kind: str, size: int) -> Callable[[], Any]:
     if kind == "subjects in a fit":
         config = FitConfig(steps=5, points=1024)
         start = latent[None].repeat(size, 1)
-        return partial(fit_latents, prior.field, [subject.points] * size, start, config)
-    stack = subject.case.stacks[0]
-    grid = Grid((stack.grid.shape[0], stack.grid.shape[1], 4), stack.grid.affine).with_frames(size)
-    fitted = Subject("x", prior, latent, subject.region, subject.case.stacks)
-    return partial(fitted.render, grid, memory_mb=MEMORY_MB)
+        return partial(fit_latents, prior.field, [workload.points] * size, start, config)
+    stacks = workload.case.stacks
+    own = stacks[0].grid
+    grid = Grid((own.shape[0], own.shape[1], 4), own.affine).with_frames(size)
+    subject = LatentSubject("x", prior, workload.region, stacks, latent=latent)
+    return partial(subject.render, grid, memory_mb=MEMORY_MB)
 
 
 def measure_here(kind: str, size: int, clock: str) -> dict[str, float]:
@@ -103,7 +104,7 @@ def measure_here(kind: str, size: int, clock: str) -> dict[str, float]:
     small = prepared(kind, 1 if "points" not in kind else 256)
     with torch.no_grad() if "plain" in kind else torch.enable_grad():
         small()  # what PyTorch sets up on first use is not the work's
-        now = measuring.CLOCKS[clock]
+        now = CLOCKS[clock]
         before, began = fresh_peak(), now()
         work()
         return {"size": size, "seconds": now() - began, "mb": peak_mb() - before}
@@ -155,13 +156,11 @@ def draw(result: dict[str, list[dict[str, float]]], path: Path) -> None:
 
 def main(arguments: list[str] | None = None, sizes: dict[str, list[int]] | None = None) -> int:
     """Parse, measure, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--one", nargs=2, metavar=("KIND", "SIZE"), help=argparse.SUPPRESS)
-    parser.add_argument("--clock", choices=sorted(measuring.CLOCKS), default="wall")
+    parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
     options = parser.parse_args(arguments)
     if options.one:
         print(json.dumps(measure_here(options.one[0], int(options.one[1]), options.clock)))
@@ -175,9 +174,7 @@ def main(arguments: list[str] | None = None, sizes: dict[str, list[int]] | None 
             print(f"{kind}: {row['size']:>9,} {row['seconds']:9.3f} s {row['mb']:9.1f} MiB", flush=True)
         if len(chosen) > 1:
             print(f"{kind}: time grows with the power {exponent(result[kind]):.2f}")
-    write_json(
-        options.output / "growth.json", {"machine": measuring.machine(), "clock": options.clock, **result}
-    )
+    write_json(options.output / "growth.json", {"machine": machine(), "clock": options.clock, **result})
     draw(result, options.output / "growth.png")
     return 0
 

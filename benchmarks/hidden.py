@@ -12,20 +12,18 @@ slice's shape as well as if it saw it, and its place from the neighbours. OUT ge
 
 from __future__ import annotations
 
-import csv
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from itertools import product
 
 import numpy as np
 from scipy.ndimage import shift
 
-from held import cases_of, parser_of
+from common import cases_of, cohort_parser, write_rows
 from nisf.data.case import UNKNOWN, Case, Slice
 from nisf.data.hiding import hide
 from nisf.errors import exit_status
 from nisf.evaluation.metrics import Score
 from nisf.evaluation.scores import score_case
-from nisf.files import replacing
 from nisf.kinds.load import load_prior
 from nisf.prior.fit import fit
 from nisf.prior.prior import Prior
@@ -68,16 +66,16 @@ def ways(case: Case, prior: Prior, protocol: str) -> tuple[Case, dict[str, np.nd
         z, t = item.position, item.frame
         assert item.label is not None
         best[:, :, z, t] = best_moved(unseen[:, :, z, t], item.label, grid.spacing)
-        own, *sides = (centre(at.get((z + step, t)), grid.spacing) for step in (0, -1, 1))
-        if own is not None and all(side is not None for side in sides):
-            off = np.mean(sides, axis=0) - own
+        own, below, above = (centre(at.get((z + step, t)), grid.spacing) for step in (0, -1, 1))
+        if own is not None and below is not None and above is not None:
+            off = (below + above) / 2 - own
             placed[:, :, z, t] = moved_as_neighbours_say(given[:, :, z, t], len(prior.anatomy.labels), off)
     return hidden, {"hidden": unseen, "hidden, best moved": best, "given": given, "given, placed": placed}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, score, print, write."""
-    parser = parser_of(__doc__, cases=None)
+    parser = cohort_parser(__doc__, cases=None)
     parser.add_argument("--protocol", default="every-2nd-slice")
     options = parser.parse_args(arguments)
     prior = load_prior(options.prior)
@@ -93,11 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
             for name in prior.anatomy.labels[1:]
         )
         print(f"{way:20s} {np.mean([s.dice for s in scores]):.4f}   {', '.join(each)}")
-    options.output.mkdir(parents=True, exist_ok=True)
-    with replacing(options.output / "hidden.csv") as path, path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["way", *(field.name for field in fields(Score))])
-        writer.writeheader()
-        writer.writerows({"way": way, **asdict(score)} for way, score in rows)
+    write_rows(options.output / "hidden.csv", [{"way": way, **asdict(score)} for way, score in rows])
     return 0
 
 

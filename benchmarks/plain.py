@@ -18,9 +18,9 @@ from nisf.config.schema import TrainConfig
 from nisf.data.geometry import Grid
 from nisf.data.points import Batch, CasePoints, batch_of
 from nisf.errors import BadSettingError
-from nisf.networks.latent_field import LatentField
+from nisf.kinds.latent.model import LatentSubject
+from nisf.networks.latent_field import Backbone, LatentField
 from nisf.networks.losses import class_bce, dice_loss
-from nisf.subject.subject import Subject
 
 Context = Callable[[], AbstractContextManager]
 
@@ -31,13 +31,16 @@ class PlainField(nn.Module):
     def __init__(self, field: LatentField) -> None:
         super().__init__()
         config = field.config
-        if set(field.backbones[0].activations) != {"gabor"} or len(field.backbones) > 1:
+        backbone = field.backbones[0]
+        assert isinstance(backbone, Backbone)
+        if set(backbone.activations) != {"gabor"} or len(field.backbones) > 1:
             raise BadSettingError("the baseline is the paper's network: Gabor wavelets, one backbone")
         if config.latent != config.width or config.cyclic_time or config.coordinate_scale != 1:
             raise BadSettingError("the baseline is the paper's network: give a prior of the preset 'paper'")
         self.omega, self.sigma = config.gabor_omega, config.gabor_sigma
         self.waves, self.scales = nn.ModuleList(), nn.ModuleList()
-        for linear in field.backbones[0].layers:
+        for linear in backbone.layers:
+            assert isinstance(linear, nn.Linear)
             parts = zip(linear.weight.chunk(2), linear.bias.chunk(2), strict=True)
             for (weight, bias), layers in zip(parts, (self.waves, self.scales), strict=True):
                 layer = nn.Linear(weight.shape[1], weight.shape[0])
@@ -73,16 +76,16 @@ def fit(
     rate: float = 1e-3,
     penalty: float = 1e-4,
     context: Context = nullcontext,
-    watch: Callable[[int, Tensor], None] = lambda *_: None,
+    callback: Callable[[int, Tensor], None] = lambda *_: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[Tensor, float]:
-    """The latent after ``steps`` of Adam on one random frame each, and the seconds spent outside `watch`."""
+    """The latent after ``steps`` of Adam on one random frame each, and the seconds without `callback`."""
     latent = start.clone().requires_grad_(True)
     optimiser = torch.optim.Adam([latent], lr=rate)
     rng, seconds = np.random.default_rng(0), 0.0
     for step in range(steps):
         began = clock()
-        batch = frames[rng.integers(len(frames))]
+        batch = frames[int(rng.integers(len(frames)))]
         with context():
             intensity, _ = network(batch.coordinates[0], latent)
         loss = functional.binary_cross_entropy(intensity.float(), batch.intensity[0])
@@ -90,7 +93,7 @@ def fit(
         (loss + penalty * latent.square().mean()).backward()
         optimiser.step()
         seconds += clock() - began
-        watch(step + 1, latent.detach())
+        callback(step + 1, latent.detach())
     return latent.detach(), seconds
 
 
@@ -119,7 +122,7 @@ def training_step(
 
 @torch.no_grad()
 def render(
-    network: PlainField, fitted: Subject, grid: Grid, *, planes: bool = False
+    network: PlainField, subject: LatentSubject, grid: Grid, *, planes: bool = False
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Intensities and labels on a grid, and the number of points asked.
 
@@ -127,17 +130,17 @@ def render(
     """
     shape = (*grid.shape, len(grid.times))
     image, label, asked = np.zeros(shape, np.float32), np.zeros(shape, np.uint8), 0
-    scaled = fitted.region.coordinates(grid.points())
-    inside = (np.abs(scaled) <= 1).all(-1)
+    scaled = subject.region.coordinates(grid.points())
+    inside = subject.region.contains(grid.points())
     slabs = [slice(k, k + 1) for k in range(shape[2])] if planes else [slice(None)]
-    for t, moment in enumerate(grid.times):
+    for t, when in enumerate(grid.times):
         for k in slabs:
             mask = inside[:, :, k]
             if not mask.any():
                 continue
-            coordinates = np.c_[scaled[:, :, k][mask], np.full(mask.sum(), moment)].astype(np.float32)
-            values, classes = network(torch.from_numpy(coordinates), fitted.latent)
-            image[:, :, k, t][mask] = fitted.stacks[0].denormalise(values.numpy())[:, 0]
+            coordinates = np.c_[scaled[:, :, k][mask], np.full(mask.sum(), when)].astype(np.float32)
+            values, classes = network(torch.from_numpy(coordinates), subject.latent)
+            image[:, :, k, t][mask] = subject.stacks[0].denormalise(values.numpy())[:, 0]
             label[:, :, k, t][mask] = torch.softmax(classes, -1).argmax(-1).numpy()
             asked += int(mask.sum())
     return image, label, asked

@@ -7,7 +7,6 @@ Uncompiled, so that every operation shows; ``--plain`` profiles the baseline. Ti
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -18,9 +17,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 import plain
+from common import new_parser, random_batch
 from nisf.config.presets import preset
 from nisf.config.schema import FieldConfig
-from nisf.data.points import Batch
 from nisf.errors import exit_status
 from nisf.kinds.latent.recipe import latent_state, objective
 from nisf.networks.latent_field import LatentField
@@ -29,16 +28,6 @@ from nisf.networks.losses import intensity_bce
 from nisf.optimisation.compile import in_parts
 
 KINDS = ("query", "training", "fit")
-
-
-def random_batch(points: int) -> Batch:
-    """Points that cost what real ones do."""
-    return Batch(
-        torch.rand(1, points, 4) * 2 - 1,
-        torch.rand(1, points, 1),
-        torch.randint(0, 4, (1, points)),
-        torch.ones(1, points),
-    )
 
 
 def work(kind: str, points: int, *, baseline: bool) -> Callable[[], Any]:
@@ -90,9 +79,7 @@ def table(kind: str, points: int, rows: int, *, baseline: bool) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, profile, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--plain", action="store_true")
     parser.add_argument("--points", type=int, default=32_768)

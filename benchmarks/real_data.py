@@ -13,22 +13,27 @@ prints how much the curves bend from frame to frame: the mean size of their seco
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import time
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from common import cases_of, new_parser, prior_of_kind, write_rows
 from nisf.cli.evaluate import report
+from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
-from nisf.data.region import region_from_labels
+from nisf.data.region import region_from_labels, whole_region
 from nisf.errors import exit_status
-from nisf.evaluation.metrics import Score
+from nisf.evaluation.metrics import Score, dice
 from nisf.evaluation.scores import Evaluation, score_case
-from nisf.files import read_tensors, replacing
-from nisf.io.readers import only_named, open_cohort, read_case, read_image
+from nisf.files import read_tensors
+from nisf.io.readers import read_image
+from nisf.io.readers.nifti import read_numbers
+from nisf.kinds.latent.model import LatentPrior, LatentSubject
 from nisf.kinds.load import load_prior
 from nisf.optimisation.loop import CHECKPOINT
 from nisf.picture import STYLE, Panel, montage, new_figure, save_figure
@@ -38,16 +43,19 @@ from nisf.subject.rendering import Rendering
 from nisf.subject.subject import Subject
 
 
-def own_latent(case: Case, prior: Prior, folder: Path) -> Subject | None:
+def as_trained(case: Case, prior: LatentPrior) -> LatentSubject | None:
     """The subject as training left it, or None if it was not a training subject."""
-    tensors, metadata = read_tensors(folder / CHECKPOINT)
+    assert prior.folder is not None
+    tensors, metadata = read_tensors(prior.folder / CHECKPOINT)
     names = json.loads(metadata["identity"])["cases"]
-    if case.name not in names:
+    if prior.half is None:
+        region = whole_region(case)
+    else:
+        region = region_from_labels(case, prior.half, order=prior.anatomy.reorder)
+    if case.name not in names or region is None:
         return None
-    assert prior.half is not None
-    region = region_from_labels(case, prior.half, order=prior.anatomy.reorder)
-    assert region is not None
-    return Subject(case.name, prior, tensors["latents.weight"][names.index(case.name)], region, case.stacks)
+    latent = tensors["latents.weight"][names.index(case.name)]
+    return LatentSubject(case.name, prior, region, case.stacks, latent=latent)
 
 
 def panels(case: Case, rendering: Rendering, title: str) -> list[Panel]:
@@ -95,128 +103,158 @@ def fractions(found: list[Score], labels: tuple[str, ...]) -> list[str]:
     return lines
 
 
-def scores(arguments: argparse.Namespace) -> int:
-    """Fit and score a cohort."""
-    prior = load_prior(arguments.prior)
-    cohort = open_cohort(arguments.data, prior.anatomy)
-    fitted_again, own = Evaluation(), Evaluation()
-    rows, kept = [], {}
-    for files in only_named(cohort.cases, arguments.only):
-        case = read_case(files, prior.anatomy, cohort.notes)
+@dataclass
+class Outcome:
+    """What came of a cohort.
+
+    Attributes:
+        scores: of the fits.
+        trained: of the latents from training.
+        rows: a row a case, for ``cases.csv``.
+        pictures: mean Dice of each case, and its row of the montage.
+    """
+
+    scores: Evaluation = field(default_factory=Evaluation)
+    trained: Evaluation = field(default_factory=Evaluation)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    pictures: list[tuple[float, list[Panel]]] = field(default_factory=list)
+
+    def add(self, case: Case, prior: Prior[Subject]) -> None:
+        """Fit a case and score it."""
         began = time.perf_counter()
         subject = fit(case, prior)
         rendering = subject.render()
         seconds = time.perf_counter() - began
         found = score_case(rendering.label.astype(np.int16), case)
-        dice = float(np.mean([s.dice for s in found]))
-        fitted_again.scores += found
+        mean = float(np.mean([s.dice for s in found]))
+        self.scores.scores += found
         group = case.attributes.get("group", "")
-        rows.append({**subject.summary, "case": case.name, "group": group, "dice": dice, "seconds": seconds})
-        kept[case.name] = (dice, panels(case, rendering, f"{case.name} {dice:.2f}"))
-        print(
-            f"{case.name}: Dice {dice:.3f}, {seconds:.1f} s, region {subject.summary['region']}", flush=True
-        )
-        if arguments.training:
-            stored = own_latent(case, prior, arguments.prior)
+        own = {"case": case.name, "group": group, "dice": mean, "seconds": seconds}
+        self.rows.append({**subject.summary, **own})
+        self.pictures.append((mean, panels(case, rendering, f"{case.name} {mean:.2f}")))
+        region = subject.summary["region"]
+        print(f"{case.name}: Dice {mean:.3f}, {seconds:.1f} s, region {region}", flush=True)
+
+    def chosen(self) -> list[list[Panel]]:
+        """Rows of the montage: best, median and worst case."""
+        ranked = [row for _, row in sorted(self.pictures, key=lambda item: -item[0])]
+        return [ranked[0], ranked[len(ranked) // 2], ranked[-1]]
+
+
+def scores(arguments: argparse.Namespace) -> int:
+    """Fit and score a cohort."""
+    prior, output = load_prior(arguments.prior), arguments.output
+    if arguments.training:
+        prior = prior_of_kind(arguments.prior, LatentPrior)
+    outcome = Outcome()
+    for case in cases_of(arguments.data, prior, arguments.only):
+        outcome.add(case, prior)
+        if arguments.training and isinstance(prior, LatentPrior):
+            stored = as_trained(case, prior)
             if stored is not None:
-                own.scores += score_case(stored.render().label.astype(np.int16), case)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    with replacing(arguments.output / "cases.csv") as path, path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    ranked = sorted(kept.values(), key=lambda item: -item[0])
-    chosen = [ranked[0], ranked[len(ranked) // 2], ranked[-1]]
-    montage([row for _, row in chosen], prior.anatomy, arguments.output / "montage.png")
-    print(f"seconds a case: median {np.median([r['seconds'] for r in rows]):.1f}")
-    if own.scores:
+                outcome.trained.scores += score_case(stored.render().label.astype(np.int16), case)
+    write_rows(output / "cases.csv", outcome.rows)
+    montage(outcome.chosen(), prior.anatomy, output / "montage.png")
+    print(f"seconds a case: median {np.median([row['seconds'] for row in outcome.rows]):.1f}")
+    if outcome.trained.scores:
         print("latents from training:")
-        report(own, arguments.output / "scores-own-latents.csv")
+        report(outcome.trained, output / "scores-own-latents.csv")
     groups: dict[str, list[float]] = {}
-    for row in rows:
+    for row in outcome.rows:
         groups.setdefault(row["group"], []).append(row["dice"])
     if len(groups) > 1:
         print("mean Dice by group: " + ", ".join(f"{g} {np.mean(d):.3f}" for g, d in sorted(groups.items())))
-    for line in fractions(fitted_again.scores, prior.anatomy.labels[1:]):
+    for line in fractions(outcome.scores.scores, prior.anatomy.labels[1:]):
         print(line)
     print("fitted from intensities:")
-    return report(fitted_again, arguments.output / "scores.csv")
+    return report(outcome.scores, output / "scores.csv")
 
 
-def curve(arguments: argparse.Namespace) -> int:
-    """Fit a cine and draw its volumes over the cycle."""
+def drawn_volumes(reference: Path, number: int, rendering: Rendering, name: str) -> dict[int, float]:
+    """Volume in mL of a reference's structure, by frame; prints the Dice of the first structure there.
+
+    Args:
+        reference: labels on the cine's grid, in some of its frames.
+        number: of the structure in that file.
+        rendering: of the cine.
+        name: of the first structure.
+    """
+    numbers, _ = read_numbers(reference)
+    truth, out = np.asarray(numbers == number), {}
+    for frame in np.flatnonzero(truth.any((0, 1, 2))).tolist():
+        ours, drawn = rendering.label[..., frame] == 1, truth[..., frame]
+        found, out[frame] = (float(mask.sum() * rendering.grid.voxel_ml) for mask in (ours, drawn))
+        print(f"frame {frame}: {name} Dice {dice(ours, drawn):.3f}, {found:.1f} mL (drawn: {out[frame]:.1f})")
+    return out
+
+
+def draw_curve(
+    rendering: Rendering, volumes: np.ndarray, drawn: Mapping[int, float], anatomy: Anatomy, path: Path
+) -> None:
+    """Volumes (k, t) over the cycle; dots are what was drawn of the first structure."""
     import matplotlib as mpl
-    import nibabel as nib
 
-    prior = load_prior(arguments.prior)
-    case = read_image(arguments.cine, prior.anatomy)
-    fitted = fit(case, prior)
-    rendering = fitted.render()
-    grid = rendering.grid
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    names = prior.anatomy.labels[1:]
-    volumes = np.array([(rendering.label == k + 1).sum((0, 1, 2)) * grid.voxel_ml for k in range(len(names))])
-    with replacing(arguments.output / "curve.csv") as path, path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["t", *names])
-        writer.writerows(
-            [f"{v:.3f}" for v in (t, *row)] for t, row in zip(grid.times, volumes.T, strict=True)
-        )
-    bends = np.abs(np.roll(volumes, 1, 1) - 2 * volumes + np.roll(volumes, -1, 1)).mean(1)
-    print("second differences, mL:", ", ".join(f"{n} {b:.1f}" for n, b in zip(names, bends, strict=True)))
+    names, times = anatomy.labels[1:], rendering.grid.times
     with mpl.rc_context(STYLE):  # ty: ignore[invalid-argument-type]
         figure = new_figure(6.0, 3.0)
         axes = figure.subplots()
         for k, name in enumerate(names):
-            axes.plot(grid.times, volumes[k], color=prior.anatomy.colours[k + 1], label=name)
-        if arguments.reference:
-            truth = np.asarray(nib.load(arguments.reference).dataobj) == arguments.number  # type: ignore[attr-defined]
-            for frame in np.flatnonzero(truth.any((0, 1, 2))):
-                ml = truth[..., frame].sum() * grid.voxel_ml
-                label = f"{names[0]}, drawn" if frame == np.flatnonzero(truth.any((0, 1, 2)))[0] else None
-                axes.plot(grid.times[frame], ml, "o", color=prior.anatomy.colours[1], label=label)
-                both = (rendering.label[..., frame] == 1) & truth[..., frame]
-                dice = 2 * both.sum() / ((rendering.label[..., frame] == 1).sum() + truth[..., frame].sum())
-                print(
-                    f"frame {frame}: {names[0]} Dice {dice:.3f}, {volumes[0, frame]:.1f} mL (drawn: {ml:.1f})"
-                )
+            axes.plot(times, volumes[k], color=anatomy.colours[k + 1], label=name)
+        if drawn:
+            dots = f"{names[0]}, drawn"
+            axes.plot(times[list(drawn)], list(drawn.values()), "o", color=anatomy.colours[1], label=dots)
         axes.set(xlabel="fraction of the cycle", ylabel="volume in mL", ylim=(0, None))
         figure.legend(loc="outside right upper")
-        save_figure(figure, arguments.output / "curve.png")
+        save_figure(figure, path)
+
+
+def frames_montage(case: Case, rendering: Rendering) -> list[list[Panel]]:
+    """The middle slice at six frames: measured, and segmented."""
+    grid = rendering.grid
     middle = grid.shape[2] // 2
     frames = np.linspace(0, len(grid.times), 6, endpoint=False).astype(int)
-    above = [
-        Panel(f"t = {grid.times[t]:.2f}", next(
-            s.image[..., 0] for s in case.slices if s.position == middle and s.frame == t
-        ).astype(np.float32)) for t in frames
-    ]  # fmt: skip
+    images = {s.frame: s.image[..., 0] for s in case.slices if s.position == middle and s.stack == 0}
+    above = [Panel(f"t = {grid.times[t]:.2f}", images[int(t)].astype(np.float32)) for t in frames]
     below = [
-        replace(p, title="", label=rendering.label[:, :, middle, t])
-        for p, t in zip(above, frames, strict=True)
+        replace(panel, title="", label=rendering.label[:, :, middle, t])
+        for panel, t in zip(above, frames, strict=True)
     ]
-    montage([above, below], prior.anatomy, arguments.output / "montage.png")
-    print(
-        json.dumps(
-            {
-                **fitted.summary,
-                "mL": {n: [float(v.min()), float(v.max())] for n, v in zip(names, volumes, strict=True)},
-            }
-        )
+    return [above, below]
+
+
+def curve(arguments: argparse.Namespace) -> int:
+    """Fit a cine and draw its volumes over the cycle."""
+    prior, output = load_prior(arguments.prior), arguments.output
+    case = read_image(arguments.cine, prior.anatomy)
+    subject = fit(case, prior)
+    rendering = subject.render()
+    grid, names = rendering.grid, prior.anatomy.labels[1:]
+    volumes = np.array([(rendering.label == k + 1).sum((0, 1, 2)) * grid.voxel_ml for k in range(len(names))])
+    table = (
+        {"t": t, **dict(zip(names, row, strict=True))} for t, row in zip(grid.times, volumes.T, strict=True)
     )
+    write_rows(output / "curve.csv", [{name: f"{v:.3f}" for name, v in row.items()} for row in table])
+    bends = np.abs(np.roll(volumes, 1, 1) - 2 * volumes + np.roll(volumes, -1, 1)).mean(1)
+    print("second differences, mL:", ", ".join(f"{n} {b:.1f}" for n, b in zip(names, bends, strict=True)))
+    drawn: dict[int, float] = {}
+    if arguments.reference:
+        drawn = drawn_volumes(arguments.reference, arguments.number, rendering, names[0])
+    draw_curve(rendering, volumes, drawn, prior.anatomy, output / "curve.png")
+    montage(frames_montage(case, rendering), prior.anatomy, output / "montage.png")
+    extremes = {n: [float(v.min()), float(v.max())] for n, v in zip(names, volumes, strict=True)}
+    print(json.dumps({**subject.summary, "mL": extremes}))
     return 0
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Parse and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     verbs = parser.add_subparsers(required=True)
     for name, run in (("scores", scores), ("curve", curve)):
         verb = verbs.add_parser(name)
         verb.set_defaults(run=run)
         verb.add_argument("data" if name == "scores" else "cine", type=Path)
-        verb.add_argument("prior", type=Path, help="folder, or name of a model")
+        verb.add_argument("prior", help="folder, or name of a model that comes with nisf")
         verb.add_argument("-o", "--output", type=Path, required=True)
         if name == "scores":
             verb.add_argument("--only", type=Path)
@@ -224,8 +262,8 @@ def main() -> int:
         else:
             verb.add_argument("--reference", type=Path)
             verb.add_argument("--number", type=int, default=3)
-    arguments = parser.parse_args()
-    return arguments.run(arguments)
+    options = parser.parse_args(arguments)
+    return options.run(options)
 
 
 if __name__ == "__main__":

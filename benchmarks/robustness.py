@@ -10,18 +10,16 @@ on the original grid, where the labels are as drawn. OUT gets ``robustness.csv``
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from held import cases_of, parser_of
-from nisf.data.case import UNKNOWN, Case, intensity_range, slices_of_volume
+from common import cases_of, cohort_parser, write_rows
+from nisf.data.case import Case, intensity_range, slices_of_volume
 from nisf.data.geometry import Affine, Grid
 from nisf.errors import exit_status
-from nisf.evaluation.scores import score_case
-from nisf.files import replacing
+from nisf.evaluation.scores import label_volume, score_case
 from nisf.kinds.load import load_prior
 from nisf.paper.resample import resampled
 from nisf.prior.fit import fit
@@ -34,13 +32,11 @@ Volumes = tuple[np.ndarray, np.ndarray, np.ndarray]
 def volumes(case: Case) -> Volumes:
     """The reference stack of a case."""
     grid = case.stacks[0].grid
-    shape = (*grid.shape, len(grid.times))
-    image, label = np.zeros(shape, dtype=np.float32), np.full(shape, UNKNOWN, dtype=np.int16)
+    image = np.zeros((*grid.shape, len(grid.times)), dtype=np.float32)
     for item in case.slices:
-        image[:, :, item.position, item.frame] = item.image[..., 0]
-        if item.label is not None:
-            label[:, :, item.position, item.frame] = item.label
-    return image, label, grid.spacing
+        if item.stack == 0:
+            image[:, :, item.position, item.frame] = item.image[..., 0]
+    return image, label_volume(case), grid.spacing
 
 
 def rebuilt(case: Case, changed: Volumes) -> Case:
@@ -84,13 +80,12 @@ def segmented(case: Case, prior: Prior, grid: Grid | None = None) -> np.ndarray:
     return fit(case, prior).render(grid).label.astype(np.int16)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Parse and run."""
-    parser = parser_of(__doc__, cases=None)
-    arguments = parser.parse_args()
-    prior = load_prior(arguments.prior)
+    options = cohort_parser(__doc__, cases=None).parse_args(arguments)
+    prior = load_prior(options.prior)
     rows: dict[str, dict[str, float]] = {}
-    for case in cases_of(arguments.cohort, prior, arguments.only, arguments.cases):
+    for case in cases_of(options.cohort, prior, options.only, options.cases):
         same = volumes(case)
         found = {}
         for name, change in {"as it is": lambda v: v, **CHANGES}.items():
@@ -110,11 +105,8 @@ def main() -> int:
             f"{name:15s} {plain.mean() + change.mean():.4f}   {change.mean():+.4f}   "
             f"{change[np.abs(change).argmax()]:+.4f}"
         )
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    with replacing(arguments.output / "robustness.csv") as path, path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["case", *rows])
-        writer.writerows([name, *(row[name] for row in rows.values())] for name in rows["as it is"])
+    table = [{"case": name, **{way: row[name] for way, row in rows.items()}} for name in rows["as it is"]]
+    write_rows(options.output / "robustness.csv", table)
     return 0
 
 

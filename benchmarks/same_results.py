@@ -12,19 +12,19 @@ the commands that need it are left out. Everything runs on one thread, so that s
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
-import os
-import subprocess
-import sys
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from common import new_parser, run_nisf
+from nisf.errors import exit_status
+from nisf.files import read_tensors
+
 TOLERANCE = 1e-6
-"""Largest difference, as a share of the largest number beside it."""
+"""Largest difference, in parts of the largest number beside it."""
 
 BRIEF = (
     "train.steps=50 train.checkpoint_every=25 train.validate_every=25 train.validate_cases=2 train.seed=3 "
@@ -68,9 +68,11 @@ PHANTOMS = ["phantom0002", "phantom0005"]
 
 
 def run(checkout: Path, output: Path, data: Path | None, only: list[str]) -> None:
-    """Work through the commands; each folder is marked when its command is done."""
-    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    environment = {**os.environ, **threads, "PYTHONPATH": str((checkout / "src").resolve())}
+    """Work through the commands; each folder is marked when its command is done.
+
+    Raises:
+        NisfError: a command failed.
+    """
     root = output.resolve()
     for name, text in COMMANDS.items():
         folder = root / name
@@ -92,39 +94,26 @@ def run(checkout: Path, output: Path, data: Path | None, only: list[str]) -> Non
             "data": data and data.resolve(),
             "cine": cine,
         }
-        command = [sys.executable, "-m", "nisf", *text.format(**where).split()]
-        began = time.perf_counter()
-        ended = subprocess.run(
-            command, env=environment, cwd=root, capture_output=True, text=True, check=False
-        )
-        seconds = time.perf_counter() - began
-        if ended.returncode:
-            sys.exit(
-                f"{name}: {' '.join(command)} ended with {ended.returncode}\n{ended.stdout}{ended.stderr}"
-            )
-        done.write_text(f"{seconds:.1f}\n")
-        print(f"{name}: {seconds:.1f} s", flush=True)
+        seconds, _ = run_nisf(checkout, text.format(**where).split(), root)
+        done.write_text(f"{seconds['wall']:.1f}\n")
+        print(f"{name}: {seconds['wall']:.1f} s", flush=True)
 
 
-def numbers_of(path: Path) -> dict[str, np.ndarray]:
-    """Everything in a file that is a number or a word, as arrays by name."""
+def contents(path: Path) -> dict[str, np.ndarray]:
+    """Everything in a file (see `compared`) that is a number or a word, as arrays by name."""
     if path.name.endswith(".nii.gz"):
         import nibabel
 
         image = nibabel.load(path)
-        return {"voxels": np.asarray(image.dataobj), "affine": np.asarray(image.affine)}  # ty: ignore[unresolved-attribute]
+        return {"voxels": np.asarray(image.dataobj), "affine": np.asarray(image.affine)}  # ty: ignore[missing-attribute]
     if path.suffix == ".safetensors":
-        from nisf.files import read_tensors
-
         return {name: tensor.numpy() for name, tensor in read_tensors(path)[0].items()}
     if path.suffix == ".csv":
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file))
         return {f"row {i}": np.array([_number(cell) for cell in row], object) for i, row in enumerate(rows)}
-    if path.name == "log.jsonl":
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return {f"line {i}": np.array(_leaves(json.loads(line)), object) for i, line in enumerate(lines)}
-    return {}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {f"line {i}": np.array(_leaves(json.loads(line)), object) for i, line in enumerate(lines)}
 
 
 def _number(cell: str) -> float | str:
@@ -143,7 +132,7 @@ def _leaves(data: object) -> list[object]:
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> float:
-    """Largest difference as a share of the largest number; infinite where words or integers differ."""
+    """Largest difference in parts of the largest number; infinite where words or integers differ."""
     if first.shape != second.shape:
         return float("inf")
     if first.dtype == object:
@@ -156,42 +145,52 @@ def difference(first: np.ndarray, second: np.ndarray) -> float:
         return 0.0 if np.array_equal(first, second) else float("inf")
     if not first.size:
         return 0.0
-    away = np.abs(first.astype(np.float64) - second.astype(np.float64))
-    away = np.where(np.isnan(first) & np.isnan(second), 0.0, away)
-    return float(away.max() / max(float(np.nanmax(np.abs(first))), 1e-12))
+    a, b = first.astype(np.float64), second.astype(np.float64)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    if not (np.isfinite(a) & np.isfinite(b) | same).all():
+        return float("inf")
+    away = np.abs(a[~same] - b[~same])
+    return float(away.max(initial=0.0) / np.abs(a[np.isfinite(a)]).max(initial=1e-12))
+
+
+def compared(path: Path) -> bool:
+    """Whether the name is one of a file whose content is results, and nothing else."""
+    if path.name == "checkpoint.safetensors":
+        return False
+    return path.name.endswith((".nii.gz", ".safetensors", ".csv")) or path.name == "log.jsonl"
+
+
+def compared_files(folder: Path) -> set[Path]:
+    """The files below a folder that have something to compare, relative to it."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {path for path in paths if compared(path) and ".cache" not in path.parts}
 
 
 def compare(first: Path, second: Path) -> bool:
     """Whether everything agrees; a line for each file that does not, and the largest difference of all."""
-    worst, files, alike = 0.0, 0, True
-    for path in sorted(p for p in first.rglob("*") if p.is_file() and ".cache" not in p.parts):
-        if path.name == "checkpoint.safetensors" or not (found := numbers_of(path)):
-            continue
-        other = second / path.relative_to(first)
-        files += 1
-        if not other.is_file():
-            print(f"{other}: missing")
+    worst, alike = 0.0, True
+    here, there = compared_files(first), compared_files(second)
+    for path in sorted(here ^ there):
+        print(f"{(second if path in here else first) / path}: missing")
+        alike = False
+    for path in sorted(here & there):
+        found, other = contents(first / path), contents(second / path)
+        if set(found) != set(other):
+            print(f"{second / path}: has {sorted(set(found) ^ set(other))[:3]} more or less")
             alike = False
             continue
-        there = numbers_of(other)
-        if set(there) != set(found):
-            print(f"{other}: has {sorted(set(there) ^ set(found))[:3]} more or less")
-            alike = False
-            continue
-        away = max(difference(found[name], there[name]) for name in found)
+        away = max((difference(found[name], other[name]) for name in found), default=0.0)
         worst = max(worst, away)
         if away > TOLERANCE:
-            print(f"{path.relative_to(first)}: differs by {away:.3g}")
+            print(f"{path}: differs by {away:.3g}")
             alike = False
-    print(f"{files} files, largest difference {worst:.3g} of the largest number")
-    return alike and files > 0
+    print(f"{len(here | there)} files, largest difference {worst:.3g} of the largest number")
+    return alike and bool(here)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run or compare; the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     runs = verbs.add_parser("run")
     runs.add_argument("checkout", type=Path)
@@ -201,7 +200,7 @@ def main() -> int:
     compares = verbs.add_parser("compare")
     compares.add_argument("first", type=Path)
     compares.add_argument("second", type=Path)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.verb == "compare":
         return 0 if compare(options.first, options.second) else 1
     run(options.checkout, options.output, options.data, options.only)
@@ -209,4 +208,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(exit_status("same_results.py", main))

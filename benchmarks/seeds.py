@@ -1,9 +1,9 @@
-"""How much a seed decides: the field, the field whose moments see each other, and the U-Net, trained alike.
+"""How much a seed decides: the field, the field whose phases see each other, and the U-Net, trained alike.
 
     python benchmarks/seeds.py ACDC -o OUT [--seeds 0 1 2] [--longer 5000] [--device cuda] [--set ...]
 
 One round of the preset `image` each, on all but every 5th case, two volumes a step: two random ones (field,
-U-Net), or two moments of one subject (pair). Scored on every 5th case as `nisf paper` does, with no section
+U-Net), or two phases of one subject (pair). Scored on every 5th case as `nisf paper` does, with no section
 left out, all slices given and every 2nd hidden, for which the U-Net's slices are interpolated. A run that was
 cut off goes on where it was. OUT gets ``seeds.csv``: method, seed, protocol, Dice and HD95 of each case.
 """
@@ -11,7 +11,6 @@ cut off goes on where it was. OUT gets ``seeds.csv``: method, seed, protocol, Di
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,18 +18,17 @@ from typing import Any
 
 import numpy as np
 
+from common import new_parser, write_rows
 from nisf.cli import main as nisf
 from nisf.data.anatomy import load_anatomy
 from nisf.device import named_device
 from nisf.errors import CannotFitError, exit_status
-from nisf.files import replacing
 from nisf.io.readers import open_cohort
 from nisf.kinds.load import load_prior
 from nisf.paper.budget import budget
 from nisf.paper.methods import Method, by_prior, by_unet, of_subjects, score_method
 from nisf.paper.study import TEST_EVERY, Study
 from nisf.paper.unet import trained_unet
-from nisf.training.train import continued
 
 FIELDS = {"field": (), "pair": ("image.phase_exchange=3", "train.subjects=1")}
 PROTOCOLS = ("none", "every-2nd-slice")
@@ -69,7 +67,7 @@ def methods_of(options: argparse.Namespace, seed: int) -> tuple[Study, list[Meth
 def longer(options: argparse.Namespace, seed: int, study: Study) -> tuple[Study, list[Method]]:
     """The U-Net of a seed after a second round, on full canvases from the start."""
     prior = load_prior(options.output / f"field{seed}")
-    config = continued(prior)
+    config = prior.continued()
     config = replace(config, train=replace(config.train, seed=seed + 10))
     first, folder = options.output / f"unet{seed}", options.output / f"unet{seed}-longer"
     trained_unet(
@@ -91,9 +89,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     """Mean over seeds, and each seed, of every method and protocol."""
     lines = []
     for protocol in PROTOCOLS:
-        of_protocol = [row for row in rows if row["protocol"] == protocol]
-        for method in dict.fromkeys(row["method"] for row in of_protocol):
-            chosen = [row for row in of_protocol if row["method"] == method]
+        scored = [row for row in rows if row["protocol"] == protocol]
+        for method in dict.fromkeys(row["method"] for row in scored):
+            chosen = [row for row in scored if row["method"] == method]
             seeds = sorted({row["seed"] for row in chosen})
             each = {
                 value: [of_subjects([r for r in chosen if r["seed"] == s], value=value).mean() for s in seeds]
@@ -109,9 +107,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Train what is not there, score, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -131,14 +127,11 @@ def main(arguments: list[str] | None = None) -> int:
         if options.longer and seed == options.seeds[0]:
             ways.append(longer(options, seed, study))
         for protocol in PROTOCOLS:
-            for of, found in ways:
-                rows += [{"seed": seed, **row} for m in found for row in score_method(of, m, protocol)]
+            for which, found in ways:
+                rows += [{"seed": seed, **row} for m in found for row in score_method(which, m, protocol)]
     if not rows:
         raise CannotFitError(f"{options.data}: no test case could be scored; see 'nisf check'")
-    with replacing(options.output / "seeds.csv") as path, path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(options.output / "seeds.csv", rows)
     print(table(rows))
     return 0
 

@@ -12,17 +12,15 @@ random weights, which cost the same; the columns on accuracy are then left out.
 
 from __future__ import annotations
 
-import argparse
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import measuring
+import common
 import tasks
-from measuring import Measured, interleaved, summary
+from common import Workload, interleaved, summary
 from nisf.errors import exit_status
 from nisf.files import write_json
 from tasks import QUICK, Plan, say
@@ -101,37 +99,35 @@ def draw(result: dict[str, Any], path: Path) -> None:
         save_figure(figure, path)
 
 
-def run(subject: Measured, plan: Plan) -> dict[str, Any]:
+def run(workload: Workload, plan: Plan) -> dict[str, Any]:
     """Everything, as it is written to ``speed.json``."""
-    machine = measuring.machine()
+    machine = common.machine()
     say("matrix products, operations a second:")
-    tops = interleaved(measuring.ceilings(), plan.repeats, say, plan.clock)
-    result: dict[str, Any] = {"machine": machine, "case": subject.case.name, "trained": subject.trained}
+    tops = interleaved(common.ceilings(), plan.repeats, say, plan.clock)
+    result: dict[str, Any] = {"machine": machine, "case": workload.case.name, "trained": workload.trained}
     result["quick"] = plan.steps < 672
     rates = {
-        "training": tasks.training(subject, plan),
-        "gradient of the latent": tasks.fit_rates(subject, plan),
-        "query": tasks.queries(subject, plan),
+        "training": tasks.training(workload, plan),
+        "gradient of the latent": tasks.fit_rates(workload, plan),
+        "query": tasks.queries(workload, plan),
     }
     result |= {part: {name: summary(v) for name, v in row.items()} for part, row in rates.items()}
-    result["fit"] = tasks.fits(subject, plan)
-    result["start-up"] = tasks.start_up(subject, min(plan.repeats, 3), plan.clock)
-    again = interleaved(measuring.ceilings(), plan.repeats, say, plan.clock)
+    result["fit"] = tasks.fits(workload, plan)
+    result["start-up"] = tasks.start_up(workload, min(plan.repeats, 3), plan.clock)
+    again = interleaved(common.ceilings(), plan.repeats, say, plan.clock)
     result["products"] = {name: summary(tops[name] + again[name]) for name in tops}
     result["ceiling_gflops"] = max(row["most"] for row in result["products"].values()) / 1e9
-    result["achieved_gflops"] = roofline(result, measuring.forward_flop(subject.prior.config.field))
-    machine["load_after"] = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    result["achieved_gflops"] = roofline(result, common.forward_flop(workload.prior.config.field))
+    machine["load_after"] = common.load_average()
     return result
 
 
 def main(arguments: list[str] | None = None, plan: Plan | None = None) -> int:
     """Parse, measure, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.new_parser(__doc__)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--clock", choices=sorted(measuring.CLOCKS), default="wall")
+    parser.add_argument("--clock", choices=sorted(common.CLOCKS), default="wall")
     parser.add_argument("--data", type=Path, help="a cohort; needs --prior")
     parser.add_argument("--prior", type=Path, help="folder of a prior with the paper's network")
     parser.add_argument("--case", help="name of the case; the cohort's first by default")
@@ -139,12 +135,12 @@ def main(arguments: list[str] | None = None, plan: Plan | None = None) -> int:
     if (options.data is None) != (options.prior is None):
         parser.error("--data and --prior go together")
     plan = plan or (QUICK if options.quick else Plan())
-    plan = replace(plan, clock=measuring.CLOCKS[options.clock])
+    plan = replace(plan, clock=common.CLOCKS[options.clock])
     if options.data:
-        subject = measuring.real_subject(options.data, options.prior, options.case)
+        workload = common.real_workload(options.data, options.prior, options.case)
     else:
-        subject = measuring.phantom_subject(plan.scanner)
-    result = run(subject, plan) | {"clock": options.clock}
+        workload = common.phantom_workload(plan.scanner)
+    result = run(workload, plan) | {"clock": options.clock}
     write_json(options.output / "speed.json", result)
     draw(result, options.output / "speed.png")
     for row in table(result):

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-import measuring
 import plain
-from measuring import Measured, interleaved, summary
-from nisf.config.schema import FitConfig
+from common import Task, Workload, interleaved, summary
+from nisf.data.case import UNKNOWN
+from nisf.evaluation.metrics import dice_of_structures
+from nisf.kinds.latent.model import LatentSubject
 from nisf.kinds.latent.recipe import draw_batch, latent_state, objective
 from nisf.kinds.latent.validation import step_counts
 from nisf.networks.latent_field import LatentField
@@ -27,7 +28,6 @@ from nisf.networks.losses import intensity_bce
 from nisf.optimisation.compile import can_compile, compiled, in_parts
 from nisf.phantom import Scanner, write_cohort
 from nisf.prior.fit import fit
-from nisf.subject.subject import Subject
 
 say = partial(print, flush=True)
 bf16 = partial(torch.autocast, "cpu", dtype=torch.bfloat16)
@@ -61,68 +61,64 @@ QUICK = Plan(
 )
 
 
-def accuracy(subject: Measured, latent: torch.Tensor) -> dict[str, float]:
+def accuracy(workload: Workload, latent: torch.Tensor) -> dict[str, float]:
     """Intensity loss over all voxels, and mean Dice over structures and labelled voxels."""
-    points, prior = subject.points, subject.prior
+    points, prior = workload.points, workload.prior
     every = np.arange(len(points))
     intensity, probability = ask(prior.field, latent, points.coordinates(every))
     clipped = np.clip(intensity, 1e-7, 1 - 1e-7)
     loss = -(points.intensity * np.log(clipped) + (1 - points.intensity) * np.log(1 - clipped)).mean()
-    label, found = points.label, probability.argmax(1)
-    known = label >= 0
-    dice = []
-    for k in range(1, probability.shape[1]):
-        a, b = known & (label == k), known & (found == k)
-        dice.append(2 * (a & b).sum() / max(1, a.sum() + b.sum()))
-    return {"intensity_bce": float(loss), "dice": float(np.mean(dice))}
+    known = points.label != UNKNOWN
+    dice = dice_of_structures(probability.argmax(1)[known], points.label[known], probability.shape[1])
+    return {"intensity_bce": float(loss), "dice": float(np.nanmean(dice))}
 
 
-def our_fits(subject: Measured) -> dict[str, Callable[[], Subject]]:
+def our_fits(workload: Workload) -> dict[str, Callable[[], LatentSubject]]:
     """Ways to fit that nisf offers: same region and orientation as the baseline; then with nothing given."""
-    prior = subject.prior
+    prior = workload.prior
     given = replace(prior, anatomy=replace(prior.anatomy, turn=False, reorder=False))
-    settings = {"nisf": prior.config.fit}
-    if "method" in {f.name for f in fields(FitConfig)}:
-        settings["nisf, second order"] = replace(prior.config.fit, method="second-order")
-    ways: dict[str, Callable[[], Subject]] = {}
+    own = prior.config.fit
+    settings = {"nisf": own, "nisf, second order": replace(own, method="second-order")}
+    ways: dict[str, Callable[[], LatentSubject]] = {}
     for name, config in settings.items():
-        ways[name] = partial(fit, subject.case, given, region=subject.region, config=config)
-        ways[f"{name}, region and orientation searched"] = partial(fit, subject.case, prior, config=config)
+        ways[name] = partial(fit, workload.case, given, region=workload.region, config=config)
+        ways[f"{name}, region and orientation searched"] = partial(fit, workload.case, prior, config=config)
     return ways
 
 
-def fits(subject: Measured, plan: Plan) -> dict[str, Any]:
+def fits(workload: Workload, plan: Plan) -> dict[str, Any]:
     """Seconds of a fit: ours, the baseline's, ours again; of a quick run, ours only once."""
-    say(f"fit of {subject.case.name}, {len(subject.points):,} voxels in the region:")
+    say(f"fit of {workload.case.name}, {len(workload.points):,} voxels in the region:")
     rows: dict[str, Any] = {}
 
     def ours() -> None:
-        for name, run in our_fits(subject).items():
+        for name, run in our_fits(workload).items():
             began = plan.clock()
-            fitted = run()
+            subject = run()
             seconds = plan.clock() - began
             row = rows.setdefault(name, {"seconds": [], "complete": True})
             row["seconds"].append(seconds)
-            if subject.trained and "searched" not in name:
-                row |= accuracy(subject, fitted.latent)
+            if workload.trained and "searched" not in name:
+                row |= accuracy(workload, subject.latent)
             say(f"  {name}: {seconds:.2f} s")
 
     if plan.steps >= 672:
         ours()
-    curve = []
+    curve: list[dict[str, float]] = []
     counts = set(step_counts(plan.steps))
 
-    def watch(step: int, latent: torch.Tensor) -> None:
-        if subject.trained and step in counts:
-            curve.append({"steps": step, **accuracy(subject, latent)})
+    def callback(step: int, latent: torch.Tensor) -> None:
+        if workload.trained and step in counts:
+            curve.append({"steps": step, **accuracy(workload, latent)})
 
-    network = plain.PlainField(subject.prior.field).requires_grad_(False)
-    frames = plain.frames_of(subject.points)
-    start = subject.prior.latent_mean
-    _, seconds = plain.fit(network, frames, start, steps=plan.steps, callback=watch, clock=plan.clock)
-    rows["plain, eager"] = {"seconds": [seconds], "steps": plan.steps, "complete": plan.steps >= 672}
+    network = plain.PlainField(workload.prior.field).requires_grad_(False)
+    frames = plain.frames_of(workload.points)
+    start = workload.prior.latent_mean
+    _, seconds = plain.fit(network, frames, start, steps=plan.steps, callback=callback, clock=plan.clock)
+    row: dict[str, Any] = {"seconds": [seconds], "steps": plan.steps, "complete": plan.steps >= 672}
+    rows["plain, eager"] = row
     if curve:
-        rows["plain, eager"] |= {
+        row |= {
             "curve": curve,
             "dice": max(c["dice"] for c in curve),
             "intensity_bce": curve[-1]["intensity_bce"],
@@ -132,13 +128,13 @@ def fits(subject: Measured, plan: Plan) -> dict[str, Any]:
     return rows
 
 
-def training(subject: Measured, plan: Plan) -> dict[str, list[float]]:
+def training(workload: Workload, plan: Plan) -> dict[str, list[float]]:
     """Points per second of a training step on whole frames of one subject."""
-    config = replace(subject.prior.config.train, points=0, subjects=1)
-    frames = plain.frames_of(subject.points)
-    start = subject.prior.field
+    config = replace(workload.prior.config.train, points=0, subjects=1)
+    frames = plain.frames_of(workload.points)
+    start = workload.prior.field
 
-    def theirs(context: plain.Context, few: int | None, wrap: Callable[[Any], Any]) -> measuring.Task:
+    def theirs(context: plain.Context, few: int | None, wrap: Callable[[Any], Any]) -> Task:
         module = plain.PlainField(start)
         latents = torch.zeros(2, start.config.latent, requires_grad=True)
         optimiser = torch.optim.Adam([*module.parameters(), latents], lr=config.learning_rate)
@@ -154,10 +150,10 @@ def training(subject: Measured, plan: Plan) -> dict[str, list[float]]:
 
         return task
 
-    def ours(wrap: Callable[[Any], Any]) -> measuring.Task:
-        field = LatentField(subject.prior.config.field)
+    def ours(wrap: Callable[[Any], Any]) -> Task:
+        field = LatentField(workload.prior.config.field)
         state = latent_state(field, config, 2)
-        chosen, batch = draw_batch([subject.points], config, 0)
+        chosen, batch = draw_batch([workload.points], config, 0)
         network = wrap(field)
 
         def task() -> float:
@@ -187,12 +183,12 @@ def training(subject: Measured, plan: Plan) -> dict[str, list[float]]:
     return interleaved(tasks, plan.repeats, say, plan.clock)
 
 
-def fit_rates(subject: Measured, plan: Plan) -> dict[str, list[float]]:
+def fit_rates(workload: Workload, plan: Plan) -> dict[str, list[float]]:
     """Points per second of a fitting step, forward and backward to the latent alone."""
-    network = plain.PlainField(subject.prior.field).requires_grad_(False)
-    frames = plain.frames_of(subject.points)[:1]
-    field, batch = subject.prior.field, frames[0]
-    start = subject.prior.latent_mean
+    network = plain.PlainField(workload.prior.field).requires_grad_(False)
+    frames = plain.frames_of(workload.points)[:1]
+    field, batch = workload.prior.field, frames[0]
+    start = workload.prior.latent_mean
 
     def theirs() -> float:
         plain.fit(network, frames, start, steps=1)
@@ -208,15 +204,16 @@ def fit_rates(subject: Measured, plan: Plan) -> dict[str, list[float]]:
     return interleaved({"plain, eager": theirs, "nisf, not compiled": ours}, plan.repeats, say, plan.clock)
 
 
-def queries(subject: Measured, plan: Plan) -> dict[str, list[float]]:
+def queries(workload: Workload, plan: Plan) -> dict[str, list[float]]:
     """Points per second of an answer at twice the resolution in space, all frames."""
-    fitted = Subject("x", subject.prior, subject.prior.latent_mean, subject.region, subject.case.stacks)
-    grid = subject.case.stacks[0].grid
+    prior, stacks = workload.prior, workload.case.stacks
+    subject = LatentSubject("x", prior, workload.region, stacks, latent=prior.latent_mean)
+    grid = stacks[0].grid
     grid = grid.at_spacing(grid.spacing / 2)
     grid = grid.at_times(grid.times[: plan.frames])
-    network = plain.PlainField(subject.prior.field)
-    image, label, asked = plain.render(network, fitted, grid)
-    ours = fitted.render(grid)
+    network = plain.PlainField(workload.prior.field)
+    image, label, asked = plain.render(network, subject, grid)
+    ours = subject.render(grid)
     same = float((ours.label == label).mean())
     scale = float(np.abs(image).max()) or 1.0
     apart = float(np.abs(ours.image[..., 0] - image).max()) / scale
@@ -225,11 +222,11 @@ def queries(subject: Measured, plan: Plan) -> dict[str, list[float]]:
     )
 
     def theirs(planes: bool) -> float:
-        plain.render(network, fitted, grid, planes=planes)
+        plain.render(network, subject, grid, planes=planes)
         return float(asked)
 
     def render() -> float:
-        fitted.render(grid)
+        subject.render(grid)
         return float(asked)
 
     ways = {
@@ -240,14 +237,14 @@ def queries(subject: Measured, plan: Plan) -> dict[str, list[float]]:
     return interleaved(ways, plan.repeats, say, plan.clock)
 
 
-def start_up(subject: Measured, repeats: int, clock: Callable[[], float]) -> dict[str, Any]:
+def start_up(workload: Workload, repeats: int, clock: Callable[[], float]) -> dict[str, Any]:
     """Seconds of `nisf segment` on a second run, all but fitting and writing, and of importing torch."""
     rows: dict[str, list[float]] = {"torch": [], "second run": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         case = write_cohort(folder / "data", 1, seed=0, scanner=QUICK.scanner)[0]
-        config = replace(subject.prior.config.fit, steps=1, points=64)
-        prior = replace(subject.prior, config=replace(subject.prior.config, fit=config))
+        config = replace(workload.prior.config.fit, steps=1, points=64)
+        prior = replace(workload.prior, config=replace(workload.prior.config, fit=config))
         prior.save(folder / "prior")
         command = ["-m", "nisf", "segment", str(case / "sa.nii.gz"), "--prior", str(folder / "prior")]
         command += ["-o", str(folder / "out"), "--region", "centre"]

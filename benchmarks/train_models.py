@@ -11,10 +11,10 @@ the last is the model. --set adds settings to every round, e.g. to try it out.
 
 from __future__ import annotations
 
-import argparse
 import re
 from pathlib import Path
 
+from common import new_parser
 from nisf.cli import main as nisf
 from nisf.data.anatomy import load_anatomy
 from nisf.errors import BadSettingError, exit_status
@@ -30,7 +30,7 @@ HEART = (
     "train.steps=6000 train.learning_rate=1.5e-3 train.seed=3 image.slice_exchange=3",
     "train.steps=6000 train.learning_rate=1.5e-3 train.seed=3 image.mirrors=1",  # the fourth once more
     "train.steps=11000 train.learning_rate=2e-3 train.seed=6 train.optimiser=muon train.precision=auto "
-    "train.subjects=1 image.phase_exchange=3 fit.certain=0,0,0.94",  # both moments of a subject together
+    "train.subjects=1 image.phase_exchange=3 fit.certain=0,0,0.94",  # both phases of a subject together
 )
 HIPPOCAMPUS = (
     "field.dimensions=3 image.pixels=64 image.pixel_mm=1 image.distance_mm=2 image.slice_exchange=0 "
@@ -85,9 +85,7 @@ def rounds(model: str, data: Path, output: Path, also: list[str]) -> list[list[s
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the rounds that are not done."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("model", choices=sorted(MODELS))
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)

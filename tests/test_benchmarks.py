@@ -2,19 +2,26 @@
 
 import json
 import runpy
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
 
 import nisf.kinds.latent.fit
+from nisf.cli.train import refuse_unused
+from nisf.config.overrides import override
+from nisf.config.presets import preset
 from nisf.config.schema import FieldConfig, FitConfig
 from nisf.errors import NisfError
+from nisf.files import read_tensors, write_tensors
 from nisf.kinds.load import load_prior
+from nisf.networks.latent_field import LatentField
 from nisf.phantom import write_cohort
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -38,33 +45,33 @@ def small():
 
 
 def test_the_baseline_is_the_same_network():
-    import measuring
+    import common
     import plain
 
-    subject = measuring.phantom_subject(small().scanner)
+    workload = common.phantom_workload(small().scanner)
     torch.manual_seed(1)
     coordinates, latent = torch.rand(50, 4) * 2 - 1, 0.1 * torch.randn(128)
-    intensity, classes = plain.PlainField(subject.prior.field)(coordinates, latent)
-    expected = subject.prior.field(coordinates[None], latent[None])
+    intensity, classes = plain.PlainField(workload.prior.field)(coordinates, latent)
+    expected = workload.prior.field(coordinates[None], latent[None])
     torch.testing.assert_close(intensity, torch.sigmoid(expected[0][0]), atol=1e-3, rtol=0)
     torch.testing.assert_close(classes, expected[1][0], atol=1e-3, rtol=0)
 
 
 def test_operations_of_the_papers_network():
-    import measuring
+    import common
 
-    assert measuring.forward_flop(FieldConfig()) == 2 * (4 * 256 + 7 * 128 * 256 + 128 * 5)
+    assert common.forward_flop(FieldConfig()) == 2 * (4 * 256 + 7 * 128 * 256 + 128 * 5)
 
 
 def test_speed(tmp_path, monkeypatch, capsys):
-    import measuring
+    import common
     import speed
     import tasks
 
-    monkeypatch.setattr(measuring, "FIT", FitConfig(steps=2, points=16))
+    monkeypatch.setattr(common, "FIT", FitConfig(steps=2, points=16))
     monkeypatch.setattr(nisf.kinds.latent.fit, "TRIAL_STEPS", 1)
-    monkeypatch.setattr(measuring, "product", lambda *sizes: lambda: float(np.prod(sizes)))
-    monkeypatch.setattr(tasks, "start_up", lambda *_: {"beyond torch": measuring.summary([1.0])})
+    monkeypatch.setattr(common, "product", lambda *sizes: lambda: float(np.prod(sizes)))
+    monkeypatch.setattr(tasks, "start_up", lambda *_: {"beyond torch": common.summary([1.0])})
     assert speed.main(["-o", str(tmp_path), "--quick"], small()) == 0
     result = json.loads((tmp_path / "speed.json").read_text())
     assert result["quick"] is True
@@ -78,7 +85,7 @@ def test_speed(tmp_path, monkeypatch, capsys):
 
 
 def test_start_up_is_of_a_second_run(monkeypatch):
-    import measuring
+    import common
     import tasks
 
     commands = []
@@ -88,7 +95,7 @@ def test_start_up_is_of_a_second_run(monkeypatch):
         return subprocess.CompletedProcess(command, 0, "case: done already" if len(commands) > 2 else "", "")
 
     monkeypatch.setattr(tasks.subprocess, "run", fake)
-    rows = tasks.start_up(measuring.phantom_subject(small().scanner), 2, measuring.cpu_seconds)
+    rows = tasks.start_up(common.phantom_workload(small().scanner), 2, common.cpu_seconds)
     assert len(rows["second run"]["all"]) == 2
     assert commands[1][:4] == [sys.executable, "-m", "nisf", "segment"]
 
@@ -141,15 +148,14 @@ def test_devices_rehearsed_on_the_processor(tmp_path):
     assert devices.main(["-o", str(tmp_path), "--device", "cpu", "--quick"]) == 0
     result = json.loads((tmp_path / "devices.json").read_text())
     assert all(row["drawn"] > 300 and not row["differ"] for row in result["voxels"])
-    of = result["losses"]["cpu"]
-    assert set(of) == {"image recipe", "U-Net"}
-    assert all(len(set(losses)) == devices.STEPS for losses in of.values())
+    found = result["losses"]["cpu"]
+    assert set(found) == {"image recipe", "U-Net"}
+    assert all(len(set(losses)) == devices.STEPS for losses in found.values())
 
 
 TINY = (
     "image.pixels=32 image.pixel_mm=6 image.width=8 image.levels=3 image.features=4 image.hidden=8 "
-    "image.latent=4 augment.coarse_pixels=16 train.steps=2 train.points=16 train.validate_points=16 "
-    "region.finder_steps=2"
+    "image.latent=4 augment.coarse_pixels=16 train.steps=2 train.points=16 region.finder_steps=2"
 )
 
 
@@ -196,9 +202,9 @@ def test_seeds_of_three_methods(tmp_path, capsys):
     assert {row["seed"] for row in found} == {"3", "4"}
     # Three structures at two phases.
     assert len(found) == 4 * 2 * 2 * 6
-    for kind, moments in (("field", 0), ("pair", 3)):
+    for kind, exchange in (("field", 0), ("pair", 3)):
         first, second = (load_prior(tmp_path / "out" / f"{kind}{seed}") for seed in (3, 4))
-        assert first.config.image.phase_exchange == moments
+        assert first.config.image.phase_exchange == exchange
         assert first.fingerprint != second.fingerprint
     capsys.readouterr()
     assert seeds.main(command) == 0
@@ -207,7 +213,7 @@ def test_seeds_of_three_methods(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "program", ["train_models.py", "real_data.py", "robustness.py", "calibration.py", "seeds.py"]
+    "program", ["train_models.py", "real_data.py", "robustness.py", "certainty.py", "seeds.py"]
 )
 @pytest.mark.parametrize(
     ("made", "problem"),
@@ -231,6 +237,25 @@ def test_a_wrong_folder_is_one_sentence(program, made, problem, tmp_path, monkey
     assert said.count("\n") == 1
 
 
+def test_settings_of_trainings_mean_something():
+    import same_results
+    import side_by_side
+    import train_models
+
+    for model in train_models.MODELS:
+        for settings in train_models.MODELS[model][2]:
+            refuse_unused(override(preset("image"), settings.split()), settings.split())
+    for name, settings in side_by_side.SETTINGS.items():
+        refuse_unused(override(preset(name), settings), settings)
+    for name, command in same_results.COMMANDS.items():
+        if command.startswith("train"):
+            kind, settings = (
+                ("image" if name == "image-prior" else "cpu"),
+                command.split(" --set ")[1].split(),
+            )
+            refuse_unused(override(preset(kind), settings), settings)
+
+
 def test_a_cohort_that_a_model_was_not_made_for():
     import train_models
 
@@ -240,7 +265,7 @@ def test_a_cohort_that_a_model_was_not_made_for():
 
 
 def test_a_case_that_cannot_be_read_costs_itself(tmp_path, capsys):
-    from held import cases_of
+    from common import cases_of
 
     data, prior = tmp_path / "data", load_prior("cardiac-sax")
     write_cohort(data, 2, 0, small().scanner)
@@ -295,17 +320,277 @@ def test_what_hidden_slices_cost(tmp_path, capsys):
     assert len(rows) == 1 + 4 * 3 * 2
 
 
-def test_robustness(tmp_path, monkeypatch):
+def test_robustness(tmp_path):
     import robustness
 
     small_cohort(tmp_path / "data")
-    monkeypatch.setattr(
-        sys, "argv", ["robustness.py", str(tmp_path / "data"), "cardiac-sax", "-o", str(tmp_path / "out")]
-    )
-    assert robustness.main() == 0
+    assert robustness.main([str(tmp_path / "data"), "cardiac-sax", "-o", str(tmp_path / "out")]) == 0
     header, row = (tmp_path / "out" / "robustness.csv").read_text().splitlines()
     dice = dict(zip(header.split(",")[1:], map(float, row.split(",")[1:]), strict=True))
     assert list(dice)[1:] == [*robustness.CHANGES, *robustness.PIXELS]
     assert dice["as it is"] > 0.5
     for change in ("reverse order", "scaled"):
         assert abs(dice[change] - dice["as it is"]) < 0.01
+
+
+@pytest.fixture
+def latent_prior(tmp_path):
+    """Folder of an untrained prior with a small latent field."""
+    import common
+
+    prior = common.phantom_workload(small().scanner).prior
+    settings = ["field.width=8", "field.latent=8", "field.layers=2", "fit.points=32", "fit.steps=2"]
+    second = ["fit.method=second-order", "fit.iterations=2", "fit.points_last=64", "fit.points_first=32"]
+    config = override(prior.config, [*settings, *second])
+    torch.manual_seed(0)
+    statistics = {"latent_mean": torch.zeros(8), "latent_covariance": torch.eye(8)}
+    replace(prior, config=config, field=LatentField(config.field), **statistics).save(tmp_path / "latent")
+    return tmp_path / "latent"
+
+
+def test_calibration_of_a_cohort(tmp_path, latent_prior, monkeypatch, capsys):
+    import calibration
+    import nisf.kinds.latent.selection as selection
+
+    monkeypatch.setattr(selection, "STRENGTHS", (1.0,))
+    monkeypatch.setattr(selection, "TEMPERATURES", (0.25, 1.0))
+    monkeypatch.setattr(calibration, "SAMPLES", 2)
+    small_cohort(tmp_path / "data")
+    (tmp_path / "names.txt").write_text("phantom0000\n")
+    command = [str(tmp_path / "data"), str(latent_prior), "-o", str(tmp_path / "out")]
+    assert calibration.main([*command, "--choose", str(tmp_path / "names.txt")]) == 0
+    result = json.loads((tmp_path / "out" / "calibration.json").read_text())
+    assert result["cases"] == ["phantom0000"]
+    assert result["temperature"] in (0.25, 1.0)
+    assert sum(result["latent alone"]["count"]) > 0
+    assert (tmp_path / "out" / "calibration.png").stat().st_size > 1000
+    assert "second-order fit: prior strength 1" in capsys.readouterr().out
+    with pytest.raises(NisfError, match="of the kind 'image'; give a prior of the kind 'latent'"):
+        calibration.main([command[0], "cardiac-sax", "-o", str(tmp_path / "out")])
+
+
+def test_fit_curve_of_a_cohort(tmp_path, latent_prior):
+    import fit_curve
+
+    small_cohort(tmp_path / "data")
+    command = [str(tmp_path / "data"), str(latent_prior), "-o", str(tmp_path / "out")]
+    settings = ["--steps", "10", "--iterations", "3", "--set", "fit.prior_strength=0.1"]
+    assert fit_curve.main([*command, *settings]) == 0
+    result = json.loads((tmp_path / "out" / "curve.json").read_text())
+    assert [row["iterations"] for row in result["adam"]] == [0, 10]
+    assert (tmp_path / "out" / "curve.png").stat().st_size > 1000
+
+
+def test_alignment_of_a_cohort(tmp_path, latent_prior):
+    import alignment
+
+    small_cohort(tmp_path / "data")
+    command = ["cohort", str(tmp_path / "data"), str(latent_prior), "-o", str(tmp_path / "out"), "--gains"]
+    assert alignment.main(command) == 0
+    (row,) = json.loads((tmp_path / "out" / "alignment.json").read_text())
+    assert row["case"] == "phantom0000"
+    assert row["shifts_mm"]
+    assert "rms_mm" not in row
+    assert (tmp_path / "out" / "phantom0000.png").is_file()
+
+
+def test_phantoms_that_breathe(monkeypatch):
+    import alignment
+
+    scanner = replace(small().scanner, frames=1)
+    monkeypatch.setattr(alignment, "Scanner", lambda **options: replace(scanner, **options))
+    (case, shifts) = next(alignment.phantoms(1, 77))
+    assert 6 <= np.abs(shifts).max() <= 8
+    assert len(shifts) == case.stacks[0].grid.shape[2]
+
+
+def test_scores_of_real_data(tmp_path, capsys):
+    import real_data
+
+    small_cohort(tmp_path / "data")
+    assert real_data.main(["scores", str(tmp_path / "data"), "cardiac-sax", "-o", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "phantom0000: Dice 0." in said
+    assert "ejection fraction, LV blood pool: mean absolute error" in said
+    for name in ("cases.csv", "scores.csv", "montage.png"):
+        assert (tmp_path / "out" / name).stat().st_size > 100
+    with pytest.raises(NisfError, match="give a prior of the kind 'latent'"):
+        real_data.main(["scores", str(tmp_path), "cardiac-sax", "-o", str(tmp_path), "--training"])
+
+
+def test_curve_of_a_cine(tmp_path, capsys):
+    import real_data
+
+    (folder,) = small_cohort(tmp_path / "data")
+    command = ["curve", str(folder / "sa.nii.gz"), "cardiac-sax", "-o", str(tmp_path / "out")]
+    labels = next(path for path in folder.glob("*.nii.gz") if path.name != "sa.nii.gz")
+    assert real_data.main([*command, "--reference", str(labels), "--number", "1"]) == 0
+    rows = (tmp_path / "out" / "curve.csv").read_text().splitlines()
+    assert rows[0].startswith("t,LV blood pool")
+    assert len(rows) == 3
+    said = capsys.readouterr().out
+    frames = [line for line in said.splitlines() if line.startswith("frame ")]
+    assert len(frames) == 2
+    assert all(float(line.split("Dice ")[1].split(",")[0]) > 0.5 for line in frames)
+    for name in ("curve.png", "montage.png"):
+        assert (tmp_path / "out" / name).stat().st_size > 1000
+
+
+def results(folder):
+    """A folder of tiny results of every kind that is compared, and of some that are not."""
+    folder.mkdir()
+    label = np.zeros((4, 4, 2), dtype=np.uint8)
+    label[1:3, 1:3] = 1
+    nibabel.save(nibabel.Nifti1Image(label, np.eye(4)), folder / "a_seg.nii.gz")
+    (folder / "scores.csv").write_text("case,dice,hd95_mm\na,0.9125,nan\nb,0.5,12\n")
+    write_tensors(folder / "weights.safetensors", {"w": torch.arange(4.0), "k": torch.arange(3)})
+    (folder / "log.jsonl").write_text('{"step": 10, "loss": 0.25, "dice": {"blood": null}}\n')
+    write_tensors(folder / "checkpoint.safetensors", {"w": torch.zeros(1)})
+    (folder / "notes.txt").write_text("no result\n")
+    return folder
+
+
+def change_label(folder):
+    image = nibabel.load(folder / "a_seg.nii.gz")
+    label = np.asarray(image.dataobj).copy()
+    label[0, 0, 0] = 1
+    nibabel.save(nibabel.Nifti1Image(label, image.affine), folder / "a_seg.nii.gz")
+
+
+def change_text(name, old, new):
+    def change(folder):
+        text = (folder / name).read_text()
+        assert old in text
+        (folder / name).write_text(text.replace(old, new))
+
+    return change
+
+
+def change_tensor(name, value):
+    def change(folder):
+        tensors, _ = read_tensors(folder / "weights.safetensors")
+        write_tensors(folder / "weights.safetensors", {**tensors, name: value})
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (change_label, "a_seg.nii.gz: differs by inf"),
+        (change_text("scores.csv", "0.9125", "0.9126"), "scores.csv: differs by 0.00011"),
+        (change_text("scores.csv", "nan", "3.5"), "scores.csv: differs by inf"),
+        (change_text("scores.csv", "a,", "c,"), "scores.csv: differs by inf"),
+        (change_text("scores.csv", "b,0.5,12\n", ""), "scores.csv: has ['row 2'] more or less"),
+        (change_text("log.jsonl", "0.25", "0.2501"), "log.jsonl: differs by 1e-05"),
+        (change_text("log.jsonl", "null", "0.5"), "log.jsonl: differs by inf"),
+        (change_tensor("w", torch.tensor([0.0, 1, 2, 3.001])), "weights.safetensors: differs by 0.000333"),
+        (change_tensor("w", torch.tensor([0.0, 1, 2, torch.nan])), "weights.safetensors: differs by inf"),
+        (change_tensor("k", torch.tensor([0, 1, 3])), "weights.safetensors: differs by inf"),
+        (change_tensor("k", torch.arange(4)), "weights.safetensors: differs by inf"),
+        (change_tensor("more", torch.zeros(1)), "weights.safetensors: has ['more'] more or less"),
+        (lambda folder: (folder / "scores.csv").unlink(), "scores.csv: missing"),
+        (lambda folder: (folder / "more.csv").write_text("1\n"), "more.csv: missing"),
+    ],
+)
+def test_other_results_are_noticed(change, said, tmp_path, capsys):
+    import same_results
+
+    first, other = results(tmp_path / "first"), results(tmp_path / "other")
+    change(other)
+    assert same_results.main(["compare", str(first), str(other)]) == 1
+    printed = capsys.readouterr().out
+    assert said in printed
+    assert len(printed.splitlines()) == 2
+
+
+def test_the_same_results(tmp_path, capsys):
+    import same_results
+
+    first, other = results(tmp_path / "first"), tmp_path / "other"
+    shutil.copytree(first, other)
+    # Neither of these is a result, and rounding is none.
+    write_tensors(other / "checkpoint.safetensors", {"w": torch.ones(1)})
+    (other / "notes.txt").write_text("other words\n")
+    change_tensor("w", torch.tensor([0.0, 1, 2, 3 + 1e-6]))(other)
+    assert same_results.main(["compare", str(first), str(other)]) == 0
+    assert capsys.readouterr().out.startswith("4 files, largest difference 3.1")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert same_results.main(["compare", str(empty), str(empty)]) == 1
+
+
+def test_commands_are_run_by_a_checkout(tmp_path, monkeypatch, capsys):
+    import same_results
+
+    commands = {"one": "phantom {out}/cohort --subjects 1", "two": "segment {data}/acdc -o {out}"}
+    monkeypatch.setattr(same_results, "COMMANDS", commands)
+    ran = []
+
+    def fake(checkout, arguments, folder):
+        ran.append((checkout, arguments, folder))
+        return {"wall": 1.5, "cpu": 1.0}, ""
+
+    monkeypatch.setattr(same_results, "run_nisf", fake)
+    command = ["run", str(tmp_path / "checkout"), "-o", str(tmp_path / "out")]
+    assert same_results.main(command) == 0
+    assert same_results.main(command) == 0
+    root = (tmp_path / "out").resolve()
+    assert ran == [(tmp_path / "checkout", ["phantom", f"{root}/one/cohort", "--subjects", "1"], root)]
+    assert capsys.readouterr().out.splitlines()[:2] == ["one: 1.5 s", "two: left out, no --data"]
+
+
+def test_side_by_side(tmp_path, capsys):
+    import side_by_side
+
+    root = str(BENCHMARKS.parent)
+    path = tmp_path / "out.json"
+    assert side_by_side.main([root, root, "-o", str(path), "--repeats", "1", "--", "models"]) == 0
+    result = json.loads(path.read_text())
+    assert result["command"] == ["models"]
+    for clock in ("wall", "cpu"):
+        row = result["nisf models"][clock]
+        assert 0.01 < row["first"]["median"] < 60
+        assert row["ratio"] == row["other"]["median"] / row["first"]["median"]
+    assert "nisf models, cpu: " in capsys.readouterr().out
+    with pytest.raises(NisfError, match="has no src/nisf"):
+        side_by_side.main([root, str(tmp_path), "-o", str(path), "--", "models"])
+    with pytest.raises(NisfError, match=r"(?s)ended with 1\n.*no-such-folder"):
+        side_by_side.main([root, root, "-o", str(path), "--", "check", str(tmp_path / "no-such-folder")])
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--training", "--", "models"], ["--repeats", "0", "--", "models"]]
+)
+def test_side_by_side_refuses(arguments, tmp_path):
+    import side_by_side
+
+    with pytest.raises(NisfError, match=r"give either a command|a number of at least 1"):
+        side_by_side.main([".", ".", "-o", str(tmp_path / "out.json"), *arguments])
+
+
+def test_side_by_side_of_training_steps(tmp_path, monkeypatch):
+    import side_by_side
+
+    order = []
+
+    def fake(checkout, arguments, _folder, threads):
+        settings = dict(text.split("=") for text in arguments if "=" in text)
+        steps, slower = int(settings["train.steps"]), 2 if checkout.name == "other" else 1
+        order.append((checkout.name, steps))
+        assert threads == 1
+        assert "{out}" not in " ".join(arguments)
+        return {"wall": 7.0 + 0.5 * slower * steps, "cpu": 5.0 + 0.25 * steps}, ""
+
+    monkeypatch.setattr(side_by_side, "run_nisf", fake)
+    monkeypatch.setattr(side_by_side, "write_cohort", lambda *_, **__: None)
+    path = tmp_path / "out.json"
+    command = [str(tmp_path / "first"), str(tmp_path / "other"), "-o", str(path), "--repeats", "2"]
+    assert side_by_side.main([*command, "--training", "cpu"]) == 0
+    row = json.loads(path.read_text())["a step of the preset cpu"]
+    # Start-up is the same of both lengths.
+    assert row["wall"]["first"]["all"] == pytest.approx([0.5, 0.5])
+    assert (row["wall"]["ratio"], row["cpu"]["ratio"]) == (pytest.approx(2.0), pytest.approx(1.0))
+    first, other = ([(name, steps) for steps in side_by_side.STEPS["cpu"]] for name in ("first", "other"))
+    # The round that is not counted, and two that begin with another one.
+    assert order == [*other, *first, *first, *other, *other, *first]

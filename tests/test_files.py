@@ -4,6 +4,7 @@ import signal
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,13 @@ def test_folder_that_cannot_be_made(tmp_path):
 def test_check_writable(tmp_path):
     assert check_writable(tmp_path / "a" / "b") == tmp_path / "a" / "b"
     assert names(tmp_path / "a" / "b") == []
+
+
+def test_check_writable_by_several_at_once(tmp_path):
+    """As jobs of a cluster do that start together."""
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: check_writable(tmp_path), range(2000))) == {tmp_path}
+    assert names(tmp_path) == []
 
 
 def test_json(tmp_path):

@@ -16,6 +16,8 @@ from nisf.paper.fig2 import MEASURED
 from nisf.picture import save_figure
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+SECOND = replace(toys.CONFIG.fit, growth=8, points_first=128, points_last=512, points_worth=1024.0)
+"""A second-order fit of few points."""
 
 
 @pytest.fixture(autouse=True)
@@ -37,8 +39,7 @@ def pool():
 
 def test_fit_curve(toy_prior, pool, tmp_path):
     module = load("fit_curve")
-    fit = replace(toys.CONFIG.fit, growth=8, points_first=128, points_last=512, points_worth=1024.0)
-    prior = replace(toy_prior, config=replace(toy_prior.config, fit=fit))
+    prior = replace(toy_prior, config=replace(toy_prior.config, fit=SECOND))
     found = module.curves(prior, pool, steps=60, iterations=60, say=lambda _: None)
     assert [row["iterations"] for row in found["adam"]][-1] == 60
     assert [row["iterations"] for row in found["second_order"]][-1] == 60
@@ -61,8 +62,7 @@ def test_fit_curve(toy_prior, pool, tmp_path):
 
 def test_calibration(toy_prior, pool, tmp_path):
     module = load("calibration")
-    fit = replace(toys.CONFIG.fit, growth=8, points_first=128, points_last=512, points_worth=1024.0)
-    prior = replace(toy_prior, config=replace(toy_prior.config, fit=fit))
+    prior = replace(toy_prior, config=replace(toy_prior.config, fit=SECOND))
     found = module.compare(prior, pool)
     assert found["mean_dice"] > 0.85
     for name in ("latent alone", "averaged over the posterior"):
@@ -76,12 +76,24 @@ def test_calibration(toy_prior, pool, tmp_path):
     assert (tmp_path / "calibration.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_alignment(toy_prior, tmp_path):
-    from test_second_order import FIT, SHIFTS, shifted
+SHIFTS = np.array([[0, 0], [2, -1], [-2, 0], [1, 2], [-1, -1], [0, 0]])
+"""Pixels of 4 mm by which each slice of a toy subject is moved."""
 
+
+def breathing(case):
+    """The case as it would be measured with its slices moved by `SHIFTS`."""
+
+    def moved(item):
+        image, label = (np.roll(a, SHIFTS[item.position], axis=(0, 1)) for a in (item.image, item.label))
+        return replace(item, image=image, label=label)
+
+    return replace(case, slices=tuple(moved(item) for item in case.slices))
+
+
+def test_alignment(toy_prior, tmp_path):
     module = load("alignment")
-    case = shifted(toys.toy_case(99), SHIFTS)
-    fit = replace(FIT, points_last=2048, points_worth=4096.0, tolerance=1e-4)
+    case = breathing(toys.toy_case(99))
+    fit = replace(SECOND, points_last=2048, points_worth=4096.0, tolerance=1e-4)
     prior = replace(toy_prior, config=replace(toy_prior.config, fit=fit))
     (row,) = module.run(iter([(case, 4.0 * SHIFTS)]), prior, tmp_path, gains=False)
     assert row["slices"] == 4
@@ -96,3 +108,11 @@ def test_alignment(toy_prior, tmp_path):
     assert np.abs(aligned - true)[:, 6:18].mean() < 0.6 * np.abs(measured - true)[:, 6:18].mean()
     assert (tmp_path / "toy99.png").is_file()
     assert json.loads((tmp_path / "alignment.json").read_text())[0]["case"] == "toy99"
+
+
+def test_latents_from_training(toy_prior, toy_cohort):
+    module = load("real_data")
+    case = toy_cohort[2]
+    subject = module.as_trained(case, toy_prior)
+    assert toys.dice(subject.render().label, toys.label_of(case), 1) > 0.85
+    assert module.as_trained(toys.toy_case(99), toy_prior) is None

@@ -123,7 +123,13 @@ def check_writable(folder: str | Path) -> Path:
         BadFileError: it cannot be made or written.
     """
     folder = Path(folder)
-    with replacing(folder / ".nisf-write-test") as temporary:
-        temporary.write_text("")
-    (folder / ".nisf-write-test").unlink()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # A name of its own: another process may be trying the same.
+        with tempfile.NamedTemporaryFile(prefix=".writing-", suffix=".test", dir=folder) as file:
+            file.write(b"x")
+    except OSError as error:
+        raise BadFileError(
+            f"{folder}: cannot be written ({error.strerror}); choose another folder"
+        ) from error
     return folder

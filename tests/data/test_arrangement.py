@@ -37,6 +37,9 @@ def test_undone_and_in_place(arrangement):
     grid = Grid(SHAPE, oblique())
     other = arrangement.of_grid(grid)
     assert other.shape == moved.shape[:3]
+    back = arrangement.undo_grid(other)
+    assert back.shape == grid.shape
+    np.testing.assert_allclose(back.affine.matrix, grid.affine.matrix, atol=1e-12)
     where = {
         tuple(np.round(p, 6)): v
         for p, v in zip(grid.points().reshape(-1, 3), array.reshape(-1, 2)[:, 0], strict=True)

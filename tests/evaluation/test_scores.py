@@ -7,9 +7,12 @@ from dataclasses import fields, replace
 import nibabel
 import numpy as np
 import pytest
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+from scipy.spatial.transform import Rotation
 
 from nisf.cli.evaluate import Evaluate
-from nisf.data.anatomy import load_anatomy
+from nisf.data.anatomy import load_anatomy, to_json
+from nisf.data.arrangement import arrangements
 from nisf.data.case import UNKNOWN, Case, Stack, slices_of_volume
 from nisf.data.geometry import Affine, Grid, cycle_times
 from nisf.data.hiding import hide
@@ -30,8 +33,13 @@ from nisf.evaluation.scores import (
 from nisf.io.readers import CaseFiles, CaseReader, Cohort, Problem
 
 LABELS = ("background", "LV blood pool", "LV myocardium", "RV blood pool")
+_, LV, MYO, RV = LABELS
 NAMES = {0: "background", 5: "LV blood pool", 7: "LV myocardium", 9: "RV blood pool"}
 NUMBERS = np.array([0, 5, 7, 9], dtype=np.uint8)
+SHIFTED = Affine.from_axes(np.eye(3), (1.5, 1.5, 8.0), (0.0, 0.2, 0.0)).matrix
+TURNED = Affine.from_axes(
+    Rotation.from_rotvec([0.0, 0.0, 0.1]).as_matrix(), (1.5, 1.5, 8.0), (0.0, 0.0, 0.0)
+).matrix
 GRID = Grid((16, 16, 5), Affine.scaling((1.5, 1.5, 8.0)), cycle_times(4))
 
 
@@ -114,7 +122,11 @@ def test_files_are_mapped_by_name(tmp_path):
     [
         (NUMBERS[rendering()][..., :3], None, "shape .*16, 16, 5, 3.* reference .*16, 16, 5, 4"),
         (rendering().astype(np.uint8), None, "has label 1"),
-        (NUMBERS[rendering()], np.diag([-1.5, 1.5, 8, 1]), "other directions"),
+        (NUMBERS[rendering()], np.diag([-1.5, 1.5, 8, 1]), "is LAS, .* its reference RAS, .* no flip"),
+        (NUMBERS[rendering()], SHIFTED, r"around \(11\.2, 11\.5, 16\) mm, .* around \(11\.2, 11\.2, 16\)"),
+        (NUMBERS[rendering()], TURNED, "is RAS, .* its reference RAS, .* no flip"),
+        (NUMBERS[rendering()].astype(np.float32) + 0.01, None, r"voxels that are no label numbers"),
+        (np.full((16, 16, 5, 4), np.nan, np.float32), None, "5120 voxels .*e\\.g\\. nan"),
     ],
 )
 def test_files_that_do_not_fit_are_refused(tmp_path, numbers, matrix, message):
@@ -132,11 +144,68 @@ def test_missing_and_broken_files_are_refused(tmp_path):
         score_file(path, NAMES, make_case())
 
 
-def test_axes_of_a_stack_without_orientation_are_not_compared(tmp_path):
+def test_a_stack_without_orientation_is_compared_by_index(tmp_path):
     path = save(tmp_path / "one_seg.nii.gz", NUMBERS[rendering()], np.diag([-1.5, 1.5, 8, 1]))
     case = make_case()
     case = replace(case, stacks=(replace(case.stacks[0], oriented=False),))
-    assert len(score_file(path, NAMES, case)) == 6
+    notes = {}
+    scores = score_file(path, NAMES, case, notes)
+    assert len(scores) == 6
+    assert all(score.dice == 1 for score in scores)
+    assert list(notes) == ["by_index"]
+
+
+@pytest.mark.parametrize("arrangement", list(arrangements()))
+def test_flips_and_exchanges_of_axes_are_undone_by_the_affine(tmp_path, arrangement):
+    """In whatever order the file has its axes, the same score to the last digit."""
+    other = arrangement.of_grid(GRID)
+    path = save(tmp_path / "one_seg.nii", arrangement.apply(NUMBERS[rendering()]), other.affine.matrix)
+    notes = {}
+    assert score_file(path, NAMES, make_case(), notes) == score_case(rendering(), make_case())
+    assert bool(notes) == (not arrangement.changes_nothing)
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPI", "SAR"])
+def test_references_in_other_axes_too(tmp_path, axes):
+    """Whatever the reader makes of the reference's axes."""
+    label = np.zeros((16, 18, 5), np.uint8)
+    label[2:9, 3:8, 1:3], label[9:12, 3:9, 1:4], label[2:5, 9:15, 2:4] = 3, 2, 1
+    image = nibabel.nifti1.Nifti1Image(label, np.diag([1.5, 1.5, 8, 1]))
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+    turned = image.as_reoriented(ornt_transform(io_orientation(image.affine), axcodes2ornt(tuple(axes))))
+    turned.to_filename(tmp_path / "labels" / "a.nii.gz")
+    turned.to_filename(tmp_path / "images" / "a.nii.gz")
+    image.to_filename(tmp_path / "a_seg.nii.gz")
+    anatomy = replace(load_anatomy("cardiac-sax"), numbers={"pairs": {1: RV, 2: MYO, 3: LV}})
+    (tmp_path / "anatomy.json").write_text(json.dumps(to_json(anatomy)))
+    (tmp_path / "labels.json").write_text(json.dumps({1: RV, 2: MYO, 3: LV}))
+    evaluation = evaluate_folder(tmp_path, tmp_path, tmp_path / "anatomy.json")
+    assert not evaluation.failures
+    assert [score.dice for score in evaluation.scores] == [1.0] * 3
+    stored = [note for note in evaluation.notes if f"is stored RAS, its reference {axes}" in note]
+    assert len(stored) == (axes != "RAS")
+
+
+def test_labels_with_a_scale_are_rounded(tmp_path):
+    header = nibabel.nifti1.Nifti1Header()
+    header.set_data_dtype(np.int16)
+    stored = nibabel.nifti1.Nifti1Image(NUMBERS[rendering()].astype(np.float64), GRID.affine.matrix, header)
+    stored.header.set_slope_inter(1.00000002, 1e-8)
+    path = tmp_path / "one_seg.nii"
+    stored.to_filename(path)
+    values = np.unique(nibabel.loadsave.load(path).get_fdata())
+    assert (values != np.round(values)).any()
+    assert score_file(path, NAMES, make_case()) == score_case(rendering(), make_case())
+
+
+def test_a_corrupt_gzip_is_one_case(tmp_path):
+    path = save(tmp_path / "one_seg.nii.gz", NUMBERS[rendering()])
+    data = bytearray(path.read_bytes())
+    data[40:200] = bytes(160)
+    path.write_bytes(data)
+    with pytest.raises(NisfError, match=r"one: .*one_seg\.nii\.gz cannot be read"):
+        score_file(path, NAMES, make_case())
 
 
 def test_label_names(tmp_path):

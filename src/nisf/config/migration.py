@@ -13,6 +13,7 @@ NEWER: dict[str, dict[str, Any]] = {
     "augment": {"blur_pixels": 1.1},
     "train": {"optimiser": "adam", "precision": "fp32"},
     "fit": asdict(FitConfig()),
+    "region": {"certain": 0.0},
 }
 """Settings that an older file may lack, by their part, and what they were before they had a name."""
 

@@ -253,6 +253,9 @@ class RegionConfig:
     """Use the whole field of view instead; nothing is left to be found."""
     finder_steps: int = 800
     """Optimiser steps of the network that finds the region in images without labels."""
+    certain: float = 0.0
+    """Least certainty of that network, in [0, 1]: a case in which it is less sure shows something else and is
+    refused. Training replaces it by half of its least certainty on training cases; 0 refuses nothing."""
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,12 @@ class Arrangement:
         """The file's grid, rearranged."""
         return Grid(self.of_shape(grid.shape), self.of_affine(grid.affine, grid.shape), grid.times)
 
+    def undo_grid(self, grid: Grid) -> Grid:
+        """A grid in the stack's arrangement, back in the file's."""
+        x, y, z = (self.axes.index(axis) for axis in range(3))
+        back = Arrangement((x, y, z), (self.flips[x], self.flips[y], self.flips[z]))
+        return back.of_grid(grid)
+
     def undone(self, grid: Grid) -> Grid:
         """A stack's grid, back in the file's arrangement."""
         a, b, c = (self.axes.index(axis) for axis in range(3))

@@ -13,9 +13,10 @@ import numpy as np
 from jaxtyping import Int16, Integer
 
 from nisf.data.case import BACKGROUND, UNKNOWN, Case
-from nisf.data.geometry import Affine, cycle_distance
+from nisf.data.geometry import cycle_distance
 from nisf.errors import BadFileError, CannotFitError, NisfError
 from nisf.evaluation.metrics import Score, score_volume
+from nisf.evaluation.prediction import read_prediction
 from nisf.files import replacing
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def evaluate_folder(
     cohort = open_cohort(references, structures, layout=layout)
 
     def score(case: Case) -> list[Score]:
-        return score_file(predictions / f"{case.name}_seg.nii.gz", names, case)
+        return score_file(predictions / f"{case.name}_seg.nii.gz", names, case, cohort.notes)
 
     return evaluate_cases(CaseReader(cohort, structures, only_named(cohort.cases, only)), score)
 
@@ -210,48 +211,25 @@ def read_label_names(folder: Path, labels: Sequence[str]) -> dict[int, str]:
     return names
 
 
-def score_file(path: Path, names: Mapping[int, str], case: Case) -> list[Score]:
+def score_file(
+    path: Path, names: Mapping[int, str], case: Case, notes: dict[str, str] | None = None
+) -> list[Score]:
     """Score one segmentation file on the grid of the case's first stack.
 
     Args:
         path: NIfTI file, (x, y, z) or (x, y, z, t).
         names: the file's label number to class name.
         case: the reference.
+        notes: remarks are added here, one per kind; share it among the cases of a cohort.
 
     Raises:
         BadFileError: the file is missing or unreadable, is on another grid, or has a number without a name.
     """
-    import nibabel
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import SpatialImage
-
-    if not path.is_file():
-        raise BadFileError(f"{case.name}: no prediction, expected {path}")
-    try:
-        image = nibabel.load(path)
-        assert isinstance(image, SpatialImage), f"{path} is no image"
-        numbers, affine = np.asarray(image.dataobj), Affine(image.affine)
-    except (OSError, EOFError, ValueError, ImageFileError) as error:
-        raise BadFileError(f"{case.name}: {path} cannot be read ({error})") from error
-    grid = case.stacks[0].grid
-    shape = (*grid.shape, len(grid.times))
-    if numbers.ndim == 3:
-        numbers = numbers[..., None]
-    if numbers.shape != shape:
-        raise BadFileError(
-            f"{case.name}: {path} has shape {numbers.shape} and the reference {shape} (x, y, z, t); "
-            "render it on the grid and frames of the reference"
-        )
-    # Voxels are compared by index: a flipped file has the right shape and all the wrong places.
-    if case.stacks[0].oriented and np.abs(affine.axes - grid.affine.axes).max() > 0.1:
-        raise BadFileError(
-            f"{case.name}: the voxel axes of {path} point in other directions than the reference's; "
-            "render it on the grid of the reference"
-        )
-    indices = np.zeros(shape, dtype=np.int16)
+    numbers = read_prediction(path, case, {} if notes is None else notes)
+    indices = np.zeros(numbers.shape, dtype=np.int16)
     for number in np.unique(numbers):
         if number != 0 and number not in names:
-            raise BadFileError(f"{case.name}: {path} has label {number:g}, {LABELS_FILE} names {list(names)}")
+            raise BadFileError(f"{case.name}: {path} has label {number}, {LABELS_FILE} names {list(names)}")
         name = names.get(int(number), BACKGROUND)
         indices[numbers == number] = case.labels.index(name) if name in case.labels else 0
     return score_case(indices, case)

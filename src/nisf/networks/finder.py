@@ -25,6 +25,8 @@ from nisf.types import Vector
 
 SIZE = 64
 """Pixels along each side of the coarse grid."""
+SUREST_CELLS = 20
+"""Cells of a slice that say how sure the finder is; a small anatomy covers about so many."""
 MAX_SLICES = 64
 """Slices looked at in one case: all positions, and a few frames of a cine."""
 
@@ -157,14 +159,33 @@ def train_finder(cases: Sequence[Case], *, steps: int = 800, seed: int = 0) -> F
 
 
 @torch.no_grad()
+def _seen(case: Case, finder: Finder) -> tuple[list[Slice], Float[np.ndarray, "b h w"]]:
+    """The slices that are looked at, and where the finder sees the anatomy on each."""
+    slices, images = coarse_case(case, float(finder.pixel_mm))
+    return slices, torch.sigmoid(finder(torch.from_numpy(images)[:, None])).numpy()
+
+
+def finder_certainty(case: Case, finder: Finder) -> float:
+    """How sure the finder is that a case shows the anatomy, in [0, 1]: where it is surest.
+
+    The mean of the `SUREST_CELLS` surest cells of each slice, averaged over the surest third of the slices:
+    an anatomy fills some slices and leaves others. Images of other things fill none.
+    """
+    if not any(s.stack == 0 for s in case.slices):
+        return 0.0
+    _, probability = _seen(case, finder)
+    cells = np.sort(probability.reshape(len(probability), -1), axis=1)[:, -SUREST_CELLS:].mean(axis=1)
+    return float(np.sort(cells)[-max(1, len(cells) // 3) :].mean())
+
+
+@torch.no_grad()
 def region_from_finder(case: Case, finder: Finder, half: Vector) -> Region | None:
     """The box around what the finder sees; None if it sees nothing or there is no slice."""
     half = np.asarray(half, dtype=np.float64)
     if not any(s.stack == 0 for s in case.slices):
         return None
     pixel_mm = float(finder.pixel_mm)
-    slices, images = coarse_case(case, pixel_mm)
-    probability = torch.sigmoid(finder(torch.from_numpy(images)[:, None])).numpy()
+    slices, probability = _seen(case, finder)
     pose = reference_pose(case, (0.0, 0.0, 0.0))
     cells = SIZE // 2
     steps = 2 * (np.arange(cells) - (cells - 1) / 2)  # in coarse pixels from the centre

@@ -133,7 +133,7 @@ class Prior(ABC, Generic[SubjectType]):
     @property
     def search(self) -> RegionSearch:
         """Finds the region of cases without labels."""
-        return RegionSearch(self.half, self.finder)
+        return RegionSearch(self.half, self.finder, self.config.region.certain)
 
     @property
     def source(self) -> str | None:

@@ -10,7 +10,7 @@ import numpy as np
 from nisf.data.case import Case
 from nisf.data.region import Region, reference_pose, region_from_motion, whole_region
 from nisf.errors import CannotFitError
-from nisf.networks.finder import Finder, region_from_finder
+from nisf.networks.finder import Finder, finder_certainty, region_from_finder
 
 Finding = Literal["auto", "finder", "motion", "centre", "whole"]
 
@@ -22,10 +22,12 @@ class RegionSearch:
     Attributes:
         half: half lengths of the region's box, mm (3,); None for the whole field of view.
         finder: the network that finds it; None if it could not be trained.
+        certain: least certainty of the finder; a case in which it is less sure shows something else.
     """
 
     half: np.ndarray | None
     finder: Finder | None = None
+    certain: float = 0.0
 
     def find(self, case: Case, how: Finding = "auto") -> tuple[Region, str]:
         """The region of a case, and how it was found.
@@ -33,12 +35,14 @@ class RegionSearch:
         ``auto`` asks the finder, then looks for motion, then takes the image's centre.
 
         Raises:
-            CannotFitError: the way asked for does not work for this case.
+            CannotFitError: the way asked for does not work for this case, or the finder does not see the
+                anatomy in it.
         """
         if how == "whole" or self.half is None:
             return whole_region(case), "whole"
         region: Region | None = None
         if how in ("auto", "finder") and self.finder is not None:
+            self._check_seen(case, self.finder)
             region = region_from_finder(case, self.finder, self.half)
             if region is not None:
                 return region, "finder"
@@ -54,3 +58,13 @@ class RegionSearch:
             )
         whole = whole_region(case)
         return Region(reference_pose(case, whole.centre()), self.half), "centre"
+
+    def _check_seen(self, case: Case, finder: Finder) -> None:
+        sure = finder_certainty(case, finder) if self.certain else 1.0
+        if sure < self.certain:
+            raise CannotFitError(
+                f"{case.name}: nothing in this image looks like what the prior was trained on (certainty "
+                f"{sure:.2f}, {self.certain:.2f} is needed); if the anatomy is there, give its centre or "
+                "another way to find the region",
+                options=("centre", "region"),
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from nisf.errors import BadFileError, BadSettingError
 from nisf.files import check_writable, read_tensors
 from nisf.kinds.recipe import TrainingSetup, spread
 from nisf.kinds.registry import kind_of
-from nisf.networks.finder import finder_of, train_finder
+from nisf.networks.finder import finder_certainty, finder_of, train_finder
 from nisf.optimisation.loop import CHECKPOINT, LogCallback, Validation, run
 from nisf.prior.prior import Prior
 from nisf.prior.region_search import RegionSearch
@@ -119,7 +119,9 @@ def train(
         say=options.say,
         after_step=after_step,
     )
-    return recipe.finish(last, _card(recipe.cases, config, last, options)).save(folder)
+    prior = recipe.finish(last, _card(recipe.cases, config, last, options))
+    region = replace(config.region, certain=search.certain)
+    return replace(prior, config=replace(prior.config, region=region)).save(folder)
 
 
 def _search(
@@ -148,7 +150,11 @@ def _search_for(cases: Sequence[Case], config: Config, say: Callable[[str], None
         say("no case is labelled: the whole field of view is used")
         return RegionSearch(None)
     chosen = spread(cases, FINDER_CASES)
-    return RegionSearch(half, train_finder(chosen, steps=config.region.finder_steps, seed=config.train.seed))
+    finder = train_finder(chosen, steps=config.region.finder_steps, seed=config.train.seed)
+    if finder is None:
+        return RegionSearch(half)
+    sure = min((finder_certainty(case, finder) for case in chosen if case.labelled()), default=0.0)
+    return RegionSearch(half, finder, round(0.5 * sure, 3))
 
 
 def _search_tensors(search: RegionSearch) -> dict[str, Tensor]:
@@ -156,7 +162,8 @@ def _search_tensors(search: RegionSearch) -> dict[str, Tensor]:
     if search.half is None or search.finder is None:
         return {}
     found = {f"finder.{name}": tensor for name, tensor in search.finder.state_dict().items()}
-    return {"region.half": torch.from_numpy(np.asarray(search.half, dtype=np.float64)), **found}
+    half = torch.from_numpy(np.asarray(search.half, dtype=np.float64))
+    return {"region.half": half, "region.certain": torch.tensor(search.certain).double(), **found}
 
 
 def _search_in(checkpoint: Path) -> RegionSearch | None:
@@ -167,7 +174,9 @@ def _search_in(checkpoint: Path) -> RegionSearch | None:
     half = tensors.get("region.half")
     if half is None or half.shape != (3,):
         raise BadFileError(f"{checkpoint}: tensor 'region.half' is missing or not of shape (3,)")
-    return RegionSearch(half.numpy(), finder_of(tensors, checkpoint))
+    # Older checkpoints know no least certainty.
+    certain = float(tensors.get("region.certain", torch.tensor(0.0)))
+    return RegionSearch(half.numpy(), finder_of(tensors, checkpoint), certain)
 
 
 def _check_start(start: Prior, config: Config, anatomy: Anatomy) -> None:

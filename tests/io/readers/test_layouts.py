@@ -83,15 +83,23 @@ def test_acdc_one_folder_missing_things_and_cine(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("ED: x\nES: 12\n", "'ED: x'"), ("NbFrame: 3\n", "frame 12 of 3")]
+    ("text", "severity", "said"),
+    [
+        ("ED: x\nES: 12\n", "warning", "'ED: x' is no frame number; left out"),
+        ("ED: ²\nES: 12\n", "warning", "'ED: ²'"),
+        (f"NbFrame: {'9' * 5000}\nED: 1\n", "warning", "'NbFrame: 999"),
+        ("NbFrame: 3\n", "error", "frame 12 of 3"),
+    ],
 )
-def test_acdc_wrong_info(tmp_path, text, said):
+def test_acdc_wrong_info(tmp_path, text, severity, said):
     folder = acdc_patient(tmp_path)
     acdc_patient(tmp_path, "patient002")
-    (folder / "Info.cfg").write_text(text)
-    problems = open_cohort(tmp_path, HEART).problems
-    assert [p.severity for p in problems] == ["error"]
-    assert said in problems[0].message
+    (folder / "Info.cfg").write_text(text, encoding="utf-8")
+    cohort = open_cohort(tmp_path, HEART)
+    assert [p.severity for p in cohort.problems] == [severity]
+    assert said in cohort.problems[0].message
+    assert len(cohort.problems[0].message) < 300
+    assert len(cohort.cases) == (2 if severity == "warning" else 1)
 
 
 def test_ukb(tmp_path):

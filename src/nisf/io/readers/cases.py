@@ -10,7 +10,7 @@ from nisf.data.case import Case
 from nisf.errors import NisfError
 from nisf.io.readers.cache import cached_case
 from nisf.io.readers.cohort import Cohort
-from nisf.io.readers.listing import CaseFiles
+from nisf.io.readers.listing import CaseFiles, refuse_dead_links
 from nisf.io.readers.reading import read_case
 
 
@@ -56,6 +56,7 @@ class CaseReader:
     def _read(self, files: CaseFiles) -> Case | str:
         files = files if self.labels else files.without_labels()
         try:
+            refuse_dead_links(files.paths())
             if self.cache is None:
                 return read_case(files, self.anatomy, self.cohort.notes)
             return cached_case(files, self.anatomy, self.cache, self.cohort.notes)

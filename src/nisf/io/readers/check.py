@@ -17,7 +17,7 @@ from nisf.data.arrangement import arrangement_between
 from nisf.data.stacking import arrangement_of
 from nisf.errors import NisfError
 from nisf.io.readers.cohort import open_cohort
-from nisf.io.readers.listing import CaseFiles, Problem, StackFiles
+from nisf.io.readers.listing import CaseFiles, Problem, StackFiles, refuse_dead_links
 from nisf.io.readers.measured import measured, nothing_measured
 from nisf.io.readers.nifti import Header, read_header, read_numbers, read_volume
 from nisf.io.readers.reading import Notes, class_table, frames_of, note_geometry
@@ -166,6 +166,7 @@ def _check_headers(case: CaseFiles, entry: CaseReport, anatomy: Anatomy, notes: 
         entry.stacks.append(summary)
         for path in stack.paths():
             with _noting(entry):
+                refuse_dead_links([path])
                 readable[path] = read_header(path)
         first = readable.get(stack.images[0][0])
         if first is None:

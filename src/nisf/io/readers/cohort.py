@@ -11,7 +11,7 @@ from nisf.data.case import Case
 from nisf.data.wording import counted
 from nisf.errors import BadFileError, BadSettingError
 from nisf.io.readers.layouts import LAYOUTS
-from nisf.io.readers.listing import CaseFiles, Listing, Problem, StackFiles
+from nisf.io.readers.listing import CaseFiles, Listing, Problem, StackFiles, is_dead_link, refuse_dead_links
 from nisf.io.readers.nifti import is_nifti_name, stem
 from nisf.io.readers.reading import Notes, read_case
 
@@ -46,11 +46,14 @@ class Cohort:
         return f"Cohort({self.root.name!r}, {self.layout}, {', '.join(counts)})"
 
 
-def open_cohort(path: str | Path, anatomy: Anatomy, layout: str = "auto") -> Cohort:
+def open_cohort(path: str | Path, anatomy: Anatomy, layout: str = "auto", *, labels: bool = True) -> Cohort:
     """List the cases of a cohort folder, one case folder, one image file or a manifest CSV.
 
+    Args:
+        labels: whether labels are to be read too; without, it does not matter what they are called.
+
     Raises:
-        BadFileError: nothing there, or no case in it.
+        BadFileError: nothing there, or no case in it; label names that the anatomy does not have.
         BadSettingError: an unknown layout.
     """
     root = Path(path)
@@ -58,6 +61,7 @@ def open_cohort(path: str | Path, anatomy: Anatomy, layout: str = "auto") -> Coh
         raise BadSettingError(
             f"{layout}: no such layout; give one of auto, {', '.join(LAYOUTS)}", options=["layout"]
         )
+    refuse_dead_links([root])
     if not root.exists():
         raise BadFileError(f"{root}: no such file or folder; check the path")
     # "." has no name, but case folders are recognised by theirs.
@@ -71,8 +75,12 @@ def open_cohort(path: str | Path, anatomy: Anatomy, layout: str = "auto") -> Coh
         )
     try:
         listing: Listing = LAYOUTS[layout].list_cases(root, anatomy)
+        _find_dead_links(root, listing)
     except OSError as error:
         raise BadFileError(f"{root}: cannot be listed ({error}); check its permissions") from error
+    if labels:
+        _refuse_labels(listing)
+    _note_skipped(listing)
     cases = _usable(listing)
     if not cases:
         reason = f" ({listing.problems[0].message})" if listing.problems else ""
@@ -120,6 +128,42 @@ def _single(path: Path) -> CaseFiles:
     return CaseFiles(stem(path), "file", (StackFiles("image", ((path,),), (None,)),))
 
 
+def _find_dead_links(root: Path, listing: Listing) -> None:
+    """An error for each link without a target that may be a case, its image or its folder, and is in none."""
+    taken = {path for case in listing.cases for path in case.paths()}
+    for path in sorted(root.iterdir()) if root.is_dir() else ():
+        looks = is_nifti_name(path) or not (path.suffix or path.name.startswith("."))
+        if looks and is_dead_link(path) and path not in taken:
+            try:
+                refuse_dead_links([path])
+            except BadFileError as error:
+                listing.error(stem(path), str(error))
+
+
+def _note_skipped(listing: Listing) -> None:
+    """One note of all that is taken for no case, the first few by name."""
+    if names := [path.name for path in listing.skipped]:
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        listing.notes["skipped"] = (
+            f"{listing.skipped[0].parent}: skipped, as no image of a case by the layout: "
+            f"{', '.join(names[:5])}{more}"
+        )
+
+
+def _refuse_labels(listing: Listing) -> None:
+    """Leave out the cases whose labels cannot be read.
+
+    Raises:
+        BadFileError: the labels of no case can.
+    """
+    unknown = dict(listing.labels_unknown)
+    if "" in unknown:
+        raise BadFileError(unknown[""])
+    for name, sentence in unknown.items():
+        listing.error(name, sentence)
+    listing.cases = [case for case in listing.cases if case.name not in unknown]
+
+
 def _usable(listing: Listing) -> tuple[CaseFiles, ...]:
     """The cases with a name that is unique and can be that of a file; problems for the others."""
     cases: dict[str, CaseFiles] = {}
@@ -147,7 +191,7 @@ def only_named(cases: Sequence[CaseFiles], path: Path | None) -> list[CaseFiles]
     if path is None:
         return list(cases)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadFileError(f"{path}: cannot be read as a list of case names ({error})") from error
     names = {line.strip() for line in lines if line.strip()}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -82,6 +83,10 @@ class CaseFiles:
     def labelled(self) -> bool:
         return any(path is not None for stack in self.stacks for path in stack.labels)
 
+    def paths(self) -> tuple[Path, ...]:
+        """Every file of the case, stack by stack."""
+        return tuple(path for stack in self.stacks for path in stack.paths())
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -98,17 +103,29 @@ class Listing:
 
     Attributes:
         notes: one sentence per kind of remark, so that a cohort says each only once.
+        skipped: files and folders that are taken for no case of the layout.
+        labels_unknown: why the labels of a case, or (name "") of the cohort, cannot be read; its images can.
     """
 
     cases: list[CaseFiles] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
+    skipped: list[Path] = field(default_factory=list)
+    labels_unknown: dict[str, str] = field(default_factory=dict)
 
     def error(self, case: str, message: str) -> None:
         self.problems.append(Problem(case, "error", message))
 
     def warn(self, case: str, message: str) -> None:
         self.problems.append(Problem(case, "warning", message))
+
+    @contextmanager
+    def costs(self, folder: Path) -> Generator[None]:
+        """A folder that cannot be listed costs its case, not the cohort."""
+        try:
+            yield
+        except OSError as error:
+            self.error(folder.name, _unlisted(folder, error))
 
 
 def case_files(
@@ -160,14 +177,56 @@ def match_names(numbers: Mapping[int, str], anatomy: Anatomy, source: Path) -> d
 
 
 def existing(folder: Path, name: str) -> Path | None:
-    """``folder/name.nii.gz`` or ``folder/name.nii``, if there is one."""
-    for suffix in (".nii.gz", ".nii"):
-        path = folder / f"{name}{suffix}"
-        if path.is_file():
-            return path
-    return None
+    """``folder/name.nii.gz`` or ``folder/name.nii``, if there is one, be it a link without a target."""
+    found = [path for suffix in (".nii.gz", ".nii") if is_listed(path := folder / f"{name}{suffix}")]
+    return min(found, key=is_dead_link, default=None)
+
+
+def is_listed(path: Path) -> bool:
+    """Whether a folder lists the file: a link without a target (git-annex) is one that is missing here."""
+    return path.is_file() or is_dead_link(path)
+
+
+def is_dead_link(path: Path) -> bool:
+    """Whether the path is a link whose target is not there."""
+    return path.is_symlink() and not path.exists()
+
+
+def refuse_dead_links(paths: Iterable[Path]) -> None:
+    """Name a link without a target as what it is, before a reader says that there is no such file.
+
+    Raises:
+        BadFileError: one of the paths is such a link.
+    """
+    for path in paths:
+        if is_dead_link(path):
+            raise BadFileError(
+                f"{path}: a link whose target is not there; fetch it (git annex get, datalad get), or mend "
+                "the link"
+            )
 
 
 def subfolders(root: Path) -> list[Path]:
     """Visible folders in ``root``, by name."""
     return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def any_case(is_case: Callable[[Path], bool], root: Path) -> bool:
+    """Whether ``root`` is or holds a folder of a case; one that cannot be listed is passed over."""
+
+    def answers(folder: Path) -> bool:
+        try:
+            return is_case(folder)
+        except OSError:
+            return False
+
+    return is_case(root) or any(answers(folder) for folder in subfolders(root))
+
+
+def whole_number(text: str) -> int | None:
+    """The number that plain digits say; None for anything else, also for more than nine digits."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 9 else None
+
+
+def _unlisted(folder: Path, error: OSError) -> str:
+    return f"{folder}: cannot be listed ({error.strerror or error}); check its permissions"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import ModuleType
 
-from nisf.io.readers.layouts import acdc, manifest, mnms, nnunet, pairs, ukb
+from nisf.io.readers.layouts import acdc, flat, manifest, mnms, nnunet, pairs, ukb
 
 LAYOUTS: Mapping[str, ModuleType] = {
     # The order in which `auto` asks: the most particular first.
@@ -19,4 +19,5 @@ LAYOUTS: Mapping[str, ModuleType] = {
     "mnms": mnms,
     "ukb": ukb,
     "pairs": pairs,
+    "flat": flat,
 }

@@ -14,36 +14,42 @@ from nisf.io.readers.listing import (
     CaseFiles,
     Listing,
     StackFiles,
+    any_case,
     case_files,
     existing,
     numbers_of,
     subfolders,
+    whole_number,
 )
 
-_FRAME = re.compile(r"_frame(\d+)\.nii(\.gz)?$")
+_FRAME = re.compile(r"_frame(\d{1,9})\.nii(\.gz)?", re.ASCII)
 
 
 def recognises(root: Path) -> bool:
     """Whether `root` is (or holds) a folder named like the frames or the cine in it."""
-    return _is_case(root) or any(_is_case(folder) for folder in subfolders(root))
+    return any_case(_is_case, root)
 
 
 def list_cases(root: Path, anatomy: Anatomy) -> Listing:
     """The cases in `root`; nothing is opened but `Info.cfg`."""
     listing = Listing()
     for folder in [root] if _is_case(root) else subfolders(root):
-        if not _is_case(folder):
-            report = listing.error if (folder / "Info.cfg").is_file() else listing.warn
-            report(folder.name, f"{folder}: no {folder.name}_frameNN or _4d image in it; skipped")
-        elif case := _case(folder, anatomy, listing):
-            listing.cases.append(case)
+        with listing.costs(folder):
+            if _is_case(folder):
+                if case := _case(folder, anatomy, listing):
+                    listing.cases.append(case)
+            elif (folder / "Info.cfg").is_file():
+                listing.error(folder.name, f"{folder}: no {folder.name}_frameNN or _4d image in it; skipped")
+            else:
+                listing.skipped.append(folder)
     return listing
 
 
 def _frames(folder: Path) -> dict[int, Path]:
     found = {}
-    for path in sorted(folder.glob(f"{folder.name}_frame*")):
-        if match := _FRAME.search(path.name):
+    for path in sorted(folder.iterdir()):
+        match = _FRAME.fullmatch(path.name.removeprefix(folder.name))
+        if match and path.name.startswith(folder.name):
             found[int(match[1])] = path
     return found
 
@@ -66,10 +72,11 @@ def _info(folder: Path, listing: Listing) -> dict[str, str]:
 def _case(folder: Path, anatomy: Anatomy, listing: Listing) -> CaseFiles | None:
     info = _info(folder, listing)
     name, frames = folder.name, _frames(folder)
-    counted = {key: int(info[key]) for key in ("ED", "ES", "NbFrame") if info.get(key, "").isdigit()}
-    if bad := [key for key in ("ED", "ES", "NbFrame") if key in info and key not in counted]:
-        listing.error(
-            name, f"{folder / 'Info.cfg'}: '{bad[0]}: {info[bad[0]]}' is not a frame number; mend it"
+    said = {key: whole_number(info[key]) for key in ("ED", "ES", "NbFrame") if key in info}
+    counted = {key: number for key, number in said.items() if number is not None}
+    if bad := [key for key, number in said.items() if number is None]:
+        listing.warn(
+            name, f"{folder / 'Info.cfg'}: '{bad[0]}: {info[bad[0]][:40]}' is no frame number; left out"
         )
     attributes: dict[str, str] = {
         key.lower(): info[source]

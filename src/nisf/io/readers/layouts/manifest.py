@@ -1,8 +1,9 @@
 """A table of the user's own: CSV with the columns case, image[, label][, time][, stack][, phase][, known].
 
-Paths are relative to the table. One row is one file: a 3D or 4D image, or one frame of a stack. ``time`` is a
-fraction of the cycle in [0, 1); ``phase`` names the row's moment (of a 4D file: ``ED:18;ES:7``, frames from
-0); ``known`` lists the labels that were drawn, ``LV blood pool;LV myocardium``. What label numbers mean is in
+Columns are separated by commas, or all by semicolons or tabs, as the first line is. Paths are relative to
+the table. One row is one file: a 3D or 4D image, or one frame of a stack. ``time`` is a fraction of the
+cycle in [0, 1); ``phase`` names the row's moment (of a 4D file: ``ED:18;ES:7``, frames from 0); ``known``
+lists the labels that were drawn, ``LV blood pool;LV myocardium``. What label numbers mean is in
 ``labels.json`` beside the table, ``{"1": "LV blood pool"}``, or in the anatomy's numbers for ``manifest``.
 """
 
@@ -15,7 +16,15 @@ from pathlib import Path
 
 from nisf.data.anatomy import Anatomy
 from nisf.errors import BadFileError, NisfError
-from nisf.io.readers.listing import Listing, StackFiles, case_files, match_names, numbers_of
+from nisf.io.readers.listing import (
+    Listing,
+    StackFiles,
+    case_files,
+    is_listed,
+    match_names,
+    numbers_of,
+    whole_number,
+)
 
 COLUMNS = ("case", "image", "label", "time", "stack", "phase", "known")
 
@@ -28,16 +37,19 @@ def recognises(root: Path) -> bool:
     if not path.is_file() or path.suffix.lower() != ".csv":
         return False
     with path.open(encoding="utf-8-sig", errors="replace") as file:
-        header = [name.strip(' "\r\n').lower() for name in file.readline().split(",")]
-    return {"case", "image"} <= set(header)
+        return _separator(file.readline()) is not None
 
 
 def list_cases(root: Path, anatomy: Anatomy) -> Listing:
     """The cases in `root`; nothing is opened but the table and `labels.json`."""
     path = _csv(root)
     rows = _rows(path)
-    numbers = _numbers(path, anatomy, labelled=any(row["label"] for row in rows))
     listing = Listing()
+    numbers: Mapping[int, str] = {}
+    try:
+        numbers = _numbers(path, anatomy, labelled=any(row["label"] for row in rows))
+    except NisfError as error:
+        listing.labels_unknown[""] = str(error)
     cases: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
         cases.setdefault(row["case"], {}).setdefault(row["stack"] or "image", []).append(row)
@@ -46,10 +58,14 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
         known = {i: label.strip() for i, label in enumerate(drawn) if label.strip()}
         try:
             stacks = [_stack(path, stack, group) for stack, group in groups.items()]
-            matched = match_names(known, anatomy, path).values() if known else None
         except NisfError as error:
             listing.error(name, str(error))
             continue
+        matched = None
+        try:
+            matched = match_names(known, anatomy, path).values() if known else None
+        except NisfError as error:
+            listing.labels_unknown[name] = str(error)
         listing.cases.append(case_files(name, "manifest", stacks, anatomy, numbers, known=matched))
     return listing
 
@@ -58,10 +74,20 @@ def _csv(root: Path) -> Path:
     return root / "manifest.csv" if root.is_dir() else root
 
 
+def _separator(header: str) -> str | None:
+    """What separates the columns of a manifest's first line; None if it is no manifest's."""
+    for separator in (",", ";", "\t"):
+        if {"case", "image"} <= {name.strip(' "\r\n').lower() for name in header.split(separator)}:
+            return separator
+    return None
+
+
 def _rows(path: Path) -> list[Row]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
+            separator = _separator(file.readline()) or ","
+            file.seek(0)
+            reader = csv.DictReader(file, skipinitialspace=True, delimiter=separator)
             fields = [str(name).strip().lower() for name in reader.fieldnames or ()]
             reader.fieldnames = fields
             raw = list(reader)
@@ -80,7 +106,9 @@ def _numbers(path: Path, anatomy: Anatomy, *, labelled: bool) -> Mapping[int, st
     sidecar = path.parent / "labels.json"
     if sidecar.is_file():
         try:
-            table = {int(n): str(name) for n, name in json.loads(sidecar.read_text(encoding="utf-8")).items()}
+            table = {
+                int(n): str(name) for n, name in json.loads(sidecar.read_text(encoding="utf-8-sig")).items()
+            }
         except (ValueError, AttributeError) as error:
             raise BadFileError(f'{sidecar}: not a table like {{"1": "LV blood pool"}} ({error})') from error
         return match_names(table, anatomy, sidecar)
@@ -117,7 +145,7 @@ def _stack(path: Path, name: str, rows: list[Row]) -> StackFiles:
         (path.parent / row["image"], path.parent / row["label"] if row["label"] else None) for row in rows
     ]
     for file in [file for pair in files for file in pair if file is not None]:
-        if not file.is_file():
+        if not is_listed(file):
             raise BadFileError(
                 f"{file}: no such file, but {path.name} asks for it; check the path (case {case})"
             )
@@ -135,10 +163,11 @@ def _phases(path: Path, rows: list[Row]) -> dict[str, int]:
     for index, row in enumerate(rows):
         for item in filter(None, (part.strip() for part in row["phase"].split(";"))):
             moment, colon, frame = (part.strip() for part in item.partition(":"))
-            if colon and not (frame.isdigit() and len(rows) == 1):
+            number = whole_number(frame)
+            if colon and (number is None or len(rows) > 1):
                 raise BadFileError(
                     f"{path}: phase '{item}' of {row['case']}; write ED for a row's own moment, "
                     "or ED:18 for a frame of a 4D file"
                 )
-            phases[moment] = int(frame) if colon else index
+            phases[moment] = index if number is None else number
     return phases

@@ -13,14 +13,24 @@ from pathlib import Path
 from nisf.data.anatomy import Anatomy
 from nisf.errors import BadFileError
 from nisf.io.readers.layouts.ukb import pair_stack
-from nisf.io.readers.listing import Listing, StackFiles, case_files, existing, numbers_of, subfolders
+from nisf.io.readers.listing import (
+    CaseFiles,
+    Listing,
+    StackFiles,
+    any_case,
+    case_files,
+    existing,
+    numbers_of,
+    subfolders,
+    whole_number,
+)
 
 _CODES = ("external code", "subject_code")
 
 
 def recognises(root: Path) -> bool:
     """Whether `root` is (or holds) a folder with images named after it."""
-    return _is_case(root) or any(_is_case(folder) for folder in subfolders(root))
+    return any_case(_is_case, root)
 
 
 def list_cases(root: Path, anatomy: Anatomy) -> Listing:
@@ -28,31 +38,32 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
     listing = Listing()
     table = _table(root)
     for folder in [root] if _is_case(root) else subfolders(root):
-        code = folder.name
-        if not _is_case(folder):
-            listing.warn(code, f"{folder}: no {code}_sa or {code}_SA_ED image in it; skipped")
-            continue
-        row = table.get(code.lstrip("0") or "0", table.get(code, {}))
-        stacks = [stack for view in ("SA", "LA") if (stack := _pair(folder, view, listing))]
-        if cine := existing(folder, f"{code}_sa"):
-            label = existing(folder, f"{code}_sa_gt")
-            if label is None:
-                listing.warn(code, f"{cine}: no label file {code}_sa_gt.nii.gz beside it")
-            phases = {
-                key: int(row[key.lower()]) for key in ("ED", "ES") if row.get(key.lower(), "").isdigit()
-            }
-            if len(phases) < 2:
-                listing.notes["mnms_table"] = (
-                    f"ED and ES of {code} (and maybe others) are in no table above the folders "
-                    "(*opendataset.csv with the columns External code, ED, ES)"
-                )
-            stacks = [StackFiles("sa", ((cine,),), (label,), phases=phases)]
-        attributes = {
-            key: value for key, value in row.items() if value and key not in (*_CODES, "ed", "es", "")
-        }
-        numbers = numbers_of(anatomy, "mnms")
-        listing.cases.append(case_files(code, "mnms", stacks, anatomy, numbers, attributes=attributes))
+        with listing.costs(folder):
+            if _is_case(folder):
+                listing.cases.append(_case(folder, table, anatomy, listing))
+            else:
+                listing.skipped.append(folder)
     return listing
+
+
+def _case(folder: Path, table: dict[str, dict[str, str]], anatomy: Anatomy, listing: Listing) -> CaseFiles:
+    code = folder.name
+    row = table.get(code.lstrip("0") or "0", table.get(code, {}))
+    stacks = [stack for view in ("SA", "LA") if (stack := _pair(folder, view, listing))]
+    if cine := existing(folder, f"{code}_sa"):
+        label = existing(folder, f"{code}_sa_gt")
+        if label is None:
+            listing.warn(code, f"{cine}: no label file {code}_sa_gt.nii.gz beside it")
+        found = {key: whole_number(row.get(key.lower(), "")) for key in ("ED", "ES")}
+        phases = {key: number for key, number in found.items() if number is not None}
+        if len(phases) < 2:
+            listing.notes["mnms_table"] = (
+                f"ED and ES of {code} (and maybe others) are in no table above the folders "
+                "(*opendataset.csv with the columns External code, ED, ES)"
+            )
+        stacks = [StackFiles("sa", ((cine,),), (label,), phases=phases)]
+    attributes = {key: value for key, value in row.items() if value and key not in (*_CODES, "ed", "es", "")}
+    return case_files(code, "mnms", stacks, anatomy, numbers_of(anatomy, "mnms"), attributes=attributes)
 
 
 def _is_case(folder: Path) -> bool:

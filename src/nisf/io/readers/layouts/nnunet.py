@@ -1,9 +1,10 @@
-"""nnU-Net v2 and Medical Segmentation Decathlon: a folder with ``dataset.json``.
+"""nnU-Net and Medical Segmentation Decathlon: a folder with ``dataset.json``.
 
-nnU-Net: ``imagesTr/CASE_0000.nii.gz`` (one file per channel) and ``labelsTr/CASE.nii.gz``; the label table
-is ``{"background": 0, "LV": 1}``. Decathlon: a list ``training`` of ``{"image": ..., "label": ...}``; the
-table is ``{"0": "background", "1": "LV"}``. Either table may be the other way round, and an anatomy's numbers
-for ``nnunet`` take its place.
+nnU-Net v2: ``imagesTr/CASE_0000.nii.gz`` (one file per channel) and ``labelsTr/CASE.nii.gz``; the label
+table is ``{"background": 0, "LV": 1}``. Decathlon: a list ``training`` of ``{"image": ..., "label": ...}``;
+nnU-Net v1 lists ``CASE.nii.gz`` there and means ``CASE_0000.nii.gz`` and further channels. Their table is
+``{"0": "background", "1": "LV"}``. Either table may be the other way round, and an anatomy's numbers for
+``nnunet`` take its place.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from nisf.io.readers.listing import (
     StackFiles,
     case_files,
     existing,
+    is_listed,
     match_names,
     numbers_of,
+    whole_number,
 )
 from nisf.io.readers.nifti import is_nifti_name, stem
 
@@ -40,19 +43,20 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
     listing = Listing()
     path = root / "dataset.json"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        _refuse_other_endings(path, data)
         entries = _entries(root, data)
-        numbers = numbers_of(anatomy, "nnunet") or match_names(_numbers(path, data), anatomy, path)
+        numbers = numbers_of(anatomy, "nnunet") or _matched(path, data, anatomy, listing)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadFileError(
             f"{path}: not a dataset.json of nnU-Net or the Decathlon ({error!r}); mend it"
         ) from error
     for name, images, label in entries:
-        missing = [image for image in images if not image.is_file()]
+        missing = [image for image in images if not is_listed(image)]
         if missing:
             listing.error(name, f"{missing[0]}: no such file, but {path.name} or another channel asks for it")
             continue
-        if label is None or not label.is_file():
+        if label is None or not is_listed(label):
             listing.warn(name, f"{images[0]}: no label file in {root / 'labelsTr'}")
             label = None
         stack = StackFiles("image", (tuple(images),), (label,))
@@ -62,18 +66,13 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
 
 def _entries(root: Path, data: Mapping[str, Any]) -> list[tuple[str, list[Path], Path | None]]:
     """Name, channel files and label file of each training case."""
-    if isinstance(data.get("training"), list):  # the Decathlon
-        if len(data.get("modality", {})) > 1:
-            raise BadFileError(
-                f"{root / 'dataset.json'}: 4D files with {len(data['modality'])} channels are not read; "
-                "convert them to nnU-Net v2 with nnUNetv2_convert_MSD_dataset"
-            )
+    if isinstance(data.get("training"), list):  # the Decathlon, and nnU-Net v1
         pairs = [
             (item, None) if isinstance(item, str) else (item["image"], item.get("label"))
             for item in data["training"]
         ]
         return [
-            (stem(Path(image)), [root / image], root / label if label else None)
+            (stem(Path(image)), _channels(root, root / image, data), root / label if label else None)
             for image, label in pairs
             if not Path(image).name.startswith("._")
         ]
@@ -104,11 +103,47 @@ def _entries(root: Path, data: Mapping[str, Any]) -> list[tuple[str, list[Path],
     ]
 
 
+def _channels(root: Path, image: Path, data: Mapping[str, Any]) -> list[Path]:
+    """The files of a listed image: itself, or one per channel, as nnU-Net v1 has them."""
+    count = max(len(data.get("modality", {})), 1)
+    first = existing(image.parent, f"{stem(image)}_0000")
+    if first is not None and not is_listed(image):
+        ending = first.name.removeprefix(f"{stem(image)}_0000")
+        return [image.with_name(f"{stem(image)}_{n:04d}{ending}") for n in range(count)]
+    if count > 1:
+        raise BadFileError(
+            f"{root / 'dataset.json'}: 4D files with {count} channels are not read; "
+            "convert them to nnU-Net v2 with nnUNetv2_convert_MSD_dataset"
+        )
+    return [image]
+
+
+def _refuse_other_endings(path: Path, data: Mapping[str, Any]) -> None:
+    ending = data.get("file_ending", ".nii.gz")
+    if not is_nifti_name(Path(f"x{ending}")):
+        raise BadFileError(
+            f"{path}: its files end in '{ending}' (file_ending), but only .nii.gz and .nii are read; convert "
+            "them to NIfTI"
+        )
+
+
+def _matched(path: Path, data: Mapping[str, Any], anatomy: Anatomy, listing: Listing) -> dict[int, str]:
+    """The label table, spelt like the anatomy; where it does not fit, images can be read all the same."""
+    try:
+        return match_names(_numbers(path, data), anatomy, path)
+    except BadFileError as error:
+        listing.labels_unknown[""] = str(error)
+        return {}
+
+
 def _numbers(path: Path, data: Mapping[str, Any]) -> dict[int, str]:
     numbers = {}
     for key, value in data["labels"].items():
-        name, number = (value, key) if str(key).isdigit() else (key, value)
-        if not str(number).isdigit():
-            raise BadFileError(f"{path}: label '{name}' is {number}; regions of several numbers are not read")
-        numbers[int(number)] = UNKNOWN_NAME if name == "ignore" else str(name)
+        name, said = (key, value) if whole_number(str(key)) is None else (value, key)
+        number = whole_number(str(said))
+        if number is None:
+            raise BadFileError(
+                f"{path}: label '{name}' is {str(said)[:40]}; regions of several numbers are not read"
+            )
+        numbers[number] = UNKNOWN_NAME if name == "ignore" else str(name)
     return numbers

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nisf.data.anatomy import Anatomy
-from nisf.io.readers.listing import Listing, StackFiles, case_files, numbers_of
+from nisf.io.readers.listing import Listing, StackFiles, case_files, is_listed, numbers_of
 from nisf.io.readers.nifti import is_nifti_name, stem
 
 
@@ -37,4 +37,4 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if is_nifti_name(path) and path.is_file())
+    return sorted(path for path in folder.iterdir() if is_nifti_name(path) and is_listed(path))

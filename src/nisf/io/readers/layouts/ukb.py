@@ -10,7 +10,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from nisf.data.anatomy import Anatomy
-from nisf.io.readers.listing import Listing, StackFiles, case_files, existing, numbers_of, subfolders
+from nisf.io.readers.listing import (
+    Listing,
+    StackFiles,
+    any_case,
+    case_files,
+    existing,
+    numbers_of,
+    subfolders,
+)
 
 ES_TIME = 0.35
 """Where end-systole lies in the cycle when only a pair of frames is there: usual at rest, not measured."""
@@ -20,18 +28,20 @@ VIEWS = ("sa", "la_2ch", "la_3ch", "la_4ch")
 
 def recognises(root: Path) -> bool:
     """Whether `root` is (or holds) a folder with a `sa` or `la_...` image."""
-    return _is_case(root) or any(_is_case(folder) for folder in subfolders(root))
+    return any_case(_is_case, root)
 
 
 def list_cases(root: Path, anatomy: Anatomy) -> Listing:
     """The cases in `root`; nothing is opened but the folders."""
     listing = Listing()
     for folder in [root] if _is_case(root) else subfolders(root):
-        stacks = [stack for view in VIEWS if (stack := _stack(folder, view, anatomy, listing))]
-        if not stacks:
-            listing.warn(folder.name, f"{folder}: no sa.nii.gz or sa_ED.nii.gz in it; skipped")
-            continue
-        listing.cases.append(case_files(folder.name, "ukb", stacks, anatomy, numbers_of(anatomy, "ukb")))
+        with listing.costs(folder):
+            stacks = [stack for view in VIEWS if (stack := _stack(folder, view, anatomy, listing))]
+            if not stacks:
+                listing.skipped.append(folder)
+                continue
+            numbers = numbers_of(anatomy, "ukb")
+            listing.cases.append(case_files(folder.name, "ukb", stacks, anatomy, numbers))
     return listing
 
 
