@@ -77,6 +77,8 @@ def _asked(case: Case, request: Request) -> dict[str, object]:
         if stack.source is not None and Path(stack.source).is_file():
             status = Path(stack.source).stat()
             inputs.append([str(stack.source), status.st_size, status.st_mtime_ns])
+    if "input" in case.attributes:
+        inputs.append([case.attributes["input"]])
     return json.loads(json.dumps({**asdict(request), "inputs": inputs}))
 
 

@@ -27,6 +27,8 @@ class Check:
     """How the cases lie in their folder; found out if auto."""
     json: bool = False
     """Print the report as JSON instead of a table."""
+    identifiers: bool = False
+    """Show names, IDs and dates of DICOM studies, which are hidden otherwise."""
 
     def run(self) -> int:
         import json
@@ -34,7 +36,9 @@ class Check:
         from nisf.data.anatomy import load_anatomy
         from nisf.io.readers.check import check_cohort
 
-        report = check_cohort(self.folder, load_anatomy(self.anatomy), self.layout)
+        report = check_cohort(
+            self.folder, load_anatomy(self.anatomy), self.layout, identifiers=self.identifiers
+        )
         if self.json:
             print(json.dumps(report.to_dict(), indent=2))
         else:
@@ -54,6 +58,15 @@ def show(report: Report) -> None:
         for case in report.cases:
             table.add_row(*(Text(cell) for cell in _row(case)))
         Console().print(table)
+    for case in report.cases:
+        if case.person:
+            console.print(
+                f"{case.name}: " + ", ".join(f"{what} {value}" for what, value in case.person.items())
+            )
+        for one in case.series:
+            name = f" '{one['description']}'" if one["description"] else ""
+            taken = ", taken" if one["taken"] else ""
+            console.print(f"{case.name}: series {one['number']}{name}: {one['guess']} ({one['why']}){taken}")
     for problem in report.all_problems():
         subject = f"{problem.case}: " if problem.case and problem.case not in problem.message else ""
         style = "bold red" if problem.severity == "error" else "yellow"

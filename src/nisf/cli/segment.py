@@ -13,7 +13,7 @@ from tyro.conf import Positional, arg
 from nisf.prior.bundled import DEFAULT, model_name
 
 if TYPE_CHECKING:
-    from nisf.io.readers import CaseReader
+    from nisf.io.readers import CaseReader, Cohort
     from nisf.prior.prior import Prior
     from nisf.segmentation import Request
     from nisf.subject.subject import Subject
@@ -60,6 +60,10 @@ class Segment:
     """Text file with the names of the cases to segment, one a line."""
     layout: str = "auto"
     """How the cases lie in their folder; found out if auto."""
+    series: str | None = None
+    """Number or description of the DICOM series, instead of the short-axis stack (see nisf check)."""
+    identifiers: bool = False
+    """Show names, IDs and dates of DICOM studies, which are hidden otherwise."""
     memory_mb: float = 512
     """Working memory for queries, MiB."""
     seed: int | None = None
@@ -86,7 +90,7 @@ class Segment:
             print(f"model {name}: {prior.card['licence']}; not a medical device", file=sys.stderr)
         if self.input.resolve() == self.output.resolve():
             raise BadSettingError(f"{self.output}: is the input folder; choose another for the output")
-        cohort = open_cohort(self.input, prior.anatomy, self.layout)
+        cohort = self.taken(open_cohort(self.input, prior.anatomy, self.layout))
         check_writable(self.output)
         failed: dict[str, str] = {
             problem.case or str(self.input): problem.message
@@ -134,6 +138,20 @@ class Segment:
                     failed[name] = told(error)
                     print(f"{place}: failed: {told(error)}", file=sys.stderr)
         return done
+
+    def taken(self, cohort: Cohort) -> Cohort:
+        """The cohort with the wishes that only DICOM knows.
+
+        Raises:
+            BadSettingError: a series is asked for, and the cohort is not DICOM.
+        """
+        from nisf.io.readers.dicom_cohort import people, with_identifiers, with_series
+
+        if self.identifiers:
+            cohort = with_identifiers(cohort)
+            for name, person in people(cohort).items():
+                print(f"{name}: " + ", ".join(f"{what} {value}" for what, value in person.items()))
+        return cohort if self.series is None else with_series(cohort, self.series)
 
     def request(self) -> Request:
         """The options as the library takes them.

@@ -87,11 +87,7 @@ def train(
     options = options or TrainOptions()
     if not cases:
         raise BadSettingError("there are no cases to train on; check the folder with 'nisf check'")
-    folder = check_writable(folder)
-    if (folder / CHECKPOINT).is_file() and not options.resume:
-        raise BadSettingError(
-            f"{folder}: holds a run already; resume it, or choose another folder", options=("resume",)
-        )
+    folder = _run_folder(folder, options)
     sizes = {"channels": cases[0].channels, "classes": len(anatomy.labels)}
     config = for_data(config, dimensions=config.field.dimensions, **sizes)
     kind = kind_of(config)
@@ -122,6 +118,21 @@ def train(
     prior = recipe.finish(last, _card(recipe.cases, config, last, options))
     region = replace(config.region, certain=search.certain)
     return replace(prior, config=replace(prior.config, region=region)).save(folder)
+
+
+def _run_folder(folder: str | Path, options: TrainOptions) -> Path:
+    """The folder of the run, made if need be.
+
+    Raises:
+        BadFileError: it cannot be written.
+        BadSettingError: it holds a run that is not to be resumed.
+    """
+    folder = check_writable(folder)
+    if (folder / CHECKPOINT).is_file() and not options.resume:
+        raise BadSettingError(
+            f"{folder}: holds a run already; resume it, or choose another folder", options=("resume",)
+        )
+    return folder
 
 
 def _search(

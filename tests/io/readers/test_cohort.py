@@ -40,7 +40,7 @@ def test_wrong_paths(tmp_path):
     with pytest.raises(NisfError, match=r"not laid out in a way that we know .*acdc, nnunet"):
         open_cohort(tmp_path, HEART)
     with pytest.raises(NisfError, match="no such layout"):
-        open_cohort(tmp_path, HEART, layout="dicom")
+        open_cohort(tmp_path, HEART, layout="minc")
     for layout in ("acdc", "ukb", "mnms", "pairs"):
         with pytest.raises(NisfError, match=f"no case of the layout {layout}"):
             open_cohort(tmp_path, HEART, layout=layout)

@@ -16,7 +16,10 @@ from nisf.data.anatomy import Anatomy
 from nisf.data.arrangement import arrangement_between
 from nisf.data.stacking import arrangement_of
 from nisf.errors import NisfError
+from nisf.io.dicom.study import DicomStudy
+from nisf.io.dicom.volume import read_study
 from nisf.io.readers.cohort import open_cohort
+from nisf.io.readers.dicom_cohort import with_identifiers
 from nisf.io.readers.listing import CaseFiles, Problem, StackFiles, refuse_dead_links
 from nisf.io.readers.measured import measured, nothing_measured
 from nisf.io.readers.nifti import Header, read_header, read_numbers, read_volume
@@ -42,6 +45,8 @@ class CaseReport:
     Attributes:
         labels: names of the labels found in its files.
         volumes_ml: label name to mL per frame, of the first stack; only with ``full``.
+        series: of a DICOM study, and what they seem to show.
+        person: who it is, of a DICOM study; only with ``identifiers``.
     """
 
     name: str
@@ -49,6 +54,8 @@ class CaseReport:
     labels: list[str] = field(default_factory=list)
     volumes_ml: dict[str, list[float]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    series: list[dict[str, Any]] = field(default_factory=list)
+    person: dict[str, str] = field(default_factory=dict)
 
     def error(self, message: str) -> None:
         self.problems.append(Problem(self.name, "error", message))
@@ -106,6 +113,8 @@ class Report:
                     "stacks": [dict(vars(stack)) for stack in case.stacks],
                     "labels": case.labels,
                     "volumes_ml": case.volumes_ml,
+                    **({"series": case.series} if case.series else {}),
+                    **({"person": case.person} if case.person else {}),
                     "problems": plain(case.problems),
                 }
                 for case in self.cases
@@ -115,15 +124,24 @@ class Report:
         }
 
 
-def check_cohort(path: str | Path, anatomy: Anatomy, layout: str = "auto", full: bool = False) -> Report:
+def check_cohort(
+    path: str | Path,
+    anatomy: Anatomy,
+    layout: str = "auto",
+    full: bool = False,
+    *,
+    identifiers: bool = False,
+) -> Report:
     """Check every case of a cohort; what is wrong is in the report, nothing is raised.
 
     Args:
         full: also measure the labels' volumes.
+        identifiers: show who the persons of DICOM studies are.
     """
     report = Report(Path(path), anatomy.name)
     try:
         cohort = open_cohort(path, anatomy, layout)
+        cohort = with_identifiers(cohort) if identifiers else cohort
     except NisfError as error:
         report.problems.append(Problem("", "error", str(error)))
         return report
@@ -164,6 +182,9 @@ def _check_headers(case: CaseFiles, entry: CaseReport, anatomy: Anatomy, notes: 
     for stack in case.stacks:
         summary = StackReport(stack.name)
         entry.stacks.append(summary)
+        if stack.series is not None:
+            _check_dicom(stack.series, summary, entry, notes)
+            continue
         for path in stack.paths():
             with _noting(entry):
                 refuse_dead_links([path])
@@ -185,6 +206,17 @@ def _check_headers(case: CaseFiles, entry: CaseReport, anatomy: Anatomy, notes: 
                 )
         _compare(stack, first, readable, entry)
     return readable
+
+
+def _check_dicom(study: DicomStudy, summary: StackReport, entry: CaseReport, notes: Notes) -> None:
+    entry.series = study.listed()
+    if not study.identifiers.hiding:
+        entry.person = study.person
+    with _noting(entry):
+        found, _ = read_study(study, notes)
+        x, y, z = (float(size) for size in found.grid.spacing)
+        summary.shape, summary.spacing, summary.frames = found.grid.shape, (x, y, z), len(found.grid.times)
+        summary.oriented, summary.cycle_ms = True, found.cycle_ms
 
 
 def _compare(stack: StackFiles, first: Header, readable: dict[Path, Header], entry: CaseReport) -> None:

@@ -10,7 +10,7 @@ from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
 from nisf.data.wording import counted
 from nisf.errors import BadFileError, BadSettingError
-from nisf.io.readers.layouts import LAYOUTS
+from nisf.io.readers.layouts import LAYOUTS, dicom
 from nisf.io.readers.listing import CaseFiles, Listing, Problem, StackFiles, is_dead_link, refuse_dead_links
 from nisf.io.readers.nifti import is_nifti_name, stem
 from nisf.io.readers.reading import Notes, read_case
@@ -66,16 +66,19 @@ def open_cohort(path: str | Path, anatomy: Anatomy, layout: str = "auto", *, lab
         raise BadFileError(f"{root}: no such file or folder; check the path")
     # "." has no name, but case folders are recognised by theirs.
     root = root if root.name not in ("", "..") else root.resolve()
-    if root.is_file() and root.suffix.lower() != ".csv":
+    if root.is_file() and dicom.takes_file(root):
+        layout = "dicom"
+    elif root.is_file() and root.suffix.lower() != ".csv":
         return Cohort(root, "file", anatomy.labels, (_single(root),))
     layout = recognise(root) if layout == "auto" else layout
-    if root.is_file() and layout != "manifest":
+    if root.is_file() and layout not in ("manifest", "dicom"):
         raise BadFileError(
             f"{root}: a file, but the layout {layout} is a folder; give the folder", options=["layout"]
         )
     try:
         listing: Listing = LAYOUTS[layout].list_cases(root, anatomy)
-        _find_dead_links(root, listing)
+        if layout != "dicom":  # which looks at any depth, and hides patients' IDs in names
+            _find_dead_links(root, listing)
     except OSError as error:
         raise BadFileError(f"{root}: cannot be listed ({error}); check its permissions") from error
     if labels:

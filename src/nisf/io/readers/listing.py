@@ -12,6 +12,7 @@ from nisf.data.anatomy import Anatomy
 from nisf.data.case import BACKGROUND
 from nisf.data.wording import counted
 from nisf.errors import BadFileError
+from nisf.io.dicom.study import DicomStudy
 
 UNKNOWN_NAME = "unknown"
 """Name, in a table of label numbers, of voxels that annotators marked as not to be used."""
@@ -28,6 +29,7 @@ class StackFiles:
         times: fractions of the cycle, one per frame; None: frame ``k`` of ``n`` at ``k / n``.
         phases: name of a moment to the index of its frame.
         numbers: label numbers of this stack, where they are not those of the case.
+        series: the DICOM study that the stack is taken from; `images` are then its files, in no order.
     """
 
     name: str
@@ -36,6 +38,7 @@ class StackFiles:
     times: tuple[float, ...] | None = None
     phases: Mapping[str, int] = field(default_factory=dict)
     numbers: Mapping[int, str] | None = None
+    series: DicomStudy | None = None
 
     def paths(self) -> tuple[Path, ...]:
         """Every file of the stack, images first."""

@@ -35,6 +35,13 @@ class Measured:
         """Number of slices that were not measured."""
         return int((~self.slices).sum())
 
+    @property
+    def ends(self) -> tuple[int, int] | None:
+        """First and last position that was measured in some frame; None if those of the stack."""
+        positions = np.flatnonzero(self.slices.any(axis=1))
+        ends = (int(positions[0]), int(positions[-1]))
+        return None if ends == (0, len(self.slices) - 1) else ends
+
 
 def measured(image: Image) -> Measured | None:
     """Tell what was measured; None if nothing was.

@@ -20,6 +20,8 @@ from nisf.data.geometry import Grid
 from nisf.data.stacking import arrangement_of
 from nisf.data.wording import mm
 from nisf.errors import BadFileError
+from nisf.io.dicom.study import DicomStudy
+from nisf.io.dicom.volume import read_study
 from nisf.io.readers.listing import UNKNOWN_NAME, CaseFiles, StackFiles
 from nisf.io.readers.measured import Measured, measured, nothing_measured
 from nisf.io.readers.nifti import Header, read_header, read_numbers, read_volume
@@ -185,6 +187,8 @@ def hide_undrawn(label: np.ndarray, classes: int, *, background_known: bool) -> 
 
 
 def _read_stack(files: StackFiles, case: CaseFiles, anatomy: Anatomy, notes: Notes) -> Volume:
+    if files.series is not None:
+        return _read_series(files.series, files, anatomy, notes)
     first = files.images[0][0]
     header = read_header(first)
     note_geometry(header, notes, anatomy)
@@ -199,8 +203,6 @@ def _read_stack(files: StackFiles, case: CaseFiles, anatomy: Anatomy, notes: Not
         raise nothing_measured(first)
     _note_measured(first, found, notes)
     grid = wanted if len(files.images) == 1 else wanted.with_frames(frames)
-    positions = np.flatnonzero(found.slices.any(axis=1))
-    ends = (int(positions[0]), int(positions[-1]))
     stack = Stack(
         name=files.name,
         grid=grid if files.times is None else grid.at_times(files.times),
@@ -209,10 +211,30 @@ def _read_stack(files: StackFiles, case: CaseFiles, anatomy: Anatomy, notes: Not
         cycle_ms=header.cycle_ms,
         intensity_range=found.intensity_range,
         arrangement=arrangement,
-        ends=None if ends == (0, grid.shape[2] - 1) else ends,
+        ends=found.ends,
     )
     label = _read_labels(files, case, anatomy, header, stack, notes)
     return Volume(stack, found.image, label, found.slices if found.blank else None)
+
+
+def _read_series(study: DicomStudy, files: StackFiles, anatomy: Anatomy, notes: Notes) -> Volume:
+    """A DICOM series, by the same rules as the NIfTI file of the same scan."""
+    series, voxels = read_study(study, notes)
+    arrangement = arrangement_of(series.grid.shape, series.grid.affine, anatomy, oriented=True)
+    found = measured(np.asfortranarray(arrangement.apply(voxels)))
+    if found is None:
+        raise BadFileError(f"{study.name}: each of its images is constant; give another series")
+    stack = Stack(
+        name=files.name,
+        grid=arrangement.of_grid(series.grid),
+        oriented=True,
+        source=None,  # no header to take over: outputs get a new one with this affine
+        cycle_ms=series.cycle_ms,
+        intensity_range=found.intensity_range,
+        arrangement=arrangement,
+        ends=found.ends,
+    )
+    return Volume(stack, found.image, None, found.slices if found.blank else None)
 
 
 def _arranged(path: Path, first: Header, wanted: Grid, arrangement: Arrangement, notes: Notes) -> np.ndarray:

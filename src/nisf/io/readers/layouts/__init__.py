@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import ModuleType
 
-from nisf.io.readers.layouts import acdc, flat, manifest, mnms, nnunet, pairs, ukb
+from nisf.io.readers.layouts import acdc, dicom, flat, manifest, mnms, nnunet, pairs, ukb
 
 LAYOUTS: Mapping[str, ModuleType] = {
     # The order in which `auto` asks: the most particular first.
@@ -20,4 +20,5 @@ LAYOUTS: Mapping[str, ModuleType] = {
     "ukb": ukb,
     "pairs": pairs,
     "flat": flat,
+    "dicom": dicom,
 }

@@ -1,0 +1,1 @@
+"""DICOM: from files in any nesting to studies, series and volumes; pydicom comes with ``nisf[dicom]``."""

@@ -1,0 +1,158 @@
+"""One series as a stack with its voxels: slices by position, frames by time, LPS to RAS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nisf.data.geometry import Affine, Grid, cycle_times
+from nisf.errors import BadFileError
+from nisf.io.dicom.frames import Row, cycle_ms, in_time, without_copies
+from nisf.io.dicom.pixels import check_whole, read_pixels
+from nisf.io.dicom.scan import MAX_VOXELS, Instance
+from nisf.io.dicom.series import DicomSeries, positions_of
+from nisf.io.dicom.study import DicomStudy
+
+UNEVEN = 0.1
+"""Of the slice distance: how far a slice may lie from its place in an even stack."""
+
+_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True, eq=False)
+class Arranged:
+    """A series as a grid of images, none read yet.
+
+    Attributes:
+        grid: voxels of the stack; x counts columns of the image, y rows, z slices along the normal.
+        rows: per slice of the grid its image at each frame; None where none was measured.
+        cycle_ms: length of the cycle, if it is told.
+        notes: what was found amiss and mended.
+    """
+
+    grid: Grid
+    rows: tuple[Row, ...]
+    cycle_ms: float | None
+    notes: tuple[str, ...]
+
+
+def arrange(series: DicomSeries) -> Arranged:
+    """Where and when each image of a series belongs.
+
+    Raises:
+        BadFileError: no position in the patient; slices that are no even stack.
+    """
+    first = series.instances[0]
+    label = f"series {series.number}"
+    if not series.placed:
+        raise BadFileError(f"{label}: its headers tell no position and orientation; take another one")
+    if first.colour:
+        raise BadFileError(f"{label}: colour images; take another one")
+    notes = list(series.notes)
+    measured = in_time(without_copies(positions_of(series.instances), notes), notes)
+    images = [next(one for one in row if one is not None) if any(row) else None for row in measured]
+    kept = [(row, one) for row, one in zip(measured, images, strict=True) if one is not None]
+    if not kept:
+        raise BadFileError(f"{label}: the frames of its slices cannot be told apart; take another one")
+    slots, third = _spread([one for _, one in kept], label, notes)
+    rows: list[Row] = [[None] * len(kept[0][0]) for _ in range(slots[-1] + 1)]
+    for slot, (row, _) in zip(slots, kept, strict=True):
+        rows[slot] = row
+    origin = kept[0][1].place
+    assert first.axes is not None
+    assert origin is not None
+    matrix = np.eye(4)
+    matrix[:3, 0] = first.axes[0] * first.spacing[0]
+    matrix[:3, 1] = first.axes[1] * first.spacing[1]
+    matrix[:3, 2] = third
+    matrix[:3, 3] = origin
+    shape = (first.columns, first.rows, len(rows))
+    frames = len(rows[0])
+    if first.columns * first.rows * len(rows) * frames > MAX_VOXELS:
+        raise BadFileError(f"{label}: more than {MAX_VOXELS} voxels; take another one")
+    grid = Grid(shape, Affine(_RAS @ matrix), cycle_times(frames))
+    return Arranged(grid, tuple(rows), cycle_ms(rows, notes), tuple(notes))
+
+
+def read_study(study: DicomStudy, notes: dict[str, str]) -> tuple[Arranged, np.ndarray]:
+    """A study's chosen series, and its voxels (x, y, z, t, 1): slices that were not measured are constant.
+
+    Args:
+        study: the study.
+        notes: remarks by kind are added here.
+
+    Raises:
+        BadFileError: none can be chosen; as `arrange`; pixels that cannot be read; an empty image.
+    """
+    series = study.chosen()
+    check_whole(series.instances, study.identifiers)
+    try:
+        arranged = arrange(series)
+    except BadFileError as error:
+        raise BadFileError(f"{study.name}: {error}", options=["series"]) from error
+    places = [
+        (z, t, one) for z, row in enumerate(arranged.rows) for t, one in enumerate(row) if one is not None
+    ]
+    pieces = read_pixels([one for _, _, one in places], study.identifiers)
+    dtype = np.result_type(*pieces)
+    if dtype.itemsize > 4:
+        dtype = np.dtype(np.float32)
+    low = min(piece.min() for piece in pieces)
+    if low == max(piece.max() for piece in pieces):
+        raise BadFileError(
+            f"{study.name}: series {series.number}: every voxel is {low:g}, it is empty; take another one"
+        )
+    shape = (*arranged.grid.shape, len(arranged.grid.times), 1)
+    image = np.full(shape, low, dtype=dtype, order="F")
+    for (z, t, _), piece in zip(places, pieces, strict=True):
+        image[:, :, z, t, 0] = piece
+    for note in arranged.notes:
+        notes.setdefault(f"dicom {study.name} {note}", f"{study.name}: series {series.number}: {note}")
+    return arranged, image
+
+
+def _spread(images: Sequence[Instance], label: str, notes: list[str]) -> tuple[list[int], np.ndarray]:
+    """The place of each slice in an even stack, and the step from one to the next, LPS mm."""
+    normal = images[0].normal
+    assert normal is not None
+    places = np.array([one.place for one in images])
+    if len(images) == 1:
+        return [0], normal * (images[0].gap or images[0].thickness or 1.0)
+    along = (places - places[0]) @ normal
+    apart = np.diff(along)
+    counts = np.maximum(1, np.round(apart / apart.min())).astype(int)
+    slots = np.concatenate([[0], np.cumsum(counts)])
+    third = (places[-1] - places[0]) / slots[-1]
+    step = float(third @ normal)
+    distances = ", ".join(f"{distance:.4g}" for distance in sorted(set(np.round(apart, 2))))
+    if np.abs(along - slots * step).max() > UNEVEN * step or len(images) < slots[-1] / 2:
+        raise BadFileError(
+            f"{label}: its slices lie {distances} mm apart, no even stack; take another series, or "
+            "leave out those that do not fit"
+        )
+    off = places - places[0] - slots[:, None] * third
+    sideways = off - (off @ normal)[:, None] * normal
+    if np.linalg.norm(sideways, axis=1).max() > 0.5 * min(images[0].spacing):
+        raise BadFileError(
+            f"{label}: its slices are shifted against each other in their plane by up to "
+            f"{np.linalg.norm(sideways, axis=1).max():.3g} mm; take another one"
+        )
+    third = _without_rounding(third, normal, images)
+    if slots[-1] + 1 > len(images):
+        missing = int(slots[-1]) + 1 - len(images)
+        notes.append(
+            f"gaps between slices ({distances} mm): {missing} of {slots[-1] + 1} slices were not measured "
+            "and are left blank"
+        )
+    return [int(slot) for slot in slots], third
+
+
+def _without_rounding(third: np.ndarray, normal: np.ndarray, images: Sequence[Instance]) -> np.ndarray:
+    """The step between slices, made of what is not rounded: positions in headers have four digits or so."""
+    step = float(third @ normal)
+    if np.linalg.norm(third - step * normal) > 1e-3 * step:
+        return third  # the slices really are staggered
+    told = images[0].gap
+    return normal * (told if told is not None and abs(told - step) < 1e-4 * step else step)

@@ -1,0 +1,60 @@
+"""DICOM: any folder, zip or file with images in it; a case is a study. Needs the extra ``nisf[dicom]``."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from nisf.data.anatomy import Anatomy
+from nisf.data.wording import counted
+from nisf.io.dicom.scan import has_dicom
+from nisf.io.dicom.sources import is_archive, looks_like_dicom
+from nisf.io.dicom.study import DicomStudy, studies
+from nisf.io.readers.listing import CaseFiles, Listing, StackFiles
+
+__all__ = ["case_of", "list_cases", "recognises", "takes_file"]
+
+
+def recognises(root: Path) -> bool:
+    """Whether there is DICOM among the first files of the folder."""
+    return has_dicom(root)
+
+
+def takes_file(path: Path) -> bool:
+    """Whether a single file is DICOM or a zip."""
+    if is_archive(path):
+        return True
+    try:
+        with path.open("rb") as file:
+            return looks_like_dicom(file.read(1024))
+    except OSError:
+        return False
+
+
+def list_cases(root: Path, anatomy: Anatomy) -> Listing:  # noqa: ARG001
+    """The studies in `root`; headers are read, pixels are not."""
+    listing = Listing()
+    found, scanned = studies(root)
+    hide = scanned.identifiers.hide
+    for kind, note in scanned.notes.items():
+        if kind.startswith("broken"):
+            listing.error("", hide(note))
+        else:
+            listing.notes[f"dicom_{kind}"] = hide(note)
+    if scanned.unreadable:
+        listing.notes["dicom_unreadable"] = (
+            f"{hide(scanned.unreadable[0].shown)}: {counted(len(scanned.unreadable), 'file')} that cannot be "
+            "read as DICOM; copy or export them again"
+        )
+    listing.cases = [case_of(study) for study in found]
+    return listing
+
+
+def case_of(study: DicomStudy) -> CaseFiles:
+    """The case of a study's chosen series."""
+    files = study.files()
+    marks = sorted((str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    instances = sorted((one.sop_uid, one.frame) for one in study.taken())
+    attributes = {"input": hashlib.sha256(repr((marks, instances)).encode()).hexdigest()}
+    stack = StackFiles("image", (files,), (None,), series=study)
+    return CaseFiles(study.name, "dicom", (stack,), attributes=attributes)
