@@ -46,12 +46,20 @@ def data(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    """A phantom that the default model's finder takes for a heart: most are refused."""
+    folder = tmp_path_factory.mktemp("docs") / "scan"
+    write_cohort(folder, 1, seed=5, scanner=Scanner(matrix=(128, 128), frames=3))
+    return folder / "phantom0000" / "sa.nii.gz"
+
+
 @pytest.fixture
-def here(data, tmp_path, monkeypatch):
+def here(data, scan, tmp_path, monkeypatch):
     """A folder with what the documents speak of, and presets that take seconds."""
     for name in ("data", "DATA"):
         (tmp_path / name).symlink_to(data)
-    (tmp_path / "scan.nii.gz").symlink_to(data / "phantom0003" / "sa.nii.gz")
+    (tmp_path / "scan.nii.gz").symlink_to(scan)
     (tmp_path / "names.txt").write_text("phantom0001\nphantom0004\n")
     (tmp_path / "points.csv").write_text("x,y,z,t\n0,0,0,0.1\n5,-5,10,0.4\n")
     monkeypatch.chdir(tmp_path)
