@@ -85,12 +85,12 @@ def test_segment_a_file_overlays_on_its_input(cohort, prior, tmp_path, capsys):
     assert seg.shape == image.shape
     np.testing.assert_array_equal(seg.affine, image.affine)
     assert json.loads((tmp_path / "labels.json").read_text())["1"] == "LV blood pool"
-    shares = [
+    probabilities = [
         nib.load(tmp_path / f"sa_probability-{name}.nii.gz").get_fdata()
         for name in ("background", "lv-blood-pool", "lv-myocardium", "rv-blood-pool")
     ]
-    np.testing.assert_allclose(np.sum(shares, axis=0), 1, atol=1e-5)
-    np.testing.assert_array_equal(np.argmax(shares, axis=0), np.asarray(seg.dataobj))
+    np.testing.assert_allclose(np.sum(probabilities, axis=0), 1, atol=1e-5)
+    np.testing.assert_array_equal(np.argmax(probabilities, axis=0), np.asarray(seg.dataobj))
     capsys.readouterr()
     stamp = (tmp_path / "sa_seg.nii.gz").stat().st_mtime_ns
     assert main(words) == 0
@@ -108,9 +108,9 @@ def test_islands_are_removed_from_what_is_asked_later_too(cohort, prior, tmp_pat
     for frame in np.moveaxis(seg, 3, 0):
         for k in (1, 2, 3):
             assert ndimage.label(frame == k, structure=np.ones((3, 3, 3)))[1] <= 1
-    fitted = read_subject(tmp_path / "sa.nisf", prior)
-    assert fitted.islands == "remove"
-    shown = fitted.stacks[0].arrangement.undo(fitted.render().label)
+    subject = read_subject(tmp_path / "sa.nisf", prior)
+    assert subject.islands == "remove"
+    shown = subject.stacks[0].arrangement.undo(subject.render().label)
     np.testing.assert_array_equal(shown, seg)
 
 
@@ -118,21 +118,21 @@ def test_segment_at_another_spacing_and_render_agree(cohort, prior, tmp_path):
     source = cohort / "phantom0004" / "sa.nii.gz"
     words = ["--spacing", "3,3,5", "--frames", "2"]
     assert main(["segment", str(source), "--prior", str(prior), "-o", str(tmp_path / "a"), *words]) == 0
-    fitted = str(tmp_path / "a" / "sa.nisf")
-    assert main(["render", fitted, "-o", str(tmp_path / "b.nii.gz"), *words]) == 0
+    subject = str(tmp_path / "a" / "sa.nisf")
+    assert main(["render", subject, "-o", str(tmp_path / "b.nii.gz"), *words]) == 0
     one, two = nib.load(tmp_path / "a" / "sa_seg.nii.gz"), nib.load(tmp_path / "b_seg.nii.gz")
     assert one.shape[3] == 2
     np.testing.assert_allclose(one.header.get_zooms()[:3], (3, 3, 5), rtol=1e-5)
     np.testing.assert_array_equal(np.asarray(one.dataobj), np.asarray(two.dataobj))
     assert (
-        main(["render", fitted, "-o", str(tmp_path / "plane.png"), "--plane", "1,0.5,0", "--spacing", "4"])
+        main(["render", subject, "-o", str(tmp_path / "plane.png"), "--plane", "1,0.5,0", "--spacing", "4"])
         == 0
     )
     assert (tmp_path / "plane.png").read_bytes()[:4] == b"\x89PNG"
     (tmp_path / "points.csv").write_text("x,y,z\n0,0,0\n900,0,0\n")
     assert (
         main(
-            ["render", fitted, "-o", str(tmp_path / "answers.csv"), "--points", str(tmp_path / "points.csv")]
+            ["render", subject, "-o", str(tmp_path / "answers.csv"), "--points", str(tmp_path / "points.csv")]
         )
         == 0
     )
@@ -267,10 +267,10 @@ def test_wrong_options(cohort, prior, tmp_path, capsys):
     assert "holds a run already" in fails(capsys, "train", cohort, "-o", prior, "--preset", "demo", *QUICK)
     assert "either" in fails(capsys, "evaluate", cohort)
     assert "every-2nd-slice" in fails(capsys, "evaluate", cohort, "--prior", prior, "--hide", "sideways")
-    fitted = tmp_path / "x.nisf"
-    fitted.write_bytes(b"garbage")
-    assert "x.nisf" in fails(capsys, "render", fitted, "-o", tmp_path / "a.nii.gz")
-    assert "name the output" in fails(capsys, "render", fitted, "-o", tmp_path / "a.txt")
+    subject = tmp_path / "x.nisf"
+    subject.write_bytes(b"garbage")
+    assert "x.nisf" in fails(capsys, "render", subject, "-o", tmp_path / "a.nii.gz")
+    assert "name the output" in fails(capsys, "render", subject, "-o", tmp_path / "a.txt")
 
 
 def test_an_option_given_twice_is_not_half_forgotten(cohort, tmp_path, capsys):
@@ -333,8 +333,8 @@ def test_second_order_and_its_posterior(cohort, prior, tmp_path, capsys):
     words = ["segment", str(source), "--prior", str(prior), "-o", str(tmp_path), "--steps", "3"]
     assert main([*words, "--method", "second-order", "--shifts", "--gains", "--pose"]) == 0
     assert "not converged: give more --steps" in capsys.readouterr().out
-    fitted = str(tmp_path / "sa.nisf")
-    ask = ["render", fitted, "-o", str(tmp_path / "b.nii.gz"), "--probabilities", "--samples", "3"]
+    subject = str(tmp_path / "sa.nisf")
+    ask = ["render", subject, "-o", str(tmp_path / "b.nii.gz"), "--probabilities", "--samples", "3"]
     assert main([*ask, "--std"]) == 0
     stds = [nib.load(tmp_path / f"b_std-{name}.nii.gz") for name in ("background", "lv-blood-pool")]
     assert stds[0].shape == nib.load(source).shape
@@ -342,13 +342,13 @@ def test_second_order_and_its_posterior(cohort, prior, tmp_path, capsys):
     # On the input's own grid, render answers as segment did: with the shifts.
     (tmp_path / "points.csv").write_text("x,y,z\n0,0,0\n5,5,5\n")
     answers = ["--points", str(tmp_path / "points.csv"), "--samples", "3", "--std"]
-    assert main(["render", fitted, "-o", str(tmp_path / "a.csv"), *answers]) == 0
+    assert main(["render", subject, "-o", str(tmp_path / "a.csv"), *answers]) == 0
     assert "p_rv-blood-pool,std_background" in (tmp_path / "a.csv").read_text()
-    assert main(["render", fitted, "-o", str(tmp_path / "c.nii.gz")]) == 0
+    assert main(["render", subject, "-o", str(tmp_path / "c.nii.gz")]) == 0
     one, two = (np.asarray(nib.load(tmp_path / name).dataobj) for name in ("sa_seg.nii.gz", "c_seg.nii.gz"))
     np.testing.assert_array_equal(one, two)
     assert "--samples 1" in fails(capsys, *ask[:-1], "1")
-    assert "--samples 0" in fails(capsys, "render", fitted, "-o", tmp_path / "b.nii.gz", "--std")
+    assert "--samples 0" in fails(capsys, "render", subject, "-o", tmp_path / "b.nii.gz", "--std")
     adam = [*words, "--method", "adam", "--overwrite", "--shifts"]
     assert "only the second-order method fits" in fails(capsys, *adam, status=1)
 

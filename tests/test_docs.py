@@ -1,21 +1,32 @@
-"""Every command and snippet that the documentation shows is run, on small phantoms and with few steps."""
+"""Every command and snippet that the documentation shows is run, on small phantoms and with few steps.
+
+And what it names is there: modules, files, settings, every public name.
+"""
 
 import re
 import shlex
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+import nisf
 from nisf.cli import main
 from nisf.config.presets import PRESETS
+from nisf.config.tables import sections
 from nisf.data.anatomy import load_anatomy
 from nisf.io.readers import open_cohort, read_case
 from nisf.paper.budget import BUDGETS
 from nisf.phantom import Scanner, write_cohort
+from nisf.prior.bundled import FOLDER
 from tiny_budget import TINY
 
 ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(FOLDER.glob("*/README.md"))]
+every_document = pytest.mark.parametrize(
+    "document", DOCUMENTS, ids=lambda path: f"{path.parent.name}/{path.name}"
+)
 SMALL = Scanner(matrix=(40, 40), spacing_mm=4.5, frames=3)
 
 
@@ -35,12 +46,20 @@ def data(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    """A phantom that the default model's finder takes for a heart: most are refused."""
+    folder = tmp_path_factory.mktemp("docs") / "scan"
+    write_cohort(folder, 1, seed=5, scanner=Scanner(matrix=(128, 128), frames=3))
+    return folder / "phantom0000" / "sa.nii.gz"
+
+
 @pytest.fixture
-def here(data, tmp_path, monkeypatch):
+def here(data, scan, tmp_path, monkeypatch):
     """A folder with what the documents speak of, and presets that take seconds."""
     for name in ("data", "DATA"):
         (tmp_path / name).symlink_to(data)
-    (tmp_path / "scan.nii.gz").symlink_to(data / "phantom0003" / "sa.nii.gz")
+    (tmp_path / "scan.nii.gz").symlink_to(scan)
     (tmp_path / "names.txt").write_text("phantom0001\nphantom0004\n")
     (tmp_path / "points.csv").write_text("x,y,z,t\n0,0,0,0.1\n5,-5,10,0.4\n")
     monkeypatch.chdir(tmp_path)
@@ -103,8 +122,74 @@ def test_manifest_of_the_how_to(here):
     assert read_case(cohort.cases[0], load_anatomy("cardiac-sax")).labelled()
 
 
-def test_links_lead_somewhere():
-    for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
-            if not target.startswith("http"):
-                assert (document.parent / target).exists(), f"{document}: {target}"
+def headings(path: Path) -> set[str]:
+    """Its headings as links name them."""
+    found = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+@every_document
+def test_links_lead_somewhere(document):
+    for link in re.findall(r"\]\(([^)]+)\)", document.read_text(encoding="utf-8")):
+        if link.startswith("http"):
+            continue
+        target, _, anchor = link.partition("#")
+        path = document.parent / target if target else document
+        assert path.exists(), link
+        assert not anchor or anchor in headings(path), link
+
+
+def is_there(name: str) -> bool:
+    """Whether a dotted name is a module of ours, or something in one."""
+    module, rest = name, ""
+    while True:
+        try:
+            found = import_module(module)
+        except ModuleNotFoundError:
+            module, _, last = module.rpartition(".")
+            rest = f"{last}.{rest}".strip(".")
+        else:
+            break
+    for attribute in filter(None, rest.split(".")):
+        if not hasattr(found, attribute):
+            return False
+        found = getattr(found, attribute)
+    return True
+
+
+def test_what_is_there_is_told_from_what_is_not():
+    assert is_there("nisf.data.geometry.Affine.inverse")
+    assert not is_there("nisf.data.nothing")
+    assert not is_there("nisf.fitted.Fitted")
+
+
+@every_document
+def test_modules_and_files_that_are_named_exist(document):
+    text = document.read_text(encoding="utf-8")
+    for name in re.findall(r"(?<![\w/.])nisf(?:\.[A-Za-z_]\w*)+", text):
+        assert is_there(name), name
+    for path in re.findall(r"(?<![\w/.])(?:src|docs|tests|benchmarks)/[\w/.-]*\w", text):
+        assert (ROOT / path).exists(), path
+    scripts = {path.name for path in (ROOT / "benchmarks").rglob("*.py")} | {"dev.py"}
+    for script in re.findall(r"(?<![\w/])\w+\.py\b", text):
+        assert script in scripts, script
+
+
+@every_document
+def test_settings_that_are_named_exist(document):
+    names = {setting.name for section in sections() for setting in section.settings}
+    parts = "|".join(section.name for section in sections())
+    for name in re.findall(rf"(?<![\w/.-])(?:{parts})\.[a-z]\w*", document.read_text(encoding="utf-8")):
+        assert name in names, name
+
+
+@every_document
+def test_decimals_have_their_zero(document):
+    assert re.findall(r"(?<![\w.])\.\d+", document.read_text(encoding="utf-8")) == []
+
+
+def test_every_public_name_stands_in_the_reference_once():
+    part = (ROOT / "docs/reference.md").read_text(encoding="utf-8").split("\n## Python\n")[1]
+    cells = re.findall(r"^\| (`.*?) \| (.+) \|$", part, re.MULTILINE)
+    assert all(what.strip() for _, what in cells)
+    assert sorted(name for cell, _ in cells for name in re.findall(r"`(\w+)`", cell)) == sorted(nisf.__all__)

@@ -1,7 +1,8 @@
-"""``nisf render``: ask a fitted subject again, without fitting."""
+"""``nisf render``: ask a subject again, without fitting."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,20 +10,26 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from nisf.data.geometry import Grid
+    from nisf.subject.rendering import Rendering
     from nisf.subject.subject import Subject
+
+ENDINGS = (".nii.gz", ".png", ".csv")
+"""What the name of the output may end in."""
 
 
 @dataclass(frozen=True)
 class Render:
-    """Answer any grid, plane, time or list of points from a fitted subject (NAME.nisf).
+    """Ask a subject (NAME.nisf) again: on any grid or plane, at any time, or at a list of points.
 
     The output's name says what is written: NAME.nii.gz gives NAME_seg.nii.gz and NAME_image.nii.gz;
     .png gives a picture of a plane; .csv with --points gives a row per point.
     """
 
-    fitted: Annotated[Positional[Path], arg(metavar="FITTED")]
-    """Subject subject, as nisf segment writes it."""
+    subject: Annotated[Positional[Path], arg(metavar="SUBJECT")]
+    """File of a subject, as nisf segment writes it."""
     output: Annotated[Path, arg(aliases=["-o"])]
     """File to write: .nii.gz, .png or .csv."""
     prior: Path | None = None
@@ -36,7 +43,7 @@ class Render:
     plane: str | None = None
     """A plane by its normal NX,NY,NZ (world), through the region's centre or --centre."""
     view: str | None = None
-    """A plane by its name in the anatomy, e.g. 4ch or 2ch, found from the fitted subject's segmentation."""
+    """A plane by its name in the anatomy, e.g. 4ch or 2ch, found from the subject's own segmentation."""
     centre: str | None = None
     """Point X,Y,Z in world mm that the plane goes through."""
     size: float = 160.0
@@ -46,7 +53,8 @@ class Render:
     probabilities: bool = False
     """Write the probability of each class too."""
     samples: int = 0
-    """Average over this many draws from the fit's posterior, instead of its best answer alone."""
+    """Average over this many draws from the subject's posterior, instead of its best answer alone; not with a
+    prior that sees the slices (preset image), whose subjects have none."""
     std: bool = False
     """With --samples: write the standard deviation of each class's probability over the draws too."""
     memory_mb: float = 512
@@ -56,51 +64,76 @@ class Render:
 
     def run(self) -> int:
         from nisf.device import named_device
-        from nisf.errors import BadSettingError
-        from nisf.io.writers import write_labels_json, write_rendering
         from nisf.kinds.load import read_subject
 
-        name = self.output.name
-        kind = next((end for end in (".nii.gz", ".png", ".csv") if name.endswith(end)), None)
-        if kind is None:
+        ending = self.ending()
+        device = named_device(self.device)
+        subject = read_subject(self.subject, self.prior)
+        subject = replace(subject, prior=subject.prior.to(device))
+        if self.points is not None:
+            self.answer_points(subject, self.points)
+        else:
+            self.answer_grid(subject, picture=ending == ".png")
+        return 0
+
+    def ending(self) -> str:
+        """What the output is to be, one of `ENDINGS`.
+
+        Raises:
+            BadSettingError: it is none of them, or the options contradict each other.
+        """
+        from nisf.errors import BadSettingError
+
+        ending = next((end for end in ENDINGS if self.output.name.endswith(end)), None)
+        if ending is None:
             raise BadSettingError(f"{self.output}: name the output .nii.gz, .png or .csv")
-        if (kind == ".csv") != (self.points is not None):
+        if (ending == ".csv") != (self.points is not None):
             raise BadSettingError(f"{self.output}: a .csv output and --points go together")
         if self.samples < 0 or self.samples == 1 or (self.std and not self.samples):
             raise BadSettingError(
                 f"--samples {self.samples}: give at least 2 draws, or neither --samples nor --std"
             )
-        device = named_device(self.device)
-        fitted = read_subject(self.fitted, self.prior)
-        fitted = replace(fitted, prior=fitted.prior.to(device))
-        if self.points is not None:
-            self.answer_points(fitted, self.points)
-            return 0
-        grid, own = self.grid(fitted)
-        if kind == ".png" and grid.shape[2] != 1:
-            raise BadSettingError(f"{self.output}: a picture shows one plane; give --plane")
-        rendering = fitted.render(
+        return ending
+
+    def answer_grid(self, subject: Subject, *, picture: bool) -> None:
+        """Answer on the grid or plane asked for, and write a picture or NIfTI files.
+
+        Raises:
+            BadSettingError: an option does not parse, or a picture is to show more than one plane.
+            CannotFitError: draws are asked for, and the subject has no posterior.
+        """
+        from nisf.errors import BadSettingError
+
+        grid, own = self.grid(subject)
+        if picture and grid.shape[2] != 1:
+            raise BadSettingError(f"{self.output}: a picture shows one plane; give --plane or --view")
+        rendering = subject.render(
             None if own else grid,
             probabilities=self.probabilities,
             samples=self.samples,
             memory_mb=self.memory_mb,
         )
-        if not self.std:
-            rendering = replace(rendering, deviation=None)
-        if kind == ".png":
+        if picture:
             from nisf.picture import plane_picture
 
-            plane_picture(rendering, fitted.prior.anatomy, self.output)
+            plane_picture(rendering, subject.prior.anatomy, self.output)
             print(f"wrote {self.output}")
-            return 0
-        stem = name.removesuffix(".nii.gz")
-        labels = fitted.prior.anatomy.labels
-        write_labels_json(self.output.parent, labels)
-        files = write_rendering(self.output.parent, stem, rendering, labels, stack=fitted.stacks[0], own=own)
-        print("wrote " + ", ".join(map(str, files)))
-        return 0
+        else:
+            self.write_volumes(subject, rendering, own)
 
-    def grid(self, fitted: Subject) -> tuple[Grid, bool]:
+    def write_volumes(self, subject: Subject, rendering: Rendering, own: bool) -> None:
+        """Write a rendering as NIfTI files, with labels.json beside them."""
+        from nisf.io.writers import write_labels_json, write_rendering
+
+        folder, stem = self.output.parent, self.output.name.removesuffix(".nii.gz")
+        labels = subject.prior.anatomy.labels
+        if not self.std:
+            rendering = replace(rendering, deviation=None)
+        write_labels_json(folder, labels)
+        files = write_rendering(folder, stem, rendering, labels, stack=subject.stacks[0], own=own)
+        print("wrote " + ", ".join(map(str, files)))
+
+    def grid(self, subject: Subject) -> tuple[Grid, bool]:
         """The grid asked for, and whether it is the input's own.
 
         Raises:
@@ -110,16 +143,16 @@ class Render:
         from nisf.data.geometry import Grid
         from nisf.errors import BadSettingError
 
-        grid = fitted.stacks[0].grid
+        grid = subject.stacks[0].grid
         own = not any((self.spacing, self.frames, self.time, self.plane, self.view))
         side = 1.0
         if self.spacing and (self.plane or self.view):
             side = numbers(self.spacing, 1, "--spacing", positive=True)[0]
         if self.view is not None:
-            grid = self.named_plane(fitted, self.view, side).at_times(grid.times)
+            grid = self.named_plane(subject, self.view, side).at_times(grid.times)
         elif self.plane is not None:
             normal = numbers(self.plane, 3, "--plane")
-            centre = numbers(self.centre, 3, "--centre") if self.centre else fitted.region.centre()
+            centre = numbers(self.centre, 3, "--centre") if self.centre else subject.region.centre()
             try:
                 plane = Grid.plane(centre, normal, size_mm=(self.size, self.size), spacing_mm=side)
             except ValueError as error:
@@ -135,7 +168,7 @@ class Render:
             grid = grid.at_times(numbers(self.time, len(self.time.split(",")), "--time"))
         return grid, own
 
-    def named_plane(self, fitted: Subject, name: str, side: float) -> Grid:
+    def named_plane(self, subject: Subject, name: str, side: float) -> Grid:
         """The plane of a view.
 
         Raises:
@@ -144,58 +177,94 @@ class Render:
         from nisf.errors import BadSettingError
         from nisf.subject.views import view_plane
 
-        views = fitted.prior.anatomy.views
+        views = subject.prior.anatomy.views
         if self.plane is not None or self.centre is not None:
             raise BadSettingError("--view: finds its own place; leave --plane and --centre out")
         if name not in views:
             have = f"it has {', '.join(views)}" if views else "it has none"
             raise BadSettingError(f"--view {name}: the anatomy has no such view; {have}")
-        return view_plane(fitted, views[name], size_mm=self.size, spacing_mm=side)
+        return view_plane(subject, views[name], size_mm=self.size, spacing_mm=side)
 
-    def answer_points(self, fitted: Subject, path: Path) -> None:
+    def answer_points(self, subject: Subject, path: Path) -> None:
         """Read points from a CSV, write the answers to another.
 
         Raises:
             BadFileError: the CSV lacks a column or holds something else than numbers.
+            CannotFitError: draws are asked for, and the subject has no posterior.
         """
-        import csv
-
-        import numpy as np
-
-        from nisf.errors import BadFileError
-        from nisf.files import replacing
-        from nisf.io.writers import file_word
-
-        try:
-            with path.open(newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
-            table = np.array([[float(r[c] if c != "t" else r.get("t") or 0) for c in "xyzt"] for r in rows])
-        except (OSError, KeyError, ValueError, TypeError) as error:
-            raise BadFileError(
-                f"{path}: needs the columns x,y,z (mm) and perhaps t, all numbers ({error})"
-            ) from error
-        if not len(table) or not np.isfinite(table).all():
-            raise BadFileError(f"{path}: holds no points, or coordinates that are not finite")
+        points = read_points(path)
+        position, time = points[:, :3], points[:, 3]
         deviation = None
         if self.samples:
-            image, probability, deviation = fitted.query_posterior(
-                table[:, :3], table[:, 3], samples=self.samples, memory_mb=self.memory_mb
+            image, probability, deviation = subject.query_posterior(
+                position, time, samples=self.samples, memory_mb=self.memory_mb
             )
         else:
-            image, probability = fitted.query(table[:, :3], table[:, 3], memory_mb=self.memory_mb)
-        if deviation is None or not self.std:
-            deviation = np.zeros((len(table), 0))
-        labels = fitted.prior.anatomy.labels
-        with replacing(self.output) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            channels = (
-                [f"intensity_{c}" for c in range(image.shape[1])] if image.shape[1] > 1 else ["intensity"]
-            )
-            words = [file_word(label) for label in labels]
-            spread = [f"std_{word}" for word in words] if deviation.shape[1] else []
-            writer.writerow([*"xyzt", *channels, "label", *(f"p_{word}" for word in words), *spread])
-            for row, values, shares, wide in zip(table, image, probability, deviation, strict=True):
-                label = labels[int(shares.argmax())]
-                numbers_ = [f"{v:.6g}" for v in (*row, *values)]
-                writer.writerow([*numbers_, label, *(f"{p:.4f}" for p in (*shares, *wide))])
-        print(f"wrote {self.output}: {len(table)} points")
+            image, probability = subject.query(position, time, memory_mb=self.memory_mb)
+        labels = subject.prior.anatomy.labels
+        write_answers(self.output, points, image, probability, deviation if self.std else None, labels)
+        print(f"wrote {self.output}: {len(points)} points")
+
+
+def read_points(path: Path) -> np.ndarray:
+    """World mm and time of each row of a CSV (n, 4); the time is 0 where none is given.
+
+    Raises:
+        BadFileError: the CSV lacks a column, is empty or holds something else than finite numbers.
+    """
+    import csv
+
+    import numpy as np
+
+    from nisf.errors import BadFileError
+
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [[*(row[axis] for axis in "xyz"), row.get("t") or 0] for row in csv.DictReader(file)]
+        points = np.array(rows, dtype=np.float64)
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise BadFileError(
+            f"{path}: needs the columns x,y,z (mm) and perhaps t, all numbers ({error})"
+        ) from error
+    if not len(points) or not np.isfinite(points).all():
+        raise BadFileError(f"{path}: holds no points, or coordinates that are not finite")
+    return points
+
+
+def write_answers(
+    path: Path,
+    points: np.ndarray,
+    image: np.ndarray,
+    probability: np.ndarray,
+    deviation: np.ndarray | None,
+    labels: Sequence[str],
+) -> None:
+    """Write a CSV with a row per point.
+
+    Args:
+        path: the file.
+        points: world mm and time (n, 4).
+        image: intensities (n, c).
+        probability: of each class (n, k).
+        deviation: standard deviations of these (n, k), or None to leave their columns out.
+        labels: names of the classes.
+    """
+    import csv
+
+    import numpy as np
+
+    from nisf.files import replacing
+    from nisf.io.writers import file_word
+
+    words = [file_word(label) for label in labels]
+    channels = [f"intensity_{c}" for c in range(image.shape[1])] if image.shape[1] > 1 else ["intensity"]
+    header = [*"xyzt", *channels, "label", *(f"p_{word}" for word in words)]
+    classes = probability
+    if deviation is not None:
+        header += [f"std_{word}" for word in words]
+        classes = np.c_[probability, deviation]
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        for measured, best, row in zip(np.c_[points, image], probability.argmax(1), classes, strict=True):
+            writer.writerow([*(f"{v:.6g}" for v in measured), labels[best], *(f"{v:.4f}" for v in row)])

@@ -1,0 +1,125 @@
+"""``nisf render``: what reaches the subject, what is refused, and the tables of points."""
+
+import numpy as np
+import pytest
+
+import toys
+from nisf.cli import main
+from nisf.cli.render import read_points, write_answers
+from nisf.errors import BadFileError
+from nisf.io.subject_file import write_subject
+from nisf.prior.fit import fit
+from nisf.subject.subject import Subject
+
+
+@pytest.fixture
+def points(tmp_path):
+    path = tmp_path / "points.csv"
+    path.write_text("x,y,z,t\n0,0,0,0.25\n5,-5,10,\n")
+    return path
+
+
+@pytest.fixture
+def seen(toy_image_prior, tmp_path):
+    """The file of a subject whose prior sees the slices."""
+    write_subject(tmp_path / "seen.nisf", fit(toys.toy_case(5), toy_image_prior))
+    return tmp_path / "seen.nisf"
+
+
+@pytest.fixture
+def fitted(toy_fitted, tmp_path):
+    """The file of a subject that has a posterior."""
+    write_subject(tmp_path / "fitted.nisf", toy_fitted)
+    return tmp_path / "fitted.nisf"
+
+
+def render(capsys, *words):
+    """Exit status, output and errors."""
+    status = main(["render", *map(str, words)])
+    printed = capsys.readouterr()
+    return status, printed.out, printed.err
+
+
+@pytest.mark.parametrize("output", ["draws.nii.gz", "draws.csv"])
+def test_draws_of_a_subject_without_a_posterior_are_refused(seen, points, tmp_path, capsys, output):
+    where = ["--points", points] if output.endswith(".csv") else []
+    words = [seen, "-o", tmp_path / "out" / output, *where, "--samples", "4"]
+    status, out, error = render(capsys, *words)
+    assert (status, out) == (2, "")
+    assert error == (
+        "nisf: toy5: a prior of the kind 'image' gives one answer and has no posterior to draw from; "
+        "ask without samples (--samples)\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "options"),
+    [
+        ("render", []),
+        ("render", ["--samples", "2", "--spacing", "8,8,10"]),
+        ("query", ["--points"]),
+        ("query_posterior", ["--points", "--samples", "2"]),
+    ],
+)
+def test_working_memory_reaches_the_subject(fitted, points, tmp_path, capsys, monkeypatch, asked, options):
+    found = []
+    answers = getattr(Subject, asked)
+
+    def noted(self, *arguments, memory_mb=512.0, **others):
+        found.append(memory_mb)
+        return answers(self, *arguments, memory_mb=memory_mb, **others)
+
+    monkeypatch.setattr(Subject, asked, noted)
+    output = tmp_path / ("a.csv" if "--points" in options else "a.nii.gz")
+    words = [word for option in options for word in ([option, points] if option == "--points" else [option])]
+    assert render(capsys, fitted, "-o", output, "--memory-mb", "37", *words)[0] == 0
+    assert found == [37.0]
+
+
+def test_points_are_read_with_and_without_times(points, tmp_path):
+    np.testing.assert_array_equal(read_points(points), [[0, 0, 0, 0.25], [5, -5, 10, 0]])
+    (tmp_path / "still.csv").write_text("name,z,y,x\na,1,2,3e1\n")
+    np.testing.assert_array_equal(read_points(tmp_path / "still.csv"), [[30, 2, 1, 0]])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x,y\n1,2\n", "needs the columns x,y,z"),
+        ("x,y,z\n1,2,left\n", "needs the columns x,y,z.*left"),
+        ("x,y,z\n", "holds no points"),
+        ("x,y,z\n1,2,inf\n", "holds no points, or coordinates that are not finite"),
+        ("x,y,z\n1,2\n", "holds no points, or coordinates that are not finite"),
+        (None, "needs the columns x,y,z.*No such file"),
+    ],
+)
+def test_points_that_cannot_be_read(tmp_path, text, said):
+    path = tmp_path / "points.csv"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(BadFileError, match=f"points.csv: {said}"):
+        read_points(path)
+
+
+def test_answers_are_written_a_row_per_point(tmp_path):
+    points, image = np.array([[1.0, 2, 3, 0.5]]), np.array([[0.1234567, 200.0]])
+    probability, deviation = np.array([[0.25, 0.75]]), np.array([[0.0, 0.125]])
+    labels = ("background", "LV blood pool")
+    write_answers(tmp_path / "a.csv", points, image, probability, None, labels)
+    assert (tmp_path / "a.csv").read_text().splitlines() == [
+        "x,y,z,t,intensity_0,intensity_1,label,p_background,p_lv-blood-pool",
+        "1,2,3,0.5,0.123457,200,LV blood pool,0.2500,0.7500",
+    ]
+    write_answers(tmp_path / "b.csv", points, image[:, :1], probability, deviation, labels)
+    assert (tmp_path / "b.csv").read_text().splitlines() == [
+        "x,y,z,t,intensity,label,p_background,p_lv-blood-pool,std_background,std_lv-blood-pool",
+        "1,2,3,0.5,0.123457,LV blood pool,0.2500,0.7500,0.0000,0.1250",
+    ]
+
+
+def test_help_names_the_subject(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["render", "--help"])
+    assert left.value.code == 0
+    assert "SUBJECT" in capsys.readouterr().out
