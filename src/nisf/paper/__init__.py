@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from nisf.paper.needs import Needs
     from nisf.paper.results import Result
     from nisf.paper.study import Study
 
@@ -23,6 +24,11 @@ class Experiment:
 
     name: str
     title: str
+
+    @property
+    def needs(self) -> Callable[[Study], Needs]:
+        """The module's ``needs``: what has to be trained and computed for it."""
+        return import_module(f"nisf.paper.{self.name}").needs
 
     @property
     def run(self) -> Callable[[Study], Result | None]:

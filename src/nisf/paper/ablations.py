@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nisf.paper.methods import of_subjects
+from nisf.paper.needs import Needs, of_variants
 from nisf.paper.results import Result, draw, publish
 from nisf.paper.study import Study, Variant
-from nisf.paper.variants import dots, named, score_variant
+from nisf.paper.variants import base, dots, named, score_variant
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,6 +39,11 @@ def variants(study: Study) -> dict[tuple[str, str], Variant]:
         for what, (setting, values) in CHOICES.items()
         for value in values
     }
+
+
+def needs(study: Study) -> Needs:
+    """What it needs."""
+    return of_variants(study, [base(study), *variants(study).values()])
 
 
 def run(study: Study) -> Result:

@@ -22,6 +22,8 @@ from nisf.kinds.latent.parametrisation import parametrisation_of
 from nisf.kinds.latent.second_order import fit_second_order
 from nisf.kinds.latent.validation import point_dice, scored_points, step_counts
 from nisf.networks.losses import intensity_bce
+from nisf.paper.costs import FRAME_POINTS
+from nisf.paper.needs import Needs, Part, of_paper
 from nisf.paper.published import published
 from nisf.paper.results import COLOURS, Result, draw, publish
 from nisf.paper.study import Study
@@ -123,6 +125,17 @@ def curves(
             "seconds": round(seconds, 2),
         },
     }
+
+
+def needs(study: Study) -> Needs:
+    """What it needs."""
+    budget, config = study.budget, study.paper.config
+    points = budget.curve_steps * (config.fit.points or FRAME_POINTS)
+    points += 1.5 * budget.curve_iterations * config.fit.points_last
+    part = Part(
+        "curves", "curves.json", 1, lambda costs: budget.curve_cases * points * costs.point(config.field)
+    )
+    return Needs((of_paper(study),), (part,))
 
 
 def run(study: Study) -> Result:

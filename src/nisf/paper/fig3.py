@@ -9,6 +9,7 @@ import numpy as np
 
 from nisf.data.case import Case
 from nisf.evaluation.scores import label_volume, score_case
+from nisf.paper.needs import Needs, Part, of_paper, one_fit
 from nisf.paper.results import Result, draw, publish
 from nisf.paper.study import Study
 from nisf.paper.windows import window_of
@@ -19,6 +20,12 @@ from nisf.prior.snapshots import prior_at, snapshot_steps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def needs(study: Study) -> Needs:
+    """What it needs."""
+    stages = Part("stages of training", "snapshots/*.json", len(study.budget.snapshots), one_fit)
+    return Needs((of_paper(study),), (stages,))
 
 
 def run(study: Study) -> Result | None:

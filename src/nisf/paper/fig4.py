@@ -12,7 +12,11 @@ from nisf.data.hiding import hide
 from nisf.errors import NisfError
 from nisf.evaluation.scores import label_volume
 from nisf.paper.methods import (
+    FROZEN,
     OURS,
+    SECOND,
+    UNET_NEAREST,
+    UNET_SHAPE,
     Method,
     by_reference,
     by_unet,
@@ -23,6 +27,7 @@ from nisf.paper.methods import (
     score_method,
     second_order,
 )
+from nisf.paper.needs import Needs, of_image, of_network, of_paper, scored
 from nisf.paper.results import Result, draw, look, publish
 from nisf.paper.study import Study
 from nisf.paper.windows import window_of
@@ -41,6 +46,13 @@ PROTOCOLS = {
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Where the planes between two slices lie."""
+
+
+def needs(study: Study) -> Needs:
+    """What it needs."""
+    methods = (FROZEN, SECOND, OURS, UNET_SHAPE, UNET_NEAREST)
+    parts = [part for protocol in PROTOCOLS for part in scored(study, protocol, methods)]
+    return Needs((of_paper(study), of_image(study), of_network(study)), tuple(parts))
 
 
 def run(study: Study) -> Result:

@@ -18,6 +18,7 @@ from nisf.data.geometry import Grid
 from nisf.errors import CannotFitError, NisfError
 from nisf.evaluation.scores import label_volume, phase_name, score_case
 from nisf.paper.methods import FROZEN, OURS, path_name
+from nisf.paper.needs import Needs, Part, of_image, of_paper
 from nisf.paper.results import Result, draw, look, publish
 from nisf.paper.study import Study
 from nisf.picture import Panel, draw_panel, legend_of
@@ -35,6 +36,21 @@ SIZE_MM, SPACING_MM = 160.0, 1.0
 def views_of(study: Study) -> dict[str, View]:
     """The first two views of the anatomy."""
     return dict(list(study.anatomy.views.items())[:2])
+
+
+def needs(study: Study) -> Needs:
+    """What it needs."""
+    count = len(study.files["test"])
+    parts = [
+        Part(
+            f"{name}, planes",
+            f"planes/{path_name(name)}/*.json",
+            count,
+            lambda costs, name=name: costs.subject(name),
+        )
+        for name in (FROZEN, OURS)
+    ]
+    return Needs((of_paper(study), of_image(study)), tuple(parts))
 
 
 def run(study: Study) -> Result | None:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nisf.paper.methods import (
+    FROZEN,
+    OURS,
+    SECOND,
     UNET,
     UNET_SHAPE,
     by_unet,
@@ -16,6 +19,7 @@ from nisf.paper.methods import (
     score_method,
     second_order,
 )
+from nisf.paper.needs import Needs, of_image, of_network, of_paper, scored
 from nisf.paper.results import Result, draw, look, publish
 from nisf.paper.study import Study
 
@@ -23,6 +27,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FACTORS = (0.5, 1.0, 2.0, 4.0)
+
+
+def needs(study: Study) -> Needs:
+    """What it needs."""
+    methods = (FROZEN, SECOND, OURS, UNET_SHAPE)
+    ways = ["none" if factor == 1.0 else f"pixels-{factor:g}x" for factor in FACTORS]
+    parts = [part for way in ways for part in scored(study, way, methods)]
+    return Needs((of_paper(study), of_image(study), of_network(study)), tuple(parts))
 
 
 def run(study: Study) -> Result:

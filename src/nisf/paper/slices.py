@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nisf.paper.methods import Method, by_reference, by_unet, of_subjects, ours, score_method
+from nisf.paper.methods import (
+    OURS,
+    UNET_NEAREST,
+    UNET_SHAPE,
+    Method,
+    by_reference,
+    by_unet,
+    of_subjects,
+    ours,
+    score_method,
+)
+from nisf.paper.needs import Needs, of_image, of_network, scored
 from nisf.paper.results import Result, draw, look, publish
 from nisf.paper.study import Study
 
@@ -19,6 +30,13 @@ GIVEN = (2, 3, 4, 5, 6)
 def protocol(given: int) -> str:
     """What hides all slices but so many."""
     return f"all-but-{given}"
+
+
+def needs(study: Study) -> Needs:
+    """What it needs."""
+    methods = (OURS, UNET_SHAPE, UNET_NEAREST)
+    parts = [part for given in GIVEN for part in scored(study, protocol(given), methods)]
+    return Needs((of_image(study), of_network(study)), tuple(parts))
 
 
 def run(study: Study) -> Result:

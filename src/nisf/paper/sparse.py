@@ -11,6 +11,7 @@ import numpy as np
 from nisf.data.case import Case
 from nisf.data.geometry import Affine
 from nisf.paper.methods import of_subjects
+from nisf.paper.needs import Needs, of_variants
 from nisf.paper.results import Result, draw, look, publish
 from nisf.paper.study import Study, Variant
 from nisf.paper.variants import base, score_variant
@@ -75,6 +76,11 @@ def variants(study: Study) -> dict[tuple[str, int], Variant]:
 def labelled_voxels(case: Case) -> int:
     """Voxels with a known label: what is kept of the data."""
     return sum(int((item.label >= 0).sum()) for item in case.labelled() if item.label is not None)
+
+
+def needs(study: Study) -> Needs:
+    """What it needs."""
+    return of_variants(study, [base(study), *variants(study).values()])
 
 
 def run(study: Study) -> Result:

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nisf.paper.methods import (
+    FROZEN,
+    OURS,
     PAPER,
+    SECOND,
     UNET,
     UNET_SHAPE,
+    UNFROZEN,
     by_unet,
     frozen,
     of_subjects,
@@ -18,12 +22,23 @@ from nisf.paper.methods import (
     second_order,
     unfrozen,
 )
+from nisf.paper.needs import Needs, Part, of_image, of_network, of_paper, one_fit, scored
 from nisf.paper.published import SUBJECTS, published
 from nisf.paper.results import Result, draw, look, publish
 from nisf.paper.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def needs(study: Study) -> Needs:
+    """What it needs."""
+    cases = study.budget.unfrozen_cases
+    steps = Part(
+        "step count of fits with free weights", "unfrozen-steps.json", 1, lambda costs: cases * one_fit(costs)
+    )
+    scores = scored(study, "none", (FROZEN, SECOND, OURS, UNFROZEN, UNET_SHAPE))
+    return Needs((of_paper(study), of_image(study), of_network(study)), (steps, *scores))
 
 
 def run(study: Study) -> Result:

@@ -1,0 +1,122 @@
+"""What an experiment declares that it needs: priors to train, and parts of work whose outcomes are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from nisf.paper.costs import Costs
+from nisf.paper.methods import FROZEN, path_name
+from nisf.paper.study import Study, Variant
+from nisf.paper.unet import WEIGHTS
+
+NETWORK = "U-Net"
+
+
+@dataclass(frozen=True)
+class Training:
+    """Something that is trained once for all experiments.
+
+    Attributes:
+        name: of the prior; two of one name are the same.
+        there: whether it is there already.
+        seconds: estimate.
+    """
+
+    name: str
+    there: bool = field(compare=False)
+    seconds: Callable[[Costs], float] = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Equal pieces of work, each of which leaves a file.
+
+    Attributes:
+        what: in words.
+        files: pattern of their files in the study's folder ``work``; two of one pattern are the same.
+        count: number of pieces.
+        seconds: estimate of one.
+    """
+
+    what: str = field(compare=False)
+    files: str
+    count: int = field(compare=False)
+    seconds: Callable[[Costs], float] = field(compare=False)
+
+    def left(self, study: Study) -> int:
+        """Number of pieces that are not done."""
+        return max(0, self.count - len(list((study.output / "work").glob(self.files))))
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Of one experiment, in the order of its doing."""
+
+    trainings: tuple[Training, ...] = ()
+    parts: tuple[Part, ...] = ()
+
+
+def of_paper(study: Study) -> Training:
+    """The prior with the paper's network."""
+    return of_variant(study, study.paper)
+
+
+def of_variant(study: Study, variant: Variant) -> Training:
+    """A prior with a fitted latent."""
+    return Training(
+        variant.name, study.trained(variant.name), lambda costs: costs.latent_training(variant.config)
+    )
+
+
+def of_image(study: Study) -> Training:
+    """The image-conditioned prior."""
+    name, config = study.image.name, study.image.config
+    return Training(name, study.trained(name), lambda costs: costs.image_training(config))
+
+
+def of_network(study: Study) -> Training:
+    """The U-Net that methods are compared with."""
+    there = (study.folder("unet") / WEIGHTS).is_file()
+    return Training(NETWORK, there, lambda costs: costs.network_training())
+
+
+def scored(study: Study, way: str, methods: Iterable[str]) -> tuple[Part, ...]:
+    """Scores of methods on every test subject.
+
+    Args:
+        study: the study.
+        way: what is hidden, or how images are resampled, as `score_method` names its folder.
+        methods: their names.
+    """
+    return tuple(
+        Part(
+            f"{method}, {way}",
+            f"scores/{path_name(method)}/{way}/*.json",
+            len(study.files["test"]),
+            lambda costs, method=method: costs.subject(method),
+        )
+        for method in methods
+    )
+
+
+def of_variants(study: Study, variants: Iterable[Variant]) -> Needs:
+    """Priors that differ in one thing, and their scores; those of one name are the same."""
+    found = list({variant.name: variant for variant in variants}.values())
+    return Needs(
+        tuple(of_variant(study, variant) for variant in found),
+        tuple(
+            Part(
+                f"fits with {variant.name}",
+                f"variants/{variant.name}.json",
+                1,
+                lambda costs, variant=variant: study.budget.curve_cases * costs.latent_fit(variant.config, 0),
+            )
+            for variant in found
+        ),
+    )
+
+
+def one_fit(costs: Costs) -> float:
+    """Seconds to fit a subject with frozen weights."""
+    return costs.subject(FROZEN)
