@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 
 class NisfError(Exception):
@@ -48,12 +50,32 @@ def told(error: NisfError) -> str:
 
 
 def exit_status(program: str, run: Callable[[], int]) -> int:
-    """What ``run`` returns; 2 after an error that the user can mend, which is told; 130 if interrupted."""
+    """What ``run`` returns; 2 after an error that the user can mend, which is told; 130 if interrupted.
+
+    1 without a word where nobody reads our output any more.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        say_anything(stream)
     try:
-        return run()
+        status = run()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # What is still in the buffer goes nowhere, or Python would complain of it at its end.
+        with suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except NisfError as error:
         print(f"{program}: {told(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{program}: interrupted; what was finished is kept", file=sys.stderr)
         return 130
+
+
+def say_anything(stream: object) -> None:
+    """Let a stream write what its encoding lacks, e.g. in a file's name, as escapes instead of failing."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")

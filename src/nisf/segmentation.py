@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from nisf.config.fit_options import FitOptions
-from nisf.data.case import Case
+from nisf.data.case import Case, Stack
 from nisf.data.region import Region, reference_pose
 from nisf.errors import BadFileError, BadSettingError, NisfError
-from nisf.io.subject_file import write_subject
+from nisf.files import read_json
+from nisf.io.input_state import from_elsewhere, input_state, same_inputs
+from nisf.io.subject_file import read_record, write_subject
 from nisf.io.writers import file_word, write_labels_json, write_rendering
 from nisf.kinds.load import load_prior, read_subject
 from nisf.prior.bundled import DEFAULT
@@ -57,8 +60,18 @@ def outputs(
     return out
 
 
-def done_already(case: Case, prior: Prior[Subject], folder: Path, request: Request) -> bool:
-    """Whether the same request was carried out on the same input before, to the last file."""
+def done_already(
+    case: Case, prior: Prior[Subject], folder: Path, request: Request, inputs: Sequence[Path] = ()
+) -> bool:
+    """Whether the same request was carried out on the same input before, to the last file.
+
+    Args:
+        case: as read now.
+        prior: the prior to fit it with.
+        folder: the output folder.
+        request: what is wanted.
+        inputs: the files that the case was read from; the source of each stack if none are given.
+    """
     names = [stack.name for stack in case.stacks]
     files = outputs(case.name, len(names), names, prior.anatomy.labels, request.probabilities)
     if not all((folder / file).is_file() for file in files):
@@ -67,28 +80,94 @@ def done_already(case: Case, prior: Prior[Subject], folder: Path, request: Reque
         subject = read_subject(folder / f"{case.name}.nisf", prior)
     except NisfError:
         return False  # another prior's, or damaged: it is made anew
-    return subject.summary.get("request") == _asked(case, request)
+    asked = dict(subject.summary.get("request", {}))
+    recorded = asked.pop("inputs", None)
+    return (
+        asked == _asked(case, request)
+        and same_inputs(recorded, inputs or _sources(case))
+        and _same_grids(subject.stacks, case.stacks)
+    )
+
+
+def refuse_to_replace(case: Case, folder: Path, inputs: Sequence[Path] = ()) -> None:
+    """Two inputs of one name would be written to the same files.
+
+    Args:
+        case: to be written next.
+        folder: the output folder.
+        inputs: as for `done_already`.
+
+    Raises:
+        BadFileError: the subject of this name there was made from other files.
+    """
+    path, inputs = folder / f"{case.name}.nisf", inputs or _sources(case)
+    try:
+        asked = read_record(path).summary.get("request", {})
+    except NisfError:
+        return  # not there, or damaged: nothing is lost
+    recorded = asked.get("inputs")
+    if from_elsewhere(recorded, inputs) and not same_inputs(recorded, inputs):
+        raise BadFileError(
+            f"{path}: was made from another input of the name {case.name}, and would be replaced; choose "
+            "another output folder, or overwrite it",
+            options=["overwrite"],
+        )
+
+
+def refuse_other_labels(folder: Path, labels: Sequence[str]) -> None:
+    """Segmentations with other numbers in one folder would be misread.
+
+    Raises:
+        BadFileError: the folder has a list of labels with other names, or one that cannot be read.
+    """
+    path = folder / "labels.json"
+    if not path.exists():
+        return
+    found, ours = read_json(path), {str(number): name for number, name in enumerate(labels)}
+    if not isinstance(found, dict) or {**found, "0": labels[0]} != ours:
+        names = ", ".join(map(str, found.values())) if isinstance(found, dict) else "no list of labels"
+        raise BadFileError(
+            f"{path}: another list of labels ({names[:200]}) than that of this prior ({', '.join(labels)}); "
+            "choose another output folder, or overwrite it",
+            options=["overwrite"],
+        )
 
 
 def _asked(case: Case, request: Request) -> dict[str, object]:
-    """The request and the state of the input, comparable after a round trip through JSON."""
-    inputs = []
-    for stack in case.stacks:
-        if stack.source is not None and Path(stack.source).is_file():
-            status = Path(stack.source).stat()
-            inputs.append([str(stack.source), status.st_size, status.st_mtime_ns])
-    if "input" in case.attributes:
-        inputs.append([case.attributes["input"]])
-    return json.loads(json.dumps({**asdict(request), "inputs": inputs}))
+    """The request, comparable after a round trip through JSON; of DICOM also which images are taken."""
+    series = {key: case.attributes[key] for key in ("series",) if key in case.attributes}
+    return json.loads(json.dumps({**asdict(request), **series}))
 
 
-def segment_case(case: Case, prior: Prior[Subject], request: Request | None = None) -> Subject:
+def _sources(case: Case) -> list[Path]:
+    """The source files of the stacks that have one."""
+    sources = [Path(stack.source) for stack in case.stacks if stack.source is not None]
+    return [path for path in sources if path.is_file()]
+
+
+def _same_grids(ours: Sequence[Stack], others: Sequence[Stack]) -> bool:
+    """Whether stacks have the same voxels at the same times: a table beside the images may say others now."""
+    return len(ours) == len(others) and all(
+        a.name == b.name
+        and a.grid.shape == b.grid.shape
+        and np.allclose(a.grid.affine.matrix, b.grid.affine.matrix)
+        and a.grid.times.shape == b.grid.times.shape
+        and np.allclose(a.grid.times, b.grid.times)
+        for a, b in zip(ours, others, strict=True)
+    )
+
+
+def segment_case(
+    case: Case, prior: Prior[Subject], request: Request | None = None, *, inputs: Sequence[Path] = ()
+) -> Subject:
     """Fit a case as requested.
 
     Args:
         case: its intensities are used; its labels never.
         prior: the trained prior.
         request: wishes; the prior's own way if None.
+        inputs: the files that the case was read from, whose state is recorded; the source of each stack if
+            none are given.
 
     Raises:
         BadSettingError: an option means nothing to this prior.
@@ -104,6 +183,7 @@ def segment_case(case: Case, prior: Prior[Subject], request: Request | None = No
                 options=("centre",),
             )
         region = Region(reference_pose(case, np.array(request.centre)), prior.half)
+    state = input_state(inputs or _sources(case))
     subject = fit(
         case,
         prior,
@@ -112,7 +192,9 @@ def segment_case(case: Case, prior: Prior[Subject], request: Request | None = No
         config=request.fit.applied_to(prior.config.fit),
         seed=request.fit.seed or 0,
     )
-    return replace(subject, summary={**subject.summary, "request": _asked(case, request)})
+    return replace(
+        subject, summary={**subject.summary, "request": {**_asked(case, request), "inputs": state}}
+    )
 
 
 def write_segmentation(
@@ -169,11 +251,14 @@ def segment(
         CannotFitError: the case cannot be fitted.
     """
     from nisf.io.readers import open_cohort, read_case
+    from nisf.io.readers.listing import refuse_dead_links
 
     prior = prior if isinstance(prior, Prior) else load_prior(prior)
-    cohort = open_cohort(path, prior.anatomy)
+    cohort = open_cohort(path, prior.anatomy, labels=False)
     if len(cohort.cases) != 1:
         raise BadFileError(
             f"{path}: holds {len(cohort.cases)} cases; give one, or use 'nisf segment' for a cohort"
         )
-    return segment_case(read_case(cohort.cases[0].without_labels(), prior.anatomy), prior, request)
+    files = cohort.cases[0].without_labels()
+    refuse_dead_links(files.paths())
+    return segment_case(read_case(files, prior.anatomy), prior, request, inputs=files.paths())

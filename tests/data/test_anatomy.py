@@ -4,7 +4,7 @@ import re
 import pytest
 
 import toys
-from nisf.data.anatomy import Anatomy, anatomy_names, load_anatomy
+from nisf.data.anatomy import Anatomy, Code, anatomy_names, from_json, load_anatomy, to_json
 from nisf.errors import BadFileError, BadSettingError
 
 OWN = {"name": "knee", "labels": ["background", "bone"], "colours": ["#000000", "#ffffff"]}
@@ -58,6 +58,9 @@ def test_own_file(tmp_path):
         (json.dumps({**OWN, "numbers": [1]}), r"the entry 'numbers' is \[1\]; give the numbers of each"),
         (json.dumps({**OWN, "views": {"4ch": {"axis": "bone"}}}), "the entry 'views' is .*; give an object"),
         (json.dumps({**OWN, "views": {"4ch": {"axis": "bone", "towards": "x"}}}), "view 4ch speaks of 'x'"),
+        (json.dumps({**OWN, "codes": {"bone": "12"}}), "the entry 'codes' is .*; give SNOMED CT codes"),
+        (json.dumps({**OWN, "codes": {"bone": {"value": "T-1", "meaning": "Bone"}}}), "the entry 'codes' is"),
+        (json.dumps({**OWN, "codes": {"rib": {"value": "1", "meaning": "Rib"}}}), "'codes' speaks of 'rib'"),
     ],
 )
 def test_bad_files(tmp_path, text, said):
@@ -84,3 +87,22 @@ def test_shown():
 @pytest.mark.parametrize("name", anatomy_names())
 def test_shown_in_one_line(name):
     assert toys.shown(load_anatomy(name)).startswith(f"Anatomy('{name}', ")
+
+
+@pytest.mark.parametrize("name", anatomy_names())
+def test_codes_of_the_package_survive_json(name):
+    anatomy = load_anatomy(name)
+    assert set(anatomy.codes) == set(anatomy.labels[1:])
+    assert from_json(json.loads(json.dumps(to_json(anatomy))), "here") == anatomy
+
+
+def test_anatomies_saved_before_there_were_codes_have_none():
+    before = to_json(load_anatomy("cardiac-sax"))
+    del before["codes"]
+    assert from_json(before, "here").codes == {}
+
+
+def test_a_category_of_its_own():
+    tissue = {"value": "85756007", "meaning": "Tissue"}
+    data = {**OWN, "codes": {"bone": {"value": "272673000", "meaning": "Bone", "category": tissue}}}
+    assert from_json(data, "here").codes == {"bone": Code("272673000", "Bone", ("85756007", "Tissue"))}

@@ -43,13 +43,13 @@ ALIASES = {"-o": "--output", "-p": "--predictions", "-s": "--set"}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the arguments, run the verb; the exit status."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if arguments == ["--version"]:
-        from nisf import __version__
-
-        print(f"nisf {__version__}")
-        return 0
 
     def run() -> int:
+        if arguments == ["--version"]:
+            from nisf import __version__
+
+            print(f"nisf {__version__}")
+            return 0
         refuse_repeated(arguments)
         command = tyro.cli(
             Command,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 if TYPE_CHECKING:
     from nisf.io.readers.check import CaseReport, Report
@@ -19,8 +19,8 @@ class Check:
     The exit status is 1 if there is any error; warnings alone leave it 0.
     """
 
-    folder: Positional[Path]
-    """Folder of the cohort, one case folder, one image file, or a manifest CSV."""
+    inputs: Annotated[Positional[tuple[Path, ...]], arg(metavar="INPUT")]
+    """Cohort folders, case folders, image files or manifest CSVs; patterns with * are matched."""
     anatomy: str = "cardiac-sax"
     """Structures: a name, or a JSON file."""
     layout: str = "auto"
@@ -37,7 +37,7 @@ class Check:
         from nisf.io.readers.check import check_cohort
 
         report = check_cohort(
-            self.folder, load_anatomy(self.anatomy), self.layout, identifiers=self.identifiers
+            self.inputs, load_anatomy(self.anatomy), self.layout, identifiers=self.identifiers
         )
         if self.json:
             print(json.dumps(report.to_dict(), indent=2))

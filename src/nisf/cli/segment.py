@@ -27,8 +27,8 @@ class Segment:
     The exit status is 1 if a case failed; the others are finished.
     """
 
-    input: Annotated[Positional[Path], arg(metavar="INPUT")]
-    """Image file, case folder, cohort folder or manifest CSV."""
+    inputs: Annotated[Positional[tuple[Path, ...]], arg(metavar="INPUT")]
+    """Image files, case folders, cohort folders or manifest CSVs; patterns with * are matched."""
     output: Annotated[Path, arg(aliases=["-o"])]
     """Folder to write to."""
     prior: str = DEFAULT
@@ -79,8 +79,10 @@ class Segment:
         from nisf.device import named_device
         from nisf.errors import BadSettingError
         from nisf.files import check_writable
-        from nisf.io.readers import CaseReader, only_named, open_cohort
+        from nisf.io.readers import CaseReader, only_named
+        from nisf.io.readers.several import open_inputs
         from nisf.kinds.load import load_prior
+        from nisf.segmentation import refuse_other_labels
 
         request = self.request()
         prior = load_prior(self.prior)
@@ -88,12 +90,14 @@ class Segment:
         prior = prior.to(named_device(self.device))
         if name := model_name(prior.folder):
             print(f"model {name}: {prior.card['licence']}; not a medical device", file=sys.stderr)
-        if self.input.resolve() == self.output.resolve():
+        if self.output.resolve() in [path.resolve() for path in self.inputs]:
             raise BadSettingError(f"{self.output}: is the input folder; choose another for the output")
-        cohort = self.taken(open_cohort(self.input, prior.anatomy, self.layout))
+        cohort = self.taken(open_inputs(self.inputs, prior.anatomy, self.layout, labels=False))
         check_writable(self.output)
+        if not self.overwrite:
+            refuse_other_labels(self.output, prior.anatomy.labels)
         failed: dict[str, str] = {
-            problem.case or str(self.input): problem.message
+            problem.case or str(cohort.root): problem.message
             for problem in cohort.problems
             if problem.severity == "error"
         }
@@ -113,11 +117,12 @@ class Segment:
     ) -> int:
         """Segment and write the cases one by one; how many were done. Those that fail go to ``failed``."""
         from nisf.errors import NisfError, told
-        from nisf.segmentation import done_already, segment_case, write_segmentation
+        from nisf.segmentation import done_already, refuse_to_replace, segment_case, write_segmentation
         from nisf.stopwatch import Stopwatch, stage
 
         done, cases = 0, iter(reader)
-        for number in range(1, len(reader) + 1):
+        for number, files in enumerate(reader.files, start=1):
+            inputs = files.without_labels().paths()
             with Stopwatch() as watch:
                 with stage("reading"):
                     name, case = next(cases)
@@ -125,10 +130,12 @@ class Segment:
                 try:
                     if isinstance(case, str):
                         raise NisfError(case)
-                    if not self.overwrite and done_already(case, prior, self.output, request):
+                    if not self.overwrite and done_already(case, prior, self.output, request, inputs):
                         print(f"{place}: done already")
                     else:
-                        subject = segment_case(case, prior, request)
+                        if not self.overwrite:
+                            refuse_to_replace(case, self.output, inputs)
+                        subject = segment_case(case, prior, request, inputs=inputs)
                         write_segmentation(subject, self.output, request, memory_mb=self.memory_mb)
                         print(f"{place}: {outcome(subject.summary, watch.seconds)}", flush=True)
                         if self.verbose:

@@ -31,6 +31,23 @@ class View:
     degrees: float = 0.0
 
 
+@dataclass(frozen=True)
+class Code:
+    """A structure's SNOMED CT code, for files that other programs read.
+
+    The bundled codes are those of pydicom's table of SNOMED CT (``pydicom.sr.codedict.codes.SCT``).
+
+    Attributes:
+        value: e.g. ``87878005``.
+        meaning: e.g. ``Left Ventricle``.
+        category: code and meaning of the kind of thing that it is.
+    """
+
+    value: str
+    meaning: str
+    category: tuple[str, str] = ("123037004", "Anatomical Structure")
+
+
 @dataclass(frozen=True, repr=False)
 class Anatomy:
     """The structures of one kind of image.
@@ -47,6 +64,7 @@ class Anatomy:
             say how they lie are brought to it. None where files are taken as they are stored.
         numbers: layout name to the label numbers that its files use.
         views: planes by name, e.g. ``4ch``; found from a segmentation by `nisf.subject.views`.
+        codes: label name to its SNOMED CT code; empty in priors that were saved before there were any.
     """
 
     name: str
@@ -58,6 +76,7 @@ class Anatomy:
     numbers: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     views: Mapping[str, View] = field(default_factory=dict)
     orientation: str | None = None
+    codes: Mapping[str, Code] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         names = self.labels if len(self.labels) < 5 else (*self.labels[:3], "...")
@@ -78,6 +97,14 @@ def to_json(anatomy: Anatomy) -> dict[str, Any]:
         },
         "views": {name: asdict(view) for name, view in anatomy.views.items()},
         "orientation": anatomy.orientation,
+        "codes": {
+            label: {
+                "value": code.value,
+                "meaning": code.meaning,
+                "category": {"value": code.category[0], "meaning": code.category[1]},
+            }
+            for label, code in anatomy.codes.items()
+        },
     }
 
 
@@ -115,6 +142,21 @@ def _orientation(value: Any) -> str | None:
     return value
 
 
+def _code(value: Any) -> tuple[str, str]:
+    number, meaning = _text(value["value"]), _text(value["meaning"])
+    # The lengths that DICOM allows for a coded value and its meaning.
+    if not (number.isascii() and number.isdigit() and len(number) <= 16 and 0 < len(meaning) <= 64):
+        raise ValueError(value)
+    return number, meaning
+
+
+def _codes(value: Any) -> dict[str, Code]:
+    return {
+        label: Code(*_code(code), *([_code(code["category"])] if "category" in code else []))
+        for label, code in value.items()
+    }
+
+
 def from_json(data: Any, where: str | Path) -> Anatomy:
     """An anatomy from the contents of its JSON file.
 
@@ -145,6 +187,7 @@ def from_json(data: Any, where: str | Path) -> Anatomy:
         orientation=entry(
             "orientation", _orientation, 'null, or three of R or L, A or P, S or I: "RAS"', None
         ),
+        codes=entry("codes", _codes, 'SNOMED CT codes by label, {"value": DIGITS, "meaning": TEXT}', {}),
     )
     if anatomy.labels[:1] != (BACKGROUND,) or len(anatomy.colours) != len(anatomy.labels):
         raise BadFileError(
@@ -154,6 +197,9 @@ def from_json(data: Any, where: str | Path) -> Anatomy:
         for label in (view.axis, view.towards):
             if label not in anatomy.labels:
                 raise BadFileError(f"{where}: view {name} speaks of {label!r}, which is not among the labels")
+    for label in anatomy.codes:
+        if label not in anatomy.labels[1:]:
+            raise BadFileError(f"{where}: 'codes' speaks of {label!r}, which is not among the structures")
     return anatomy
 
 

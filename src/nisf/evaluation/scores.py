@@ -242,7 +242,10 @@ def write_scores_csv(path: Path, scores: Sequence[Score]) -> None:
         BadFileError: the file cannot be written.
     """
     try:
-        with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+        with (
+            replacing(path) as draft,
+            draft.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+        ):
             writer = csv.DictWriter(file, [column.name for column in fields(Score)])
             writer.writeheader()
             writer.writerows(asdict(score) for score in scores)

@@ -81,14 +81,14 @@ def test_no_cohort(tmp_path, what):
 
 def test_command(tmp_path, capsys):
     folder = acdc_patient(tmp_path)
-    assert Check(tmp_path).run() == 0
+    assert Check((tmp_path,)).run() == 0
     shown = capsys.readouterr().out
     assert "patient001" in shown
     assert "1 cases, layout acdc: 0 errors, 0 warnings" in shown
     write(folder / "patient001_frame12.nii.gz", np.ones(SHAPE, np.int16))
-    assert Check(tmp_path).run() == 1
+    assert Check((tmp_path,)).run() == 1
     assert "error" in capsys.readouterr().out
-    assert Check(tmp_path, json=True).run() == 1
+    assert Check((tmp_path,), json=True).run() == 1
     assert json.loads(capsys.readouterr().out)["errors"] == 1
 
 

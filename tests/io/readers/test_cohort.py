@@ -7,7 +7,7 @@ from nisf.data.anatomy import load_anatomy
 from nisf.data.case import UNKNOWN
 from nisf.errors import NisfError
 from nisf.io.readers import open_cohort, read_case, read_image
-from nisf.io.readers.reading import hide_undrawn
+from nisf.io.readers.labels import hide_undrawn
 
 from .helpers import AFFINE, SHAPE, acdc_patient, heart, manifest, pairs_cohort, picture, write
 

@@ -20,8 +20,9 @@ import numpy as np
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
 from nisf.errors import BadFileError
+from nisf.io.readers.labels import Notes
 from nisf.io.readers.listing import CaseFiles
-from nisf.io.readers.reading import Notes, Volume, assemble, read_volumes
+from nisf.io.readers.reading import Volume, assemble, read_volumes
 from nisf.io.stack_json import stack_from_json, stack_to_json
 
 READER_VERSION = 2

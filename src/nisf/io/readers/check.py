@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,12 +18,13 @@ from nisf.data.stacking import arrangement_of
 from nisf.errors import NisfError
 from nisf.io.dicom.study import DicomStudy
 from nisf.io.dicom.volume import read_study
-from nisf.io.readers.cohort import open_cohort
 from nisf.io.readers.dicom_cohort import with_identifiers
+from nisf.io.readers.labels import Notes, class_table
 from nisf.io.readers.listing import CaseFiles, Problem, StackFiles, refuse_dead_links
 from nisf.io.readers.measured import measured, nothing_measured
 from nisf.io.readers.nifti import Header, read_header, read_numbers, read_volume
-from nisf.io.readers.reading import Notes, class_table, frames_of, note_geometry
+from nisf.io.readers.reading import frames_of, note_geometry
+from nisf.io.readers.several import open_inputs
 
 
 @dataclass
@@ -125,7 +126,7 @@ class Report:
 
 
 def check_cohort(
-    path: str | Path,
+    path: str | Path | Sequence[str | Path],
     anatomy: Anatomy,
     layout: str = "auto",
     full: bool = False,
@@ -135,17 +136,23 @@ def check_cohort(
     """Check every case of a cohort; what is wrong is in the report, nothing is raised.
 
     Args:
+        path: the cohort, or several inputs.
+        anatomy: its structures.
+        layout: how its cases lie in their folder.
         full: also measure the labels' volumes.
         identifiers: show who the persons of DICOM studies are.
     """
-    report = Report(Path(path), anatomy.name)
+    paths = [path] if isinstance(path, str | Path) else path
+    report = Report(Path(paths[0]) if len(paths) == 1 else Path(), anatomy.name)
     try:
-        cohort = open_cohort(path, anatomy, layout)
+        cohort = open_inputs(paths, anatomy, layout)
         cohort = with_identifiers(cohort) if identifiers else cohort
     except NisfError as error:
         report.problems.append(Problem("", "error", str(error)))
         return report
     report.layout = cohort.layout
+    if len(paths) > 1:
+        report.root = cohort.root
     notes = dict(cohort.notes)
     report.cases = [CaseReport(case.name) for case in cohort.cases]
     by_name = {case.name: case for case in report.cases}

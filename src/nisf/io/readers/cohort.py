@@ -10,10 +10,11 @@ from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
 from nisf.data.wording import counted
 from nisf.errors import BadFileError, BadSettingError
+from nisf.io.readers.labels import Notes
 from nisf.io.readers.layouts import LAYOUTS, dicom
 from nisf.io.readers.listing import CaseFiles, Listing, Problem, StackFiles, is_dead_link, refuse_dead_links
 from nisf.io.readers.nifti import is_nifti_name, stem
-from nisf.io.readers.reading import Notes, read_case
+from nisf.io.readers.reading import read_case
 
 __all__ = ["CaseFiles", "Cohort", "Problem", "StackFiles", "open_cohort", "read_case", "read_image"]
 

@@ -52,9 +52,7 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:  # noqa: ARG001
 
 def case_of(study: DicomStudy) -> CaseFiles:
     """The case of a study's chosen series."""
-    files = study.files()
-    marks = sorted((str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
     instances = sorted((one.sop_uid, one.frame) for one in study.taken())
-    attributes = {"input": hashlib.sha256(repr((marks, instances)).encode()).hexdigest()}
-    stack = StackFiles("image", (files,), (None,), series=study)
+    attributes = {"series": hashlib.sha256(repr(instances).encode()).hexdigest()}
+    stack = StackFiles("image", (study.files(),), (None,), series=study)
     return CaseFiles(study.name, "dicom", (stack,), attributes=attributes)

@@ -1,0 +1,134 @@
+"""From the files of a stack's labels to class indices on its grid.
+
+Numbers become indices into the anatomy's labels. Not everything that is 0 in a file is background: a frame
+nobody drew on is unknown as a whole; where a class was not drawn (in the whole cohort, or in this frame of a
+cine), it may hide under the 0 of the others, so that 0 is unknown there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from nisf.data.anatomy import Anatomy
+from nisf.data.arrangement import Arrangement, arrangement_between
+from nisf.data.case import UNKNOWN, Stack
+from nisf.errors import BadFileError
+from nisf.io.readers.listing import UNKNOWN_NAME, CaseFiles, StackFiles
+from nisf.io.readers.nifti import Header, read_numbers
+
+Notes = dict[str, str]
+"""Remarks by kind: `setdefault` keeps the first, so that a cohort says each only once."""
+
+
+def read_labels(
+    files: StackFiles, case: CaseFiles, anatomy: Anatomy, image: Header, stack: Stack, notes: Notes
+) -> np.ndarray | None:
+    """Class indices (x, y, z, t), int8, of a stack; None without labels.
+
+    Args:
+        files: of the stack.
+        case: says what the numbers mean, and what was drawn.
+        anatomy: its label names.
+        image: header of the stack's first image.
+        stack: the stack that the images became.
+        notes: remarks are added here.
+
+    Raises:
+        BadFileError: a file cannot be read, its shape does not fit, or it has unexpected numbers.
+    """
+    if not any(files.labels):
+        return None
+    names = case.numbers if files.numbers is None else files.numbers
+    frames = len(stack.grid.times)
+    label = np.full((*stack.grid.shape, frames), UNKNOWN, dtype=np.int8, order="F")
+    for t, path in enumerate(files.labels):
+        if path is None:
+            continue
+        numbers, header = read_numbers(path)
+        own = _label_arrangement(header, image, stack, notes)
+        table = class_table(numbers, names, anatomy, path)
+        part = slice(None) if len(files.labels) == 1 else slice(t, t + 1)
+        label[..., part] = own.apply(table[numbers])
+    return hide_undrawn(label, len(anatomy.labels), background_known=case.background_known)
+
+
+def class_table(numbers: np.ndarray, names: Mapping[int, str], anatomy: Anatomy, path: Path) -> np.ndarray:
+    """Class index of each number in ``numbers`` (any shape): ``table[number]``, int8.
+
+    Raises:
+        BadFileError: numbers without a name, or with one that the anatomy lacks.
+    """
+    low, high = int(numbers.min()), int(numbers.max())
+    if low < 0 or high > 65535:
+        present = [int(number) for number in np.unique(numbers)]
+    else:
+        seen = np.zeros(high + 1, dtype=bool)
+        seen[numbers.ravel(order="K")] = True
+        present = [int(number) for number in np.flatnonzero(seen)]
+    index = {name: i for i, name in enumerate(anatomy.labels)} | {UNKNOWN_NAME: UNKNOWN}
+    classes = {0: 0} | {number: index[name] for number, name in names.items() if name in index}
+    if strange := [number for number in present if number not in classes]:
+        expected = ", ".join(f"{n} {names[n]}" for n in sorted(names) if names[n] in index) or "none"
+        raise BadFileError(
+            f"{path}: unexpected label values {strange[:10]}; numbers with a name in {anatomy.name} are: "
+            f"{expected}; give the right layout or anatomy, or mend the file"
+        )
+    table = np.zeros(high + 1, dtype=np.int8)
+    for number in present:
+        table[number] = classes[number]
+    return table
+
+
+def hide_undrawn(label: np.ndarray, classes: int, *, background_known: bool) -> np.ndarray | None:
+    """Set what nobody drew to `UNKNOWN`, in place; see the module's rules.
+
+    Args:
+        label: class indices (x, y, z, t).
+        classes: number of classes, background included.
+
+    Returns:
+        The same array; None if no frame has any label: an empty file was not annotated.
+    """
+    frames = label.shape[3]
+    drawn = np.zeros((frames, classes), dtype=bool)
+    for t in range(frames):
+        frame = label[..., t].ravel(order="K")
+        drawn[t, frame[frame > 0]] = True
+    if not drawn.any():
+        return None
+    for t in range(frames):
+        if not drawn[t].any():
+            label[..., t] = UNKNOWN
+        elif not background_known or (drawn[t] != drawn.any(axis=0)).any():
+            label[..., t][label[..., t] == 0] = UNKNOWN
+    return label
+
+
+def _label_arrangement(header: Header, image: Header, stack: Stack, notes: Notes) -> Arrangement:
+    """How the array axes of a label file become those of its image's stack.
+
+    Raises:
+        BadFileError: its size is another, or its axes point in other directions.
+    """
+    own = arrangement_between(header.grid, stack.grid)
+    if own is not None and header.shape[3] == image.shape[3]:
+        return own
+    if header.shape != image.shape:
+        raise BadFileError(
+            f"{header.path}: its shape is {header.shape}, that of its image {image.path.name} {image.shape}; "
+            "resample the labels to the image's grid"
+        )
+    turned = np.abs(header.affine.axes - image.affine.axes).max() > 0.1
+    if header.oriented and image.oriented and turned:
+        raise BadFileError(
+            f"{header.path}: its axes point in other directions than those of its image {image.path.name}, "
+            "and no flip or exchange of axes brings one onto the other; resample the labels to its grid"
+        )
+    notes.setdefault(
+        "label_affine",
+        f"{header.path} (and maybe others) has another affine than its image; the image's geometry is used",
+    )
+    return stack.arrangement

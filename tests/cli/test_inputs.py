@@ -1,0 +1,245 @@
+"""What `check`, `segment` and `evaluate` make of what people give them: paths, patterns, names, old files."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from nisf.cli import main
+from nisf.kinds.load import read_subject
+from nisf.phantom import Scanner, write_cohort
+
+QUICK = ["--preset", "demo", "--set", "train.steps=2", "train.points=64", "train.subjects=2"]
+QUICK += ["train.compile=false", "field.latent=8", "field.width=8", "field.layers=2"]
+QUICK += ["fit.steps=2", "fit.points=64", "fit.points_last=32", "region.finder_steps=2"]
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs") / "cohort"
+    write_cohort(folder, 4, seed=3, scanner=Scanner(matrix=(24, 24), spacing_mm=7.5, frames=3))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prior(cohort, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prior") / "prior"
+    assert main(["train", str(cohort), "-o", str(folder), "--validation", "every-4th", *QUICK]) == 0
+    return folder
+
+
+@pytest.fixture
+def scans(cohort, tmp_path):
+    """A flat folder of scans, one with a bracket in its name, and labels of one."""
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for n, name in enumerate(("a.nii.gz", "b_0000.nii.gz", "c[1].nii.gz")):
+        shutil.copy(cohort / f"phantom000{n}" / "sa.nii.gz", folder / name)
+    shutil.copy(cohort / "phantom0000" / "seg_sa.nii.gz", folder / "a_seg.nii.gz")
+    return folder
+
+
+@pytest.fixture
+def segment(prior, tmp_path):
+    """Run `segment` into one folder; its exit status."""
+
+    def run(*words):
+        ask = ["--prior", prior, "-o", tmp_path / "out", "--steps", "2"]
+        return main(["segment", *map(str, words), *map(str, ask)])
+
+    return run
+
+
+def written(folder):
+    return sorted(path.name.removesuffix(".nisf") for path in folder.glob("*.nisf"))
+
+
+def test_a_flat_folder(scans, segment, tmp_path, capsys):
+    assert segment(scans) == 0
+    printed = capsys.readouterr()
+    assert written(tmp_path / "out") == ["a", "b", "c[1]"]
+    assert "3 of 3 cases written" in printed.out
+    assert "skipped, as no image of a case by the layout: a_seg.nii.gz" in printed.err
+    image, seg = nib.load(scans / "a.nii.gz"), nib.load(tmp_path / "out" / "a_seg.nii.gz")
+    assert seg.shape == image.shape
+    np.testing.assert_array_equal(seg.affine, image.affine)
+    assert main(["check", str(scans)]) == 0
+    assert "3 cases, layout flat: 0 errors" in capsys.readouterr().out
+
+
+def test_several_paths_and_patterns(scans, cohort, segment, tmp_path, capsys):
+    # A literal path with brackets; a pattern; a folder; and one file twice.
+    words = [scans / "c[1].nii.gz", scans / "[ab].nii.gz", cohort / "phantom0003", scans / "a.nii.gz"]
+    assert main(["check", *map(str, words)]) == 0
+    assert "3 cases, layout several: 0 errors" in capsys.readouterr().out
+    assert segment(*words) == 0
+    assert written(tmp_path / "out") == ["a", "c[1]", "phantom0003"]
+
+
+def test_one_of_several_that_is_not_there_costs_itself(scans, segment, tmp_path, capsys):
+    assert segment(scans / "a.nii.gz", tmp_path / "none.nii.gz") == 1
+    assert written(tmp_path / "out") == ["a"]
+    assert "none.nii.gz: no such file or folder" in capsys.readouterr().err
+    assert segment(tmp_path / "none.nii.gz", tmp_path / "nothing") == 2
+    assert segment(tmp_path / "n*.nii.gz") == 2
+    assert "as a pattern it matches none" in capsys.readouterr().err
+    assert main(["check", str(scans / "a.nii.gz"), str(tmp_path / "none")]) == 1
+    assert segment() == 2
+
+
+def test_two_inputs_of_one_name(cohort, segment, tmp_path, capsys):
+    first, second = (cohort / f"phantom000{n}" / "sa.nii.gz" for n in (0, 1))
+    assert segment(first, second) == 2
+    assert f"{first} and {second}: both are the case sa" in capsys.readouterr().err
+    assert segment(first) == 0
+    before = (tmp_path / "out" / "sa.nisf").read_bytes()
+    assert segment(second) == 1
+    error = capsys.readouterr().err
+    assert "sa.nisf: was made from another input of the name sa, and would be replaced" in error
+    assert "--overwrite" in error
+    assert (tmp_path / "out" / "sa.nisf").read_bytes() == before
+    assert segment(second, "--overwrite") == 0
+    assert (tmp_path / "out" / "sa.nisf").read_bytes() != before
+
+
+def test_every_input_file_counts(cohort, segment, prior, tmp_path, capsys):
+    """A pair of files: the second one is touched, moved, and replaced by another."""
+    folder = tmp_path / "data" / "subject"
+    folder.mkdir(parents=True)
+    cine = nib.load(cohort / "phantom0000" / "sa.nii.gz")
+    frames = np.asarray(cine.dataobj)
+    for end, frame in (("ED", 0), ("ES", 1)):
+        nib.save(nib.Nifti1Image(frames[..., frame], cine.affine), folder / f"sa_{end}.nii")
+    assert segment(folder) == 0
+    inputs = read_subject(tmp_path / "out" / "subject.nisf", prior).summary["request"]["inputs"]
+    assert [entry["size"] for entry in inputs] == [
+        (folder / file).stat().st_size for file in ("sa_ED.nii", "sa_ES.nii")
+    ]
+    assert str(folder) not in json.dumps(inputs)
+    assert len(inputs[1]["sha256"]) == 64
+
+    def done():
+        capsys.readouterr()
+        assert segment(folder) == 0
+        return "done already" in capsys.readouterr().out
+
+    assert done()
+    os.utime(folder / "sa_ES.nii", (1, 1))
+    assert done(), "touched"
+    shutil.copy(folder / "sa_ED.nii", folder / "seg_sa_ED.nii")
+    assert done(), "labels are not looked at"
+    moved = shutil.move(folder, tmp_path / "subject")
+    assert segment(moved) == 0
+    assert "done already" in capsys.readouterr().out
+    shutil.move(moved, folder)
+    nib.save(nib.Nifti1Image(frames[..., 2], cine.affine), folder / "sa_ES.nii")
+    assert not done(), "replaced by one of the same size"
+    assert done()
+
+
+def test_other_times_of_the_same_files_count(cohort, segment, tmp_path, capsys):
+    shutil.copy(cohort / "phantom0000" / "sa.nii.gz", tmp_path / "a.nii.gz")
+    table = tmp_path / "m.csv"
+    for times, done in (("0,0.3,0.6", False), ("0,0.3,0.6", True), ("0,0.3,0.7", False)):
+        frames = nib.load(tmp_path / "a.nii.gz")
+        rows = ["case,image,time"]
+        for n, time in enumerate(times.split(",")):
+            path = tmp_path / f"a{n}.nii"
+            if not path.exists():
+                nib.save(nib.Nifti1Image(np.asarray(frames.dataobj)[..., n], frames.affine), path)
+            rows.append(f"one,{path.name},{time}")
+        table.write_text("\n".join(rows))
+        assert segment(table) == 0
+        assert ("done already" in capsys.readouterr().out) == done
+
+
+def test_another_list_of_labels_stays(scans, segment, tmp_path, capsys):
+    path = tmp_path / "out" / "labels.json"
+    path.parent.mkdir()
+    for text in ('{"0": "background", "1": "spleen"}', "[]", "no"):
+        path.write_text(text)
+        assert segment(scans / "a.nii.gz") == 2
+        assert "labels.json: " in capsys.readouterr().err
+        assert path.read_text() == text
+    path.write_text('{"1": "LV blood pool", "2": "LV myocardium", "3": "RV blood pool"}')
+    assert segment(scans / "a.nii.gz") == 0
+    path.write_text('{"1": "spleen"}')
+    assert segment(scans / "a.nii.gz", "--overwrite") == 0
+    assert json.loads(path.read_text())["1"] == "LV blood pool"
+
+
+def test_label_names_of_a_data_set_do_not_matter(cohort, segment, tmp_path):
+    data = tmp_path / "data"
+    (data / "imagesTr").mkdir(parents=True)
+    (data / "labelsTr").mkdir()
+    shutil.copy(cohort / "phantom0000" / "sa.nii.gz", data / "imagesTr" / "x_0000.nii.gz")
+    (data / "labelsTr" / "x.nii.gz").symlink_to("nowhere")
+    table = {"background": 0, "whole": [1, 2], "aorta": 1}
+    (data / "dataset.json").write_text(json.dumps({"channel_names": {"0": "MRI"}, "labels": table}))
+    assert segment(data) == 0
+    assert written(tmp_path / "out") == ["x"]
+    assert main(["check", str(data)]) == 1
+
+
+def test_links_without_a_target_fail(cohort, segment, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(cohort, data)
+    link = data / "phantom0002" / "sa.nii.gz"
+    link.unlink()
+    link.symlink_to("../../.git/annex/objects/x")
+    (data / "other").mkdir()
+    assert segment(data) == 1
+    printed = capsys.readouterr()
+    assert f"{link}: a link whose target is not there" in printed.err
+    assert "layout: other\n" in printed.err
+    assert printed.err.splitlines()[-1] == "failed: phantom0002"
+    assert written(tmp_path / "out") == ["phantom0000", "phantom0001", "phantom0003"]
+    assert main(["check", str(data)]) == 1
+    assert main(["evaluate", str(data), "-p", str(tmp_path / "out")]) == 1
+    assert f"{link}: a link" in capsys.readouterr().err
+
+
+def command(*words, **options):
+    """Run the command in a process of its own, on a terminal that knows ASCII alone."""
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-m", "nisf", *map(str, words)]
+    return subprocess.run(words, env=environment, capture_output=True, check=False, **options)
+
+
+def test_a_terminal_that_knows_ascii_alone(cohort, prior, tmp_path):
+    data, out = tmp_path / "dätä", tmp_path / "äus"
+    shutil.copytree(cohort / "phantom0000", data / "Jürgen – 日本")
+    shutil.copytree(cohort / "phantom0001", data / os.fsdecode(b"odd\xff"))  # no text in any encoding
+    for words in (
+        ["check", data],
+        ["segment", data, "--prior", prior, "-o", out, "--steps", "2"],
+        ["evaluate", data, "-p", out],
+        ["evaluate", data, "-p", data],
+    ):
+        ended = command(*words)
+        assert b"Traceback" not in ended.stderr + ended.stdout, ended.stderr.decode()
+        assert ended.returncode == (2 if words[-1] == data and words[0] == "evaluate" else 0), ended.stderr
+        (ended.stdout + ended.stderr).decode("ascii")
+    assert rb"d\xe4t\xe4" in ended.stderr
+
+
+@pytest.mark.parametrize("verb", ["check", "models", "--version"])
+def test_a_reader_that_has_gone(cohort, verb):
+    """As after ``| head -1``: nobody is told anything."""
+    read, write = os.pipe()
+    os.close(read)
+    words = [sys.executable, "-m", "nisf", verb, *([str(cohort)] if verb == "check" else [])]
+    ended = subprocess.run(words, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (1, b"")
+
+
+def test_no_output_at_all(cohort):
+    """As with ``>&-``."""
+    words = f"exec {sys.executable} -m nisf check '{cohort}' >&- 2>&-"
+    assert subprocess.run(["sh", "-c", words], check=False).returncode == 0
