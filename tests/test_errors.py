@@ -94,7 +94,7 @@ def test_options_outlive_being_raised_from():
     [
         (["check", ".", "--anatomy", "spleen"], "nisf: spleen: no such anatomy; give one of .* theirs"),
         (["train", ".", "-o", "out", "--preset", "huge"], "nisf: huge: no such preset; there are .*"),
-        (["train", ".", "-o", "out", "--layout", "dicom"], "nisf: dicom: no such layout; give one of .*"),
+        (["train", ".", "-o", "out", "--layout", "minc"], "nisf: minc: no such layout; give one of .*"),
     ],
 )
 def test_commands_name_the_option(words, said, tmp_path, monkeypatch, capsys):

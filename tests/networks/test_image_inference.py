@@ -107,9 +107,9 @@ def test_scenes_ask_it_for_mirror_images_and_times_between(field, mirrors, share
     seen, place = subject(times=2)
     expected = [np.zeros((400, 2)), np.zeros((400, 3))]
     for phase, share in enumerate(shares):
-        of = torch.from_numpy(seen.times == phase / 2)
-        encoded = in_mirrors(field, seen.images[of].float(), seen.maps[of], mirrors)
-        values, classes = plainly(field, *encoded, seen.maps[of], place, True)
+        slice_index = torch.from_numpy(seen.times == phase / 2)
+        encoded = in_mirrors(field, seen.images[slice_index].float(), seen.maps[slice_index], mirrors)
+        values, classes = plainly(field, *encoded, seen.maps[slice_index], place, True)
         expected[0] += share * torch.sigmoid(values).numpy()
         expected[1] += share * torch.softmax(classes, dim=1).numpy()
     scenes = Scenes(field, seen, mirrors=mirrors)

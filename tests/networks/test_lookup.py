@@ -18,9 +18,9 @@ def parallel(z):
 
 def test_sample_is_linear_between_pixels():
     features = torch.arange(2 * 3 * 4, dtype=torch.float32).reshape(2, 3, 4, 1)
-    of = torch.tensor([0, 1, 1, 0])
+    image = torch.tensor([0, 1, 1, 0])
     u, v = torch.tensor([0.0, 1.5, 2.0, -5.0]), torch.tensor([0.5, 3.0, 2.25, 9.0])
-    torch.testing.assert_close(sample(features, of, u, v)[:, 0], torch.tensor([0.5, 21.0, 22.25, 3.0]))
+    torch.testing.assert_close(sample(features, image, u, v)[:, 0], torch.tensor([0.5, 21.0, 22.25, 3.0]))
 
 
 def test_nearest_slices_and_their_weight():
@@ -38,26 +38,26 @@ def test_nearest_slices_and_their_weight():
     )
 
 
-def corner_by_corner(features, of, u, v):
+def corner_by_corner(features, image, u, v):
     """Four look-ups, weighted one after the other."""
     _, h, w, _ = features.shape
     u, v = u.clamp(0, h - 1), v.clamp(0, w - 1)
     i, j = u.floor().clamp(max=h - 2).long(), v.floor().clamp(max=w - 2).long()
     a, b = (u - i)[..., None], (v - j)[..., None]
-    near = (1 - b) * features[of, i, j] + b * features[of, i, j + 1]
-    far = (1 - b) * features[of, i + 1, j] + b * features[of, i + 1, j + 1]
+    near = (1 - b) * features[image, i, j] + b * features[image, i, j + 1]
+    far = (1 - b) * features[image, i + 1, j] + b * features[image, i + 1, j + 1]
     return (1 - a) * near + a * far
 
 
 def test_sample_and_its_gradient_corner_by_corner():
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(3, 7, 9, 5, generator=generator, requires_grad=True)
-    of = torch.randint(0, 3, (40, 2), generator=generator)
+    image = torch.randint(0, 3, (40, 2), generator=generator)
     u, v = (12 * torch.rand(40, 2, generator=generator) - 2 for _ in range(2))
     weight = torch.randn(40, 2, 5, generator=generator)
     answers = []
     for way in (sample, corner_by_corner):
-        found = way(features, of, u, v)
+        found = way(features, image, u, v)
         answers.append((found, *torch.autograd.grad((found * weight).sum(), features)))
     for a, b in zip(*answers, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)

@@ -76,9 +76,9 @@ def test_unknown_and_padding_have_no_influence(seed, loss, padding):
     # In padding, the label may be anything too.
     other_label = label.masked_fill(silent, 2) if padding else label
     results = []
-    for values, of in ((logits, label), (other, other_label)):
+    for values, class_labels in ((logits, label), (other, other_label)):
         values = values.clone().requires_grad_(True)
-        out = loss(values, of, weight)
+        out = loss(values, class_labels, weight)
         (gradient,) = torch.autograd.grad(out.sum(), values)
         assert (gradient[silent] == 0).all()
         results.append((out.detach(), gradient[~silent]))

@@ -183,7 +183,7 @@ class Render:
         if name not in views:
             have = f"it has {', '.join(views)}" if views else "it has none"
             raise BadSettingError(f"--view {name}: the anatomy has no such view; {have}")
-        return view_plane(subject, views[name], size_mm=self.size, spacing_mm=side)
+        return view_plane(subject, views[name], size_mm=self.size, spacing_mm=side, memory_mb=self.memory_mb)
 
     def answer_points(self, subject: Subject, path: Path) -> None:
         """Read points from a CSV, write the answers to another.

@@ -119,11 +119,11 @@ class CasePoints:
         measured = len(self.slice)
         grid = index < measured
         chosen = index[grid]
-        of = self.slice[chosen]
+        slice_index = self.slice[chosen]
         pixel = self.pixel[chosen].astype(np.float64)
-        m = self.maps[of]
+        m = self.maps[slice_index]
         out[grid, :3] = m[:, :, 0] * pixel[:, :1] + m[:, :, 1] * pixel[:, 1:] + m[:, :, 2]
-        out[grid, 3] = self.times[of]
+        out[grid, 3] = self.times[slice_index]
         if self.loose is not None:
             rest = index[~grid] - measured
             out[~grid, :3] = self.region.coordinates(self.loose.position[rest])

@@ -72,8 +72,8 @@ def run(study: Study) -> Result:
         grid = figure.subplots(1, len(CHOICES), sharey=True, width_ratios=widths)
         for axes, (what, (_, values)) in zip(grid, CHOICES.items(), strict=True):
             names = [value.replace("+", "+\n") for value in values]
-            of = [scores[what, value] for value in values]
-            dots(axes, names, [v.mean() for v in of], [v.std() for v in of])
+            dice = [scores[what, value] for value in values]
+            dots(axes, names, [v.mean() for v in dice], [v.std() for v in dice])
             axes.set_title(what)
         grid[0].set(ylabel="Dice, mean ± standard deviation")
 

@@ -102,7 +102,9 @@ def _numbers(rows: list[dict[str, Any]], names: list[str]) -> Figure:
         for axes, value, title in ((left, "dice", "Dice"), (right, "hd95_mm", "HD95 in mm")):
             for i, name in enumerate(names):
                 found = [
-                    of_subjects(of, value=value).mean() if (of := _of(rows, protocol, name)) else np.nan
+                    of_subjects(matching, value=value).mean()
+                    if (matching := _of(rows, protocol, name))
+                    else np.nan
                     for protocol in PROTOCOLS
                 ]
                 place = np.arange(len(found)) + (i - (len(names) - 1) / 2) * 0.8 / len(names)

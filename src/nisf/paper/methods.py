@@ -142,10 +142,10 @@ def by_unet(study: Study) -> list[Method]:
         def segment(seen: Case, whole: Case) -> np.ndarray:
             region, _ = prior.search.find(seen)
             slices = segment_slices(network, seen, region, prior)
-            of = seen.stacks[0].grid
-            target = whole if of is whole.stacks[0].grid else seen
+            given = seen.stacks[0].grid
+            target = whole if given is whole.stacks[0].grid else seen
             return on_grid(
-                interpolated(slices, target, prior.config.field.classes, how), of, whole.stacks[0].grid
+                interpolated(slices, target, prior.config.field.classes, how), given, whole.stacks[0].grid
             )
 
         return segment

@@ -210,10 +210,10 @@ def _figure(
                 draw_panel(figure.add_subplot(grid[r, c]), panel, study.anatomy)
         axes = figure.add_subplot(grid[:, 5:])
         for name in priors:
-            of = [row for row in volumes if row["method"] == name]
+            mine = [row for row in volumes if row["method"] == name]
             axes.plot(
-                [row["reference_ml"] for row in of],
-                [row["area_length_ml"] for row in of],
+                [row["reference_ml"] for row in mine],
+                [row["area_length_ml"] for row in mine],
                 ls="",
                 alpha=0.7,
                 label=name,

@@ -38,11 +38,11 @@ def resampled(case: Case, factor: float) -> Case:
     return replace(case, stacks=(other,), slices=kept, points=None)
 
 
-def on_grid(label: np.ndarray, of: Grid, grid: Grid) -> np.ndarray:
+def on_grid(label: np.ndarray, source: Grid, grid: Grid) -> np.ndarray:
     """Classes (x, y, z, t) of one grid at the nearest voxels of another with the same slices and times."""
     if label.shape[:3] == grid.shape:
         return label
-    pixel = np.round(of.affine.inverse(grid.points()[:, :, 0])[..., :2]).astype(int)
-    inside = np.all((pixel >= 0) & (pixel < of.shape[:2]), axis=-1)
-    i, j = (pixel[..., axis].clip(0, of.shape[axis] - 1) for axis in (0, 1))
+    pixel = np.round(source.affine.inverse(grid.points()[:, :, 0])[..., :2]).astype(int)
+    inside = np.all((pixel >= 0) & (pixel < source.shape[:2]), axis=-1)
+    i, j = (pixel[..., axis].clip(0, source.shape[axis] - 1) for axis in (0, 1))
     return np.where(np.asarray(inside)[..., None, None], label[i, j], 0)

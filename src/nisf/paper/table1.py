@@ -60,16 +60,16 @@ def run(study: Study) -> Result:
     theirs = {label: v for label, v in published()["table1"].items() if label in [*labels, "mean"]}
     summary = {
         name: {
-            label: (float(v.mean()), float(v.std(ddof=1)) if len(v) > 1 else 0.0) for label, v in of.items()
+            label: (float(v.mean()), float(v.std(ddof=1)) if len(v) > 1 else 0.0) for label, v in dice.items()
         }
-        for name, of in found.items()
+        for name, dice in found.items()
     }
     if theirs:
         summary = {PAPER: {label: (float(m), float(s)) for label, (m, s) in theirs.items()}, **summary}
     table = [["method", *labels, "mean", "HD95 mm", "s a subject", "subjects"]]
-    for name, of in summary.items():
+    for name, dice in summary.items():
         mine = [row for row in rows if row["method"] == name]
-        cells = [f"{of[label][0]:.3f} ± {of[label][1]:.3f}" for label in (*labels, "mean")]
+        cells = [f"{dice[label][0]:.3f} ± {dice[label][1]:.3f}" for label in (*labels, "mean")]
         if mine:
             seconds = np.median(of_subjects(mine, value="seconds"))
             cells += [f"{of_subjects(mine, value='hd95_mm').mean():.1f}", f"{seconds:.1f}"]
@@ -89,9 +89,9 @@ def run(study: Study) -> Result:
 def _figure(summary: dict[str, dict[str, tuple[float, float]]], labels: list[str]) -> Figure:
     def make(figure: Figure) -> None:
         axes = figure.subplots()
-        for i, (name, of) in enumerate(summary.items()):
+        for i, (name, dice) in enumerate(summary.items()):
             place = np.arange(len(labels)) + (i - (len(summary) - 1) / 2) * 0.8 / len(summary)
-            mean, spread = np.array([of[label] for label in labels]).T
+            mean, spread = np.array([dice[label] for label in labels]).T
             axes.errorbar(
                 place,
                 mean,

@@ -107,9 +107,12 @@ class UNetTraining:
         images, points = torch.cat([one.images for one in drawn]), torch.cat([one.points for one in drawn])
         with autocast(self.device, train.precision):
             maps = self.online(images).permute(0, 2, 3, 1)
-        of = torch.arange(len(images), device=self.device).repeat_interleave(train.points)
-        pixel = _pixels(torch.cat([one.maps for one in drawn])[of], points)
-        out, label = sample(maps, of, pixel[:, 0], pixel[:, 1]), torch.cat([one.label for one in drawn])
+        slice_index = torch.arange(len(images), device=self.device).repeat_interleave(train.points)
+        pixel = _pixels(torch.cat([one.maps for one in drawn])[slice_index], points)
+        out, label = (
+            sample(maps, slice_index, pixel[:, 0], pixel[:, 1]),
+            torch.cat([one.label for one in drawn]),
+        )
         terms = class_terms(out, label)
         loss = terms["class_bce"] + terms["dice_loss"]
         return loss, {"loss": loss, **terms}
@@ -194,8 +197,10 @@ def segment_slices(
             world = pixel_positions(item)
             model = torch.tensor(region.pose(world).reshape(-1, 3), dtype=torch.float32)
             pixel = _pixels(seen.maps[index].expand(len(model), 3, 4), model)
-            of = torch.full((len(model),), index, dtype=torch.long)
-            label = sample(maps, of, pixel[:, 0], pixel[:, 1]).argmax(1).numpy().reshape(world.shape[:2])
+            slice_index = torch.full((len(model),), index, dtype=torch.long)
+            label = (
+                sample(maps, slice_index, pixel[:, 0], pixel[:, 1]).argmax(1).numpy().reshape(world.shape[:2])
+            )
             label[~region.contains(world)] = 0
             out[item.position, item.frame] = label.astype(np.int16)
     return out

@@ -1,4 +1,4 @@
-"""Planes through the long axis of a structure, found from a fitted subject's own segmentation."""
+"""Planes through the long axis of a structure, found from a subject's own segmentation."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ ROUNDS = 4
 """Cross-sections of a tilted stack have their centres beside the axis; a few rounds bring them onto it."""
 
 
-def box_grid(fitted: Subject, spacing: tuple[float, float, float]) -> Grid:
-    """A grid over the fitted subject's whole region, at a spacing in mm along the model axes."""
-    half = fitted.region.half
+def box_grid(subject: Subject, spacing: tuple[float, float, float]) -> Grid:
+    """A grid over a subject's whole region, at a spacing in mm along the model axes."""
+    half = subject.region.half
     shape = np.maximum(1, np.floor(2 * half / spacing)).astype(int)
     first = -(shape - 1) / 2 * np.asarray(spacing)
-    affine = fitted.region.pose.inverse @ Affine.scaling(spacing, first)
+    affine = subject.region.pose.inverse @ Affine.scaling(spacing, first)
     return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
 
 
@@ -49,30 +49,37 @@ def long_axis(
 
 
 def view_plane(
-    fitted: Subject, view: View, *, size_mm: float = 160.0, spacing_mm: float = 1.0, time: float = 0.0
+    subject: Subject,
+    view: View,
+    *,
+    size_mm: float = 160.0,
+    spacing_mm: float = 1.0,
+    time: float = 0.0,
+    memory_mb: float = 512.0,
 ) -> Grid:
     """The plane of a view, as its structures lie at ``time``.
 
     The structure's narrow end is at the top of the image, the other structure on its left.
 
     Args:
-        fitted: asked for its segmentation on a coarse grid.
+        subject: asked for its segmentation on a coarse grid.
         view: which plane.
         size_mm: side of the square.
         spacing_mm: pixel size.
         time: fraction of the cycle.
+        memory_mb: working memory, MiB.
 
     Raises:
         CannotFitError: one of the structures is not found, or too flat to have an axis.
     """
-    grid = box_grid(fitted, (SEARCH_MM, SEARCH_MM, SEARCH_MM)).at_times([time])
-    label = fitted.render(grid).label[..., 0]
-    names = fitted.prior.anatomy.labels
+    grid = box_grid(subject, (SEARCH_MM, SEARCH_MM, SEARCH_MM)).at_times([time])
+    label = subject.render(grid, memory_mb=memory_mb).label[..., 0]
+    names = subject.prior.anatomy.labels
     index = {name: np.argwhere(label == names.index(name)) for name in (view.axis, view.towards)}
     for name, found in index.items():
         if len(np.unique(found[:, 2])) < 3:
             raise CannotFitError(
-                f"{fitted.name}: {name} is in fewer than three levels, so its axis is not known"
+                f"{subject.name}: {name} is in fewer than three levels, so its axis is not known"
             )
     middle, apex = long_axis(grid.affine(index[view.axis]), grid.affine.normal())
     side = grid.affine(index[view.towards]).mean(0) - middle

@@ -22,7 +22,7 @@ from nisf.errors import BadFileError, BadSettingError
 from nisf.files import check_writable, read_tensors
 from nisf.kinds.recipe import TrainingSetup, spread
 from nisf.kinds.registry import kind_of
-from nisf.networks.finder import finder_certainty, finder_of, train_finder
+from nisf.networks.finder import Finder, finder_certainty, finder_of, train_finder
 from nisf.optimisation.loop import CHECKPOINT, LogCallback, Validation, run
 from nisf.prior.prior import Prior
 from nisf.prior.region_search import RegionSearch
@@ -94,7 +94,9 @@ def train(
     search = _search(cases, anatomy, config, folder / CHECKPOINT, options)
     torch.manual_seed(config.train.seed)
     where = options.device, options.workers
-    setup = TrainingSetup(cases, validation, anatomy, config, search, options.say, *where)
+    # Whatever is trained on is looked at, however unlike other cases it is.
+    everywhere = replace(search, certain=0.0)
+    setup = TrainingSetup(cases, validation, anatomy, config, everywhere, options.say, *where)
     recipe = kind.recipe(setup)
     identity: dict[str, Any] = {"config": to_dict(config), "cases": [case.name for case in recipe.cases]}
     if options.start is not None:
@@ -146,7 +148,9 @@ def _search(
     """
     if options.start is not None:
         _check_start(options.start, config, anatomy)
-        return options.start.search
+        search = options.start.search
+        # What is trained on must not be refused by the prior that comes of it.
+        return replace(search, certain=min(search.certain, _least_certain(cases, search.finder)))
     kept = _search_in(checkpoint) if checkpoint.is_file() else None
     return kept or _search_for(cases, config, options.say)
 
@@ -164,8 +168,15 @@ def _search_for(cases: Sequence[Case], config: Config, say: Callable[[str], None
     finder = train_finder(chosen, steps=config.region.finder_steps, seed=config.train.seed)
     if finder is None:
         return RegionSearch(half)
-    sure = min((finder_certainty(case, finder) for case in chosen if case.labelled()), default=0.0)
-    return RegionSearch(half, finder, round(0.5 * sure, 3))
+    return RegionSearch(half, finder, _least_certain(chosen, finder))
+
+
+def _least_certain(cases: Sequence[Case], finder: Finder | None) -> float:
+    """The certainty to ask for: half of the finder's least on labelled cases."""
+    if finder is None:
+        return 0.0
+    sure = (finder_certainty(case, finder) for case in spread(cases, FINDER_CASES) if case.labelled())
+    return round(0.5 * min(sure, default=0.0), 3)
 
 
 def _search_tensors(search: RegionSearch) -> dict[str, Tensor]:

@@ -46,9 +46,9 @@ def test_labels_stay_with_their_image(seed):
     """Whatever the warp: blood is bright, muscle is grey, and so says the canvas at the same place."""
     config = replace(STILL, scale=0.2, scale_z=0.25, centre_mm=5.0, bend_mm=3.0, slice_shift_mm=2.0)
     sample = draw_sample(the_stack(), IMAGE, config, 400, np.random.default_rng(seed))
-    of = [sample.intensity[sample.label == k, 0].median() for k in range(3)]
-    assert of[1] > of[2] + 0.2
-    assert of[2] > of[0] + 0.1
+    medians = [sample.intensity[sample.label == k, 0].median() for k in range(3)]
+    assert medians[1] > medians[2] + 0.2
+    assert medians[2] > medians[0] + 0.1
     pixel = torch.einsum("ij,pj->pi", sample.maps[0, :2, :3], sample.points) + sample.maps[0, :2, 3]
     on = (sample.points[:, 2] + sample.maps[:, 2, 3:]).abs() < 1e-3  # slice, point
     u, v = pixel.round().long().unbind(1)

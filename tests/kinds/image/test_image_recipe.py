@@ -142,9 +142,9 @@ def test_half_precision_is_about_the_same(exchange):
 def test_validation_is_logged(tmp_path):
     found = toys.train_toy(tmp_path, BRIEF).card["validation"]
     assert list(found["dice"]) == ["blood", "muscle"]
-    for of in found["dice"].values():
-        assert list(of) == ["given", "hidden"]
-        assert all(0 <= value <= 1 for value in of.values())
+    for by_part in found["dice"].values():
+        assert list(by_part) == ["given", "hidden"]
+        assert all(0 <= value <= 1 for value in by_part.values())
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [r["validation"] for r in records if "validation" in r] == [found]
 

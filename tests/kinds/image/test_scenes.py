@@ -54,12 +54,12 @@ def test_little_memory_gives_the_same(scenes):
 def features_by_hand(scenes, phase, axes=()):
     """Of the canvases flipped along some pixel axes, flipped back."""
     seen, size = scenes.canvases, scenes.field.image.pixels
-    of = torch.from_numpy(np.flatnonzero(seen.times == scenes.times[phase]))
-    maps = seen.maps[of].clone()
+    slice_index = torch.from_numpy(np.flatnonzero(seen.times == scenes.times[phase]))
+    maps = seen.maps[slice_index].clone()
     for axis in axes:
         maps[:, axis] *= -1
         maps[:, axis, 3] += size - 1
-    images = seen.images[of].float().flip([2 + axis for axis in axes])
+    images = seen.images[slice_index].float().flip([2 + axis for axis in axes])
     return scenes.field.encode(images, maps).features.flip([1 + axis for axis in axes])
 
 

@@ -78,18 +78,18 @@ def test_a_shift_moves_one_slice_along_its_image_axes(subject, points):
     x[0, 12 + 2 * 3 : 12 + 2 * 4] = torch.tensor([8.0, -4.0]) / 4.0  # 8 and -4 mm
     seen = subject.intensity(x, where)[0]
     case = oblique()
-    of = points.slice[index]
-    moved = np.array([case.slices[s].position == 3 for s in of])
+    slice_index = points.slice[index]
+    moved = np.array([case.slices[s].position == 3 for s in slice_index])
     assert 10 < moved.sum() < 100
     pixel = points.pixel[index].astype(float)
     back = np.array([2.0, -1.0])  # pixels of 4 mm
     world = np.stack(
         [
             case.slices[s].affine(np.array([*(p - back * m), 0.0]))
-            for s, p, m in zip(of, pixel, moved, strict=True)
+            for s, p, m in zip(slice_index, pixel, moved, strict=True)
         ]
     )
-    coordinates = np.c_[points.region.coordinates(world), points.times[of]].astype(np.float32)
+    coordinates = np.c_[points.region.coordinates(world), points.times[slice_index]].astype(np.float32)
     plain = subject.field.intensity(torch.from_numpy(coordinates)[None], subject.mean[None])[0]
     torch.testing.assert_close(seen, plain, atol=1e-4, rtol=1e-4)
 

@@ -50,13 +50,13 @@ def test_the_number_of_points_grows():
 
 def test_converged_means_that_more_iterations_change_nothing(toy_prior):
     pool = pool_of(50, 51)
-    of = subject(toy_prior, pool)
+    fitted = subject(toy_prior, pool)
     config = replace(FIT, tolerance=1e-5, iterations=120)
-    found = fit_second_order(of, pool, config)
+    found = fit_second_order(fitted, pool, config)
     assert found.converged.all()
-    posterior = posterior_of(of, pool, config, config.points_last, 0, config.growth)
+    posterior = posterior_of(fitted, pool, config, config.points_last, 0, config.growth)
     far = fit_second_order(
-        of, pool, replace(config, tolerance=0.0, iterations=int(found.iterations.max()) + 40)
+        fitted, pool, replace(config, tolerance=0.0, iterations=int(found.iterations.max()) + 40)
     )
     fell = posterior.value(found.unknowns) - posterior.value(far.unknowns)
     assert (fell < 0.01 * posterior.value(found.unknowns)).all()
@@ -98,11 +98,13 @@ def test_labels_are_never_used(toy_prior):
 def test_posterior_around_another_fit(toy_prior):
     """Adam's end gets the covariance that the solver itself would have found there."""
     pool = pool_of(50)
-    of = subject(toy_prior, pool)
-    found = fit_second_order(of, pool, FIT)
-    torch.testing.assert_close(laplace(of, pool, found.latent, FIT), found.covariance, rtol=1e-2, atol=1e-5)
+    fitted = subject(toy_prior, pool)
+    found = fit_second_order(fitted, pool, FIT)
+    torch.testing.assert_close(
+        laplace(fitted, pool, found.latent, FIT), found.covariance, rtol=1e-2, atol=1e-5
+    )
     adam, _ = fit_latents(toy_prior.field, pool, toy_prior.latent_mean[None], replace(FIT, steps=5))
-    assert torch.linalg.eigvalsh(laplace(of, pool, adam, FIT)[0]).min() > 0
+    assert torch.linalg.eigvalsh(laplace(fitted, pool, adam, FIT)[0]).min() > 0
 
 
 def test_adam_fits_the_latent_alone(toy_prior):

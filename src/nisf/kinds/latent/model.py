@@ -37,7 +37,7 @@ from nisf.subject.subject import Subject
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LatentSubject(Subject):
-    """One subject, fitted by a `nisf.kinds.latent.prior.LatentPrior`.
+    """One subject, fitted by a `nisf.kinds.latent.model.LatentPrior`.
 
     Attributes:
         latent: (l,).
