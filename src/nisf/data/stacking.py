@@ -7,6 +7,7 @@ one arrangement, so that the answer in the world does not depend on the file.
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float
 
 from nisf.data.anatomy import Anatomy
 from nisf.data.arrangement import Arrangement, towards_world
@@ -14,6 +15,9 @@ from nisf.data.geometry import Affine
 
 COARSER = 1.2
 """Factor between the slice spacing and the next coarser one from which the spacing alone decides."""
+
+UNEVEN = 0.1
+"""Of the slice distance: how far a slice may lie from its place in an even stack."""
 
 IN_PLANE = np.array([[-1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, -1.0]])
 """Directions (RAS+) in which the first in-plane axis should point, the best first: left, posterior, inferior,
@@ -33,6 +37,22 @@ def slice_axis(shape: tuple[int, int, int], affine: Affine) -> int | None:
         return int(order[2])
     flat = [axis for axis, size in enumerate(shape) if size == 1]
     return flat[0] if len(flat) == 1 else None
+
+
+def even_places(along: Float[np.ndarray, "n"]) -> list[int] | None:
+    """The place of each slice in an even stack, which may have gaps; None if there is no such stack.
+
+    Args:
+        along: positions of at least two slices along their normal, mm, ascending and distinct.
+    """
+    apart = np.diff(along)
+    counts = np.maximum(1, np.round(apart / apart.min())).astype(int)
+    places = np.concatenate([[0], np.cumsum(counts)])
+    step = (along[-1] - along[0]) / places[-1]
+    # With fewer than half of its slices, a stack is more likely a set of slices that do not belong together.
+    if np.abs(along - along[0] - places * step).max() > UNEVEN * step or len(along) < places[-1] / 2:
+        return None
+    return [int(place) for place in places]
 
 
 def arrangement_of(

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from nisf.data.geometry import Affine, Grid, cycle_times
+from nisf.data.stacking import even_places
 from nisf.errors import BadFileError
 from nisf.io.dicom.frames import Row, cycle_ms, in_time, without_copies
 from nisf.io.dicom.pixels import check_whole, read_pixels
 from nisf.io.dicom.scan import MAX_VOXELS, Instance
 from nisf.io.dicom.series import DicomSeries, positions_of
 from nisf.io.dicom.study import DicomStudy
-
-UNEVEN = 0.1
-"""Of the slice distance: how far a slice may lie from its place in an even stack."""
 
 _RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -122,16 +120,15 @@ def _spread(images: Sequence[Instance], label: str, notes: list[str]) -> tuple[l
         return [0], normal * (images[0].gap or images[0].thickness or 1.0)
     along = (places - places[0]) @ normal
     apart = np.diff(along)
-    counts = np.maximum(1, np.round(apart / apart.min())).astype(int)
-    slots = np.concatenate([[0], np.cumsum(counts)])
-    third = (places[-1] - places[0]) / slots[-1]
-    step = float(third @ normal)
+    found = even_places(along)
     distances = ", ".join(f"{distance:.4g}" for distance in sorted(set(np.round(apart, 2))))
-    if np.abs(along - slots * step).max() > UNEVEN * step or len(images) < slots[-1] / 2:
+    if found is None:
         raise BadFileError(
             f"{label}: its slices lie {distances} mm apart, no even stack; take another series, or "
             "leave out those that do not fit"
         )
+    slots = np.array(found)
+    third = (places[-1] - places[0]) / slots[-1]
     off = places - places[0] - slots[:, None] * third
     sideways = off - (off @ normal)[:, None] * normal
     if np.linalg.norm(sideways, axis=1).max() > 0.5 * min(images[0].spacing):

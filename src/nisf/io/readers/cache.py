@@ -25,7 +25,7 @@ from nisf.io.readers.listing import CaseFiles
 from nisf.io.readers.reading import Volume, assemble, read_volumes
 from nisf.io.stack_json import stack_from_json, stack_to_json
 
-READER_VERSION = 2
+READER_VERSION = 3
 """Part of every key: count it up when the same files would be read into something else."""
 
 
@@ -72,7 +72,9 @@ def _key(files: CaseFiles, anatomy: Anatomy) -> str:
         stacks.append([stack.name, marks, shape, stack.times, numbers])
     way = [anatomy.orientation, anatomy.turn, anatomy.reorder]
     rest = [sorted(files.numbers.items()), files.background_known, anatomy.labels, way]
-    text = json.dumps([READER_VERSION, np.little_endian, stacks, rest])
+    series = files.attributes.get("series")  # which images of a DICOM study
+    phases = [sorted(stack.phases.items()) for stack in files.stacks]
+    text = json.dumps([READER_VERSION, np.little_endian, stacks, rest, series, phases])
     return f"{files.name}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
 
@@ -86,7 +88,11 @@ def _store(entry: Path, volumes: list[Volume], notes: Notes) -> None:
             if volume.label is not None:
                 np.save(temporary / f"label{i}.npy", volume.label, allow_pickle=False)
             measured = None if volume.measured is None else volume.measured.tolist()
-            more = {"labelled": volume.label is not None, "measured": measured}
+            more = {
+                "labelled": volume.label is not None,
+                "measured": measured,
+                "phases": dict(volume.phases),
+            }
             described.append(stack_to_json(volume.stack) | more)
         text = json.dumps({"stacks": described, "notes": notes})
         (temporary / "case.json").write_text(text, encoding="utf-8")
@@ -107,7 +113,7 @@ def _load(entry: Path, notes: Notes) -> list[Volume] | None:
         data = json.loads((entry / "case.json").read_text(encoding="utf-8"))
         volumes = [_volume(entry, i, described) for i, described in enumerate(data["stacks"])]
         said = dict(data["notes"])
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):
         return None
     for kind, note in said.items():
         notes.setdefault(kind, note)
@@ -127,4 +133,5 @@ def _volume(entry: Path, index: int, described: Mapping[str, Any]) -> Volume:
     measured = None if described["measured"] is None else np.array(described["measured"], dtype=bool)
     if measured is not None and measured.shape != (stack.grid.shape[2], len(stack.grid.times)):
         raise ValueError(f"{entry}: does not say of each slice whether it was measured")
-    return Volume(stack, np.asarray(image), None if label is None else np.asarray(label), measured)
+    phases = {str(name): float(time) for name, time in described["phases"].items()}
+    return Volume(stack, np.asarray(image), None if label is None else np.asarray(label), measured, phases)

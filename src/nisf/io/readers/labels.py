@@ -8,13 +8,15 @@ cine), it may hide under the 0 of the others, so that 0 is unknown there.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from nisf.data.anatomy import Anatomy
 from nisf.data.arrangement import Arrangement, arrangement_between
-from nisf.data.case import UNKNOWN, Stack
+from nisf.data.case import UNKNOWN
+from nisf.data.geometry import Grid
 from nisf.errors import BadFileError
 from nisf.io.readers.listing import UNKNOWN_NAME, CaseFiles, StackFiles
 from nisf.io.readers.nifti import Header, read_numbers
@@ -23,17 +25,25 @@ Notes = dict[str, str]
 """Remarks by kind: `setdefault` keeps the first, so that a cohort says each only once."""
 
 
+@dataclass(frozen=True)
+class Placed:
+    """Where the images of a stack are: their grid, and how the files' array axes became its."""
+
+    grid: Grid
+    arrangement: Arrangement
+
+
 def read_labels(
-    files: StackFiles, case: CaseFiles, anatomy: Anatomy, image: Header, stack: Stack, notes: Notes
+    files: StackFiles, case: CaseFiles, anatomy: Anatomy, image: Header, on: Placed, notes: Notes
 ) -> np.ndarray | None:
-    """Class indices (x, y, z, t), int8, of a stack; None without labels.
+    """Class indices (x, y, z, t), int8, of a stack, background wherever files say 0; None without labels.
 
     Args:
         files: of the stack.
         case: says what the numbers mean, and what was drawn.
         anatomy: its label names.
         image: header of the stack's first image.
-        stack: the stack that the images became.
+        on: where the images are.
         notes: remarks are added here.
 
     Raises:
@@ -42,17 +52,17 @@ def read_labels(
     if not any(files.labels):
         return None
     names = case.numbers if files.numbers is None else files.numbers
-    frames = len(stack.grid.times)
-    label = np.full((*stack.grid.shape, frames), UNKNOWN, dtype=np.int8, order="F")
+    frames = len(on.grid.times)
+    label = np.full((*on.grid.shape, frames), UNKNOWN, dtype=np.int8, order="F")
     for t, path in enumerate(files.labels):
         if path is None:
             continue
         numbers, header = read_numbers(path)
-        own = _label_arrangement(header, image, stack, notes)
+        own = _label_arrangement(header, image, on, notes)
         table = class_table(numbers, names, anatomy, path)
         part = slice(None) if len(files.labels) == 1 else slice(t, t + 1)
         label[..., part] = own.apply(table[numbers])
-    return hide_undrawn(label, len(anatomy.labels), background_known=case.background_known)
+    return label
 
 
 def class_table(numbers: np.ndarray, names: Mapping[int, str], anatomy: Anatomy, path: Path) -> np.ndarray:
@@ -107,13 +117,13 @@ def hide_undrawn(label: np.ndarray, classes: int, *, background_known: bool) -> 
     return label
 
 
-def _label_arrangement(header: Header, image: Header, stack: Stack, notes: Notes) -> Arrangement:
+def _label_arrangement(header: Header, image: Header, on: Placed, notes: Notes) -> Arrangement:
     """How the array axes of a label file become those of its image's stack.
 
     Raises:
         BadFileError: its size is another, or its axes point in other directions.
     """
-    own = arrangement_between(header.grid, stack.grid)
+    own = arrangement_between(header.grid, on.grid)
     if own is not None and header.shape[3] == image.shape[3]:
         return own
     if header.shape != image.shape:
@@ -131,4 +141,4 @@ def _label_arrangement(header: Header, image: Header, stack: Stack, notes: Notes
         "label_affine",
         f"{header.path} (and maybe others) has another affine than its image; the image's geometry is used",
     )
-    return stack.arrangement
+    return on.arrangement

@@ -77,9 +77,9 @@ def measured(image: Image) -> Measured | None:
     return Measured(out, slices, ranges, share)
 
 
-def nothing_measured(path: Path) -> BadFileError:
+def nothing_measured(shown: str | Path) -> BadFileError:
     """The error of an image of which nothing was measured."""
-    return BadFileError(f"{path}: every slice is blank, the image is empty; check how the file was written")
+    return BadFileError(f"{shown}: every slice is blank, the image is empty; check how the file was written")
 
 
 def _extremes(image: Image, numbers: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,8 @@ from nisf.data.wording import mm
 from nisf.errors import BadFileError
 from nisf.io.dicom.study import DicomStudy
 from nisf.io.dicom.volume import read_study
-from nisf.io.readers.labels import Notes, read_labels
+from nisf.io.readers.joining import Read, joined
+from nisf.io.readers.labels import Notes, Placed, hide_undrawn, read_labels
 from nisf.io.readers.listing import CaseFiles, StackFiles
 from nisf.io.readers.measured import Measured, measured, nothing_measured
 from nisf.io.readers.nifti import Header, read_header, read_volume
@@ -32,12 +33,14 @@ class Volume:
         image: intensities (x, y, z, t, c).
         label: class indices (x, y, z, t), int8, or None.
         measured: which slices were measured (z, t); all if None.
+        phases: named times that the layout tells, as fractions of the cycle.
     """
 
     stack: Stack
     image: np.ndarray
     label: np.ndarray | None
     measured: np.ndarray | None = None
+    phases: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_case(files: CaseFiles, anatomy: Anatomy, notes: Notes | None = None) -> Case:
@@ -55,7 +58,8 @@ def read_case(files: CaseFiles, anatomy: Anatomy, notes: Notes | None = None) ->
 def read_volumes(files: CaseFiles, anatomy: Anatomy, notes: Notes | None = None) -> list[Volume]:
     """The stacks of a case with their voxels; arguments and errors as `read_case`."""
     notes = {} if notes is None else notes
-    volumes = [_read_stack(stack, files, anatomy, notes) for stack in files.stacks]
+    stacks = joined([_read_stack(stack, files, anatomy, notes) for stack in files.stacks], notes, files.name)
+    volumes = [_volume(stack, files, anatomy, notes) for stack in stacks]
     channels = {volume.image.shape[-1] for volume in volumes}
     if len(channels) > 1:
         raise BadFileError(
@@ -65,11 +69,7 @@ def read_volumes(files: CaseFiles, anatomy: Anatomy, notes: Notes | None = None)
 
 
 def assemble(files: CaseFiles, anatomy: Anatomy, volumes: Sequence[Volume]) -> Case:
-    """The case of already read volumes; its slices are views into them.
-
-    Raises:
-        BadFileError: a phase of the layout is a frame that the image does not have.
-    """
+    """The case of already read volumes; its slices are views into them."""
     return Case(
         name=files.name,
         stacks=tuple(volume.stack for volume in volumes),
@@ -82,7 +82,7 @@ def assemble(files: CaseFiles, anatomy: Anatomy, volumes: Sequence[Volume]) -> C
         ),
         labels=anatomy.labels,
         known=files.known & frozenset(anatomy.labels),
-        phases=_phases(files, anatomy, volumes),
+        phases=_phases(anatomy, volumes),
         attributes=dict(files.attributes),
     )
 
@@ -127,9 +127,9 @@ def frames_of(header: Header, files: StackFiles) -> int:
     return frames
 
 
-def _read_stack(files: StackFiles, case: CaseFiles, anatomy: Anatomy, notes: Notes) -> Volume:
+def _read_stack(files: StackFiles, case: CaseFiles, anatomy: Anatomy, notes: Notes) -> Read:
     if files.series is not None:
-        return _read_series(files.series, files, anatomy, notes)
+        return _read_series(files.series, files.name, anatomy, notes)
     first = files.images[0][0]
     header = read_header(first)
     note_geometry(header, notes, anatomy)
@@ -139,43 +139,75 @@ def _read_stack(files: StackFiles, case: CaseFiles, anatomy: Anatomy, notes: Not
     parts = [
         [_arranged(path, header, wanted, arrangement, notes) for path in paths] for paths in files.images
     ]
-    found = measured(_join(parts, (*wanted.shape, frames)))
-    if found is None:
-        raise nothing_measured(first)
-    _note_measured(first, found, notes)
     grid = wanted if len(files.images) == 1 else wanted.with_frames(frames)
-    stack = Stack(
-        name=files.name,
-        grid=grid if files.times is None else grid.at_times(files.times),
-        oriented=header.oriented,
+    grid = grid if files.times is None else grid.at_times(files.times)
+    return Read(
+        names=(files.name,),
+        grid=grid,
+        image=_join(parts, (*wanted.shape, frames)),
+        label=read_labels(files, case, anatomy, header, Placed(grid, arrangement), notes),
         source=first,
+        shown=str(first),
+        oriented=header.oriented,
         cycle_ms=header.cycle_ms,
-        intensity_range=found.intensity_range,
         arrangement=arrangement,
-        ends=found.ends,
+        phases=files.phases,
     )
-    label = read_labels(files, case, anatomy, header, stack, notes)
-    return Volume(stack, found.image, label, found.slices if found.blank else None)
 
 
-def _read_series(study: DicomStudy, files: StackFiles, anatomy: Anatomy, notes: Notes) -> Volume:
+def _read_series(study: DicomStudy, name: str, anatomy: Anatomy, notes: Notes) -> Read:
     """A DICOM series, by the same rules as the NIfTI file of the same scan."""
     series, voxels = read_study(study, notes)
     arrangement = arrangement_of(series.grid.shape, series.grid.affine, anatomy, oriented=True)
-    found = measured(np.asfortranarray(arrangement.apply(voxels)))
-    if found is None:
-        raise BadFileError(f"{study.name}: each of its images is constant; give another series")
-    stack = Stack(
-        name=files.name,
+    return Read(
+        names=(name,),
         grid=arrangement.of_grid(series.grid),
-        oriented=True,
+        image=np.asfortranarray(arrangement.apply(voxels)),
+        label=None,
         source=None,  # no header to take over: outputs get a new one with this affine
+        shown=study.name,
+        oriented=True,
         cycle_ms=series.cycle_ms,
-        intensity_range=found.intensity_range,
         arrangement=arrangement,
-        ends=found.ends,
+        phases={},
     )
-    return Volume(stack, found.image, None, found.slices if found.blank else None)
+
+
+def _volume(stack: Read, case: CaseFiles, anatomy: Anatomy, notes: Notes) -> Volume:
+    """A stack, as far as it was measured and drawn.
+
+    Raises:
+        BadFileError: nothing in it was measured; a phase is a frame that it does not have.
+    """
+    found = measured(stack.image)
+    if found is None:
+        raise nothing_measured(stack.shown)
+    _note_measured(stack.shown, found, notes)
+    label, times = stack.label, stack.grid.times
+    if label is not None:
+        label = hide_undrawn(label, len(anatomy.labels), background_known=case.background_known)
+    for name, frame in stack.phases.items():
+        if frame >= len(times):
+            raise BadFileError(
+                f"{stack.shown}: {name} is said to be frame {frame}, but it has {len(times)} frames, counted "
+                "from 0; mend the table"
+            )
+    return Volume(
+        Stack(
+            name=stack.names[0],
+            grid=stack.grid,
+            oriented=stack.oriented,
+            source=stack.source,
+            cycle_ms=stack.cycle_ms,
+            intensity_range=found.intensity_range,
+            arrangement=stack.arrangement,
+            ends=found.ends,
+        ),
+        found.image,
+        label,
+        found.slices if found.blank else None,
+        {name: float(times[frame]) for name, frame in stack.phases.items()},
+    )
 
 
 def _arranged(path: Path, first: Header, wanted: Grid, arrangement: Arrangement, notes: Notes) -> np.ndarray:
@@ -199,17 +231,17 @@ def _arranged(path: Path, first: Header, wanted: Grid, arrangement: Arrangement,
     return voxels if own.changes_nothing else np.asfortranarray(own.apply(voxels))
 
 
-def _note_measured(path: Path, found: Measured, notes: Notes) -> None:
+def _note_measured(shown: str, found: Measured, notes: Notes) -> None:
     if found.blank:
         notes.setdefault(
             "blank",
-            f"{path}: {found.blank} of {found.slices.size} slices are blank and taken as not measured (and "
+            f"{shown}: {found.blank} of {found.slices.size} slices are blank and taken as not measured (and "
             "maybe some of others)",
         )
     if found.filled:
         notes.setdefault(
             "filled",
-            f"{path}: {100 * found.filled:.3g} % of the pixels are a filling or no number and taken as not "
+            f"{shown}: {100 * found.filled:.3g} % of the pixels are a filling or no number and taken as not "
             "measured (and maybe some of others)",
         )
 
@@ -226,18 +258,11 @@ def _join(parts: list[list[np.ndarray]], shape: tuple[int, ...]) -> np.ndarray:
     return image
 
 
-def _phases(files: CaseFiles, anatomy: Anatomy, volumes: Sequence[Volume]) -> dict[str, float]:
+def _phases(anatomy: Anatomy, volumes: Sequence[Volume]) -> dict[str, float]:
     """Named moments: from the layout, else from the volumes of the anatomy's phase label."""
-    for stack, volume in zip(files.stacks, volumes, strict=True):
-        times = volume.stack.grid.times
-        for name, frame in stack.phases.items():
-            if frame >= len(times):
-                raise BadFileError(
-                    f"{volume.stack.source}: {name} is said to be frame {frame}, but it has {len(times)} "
-                    "frames, counted from 0; mend the table"
-                )
-        if stack.phases:
-            return {name: float(times[frame]) for name, frame in stack.phases.items()}
+    for volume in volumes:
+        if volume.phases:
+            return dict(volume.phases)
     rule, label = anatomy.phases, volumes[0].label
     if rule is None or label is None or rule["by"] not in anatomy.labels[1:]:
         return {}

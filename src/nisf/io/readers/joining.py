@@ -1,0 +1,172 @@
+"""Parallel slices are one stack, wherever they come from: a file a slice, or two files that interleave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int8, Num
+
+from nisf.data.arrangement import Arrangement
+from nisf.data.case import UNKNOWN
+from nisf.data.geometry import Affine, Grid
+from nisf.data.stacking import even_places
+from nisf.errors import BadFileError
+from nisf.io.readers.labels import Notes
+
+PARALLEL = 1e-3
+"""Largest difference between the directions of two stacks that are parallel."""
+APART_MM = 0.1
+"""Slices that are closer show the same place, at another time or once more: they are no one stack."""
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """A stack as its files give it, arranged, before it is known what of it was measured.
+
+    Attributes:
+        names: of the stacks of the case's files that it is made of.
+        grid: its grid.
+        image: intensities (x, y, z, t, c).
+        label: class indices (x, y, z, t); None without a label file.
+        source: the file whose header outputs take over; None if there is no such one.
+        shown: what messages call it.
+        oriented: whether the affine is a true place in the patient.
+        cycle_ms: length of the cycle, if it is told.
+        arrangement: how the files' array axes became those of the grid.
+        phases: name to frame, as the layout tells.
+    """
+
+    names: tuple[str, ...]
+    grid: Grid
+    image: Num[np.ndarray, "x y z t c"]
+    label: Int8[np.ndarray, "x y z t"] | None
+    source: Path | None
+    shown: str
+    oriented: bool
+    cycle_ms: float | None
+    arrangement: Arrangement
+    phases: Mapping[str, int]
+
+
+def joined(stacks: Sequence[Read], notes: Notes, case: str) -> list[Read]:
+    """The stacks of a case, those whose slices are parallel and evenly apart made one.
+
+    The order of the files does not matter: if any were joined, the stack with most slices comes first.
+
+    Raises:
+        BadFileError: files of one slice each that do not say where they lie, or lie unevenly.
+    """
+    single = [stack for stack in stacks if stack.grid.shape[2] == 1]
+    if len(single) > 1 and not all(stack.oriented for stack in single):
+        shown = next(stack.shown for stack in single if not stack.oriented)
+        raise BadFileError(
+            f"{shown}: one of {len(single)} files of {case} with a slice each, and it does not say where it "
+            "lies in the patient; give the slices as one file"
+        )
+    groups: list[list[Read]] = []
+    for stack in stacks:
+        group = next((found for found in groups if _parallel(found[0], stack)), None)
+        if group is None:
+            groups.append([stack])
+        else:
+            group.append(stack)
+    out = [piece for group in groups for piece in _joined(group, notes, case)]
+    # Python sorts stably: what was not joined keeps its order.
+    return out if len(out) == len(stacks) else sorted(out, key=lambda stack: -stack.grid.shape[2])
+
+
+def _parallel(first: Read, other: Read) -> bool:
+    """Whether two stacks differ along the normal of their slices only."""
+    a, b = first.grid, other.grid
+    if not (first.oriented and other.oriented) or a.shape[:2] != b.shape[:2]:
+        return False
+    if a.times.shape != b.times.shape or not np.allclose(a.times, b.times):
+        return False
+    if first.image.shape[-1] != other.image.shape[-1]:
+        return False
+    in_plane = a.affine.matrix[:3, :2]
+    if np.abs(in_plane - b.affine.matrix[:3, :2]).max() > PARALLEL * a.spacing[:2].max():
+        return False
+    shift = b.affine.matrix[:3, 3] - a.affine.matrix[:3, 3]
+    normal = a.affine.normal()
+    return bool(np.linalg.norm(shift - (shift @ normal) * normal) < 0.5 * a.spacing[:2].min())
+
+
+def _joined(group: list[Read], notes: Notes, case: str) -> list[Read]:
+    """One stack of a group of parallel ones; the group as it is if its slices are no even stack.
+
+    Raises:
+        BadFileError: they are files of one slice each, which make sense together only.
+    """
+    if len(group) == 1:
+        return group
+    normal = group[0].grid.affine.normal()
+    pieces = sorted(
+        (
+            (float(stack.grid.affine(np.array([0.0, 0.0, z])) @ normal), number, z)
+            for number, stack in enumerate(group)
+            for z in range(stack.grid.shape[2])
+        ),
+        key=lambda piece: piece[0],
+    )
+    along = np.array([piece[0] for piece in pieces])
+    if np.diff(along).min() < APART_MM:
+        return group
+    places = even_places(along)
+    if places is None:
+        if any(stack.grid.shape[2] > 1 for stack in group):
+            return group
+        distances = ", ".join(f"{distance:.4g}" for distance in sorted(set(np.diff(along).round(2))))
+        raise BadFileError(
+            f"{group[0].shown}: the {len(group)} slices of {case} that are parallel to it lie {distances} mm "
+            "apart, no even stack; leave out those that do not fit"
+        )
+    first, last = ((group[number], z) for _, number, z in (pieces[0], pieces[-1]))
+    notes.setdefault(
+        "joined",
+        f"{first[0].shown}: {len(group)} files with parallel slices (and maybe others) are one stack",
+    )
+    grid = _grid(first, last, places[-1] + 1)
+    return [_filled(group, pieces, places, grid, first[0])]
+
+
+def _grid(first: tuple[Read, int], last: tuple[Read, int], count: int) -> Grid:
+    start, end = (stack.grid.affine(np.array([0.0, 0.0, float(z)])) for stack, z in (first, last))
+    matrix = first[0].grid.affine.matrix.copy()
+    matrix[:3, 2] = (end - start) / (count - 1)
+    matrix[:3, 3] = start
+    x, y, _ = first[0].grid.shape
+    return Grid((x, y, count), Affine(matrix), first[0].grid.times)
+
+
+def _filled(
+    group: list[Read],
+    pieces: Sequence[tuple[float, int, int]],
+    places: Sequence[int],
+    grid: Grid,
+    first: Read,
+) -> Read:
+    """The stack on its grid; where no slice lies, the image is constant and the label unknown."""
+    frames = len(grid.times)
+    dtype = np.result_type(*(stack.image for stack in group))
+    shape = (*grid.shape, frames, first.image.shape[-1])
+    image = np.full(shape, min(stack.image.min() for stack in group), dtype=dtype, order="F")
+    labelled = any(stack.label is not None for stack in group)
+    label = np.full((*grid.shape, frames), UNKNOWN, dtype=np.int8, order="F") if labelled else None
+    for place, (_, number, z) in zip(places, pieces, strict=True):
+        stack = group[number]
+        image[:, :, place] = stack.image[:, :, z]
+        if label is not None and stack.label is not None:
+            label[:, :, place] = stack.label[:, :, z]
+    return replace(
+        first,
+        names=tuple(name for stack in group for name in stack.names),
+        grid=grid,
+        image=image,
+        label=label,
+        source=None,  # outputs show all slices: no file's header is theirs
+        phases={name: frame for stack in group for name, frame in stack.phases.items()},
+    )
