@@ -14,6 +14,7 @@ from nisf.data.case import Case, Stack
 from nisf.data.region import Region, reference_pose
 from nisf.errors import BadFileError, BadSettingError, NisfError
 from nisf.files import read_json
+from nisf.io.dicom.seg_files import SegFiles
 from nisf.io.input_state import from_elsewhere, input_state, same_inputs
 from nisf.io.subject_file import read_record, write_subject
 from nisf.io.writers import file_word, write_labels_json, write_rendering
@@ -198,9 +199,21 @@ def segment_case(
 
 
 def write_segmentation(
-    subject: Subject, folder: str | Path, request: Request | None = None, *, memory_mb: float = 512.0
+    subject: Subject,
+    folder: str | Path,
+    request: Request | None = None,
+    *,
+    memory_mb: float = 512.0,
+    dicom_seg: SegFiles | None = None,
 ) -> list[Path]:
-    """Render every stack of a subject and write it; the ``.nisf`` file comes last.
+    """Render every stack of a subject and write it; the ``.nisf`` file comes last but for DICOM.
+
+    Args:
+        subject: to be written.
+        folder: to write to.
+        request: the grid, and whether to write probabilities.
+        memory_mb: working memory beside the result, MiB.
+        dicom_seg: DICOM SEG files to write too, on the input's own grid.
 
     Returns:
         The files written.
@@ -213,6 +226,7 @@ def write_segmentation(
     labels = subject.prior.anatomy.labels
     write_labels_json(folder, labels)
     written: list[Path] = []
+    label = None
     for index, stack in enumerate(subject.stacks):
         grid = stack.grid
         if request.spacing is not None:
@@ -230,8 +244,12 @@ def write_segmentation(
         stem = subject.name if index == 0 else f"{subject.name}_{stack.name}"
         with stage("writing"):
             written += write_rendering(folder, stem, rendering, labels, stack=stack, own=own)
+            if index == 0 and own:
+                label = rendering.label
     path = folder / f"{subject.name}.nisf"
     write_subject(path, subject)
+    if dicom_seg is not None and label is not None:
+        written += dicom_seg.write(folder, subject.name, subject.stacks[0], label, subject.prior)
     return [*written, path]
 
 
