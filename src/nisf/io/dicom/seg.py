@@ -129,7 +129,7 @@ def _made(
         segment_descriptions=[
             _segment(number, name, anatomy, made_by) for number, name in enumerate(anatomy.labels) if number
         ],
-        omit_empty_frames=bool(label.any()),
+        omit_empty_frames=False,
         series_instance_uid=generate_uid(),
         series_number=9000 + min(max(some.series_number or 0, 0), 990_000),
         sop_instance_uid=generate_uid(),
