@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nisf.data.case import Case
     from nisf.io.dicom.seg_files import SegFiles
     from nisf.io.readers import CaseFiles, CaseReader, Cohort
+    from nisf.io.seg_nrrd import NrrdFiles
     from nisf.prior.prior import Prior
     from nisf.segmentation import Request
     from nisf.subject.subject import Subject
@@ -70,6 +71,8 @@ class Segment:
     """Write DICOM SEG too, NAME_ED_seg.dcm and so on: auto for the named phases or the largest and smallest
     volume, all, or names and frames from 0, with commas. Only with --identifiers has it the name, ID, dates
     and UIDs by which it is filed with the images; without, the case's name and fresh UIDs."""
+    seg_nrrd: str | None = None
+    """Write NAME_ED.seg.nrrd and so on for 3D Slicer too; which phases, as for --dicom-seg."""
     memory_mb: float = 512
     """Working memory for queries, MiB."""
     seed: int | None = None
@@ -139,7 +142,7 @@ class Segment:
                         raise NisfError(case)
                     if not self.overwrite and done_already(case, prior, self.output, request, inputs):
                         print(f"{place}: done already")
-                        self.add_dicom_seg(case, files, prior)
+                        self.add_files(case, files, prior, request)
                     else:
                         if not self.overwrite:
                             refuse_to_replace(case, self.output, inputs)
@@ -150,6 +153,7 @@ class Segment:
                             request,
                             memory_mb=self.memory_mb,
                             dicom_seg=self.seg_files(case, files),
+                            seg_nrrd=self.nrrd_files(case),
                         )
                         print(f"{place}: {outcome(subject.summary, watch.seconds)}", flush=True)
                         if self.verbose:
@@ -199,15 +203,29 @@ class Segment:
             return None
         return SegFiles(study, self.dicom_seg, case.phases)
 
-    def add_dicom_seg(self, case: Case, files: CaseFiles, prior: Prior[Subject]) -> None:
-        """Write the DICOM SEG files of a case that is done already, from its subject."""
-        from nisf.kinds.load import read_subject
+    def nrrd_files(self, case: Case) -> NrrdFiles | None:
+        """The files for 3D Slicer that are asked for."""
+        from nisf.io.seg_nrrd import NrrdFiles
 
-        wanted = self.seg_files(case, files)
-        if wanted is not None:
-            subject = read_subject(self.output / f"{case.name}.nisf", prior)
-            label = subject.render(memory_mb=self.memory_mb).label
-            wanted.write(self.output, case.name, subject.stacks[0], label, prior)
+        return None if self.seg_nrrd is None else NrrdFiles(self.seg_nrrd, case.phases)
+
+    def add_files(self, case: Case, files: CaseFiles, prior: Prior[Subject], request: Request) -> None:
+        """Write the files for other programs of a case that is done already, from its subject."""
+        from nisf.kinds.load import read_subject
+        from nisf.segmentation import write_segmentation
+
+        dicom_seg, seg_nrrd = self.seg_files(case, files), self.nrrd_files(case)
+        if dicom_seg is None and seg_nrrd is None:
+            return
+        subject = read_subject(self.output / f"{case.name}.nisf", prior)
+        write_segmentation(
+            subject,
+            self.output,
+            request,
+            memory_mb=self.memory_mb,
+            dicom_seg=dicom_seg,
+            seg_nrrd=seg_nrrd,
+        )
 
     def request(self) -> Request:
         """The options as the library takes them.

@@ -17,10 +17,10 @@ from readers.helpers import real_data
 from nisf.cli import main
 from nisf.data.anatomy import load_anatomy
 from nisf.errors import BadFileError, BadSettingError
-from nisf.io.dicom.phases import frames_by_name
 from nisf.io.dicom.seg import Maker, write_dicom_seg
 from nisf.io.dicom.study import DicomStudy, identified, studies
 from nisf.io.dicom.volume import arrange
+from nisf.io.phases import frames_by_name
 
 from .helpers import COLUMNS, DATE, ID, NAME, ROWS, SLICES, enhanced, place, write
 

@@ -104,7 +104,8 @@ def test_headers_that_do_not_say_how_they_lie(tmp_path):
 
 
 def test_refused(tmp_path, monkeypatch):
-    huge = "NRRD0004\ntype: short\ndimension: 3\nsizes: {} {} 100\nencoding: {}\nendian: little\nspacings: 1 1 1\n\nab"
+    huge = "NRRD0004\ntype: short\ndimension: 3\nsizes: {} {} 100\nencoding: {}\nendian: little\n"
+    huge += "spacings: 1 1 1\n\nab"
     for size, encoding, reason in (
         (1000, "raw", "truncated"),
         (1000, "gzip", "truncated"),

@@ -11,10 +11,10 @@ import numpy as np
 from nisf import __version__
 from nisf.data.case import Stack
 from nisf.errors import BadSettingError
-from nisf.io.dicom.phases import frames_by_name
 from nisf.io.dicom.seg import Maker, require_highdicom, write_dicom_seg
 from nisf.io.dicom.study import DicomStudy
 from nisf.io.dicom.volume import arrange
+from nisf.io.phases import frames_by_name
 from nisf.io.readers.listing import CaseFiles
 from nisf.prior.prior import Prior
 
@@ -25,7 +25,7 @@ class SegFiles:
 
     Attributes:
         study: as listed; what it hides is not written.
-        wish: which frames, as `nisf.io.dicom.phases.frames_by_name` takes it.
+        wish: which frames, as `nisf.io.phases.frames_by_name` takes it.
         phases: the case's named phases, as fractions of the cycle.
     """
 

@@ -19,6 +19,7 @@ def frames_by_name(
     anatomy: Anatomy,
     phases: Mapping[str, float],
     wish: str = "auto",
+    option: str = "dicom_seg",
 ) -> dict[str, int]:
     """The frames to write, by what is added to the case's name.
 
@@ -30,6 +31,7 @@ def frames_by_name(
         phases: the case's named phases.
         wish: ``auto``: the named phases, else those of largest and smallest volume, else all; ``all``; or
             names and numbers of frames from 0, with commas.
+        option: that the wish was given by, for messages.
 
     Raises:
         BadSettingError: a wish that there is no frame for.
@@ -42,7 +44,7 @@ def frames_by_name(
         return {"": 0}
     if wish == "all":
         return {_numbered(frame): frame for frame in range(count)}
-    named = {} if numbered else _named(name, label, times, anatomy, phases)
+    named = {} if numbered else _named(name, label, times, anatomy, phases, option)
     if wish == "auto":
         return named or {_numbered(frame): frame for frame in range(count)}
     out: dict[str, int] = {}
@@ -56,7 +58,7 @@ def frames_by_name(
             raise BadSettingError(
                 f"{name}: no phase {word!r} among its {counted(count, 'frame')}; give auto, all, or {known}"
                 f"0 to {count - 1}, with commas",
-                options=["dicom_seg"],
+                options=[option],
             )
     return out
 
@@ -66,7 +68,12 @@ def _numbered(frame: int) -> str:
 
 
 def _named(
-    name: str, label: np.ndarray, times: np.ndarray, anatomy: Anatomy, phases: Mapping[str, float]
+    name: str,
+    label: np.ndarray,
+    times: np.ndarray,
+    anatomy: Anatomy,
+    phases: Mapping[str, float],
+    option: str,
 ) -> dict[str, int]:
     """The case's named phases; else those that the anatomy tells by a volume; else none."""
     if phases:
@@ -80,7 +87,7 @@ def _named(
         raise BadFileError(
             f"{name}: {rule['by']} is in {counted(len(found), 'frame')}, so that its phases are not known; "
             "give numbers of frames",
-            options=["dicom_seg"],
+            options=[option],
         )
     largest, smallest = found[sizes[found].argmax()], found[sizes[found].argmin()]
     return {rule["largest"]: int(largest), rule["smallest"]: int(smallest)}
