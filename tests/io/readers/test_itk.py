@@ -88,6 +88,7 @@ def test_the_same_case_as_nifti(tmp_path):
 def test_manifest_and_frames(tmp_path):
     stacked = sitk.JoinSeries([sitk.GetImageFromArray(image().T + t) for t in range(3)])
     sitk.WriteImage(stacked, str(tmp_path / "cine.nrrd"))
+    assert read_header(tmp_path / "cine.nrrd").oriented
     (tmp_path / "list.csv").write_text("case,image\none,cine.nrrd\n")
     case = read_case(open_cohort(tmp_path / "list.csv", HEART).cases[0], HEART)
     assert case.stacks[0].grid.times.tolist() == pytest.approx([0, 1 / 3, 2 / 3])

@@ -175,7 +175,9 @@ def _oriented(path: Path, fields: dict[str, str]) -> bool:
     if path.suffix.lower() == ".hdr":
         return "forms" in fields
     if path.suffix.lower() in (".nrrd", ".nhdr"):
-        return "space directions" in fields and "space" in fields
+        # ITK writes images with time in a space of four dimensions without a name, and means LPS.
+        named = "space" in fields or fields.get("space dimension") == "4"
+        return "space directions" in fields and named
     return any(name in fields for name in ("transformmatrix", "rotation", "orientation"))
 
 
