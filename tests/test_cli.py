@@ -183,7 +183,7 @@ WRONG = {
     "nan voxels": ("a.nii.gz", lambda path: save(path, holes()), "144 of 192 voxels are NaN or infinite"),
     "5D": ("a.nii.gz", lambda path: save(path, np.ones((4, 4, 2, 2, 2))), "5"),
     "no file": ("nothing.nii.gz", lambda _: None, "no such file"),
-    "other ending": ("a.mha", lambda path: path.write_text("x"), "nii"),
+    "other ending": ("a.png", lambda path: path.write_text("x"), "nii"),
     "empty cohort": ("folder", lambda path: path.mkdir(), "empty"),
 }
 

@@ -14,7 +14,9 @@ from nisf.data.case import Case, Stack
 from nisf.data.region import Region, reference_pose
 from nisf.errors import BadFileError, BadSettingError, NisfError
 from nisf.files import read_json
+from nisf.io.dicom.seg_files import SegFiles
 from nisf.io.input_state import from_elsewhere, input_state, same_inputs
+from nisf.io.seg_nrrd import NrrdFiles
 from nisf.io.subject_file import read_record, write_subject
 from nisf.io.writers import file_word, write_labels_json, write_rendering
 from nisf.kinds.load import load_prior, read_subject
@@ -23,6 +25,7 @@ from nisf.prior.fit import fit
 from nisf.prior.prior import Prior
 from nisf.prior.region_search import Finding
 from nisf.stopwatch import stage
+from nisf.subject.rendering import Rendering
 from nisf.subject.subject import Subject
 
 
@@ -198,9 +201,23 @@ def segment_case(
 
 
 def write_segmentation(
-    subject: Subject, folder: str | Path, request: Request | None = None, *, memory_mb: float = 512.0
+    subject: Subject,
+    folder: str | Path,
+    request: Request | None = None,
+    *,
+    memory_mb: float = 512.0,
+    dicom_seg: SegFiles | None = None,
+    seg_nrrd: NrrdFiles | None = None,
 ) -> list[Path]:
-    """Render every stack of a subject and write it; the ``.nisf`` file comes last.
+    """Render every stack of a subject and write it; the ``.nisf`` file comes last but for DICOM.
+
+    Args:
+        subject: to be written.
+        folder: to write to.
+        request: the grid, and whether to write probabilities.
+        memory_mb: working memory beside the result, MiB.
+        dicom_seg: DICOM SEG files of the first stack to write too, if the grid is the input's own.
+        seg_nrrd: files for 3D Slicer of the first stack to write too.
 
     Returns:
         The files written.
@@ -213,6 +230,7 @@ def write_segmentation(
     labels = subject.prior.anatomy.labels
     write_labels_json(folder, labels)
     written: list[Path] = []
+    first: Rendering | None = None
     for index, stack in enumerate(subject.stacks):
         grid = stack.grid
         if request.spacing is not None:
@@ -230,8 +248,14 @@ def write_segmentation(
         stem = subject.name if index == 0 else f"{subject.name}_{stack.name}"
         with stage("writing"):
             written += write_rendering(folder, stem, rendering, labels, stack=stack, own=own)
+            if index == 0:
+                first = rendering
     path = folder / f"{subject.name}.nisf"
     write_subject(path, subject)
+    if dicom_seg is not None and first is not None and first.grid is subject.stacks[0].grid:
+        written += dicom_seg.write(folder, subject.name, subject.stacks[0], first.label, subject.prior)
+    if seg_nrrd is not None and first is not None:
+        written += seg_nrrd.write(folder, subject.name, first, subject.prior.anatomy)
     return [*written, path]
 
 

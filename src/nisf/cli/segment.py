@@ -13,7 +13,10 @@ from tyro.conf import Positional, arg
 from nisf.prior.bundled import DEFAULT, model_name
 
 if TYPE_CHECKING:
-    from nisf.io.readers import CaseReader, Cohort
+    from nisf.data.case import Case
+    from nisf.io.dicom.seg_files import SegFiles
+    from nisf.io.readers import CaseFiles, CaseReader, Cohort
+    from nisf.io.seg_nrrd import NrrdFiles
     from nisf.prior.prior import Prior
     from nisf.segmentation import Request
     from nisf.subject.subject import Subject
@@ -63,7 +66,13 @@ class Segment:
     series: str | None = None
     """Number or description of the DICOM series, instead of the short-axis stack (see nisf check)."""
     identifiers: bool = False
-    """Show names, IDs and dates of DICOM studies, which are hidden otherwise."""
+    """Show names, IDs and dates of DICOM studies, which are hidden otherwise, and write them to DICOM SEG."""
+    dicom_seg: str | None = None
+    """Write DICOM SEG too, NAME_ED_seg.dcm and so on: auto for the named phases or the largest and smallest
+    volume, all, or names and frames from 0, with commas. Only with --identifiers has it the name, ID, dates
+    and UIDs by which it is filed with the images; without, the case's name and fresh UIDs."""
+    seg_nrrd: str | None = None
+    """Write NAME_ED.seg.nrrd and so on for 3D Slicer too; which phases, as for --dicom-seg."""
     memory_mb: float = 512
     """Working memory for queries, MiB."""
     seed: int | None = None
@@ -93,6 +102,7 @@ class Segment:
         if self.output.resolve() in [path.resolve() for path in self.inputs]:
             raise BadSettingError(f"{self.output}: is the input folder; choose another for the output")
         cohort = self.taken(open_inputs(self.inputs, prior.anatomy, self.layout, labels=False))
+        self.check_dicom_seg(cohort)
         check_writable(self.output)
         if not self.overwrite:
             refuse_other_labels(self.output, prior.anatomy.labels)
@@ -132,11 +142,19 @@ class Segment:
                         raise NisfError(case)
                     if not self.overwrite and done_already(case, prior, self.output, request, inputs):
                         print(f"{place}: done already")
+                        self.add_files(case, files, prior, request)
                     else:
                         if not self.overwrite:
                             refuse_to_replace(case, self.output, inputs)
                         subject = segment_case(case, prior, request, inputs=inputs)
-                        write_segmentation(subject, self.output, request, memory_mb=self.memory_mb)
+                        write_segmentation(
+                            subject,
+                            self.output,
+                            request,
+                            memory_mb=self.memory_mb,
+                            dicom_seg=self.seg_files(case, files),
+                            seg_nrrd=self.nrrd_files(case),
+                        )
                         print(f"{place}: {outcome(subject.summary, watch.seconds)}", flush=True)
                         if self.verbose:
                             print(f"{place}: {watch.told()}", flush=True)
@@ -159,6 +177,55 @@ class Segment:
             for name, person in people(cohort).items():
                 print(f"{name}: " + ", ".join(f"{what} {value}" for what, value in person.items()))
         return cohort if self.series is None else with_series(cohort, self.series)
+
+    def check_dicom_seg(self, cohort: Cohort) -> None:
+        """Refuse DICOM SEG where it cannot be written, before anything is fitted.
+
+        Raises:
+            NisfError: the sentence says why.
+        """
+        if self.dicom_seg is None:
+            return
+        from nisf.errors import BadSettingError
+        from nisf.io.dicom.seg_files import refuse_without_dicom
+
+        for flag, value in (("--spacing", self.spacing), ("--frames", self.frames)):
+            if value is not None:
+                raise BadSettingError(f"--dicom-seg is on the images' own grid and frames; leave {flag} out")
+        refuse_without_dicom(cohort.cases)
+
+    def seg_files(self, case: Case, files: CaseFiles) -> SegFiles | None:
+        """The DICOM SEG files that are asked for."""
+        from nisf.io.dicom.seg_files import SegFiles
+
+        study = files.stacks[0].series
+        if self.dicom_seg is None or study is None:
+            return None
+        return SegFiles(study, self.dicom_seg, case.phases)
+
+    def nrrd_files(self, case: Case) -> NrrdFiles | None:
+        """The files for 3D Slicer that are asked for."""
+        from nisf.io.seg_nrrd import NrrdFiles
+
+        return None if self.seg_nrrd is None else NrrdFiles(self.seg_nrrd, case.phases)
+
+    def add_files(self, case: Case, files: CaseFiles, prior: Prior[Subject], request: Request) -> None:
+        """Write the files for other programs of a case that is done already, from its subject."""
+        from nisf.kinds.load import read_subject
+        from nisf.segmentation import write_segmentation
+
+        dicom_seg, seg_nrrd = self.seg_files(case, files), self.nrrd_files(case)
+        if dicom_seg is None and seg_nrrd is None:
+            return
+        subject = read_subject(self.output / f"{case.name}.nisf", prior)
+        write_segmentation(
+            subject,
+            self.output,
+            request,
+            memory_mb=self.memory_mb,
+            dicom_seg=dicom_seg,
+            seg_nrrd=seg_nrrd,
+        )
 
     def request(self) -> Request:
         """The options as the library takes them.

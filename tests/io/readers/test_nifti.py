@@ -136,8 +136,8 @@ def test_flat_image_without_thickness(tmp_path):
 
 def test_wrong_files(tmp_path):
     refused(tmp_path / "none.nii.gz", "no such file", "check the path")
-    (tmp_path / "a.mha").write_bytes(b"")
-    refused(tmp_path / "a.mha", "not a .nii or .nii.gz", "convert")
+    (tmp_path / "a.png").write_bytes(b"")
+    refused(tmp_path / "a.png", "not a .nii or .nii.gz", "convert")
     (tmp_path / "dir.nii").mkdir()
     refused(tmp_path / "dir.nii", "folder")
     for content in (b"", b"hello", b"x" * 1000, gzip.compress(b"y" * 1000)):

@@ -13,7 +13,7 @@ from nisf.errors import BadFileError, BadSettingError
 from nisf.io.readers.labels import Notes
 from nisf.io.readers.layouts import LAYOUTS, dicom
 from nisf.io.readers.listing import CaseFiles, Listing, Problem, StackFiles, is_dead_link, refuse_dead_links
-from nisf.io.readers.nifti import is_nifti_name, stem
+from nisf.io.readers.nifti import is_image_name, stem
 from nisf.io.readers.reading import read_case
 
 __all__ = ["CaseFiles", "Cohort", "Problem", "StackFiles", "open_cohort", "read_case", "read_image"]
@@ -125,9 +125,10 @@ def read_image(path: str | Path, anatomy: Anatomy, notes: Notes | None = None) -
 
 
 def _single(path: Path) -> CaseFiles:
-    if not is_nifti_name(path):
+    if not is_image_name(path):
         raise BadFileError(
-            f"{path}: not a .nii or .nii.gz file, a cohort folder, or a manifest CSV; give one"
+            f"{path}: not a .nii, .nii.gz, .mha, .mhd, .nrrd, .nhdr or .hdr file, a cohort folder, or a "
+            "manifest CSV; give one"
         )
     return CaseFiles(stem(path), "file", (StackFiles("image", ((path,),), (None,)),))
 
@@ -136,7 +137,7 @@ def _find_dead_links(root: Path, listing: Listing) -> None:
     """An error for each link without a target that may be a case, its image or its folder, and is in none."""
     taken = {path for case in listing.cases for path in case.paths()}
     for path in sorted(root.iterdir()) if root.is_dir() else ():
-        looks = is_nifti_name(path) or not (path.suffix or path.name.startswith("."))
+        looks = is_image_name(path) or not (path.suffix or path.name.startswith("."))
         if looks and is_dead_link(path) and path not in taken:
             try:
                 refuse_dead_links([path])

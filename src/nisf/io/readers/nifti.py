@@ -1,4 +1,4 @@
-"""The voxels of one NIfTI file, safely: read in a bounded way, every fault a sentence.
+"""The voxels of one image file, safely: read in a bounded way, every fault a sentence.
 
 The bytes are read by `inflate`, because a file must never be able to make us allocate or unpack more than it
 holds; the header is read by `nisf.io.readers.header`.
@@ -12,13 +12,29 @@ from pathlib import Path
 import numpy as np
 
 from nisf.errors import BadFileError
-from nisf.io.readers.header import Header, is_nifti_name, read_header, stem
+from nisf.io.readers.header import Header, is_nifti_name, stem
+from nisf.io.readers.header import read_header as read_nifti_header
 from nisf.io.readers.inflate import truncated, unpacked
+from nisf.io.readers.itk import is_image_name, is_itk_name, read_itk_header, read_itk_voxels
 
-__all__ = ["Header", "is_nifti_name", "read_header", "read_numbers", "read_volume", "stem"]
+__all__ = [
+    "Header",
+    "is_image_name",
+    "is_nifti_name",
+    "read_header",
+    "read_numbers",
+    "read_volume",
+    "stem",
+]
 
 WHOLE = 1e-3
 """How far a label may be from a whole number: writers that scale do not hit it exactly."""
+
+
+def read_header(path: str | Path) -> Header:
+    """Read the header alone of a NIfTI, or of an image in another format; errors as of the two readers."""
+    path = Path(path)
+    return read_itk_header(path) if is_itk_name(path) else read_nifti_header(path)
 
 
 def read_volume(path: str | Path) -> tuple[np.ndarray, Header]:
@@ -67,6 +83,8 @@ def read_numbers(path: str | Path) -> tuple[np.ndarray, Header]:
 
 def _stored(header: Header) -> np.ndarray:
     """The stored numbers (x, y, z, t), native byte order, first axis fastest, writable."""
+    if is_itk_name(header.path):
+        return read_itk_voxels(header)
     nbytes = math.prod(header.shape) * header.dtype.itemsize
     try:
         buffer = np.empty(header.offset + nbytes, dtype=np.uint8)  # untouched pages cost nothing

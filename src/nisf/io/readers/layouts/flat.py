@@ -1,4 +1,4 @@
-"""Flat: NIfTI files side by side in a folder, each a case named after its file; images alone.
+"""Flat: image files side by side in a folder, each a case named after its file; images alone.
 
 nnU-Net's ``CASE_0000.nii.gz`` is the case ``CASE``; ``_0001`` and so on are its further channels.
 Files named like labels or like what ``nisf segment`` writes are left alone.
@@ -11,18 +11,18 @@ from pathlib import Path
 
 from nisf.data.anatomy import Anatomy
 from nisf.io.readers.listing import Listing, StackFiles, case_files, is_listed
-from nisf.io.readers.nifti import is_nifti_name, stem
+from nisf.io.readers.nifti import is_image_name, stem
 
 MOST_CHANNELS = 4
 """More files of one name and successive numbers are a numbering of cases."""
 
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})", re.ASCII)
-_LABELS = re.compile(r"(seg|labels?|mask)_.*|.*[_-](seg|segmentation|gt|labels?|mask)", re.IGNORECASE)
+_LABELS = re.compile(r"(seg|labels?|mask)_.*|.*[._-](seg|segmentation|gt|labels?|mask)", re.IGNORECASE)
 _OURS = re.compile(r"(?P<case>.+)_(image|(probability|std)-[a-z0-9-]+)")
 
 
 def recognises(root: Path) -> bool:
-    """Whether `root` is a folder with NIfTI files that are not just labels."""
+    """Whether `root` is a folder with image files that are not just labels."""
     return bool(_split(root)[0])
 
 
@@ -44,12 +44,12 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
 
 
 def _split(root: Path) -> tuple[list[Path], list[Path]]:
-    """The images in a folder; and its other NIfTI files and visible folders."""
+    """The images in a folder; and its other image files and visible folders."""
     images, others = [], []
     paths = sorted(root.iterdir())
     fitted = tuple(path.stem for path in paths if path.suffix == ".nisf")
     for path in paths:
-        if is_nifti_name(path) and is_listed(path):
+        if is_image_name(path) and is_listed(path):
             ours = _OURS.fullmatch(stem(path))
             # Further stacks of a case are written as CASE_STACK_image.
             written = ours is not None and f"{ours['case']}_".startswith(tuple(f"{name}_" for name in fitted))

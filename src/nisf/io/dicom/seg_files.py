@@ -1,0 +1,82 @@
+"""The DICOM SEG files of a case: one for each phase that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from nisf import __version__
+from nisf.data.case import Stack
+from nisf.errors import BadSettingError
+from nisf.io.dicom.seg import Maker, require_highdicom, write_dicom_seg
+from nisf.io.dicom.study import DicomStudy
+from nisf.io.dicom.volume import arrange
+from nisf.io.phases import frames_by_name
+from nisf.io.readers.listing import CaseFiles
+from nisf.prior.prior import Prior
+
+
+@dataclass(frozen=True)
+class SegFiles:
+    """What is wanted of a case, and of which study it was read.
+
+    Attributes:
+        study: as listed; what it hides is not written.
+        wish: which frames, as `nisf.io.phases.frames_by_name` takes it.
+        phases: the case's named phases, as fractions of the cycle.
+    """
+
+    study: DicomStudy
+    wish: str = "auto"
+    phases: Mapping[str, float] = field(default_factory=dict)
+
+    def write(
+        self, folder: str | Path, name: str, stack: Stack, label: np.ndarray, prior: Prior
+    ) -> list[Path]:
+        """Write ``NAME_ED_seg.dcm`` and so on.
+
+        Args:
+            folder: to write to.
+            name: of the case.
+            stack: that the case has of the study.
+            label: class of each voxel on the stack's own grid (x, y, z, t).
+            prior: what made it.
+
+        Returns:
+            The files written.
+
+        Raises:
+            BadSettingError, BadFileError: as `frames_by_name` and `write_dicom_seg`.
+        """
+        anatomy, times = prior.anatomy, stack.grid.times
+        frames = frames_by_name(name, label, times, anatomy, self.phases, self.wish)
+        arranged = arrange(self.study.chosen())
+        made_by = Maker(__version__, prior.fingerprint)
+        written: list[Path] = []
+        for phase, frame in frames.items():
+            written.append(Path(folder) / f"{name}{phase and f'_{phase}'}_seg.dcm")
+            array = stack.arrangement.undo(label[..., frame])
+            write_dicom_seg(
+                written[-1], array, self.study, arranged, frame, anatomy, made_by=made_by, phase=phase
+            )
+        return written
+
+
+def refuse_without_dicom(cases: Sequence[CaseFiles]) -> None:
+    """Say, before anything is fitted, why no DICOM SEG can be written.
+
+    Raises:
+        BadSettingError: a case is not DICOM.
+        BadFileError: highdicom is missing.
+    """
+    for case in cases:
+        if case.stacks[0].series is None:
+            raise BadSettingError(
+                f"{case.name}: its layout is {case.layout}, and a DICOM SEG belongs to DICOM images; "
+                "leave it out",
+                options=["dicom_seg"],
+            )
+    require_highdicom()

@@ -1,0 +1,93 @@
+"""Which frames of a segmentation are written one by one, and what they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from nisf.data.anatomy import Anatomy
+from nisf.data.geometry import cycle_distance
+from nisf.data.wording import counted
+from nisf.errors import BadFileError, BadSettingError
+
+
+def frames_by_name(
+    name: str,
+    label: np.ndarray,
+    times: np.ndarray,
+    anatomy: Anatomy,
+    phases: Mapping[str, float],
+    wish: str = "auto",
+    option: str = "dicom_seg",
+) -> dict[str, int]:
+    """The frames to write, by what is added to the case's name.
+
+    Args:
+        name: of the case.
+        label: class of each voxel (x, y, z, t).
+        times: of the frames, as fractions of the cycle.
+        anatomy: of the classes.
+        phases: the case's named phases.
+        wish: ``auto``: the named phases, else those of largest and smallest volume, else all; ``all``; or
+            names and numbers of frames from 0, with commas.
+        option: that the wish was given by, for messages.
+
+    Raises:
+        BadSettingError: a wish that there is no frame for.
+        BadFileError: the structure that tells the phases is in no frame.
+    """
+    count = label.shape[-1]
+    words = [word.strip() for word in wish.split(",")]
+    numbered = all(word.isascii() and word.isdecimal() and len(word) < 10 for word in words)
+    if count == 1 and wish in ("auto", "all"):
+        return {"": 0}
+    if wish == "all":
+        return {_numbered(frame): frame for frame in range(count)}
+    named = {} if numbered else _named(name, label, times, anatomy, phases, option)
+    if wish == "auto":
+        return named or {_numbered(frame): frame for frame in range(count)}
+    out: dict[str, int] = {}
+    for word in words:
+        if word in named:
+            out[word] = named[word]
+        elif word.isascii() and word.isdecimal() and len(word) < 10 and int(word) < count:
+            out[_numbered(int(word))] = int(word)
+        else:
+            known = "".join(f"{phase}, " for phase in named)
+            raise BadSettingError(
+                f"{name}: no phase {word!r} among its {counted(count, 'frame')}; give auto, all, or {known}"
+                f"0 to {count - 1}, with commas",
+                options=[option],
+            )
+    return out
+
+
+def _numbered(frame: int) -> str:
+    return f"frame{frame:02d}"
+
+
+def _named(
+    name: str,
+    label: np.ndarray,
+    times: np.ndarray,
+    anatomy: Anatomy,
+    phases: Mapping[str, float],
+    option: str,
+) -> dict[str, int]:
+    """The case's named phases; else those that the anatomy tells by a volume; else none."""
+    if phases:
+        return {phase: int(cycle_distance(times, time).argmin()) for phase, time in phases.items()}
+    rule = anatomy.phases
+    if rule is None or rule["by"] not in anatomy.labels[1:] or label.shape[-1] < 2:
+        return {}
+    sizes = np.count_nonzero(label == anatomy.labels.index(rule["by"]), axis=(0, 1, 2))
+    found = np.flatnonzero(sizes)
+    if len(found) < 2:
+        raise BadFileError(
+            f"{name}: {rule['by']} is in {counted(len(found), 'frame')}, so that its phases are not known; "
+            "give numbers of frames",
+            options=[option],
+        )
+    largest, smallest = found[sizes[found].argmax()], found[sizes[found].argmin()]
+    return {rule["largest"]: int(largest), rule["smallest"]: int(smallest)}

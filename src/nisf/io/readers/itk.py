@@ -1,0 +1,198 @@
+"""Images in other formats than single-file NIfTI, by SimpleITK; needs ``nisf[itk]``.
+
+What a header declares is compared with what the files can hold before SimpleITK allocates anything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nisf.data.geometry import Affine
+from nisf.data.wording import mm, sizes
+from nisf.errors import BadFileError
+from nisf.io.readers.header import LARGEST_MM, MAX_VOXELS, SMALLEST_MM, Header, check_is_file, is_nifti_name
+from nisf.io.readers.inflate import truncated
+
+ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr", ".hdr")
+"""Of a pair ``.hdr`` and ``.img`` it is the header that is named."""
+
+_MOST_HEADER = 1 << 20
+_DEFLATE, _TEXT = 1032, 8
+"""Bytes of voxels that a byte of a compressed file, and of one with numbers as text, can give at most."""
+_PACKED = {"true", "gzip", "gz", "bzip2", "bz2"}
+_RAS = np.array([-1.0, -1.0, 1.0])
+
+
+def is_itk_name(path: Path) -> bool:
+    """Whether the name ends like one of the formats that are read here."""
+    return path.name.lower().endswith(ENDINGS) and not path.name.startswith(".")
+
+
+def is_image_name(path: Path) -> bool:
+    """Whether the name ends like an image that can be read, NIfTI or another."""
+    return is_nifti_name(path) or is_itk_name(path)
+
+
+def read_itk_header(path: str | Path) -> Header:
+    """The header of an image, LPS turned to RAS+; voxels are not read.
+
+    Raises:
+        BadFileError: SimpleITK is missing; a header that cannot be true; voxels that are not there.
+    """
+    path = Path(path)
+    check_is_file(path)
+    fields = _fields(path)
+    files, packing = _data_files(path, fields)
+    with _quietly(path) as sitk:
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+        size, spacing = reader.GetSize(), reader.GetSpacing()
+        origin, direction = reader.GetOrigin(), reader.GetDirection()
+        components, dtype = reader.GetNumberOfComponents(), _dtypes(sitk).get(reader.GetPixelID())
+    if dtype is None or components != 1:
+        raise BadFileError(
+            f"{path}: {components} numbers or a complex one in a voxel; convert it to one number per voxel, "
+            "a file per channel"
+        )
+    while len(size) > 2 and size[-1] == 1:
+        size = size[:-1]  # axes of length 1 at the end say nothing
+    if len(size) > 4 or math.prod(size) > MAX_VOXELS:
+        raise BadFileError(
+            f"{path}: its size is {sizes(size)}; only 2D, 3D and 4D (x, y, z, time) of at most {MAX_VOXELS} "
+            "voxels are read; crop it, or write one file per channel"
+        )
+    held = sum(file.stat().st_size for file in files) * packing
+    declared = math.prod(size) * dtype.itemsize
+    if declared > held:
+        raise truncated(path, declared, held)
+    x, y, z, t = (*size, 1, 1)[:4]
+    affine = _affine(path, spacing, origin, direction)
+    return Header(
+        path=path,
+        shape=(x, y, z, t),
+        affine=affine,
+        zooms=affine.spacing,
+        oriented=_oriented(path, fields),
+        file_spacing=affine.spacing,
+        frame_ms=None,
+        dtype=dtype,
+        slope=1.0,
+        intercept=0.0,
+        offset=0,
+    )
+
+
+def read_itk_voxels(header: Header) -> np.ndarray:
+    """The numbers (x, y, z, t) of an image, first axis fastest, scaled as its header says.
+
+    Raises:
+        BadFileError: they cannot be read.
+    """
+    with _quietly(header.path) as sitk:
+        array = sitk.GetArrayFromImage(sitk.ReadImage(str(header.path)))
+    return array.T.reshape(header.shape, order="F")
+
+
+@contextmanager
+def _quietly(path: Path) -> Generator[Any]:
+    """SimpleITK without its warnings; its errors as a sentence."""
+    try:
+        import SimpleITK as sitk  # noqa: N813
+    except ImportError as error:
+        raise BadFileError(f"{path}: needs the package SimpleITK: pip install 'nisf[itk]'") from error
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield sitk
+    except RuntimeError as error:
+        last = str(error).strip().splitlines()[-1]
+        raise BadFileError(f"{path}: SimpleITK cannot read it ({last}); write it again") from error
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+
+
+def _dtypes(sitk: Any) -> dict[int, np.dtype]:
+    names = [f"{kind}Int{bits}" for kind in ("", "U") for bits in (8, 16, 32, 64)]
+    table = {getattr(sitk, f"sitk{name}"): np.dtype(name.lower()) for name in names}
+    return table | {sitk.sitkFloat32: np.dtype(np.float32), sitk.sitkFloat64: np.dtype(np.float64)}
+
+
+def _fields(path: Path) -> dict[str, str]:
+    """The entries of a text header; of a pair's binary one, whether a form code is set."""
+    with path.open("rb") as file:
+        start = file.read(_MOST_HEADER)
+    if path.suffix.lower() == ".hdr":
+        if len(start) < 348 or start[344:347] != b"ni1":
+            raise BadFileError(f"{path}: not the header of a NIfTI pair; convert it to .nii.gz")
+        return {"forms": "set"} if any(start[252:256]) else {}
+    nrrd = start.startswith(b"NRRD")
+    if nrrd != (path.suffix.lower() in (".nrrd", ".nhdr")):
+        raise BadFileError(f"{path}: its content is of another format than its name says; rename it")
+    found: dict[str, str] = {}
+    for line in start.splitlines():
+        key, sign, value = line.decode("latin-1").partition(":" if nrrd else "=")
+        if not line.strip() and nrrd:
+            break
+        if sign:
+            found[key.strip().lower()] = value.strip()
+        if key.strip().lower() == "elementdatafile":
+            break
+    return found
+
+
+def _data_files(path: Path, fields: dict[str, str]) -> tuple[list[Path], int]:
+    """The files that hold the voxels, and how many bytes a byte of them can give at most."""
+    if path.suffix.lower() == ".hdr":
+        pair = [path.with_suffix(ending) for ending in (".img", ".IMG", ".img.gz")]
+        found = [file for file in pair if file.is_file()][:1]
+        if not found:
+            raise BadFileError(f"{path}: {path.stem}.img is not beside it; copy both")
+        return found, _DEFLATE if found[0].suffix == ".gz" else 1
+    named = fields.get("elementdatafile") or fields.get("data file") or fields.get("datafile") or "local"
+    packed = {fields.get("compresseddata", "").lower(), fields.get("encoding", "").lower()} & _PACKED
+    text = fields.get("encoding", "").lower() in ("ascii", "text", "txt")
+    text = text or fields.get("binarydata", "true").lower() == "false"
+    ratio = _DEFLATE if packed else _TEXT if text else 1
+    if named.lower() == "local":
+        return [path], ratio
+    if named.lower().startswith("list") or "%" in named:
+        raise BadFileError(f"{path}: its voxels are in several files; convert it to .nii.gz")
+    file = path.parent / named
+    if Path(named).is_absolute() or ".." in Path(named).parts or not file.is_file():
+        raise BadFileError(f"{path}: its voxels, {named}, are not beside it; copy both files into one folder")
+    return [file], ratio
+
+
+def _oriented(path: Path, fields: dict[str, str]) -> bool:
+    """Whether the header says how the image lies in the patient."""
+    if path.suffix.lower() == ".hdr":
+        return "forms" in fields
+    if path.suffix.lower() in (".nrrd", ".nhdr"):
+        # ITK writes images with time in a space of four dimensions without a name, and means LPS.
+        named = "space" in fields or fields.get("space dimension") == "4"
+        return "space directions" in fields and named
+    return any(name in fields for name in ("transformmatrix", "rotation", "orientation"))
+
+
+def _affine(path: Path, spacing: Any, origin: Any, direction: Any) -> Affine:
+    """Voxel to world, RAS+, of what SimpleITK says; a flat image is given a third axis."""
+    count = len(spacing)
+    turn, steps, start = np.eye(3), np.ones(3), np.zeros(3)
+    least = min(count, 3)
+    turn[:least, :least] = np.array(direction, dtype=np.float64).reshape(count, count)[:least, :least]
+    if count == 2:
+        turn[2, 2] = np.linalg.det(turn[:2, :2])
+    steps[:least], start[:least] = spacing[:least], origin[:least]
+    if not (np.isfinite(steps).all() and steps.min() >= SMALLEST_MM and steps.max() <= LARGEST_MM):
+        raise BadFileError(f"{path}: the voxel size is {mm(steps)}, which no scanner makes; set it right")
+    try:
+        return Affine.from_axes(_RAS[:, None] * turn, steps, _RAS * start)
+    except ValueError as error:
+        raise BadFileError(f"{path}: {error}; set its directions right") from error
