@@ -65,6 +65,11 @@ def test_a_prior_is_trained_once(study):
     assert study.trained("tiny")
     assert study.prior(variant).fingerprint == first.fingerprint
     assert sum("training the prior 'tiny'" in line for line in study.said) == 1
+    # Read by a later run, with the finder's least certainty that training found.
+    region = replace(first.config.region, certain=0.25)
+    replace(first, config=replace(first.config, region=region), folder=None).save(study.folder("tiny"))
+    later = Study(study.cohort.root, study.output, ANATOMY, TINY)
+    assert later.prior(variant).config.region.certain == 0.25
     other = Variant("tiny", study.budget.variant_config("train.steps=3"))
     with pytest.raises(NisfError, match="another budget"):
         study.prior(other)

@@ -242,6 +242,7 @@ class Study:
             self._check_unseen(folder)
         else:
             have, want = to_dict(prior.config), to_dict(variant.config)
+            have["region"]["certain"] = want["region"]["certain"]  # training replaces it by a measured one
             for part in ("train", "augment", "image", "region"):
                 if have[part] != want[part]:
                     raise BadFileError(
