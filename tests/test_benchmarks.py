@@ -33,8 +33,8 @@ def _path(monkeypatch):
 
 
 def small_cohort(folder):
-    """One phantom in few slices and two frames."""
-    return write_cohort(folder, 1, 0, replace(small().scanner, matrix=(32, 32), spacing_mm=6.0))
+    """One phantom in few slices and two frames, with enough of the chest around it for the finder."""
+    return write_cohort(folder, 1, 0, replace(small().scanner, matrix=(64, 64), spacing_mm=5.0))
 
 
 def small():
@@ -294,7 +294,7 @@ def test_certainty_is_chosen_on_one_half_and_measured_on_the_other(tmp_path, cap
     import certainty
 
     monkeypatch.setattr(certainty, "CANDIDATES", (0.0, 0.9))
-    write_cohort(tmp_path / "data", 2, 0, replace(small().scanner, matrix=(32, 32), spacing_mm=6.0))
+    write_cohort(tmp_path / "data", 2, 0, replace(small().scanner, matrix=(64, 64), spacing_mm=5.0))
     command = [str(tmp_path / "data"), "cardiac-sax-80", "-o", str(tmp_path / "out")]
     assert certainty.main(command) == 0
     said = capsys.readouterr().out
