@@ -158,34 +158,50 @@ def train_finder(cases: Sequence[Case], *, steps: int = 800, seed: int = 0) -> F
     return finder.eval().requires_grad_(False)
 
 
+Seen = tuple[list[Slice], Float[np.ndarray, "b h w"]]
+"""The slices that were looked at, and where the finder sees the anatomy on each."""
+
+
 @torch.no_grad()
-def _seen(case: Case, finder: Finder) -> tuple[list[Slice], Float[np.ndarray, "b h w"]]:
+def look(case: Case, finder: Finder) -> Seen:
     """The slices that are looked at, and where the finder sees the anatomy on each."""
     slices, images = coarse_case(case, float(finder.pixel_mm))
     return slices, torch.sigmoid(finder(torch.from_numpy(images)[:, None])).numpy()
 
 
-def finder_certainty(case: Case, finder: Finder) -> float:
+def finder_certainty(case: Case, finder: Finder, seen: Seen | None = None) -> float:
     """How sure the finder is that a case shows the anatomy, in [0, 1]: where it is surest.
 
     The mean of the `SUREST_CELLS` surest cells of each slice, averaged over the surest third of the slices:
     an anatomy fills some slices and leaves others. Images of other things fill none.
+
+    Args:
+        case: what is looked at.
+        finder: the network.
+        seen: what `look` gave, if it was asked already.
     """
     if not any(s.stack == 0 for s in case.slices):
         return 0.0
-    _, probability = _seen(case, finder)
+    _, probability = seen or look(case, finder)
     cells = np.sort(probability.reshape(len(probability), -1), axis=1)[:, -SUREST_CELLS:].mean(axis=1)
     return float(np.sort(cells)[-max(1, len(cells) // 3) :].mean())
 
 
 @torch.no_grad()
-def region_from_finder(case: Case, finder: Finder, half: Vector) -> Region | None:
-    """The box around what the finder sees; None if it sees nothing or there is no slice."""
+def region_from_finder(case: Case, finder: Finder, half: Vector, seen: Seen | None = None) -> Region | None:
+    """The box around what the finder sees; None if it sees nothing or there is no slice.
+
+    Args:
+        case: what is looked at.
+        finder: the network.
+        half: half the lengths of the box, mm.
+        seen: what `look` gave, if it was asked already.
+    """
     half = np.asarray(half, dtype=np.float64)
     if not any(s.stack == 0 for s in case.slices):
         return None
     pixel_mm = float(finder.pixel_mm)
-    slices, probability = _seen(case, finder)
+    slices, probability = seen or look(case, finder)
     pose = reference_pose(case, (0.0, 0.0, 0.0))
     cells = SIZE // 2
     steps = 2 * (np.arange(cells) - (cells - 1) / 2)  # in coarse pixels from the centre

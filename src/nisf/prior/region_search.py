@@ -10,7 +10,7 @@ import numpy as np
 from nisf.data.case import Case
 from nisf.data.region import Region, reference_pose, region_from_motion, whole_region
 from nisf.errors import CannotFitError
-from nisf.networks.finder import Finder, finder_certainty, region_from_finder
+from nisf.networks.finder import Finder, Seen, finder_certainty, look, region_from_finder
 
 Finding = Literal["auto", "finder", "motion", "centre", "whole"]
 
@@ -42,8 +42,10 @@ class RegionSearch:
             return whole_region(case), "whole"
         region: Region | None = None
         if how in ("auto", "finder") and self.finder is not None:
-            self._check_seen(case, self.finder)
-            region = region_from_finder(case, self.finder, self.half)
+            # Asked once for both: it is most of what finding a region takes.
+            seen = look(case, self.finder) if any(s.stack == 0 for s in case.slices) else None
+            self._check_seen(case, self.finder, seen)
+            region = region_from_finder(case, self.finder, self.half, seen)
             if region is not None:
                 return region, "finder"
         if how in ("auto", "motion"):
@@ -59,8 +61,8 @@ class RegionSearch:
         whole = whole_region(case)
         return Region(reference_pose(case, whole.centre()), self.half), "centre"
 
-    def _check_seen(self, case: Case, finder: Finder) -> None:
-        sure = finder_certainty(case, finder) if self.certain else 1.0
+    def _check_seen(self, case: Case, finder: Finder, seen: Seen | None) -> None:
+        sure = finder_certainty(case, finder, seen) if self.certain else 1.0
         if sure < self.certain:
             raise CannotFitError(
                 f"{case.name}: nothing in this image looks like what the prior was trained on (certainty "
