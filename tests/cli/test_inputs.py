@@ -243,3 +243,20 @@ def test_no_output_at_all(cohort):
     """As with ``>&-``."""
     words = f"exec {sys.executable} -m nisf check '{cohort}' >&- 2>&-"
     assert subprocess.run(["sh", "-c", words], check=False).returncode == 0
+
+
+def test_any_exception_costs_its_case_only(cohort, segment, monkeypatch, capsys):
+    from nisf import segmentation
+
+    right = segmentation.segment_case
+
+    def fails_once(case, *args, **kwargs):
+        if case.name == "phantom0000":
+            raise ZeroDivisionError("nobody has met this")
+        return right(case, *args, **kwargs)
+
+    monkeypatch.setattr(segmentation, "segment_case", fails_once)
+    assert segment(cohort) == 1
+    told = capsys.readouterr()
+    assert "phantom0000: failed: ZeroDivisionError: nobody has met this" in told.err
+    assert "phantom0001: segmented" in told.out

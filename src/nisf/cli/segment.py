@@ -162,6 +162,12 @@ class Segment:
                 except NisfError as error:
                     failed[name] = told(error)
                     print(f"{place}: failed: {told(error)}", file=sys.stderr)
+                except BrokenPipeError:
+                    raise  # nobody reads any more
+                except Exception as error:
+                    # A fault of ours, on a case that nobody has met: it must not end a night's batch.
+                    failed[name] = " ".join(f"{type(error).__name__}: {error}".split())
+                    print(f"{place}: failed: {failed[name]}", file=sys.stderr)
         return done
 
     def taken(self, cohort: Cohort) -> Cohort:
