@@ -49,6 +49,11 @@ def told(error: NisfError) -> str:
     return f"{error} ({flags})" if flags else str(error)
 
 
+def unexpected(error: Exception) -> str:
+    """An error that nobody foresaw, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def exit_status(program: str, run: Callable[[], int]) -> int:
     """What ``run`` returns; 2 after an error that the user can mend, which is told; 130 if interrupted.
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,9 +15,7 @@ from nisf.data.case import Case, Stack
 from nisf.data.region import Region, reference_pose
 from nisf.errors import BadFileError, BadSettingError, NisfError
 from nisf.files import read_json
-from nisf.io.dicom.seg_files import SegFiles
 from nisf.io.input_state import from_elsewhere, input_state, same_inputs
-from nisf.io.seg_nrrd import NrrdFiles
 from nisf.io.subject_file import read_record, write_subject
 from nisf.io.writers import file_word, write_labels_json, write_rendering
 from nisf.kinds.load import load_prior, read_subject
@@ -48,6 +47,15 @@ class Request:
     find: Finding = "auto"
     centre: tuple[float, float, float] | None = None
     fit: FitOptions = field(default_factory=FitOptions)
+
+
+@runtime_checkable
+class FrameFiles(Protocol):
+    """Files for other programs, one for each frame that was asked for, of a case's first stack."""
+
+    def write(self, folder: Path, subject: Subject, rendering: Rendering) -> list[Path]:
+        """Write them; the files written."""
+        ...
 
 
 def outputs(
@@ -206,18 +214,16 @@ def write_segmentation(
     request: Request | None = None,
     *,
     memory_mb: float = 512.0,
-    dicom_seg: SegFiles | None = None,
-    seg_nrrd: NrrdFiles | None = None,
+    frame_files: Sequence[FrameFiles] = (),
 ) -> list[Path]:
-    """Render every stack of a subject and write it; the ``.nisf`` file comes last but for DICOM.
+    """Render every stack of a subject and write it; only files for other programs come after the ``.nisf``.
 
     Args:
         subject: to be written.
         folder: to write to.
         request: the grid, and whether to write probabilities.
         memory_mb: working memory beside the result, MiB.
-        dicom_seg: DICOM SEG files of the first stack to write too, if the grid is the input's own.
-        seg_nrrd: files for 3D Slicer of the first stack to write too.
+        frame_files: files for other programs to write too.
 
     Returns:
         The files written.
@@ -230,33 +236,43 @@ def write_segmentation(
     labels = subject.prior.anatomy.labels
     write_labels_json(folder, labels)
     written: list[Path] = []
-    first: Rendering | None = None
+    own = request.spacing is None and request.frames is None
+    first = _answered(subject, 0, request, memory_mb)
     for index, stack in enumerate(subject.stacks):
-        grid = stack.grid
-        if request.spacing is not None:
-            grid = grid.at_spacing(request.spacing)
-        if request.frames is not None:
-            grid = grid.with_frames(request.frames)
-        own = request.spacing is None and request.frames is None
-        with stage("answering"):
-            rendering = subject.render(
-                None if own else grid,
-                probabilities=request.probabilities,
-                memory_mb=memory_mb,
-                stack=index,
-            )
+        rendering = _answered(subject, index, request, memory_mb) if index else first
         stem = subject.name if index == 0 else f"{subject.name}_{stack.name}"
         with stage("writing"):
             written += write_rendering(folder, stem, rendering, labels, stack=stack, own=own)
-            if index == 0:
-                first = rendering
     path = folder / f"{subject.name}.nisf"
     write_subject(path, subject)
-    if dicom_seg is not None and first is not None and first.grid is subject.stacks[0].grid:
-        written += dicom_seg.write(folder, subject.name, subject.stacks[0], first.label, subject.prior)
-    if seg_nrrd is not None and first is not None:
-        written += seg_nrrd.write(folder, subject.name, first, subject.prior.anatomy)
-    return [*written, path]
+    others = [file for files in frame_files for file in files.write(folder, subject, first)]
+    return [*written, *others, path]
+
+
+def write_frame_files(
+    subject: Subject,
+    folder: str | Path,
+    frame_files: Sequence[FrameFiles],
+    request: Request | None = None,
+    *,
+    memory_mb: float = 512.0,
+) -> list[Path]:
+    """Write the files for other programs alone; arguments, errors and result as `write_segmentation`."""
+    if not frame_files:
+        return []
+    rendering = _answered(subject, 0, replace(request or Request(), probabilities=False), memory_mb)
+    return [file for files in frame_files for file in files.write(Path(folder), subject, rendering)]
+
+
+def _answered(subject: Subject, index: int, request: Request, memory_mb: float) -> Rendering:
+    """The answers for one stack, on the grid that is asked for."""
+    grid = None
+    if request.spacing is not None or request.frames is not None:
+        grid = subject.stacks[index].grid
+        grid = grid if request.spacing is None else grid.at_spacing(request.spacing)
+        grid = grid if request.frames is None else grid.with_frames(request.frames)
+    with stage("answering"):
+        return subject.render(grid, probabilities=request.probabilities, memory_mb=memory_mb, stack=index)
 
 
 def segment(

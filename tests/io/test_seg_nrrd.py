@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -50,10 +52,11 @@ def test_names_colours_and_codes(tmp_path):
     assert "SCT^87878005^Left ventricle" in entries["Segment0_Tags"]
 
 
-def test_a_file_for_each_phase(tmp_path):
+def test_a_file_for_each_phase(tmp_path, toy_fitted):
     grid = Grid((6, 5, 4), affine(0), np.arange(2) / 2)
     labels = np.stack([label(0), label(1)], axis=-1)
     rendering = Rendering(grid, np.zeros((6, 5, 4, 2, 1), np.float32), labels)
-    files = NrrdFiles("auto", {"ED": 0.0, "ES": 0.5}).write(tmp_path, "a", rendering, HEART)
+    subject = replace(toy_fitted, name="a", prior=replace(toy_fitted.prior, anatomy=HEART))
+    files = NrrdFiles("auto", {"ED": 0.0, "ES": 0.5}).write(tmp_path, subject, rendering)
     assert [path.name for path in files] == ["a_ED.seg.nrrd", "a_ES.seg.nrrd"]
     assert all(path.is_file() for path in files)

@@ -14,11 +14,9 @@ from nisf.prior.bundled import DEFAULT, model_name
 
 if TYPE_CHECKING:
     from nisf.data.case import Case
-    from nisf.io.dicom.seg_files import SegFiles
     from nisf.io.readers import CaseFiles, CaseReader, Cohort
-    from nisf.io.seg_nrrd import NrrdFiles
     from nisf.prior.prior import Prior
-    from nisf.segmentation import Request
+    from nisf.segmentation import FrameFiles, Request
     from nisf.subject.subject import Subject
 
 
@@ -126,8 +124,15 @@ class Segment:
         self, reader: CaseReader, prior: Prior[Subject], request: Request, failed: dict[str, str]
     ) -> int:
         """Segment and write the cases one by one; how many were done. Those that fail go to ``failed``."""
-        from nisf.errors import NisfError, told
-        from nisf.segmentation import done_already, refuse_to_replace, segment_case, write_segmentation
+        from nisf.errors import NisfError, told, unexpected
+        from nisf.kinds.load import read_subject
+        from nisf.segmentation import (
+            done_already,
+            refuse_to_replace,
+            segment_case,
+            write_frame_files,
+            write_segmentation,
+        )
         from nisf.stopwatch import Stopwatch, stage
 
         done, cases = 0, iter(reader)
@@ -142,7 +147,9 @@ class Segment:
                         raise NisfError(case)
                     if not self.overwrite and done_already(case, prior, self.output, request, inputs):
                         print(f"{place}: done already")
-                        self.add_files(case, files, prior, request)
+                        if more := self.frame_files(case, files):
+                            subject = read_subject(self.output / f"{name}.nisf", prior)
+                            write_frame_files(subject, self.output, more, request, memory_mb=self.memory_mb)
                     else:
                         if not self.overwrite:
                             refuse_to_replace(case, self.output, inputs)
@@ -152,8 +159,7 @@ class Segment:
                             self.output,
                             request,
                             memory_mb=self.memory_mb,
-                            dicom_seg=self.seg_files(case, files),
-                            seg_nrrd=self.nrrd_files(case),
+                            frame_files=self.frame_files(case, files),
                         )
                         print(f"{place}: {outcome(subject.summary, watch.seconds)}", flush=True)
                         if self.verbose:
@@ -166,7 +172,7 @@ class Segment:
                     raise  # nobody reads any more
                 except Exception as error:
                     # A fault of ours, on a case that nobody has met: it must not end a night's batch.
-                    failed[name] = " ".join(f"{type(error).__name__}: {error}".split())
+                    failed[name] = unexpected(error)
                     print(f"{place}: failed: {failed[name]}", file=sys.stderr)
         return done
 
@@ -200,38 +206,18 @@ class Segment:
                 raise BadSettingError(f"--dicom-seg is on the images' own grid and frames; leave {flag} out")
         refuse_without_dicom(cohort.cases)
 
-    def seg_files(self, case: Case, files: CaseFiles) -> SegFiles | None:
-        """The DICOM SEG files that are asked for."""
+    def frame_files(self, case: Case, files: CaseFiles) -> list[FrameFiles]:
+        """The files for other programs that are asked for."""
         from nisf.io.dicom.seg_files import SegFiles
-
-        study = files.stacks[0].series
-        if self.dicom_seg is None or study is None:
-            return None
-        return SegFiles(study, self.dicom_seg, case.phases)
-
-    def nrrd_files(self, case: Case) -> NrrdFiles | None:
-        """The files for 3D Slicer that are asked for."""
         from nisf.io.seg_nrrd import NrrdFiles
 
-        return None if self.seg_nrrd is None else NrrdFiles(self.seg_nrrd, case.phases)
-
-    def add_files(self, case: Case, files: CaseFiles, prior: Prior[Subject], request: Request) -> None:
-        """Write the files for other programs of a case that is done already, from its subject."""
-        from nisf.kinds.load import read_subject
-        from nisf.segmentation import write_segmentation
-
-        dicom_seg, seg_nrrd = self.seg_files(case, files), self.nrrd_files(case)
-        if dicom_seg is None and seg_nrrd is None:
-            return
-        subject = read_subject(self.output / f"{case.name}.nisf", prior)
-        write_segmentation(
-            subject,
-            self.output,
-            request,
-            memory_mb=self.memory_mb,
-            dicom_seg=dicom_seg,
-            seg_nrrd=seg_nrrd,
-        )
+        found: list[FrameFiles] = []
+        study = files.stacks[0].series
+        if self.dicom_seg is not None and study is not None:
+            found.append(SegFiles(study, self.dicom_seg, case.phases))
+        if self.seg_nrrd is not None:
+            found.append(NrrdFiles(self.seg_nrrd, case.phases))
+        return found
 
     def request(self) -> Request:
         """The options as the library takes them.

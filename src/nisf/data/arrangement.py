@@ -74,11 +74,6 @@ class Arrangement:
         back = Arrangement((x, y, z), (self.flips[x], self.flips[y], self.flips[z]))
         return back.of_grid(grid)
 
-    def undone(self, grid: Grid) -> Grid:
-        """A stack's grid, back in the file's arrangement."""
-        a, b, c = (self.axes.index(axis) for axis in range(3))
-        return Arrangement((a, b, c), (self.flips[a], self.flips[b], self.flips[c])).of_grid(grid)
-
 
 def arrangements() -> Iterator[Arrangement]:
     """All 48."""

@@ -20,6 +20,9 @@ import numpy as np
 from nisf.data.wording import counted, mm, place_mm, sizes
 from nisf.types import Matrix4, Places, PointsMm, Vector, Vector3
 
+LPS_RAS = np.array([-1.0, -1.0, 1.0])
+"""Signs between the world of DICOM and ITK (LPS+) and ours (RAS+), either way."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Affine:

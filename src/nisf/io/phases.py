@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Integer
 
 from nisf.data.anatomy import Anatomy
 from nisf.data.geometry import cycle_distance
@@ -63,6 +64,25 @@ def frames_by_name(
     return out
 
 
+def phases_by_volume(label: Integer[np.ndarray, "x y z t"], anatomy: Anatomy) -> dict[str, int]:
+    """The frames of largest and smallest volume of the structure that tells the phases, by phase.
+
+    Empty if the anatomy has no such structure.
+
+    Raises:
+        ValueError: the structure is in fewer than two frames.
+    """
+    rule = anatomy.phases
+    if rule is None or rule["by"] not in anatomy.labels[1:]:
+        return {}
+    sizes = np.count_nonzero(label == anatomy.labels.index(rule["by"]), axis=(0, 1, 2))
+    drawn = np.flatnonzero(sizes)
+    if len(drawn) < 2:
+        raise ValueError(f"{rule['by']} is in {counted(len(drawn), 'frame')}")
+    largest, smallest = drawn[sizes[drawn].argmax()], drawn[sizes[drawn].argmin()]
+    return {rule["largest"]: int(largest), rule["smallest"]: int(smallest)}
+
+
 def _numbered(frame: int) -> str:
     return f"frame{frame:02d}"
 
@@ -78,16 +98,11 @@ def _named(
     """The case's named phases; else those that the anatomy tells by a volume; else none."""
     if phases:
         return {phase: int(cycle_distance(times, time).argmin()) for phase, time in phases.items()}
-    rule = anatomy.phases
-    if rule is None or rule["by"] not in anatomy.labels[1:] or label.shape[-1] < 2:
+    if anatomy.phases is None or label.shape[-1] < 2:
         return {}
-    sizes = np.count_nonzero(label == anatomy.labels.index(rule["by"]), axis=(0, 1, 2))
-    found = np.flatnonzero(sizes)
-    if len(found) < 2:
+    try:
+        return phases_by_volume(label, anatomy)
+    except ValueError as error:
         raise BadFileError(
-            f"{name}: {rule['by']} is in {counted(len(found), 'frame')}, so that its phases are not known; "
-            "give numbers of frames",
-            options=[option],
-        )
-    largest, smallest = found[sizes[found].argmax()], found[sizes[found].argmin()]
-    return {rule["largest"]: int(largest), rule["smallest"]: int(smallest)}
+            f"{name}: {error}, so that its phases are not known; give numbers of frames", options=[option]
+        ) from error

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from nisf.data.anatomy import Anatomy
-from nisf.data.geometry import Affine
+from nisf.data.geometry import LPS_RAS, Affine
 from nisf.files import replacing
 from nisf.io.phases import frames_by_name
 from nisf.subject.rendering import Rendering
-
-_LPS = np.diag([-1.0, -1.0, 1.0])
+from nisf.subject.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -30,17 +29,22 @@ class NrrdFiles:
     wish: str = "auto"
     phases: Mapping[str, float] = field(default_factory=dict)
 
-    def write(self, folder: str | Path, name: str, rendering: Rendering, anatomy: Anatomy) -> list[Path]:
+    def write(self, folder: Path, subject: Subject, rendering: Rendering) -> list[Path]:
         """Write ``NAME_ED.seg.nrrd`` and so on.
+
+        Args:
+            folder: to write to.
+            subject: what answered.
+            rendering: of its first stack.
 
         Raises:
             BadSettingError, BadFileError: as `frames_by_name` and `write_seg_nrrd`.
         """
-        label, grid = rendering.label, rendering.grid
+        label, grid, name, anatomy = rendering.label, rendering.grid, subject.name, subject.prior.anatomy
         frames = frames_by_name(name, label, grid.times, anatomy, self.phases, self.wish, "seg_nrrd")
         written: list[Path] = []
         for phase, frame in frames.items():
-            written.append(Path(folder) / f"{name}{phase and f'_{phase}'}.seg.nrrd")
+            written.append(folder / f"{name}{phase and f'_{phase}'}.seg.nrrd")
             write_seg_nrrd(written[-1], label[..., frame], grid.affine, anatomy)
         return written
 
@@ -57,7 +61,7 @@ def write_seg_nrrd(path: str | Path, label: np.ndarray, affine: Affine, anatomy:
     Raises:
         BadFileError: the file cannot be written.
     """
-    columns = (_LPS @ affine.matrix[:3, :3]).T
+    columns = (LPS_RAS[:, None] * affine.matrix[:3, :3]).T
     lines = [
         "NRRD0004",
         "type: unsigned char",
@@ -67,7 +71,7 @@ def write_seg_nrrd(path: str | Path, label: np.ndarray, affine: Affine, anatomy:
         f"space directions: {' '.join(map(_vector, columns))}",
         "kinds: domain domain domain",
         "encoding: gzip",
-        f"space origin: {_vector(_LPS @ affine.origin)}",
+        f"space origin: {_vector(LPS_RAS * affine.origin)}",
         *_segments(label, anatomy),
     ]
     text = "\n".join(lines) + "\n\n"

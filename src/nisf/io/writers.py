@@ -71,7 +71,7 @@ def write_volume(
     source = _source_header(stack) if own and stack is not None else None
     if own and stack is not None:
         data = np.asfortranarray(stack.arrangement.undo(data))
-        grid = stack.arrangement.undone(grid)
+        grid = stack.arrangement.undo_grid(grid)
     header, affine = _header(grid, stack) if source is None else source
     while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]

@@ -163,26 +163,26 @@ Seen = tuple[list[Slice], Float[np.ndarray, "b h w"]]
 
 
 @torch.no_grad()
-def look(case: Case, finder: Finder) -> Seen:
-    """The slices that are looked at, and where the finder sees the anatomy on each."""
+def look(case: Case, finder: Finder) -> Seen | None:
+    """Look at a case's slices, all on one coarse grid; None if there is no slice."""
+    if not any(s.stack == 0 for s in case.slices):
+        return None
     slices, images = coarse_case(case, float(finder.pixel_mm))
     return slices, torch.sigmoid(finder(torch.from_numpy(images)[:, None])).numpy()
 
 
-def finder_certainty(case: Case, finder: Finder, seen: Seen | None = None) -> float:
+def finder_certainty(seen: Seen | None) -> float:
     """How sure the finder is that a case shows the anatomy, in [0, 1]: where it is surest.
 
     The mean of the `SUREST_CELLS` surest cells of each slice, averaged over the surest third of the slices:
     an anatomy fills some slices and leaves others. Images of other things fill none.
 
     Args:
-        case: what is looked at.
-        finder: the network.
-        seen: what `look` gave, if it was asked already.
+        seen: what `look` gave; 0 if there was nothing to look at.
     """
-    if not any(s.stack == 0 for s in case.slices):
+    if seen is None:
         return 0.0
-    _, probability = seen or look(case, finder)
+    _, probability = seen
     cells = np.sort(probability.reshape(len(probability), -1), axis=1)[:, -SUREST_CELLS:].mean(axis=1)
     return float(np.sort(cells)[-max(1, len(cells) // 3) :].mean())
 
@@ -198,10 +198,11 @@ def region_from_finder(case: Case, finder: Finder, half: Vector, seen: Seen | No
         seen: what `look` gave, if it was asked already.
     """
     half = np.asarray(half, dtype=np.float64)
-    if not any(s.stack == 0 for s in case.slices):
+    seen = seen or look(case, finder)
+    if seen is None:
         return None
     pixel_mm = float(finder.pixel_mm)
-    slices, probability = seen or look(case, finder)
+    slices, probability = seen
     pose = reference_pose(case, (0.0, 0.0, 0.0))
     cells = SIZE // 2
     steps = 2 * (np.arange(cells) - (cells - 1) / 2)  # in coarse pixels from the centre

@@ -43,8 +43,8 @@ class RegionSearch:
         region: Region | None = None
         if how in ("auto", "finder") and self.finder is not None:
             # Asked once for both: it is most of what finding a region takes.
-            seen = look(case, self.finder) if any(s.stack == 0 for s in case.slices) else None
-            self._check_seen(case, self.finder, seen)
+            seen = look(case, self.finder)
+            self._check_seen(case, seen)
             region = region_from_finder(case, self.finder, self.half, seen)
             if region is not None:
                 return region, "finder"
@@ -61,8 +61,8 @@ class RegionSearch:
         whole = whole_region(case)
         return Region(reference_pose(case, whole.centre()), self.half), "centre"
 
-    def _check_seen(self, case: Case, finder: Finder, seen: Seen | None) -> None:
-        sure = finder_certainty(case, finder, seen) if self.certain else 1.0
+    def _check_seen(self, case: Case, seen: Seen | None) -> None:
+        sure = finder_certainty(seen) if self.certain else 1.0
         if sure < self.certain:
             raise CannotFitError(
                 f"{case.name}: nothing in this image looks like what the prior was trained on (certainty "

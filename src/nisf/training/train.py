@@ -22,7 +22,7 @@ from nisf.errors import BadFileError, BadSettingError
 from nisf.files import check_writable, read_tensors
 from nisf.kinds.recipe import TrainingSetup, spread
 from nisf.kinds.registry import kind_of
-from nisf.networks.finder import Finder, finder_certainty, finder_of, train_finder
+from nisf.networks.finder import Finder, finder_certainty, finder_of, look, train_finder
 from nisf.optimisation.loop import CHECKPOINT, LogCallback, Validation, run
 from nisf.prior.prior import Prior
 from nisf.prior.region_search import RegionSearch
@@ -175,7 +175,7 @@ def _least_certain(cases: Sequence[Case], finder: Finder | None) -> float:
     """The certainty to ask for: half of the finder's least on labelled cases."""
     if finder is None:
         return 0.0
-    sure = (finder_certainty(case, finder) for case in spread(cases, FINDER_CASES) if case.labelled())
+    sure = (finder_certainty(look(case, finder)) for case in spread(cases, FINDER_CASES) if case.labelled())
     return round(0.5 * min(sure, default=0.0), 3)
 
 

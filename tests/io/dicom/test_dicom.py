@@ -74,7 +74,7 @@ def array(case: Case) -> np.ndarray:
 
 def series_grid(case: Case) -> Grid:
     """The grid of the first stack, as the series has it."""
-    return case.stacks[0].arrangement.undone(case.stacks[0].grid)
+    return case.stacks[0].arrangement.undo_grid(case.stacks[0].grid)
 
 
 def assert_right(case: Case, measured: np.ndarray = MEASURED) -> None:

@@ -29,11 +29,11 @@ from nisf.io.dicom.values import (
     several,
     whole_of,
 )
+from nisf.io.limits import MAX_VOXELS
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-MAX_VOXELS = 2**31
 MAX_RATIO = 1024
 """Of voxels to bytes of compressed pixel data, above which a header is taken as broken."""
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nisf.data.anatomy import Anatomy, Code
+from nisf.data.geometry import LPS_RAS
 from nisf.errors import BadFileError
 from nisf.files import replacing
 from nisf.io.dicom.scan import Instance, quiet
@@ -32,7 +33,6 @@ SCHEME = "99NISF"
 """Coding scheme of structures that have no SNOMED CT code."""
 
 _TEMPLATE = "2.25."  # UIDs of our templates: this, then the number of the slice
-_LPS = np.array([-1.0, -1.0, 1.0])
 _WHO = """
     PatientName PatientID PatientBirthDate PatientSex StudyID AccessionNumber StudyDate StudyTime
     ReferringPhysicianName
@@ -162,7 +162,7 @@ def _template(
     data.SeriesInstanceUID = _uid(some.series_uid, study)
     data.SOPClassUID, data.SOPInstanceUID = MRImageStorage, f"{_TEMPLATE}{z + 1}"
     data.Modality, data.Rows, data.Columns = some.modality or "MR", some.rows, some.columns
-    place = arranged.grid.affine(np.array([0, 0, z])) * _LPS
+    place = arranged.grid.affine(np.array([0, 0, z])) * LPS_RAS
     if image is not None and image.place is not None:
         place = image.place
     assert some.axes is not None

@@ -6,17 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from nisf import __version__
-from nisf.data.case import Stack
 from nisf.errors import BadSettingError
 from nisf.io.dicom.seg import Maker, require_highdicom, write_dicom_seg
 from nisf.io.dicom.study import DicomStudy
 from nisf.io.dicom.volume import arrange
 from nisf.io.phases import frames_by_name
 from nisf.io.readers.listing import CaseFiles
-from nisf.prior.prior import Prior
+from nisf.subject.rendering import Rendering
+from nisf.subject.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -33,17 +31,13 @@ class SegFiles:
     wish: str = "auto"
     phases: Mapping[str, float] = field(default_factory=dict)
 
-    def write(
-        self, folder: str | Path, name: str, stack: Stack, label: np.ndarray, prior: Prior
-    ) -> list[Path]:
-        """Write ``NAME_ED_seg.dcm`` and so on.
+    def write(self, folder: Path, subject: Subject, rendering: Rendering) -> list[Path]:
+        """Write ``NAME_ED_seg.dcm`` and so on; nothing if the grid is not that of the images.
 
         Args:
             folder: to write to.
-            name: of the case.
-            stack: that the case has of the study.
-            label: class of each voxel on the stack's own grid (x, y, z, t).
-            prior: what made it.
+            subject: made of the study.
+            rendering: of its first stack.
 
         Returns:
             The files written.
@@ -51,13 +45,16 @@ class SegFiles:
         Raises:
             BadSettingError, BadFileError: as `frames_by_name` and `write_dicom_seg`.
         """
-        anatomy, times = prior.anatomy, stack.grid.times
-        frames = frames_by_name(name, label, times, anatomy, self.phases, self.wish)
+        name, stack, prior = subject.name, subject.stacks[0], subject.prior
+        if rendering.grid is not stack.grid:
+            return []
+        anatomy, label = prior.anatomy, rendering.label
+        frames = frames_by_name(name, label, stack.grid.times, anatomy, self.phases, self.wish)
         arranged = arrange(self.study.chosen())
         made_by = Maker(__version__, prior.fingerprint)
         written: list[Path] = []
         for phase, frame in frames.items():
-            written.append(Path(folder) / f"{name}{phase and f'_{phase}'}_seg.dcm")
+            written.append(folder / f"{name}{phase and f'_{phase}'}_seg.dcm")
             array = stack.arrangement.undo(label[..., frame])
             write_dicom_seg(
                 written[-1], array, self.study, arranged, frame, anatomy, made_by=made_by, phase=phase

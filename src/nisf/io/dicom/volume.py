@@ -7,16 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nisf.data.geometry import Affine, Grid, cycle_times
+from nisf.data.geometry import LPS_RAS, Affine, Grid, cycle_times
 from nisf.data.stacking import even_places
 from nisf.errors import BadFileError
 from nisf.io.dicom.frames import Row, cycle_ms, in_time, without_copies
 from nisf.io.dicom.pixels import check_whole, read_pixels
-from nisf.io.dicom.scan import MAX_VOXELS, Instance
+from nisf.io.dicom.scan import Instance
 from nisf.io.dicom.series import DicomSeries, positions_of
 from nisf.io.dicom.study import DicomStudy
-
-_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+from nisf.io.limits import MAX_VOXELS
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +69,7 @@ def arrange(series: DicomSeries) -> Arranged:
     frames = len(rows[0])
     if first.columns * first.rows * len(rows) * frames > MAX_VOXELS:
         raise BadFileError(f"{label}: more than {MAX_VOXELS} voxels; take another one")
-    grid = Grid(shape, Affine(_RAS @ matrix), cycle_times(frames))
+    grid = Grid(shape, Affine(np.diag([*LPS_RAS, 1.0]) @ matrix), cycle_times(frames))
     return Arranged(grid, tuple(rows), cycle_ms(rows, notes), tuple(notes))
 
 

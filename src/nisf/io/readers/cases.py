@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
-from nisf.errors import NisfError
+from nisf.errors import NisfError, unexpected
 from nisf.io.readers.cache import cached_case
 from nisf.io.readers.cohort import Cohort
 from nisf.io.readers.listing import CaseFiles, refuse_dead_links
@@ -64,8 +64,7 @@ class CaseReader:
             return str(error)
         except Exception as error:
             # Nobody has met every damaged file: what breaks a reader must not end a night's batch.
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            return f"{files.name}: cannot be read ({reason}); look at its files with 'nisf check'"
+            return f"{files.name}: cannot be read ({unexpected(error)}); look at its files with 'nisf check'"
 
     @property
     def errors(self) -> tuple[str, ...]:

@@ -21,10 +21,9 @@ from nibabel.spatialimages import HeaderDataError
 from nisf.data.geometry import Affine, Grid, cycle_times
 from nisf.data.wording import mm
 from nisf.errors import BadFileError
+from nisf.io.limits import MAX_VOXELS
 from nisf.io.readers.inflate import most_held, truncated, unpacked
 from nisf.types import Vector3
-
-MAX_VOXELS = 2**31  # a header that declares more is taken as broken
 
 SIZE_TOLERANCE = 0.01
 """Relative difference of affine column and header zoom above which the zooms win."""

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from nisf.data.geometry import Affine
+from nisf.data.geometry import LPS_RAS, Affine
 from nisf.data.wording import mm, sizes
 from nisf.errors import BadFileError
-from nisf.io.readers.header import LARGEST_MM, MAX_VOXELS, SMALLEST_MM, Header, check_is_file, is_nifti_name
+from nisf.io.limits import MAX_VOXELS
+from nisf.io.readers.header import LARGEST_MM, SMALLEST_MM, Header, check_is_file, is_nifti_name
 from nisf.io.readers.inflate import truncated
 
 ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr", ".hdr")
@@ -26,7 +27,6 @@ _MOST_HEADER = 1 << 20
 _DEFLATE, _TEXT = 1032, 8
 """Bytes of voxels that a byte of a compressed file, and of one with numbers as text, can give at most."""
 _PACKED = {"true", "gzip", "gz", "bzip2", "bz2"}
-_RAS = np.array([-1.0, -1.0, 1.0])
 
 
 def is_itk_name(path: Path) -> bool:
@@ -193,6 +193,6 @@ def _affine(path: Path, spacing: Any, origin: Any, direction: Any) -> Affine:
     if not (np.isfinite(steps).all() and steps.min() >= SMALLEST_MM and steps.max() <= LARGEST_MM):
         raise BadFileError(f"{path}: the voxel size is {mm(steps)}, which no scanner makes; set it right")
     try:
-        return Affine.from_axes(_RAS[:, None] * turn, steps, _RAS * start)
+        return Affine.from_axes(LPS_RAS[:, None] * turn, steps, LPS_RAS * start)
     except ValueError as error:
         raise BadFileError(f"{path}: {error}; set its directions right") from error

@@ -17,6 +17,7 @@ from nisf.data.wording import mm
 from nisf.errors import BadFileError
 from nisf.io.dicom.study import DicomStudy
 from nisf.io.dicom.volume import read_study
+from nisf.io.phases import phases_by_volume
 from nisf.io.readers.joining import Read, joined
 from nisf.io.readers.labels import Notes, Placed, hide_undrawn, read_labels
 from nisf.io.readers.listing import CaseFiles, StackFiles
@@ -263,13 +264,10 @@ def _phases(anatomy: Anatomy, volumes: Sequence[Volume]) -> dict[str, float]:
     for volume in volumes:
         if volume.phases:
             return dict(volume.phases)
-    rule, label = anatomy.phases, volumes[0].label
-    if rule is None or label is None or rule["by"] not in anatomy.labels[1:]:
+    label, times = volumes[0].label, volumes[0].stack.grid.times
+    if label is None:
         return {}
-    sizes = np.count_nonzero(label == anatomy.labels.index(rule["by"]), axis=(0, 1, 2))
-    drawn = np.flatnonzero(sizes)
-    if len(drawn) < 2:
-        return {}
-    times = volumes[0].stack.grid.times
-    largest, smallest = drawn[np.argmax(sizes[drawn])], drawn[np.argmin(sizes[drawn])]
-    return {rule["largest"]: float(times[largest]), rule["smallest"]: float(times[smallest])}
+    try:
+        return {name: float(times[frame]) for name, frame in phases_by_volume(label, anatomy).items()}
+    except ValueError:
+        return {}  # drawn in too few frames to tell
