@@ -86,7 +86,7 @@ def needs(study: Study) -> Needs:
 def run(study: Study) -> Result:
     """Dice against the share of labelled voxels that training kept."""
     whole = sum(map(labelled_voxels, study.training))
-    shares: dict[tuple[str, int], float] = {}
+    fractions: dict[tuple[str, int], float] = {}
     scores: dict[tuple[str, int], np.ndarray] = {}
     rows, table = [], [["kept", "share of labelled voxels", "mean Dice"]]
     for (kind, every), variant in {("all", 1): base(study), **variants(study)}.items():
@@ -94,7 +94,7 @@ def run(study: Study) -> Result:
         thin = variant.thin or (lambda case: case)
         share = sum(labelled_voxels(thin(case)) for case in study.training) / whole
         rows += [{"kept": kind, "every": every, "share": round(share, 4), **row} for row in found]
-        shares[kind, every], scores[kind, every] = share, of_subjects(found)
+        fractions[kind, every], scores[kind, every] = share, of_subjects(found)
         what = "everything" if every == 1 else f"every {every}{_ending(every)} of the {kind}"
         table.append([what, f"{share:.2f}", f"{scores[kind, every].mean():.3f}"])
     full = scores["all", 1].mean()
@@ -110,7 +110,7 @@ def run(study: Study) -> Result:
         for kind, (_, everies) in KINDS.items():
             keys = [("all", 1), *((kind, every) for every in everies)]
             axes.plot(
-                [shares[key] for key in keys],
+                [fractions[key] for key in keys],
                 [scores[key].mean() for key in keys],
                 label=f"fewer {kind}",
                 **look(kind, list(KINDS)),

@@ -27,7 +27,7 @@ class StackFiles:
         images: per frame, the files of its channels; a single entry may be a 4D file with all frames.
         labels: one label file or None per entry of `images`.
         times: fractions of the cycle, one per frame; None: frame ``k`` of ``n`` at ``k / n``.
-        phases: name of a moment to the index of its frame.
+        phases: name of a phase to the index of its frame.
         numbers: label numbers of this stack, where they are not those of the case.
         series: the DICOM study that the stack is taken from; `images` are then its files, in no order.
     """

@@ -260,7 +260,7 @@ def _join(parts: list[list[np.ndarray]], shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _phases(anatomy: Anatomy, volumes: Sequence[Volume]) -> dict[str, float]:
-    """Named moments: from the layout, else from the volumes of the anatomy's phase label."""
+    """Named phases: from the layout, else from the volumes of the anatomy's phase label."""
     for volume in volumes:
         if volume.phases:
             return dict(volume.phases)

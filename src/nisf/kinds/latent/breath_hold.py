@@ -47,7 +47,7 @@ def breath_hold_of(entry: Mapping[str, Any]) -> BreathHold:
     return BreathHold(entry["stack"], entry["position"], (x, y), entry["gain"], entry["offset"])
 
 
-class Held(Answerer):
+class AtBreathHold(Answerer):
     """Someone's answers as the slices of one breath-hold show them: shifted, and with their brightness.
 
     Args:
@@ -84,7 +84,7 @@ class HeldSlices(Answerer):
     def __init__(self, raw: Answerer, holds: Sequence[BreathHold], stack: Stack) -> None:
         super().__init__(raw.channels, raw.classes)
         self.raw = raw
-        self.slices = {hold.position: Held(raw, hold, stack) for hold in holds}
+        self.slices = {hold.position: AtBreathHold(raw, hold, stack) for hold in holds}
 
     @override
     def answer(

@@ -2,7 +2,7 @@
 
 Columns are separated by commas, or all by semicolons or tabs, as the first line is. Paths are relative to
 the table. One row is one file: a 3D or 4D image, or one frame of a stack. ``time`` is a fraction of the
-cycle in [0, 1); ``phase`` names the row's moment (of a 4D file: ``ED:18;ES:7``, frames from 0); ``known``
+cycle in [0, 1); ``phase`` names the row's phase (of a 4D file: ``ED:18;ES:7``, frames from 0); ``known``
 lists the labels that were drawn, ``LV blood pool;LV myocardium``. What label numbers mean is in
 ``labels.json`` beside the table, ``{"1": "LV blood pool"}``, or in the anatomy's numbers for ``manifest``.
 """
@@ -162,12 +162,12 @@ def _phases(path: Path, rows: list[Row]) -> dict[str, int]:
     phases = {}
     for index, row in enumerate(rows):
         for item in filter(None, (part.strip() for part in row["phase"].split(";"))):
-            moment, colon, frame = (part.strip() for part in item.partition(":"))
+            name, colon, frame = (part.strip() for part in item.partition(":"))
             number = whole_number(frame)
             if colon and (number is None or len(rows) > 1):
                 raise BadFileError(
                     f"{path}: phase '{item}' of {row['case']}; write ED for a row's own moment, "
                     "or ED:18 for a frame of a 4D file"
                 )
-            phases[moment] = index if number is None else number
+            phases[name] = index if number is None else number
     return phases
