@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import toys
-from nisf.errors import NisfError
+from nisf.errors import BadFileError, NisfError
 from nisf.files import read_tensors, write_tensors
 from nisf.kinds.latent.model import LatentPrior
 from nisf.kinds.load import load_prior
@@ -91,6 +91,21 @@ def test_round_trip(tmp_path, finder, half):
         assert not again.finder.training
     assert not any(p.requires_grad for p in again.field.parameters())
     assert not again.field.training
+
+
+def test_appendices_belong_to_their_prior(tmp_path):
+    prior = make_prior()
+    learnt = {"quality": {"prior": prior.fingerprint, "bound": 0.7}}
+    replace(prior, appendices=learnt).save(tmp_path)
+    again = load_prior(tmp_path)
+    assert again.appendices == learnt
+    assert again.with_weights(again.weights(), tmp_path).appendices == {}
+    (tmp_path / "quality.json").write_text("[1]")
+    with pytest.raises(BadFileError, match=r"quality\.json: not a JSON object"):
+        load_prior(tmp_path)
+    (tmp_path / "quality.json").write_text('{"prior": "0123456789abcdef"}')
+    with pytest.raises(BadFileError, match=r"quality\.json: belongs to the prior '0123456789abcdef'"):
+        load_prior(tmp_path)
 
 
 def test_fingerprint_sees_any_weight():

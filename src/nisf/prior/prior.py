@@ -49,6 +49,8 @@ class Prior(ABC, Generic[SubjectType]):
         finder: finds the region in a case without labels; None if it could not be trained.
         card: training set, validation scores, licence, versions: for people, and for `nisf` to print.
         folder: where it was read from; None if it never was.
+        appendices: what was learnt of it on validation cases after its training, by name; see
+            `nisf.prior.stored.APPENDICES`.
     """
 
     config: Config
@@ -58,6 +60,7 @@ class Prior(ABC, Generic[SubjectType]):
     finder: Finder | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    appendices: Mapping[str, Any] = field(default_factory=dict)
 
     fit_options: ClassVar[frozenset[str]] = frozenset()
     """Names of `FitOptions` that mean something to this kind."""
@@ -195,6 +198,7 @@ class Prior(ABC, Generic[SubjectType]):
             finder=stored.finder,
             card=stored.card,
             folder=stored.folder,
+            appendices=stored.appendices,
             **own,
         )
         if extra := sorted(set(stored.tensors) - set(prior.weights())):
@@ -221,6 +225,8 @@ class Prior(ABC, Generic[SubjectType]):
         if self.finder is not None:
             tensors |= {f"finder.{name}": t for name, t in self.finder.state_dict().items()}
         write_tensors(folder / WEIGHTS, tensors)
+        for name, appendix in self.appendices.items():
+            write_json(folder / f"{name}.json", dict(appendix))
         write_json(
             folder / SPECIFICATION,
             {

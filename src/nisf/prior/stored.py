@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,11 @@ FORMAT = 1
 
 SPECIFICATION, WEIGHTS = "prior.json", "weights.safetensors"
 
+APPENDICES = ("calibration", "intervals", "quality")
+"""What may be learnt of a trained prior on validation cases; each has one JSON file of its name in the folder,
+which may be missing. Its entry ``prior`` is the fingerprint of the prior that it belongs to; the package
+that uses it checks the other entries."""
+
 
 @dataclass(frozen=True, eq=False)
 class Stored:
@@ -40,6 +45,7 @@ class Stored:
         fingerprint: of the weights, as ``prior.json`` says.
         tensors: of the network (``field.*``) and whatever else the kind of field keeps.
         source: the file that the tensors are from.
+        appendices: what was learnt of it afterwards, by name (`APPENDICES`); those that are there.
     """
 
     config: Config
@@ -51,6 +57,7 @@ class Stored:
     fingerprint: str
     tensors: Mapping[str, Tensor]
     source: Path
+    appendices: Mapping[str, Any] = field(default_factory=dict)
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """A tensor that has to be there.
@@ -105,4 +112,27 @@ def read_stored(folder: str | Path) -> Stored:
     finder = finder_of(tensors, weights) if has_finder else None
     if has_finder:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("finder.")}
-    return Stored(config, anatomy, half, finder, card, folder.resolve(), fingerprint, tensors, weights)
+    parts = (config, anatomy, half, finder, card, folder.resolve(), fingerprint, tensors, weights)
+    return Stored(*parts, appendices=read_appendices(folder, fingerprint))
+
+
+def read_appendices(folder: Path, fingerprint: str) -> dict[str, Any]:
+    """The appendices that a prior's folder has, by name.
+
+    Raises:
+        BadFileError: one is not a JSON object, or was learnt of a prior with another fingerprint.
+    """
+    found = {}
+    for name in APPENDICES:
+        path = folder / f"{name}.json"
+        if not path.is_file():
+            continue
+        found[name] = read_json(path)
+        if not isinstance(found[name], dict):
+            raise BadFileError(f"{path}: not a JSON object; it was not written by nisf")
+        if found[name].get("prior") != fingerprint:
+            raise BadFileError(
+                f"{path}: belongs to the prior {found[name].get('prior')!r}, but this one is {fingerprint}; "
+                "delete the file or learn it again"
+            )
+    return found
