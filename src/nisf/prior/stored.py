@@ -28,8 +28,8 @@ SPECIFICATION, WEIGHTS = "prior.json", "weights.safetensors"
 APPENDICES = ("calibration", "intervals", "quality")
 """What may be learnt of a trained prior on validation cases.
 
-Each has one JSON file of its name in the folder, which may be missing. Its entry ``prior`` is the fingerprint of
-the prior that it belongs to; the package that uses it checks the other entries.
+Each has one JSON file of its name in the folder, which may be missing. Its entry ``prior`` is the fingerprint
+of the prior that it belongs to; the package that uses it checks the other entries.
 """
 
 
