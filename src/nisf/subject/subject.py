@@ -16,11 +16,13 @@ from nisf.config.schema import Islands
 from nisf.data.case import Stack
 from nisf.data.geometry import Grid
 from nisf.data.region import Region
+from nisf.device import module_device
 from nisf.errors import CannotFitError
 from nisf.prior.prior import Prior
 from nisf.subject.answerer import Answerer, WithinEnds
 from nisf.subject.islands import IslandMap, WithoutIslands
 from nisf.subject.rendering import Answer, Frame, Rendering, empty_rendering, on_scale
+from nisf.threads import side_by_side
 from nisf.types import PointsMm
 
 
@@ -189,7 +191,7 @@ class Subject(ABC):
             probabilities: whether to keep the class probabilities.
             samples: draws from the posterior to average over, which also gives deviations; 0 asks for the
                 best answer alone.
-            memory_mb: working memory beside the result, MiB.
+            memory_mb: working memory of each thread beside the result, MiB.
             stack: whose grid (if none is given) and intensity scale to use.
 
         Raises:
@@ -206,10 +208,14 @@ class Subject(ABC):
             probabilities=probabilities,
             deviations=samples > 0,
         )
-        # A time after the other: the slices of each are encoded once.
-        for t, time in enumerate(grid.times):
-            frame = Frame(rendering, t, self._scale(stack))
-            answers.fill(frame, grid, float(time), memory_mb=memory_mb)
+        # In order of time: neighbours share what is encoded.
+        scale = self._scale(stack)
+
+        def fill(t: int) -> None:
+            answers.fill(Frame(rendering, t, scale), grid, float(grid.times[t]), memory_mb=memory_mb)
+
+        on_gpu = module_device(self.prior.field).type != "cpu"
+        side_by_side(fill, range(len(grid.times)), most=1 if on_gpu else None)
         return rendering
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 
 import numpy as np
 import torch
@@ -16,7 +18,7 @@ from nisf.device import module_device
 from nisf.networks.canvas import Canvases
 from nisf.networks.image_field import ImageField, Scene
 from nisf.networks.image_inference import FrozenImageField
-from nisf.networks.lookup import nearby
+from nisf.networks.lookup import Nearby, nearby
 from nisf.networks.phase_exchange import most_different
 from nisf.stopwatch import stage
 
@@ -26,21 +28,63 @@ LEAST_WEIGHT = 0.02
 """Phases that count less are left out of an average over time."""
 
 
-class _Recent(OrderedDict[int, Scene]):
-    """Scenes by phase; the one that was not wanted for the longest goes first."""
+class _Recent:
+    """Scenes by phase; the one that was not wanted for the longest goes first.
+
+    Several threads may want scenes at once; each is made by one of them, and the others wait for it.
+    """
 
     def __init__(self, most: int) -> None:
-        super().__init__()
         self.most = most
+        self._scenes: OrderedDict[int, Future[Scene]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._scenes)
 
     def get_or(self, phase: int, make: Callable[[], Scene]) -> Scene:
         """The scene of a phase, made if it is not there."""
-        if phase not in self:
-            self[phase] = make()
-            while len(self) > self.most:
-                self.popitem(last=False)
-        self.move_to_end(phase)
-        return self[phase]
+        with self._lock:
+            found = self._scenes.get(phase)
+            ours = Future() if found is None else None
+            if ours is not None:
+                self._scenes[phase] = ours
+                while len(self._scenes) > self.most:
+                    self._scenes.popitem(last=False)
+            self._scenes.move_to_end(phase)
+        if found is not None:
+            return found.result()
+        assert ours is not None
+        try:
+            ours.set_result(make())
+        except BaseException as error:
+            with self._lock:
+                self._scenes.pop(phase, None)
+            ours.set_exception(error)
+            raise
+        return ours.result()
+
+
+class PlacesAsked:
+    """Places that are asked at one time after the other: where they lie among the slices is found once.
+
+    Args:
+        points: model mm (n, 3), on the field's device.
+        rows: places at a time.
+    """
+
+    def __init__(self, points: Float[Tensor, "n 3"], rows: int) -> None:
+        self.parts = points.split(rows)
+        self._near: tuple[Tensor, list[Nearby]] | None = None
+
+    def near(self, scene: Scene, neighbours: int) -> list[Nearby]:
+        """The nearest slices of each part's places; phases that are posed alike have the very same maps."""
+        known = self._near
+        if known is None or known[0] is not scene.maps:
+            size = scene.features.shape[1]
+            known = scene.maps, [nearby(scene.maps, part, size, neighbours) for part in self.parts]
+            self._near = known
+        return known[1]
 
 
 class Scenes:
@@ -63,10 +107,12 @@ class Scenes:
             self._flips += [[*flips, axis] for flips in self._flips]
         self.device = module_device(field)
         # One more than an average over time needs: between two phases there are two averages.
-        most = 1 + max(len(self._near(phase)) for phase in range(len(self.times)))
-        self._kept, self._averages = _Recent(max(KEPT, most)), _Recent(2)
-        self._frozen: FrozenImageField | None = None
+        self._most = 1 + max(len(self._near(phase)) for phase in range(len(self.times)))
+        self._kept, self._averages = _Recent(max(KEPT, self._most)), _Recent(2)
+        self._maps: list[Tensor] = []
+        self._local = threading.local()
         self._references: dict[bytes, list[list[Tensor]]] = {}
+        self._lock = threading.Lock()
 
     def at(self, phase: int) -> Scene:
         """The slices of the phase with this index in ``times``, averaged over its neighbours in time.
@@ -109,8 +155,7 @@ class Scenes:
         """The encoded slices of one phase; what was seen in a mirror is turned back."""
         index = torch.from_numpy(np.flatnonzero(self.canvases.times == self.times[phase]))
         images = self.canvases.images[index].to(self.device).float()
-        maps = self.canvases.maps[index].to(self.device)
-        maps = next((s.maps for s in self._kept.values() if torch.equal(s.maps, maps)), maps)
+        maps = self._same_maps(self.canvases.maps[index].to(self.device))
         features, latents = [], []
         for flips, shown in zip(self._flips, self._shown(maps), strict=True):
             mirrored = images.flip([2 + axis for axis in flips])
@@ -119,22 +164,32 @@ class Scenes:
             latents.append(seen.latent)
         return Scene(torch.stack(features).mean(0), maps, torch.stack(latents).mean(0))
 
+    def _same_maps(self, maps: Float[Tensor, "n 3 4"]) -> Float[Tensor, "n 3 4"]:
+        """The very tensor that another phase with the same maps has."""
+        with self._lock:
+            for known in self._maps:
+                if torch.equal(known, maps):
+                    return known
+            self._maps.append(maps)
+            return maps
+
     def _shown(self, maps: Float[Tensor, "n 3 4"]) -> Sequence[list[Tensor] | None]:
         """What the reference phases of the slices with these maps show, in each mirror."""
         if not self.field.image.phase_exchange:
             return [None] * len(self._flips)
         key = maps.cpu().numpy().tobytes()
-        if key not in self._references:
-            images, pose = self._reference(maps)
-            flat = images.flatten(0, 1).to(self.device).float()
-            self._references[key] = [
-                self.field.encoder.shown_by(
-                    flat.flip([2 + axis for axis in flips]),
-                    [_flipped(pose, flips, flat.shape[-1]).to(self.device)] * len(images),
-                )
-                for flips in self._flips
-            ]
-        return self._references[key]
+        with self._lock:  # other threads need it as well, and wait
+            if key not in self._references:
+                images, pose = self._reference(maps)
+                flat = images.flatten(0, 1).to(self.device).float()
+                self._references[key] = [
+                    self.field.encoder.shown_by(
+                        flat.flip([2 + axis for axis in flips]),
+                        [_flipped(pose, flips, flat.shape[-1]).to(self.device)] * len(images),
+                    )
+                    for flips in self._flips
+                ]
+            return self._references[key]
 
     def _reference(
         self, maps: Float[Tensor, "n 3 4"]
@@ -160,7 +215,50 @@ class Scenes:
         way = ((time - self.times[before]) % 1.0) / gap
         return [(before, 1 - way), (after, way)]
 
+    def rows(self, memory_mb: float) -> int:
+        """Places that are asked at a time within ``memory_mb`` MiB beside the encoded slices."""
+        image = self.field.image
+        # The hidden layers of the nearest slices, and their features with the corners' weights.
+        bytes_a_place = 4 * (image.neighbours * (3 * image.hidden + image.features + 24) + 5 * image.hidden)
+        return rows_at_a_time(self.device, memory_mb, bytes_a_place, IMAGE_ROWS)
+
+    def places(self, position: Float[np.ndarray, "n 3"], memory_mb: float = 512.0) -> PlacesAsked:
+        """Places in model mm that are to be asked at several times."""
+        points = torch.from_numpy(position.astype(np.float32)).to(self.device)
+        return PlacesAsked(points, self.rows(memory_mb))
+
+    def _at_rest(self, rows: int) -> FrozenImageField:
+        """The field with buffers of this thread's own for so many places."""
+        frozen: FrozenImageField | None = getattr(self._local, "frozen", None)
+        if frozen is None or frozen.rows < rows:
+            frozen = self._local.frozen = FrozenImageField(self.field, rows)
+        return frozen
+
     @torch.inference_mode()
+    def answer(
+        self, places: PlacesAsked, time: float
+    ) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n k"]]:
+        """Intensity in [0, 1] and class probabilities of places at one time, on the field's device.
+
+        Args:
+            places: from `places`.
+            time: fraction of the cycle; between measured phases the answers of both are mixed.
+        """
+        total: list[tuple[Tensor, Tensor]] = []
+        for phase, weight in self.weights(time):
+            scene = self.at(phase)
+            near = places.near(scene, self.field.image.neighbours)
+            frozen = self._at_rest(max(len(part) for part in places.parts))
+            for i, part in enumerate(near):
+                values, classes = frozen(scene, part, both=self.both)
+                values, classes = torch.sigmoid(values).mul_(weight), torch.softmax(classes, 1).mul_(weight)
+                if len(total) == i:
+                    total.append((values, classes))
+                else:
+                    total[i][0].add_(values)
+                    total[i][1].add_(classes)
+        return torch.cat([values for values, _ in total]), torch.cat([classes for _, classes in total])
+
     def ask(
         self,
         position: Float[np.ndarray, "n 3"],
@@ -175,28 +273,13 @@ class Scenes:
             time: fraction of the cycle; between measured phases the answers of both are mixed.
             memory_mb: working memory beside the result and the encoded slices, MiB.
         """
-        config, image = self.field.config, self.field.image
-        # The hidden layers of the nearest slices, and their features with the corners' weights.
-        bytes_a_place = 4 * (image.neighbours * (3 * image.hidden + image.features + 24) + 5 * image.hidden)
-        step = rows_at_a_time(self.device, memory_mb, bytes_a_place, IMAGE_ROWS)
-        if self._frozen is None or self._frozen.rows != step:
-            self._frozen = FrozenImageField(self.field, step)
+        config = self.field.config
         intensity = np.zeros((len(position), config.channels), dtype=np.float32)
         probability = np.zeros((len(position), config.classes), dtype=np.float32)
         for wanted in np.unique(time):
             asked = np.flatnonzero(time == wanted)
-            scenes = [(self.at(phase), weight) for phase, weight in self.weights(float(wanted))]
-            for first in range(0, len(asked), step):
-                chosen = asked[first : first + step]
-                points = torch.from_numpy(position[chosen].astype(np.float32)).to(self.device)
-                maps = near = None
-                for scene, weight in scenes:
-                    if near is None or scene.maps is not maps:
-                        maps = scene.maps
-                        near = nearby(maps, points, scene.features.shape[1], image.neighbours)
-                    values, classes = self._frozen(scene, near, both=self.both)
-                    intensity[chosen] += weight * torch.sigmoid(values).cpu().numpy()
-                    probability[chosen] += weight * torch.softmax(classes, dim=1).cpu().numpy()
+            values, classes = self.answer(self.places(position[asked], memory_mb), float(wanted))
+            intensity[asked], probability[asked] = values.cpu().numpy(), classes.cpu().numpy()
         return intensity, probability
 
 
