@@ -92,9 +92,7 @@ class InRegion(Answerer):
         again: the field, where it is quicker to ask the same places at one time after the other.
     """
 
-    def __init__(
-        self, region: Region, config: FieldConfig, ask: Inside, again: Again | None = None
-    ) -> None:
+    def __init__(self, region: Region, config: FieldConfig, ask: Inside, again: Again | None = None) -> None:
         super().__init__(config.channels, config.classes)
         self.region, self.ask, self.again = region, ask, again
         self._grid: Grid | None = None
@@ -123,7 +121,6 @@ class InRegion(Answerer):
                 deviation = np.zeros_like(probability) if deviation is None else deviation
                 deviation[chosen] = spread
         return Answer(intensity, probability, within, deviation)
-
 
     @override
     def fill_slice(self, frame: Frame, grid: Grid, k: int, time: float, *, memory_mb: float) -> None:

@@ -76,7 +76,7 @@ def on_scale(answer: Answer, stack: Stack | None) -> Float[np.ndarray, "n c"]:
 
 
 def likeliest(probability: Float[np.ndarray, "m k"]) -> UInt8[np.ndarray, "m"]:
-    """The class with the largest probability, the first of several; NumPy's argmax is slow for few classes."""
+    """The class with the largest probability, the first of several; argmax is slow for few classes."""
     best, label = probability[:, 0].copy(), np.zeros(len(probability), dtype=np.uint8)
     for k in range(1, probability.shape[1]):
         larger = probability[:, k] > best

@@ -16,13 +16,12 @@ from nisf.config.schema import Islands
 from nisf.data.case import Stack
 from nisf.data.geometry import Grid
 from nisf.data.region import Region
-from nisf.device import module_device
+from nisf.device import module_device, side_by_side
 from nisf.errors import CannotFitError
 from nisf.prior.prior import Prior
 from nisf.subject.answerer import Answerer, WithinEnds
 from nisf.subject.islands import IslandMap, WithoutIslands
 from nisf.subject.rendering import Answer, Frame, Rendering, empty_rendering, on_scale
-from nisf.threads import side_by_side
 from nisf.types import PointsMm
 
 

@@ -235,9 +235,7 @@ class Scenes:
         return frozen
 
     @torch.inference_mode()
-    def answer(
-        self, places: PlacesAsked, time: float
-    ) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n k"]]:
+    def answer(self, places: PlacesAsked, time: float) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n k"]]:
         """Intensity in [0, 1] and class probabilities of places at one time, on the field's device.
 
         Args:
