@@ -72,15 +72,18 @@ class Encoder(nn.Module):
 
     def shown_by(
         self, images: Float[Tensor, "n c h w"], maps: Sequence[Float[Tensor, "_ 3 4"]]
-    ) -> list[Tensor]:
+    ) -> tuple[list[Tensor], Float[Tensor, "n h w f"], Float[Tensor, "n l"]]:
         """What one subject's reference phases show on each level of the exchange between phases.
 
         Args:
             images: of all its reference phases in turn; the same slices at each.
             maps: of each phase.
+
+        Returns:
+            What they show, and their own features and latents, as `forward` gives them.
         """
-        each = self._encode(images, maps, [len(maps)], None)[2]
-        return [level[: len(maps[0])] for level in each]
+        features, latents, each = self._encode(images, maps, [len(maps)], None)
+        return [level[: len(maps[0])] for level in each], features, latents
 
     def _encode(
         self,

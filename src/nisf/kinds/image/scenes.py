@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from nisf.chunks import IMAGE_ROWS, rows_at_a_time
 from nisf.data.geometry import cycle_distance
 from nisf.device import module_device
+from nisf.kinds.image.recent import Recent
 from nisf.networks.canvas import Canvases
 from nisf.networks.image_field import ImageField, Scene
 from nisf.networks.image_inference import FrozenImageField
@@ -28,41 +28,19 @@ LEAST_WEIGHT = 0.02
 """Phases that count less are left out of an average over time."""
 
 
-class _Recent:
-    """Scenes by phase; the one that was not wanted for the longest goes first.
+@dataclass(frozen=True, eq=False)
+class _Reference:
+    """The reference phases of some slices in one mirror.
 
-    Several threads may want scenes at once; each is made by one of them, and the others wait for it.
+    Attributes:
+        shown: what they show to every phase, level by level.
+        features: of each of them (n, h, w, f), by its index among the times.
+        latents: likewise (l,).
     """
 
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self._scenes: OrderedDict[int, Future[Scene]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._scenes)
-
-    def get_or(self, phase: int, make: Callable[[], Scene]) -> Scene:
-        """The scene of a phase, made if it is not there."""
-        with self._lock:
-            found = self._scenes.get(phase)
-            ours = Future() if found is None else None
-            if ours is not None:
-                self._scenes[phase] = ours
-                while len(self._scenes) > self.most:
-                    self._scenes.popitem(last=False)
-            self._scenes.move_to_end(phase)
-        if found is not None:
-            return found.result()
-        assert ours is not None
-        try:
-            ours.set_result(make())
-        except BaseException as error:
-            with self._lock:
-                self._scenes.pop(phase, None)
-            ours.set_exception(error)
-            raise
-        return ours.result()
+    shown: list[Tensor]
+    features: Mapping[int, Tensor]
+    latents: Mapping[int, Tensor]
 
 
 class PlacesAsked:
@@ -107,19 +85,20 @@ class Scenes:
             self._flips += [[*flips, axis] for flips in self._flips]
         self.device = module_device(field)
         # One more than an average over time needs: between two phases there are two averages.
-        self._most = 1 + max(len(self._near(phase)) for phase in range(len(self.times)))
-        self._kept, self._averages = _Recent(max(KEPT, self._most)), _Recent(2)
+        most = 1 + max(len(self._near(phase)) for phase in range(len(self.times)))
+        self._kept: Recent[int, Scene] = Recent(max(KEPT, most))
+        self._averages: Recent[int, Scene] = Recent(2)
+        self._references: Recent[tuple[bytes, int], _Reference] = Recent()
         self._maps: list[Tensor] = []
-        self._local = threading.local()
-        self._references: dict[bytes, list[list[Tensor]]] = {}
         self._lock = threading.Lock()
+        self._local = threading.local()
 
     def at(self, phase: int) -> Scene:
         """The slices of the phase with this index in ``times``, averaged over its neighbours in time.
 
         Averages are of features, not of answers: as good, and the field is asked once.
         """
-        return self._averages.get_or(phase, lambda: self._average(phase))
+        return self._averages.get(phase, self._average)
 
     def _average(self, phase: int) -> Scene:
         own = self._encoded(phase)
@@ -144,25 +123,27 @@ class Scenes:
         return [(int(i), float(weight[i])) for i in np.flatnonzero(weight >= LEAST_WEIGHT)]
 
     def _encoded(self, phase: int) -> Scene:
-        def encode() -> Scene:
-            with stage("encoding"):
-                return self._encode(phase)
-
-        return self._kept.get_or(phase, encode)
+        return self._kept.get(phase, self._encode)
 
     @torch.inference_mode()
     def _encode(self, phase: int) -> Scene:
         """The encoded slices of one phase; what was seen in a mirror is turned back."""
-        index = torch.from_numpy(np.flatnonzero(self.canvases.times == self.times[phase]))
-        images = self.canvases.images[index].to(self.device).float()
-        maps = self._same_maps(self.canvases.maps[index].to(self.device))
-        features, latents = [], []
-        for flips, shown in zip(self._flips, self._shown(maps), strict=True):
-            mirrored = images.flip([2 + axis for axis in flips])
-            seen = self.field.encode(mirrored, _flipped(maps, flips, images.shape[2]), shown)
-            features.append(seen.features.flip([1 + axis for axis in flips]))
-            latents.append(seen.latent)
-        return Scene(torch.stack(features).mean(0), maps, torch.stack(latents).mean(0))
+        with stage("encoding"):
+            index = torch.from_numpy(np.flatnonzero(self.canvases.times == self.times[phase]))
+            images = self.canvases.images[index].to(self.device).float()
+            maps = self._same_maps(self.canvases.maps[index].to(self.device))
+            features, latents = [], []
+            for flips, reference in zip(self._flips, self._seen_together(maps), strict=True):
+                if reference is not None and phase in reference.features:
+                    features.append(reference.features[phase])
+                    latents.append(reference.latents[phase])
+                    continue
+                mirrored = images.flip([2 + axis for axis in flips])
+                shown = None if reference is None else reference.shown
+                seen = self.field.encode(mirrored, _flipped(maps, flips, images.shape[2]), shown)
+                features.append(seen.features.flip([1 + axis for axis in flips]))
+                latents.append(seen.latent)
+            return Scene(torch.stack(features).mean(0), maps, torch.stack(latents).mean(0))
 
     def _same_maps(self, maps: Float[Tensor, "n 3 4"]) -> Float[Tensor, "n 3 4"]:
         """The very tensor that another phase with the same maps has."""
@@ -173,35 +154,31 @@ class Scenes:
             self._maps.append(maps)
             return maps
 
-    def _shown(self, maps: Float[Tensor, "n 3 4"]) -> Sequence[list[Tensor] | None]:
-        """What the reference phases of the slices with these maps show, in each mirror."""
+    def _seen_together(self, maps: Float[Tensor, "n 3 4"]) -> Sequence[_Reference | None]:
+        """The reference phases of the slices with these maps, in each mirror."""
         if not self.field.image.phase_exchange:
             return [None] * len(self._flips)
         key = maps.cpu().numpy().tobytes()
-        with self._lock:  # other threads need it as well, and wait
-            if key not in self._references:
-                images, pose = self._reference(maps)
-                flat = images.flatten(0, 1).to(self.device).float()
-                self._references[key] = [
-                    self.field.encoder.shown_by(
-                        flat.flip([2 + axis for axis in flips]),
-                        [_flipped(pose, flips, flat.shape[-1]).to(self.device)] * len(images),
-                    )
-                    for flips in self._flips
-                ]
-            return self._references[key]
+        keys = [(key, mirror) for mirror in range(len(self._flips))]
+        return self._references.get_all(keys, lambda key: self._reference(maps, self._flips[key[1]]))
 
-    def _reference(
-        self, maps: Float[Tensor, "n 3 4"]
-    ) -> tuple[Float[Tensor, "t n c h w"], Float[Tensor, "n 3 4"]]:
-        """The images of the two phases that differ most among those with these slices, and their maps."""
-        pose, found = maps.cpu(), []
-        for time in self.times:
+    def _reference(self, maps: Float[Tensor, "n 3 4"], flips: list[int]) -> _Reference:
+        """The two phases that differ most among those with these slices, seen in one mirror."""
+        pose, phases, found = maps.cpu(), [], []
+        for phase, time in enumerate(self.times):
             index = torch.from_numpy(np.flatnonzero(self.canvases.times == time))
             if torch.equal(self.canvases.maps[index], pose):
+                phases.append(phase)
                 found.append(self.canvases.images[index])
         images = torch.stack(found)
-        return images[list(most_different(images))], pose
+        chosen = list(most_different(images))
+        flat = images[chosen].flatten(0, 1).to(self.device).float().flip([2 + axis for axis in flips])
+        mirrored = [_flipped(maps, flips, flat.shape[-1])] * len(chosen)
+        shown, features, latents = self.field.encoder.shown_by(flat, mirrored)
+        features = features.flip([1 + axis for axis in flips]).split(len(maps))
+        own = [phases[i] for i in chosen]
+        means = [part.mean(0) for part in latents.split(len(maps))]
+        return _Reference(shown, dict(zip(own, features, strict=True)), dict(zip(own, means, strict=True)))
 
     def weights(self, time: float) -> list[tuple[int, float]]:
         """The measured phases around a time on the cycle, and how much each counts."""
