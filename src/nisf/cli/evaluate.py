@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,6 +44,8 @@ class Evaluate:
     """How the references lie in their folder; found out if auto."""
     device: str = "cpu"
     """Where networks run: cpu, cuda or cuda:NUMBER."""
+    overwrite: bool = False
+    """Replace the CSV file whoever wrote it."""
 
     def run(self) -> int:
         from nisf.data.hiding import check_protocol
@@ -56,13 +59,34 @@ class Evaluate:
             raise BadSettingError("give either --predictions FOLDER or --prior FOLDER")
         if self.predictions is None:
             assert self.prior is not None
-            return report(self.with_prior(self.prior), self.output)
+            prior = self.prior
+            return self.reported(lambda: self.with_prior(prior))
         if self.hide != "none":
             raise BadSettingError(f"--hide {self.hide}: needs --prior, to fit what is not hidden")
         if self.steps is not None:
             raise BadSettingError(f"--steps {self.steps}: needs --prior; predictions are scored as they are")
-        scored = evaluate_folder(self.predictions, self.references, self.anatomy, self.layout, only=self.only)
-        return report(scored, self.output)
+        predictions = self.predictions
+        return self.reported(
+            lambda: evaluate_folder(predictions, self.references, self.anatomy, self.layout, only=self.only)
+        )
+
+    def reported(self, evaluate: Callable[[], Evaluation]) -> int:
+        """Evaluate, and show and write what comes out; the exit status.
+
+        Raises:
+            BadFileError: a file is in the way, which is said before anything is evaluated.
+        """
+        from nisf.outputs import recorded
+
+        if self.output is None:
+            return report(evaluate(), None)
+        path = self.output
+        stem = path.name.removesuffix(".csv")
+        with recorded(path.parent, stem, "evaluate", planned=[path.name], overwrite=self.overwrite) as part:
+            status = report(evaluate(), path)
+        for remark in part.remarks():
+            print(remark)
+        return status
 
     def with_prior(self, folder: Path) -> Evaluation:
         """Fit each case without what is hidden, and score that."""

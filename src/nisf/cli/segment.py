@@ -16,15 +16,17 @@ if TYPE_CHECKING:
     from nisf.data.case import Case
     from nisf.io.readers import CaseFiles, CaseReader, Cohort
     from nisf.prior.prior import Prior
-    from nisf.segmentation import FrameFiles, Request
+    from nisf.segmentation import CaseWriter, Request
+    from nisf.stopwatch import Stopwatch
     from nisf.subject.subject import Subject
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Segment images: writes NAME_seg.nii.gz, NAME_image.nii.gz, NAME.nisf and labels.json.
+    """Segment images: writes NAME_seg.nii.gz, NAME_image.nii.gz, NAME.nisf, NAME.run.json and labels.json.
 
-    A case whose files are there already, made from the same input with the same options, is skipped.
+    NAME.run.json records what the files were made from. A case whose files are there already, made from the
+    same input with the same options, is skipped. Files that nisf did not write for the case are not replaced.
     The exit status is 1 if a case failed; the others are finished.
     """
 
@@ -78,7 +80,7 @@ class Segment:
     device: str = "cpu"
     """Where networks run: cpu, cuda or cuda:NUMBER."""
     overwrite: bool = False
-    """Do cases again that are done already."""
+    """Do cases again that are done already, and replace files that are in the way, whoever wrote them."""
     verbose: bool = False
     """Say where each case's time went."""
 
@@ -88,8 +90,10 @@ class Segment:
         from nisf.files import check_writable
         from nisf.io.readers import CaseReader, only_named
         from nisf.io.readers.several import open_inputs
+        from nisf.io.writers import refuse_other_labels
         from nisf.kinds.load import load_prior
-        from nisf.segmentation import refuse_other_labels
+        from nisf.outputs.lock import remove_stale as remove_stale_locks
+        from nisf.segmentation import refuse_collisions
 
         request = self.request()
         prior = load_prior(self.prior)
@@ -102,6 +106,7 @@ class Segment:
         cohort = self.taken(open_inputs(self.inputs, prior.anatomy, self.layout, labels=False))
         self.check_dicom_seg(cohort)
         check_writable(self.output)
+        remove_stale_locks(self.output)
         if not self.overwrite:
             refuse_other_labels(self.output, prior.anatomy.labels)
         failed: dict[str, str] = {
@@ -110,6 +115,7 @@ class Segment:
             if problem.severity == "error"
         }
         reader = CaseReader(cohort, prior.anatomy, only_named(cohort.cases, self.only), labels=False)
+        refuse_collisions({case.name: [stack.name for stack in case.stacks] for case in reader.files})
         for sentence in reader.errors:
             print(f"left out: {sentence}", file=sys.stderr)
         done = self.segment(reader, prior, request, failed)
@@ -125,19 +131,11 @@ class Segment:
     ) -> int:
         """Segment and write the cases one by one; how many were done. Those that fail go to ``failed``."""
         from nisf.errors import NisfError, told, unexpected
-        from nisf.kinds.load import read_subject
-        from nisf.segmentation import (
-            done_already,
-            refuse_to_replace,
-            segment_case,
-            write_frame_files,
-            write_segmentation,
-        )
+        from nisf.outputs import BusyError, claimed
         from nisf.stopwatch import Stopwatch, stage
 
         done, cases = 0, iter(reader)
         for number, files in enumerate(reader.files, start=1):
-            inputs = files.without_labels().paths()
             with Stopwatch() as watch:
                 with stage("reading"):
                     name, case = next(cases)
@@ -145,26 +143,11 @@ class Segment:
                 try:
                     if isinstance(case, str):
                         raise NisfError(case)
-                    if not self.overwrite and done_already(case, prior, self.output, request, inputs):
-                        print(f"{place}: done already")
-                        if more := self.frame_files(case, files):
-                            subject = read_subject(self.output / f"{name}.nisf", prior)
-                            write_frame_files(subject, self.output, more, request, memory_mb=self.memory_mb)
-                    else:
-                        if not self.overwrite:
-                            refuse_to_replace(case, self.output, inputs)
-                        subject = segment_case(case, prior, request, inputs=inputs)
-                        write_segmentation(
-                            subject,
-                            self.output,
-                            request,
-                            memory_mb=self.memory_mb,
-                            frame_files=self.frame_files(case, files),
-                        )
-                        print(f"{place}: {outcome(subject.summary, watch.seconds)}", flush=True)
-                        if self.verbose:
-                            print(f"{place}: {watch.told()}", flush=True)
+                    with claimed(self.output, name):
+                        self.segment_one(case, files, prior, request, place, watch)
                     done += 1
+                except BusyError:
+                    print(f"{place}: left to another process, which is writing it", flush=True)
                 except NisfError as error:
                     failed[name] = told(error)
                     print(f"{place}: failed: {told(error)}", file=sys.stderr)
@@ -175,6 +158,57 @@ class Segment:
                     failed[name] = unexpected(error)
                     print(f"{place}: failed: {failed[name]}", file=sys.stderr)
         return done
+
+    def segment_one(
+        self,
+        case: Case,
+        files: CaseFiles,
+        prior: Prior[Subject],
+        request: Request,
+        place: str,
+        watch: Stopwatch,
+    ) -> None:
+        """Segment and write a case, unless that was done already.
+
+        Raises:
+            NisfError: it cannot be done; the sentence says why.
+        """
+        from nisf.kinds.load import read_subject
+        from nisf.outputs import file_stem
+        from nisf.segmentation import (
+            done_already,
+            refuse_to_write,
+            segment_case,
+            write_more,
+            write_segmentation,
+            writers_to_run,
+        )
+
+        def say(sentence: str) -> None:
+            print(f"{place}: {sentence}", flush=True)
+
+        inputs, writers = files.without_labels().paths(), self.case_writers(case, files)
+        if not self.overwrite and done_already(case, prior, self.output, request, inputs):
+            say("done already")
+            if missing := writers_to_run(case, self.output, writers):
+                subject = read_subject(self.output / f"{file_stem(case.name)}.nisf", prior)
+                write_more(subject, self.output, request, memory_mb=self.memory_mb, writers=missing, say=say)
+            return
+        if not self.overwrite:
+            refuse_to_write(case, prior, self.output, request, inputs)
+        subject = segment_case(case, prior, request, inputs=inputs)
+        write_segmentation(
+            subject,
+            self.output,
+            request,
+            memory_mb=self.memory_mb,
+            writers=writers,
+            overwrite=self.overwrite,
+            say=say,
+        )
+        say(outcome(subject.summary, watch.seconds))
+        if self.verbose:
+            say(watch.told())
 
     def taken(self, cohort: Cohort) -> Cohort:
         """The cohort with the wishes that only DICOM knows.
@@ -206,12 +240,12 @@ class Segment:
                 raise BadSettingError(f"--dicom-seg is on the images' own grid and frames; leave {flag} out")
         refuse_without_dicom(cohort.cases)
 
-    def frame_files(self, case: Case, files: CaseFiles) -> list[FrameFiles]:
-        """The files for other programs that are asked for."""
+    def case_writers(self, case: Case, files: CaseFiles) -> list[CaseWriter]:
+        """What writes the further files that are asked for."""
         from nisf.io.dicom.seg_files import SegFiles
         from nisf.io.seg_nrrd import NrrdFiles
 
-        found: list[FrameFiles] = []
+        found: list[CaseWriter] = []
         study = files.stacks[0].series
         if self.dicom_seg is not None and study is not None:
             found.append(SegFiles(study, self.dicom_seg, case.phases))
