@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from nisf.io.readers import CaseFiles, CaseReader, Cohort
     from nisf.prior.prior import Prior
     from nisf.segmentation import CaseWriter, Request
+    from nisf.segmentation.measures import MeasureTables
     from nisf.stopwatch import Stopwatch
     from nisf.subject.subject import Subject
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Segment images: writes NAME_seg.nii.gz, NAME_image.nii.gz, NAME.nisf, NAME.run.json and labels.json.
+    """Segment images: NAME_seg.nii.gz, NAME_image.nii.gz, NAME.nisf, NAME.measures.json, measures.csv.
 
     NAME.run.json records what the files were made from. A case whose files are there already, made from the
     same input with the same options, is skipped. Files that nisf did not write for the case are not replaced.
@@ -73,6 +74,8 @@ class Segment:
     and UIDs by which it is filed with the images; without, the case's name and fresh UIDs."""
     seg_nrrd: str | None = None
     """Write NAME_ED.seg.nrrd and so on for 3D Slicer too; which phases, as for --dicom-seg."""
+    no_measures: bool = False
+    """Write no measures.csv, measures.json, curves.csv and wall.csv."""
     memory_mb: float = 512
     """Working memory for queries, MiB."""
     seed: int | None = None
@@ -94,6 +97,7 @@ class Segment:
         from nisf.kinds.load import load_prior
         from nisf.outputs.lock import remove_stale as remove_stale_locks
         from nisf.segmentation import refuse_collisions
+        from nisf.segmentation.measures import MeasureTables
 
         request = self.request()
         prior = load_prior(self.prior)
@@ -118,7 +122,8 @@ class Segment:
         refuse_collisions({case.name: [stack.name for stack in case.stacks] for case in reader.files})
         for sentence in reader.errors:
             print(f"left out: {sentence}", file=sys.stderr)
-        done = self.segment(reader, prior, request, failed)
+        with MeasureTables(self.output) as tables:
+            done = self.segment(reader, prior, request, failed, None if self.no_measures else tables)
         for note in cohort.notes.values():
             print(f"note: {note}", file=sys.stderr)
         print(f"{done} of {len(reader)} cases written to {self.output}")
@@ -127,7 +132,12 @@ class Segment:
         return 1 if failed else 0
 
     def segment(
-        self, reader: CaseReader, prior: Prior[Subject], request: Request, failed: dict[str, str]
+        self,
+        reader: CaseReader,
+        prior: Prior[Subject],
+        request: Request,
+        failed: dict[str, str],
+        tables: MeasureTables | None,
     ) -> int:
         """Segment and write the cases one by one; how many were done. Those that fail go to ``failed``."""
         from nisf.errors import NisfError, told, unexpected
@@ -145,6 +155,8 @@ class Segment:
                         raise NisfError(case)
                     with claimed(self.output, name):
                         self.segment_one(case, files, prior, request, place, watch)
+                    if tables is not None:
+                        tables.note()
                     done += 1
                 except BusyError:
                     print(f"{place}: left to another process, which is writing it", flush=True)
@@ -244,8 +256,9 @@ class Segment:
         """What writes the further files that are asked for."""
         from nisf.io.dicom.seg_files import SegFiles
         from nisf.io.seg_nrrd import NrrdFiles
+        from nisf.segmentation.measures import MeasureFiles
 
-        found: list[CaseWriter] = []
+        found: list[CaseWriter] = [] if self.no_measures else [MeasureFiles(self.memory_mb)]
         study = files.stacks[0].series
         if self.dicom_seg is not None and study is not None:
             found.append(SegFiles(study, self.dicom_seg, case.phases))

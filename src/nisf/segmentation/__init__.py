@@ -1,6 +1,7 @@
 """From a case to the files of its segmentation."""
 
 from nisf.segmentation.request import PART as PART
+from nisf.segmentation.request import AnsweredWriter as AnsweredWriter
 from nisf.segmentation.request import CaseWriter as CaseWriter
 from nisf.segmentation.request import Request as Request
 from nisf.segmentation.request import done_already as done_already

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -71,6 +71,18 @@ class CaseWriter(Protocol):
             folder: to write to.
             subject: of the case.
             rendering: of its first stack, on the grid that was asked for.
+        """
+        ...
+
+
+@runtime_checkable
+class AnsweredWriter(CaseWriter, Protocol):
+    """A writer that asks the subject more at each frame, which costs least when the frame is answered."""
+
+    def answered(self, subject: Subject) -> Callable[[int], None]:
+        """What is called with the index of each of the first stack's own frames when it is answered.
+
+        Several threads may call it at once.
         """
         ...
 

@@ -14,12 +14,14 @@ from nisf.errors import BadFileError, BadSettingError
 from nisf.io.subject_file import write_subject
 from nisf.io.writers import write_labels_json, write_rendering
 from nisf.kinds.load import load_prior
+from nisf.measures.case import said_by
 from nisf.outputs import Made, as_json, claimed, file_stem, input_state, read_part, recorded
 from nisf.prior.bundled import DEFAULT
 from nisf.prior.fit import fit
 from nisf.prior.prior import Prior
 from nisf.segmentation.request import (
     PART,
+    AnsweredWriter,
     CaseWriter,
     Request,
     asked,
@@ -68,9 +70,8 @@ def segment_case(
         config=request.fit.applied_to(prior.config.fit),
         seed=request.fit.seed or 0,
     )
-    return replace(
-        subject, summary={**subject.summary, "request": {**asked(case, prior, request), "inputs": state}}
-    )
+    more = {"request": {**asked(case, prior, request), "inputs": state}, "said": said_by(case)}
+    return replace(subject, summary={**subject.summary, **more})
 
 
 def write_segmentation(
@@ -105,7 +106,7 @@ def write_segmentation(
     own = request.spacing is None and request.frames is None
     written: list[Path] = []
     made, planned = made_of(subject, request), planned_files(subject, subject.prior, request)
-    first = _answered(subject, 0, request, memory_mb)
+    first = _answered(subject, 0, request, memory_mb, writers)
     with claimed(folder, subject.name):
         with recorded(folder, subject.name, PART, made, planned=planned, overwrite=overwrite) as part:
             if write_labels_json(folder, labels, overwrite=overwrite):
@@ -149,7 +150,7 @@ def write_more(
     if not writers:
         return []
     request, folder = request or Request(), Path(folder)
-    rendering = _answered(subject, 0, replace(request, probabilities=False), memory_mb)
+    rendering = _answered(subject, 0, replace(request, probabilities=False), memory_mb, writers)
     with claimed(folder, subject.name):
         return _write_more(subject, folder, request, writers, rendering, overwrite, say or _nobody)
 
@@ -183,15 +184,30 @@ def _nobody(sentence: str) -> None:
     """Told nothing."""
 
 
-def _answered(subject: Subject, index: int, request: Request, memory_mb: float) -> Rendering:
-    """The answers for one stack, on the grid that is asked for."""
-    grid = None
+def _answered(
+    subject: Subject, index: int, request: Request, memory_mb: float, writers: Sequence[CaseWriter] = ()
+) -> Rendering:
+    """The answers for one stack on the grid that is asked for; writers may ask more at each frame."""
+    grid, more = None, []
+    if request.frames is None:
+        more = [writer.answered(subject) for writer in writers if isinstance(writer, AnsweredWriter)]
+
+    def after_frame(t: int) -> None:
+        for ask in more:
+            ask(t)
+
     if request.spacing is not None or request.frames is not None:
         grid = subject.stacks[index].grid
         grid = grid if request.spacing is None else grid.at_spacing(request.spacing)
         grid = grid if request.frames is None else grid.with_frames(request.frames)
     with stage("answering"):
-        return subject.render(grid, probabilities=request.probabilities, memory_mb=memory_mb, stack=index)
+        return subject.render(
+            grid,
+            probabilities=request.probabilities,
+            memory_mb=memory_mb,
+            stack=index,
+            after_frame=after_frame,
+        )
 
 
 def segment(

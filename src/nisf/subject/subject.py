@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -180,6 +180,7 @@ class Subject(ABC):
         samples: int = 0,
         memory_mb: float = 512.0,
         stack: int = 0,
+        after_frame: Callable[[int], None] | None = None,
     ) -> Rendering:
         """Answers on a grid: by default the measured stack's own, as its slices show it.
 
@@ -192,6 +193,8 @@ class Subject(ABC):
                 best answer alone.
             memory_mb: working memory of each thread beside the result, MiB.
             stack: whose grid (if none is given) and intensity scale to use.
+            after_frame: called with the index of each frame when it is answered, by the thread that did it:
+                another question at its time costs least then.
 
         Raises:
             CannotFitError: samples are asked for, and there is no posterior.
@@ -212,6 +215,8 @@ class Subject(ABC):
 
         def fill(t: int) -> None:
             answers.fill(Frame(rendering, t, scale), grid, float(grid.times[t]), memory_mb=memory_mb)
+            if after_frame is not None:
+                after_frame(t)
 
         on_gpu = module_device(self.prior.field).type != "cpu"
         side_by_side(fill, range(len(grid.times)), most=1 if on_gpu else None)
