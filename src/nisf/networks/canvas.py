@@ -82,9 +82,9 @@ def resample(image: Float[Tensor, "n c x y"], pixel: Float[Tensor, "n h w 2"]) -
     return functional.grid_sample(image, grid, align_corners=False)
 
 
-def canvas_mm(config: ImageConfig) -> Float[Tensor, "h w 2"]:
+def canvas_mm(config: ImageConfig, device: torch.device | None = None) -> Float[Tensor, "h w 2"]:
     """Offsets (mm) of a canvas's pixels from its centre."""
-    steps = (torch.arange(config.pixels) - (config.pixels - 1) / 2) * config.pixel_mm
+    steps = (torch.arange(config.pixels, device=device) - (config.pixels - 1) / 2) * config.pixel_mm
     return torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1)
 
 

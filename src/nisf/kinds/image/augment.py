@@ -178,7 +178,7 @@ def show(
     """
     b, n = stacked.z.shape
     half_mm = image.pixels * image.pixel_mm / 2
-    canvas_place = canvas_mm(image).to(place.device)
+    canvas_place = canvas_mm(image, place.device)
     z = stacked.z * view.z
 
     def pixel(places: Float[Tensor, "b m 2"]) -> Float[Tensor, "b m 2"]:
@@ -215,7 +215,7 @@ def _nearest_labels(labels: Int[Tensor, "b n x y"], pixel: Float[Tensor, "b n p 
     i, j = pixel.round().long().unbind(-1)
     inside = (i >= 0) & (i < width) & (j >= 0) & (j < height)
     flat = i.clamp(0, width - 1) * height + j.clamp(0, height - 1)
-    return torch.where(inside, labels.flatten(2).gather(2, flat).long(), UNKNOWN)
+    return labels.flatten(2).gather(2, flat).long().masked_fill(~inside, UNKNOWN)
 
 
 def canvas_maps(z: Float[Tensor, "*n"], image: ImageConfig) -> Float[Tensor, "*n 3 4"]:

@@ -106,7 +106,7 @@ def _moved(images: Tensor, shift: Float[Tensor, "b 2"]) -> Tensor:
 
 
 def _blurred(images: Tensor, blur: Float[Tensor, "b 3"], largest: float) -> Tensor:
-    """Convolved along both axes with a Gaussian of its own for each sample, mixed with the image as it was."""
+    """Convolved along both axes with each sample's Gaussian, mixed with the image as it was."""
     b, n, c, h, w = images.shape
     reach = math.ceil(2.5 * largest)
     steps = torch.arange(-reach, reach + 1, device=images.device)

@@ -7,9 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 from typing_extensions import override
 
@@ -77,10 +75,14 @@ class Batches:
     Args:
         recipe: whose network is trained.
         resident: makes the batches.
+
+    Attributes:
+        record: whether steps are recorded where that is possible.
     """
 
     def __init__(self, recipe: ImageRecipe, resident: Resident) -> None:
         self.recipe, self.resident = recipe, resident
+        self.record = True
         self.numbers = torch.empty(0)
         self._image: ImageConfig | None = None
         self._recorded: Recorded | None = None
@@ -95,6 +97,7 @@ class Batches:
         if self._recorded is None or image != self._image:
             self._image = image
             self._recorded = Recorded(self._step, recipe.setup.device, recipe.setup.say)
+            self._recorded.possible &= self.record
         return self._recorded()
 
     def _step(self) -> Mapping[str, Tensor]:

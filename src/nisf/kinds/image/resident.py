@@ -158,7 +158,7 @@ class Resident:
         place = self._places(offsets[:, 1], image)
         shown = show(stacked, view, place, image, self.augment)
         grains = self._taken(self.normal, offsets[:, 0], shown.canvas[0].numel()).reshape(shown.canvas.shape)
-        where = canvas_mm(image).to(numbers.device)
+        where = canvas_mm(image, numbers.device)
         images = degraded(shown.canvas, view, grains, where, shown.z, self.augment)
         seen = given[:, :, None, None] > 0
         away = torch.zeros_like(given[..., None]).repeat(1, 1, 4)
@@ -166,7 +166,7 @@ class Resident:
             away[..., axis] = value
         maps = canvas_maps(shown.z, image)
         maps[:, :, 2] = torch.where(seen[..., 0], maps[:, :, 2], away)
-        label = torch.where(valid[..., None] > 0, shown.label, UNKNOWN)
+        label = shown.label.masked_fill(valid[..., None] == 0, UNKNOWN)
         return Batch(
             (images * seen[..., None]).flatten(0, 1),
             maps,

@@ -1,4 +1,4 @@
-"""What is random about a training sample, drawn once: pose, bend, light, noise, and which slices are hidden."""
+"""What is random about a training sample, drawn once: pose, bend, light, noise, hidden slices."""
 
 from __future__ import annotations
 
