@@ -8,20 +8,19 @@ where it is dark. DATA's licence holds for the file as well: it is not to be sha
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from common import new_parser
 from nisf.data.anatomy import load_anatomy
 from nisf.data.case import Case, Stack, slices_of_volume
 from nisf.data.geometry import Affine, Grid
 from nisf.data.region import region_from_labels
 from nisf.errors import exit_status
 from nisf.files import replacing
-from nisf.io.readers import CaseReader, open_cohort
 
 KEPT_MM = 115.0
 
@@ -66,7 +65,12 @@ def unpacked(path: Path, labels: tuple[str, ...]) -> list[Case]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Pack a cohort."""
-    parser = new_parser(__doc__)
+    # Where the file is only read, the libraries for images need not be.
+    from nisf.io.readers import CaseReader, open_cohort
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--anatomy", default="cardiac-sax")

@@ -25,7 +25,6 @@ from typing import Any
 
 import torch
 
-from common import new_parser
 from nisf.config.overrides import override, to_dict
 from nisf.config.presets import preset
 from nisf.config.schema import Config, for_data
@@ -259,7 +258,9 @@ class Clock:
 def main(arguments: list[str] | None = None) -> int:
     """Run all, or one part in a process of its own."""
     clock = Clock()
-    parser = new_parser(__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("pack", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=9.0)

@@ -57,8 +57,8 @@ class Recorded:
 
     def _record(self) -> None:
         """Record the work, which is not done by this; on failure nothing is possible any more."""
-        graph = torch.cuda.CUDAGraph()
         try:
+            graph = torch.cuda.CUDAGraph()
             torch.cuda.synchronize(self.device)
             with torch.cuda.device(self.device), torch.cuda.graph(graph):
                 self._outcome = self.work()

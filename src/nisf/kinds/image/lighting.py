@@ -70,6 +70,8 @@ def degraded(
     if config.blur and config.blur_pixels and _wanted(view.blur[:, 2]):
         images = _blurred(images, view.blur, config.blur_pixels)
     scale = _each(view.noise[:, 0])
+    if config.coil:  # as much beside the signal in the middle as without a coil
+        scale = scale * _each(view.profile[:, 3].exp())
     if config.noise_profile:
         grown = (_slope(view.noise[:, 1:4], place, z).clamp(max=FARTHEST).exp() - 1)[:, :, None]
         scale = scale * (1 + _each(view.noise[:, 4]) * grown).clamp_min(0)
