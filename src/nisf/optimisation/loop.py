@@ -103,7 +103,6 @@ def run(
     state, checkpoint = recipe.state, folder / CHECKPOINT
     if checkpoint.is_file():
         _resume(state, checkpoint, identity)
-        state.place = state.step
         say(f"resuming at step {state.step} of {settings.steps}")
     _open_log(folder, state.step)
     rates, began = state.rates(), time.monotonic()
@@ -116,7 +115,7 @@ def run(
             if report:
                 report(record)
 
-        while state.step < settings.steps:
+        while max(state.step, state.place) < settings.steps:
             terms = _step(recipe, rates, rate_factor(settings, state.place))
             if after_step:
                 after_step(state.step)
@@ -130,8 +129,6 @@ def run(
                 last = recipe.validate()
                 if last is not None:
                     note({"step": step, "validation": last.to_dict()})
-            if final:
-                break
     # A finished run, resumed: only the prior was not written.
     return recipe.validate() if last is None else last
 

@@ -83,7 +83,7 @@ class State:
                     plain = isinstance(optimiser, torch.optim.SparseAdam) and entry == "step"
                     state.setdefault(int(j), {})[entry] = int(tensor) if plain else tensor
             optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
-        self.step = step
+        self.step = self.place = step
 
 
 def rate_factor(config: TrainConfig, step: float) -> float:
