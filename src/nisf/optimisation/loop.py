@@ -105,8 +105,7 @@ def run(
         _resume(state, checkpoint, identity)
         say(f"resuming at step {state.step} of {settings.steps}")
     _open_log(folder, state.step)
-    rates, began = state.rates(), time.monotonic()
-    last: Validation | None = None
+    rates, began, last = state.rates(), time.monotonic(), None
     with (folder / LOG).open("a", encoding="utf-8") as log:
 
         def note(record: dict[str, Any]) -> None:
@@ -117,10 +116,10 @@ def run(
 
         while max(state.step, state.place) < settings.steps:
             terms = _step(recipe, rates, rate_factor(settings, state.place))
+            step, state.place = state.step, _place(settings, state.step, time.monotonic() - began)
+            final = state.place >= settings.steps
             if after_step:
-                after_step(state.step)
-            state.place = _place(settings, state.step, time.monotonic() - began)
-            step, final = state.step, state.place >= settings.steps
+                after_step(step)
             if step % LOG_EVERY == 0 or final:
                 note({"step": step, **_finite(terms, step)})
             if step % settings.checkpoint_every == 0 or final:
