@@ -39,6 +39,7 @@ class Request:
         find: how to find the region.
         centre: world mm of the region's centre, instead of finding it.
         fit: how to fit; the prior's way if it asks for nothing.
+        format: what images are written as, one of `nisf.io.writers.FORMATS`.
     """
 
     spacing: tuple[float, float, float] | None = None
@@ -47,6 +48,7 @@ class Request:
     find: Finding = "auto"
     centre: tuple[float, float, float] | None = None
     fit: FitOptions = field(default_factory=FitOptions)
+    format: str = "nii.gz"
 
 
 @runtime_checkable
@@ -59,15 +61,20 @@ class FrameFiles(Protocol):
 
 
 def outputs(
-    case: str, stacks: int, names: list[str], labels: tuple[str, ...], probabilities: bool
+    case: str,
+    stacks: int,
+    names: list[str],
+    labels: tuple[str, ...],
+    probabilities: bool,
+    format: str = "nii.gz",  # noqa: A002
 ) -> list[str]:
     """Names of the files that a case's segmentation consists of."""
     out = [f"{case}.nisf"]
     for index in range(stacks):
         stem = case if index == 0 else f"{case}_{names[index]}"
-        out += [f"{stem}_seg.nii.gz", f"{stem}_image.nii.gz"]
+        out += [f"{stem}_seg.{format}", f"{stem}_image.{format}"]
         if probabilities:
-            out += [f"{stem}_probability-{file_word(label)}.nii.gz" for label in labels]
+            out += [f"{stem}_probability-{file_word(label)}.{format}" for label in labels]
     return out
 
 
@@ -84,14 +91,15 @@ def done_already(
         inputs: the files that the case was read from; the source of each stack if none are given.
     """
     names = [stack.name for stack in case.stacks]
-    files = outputs(case.name, len(names), names, prior.anatomy.labels, request.probabilities)
+    labels, form = prior.anatomy.labels, request.format
+    files = outputs(case.name, len(names), names, labels, request.probabilities, form)
     if not all((folder / file).is_file() for file in files):
         return False
     try:
         subject = read_subject(folder / f"{case.name}.nisf", prior)
     except NisfError:
         return False  # another prior's, or damaged: it is made anew
-    asked = dict(subject.summary.get("request", {}))
+    asked = {"format": "nii.gz", **subject.summary.get("request", {})}  # which older versions did not know
     recorded = asked.pop("inputs", None)
     return (
         asked == _asked(case, request)
@@ -242,7 +250,9 @@ def write_segmentation(
         rendering = _answered(subject, index, request, memory_mb) if index else first
         stem = subject.name if index == 0 else f"{subject.name}_{stack.name}"
         with stage("writing"):
-            written += write_rendering(folder, stem, rendering, labels, stack=stack, own=own)
+            written += write_rendering(
+                folder, stem, rendering, labels, stack=stack, own=own, format=request.format
+            )
     path = folder / f"{subject.name}.nisf"
     write_subject(path, subject)
     others = [file for files in frame_files for file in files.write(folder, subject, first)]

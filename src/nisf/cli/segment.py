@@ -40,6 +40,8 @@ class Segment:
     """Number of equally spaced frames of the cycle, instead of the input's."""
     probabilities: bool = False
     """Write the probability of each class too."""
+    format: Literal["nii.gz", "nii", "hdr", "nrrd", "mha"] = "nii.gz"
+    """What images are written as; hdr is a NIfTI pair, mha needs nisf[itk]."""
     region: Literal["auto", "finder", "motion", "centre", "whole"] = "auto"
     """How to find the region of interest."""
     centre: str | None = None
@@ -88,12 +90,14 @@ class Segment:
         from nisf.files import check_writable
         from nisf.io.readers import CaseReader, only_named
         from nisf.io.readers.several import open_inputs
+        from nisf.io.writers import check_format
         from nisf.kinds.load import load_prior
         from nisf.segmentation import refuse_other_labels
 
         request = self.request()
         prior = load_prior(self.prior)
         prior.check_options(request.fit)
+        check_format(request.format, prior.config.field.channels)
         prior = prior.to(named_device(self.device))
         if name := model_name(prior.folder):
             print(f"model {name}: {prior.card['licence']}; not a medical device", file=sys.stderr)
@@ -249,7 +253,7 @@ class Segment:
             pose=self.pose,
             islands=self.islands,
         )
-        return Request(spacing, self.frames, self.probabilities, self.region, centre, fit)
+        return Request(spacing, self.frames, self.probabilities, self.region, centre, fit, self.format)
 
 
 def outcome(summary: Mapping[str, Any], seconds: float) -> str:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from nisf.errors import BadFileError
+from nisf.io.readers.itk import files_of
 
 
 def input_state(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """Place, size, time of change and hash of each file, as JSON takes it.
+    """Place, size, time of change and hash of each file, as JSON takes it; of its voxels' file too.
 
     The place is the hash of the path, since folders are named after patients too often.
 
@@ -20,7 +21,7 @@ def input_state(paths: Sequence[Path]) -> list[dict[str, Any]]:
         BadFileError: a file cannot be read.
     """
     states = []
-    for path in paths:
+    for path in _all(paths):
         try:
             status = path.stat()
             digest = _sha256(path)
@@ -43,6 +44,7 @@ def same_inputs(recorded: Any, paths: Sequence[Path]) -> bool:
     Size and time are compared first. Only where the time or the place is another is the file hashed, so that
     a copied or touched file causes no work.
     """
+    paths = _all(paths)
     try:
         return len(recorded) == len(paths) and all(map(_same, recorded, paths))
     except (OSError, KeyError, TypeError):
@@ -56,6 +58,11 @@ def from_elsewhere(recorded: Any, paths: Sequence[Path]) -> bool:
     except (KeyError, TypeError):
         return False
     return bool(places) and bool(paths) and not places & {_place(path) for path in paths}
+
+
+def _all(paths: Sequence[Path]) -> list[Path]:
+    """The files, and after each the one that holds its voxels where that is another (``.mhd``, ``.hdr``)."""
+    return [file for path in paths for file in files_of(path)]
 
 
 def _same(entry: dict[str, Any], path: Path) -> bool:

@@ -13,6 +13,7 @@ from nisf.data.case import BACKGROUND
 from nisf.data.wording import counted
 from nisf.errors import BadFileError
 from nisf.io.dicom.study import DicomStudy
+from nisf.io.readers.itk import ENDINGS
 
 UNKNOWN_NAME = "unknown"
 """Name, in a table of label numbers, of voxels that annotators marked as not to be used."""
@@ -180,8 +181,12 @@ def match_names(numbers: Mapping[int, str], anatomy: Anatomy, source: Path) -> d
 
 
 def existing(folder: Path, name: str) -> Path | None:
-    """``folder/name.nii.gz`` or ``folder/name.nii``, if there is one, be it a link without a target."""
-    found = [path for suffix in (".nii.gz", ".nii") if is_listed(path := folder / f"{name}{suffix}")]
+    """The image ``folder/name``, NIfTI before other formats; None if there is none.
+
+    A link without a target counts, after all that can be read.
+    """
+    endings = (".nii.gz", ".nii", *ENDINGS)
+    found = [path for ending in endings if is_listed(path := folder / f"{name}{ending}")]
     return min(found, key=is_dead_link, default=None)
 
 
