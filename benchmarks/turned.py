@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from common import cases_of, cohort_parser, write_rows
+from common import Refused, cases_of, cohort_parser, write_rows
 from nisf.data.case import Case
-from nisf.errors import NisfError, exit_status
+from nisf.errors import exit_status
 from nisf.evaluation.metrics import dice
 from nisf.evaluation.scores import score_case
 from nisf.kinds.load import load_prior
@@ -84,27 +84,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prior = load_prior(options.prior)
     path = options.output / "turned.csv"
     rows = done_before(path)
-    done, refused = {row["case"] for row in rows}, []
+    done, refused = {row["case"] for row in rows}, Refused()
     for case in cases_of(options.cohort, prior, options.only, options.cases):
         if case.name in done:
             continue
-        try:
-            rows += rows_of(case, prior)
-        except NisfError as error:
-            refused.append(f"{case.name}: {error}")
-            print(refused[-1], flush=True)
-            continue
-        write_rows(path, rows)
-        mine = [row for row in rows if row["case"] == case.name]
-        print(case.name, *(f"{row['way']} {row['reference']:.3f}" for row in mine), flush=True)
-    if not rows:
-        raise NisfError(
-            f"{options.cohort}: every case was refused ({refused[0] if refused else 'none read'})"
-        )
+        with refused.go_on(case.name):
+            mine = rows_of(case, prior)
+            rows += mine
+            write_rows(path, rows)
+            print(case.name, *(f"{row['way']} {row['reference']:.3f}" for row in mine), flush=True)
+    refused.check_any(rows)
     told(rows, prior.anatomy.labels[1:])
-    if refused:
-        print(f"refused: {len(refused)}")
-    return 1 if refused else 0
+    return refused.status()
 
 
 def told(rows: Sequence[dict[str, Any]], structures: Sequence[str]) -> None:

@@ -117,7 +117,7 @@ class Segment:
         for sentence in reader.errors:
             print(f"left out: {sentence}", file=sys.stderr)
         done = self.segment(reader, prior, request, failed)
-        for note in cohort.notes.values():
+        for note in reader.notes:
             print(f"note: {note}", file=sys.stderr)
         print(f"{done} of {len(reader)} cases written to {self.output}")
         if failed:
@@ -149,9 +149,10 @@ class Segment:
                 try:
                     if isinstance(case, str):
                         raise NisfError(case)
+                    more = self.frame_files(case, files, prior)
                     if not self.overwrite and done_already(case, prior, self.output, request, inputs):
                         print(f"{place}: done already")
-                        if more := self.frame_files(case, files):
+                        if more:
                             subject = read_subject(self.output / f"{name}.nisf", prior)
                             write_frame_files(subject, self.output, more, request, memory_mb=self.memory_mb)
                     else:
@@ -163,7 +164,7 @@ class Segment:
                             self.output,
                             request,
                             memory_mb=self.memory_mb,
-                            frame_files=self.frame_files(case, files),
+                            frame_files=more,
                         )
                         print(f"{place}: {outcome(subject.summary, watch.seconds)}", flush=True)
                         if self.verbose:
@@ -210,13 +211,22 @@ class Segment:
                 raise BadSettingError(f"--dicom-seg is on the images' own grid and frames; leave {flag} out")
         refuse_without_dicom(cohort.cases)
 
-    def frame_files(self, case: Case, files: CaseFiles) -> list[FrameFiles]:
-        """The files for other programs that are asked for."""
+    def frame_files(self, case: Case, files: CaseFiles, prior: Prior[Subject]) -> list[FrameFiles]:
+        """The files for other programs that are asked for.
+
+        Raises:
+            BadSettingError: a phase or frame is asked for that the case cannot have.
+        """
         from nisf.io.dicom.seg_files import SegFiles
+        from nisf.io.phases import check_wish
         from nisf.io.seg_nrrd import NrrdFiles
 
         found: list[FrameFiles] = []
         study = files.stacks[0].series
+        frames = self.frames or len(case.stacks[0].grid.times)
+        for option, wish in (("dicom_seg", self.dicom_seg), ("seg_nrrd", self.seg_nrrd)):
+            if wish is not None:
+                check_wish(case.name, frames, prior.anatomy, case.phases, wish, option)
         if self.dicom_seg is not None and study is not None:
             found.append(SegFiles(study, self.dicom_seg, case.phases))
         if self.seg_nrrd is not None:

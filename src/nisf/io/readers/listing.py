@@ -107,12 +107,14 @@ class Listing:
 
     Attributes:
         notes: one sentence per kind of remark, so that a cohort says each only once.
+        label_problems: warnings that say nothing to those who read images alone.
         skipped: files and folders that are taken for no case of the layout.
         labels_unknown: why the labels of a case, or (name "") of the cohort, cannot be read; its images can.
     """
 
     cases: list[CaseFiles] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    label_problems: list[Problem] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
     skipped: list[Path] = field(default_factory=list)
     labels_unknown: dict[str, str] = field(default_factory=dict)
@@ -122,6 +124,9 @@ class Listing:
 
     def warn(self, case: str, message: str) -> None:
         self.problems.append(Problem(case, "warning", message))
+
+    def warn_of_labels(self, case: str, message: str) -> None:
+        self.label_problems.append(Problem(case, "warning", message))
 
     @contextmanager
     def costs(self, folder: Path) -> Generator[None]:

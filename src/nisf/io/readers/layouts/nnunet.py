@@ -58,7 +58,7 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
             listing.error(name, f"{missing[0]}: no such file, but {path.name} or another channel asks for it")
             continue
         if label is None or not is_listed(label):
-            listing.warn(name, f"{images[0]}: no label file in {root / 'labelsTr'}")
+            listing.warn_of_labels(name, f"{images[0]}: no label file in {root / 'labelsTr'}")
             label = None
         stack = StackFiles("image", (tuple(images),), (label,))
         listing.cases.append(case_files(name, "nnunet", [stack], anatomy, numbers))

@@ -26,11 +26,13 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
     for path in images:
         label = labels.get(stem(path))
         if label is None:
-            listing.warn(stem(path), f"{path}: no label file of this name in {root / 'labels'}")
+            listing.warn_of_labels(stem(path), f"{path}: no label file of this name in {root / 'labels'}")
         stack = StackFiles("image", ((path,),), (label,))
         listing.cases.append(case_files(stem(path), "pairs", [stack], anatomy, numbers))
     for name in sorted(labels.keys() - {stem(path) for path in images}):
-        listing.warn(name, f"{labels[name]}: a label without an image of this name in {root / 'images'}")
+        listing.warn_of_labels(
+            name, f"{labels[name]}: a label without an image of this name in {root / 'images'}"
+        )
     return listing
 
 
