@@ -84,6 +84,18 @@ def test_every_format_holds_the_same(tmp_path, name, frames, own):
     assert {found.name for found in tmp_path.iterdir()} == {"in.nii.gz", *made}
 
 
+def test_header_of_a_nifti_2(tmp_path, caplog):
+    """nibabel finds nothing to complain about in the header that is taken over."""
+    stack = source(tmp_path / "in.nii.gz")
+    image = nib.load(tmp_path / "in.nii.gz")
+    nib.save(nib.Nifti2Image(np.asarray(image.dataobj), image.affine), tmp_path / "in.nii.gz")
+    write_volume(tmp_path / "out.nii.gz", np.zeros((5, 6, 3, 4), np.uint8), stack.grid, stack=stack, own=True)
+    after = nib.load(tmp_path / "out.nii.gz")
+    assert isinstance(after, nib.Nifti1Image)
+    np.testing.assert_allclose(after.affine, OBLIQUE.matrix, atol=1e-4)
+    assert not caplog.records
+
+
 def test_nrrd_says_its_space(tmp_path):
     grid = Grid((5, 6, 3), OBLIQUE).with_frames(4)
     write_volume(tmp_path / "a.nrrd", np.zeros((5, 6, 3, 4), np.uint8), grid)

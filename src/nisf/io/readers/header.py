@@ -156,7 +156,7 @@ def header_to_write(path: Path) -> tuple[Nifti1Header, np.ndarray]:
     affine, _ = _affine(path, raw, np.array(raw["pixdim"][1:4], dtype=np.float64), 1.0)
     header = Nifti1Header.from_header(raw, check=False) if isinstance(raw, Nifti2Header) else raw.copy()
     header = header.as_byteswapped("<")
-    header["vox_offset"] = 0
+    header["sizeof_hdr"], header["vox_offset"] = 348, 0  # of a NIfTI-2 it is still 540
     header["scl_slope"] = header["scl_inter"] = np.nan
     header["cal_min"] = header["cal_max"] = 0  # the display window of the old intensities
     return header, affine.matrix
