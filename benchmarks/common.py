@@ -10,8 +10,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -86,6 +87,41 @@ def cases_of(folder: Path, prior: Prior, only: Path | None, count: int | None = 
         print(line, file=sys.stderr)
     if len(reader.failed) == len(reader):
         raise NisfError(f"{folder}: none of {len(reader)} cases can be read")
+
+
+@dataclass(frozen=True)
+class Refused:
+    """What could not be done, by name: it costs itself, and the benchmark goes on.
+
+    Attributes:
+        sentences: why, by name.
+    """
+
+    sentences: dict[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def go_on(self, name: str) -> Generator[None]:
+        """Note a `NisfError` of the block."""
+        try:
+            yield
+        except NisfError as error:
+            self.sentences[name] = str(error)
+            print(f"refused: {name}: {error}", file=sys.stderr, flush=True)
+
+    def status(self) -> int:
+        """Exit status of the benchmark; says how much is not in its numbers."""
+        if self.sentences:
+            print(f"refused, not in these numbers: {', '.join(self.sentences)}")
+        return 1 if self.sentences else 0
+
+    def check_any(self, done: Collection[Any]) -> None:
+        """Raise if nothing is left.
+
+        Raises:
+            NisfError: everything was refused; the sentence is the first reason.
+        """
+        if not done:
+            raise NisfError(f"nothing could be measured ({next(iter(self.sentences.values()), 'no case')})")
 
 
 def points_of(folder: Path, prior: LatentPrior, only: Path | None, count: int | None) -> list[CasePoints]:

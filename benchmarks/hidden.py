@@ -18,7 +18,7 @@ from itertools import product
 import numpy as np
 from scipy.ndimage import shift
 
-from common import cases_of, cohort_parser, write_rows
+from common import Refused, cases_of, cohort_parser, write_rows
 from nisf.data.case import UNKNOWN, Case, Slice
 from nisf.data.hiding import hide
 from nisf.errors import exit_status
@@ -80,10 +80,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     prior = load_prior(options.prior)
     rows: list[tuple[str, Score]] = []
+    refused = Refused()
     for case in cases_of(options.cohort, prior, options.only, options.cases):
-        hidden, found = ways(case, prior, options.protocol)
-        rows += [(way, score) for way, label in found.items() for score in score_case(label, hidden)]
-        print(case.name, flush=True)
+        with refused.go_on(case.name):
+            hidden, found = ways(case, prior, options.protocol)
+            rows += [(way, score) for way, label in found.items() for score in score_case(label, hidden)]
+            print(case.name, flush=True)
+    refused.check_any(rows)
     for way in dict.fromkeys(way for way, _ in rows):
         scores = [score for name, score in rows if name == way]
         each = (
@@ -92,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         print(f"{way:20s} {np.mean([s.dice for s in scores]):.4f}   {', '.join(each)}")
     write_rows(options.output / "hidden.csv", [{"way": way, **asdict(score)} for way, score in rows])
-    return 0
+    return refused.status()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
 Every case is segmented as it is and after each change: slices in reverse order, the stack rotated by 90
 degrees or mirrored, intensities scaled, gamma 0.7 and 1.4, a bias field: the labels change along, and the
 Dice is measured on the changed case's own grid. Then with pixels half and twice as large: the answer is asked
-on the original grid, where the labels are as drawn. OUT gets ``robustness.csv``.
+on the original grid, where the labels are as drawn. OUT gets ``robustness.csv``, empty where a case was
+refused.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from common import cases_of, cohort_parser, write_rows
+from common import Refused, cases_of, cohort_parser, write_rows
 from nisf.data.case import Case, intensity_range, slices_of_volume
 from nisf.data.geometry import Affine, Grid
 from nisf.errors import exit_status
@@ -85,29 +86,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = cohort_parser(__doc__, cases=None).parse_args(arguments)
     prior = load_prior(options.prior)
     rows: dict[str, dict[str, float]] = {}
+    refused = Refused()
     for case in cases_of(options.cohort, prior, options.only, options.cases):
         same = volumes(case)
         found = {}
         for name, change in {"as it is": lambda v: v, **CHANGES}.items():
-            changed = rebuilt(case, change(same))
-            found[name] = score_case(segmented(changed, prior), changed)
+            with refused.go_on(f"{case.name} {name}"):
+                changed = rebuilt(case, change(same))
+                found[name] = score_case(segmented(changed, prior), changed)
         for name, factor in PIXELS.items():
             grid = case.stacks[0].grid
-            found[name] = score_case(segmented(resampled(case, factor), prior, grid), case)
-        for name, scores in found.items():
-            rows.setdefault(name, {})[case.name] = float(np.mean([s.dice for s in scores]))
+            with refused.go_on(f"{case.name} {name}"):
+                found[name] = score_case(segmented(resampled(case, factor), prior, grid), case)
+        for name in ("as it is", *CHANGES, *PIXELS):
+            dice = [score.dice for score in found.get(name, ())]
+            rows.setdefault(name, {})[case.name] = float(np.mean(dice)) if dice else float("nan")
         print(case.name, " ".join(f"{name} {row[case.name]:.3f}" for name, row in rows.items()), flush=True)
+    refused.check_any([dice for row in rows.values() for dice in row.values() if np.isfinite(dice)])
     plain = np.array(list(rows["as it is"].values()))
     print(f"{'':15s} mean Dice   change   largest change of a case")
     for name, row in rows.items():
         change = np.array(list(row.values())) - plain
-        print(
-            f"{name:15s} {plain.mean() + change.mean():.4f}   {change.mean():+.4f}   "
-            f"{change[np.abs(change).argmax()]:+.4f}"
-        )
-    table = [{"case": name, **{way: row[name] for way, row in rows.items()}} for name in rows["as it is"]]
+        both = np.isfinite(change)
+        if both.any():
+            change, base = change[both], plain[both].mean()
+            most = change[np.abs(change).argmax()]
+            print(f"{name:15s} {base + change.mean():.4f}   {change.mean():+.4f}   {most:+.4f}")
+    table = [
+        {"case": name, **{way: row[name] if np.isfinite(row[name]) else "" for way, row in rows.items()}}
+        for name in rows["as it is"]
+    ]
     write_rows(options.output / "robustness.csv", table)
-    return 0
+    return refused.status()
 
 
 if __name__ == "__main__":

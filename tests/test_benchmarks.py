@@ -320,6 +320,66 @@ def test_what_hidden_slices_cost(tmp_path, capsys):
     assert len(rows) == 1 + 4 * 3 * 2
 
 
+def test_a_refused_case_costs_itself(tmp_path, capsys, monkeypatch):
+    """A ramp and a heart: the numbers are those of the heart, and the exit status tells."""
+    import hidden
+    import robustness
+    import turned
+
+    monkeypatch.setattr(turned, "WAYS", dict(list(turned.WAYS.items())[:2]))
+    monkeypatch.setattr(robustness, "CHANGES", {"mirrored": robustness.CHANGES["mirrored"]})
+    monkeypatch.setattr(robustness, "PIXELS", {})
+    folder = small_cohort(tmp_path / "data") and tmp_path / "data"
+    shutil.copytree(folder / "phantom0000", folder / "aaa")
+    image = nibabel.load(folder / "aaa" / "sa.nii.gz")
+    ramp = np.broadcast_to(np.arange(image.shape[0])[:, None, None, None], image.shape).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(ramp, image.affine), folder / "aaa" / "sa.nii.gz")
+    for program in (hidden, robustness, turned):
+        out = tmp_path / program.__name__
+        assert program.main([str(folder), "cardiac-sax", "-o", str(out)]) == 1
+        said = capsys.readouterr()
+        assert "nothing in this image looks like" in said.err
+        assert "refused, not in these numbers: aaa" in said.out
+        rows = (out / f"{program.__name__}.csv").read_text().splitlines()
+        assert any("phantom0000" in row for row in rows)
+        with pytest.raises(NisfError, match="nothing could be measured"):
+            program.main([str(folder), "cardiac-sax", "-o", str(tmp_path / "none"), "--cases", "1"])
+
+
+def test_in_which_way_a_stack_is_stored(tmp_path, capsys):
+    import turned
+
+    for quarters, mirror in turned.WAYS.values():
+        array = np.arange(24).reshape(2, 3, 4)
+        back = turned.turned_back(turned.turned(array, quarters, mirror), quarters, mirror)
+        np.testing.assert_array_equal(back, array)
+    assert (
+        len({turned.turned(np.arange(6).reshape(2, 3), *way).tobytes() for way in turned.WAYS.values()}) == 8
+    )
+    small_cohort(tmp_path / "data")
+    command = [str(tmp_path / "data"), "cardiac-sax", "-o", str(tmp_path / "out")]
+    assert turned.main(command) == 0
+    first = capsys.readouterr().out
+    rows = (tmp_path / "out" / "turned.csv").read_text().splitlines()
+    assert len(rows) == 1 + 8
+    assert rows[1].startswith("phantom0000,0 degrees,1.0,1.0,1.0,")
+    assert min(float(row.rsplit(",", 1)[1]) for row in rows[1:]) > 0.6
+    assert turned.main(command) == 0  # goes on with what is there
+    assert capsys.readouterr().out == first.split("\n", 1)[1]
+
+
+def test_how_sure_the_finder_is(tmp_path):
+    import found
+
+    small_cohort(tmp_path / "data")
+    assert found.main([str(tmp_path / "data"), "cardiac-sax", "-o", str(tmp_path / "out"), "--dice"]) == 0
+    header, row = (tmp_path / "out" / "found.csv").read_text().splitlines()
+    values = dict(zip(header.split(","), row.split(","), strict=True))
+    assert float(values["whole"]) > 0.5
+    assert float(values["Dice whole"]) > 0.6
+    assert {f"{side:g} x" for side in found.SIDES} < set(values)
+
+
 def test_robustness(tmp_path):
     import robustness
 

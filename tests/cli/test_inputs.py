@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from nisf.cli import main
+from nisf.io.readers.nifti import read_volume
 from nisf.kinds.load import read_subject
 from nisf.phantom import Scanner, write_cohort
 
@@ -140,6 +141,76 @@ def test_every_input_file_counts(cohort, segment, prior, tmp_path, capsys):
     nib.save(nib.Nifti1Image(frames[..., 2], cine.affine), folder / "sa_ES.nii")
     assert not done(), "replaced by one of the same size"
     assert done()
+
+
+@pytest.mark.parametrize("form", ["nrrd", "mha", "hdr"])
+def test_formats(cohort, segment, tmp_path, capsys, form):
+    """The same answers in another format; they are done already, scored, and asked again in any."""
+    if form == "mha":
+        pytest.importorskip("SimpleITK")
+    folder, out = cohort / "phantom0000", tmp_path / "out"
+    assert segment(folder / "sa.nii.gz", "--probabilities") == 0
+    assert segment(folder / "sa.nii.gz", "--probabilities", "--format", form) == 0
+    assert "done already" not in capsys.readouterr().out
+    for name in ("seg", "image", "probability-lv-blood-pool"):
+        same, header = read_volume(out / f"sa_{name}.nii.gz")
+        found, other = read_volume(out / f"sa_{name}.{form}")
+        np.testing.assert_array_equal(found, same)
+        np.testing.assert_allclose(other.affine.matrix, header.affine.matrix, atol=1e-4)
+        assert other.cycle_ms == pytest.approx(header.cycle_ms, rel=1e-5)
+    assert segment(folder / "sa.nii.gz", "--probabilities", "--format", form) == 0
+    assert "done already" in capsys.readouterr().out
+    for ending in (form, "nii.gz"):
+        assert main(["render", str(out / "sa.nisf"), "-o", str(tmp_path / f"again.{ending}")]) == 0
+    found, _ = read_volume(tmp_path / f"again_seg.{form}")
+    np.testing.assert_array_equal(found, read_volume(out / "sa_seg.nii.gz")[0])
+
+
+def test_scores_of_another_format(cohort, segment, tmp_path, capsys):
+    assert segment(cohort / "phantom0000", "--format", "nrrd") == 0
+    scores = []
+    for ending in ("nrrd", "nii.gz"):
+        capsys.readouterr()
+        command = ["evaluate", str(cohort), "-p", str(tmp_path / "out"), "-o", str(tmp_path / "s.csv")]
+        (tmp_path / "only.txt").write_text("phantom0000")
+        assert main([*command, "--only", str(tmp_path / "only.txt")]) == 0
+        scores.append((tmp_path / "s.csv").read_text())
+        if ending == "nrrd":
+            assert segment(cohort / "phantom0000", "--overwrite") == 0
+            (tmp_path / "out" / "phantom0000_seg.nrrd").unlink()
+    assert scores[0] == scores[1]
+
+
+def test_a_mistyped_phase_is_told_before_the_fit(cohort, segment, capsys, monkeypatch):
+    def never(*_arguments, **_options):
+        raise AssertionError("fitted")
+
+    monkeypatch.setattr("nisf.segmentation.segment_case", never)
+    for wish in ("Ed", "ED,9", "3"):
+        assert segment(cohort / "phantom0000" / "sa.nii.gz", "--seg-nrrd", wish) == 1
+        error = capsys.readouterr().err
+        assert (
+            f"sa: no phase '{wish.split(',')[-1]}' among its 3 frames; give auto, all, or ED, ES, 0 to 2"
+            in error
+        )
+        assert "--seg-nrrd" in error
+
+
+def test_warnings_are_shown(cohort, segment, tmp_path, capsys):
+    """What is wrong with a folder is said; that there are no labels is not, since none are read."""
+    folder = tmp_path / "patient001"
+    folder.mkdir()
+    cine = nib.load(cohort / "phantom0000" / "sa.nii.gz")
+    for frame in (1, 3):
+        image = nib.Nifti1Image(np.asarray(cine.dataobj)[..., frame // 2], cine.affine)
+        nib.save(image, folder / f"patient001_frame0{frame}.nii.gz")
+    (folder / "Info.cfg").write_text("ED: 1\nES: third\n")
+    assert segment(folder) == 0
+    error = capsys.readouterr().err
+    assert "'ES: third' is no frame number; left out" in error
+    assert "no label file" not in error
+    assert main(["check", str(folder)]) == 0
+    assert "no label file" in capsys.readouterr().out
 
 
 def test_other_times_of_the_same_files_count(cohort, segment, tmp_path, capsys):

@@ -5,7 +5,8 @@ import pytest
 from nisf.data.case import Stack
 from nisf.data.geometry import Affine, Grid
 from nisf.errors import NisfError
-from nisf.io.writers import write_labels_json, write_rendering, write_volume
+from nisf.io.readers.nifti import read_volume
+from nisf.io.writers import FORMATS, check_format, write_labels_json, write_rendering, write_volume
 from nisf.subject.rendering import Rendering
 
 OBLIQUE = Affine(
@@ -20,16 +21,16 @@ OBLIQUE = Affine(
 )
 
 
-def source(path, frames=4):
+def source(path, frames=4, affine=OBLIQUE):
     data = np.arange(5 * 6 * 3 * frames, dtype=np.int16).reshape(5, 6, 3, frames)
-    image = nib.Nifti1Image(data, OBLIQUE.matrix)
-    image.set_qform(OBLIQUE.matrix, 1)
-    image.set_sform(OBLIQUE.matrix, 4)
+    image = nib.Nifti1Image(data, affine.matrix)
+    image.set_qform(affine.matrix, 1)
+    image.set_sform(affine.matrix, 4)
     image.header.set_xyzt_units("mm", "msec")
-    image.header.set_zooms((*OBLIQUE.spacing, 37.5))
+    image.header.set_zooms((*affine.spacing, 37.5))
     image.header["descrip"] = b"from the scanner"
     nib.save(image, path)
-    grid = Grid((5, 6, 3), OBLIQUE).with_frames(frames)
+    grid = Grid((5, 6, 3), affine).with_frames(frames)
     return Stack("sa", grid, source=path, cycle_ms=150.0)
 
 
@@ -46,6 +47,61 @@ def test_own_grid_takes_over_the_header(tmp_path):
     for key in ("qform_code", "sform_code", "xyzt_units", "descrip"):
         assert after.header[key] == before.header[key]
     np.testing.assert_array_equal(np.asarray(after.dataobj), label)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("frames", [1, 4])
+@pytest.mark.parametrize("own", [True, False])
+def test_every_format_holds_the_same(tmp_path, name, frames, own):
+    """The same voxels, places and times: by our reader, and by SimpleITK, which speaks LPS."""
+    sitk = pytest.importorskip("SimpleITK")
+    # Without shear, which SimpleITK drops when it reads a NIfTI.
+    axes = np.linalg.qr(OBLIQUE.axes)[0]
+    stack = source(tmp_path / "in.nii.gz", frames, Affine.from_axes(axes, OBLIQUE.spacing, OBLIQUE.origin))
+    grid = stack.grid if own else stack.grid.at_spacing((2.0, 1.0, 4.0))
+    draw = np.random.default_rng(2)
+    for data in (
+        draw.integers(0, 4, (*grid.shape, frames)).astype(np.uint8),
+        draw.normal(size=(*grid.shape, frames, 1)).astype(np.float32),
+    ):
+        path = tmp_path / f"out.{name}"
+        write_volume(path, data, grid, stack=stack, own=own)
+        voxels, header = read_volume(path)
+        expected = data.reshape(*grid.shape, frames)
+        np.testing.assert_array_equal(voxels[..., 0], expected)
+        corners = np.array([[0, 0, 0], np.array(grid.shape) - 1, [1, 2, 1]], dtype=float)
+        np.testing.assert_allclose(header.affine(corners), grid.affine(corners), atol=1e-3)
+        assert header.oriented
+        assert header.cycle_ms == (None if frames == 1 else pytest.approx(150.0, rel=1e-5))
+        image = sitk.ReadImage(str(path))
+        array = sitk.GetArrayFromImage(image).T.reshape(expected.shape, order="F")
+        np.testing.assert_array_equal(array, expected)
+        for corner in corners:
+            index = [int(number) for number in corner] + [0] * (image.GetDimension() - 3)
+            place = np.array(image.TransformIndexToPhysicalPoint(index))[:3] * [-1, -1, 1]
+            np.testing.assert_allclose(place, grid.affine(corner), atol=1e-3)
+    made = {"out.hdr", "out.img"} if name == "hdr" else {f"out.{name}"}
+    assert {found.name for found in tmp_path.iterdir()} == {"in.nii.gz", *made}
+
+
+def test_header_of_a_nifti_2(tmp_path, caplog):
+    """nibabel finds nothing to complain about in the header that is taken over."""
+    stack = source(tmp_path / "in.nii.gz")
+    image = nib.load(tmp_path / "in.nii.gz")
+    nib.save(nib.Nifti2Image(np.asarray(image.dataobj), image.affine), tmp_path / "in.nii.gz")
+    write_volume(tmp_path / "out.nii.gz", np.zeros((5, 6, 3, 4), np.uint8), stack.grid, stack=stack, own=True)
+    after = nib.load(tmp_path / "out.nii.gz")
+    assert isinstance(after, nib.Nifti1Image)
+    np.testing.assert_allclose(after.affine, OBLIQUE.matrix, atol=1e-4)
+    assert not caplog.records
+
+
+def test_nrrd_says_its_space(tmp_path):
+    grid = Grid((5, 6, 3), OBLIQUE).with_frames(4)
+    write_volume(tmp_path / "a.nrrd", np.zeros((5, 6, 3, 4), np.uint8), grid)
+    header = (tmp_path / "a.nrrd").read_bytes().split(b"\n\n")[0].decode()
+    assert "space: left-posterior-superior-time\n" in header
+    assert 'space units: "mm" "mm" "mm" "ms"' in header
 
 
 def test_another_grid_says_where_it_is(tmp_path):
@@ -107,8 +163,14 @@ def test_labels_json(tmp_path):
 
 def test_wrong_names(tmp_path):
     grid = Grid((1, 1, 1), OBLIQUE)
-    with pytest.raises(NisfError, match=r"\.nii\.gz or \.nii"):
-        write_volume(tmp_path / "a.mha", np.zeros((1, 1, 1, 1), np.uint8), grid)
+    with pytest.raises(NisfError, match=r"name the file \.nii\.gz, \.nii"):
+        write_volume(tmp_path / "a.vtk", np.zeros((1, 1, 1, 1), np.uint8), grid)
+    with pytest.raises(NisfError, match="2 channels are only written as NIfTI"):
+        write_volume(tmp_path / "a.nrrd", np.zeros((1, 1, 1, 1, 2), np.uint8), grid)
+    with pytest.raises(NisfError, match="2 channels"):
+        check_format("mha", 2)
+    with pytest.raises(NisfError, match="no format of images"):
+        check_format("vtk")
     (tmp_path / "file").write_text("")
     with pytest.raises(NisfError, match="cannot be written"):
         write_volume(tmp_path / "file" / "a.nii.gz", np.zeros((1, 1, 1, 1), np.uint8), grid)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from nisf.subject.rendering import Rendering
     from nisf.subject.subject import Subject
 
-ENDINGS = (".nii.gz", ".png", ".csv")
+IMAGES = (".nii.gz", ".nii", ".hdr", ".nrrd", ".mha")
+ENDINGS = (*IMAGES, ".png", ".csv")
 """What the name of the output may end in."""
 
 
@@ -24,14 +25,15 @@ ENDINGS = (".nii.gz", ".png", ".csv")
 class Render:
     """Ask a subject (NAME.nisf) again: on any grid or plane, at any time, or at a list of points.
 
-    The output's name says what is written: NAME.nii.gz gives NAME_seg.nii.gz and NAME_image.nii.gz;
-    .png gives a picture of a plane; .csv with --points gives a row per point.
+    The output's name says what is written: NAME.nii.gz gives NAME_seg.nii.gz and NAME_image.nii.gz, and
+    likewise .nii, .hdr (a NIfTI pair), .nrrd and .mha (which needs nisf[itk]); .png gives a picture of a
+    plane; .csv with --points gives a row per point.
     """
 
     subject: Annotated[Positional[Path], arg(metavar="SUBJECT")]
     """File of a subject, as nisf segment writes it."""
     output: Annotated[Path, arg(aliases=["-o"])]
-    """File to write: .nii.gz, .png or .csv."""
+    """File to write: .nii.gz, .nii, .hdr, .nrrd, .mha, .png or .csv."""
     prior: Path | None = None
     """Folder of its prior, if it is not where it was."""
     spacing: str | None = None
@@ -66,6 +68,7 @@ class Render:
 
     def run(self) -> int:
         from nisf.device import named_device
+        from nisf.io.writers import check_format
         from nisf.kinds.load import read_subject
         from nisf.outputs import Made, recorded
 
@@ -74,8 +77,11 @@ class Render:
         subject = read_subject(self.subject, self.prior)
         subject = replace(subject, prior=subject.prior.to(device))
         folder, stem = self.output.parent, self.output.name.removesuffix(ending)
-        several = [f"{stem}_seg.nii.gz", f"{stem}_image.nii.gz"]
-        planned = several if ending == ".nii.gz" else [self.output.name]
+        if ending in IMAGES:
+            form = check_format(ending.removeprefix("."), subject.prior.config.field.channels)
+            planned = [f"{stem}_seg.{form}", f"{stem}_image.{form}"]
+        else:
+            planned = [self.output.name]
         made = Made(prior=subject.prior.fingerprint)
         with recorded(folder, stem, "render", made, planned=planned, overwrite=self.overwrite) as part:
             if self.points is not None:
@@ -96,7 +102,9 @@ class Render:
 
         ending = next((end for end in ENDINGS if self.output.name.endswith(end)), None)
         if ending is None:
-            raise BadSettingError(f"{self.output}: name the output .nii.gz, .png or .csv")
+            raise BadSettingError(
+                f"{self.output}: name the output {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
+            )
         if (ending == ".csv") != (self.points is not None):
             raise BadSettingError(f"{self.output}: a .csv output and --points go together")
         if self.samples < 0 or self.samples == 1 or (self.std and not self.samples):
@@ -106,7 +114,7 @@ class Render:
         return ending
 
     def answer_grid(self, subject: Subject, *, picture: bool) -> None:
-        """Answer on the grid or plane asked for, and write a picture or NIfTI files.
+        """Answer on the grid or plane asked for, and write a picture or image files.
 
         Raises:
             BadSettingError: an option does not parse, or a picture is to show more than one plane.
@@ -132,15 +140,17 @@ class Render:
             self.write_volumes(subject, rendering, own)
 
     def write_volumes(self, subject: Subject, rendering: Rendering, own: bool) -> None:
-        """Write a rendering as NIfTI files, with labels.json beside them."""
+        """Write a rendering as image files, with labels.json beside them."""
         from nisf.io.writers import write_labels_json, write_rendering
 
-        folder, stem = self.output.parent, self.output.name.removesuffix(".nii.gz")
+        folder, ending = self.output.parent, self.ending()
+        stem, form = self.output.name.removesuffix(ending), ending.removeprefix(".")
         labels = subject.prior.anatomy.labels
         if not self.std:
             rendering = replace(rendering, deviation=None)
         write_labels_json(folder, labels, overwrite=self.overwrite)
-        files = write_rendering(folder, stem, rendering, labels, stack=subject.stacks[0], own=own)
+        stack = subject.stacks[0]
+        files = write_rendering(folder, stem, rendering, labels, stack=stack, own=own, format=form)
         print("wrote " + ", ".join(map(str, files)))
 
     def grid(self, subject: Subject) -> tuple[Grid, bool]:

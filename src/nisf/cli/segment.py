@@ -43,6 +43,8 @@ class Segment:
     """Number of equally spaced frames of the cycle, instead of the input's."""
     probabilities: bool = False
     """Write the probability of each class too."""
+    format: Literal["nii.gz", "nii", "hdr", "nrrd", "mha"] = "nii.gz"
+    """What images are written as; hdr is a NIfTI pair, mha needs nisf[itk]."""
     region: Literal["auto", "finder", "motion", "centre", "whole"] = "auto"
     """How to find the region of interest."""
     centre: str | None = None
@@ -93,7 +95,7 @@ class Segment:
         from nisf.files import check_writable
         from nisf.io.readers import CaseReader, only_named
         from nisf.io.readers.several import open_inputs
-        from nisf.io.writers import refuse_other_labels
+        from nisf.io.writers import check_format, refuse_other_labels
         from nisf.kinds.load import load_prior
         from nisf.outputs.lock import remove_stale as remove_stale_locks
         from nisf.segmentation import refuse_collisions
@@ -102,6 +104,7 @@ class Segment:
         request = self.request()
         prior = load_prior(self.prior)
         prior.check_options(request.fit)
+        check_format(request.format, prior.config.field.channels)
         prior = prior.to(named_device(self.device))
         if name := model_name(prior.folder):
             print(f"model {name}: {prior.card['licence']}; not a medical device", file=sys.stderr)
@@ -124,7 +127,7 @@ class Segment:
             print(f"left out: {sentence}", file=sys.stderr)
         with MeasureTables(self.output) as tables:
             done = self.segment(reader, prior, request, failed, None if self.no_measures else tables)
-        for note in cohort.notes.values():
+        for note in reader.notes:
             print(f"note: {note}", file=sys.stderr)
         print(f"{done} of {len(reader)} cases written to {self.output}")
         if failed:
@@ -199,7 +202,7 @@ class Segment:
         def say(sentence: str) -> None:
             print(f"{place}: {sentence}", flush=True)
 
-        inputs, writers = files.without_labels().paths(), self.case_writers(case, files)
+        inputs, writers = files.without_labels().paths(), self.case_writers(case, files, prior)
         if not self.overwrite and done_already(case, prior, self.output, request, inputs):
             say("done already")
             if missing := writers_to_run(case, self.output, writers):
@@ -252,14 +255,23 @@ class Segment:
                 raise BadSettingError(f"--dicom-seg is on the images' own grid and frames; leave {flag} out")
         refuse_without_dicom(cohort.cases)
 
-    def case_writers(self, case: Case, files: CaseFiles) -> list[CaseWriter]:
-        """What writes the further files that are asked for."""
+    def case_writers(self, case: Case, files: CaseFiles, prior: Prior[Subject]) -> list[CaseWriter]:
+        """What writes the further files that are asked for.
+
+        Raises:
+            BadSettingError: a phase or frame is asked for that the case cannot have.
+        """
         from nisf.io.dicom.seg_files import SegFiles
+        from nisf.io.phases import check_wish
         from nisf.io.seg_nrrd import NrrdFiles
         from nisf.segmentation.measures import MeasureFiles
 
         found: list[CaseWriter] = [] if self.no_measures else [MeasureFiles(self.memory_mb)]
         study = files.stacks[0].series
+        frames = self.frames or len(case.stacks[0].grid.times)
+        for option, wish in (("dicom_seg", self.dicom_seg), ("seg_nrrd", self.seg_nrrd)):
+            if wish is not None:
+                check_wish(case.name, frames, prior.anatomy, case.phases, wish, option)
         if self.dicom_seg is not None and study is not None:
             found.append(SegFiles(study, self.dicom_seg, case.phases))
         if self.seg_nrrd is not None:
@@ -296,7 +308,7 @@ class Segment:
             pose=self.pose,
             islands=self.islands,
         )
-        return Request(spacing, self.frames, self.probabilities, self.region, centre, fit)
+        return Request(spacing, self.frames, self.probabilities, self.region, centre, fit, self.format)
 
 
 def outcome(summary: Mapping[str, Any], seconds: float) -> str:

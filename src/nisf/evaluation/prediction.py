@@ -12,6 +12,7 @@ from nisf.data.case import Case
 from nisf.data.geometry import Affine, Grid
 from nisf.data.wording import mm, place_mm, sizes
 from nisf.errors import BadFileError
+from nisf.io.readers.itk import is_itk_name, read_itk_header, read_itk_voxels
 
 WHOLE = 1e-3
 """How far a label may be from a whole number: what a scale in the header leaves of it."""
@@ -24,7 +25,7 @@ def read_prediction(path: Path, case: Case, notes: dict[str, str]) -> np.ndarray
     reversed, nothing else. Where it is not, voxels are compared by index.
 
     Args:
-        path: NIfTI file, (x, y, z) or (x, y, z, t).
+        path: image file, (x, y, z) or (x, y, z, t).
         case: the reference.
         notes: remarks are added here, one per kind.
 
@@ -90,6 +91,9 @@ def _loaded(path: Path, case: Case) -> tuple[np.ndarray, Affine]:
 
     if not path.is_file():
         raise BadFileError(f"{case.name}: no prediction, expected {path}")
+    if is_itk_name(path):
+        header = read_itk_header(path)
+        return read_itk_voxels(header), header.affine
     try:
         image = nibabel.load(path)
         assert isinstance(image, SpatialImage), f"{path} is no image"

@@ -126,7 +126,7 @@ def evaluate_folder(
     *,
     only: Path | None = None,
 ) -> Evaluation:
-    """Compare ``NAME_seg.nii.gz`` files with the reference labels of a cohort's first stacks.
+    """Compare ``NAME_seg.nii.gz`` files, or other formats, with the labels of a cohort's first stacks.
 
     Args:
         predictions: folder with the segmentations and their `LABELS_FILE`.
@@ -143,13 +143,15 @@ def evaluate_folder(
     """
     from nisf.data.anatomy import load_anatomy
     from nisf.io.readers import CaseReader, only_named, open_cohort
+    from nisf.io.readers.listing import existing
 
     predictions, structures = Path(predictions), load_anatomy(anatomy)
     names = read_label_names(predictions, structures.labels)
     cohort = open_cohort(references, structures, layout=layout)
 
     def score(case: Case) -> list[Score]:
-        return score_file(predictions / f"{case.name}_seg.nii.gz", names, case, cohort.notes)
+        found = existing(predictions, f"{case.name}_seg") or predictions / f"{case.name}_seg.nii.gz"
+        return score_file(found, names, case, cohort.notes)
 
     return evaluate_cases(CaseReader(cohort, structures, only_named(cohort.cases, only)), score)
 
@@ -217,7 +219,7 @@ def score_file(
     """Score one segmentation file on the grid of the case's first stack.
 
     Args:
-        path: NIfTI file, (x, y, z) or (x, y, z, t).
+        path: image file, (x, y, z) or (x, y, z, t).
         names: the file's label number to class name.
         case: the reference.
         notes: remarks are added here, one per kind; share it among the cases of a cohort.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from jaxtyping import Integer
@@ -39,8 +39,8 @@ def frames_by_name(
         BadFileError: the structure that tells the phases is in no frame.
     """
     count = label.shape[-1]
-    words = [word.strip() for word in wish.split(",")]
-    numbered = all(word.isascii() and word.isdecimal() and len(word) < 10 for word in words)
+    words = _words(wish)
+    numbered = all(map(_is_number, words))
     if count == 1 and wish in ("auto", "all"):
         return {"": 0}
     if wish == "all":
@@ -52,16 +52,53 @@ def frames_by_name(
     for word in words:
         if word in named:
             out[word] = named[word]
-        elif word.isascii() and word.isdecimal() and len(word) < 10 and int(word) < count:
+        elif _is_number(word) and int(word) < count:
             out[_numbered(int(word))] = int(word)
         else:
-            known = "".join(f"{phase}, " for phase in named)
-            raise BadSettingError(
-                f"{name}: no phase {word!r} among its {counted(count, 'frame')}; give auto, all, or {known}"
-                f"0 to {count - 1}, with commas",
-                options=[option],
-            )
+            raise _no_phase(name, word, count, named, option)
     return out
+
+
+def check_wish(
+    name: str, count: int, anatomy: Anatomy, phases: Mapping[str, float], wish: str, option: str
+) -> None:
+    """Refuse, before anything is fitted, what `frames_by_name` could not find afterwards.
+
+    Args:
+        name: of the case.
+        count: number of frames.
+        anatomy: of the classes.
+        phases: the case's named phases.
+        wish: as for `frames_by_name`.
+        option: that the wish was given by, for messages.
+
+    Raises:
+        BadSettingError: a name that no phase has, or a frame that is not there.
+    """
+    told = (
+        [] if anatomy.phases is None or count < 2 else [anatomy.phases["largest"], anatomy.phases["smallest"]]
+    )
+    known = list(phases) or told
+    for word in () if wish in ("auto", "all") else _words(wish):
+        if word not in known and not (_is_number(word) and int(word) < count):
+            raise _no_phase(name, word, count, known, option)
+
+
+def _words(wish: str) -> list[str]:
+    return [word.strip() for word in wish.split(",")]
+
+
+def _is_number(word: str) -> bool:
+    return word.isascii() and word.isdecimal() and len(word) < 10
+
+
+def _no_phase(name: str, word: str, count: int, known: Iterable[str], option: str) -> BadSettingError:
+    named = "".join(f"{phase}, " for phase in known)
+    return BadSettingError(
+        f"{name}: no phase {word!r} among its {counted(count, 'frame')}; give auto, all, or {named}0 to "
+        f"{count - 1}, with commas",
+        options=[option],
+    )
 
 
 def phases_by_volume(label: Integer[np.ndarray, "x y z t"], anatomy: Anatomy) -> dict[str, int]:

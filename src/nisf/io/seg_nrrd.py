@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from nisf.data.anatomy import Anatomy
-from nisf.data.geometry import LPS_RAS, Affine
-from nisf.files import replacing
+from nisf.data.geometry import Affine
+from nisf.io.nrrd import write_nrrd
 from nisf.io.phases import frames_by_name
 from nisf.outputs import file_stem
 from nisf.subject.rendering import Rendering
@@ -72,27 +71,7 @@ def write_seg_nrrd(path: str | Path, label: np.ndarray, affine: Affine, anatomy:
     Raises:
         BadFileError: the file cannot be written.
     """
-    columns = (LPS_RAS[:, None] * affine.matrix[:3, :3]).T
-    lines = [
-        "NRRD0004",
-        "type: unsigned char",
-        "dimension: 3",
-        "space: left-posterior-superior",
-        f"sizes: {' '.join(map(str, label.shape))}",
-        f"space directions: {' '.join(map(_vector, columns))}",
-        "kinds: domain domain domain",
-        "encoding: gzip",
-        f"space origin: {_vector(LPS_RAS * affine.origin)}",
-        *_segments(label, anatomy),
-    ]
-    text = "\n".join(lines) + "\n\n"
-    voxels = np.asarray(label, dtype=np.uint8).tobytes(order="F")
-    with replacing(path) as temporary:
-        temporary.write_bytes(text.encode() + gzip.compress(voxels, mtime=0))
-
-
-def _vector(values: np.ndarray) -> str:
-    return f"({','.join(repr(float(value)) for value in values)})"
+    write_nrrd(path, np.asarray(label, dtype=np.uint8), affine, fields=_segments(label, anatomy))
 
 
 def _segments(label: np.ndarray, anatomy: Anatomy) -> list[str]:

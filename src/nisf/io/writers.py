@@ -1,26 +1,59 @@
-"""Write answers as NIfTI files that overlay on their input in any viewer."""
+"""Write answers as image files that overlay on their input in any viewer: NIfTI, or what ITK reads."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nisf.data.arrangement import same_place
 from nisf.data.case import Stack
-from nisf.data.geometry import Grid
+from nisf.data.geometry import LPS_RAS, Grid
 from nisf.errors import BadFileError, BadSettingError
 from nisf.files import read_json, replacing, write_json
+from nisf.io.nrrd import write_nrrd
 from nisf.io.readers.header import header_to_write, read_header
 from nisf.outputs import file_words, recorded
 from nisf.subject.rendering import Rendering
+
+if TYPE_CHECKING:
+    from nibabel.nifti1 import Nifti1Header
 
 LABELS = "labels.json"
 """The file that says which number is which structure."""
 
 
-def _header(grid: Grid, stack: Stack | None):
+FORMATS = ("nii.gz", "nii", "hdr", "nrrd", "mha")
+"""What images can be written as, by the ending of their names; ``hdr`` is a NIfTI pair, with ``.img``."""
+
+
+def check_format(name: str, channels: int = 1) -> str:
+    """The format, if images of so many channels can be written in it.
+
+    Raises:
+        BadSettingError: there is no such format, or it takes one channel.
+        BadFileError: it needs SimpleITK, which is not installed.
+    """
+    if name not in FORMATS:
+        raise BadSettingError(
+            f"{name}: no format of images; give one of {', '.join(FORMATS)}", options=["format"]
+        )
+    if channels > 1 and name in ("nrrd", "mha"):
+        raise BadSettingError(
+            f"{name}: {channels} channels are only written as NIfTI; leave the format out", options=["format"]
+        )
+    if name == "mha" and find_spec("SimpleITK") is None:
+        raise BadFileError(
+            "writing .mha needs the package SimpleITK: pip install 'nisf[itk]'", options=["format"]
+        )
+    return name
+
+
+def _header(grid: Grid, stack: Stack | None) -> tuple[Nifti1Header, np.ndarray]:
     """A new header and affine for data on ``grid``."""
     import nibabel as nib
 
@@ -30,10 +63,11 @@ def _header(grid: Grid, stack: Stack | None):
     header.set_data_shape((*grid.shape, len(grid.times)))
     header.set_qform(grid.affine.matrix, code)
     header.set_sform(grid.affine.matrix, code)
+    header.set_zooms((*grid.spacing.tolist(), 0.0))
     return header, grid.affine.matrix
 
 
-def _source_header(stack: Stack):
+def _source_header(stack: Stack) -> tuple[Nifti1Header, np.ndarray] | None:
     """Header and affine of the file that a stack was read from; None if it is not there or another one."""
     if stack.source is None:
         return None
@@ -54,42 +88,84 @@ def write_volume(
     stack: Stack | None = None,
     own: bool = False,
 ) -> None:
-    """Write ``(x, y, z, t)`` or ``(x, y, z, t, c)`` as NIfTI; axes of length 1 at the end are dropped.
+    """Write ``(x, y, z, t)`` or ``(x, y, z, t, c)``; axes of length 1 at the end are dropped.
 
     Args:
-        path: ``.nii`` or ``.nii.gz``.
+        path: ends in one of `FORMATS`; channels can only be written as NIfTI.
         data: uint8 labels or float32 intensities.
         grid: where the voxels are.
         stack: the measured stack the answer belongs to.
-        own: whether ``grid`` is the stack's own, so that the source file's header and affine are taken.
+        own: whether ``grid`` is the stack's own, so that the source file's header and affine are taken
+            where both are NIfTI.
 
     Raises:
         BadSettingError: the file's name ends in something else.
         BadFileError: the file cannot be written.
     """
-    import nibabel as nib
-
-    if not str(path).endswith((".nii", ".nii.gz")):
-        raise BadSettingError(f"{path}: name the file .nii.gz or .nii")
+    path = Path(path)
+    if not path.name.endswith(tuple(f".{name}" for name in FORMATS)):
+        raise BadSettingError(f"{path}: name the file .{', .'.join(FORMATS)}")
     source = _source_header(stack) if own and stack is not None else None
     if own and stack is not None:
         data = np.asfortranarray(stack.arrangement.undo(data))
         grid = stack.arrangement.undo_grid(grid)
-    header, affine = _header(grid, stack) if source is None else source
     while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]
+    cycle_ms = None if stack is None else stack.cycle_ms
+    frame_ms = cycle_ms / len(grid.times) if cycle_ms else 1.0
+    if path.suffix in (".nrrd", ".mha") and data.ndim > 4:
+        raise BadSettingError(f"{path}: {data.shape[-1]} channels are only written as NIfTI; name it .nii.gz")
+    if path.suffix == ".nrrd":
+        write_nrrd(path, data, grid.affine, frame_ms=frame_ms)
+    elif path.suffix == ".mha":
+        _write_mha(path, data, grid, frame_ms)
+    else:
+        _write_nifti(path, data, *(_header(grid, stack) if source is None else source), frame_ms)
+
+
+def _write_nifti(
+    path: Path, data: np.ndarray, header: Nifti1Header, affine: np.ndarray, frame_ms: float
+) -> None:
+    """Write a NIfTI, or a pair; ``frame_ms`` is used where the header tells no time between frames."""
+    import nibabel as nib
+
     header.set_data_dtype(data.dtype)
-    image = nib.Nifti1Image(data, affine, header)
-    zooms = list(image.header.get_zooms())
-    if source is None:
-        zooms[:3] = grid.spacing.tolist()
+    pair = path.suffix == ".hdr"
+    image = (nib.Nifti1Pair if pair else nib.Nifti1Image)(data, affine, header)
+    zooms = [float(zoom) for zoom in image.header.get_zooms()]
     if data.ndim > 3:
-        cycle_ms = None if stack is None else stack.cycle_ms
-        kept = source is not None and len(header.get_zooms()) > 3 and float(header.get_zooms()[3]) > 0
-        zooms[3] = float(header.get_zooms()[3]) if kept else (cycle_ms / len(grid.times) if cycle_ms else 1.0)
-    image.header.set_zooms(zooms)
-    with replacing(path) as temporary:
-        nib.save(image, temporary)
+        told = [float(zoom) for zoom in header.get_zooms()[3:4]]
+        zooms[3] = told[0] if told and told[0] > 0 else frame_ms
+        image.header.set_zooms(zooms)
+    if not pair:
+        with replacing(path) as temporary:
+            nib.save(image, temporary)
+        return
+    parts = {".img": io.BytesIO(), ".hdr": io.BytesIO()}
+    image.file_map["image"].fileobj, image.file_map["header"].fileobj = parts.values()
+    image.to_file_map()
+    for ending, content in parts.items():  # the header last: a pair that has it is whole
+        with replacing(path.with_suffix(ending)) as temporary:
+            temporary.write_bytes(content.getvalue())
+
+
+def _write_mha(path: Path, data: np.ndarray, grid: Grid, frame_ms: float) -> None:
+    """Write a MetaImage by SimpleITK, LPS as ITK has it."""
+    import SimpleITK as sitk  # noqa: N813
+
+    image = sitk.GetImageFromArray(np.ascontiguousarray(data.T), isVector=False)
+    turn = np.eye(data.ndim)
+    turn[:3, :3] = LPS_RAS[:, None] * grid.affine.axes
+    image.SetSpacing([*grid.spacing.tolist(), frame_ms][: data.ndim])
+    image.SetOrigin([*(LPS_RAS * grid.affine.origin).tolist(), 0.0][: data.ndim])
+    image.SetDirection(turn.ravel().tolist())
+    try:
+        with replacing(path) as temporary:
+            sitk.WriteImage(image, str(temporary), True)
+    except RuntimeError as error:
+        raise BadFileError(
+            f"{path}: SimpleITK cannot write it ({str(error).strip().splitlines()[-1]})"
+        ) from error
 
 
 def write_labels_json(folder: str | Path, labels: Sequence[str], *, overwrite: bool = False) -> list[str]:
@@ -149,23 +225,25 @@ def write_rendering(
     *,
     stack: Stack | None = None,
     own: bool = False,
+    format: str = "nii.gz",  # noqa: A002
 ) -> list[Path]:
     """Write ``NAME_seg.nii.gz``, ``NAME_image.nii.gz`` and, if present, one file of probabilities per class.
 
-    Standard deviations over the posterior come likewise, as ``NAME_std-LABEL.nii.gz``.
+    Standard deviations over the posterior come likewise, as ``NAME_std-LABEL.nii.gz``. The files end as
+    ``format`` says, one of `FORMATS`.
 
     Returns:
         The files written.
     """
     folder = Path(folder)
     files: list[tuple[str, np.ndarray]] = [
-        (f"{name}_seg.nii.gz", rendering.label),
-        (f"{name}_image.nii.gz", rendering.image),
+        (f"{name}_seg.{format}", rendering.label),
+        (f"{name}_image.{format}", rendering.image),
     ]
     for kind, values in (("probability", rendering.probability), ("std", rendering.deviation)):
         if values is not None:
             words = file_words(labels)
-            files += [(f"{name}_{kind}-{word}.nii.gz", values[..., k]) for k, word in enumerate(words)]
+            files += [(f"{name}_{kind}-{word}.{format}", values[..., k]) for k, word in enumerate(words)]
     for file, data in files:
         write_volume(folder / file, data, rendering.grid, stack=stack, own=own)
     return [folder / file for file, _ in files]

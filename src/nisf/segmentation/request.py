@@ -14,6 +14,7 @@ import numpy as np
 from nisf.config.fit_options import FitOptions
 from nisf.data.case import Case, Stack
 from nisf.errors import BadFileError
+from nisf.io.readers.itk import files_of
 from nisf.outputs import (
     Made,
     collisions,
@@ -41,6 +42,7 @@ class Request:
         find: how to find the region.
         centre: world mm of the region's centre, instead of finding it.
         fit: how to fit; the prior's way if it asks for nothing.
+        format: what images are written as, one of `nisf.io.writers.FORMATS`.
     """
 
     spacing: tuple[float, float, float] | None = None
@@ -49,6 +51,7 @@ class Request:
     find: Finding = "auto"
     centre: tuple[float, float, float] | None = None
     fit: FitOptions = field(default_factory=FitOptions)
+    format: str = "nii.gz"
 
 
 @runtime_checkable
@@ -92,7 +95,12 @@ PART = "segment"
 
 
 def outputs(
-    case: str, stacks: Sequence[str], labels: Sequence[str] = (), *, probabilities: bool = False
+    case: str,
+    stacks: Sequence[str],
+    labels: Sequence[str] = (),
+    *,
+    probabilities: bool = False,
+    format: str = "nii.gz",  # noqa: A002
 ) -> list[str]:
     """Names of the files that a case's segmentation consists of.
 
@@ -101,13 +109,14 @@ def outputs(
         stacks: names of its stacks.
         labels: names of the classes.
         probabilities: whether there is one more file per class.
+        format: of the images, one of `nisf.io.writers.FORMATS`.
     """
     out = [f"{file_stem(case)}.nisf"]
     for index, stack in enumerate(stacks):
         stem = output_stem(case, stack, index)
-        out += [f"{stem}_seg.nii.gz", f"{stem}_image.nii.gz"]
+        out += [f"{stem}_seg.{format}", f"{stem}_image.{format}"]
         if probabilities:
-            out += [f"{stem}_probability-{word}.nii.gz" for word in file_words(labels)]
+            out += [f"{stem}_probability-{word}.{format}" for word in file_words(labels)]
     return out
 
 
@@ -151,7 +160,7 @@ def done_already(
         or part.made.options != asked(case, prior, request)
     ):
         return False
-    return same_inputs(part.made.inputs, inputs or sources_of(case)) and part.whole(folder)
+    return same_inputs(part.made.inputs, read_from(case, inputs)) and part.whole(folder)
 
 
 def refuse_to_write(
@@ -164,14 +173,15 @@ def refuse_to_write(
     Raises:
         BadFileError: a file is in the way that nisf did not write, or that is another input's or prior's.
     """
-    made = Made(input_state(inputs or sources_of(case)), prior.fingerprint, asked(case, prior, request))
+    made = Made(input_state(read_from(case, inputs)), prior.fingerprint, asked(case, prior, request))
     refuse_to_replace(folder, case.name, PART, made, planned=planned_files(case, prior, request))
 
 
 def planned_files(case: Case | Subject, prior: Prior[Subject], request: Request) -> list[str]:
     """Names of the files that a case's segmentation will consist of."""
     stacks, labels = [stack.name for stack in case.stacks], prior.anatomy.labels
-    return outputs(case.name, stacks, labels, probabilities=request.probabilities)
+    wanted = {"probabilities": request.probabilities, "format": request.format}
+    return outputs(case.name, stacks, labels, **wanted)
 
 
 def asked(case: Case, prior: Prior[Subject], request: Request) -> dict[str, Any]:
@@ -193,10 +203,16 @@ def made_of(subject: Subject, request: Request) -> Made:
     return Made(inputs, subject.prior.fingerprint, wanted)
 
 
-def sources_of(case: Case) -> list[Path]:
-    """The source files of the stacks that have one."""
+def read_from(case: Case, inputs: Sequence[Path] = ()) -> list[Path]:
+    """The files that a case was read from; after each the one with its voxels, where that is another.
+
+    Args:
+        case: whose stacks' sources are taken where ``inputs`` is empty.
+        inputs: the files that are known.
+    """
     sources = [Path(stack.source) for stack in case.stacks if stack.source is not None]
-    return [path for path in sources if path.is_file()]
+    named = inputs or [path for path in sources if path.is_file()]
+    return [file for path in named for file in files_of(path)]
 
 
 def _grids(stacks: Sequence[Stack]) -> str:

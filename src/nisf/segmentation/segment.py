@@ -28,7 +28,7 @@ from nisf.segmentation.request import (
     made_of,
     output_stem,
     planned_files,
-    sources_of,
+    read_from,
 )
 from nisf.stopwatch import stage
 from nisf.subject.rendering import Rendering
@@ -61,7 +61,7 @@ def segment_case(
                 options=("centre",),
             )
         region = Region(reference_pose(case, np.array(request.centre)), prior.half)
-    state = input_state(inputs or sources_of(case))
+    state = input_state(read_from(case, inputs))
     subject = fit(
         case,
         prior,
@@ -115,7 +115,9 @@ def write_segmentation(
                 rendering = _answered(subject, index, request, memory_mb) if index else first
                 stem = output_stem(subject.name, stack.name, index)
                 with stage("writing"):
-                    written += write_rendering(folder, stem, rendering, labels, stack=stack, own=own)
+                    written += write_rendering(
+                        folder, stem, rendering, labels, stack=stack, own=own, format=request.format
+                    )
             written.append(folder / f"{file_stem(subject.name)}.nisf")
             write_subject(written[-1], subject)
         for remark in part.remarks():

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("pydicom")
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEGLSLossless, RLELossless
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 from readers.helpers import real_data
 
 from nisf.cli import main
@@ -546,22 +546,77 @@ def test_colour_and_unplaced_images(tmp_path):
         read_case(cohort.cases[0], HEART)
 
 
-def test_compressed(tmp_path):
-    def rle(data, *_):
-        data.compress(RLELossless, generate_instance_uid=False)
+COMPRESSED = {
+    "RLE": (RLELossless, None),
+    "JPEG-LS": (JPEGLSLossless, "jpeg_ls"),
+    "JPEG 2000": (JPEG2000Lossless, "openjpeg"),
+}
+
+
+def compressed(name):
+    """Turns an image into one that is compressed without loss; skips the test where no encoder is."""
+    syntax, encoder = COMPRESSED[name]
+    if encoder is not None:
+        pytest.importorskip(encoder)
+
+    def change(data, z, t):
+        fill(data, large(z, t))
+        data.compress(syntax, generate_instance_uid=False)
         return data
 
-    assert_right(read(write(tmp_path / "rle", rle))[0])
+    return change
+
+
+def large(z, t):
+    """The image in pixels of 16 x 16, since JPEG 2000 takes no smaller ones."""
+    return np.kron(pixels(z, t), np.ones((16, 16))).astype(np.int16)
+
+
+@pytest.mark.parametrize("name", COMPRESSED)
+def test_compressed(tmp_path, name):
+    image = array(read(write(tmp_path / "series", compressed(name)))[0])
+    for z in range(SLICES):
+        for t in range(FRAMES):
+            np.testing.assert_array_equal(image[:, :, z, t], large(z, t))
+
+
+@pytest.mark.parametrize(
+    ("name", "packages"),
+    [
+        ("RLE", "pylibjpeg pylibjpeg-rle"),
+        ("JPEG-LS", "pylibjpeg pylibjpeg-libjpeg"),
+        ("JPEG 2000", "pylibjpeg pylibjpeg-openjpeg"),
+    ],
+)
+def test_a_decoder_is_missing(tmp_path, monkeypatch, name, packages):
+    """As where none of pydicom's plugins is installed."""
+    from pydicom.pixels import get_decoder
+
+    syntax, _ = COMPRESSED[name]
 
     def foreign(data, *_):
-        data.file_meta.TransferSyntaxUID = JPEGLSLossless
+        data.file_meta.TransferSyntaxUID = syntax
         data.PixelData = encapsulate([bytes(60)])
         return data
 
-    with pytest.raises(
-        BadFileError, match=r"compressed as JPEG-LS .*pip install pylibjpeg pylibjpeg-libjpeg"
-    ):
-        read(write(tmp_path / "ls", foreign))
+    write(tmp_path / "series", foreign)
+    decoder = get_decoder(syntax)
+    monkeypatch.setattr(decoder, "_available", {})
+    monkeypatch.setattr(decoder, "_unavailable", {"gdcm": ("gdcm>=3.0.10",)})
+    with pytest.raises(BadFileError, match=rf"compressed as {name}.*pip install {packages}$"):
+        read(tmp_path / "series")
+
+
+def test_compressed_and_damaged(tmp_path):
+    """A decoder is there; nothing needs to be installed."""
+
+    def damaged(data, *_):
+        data.file_meta.TransferSyntaxUID = RLELossless
+        data.PixelData = encapsulate([bytes(60)])
+        return data
+
+    with pytest.raises(BadFileError, match=r"its pixels cannot be read .*copy or export it again"):
+        read(write(tmp_path / "series", damaged))
 
 
 def test_pydicom_missing(tmp_path, monkeypatch):

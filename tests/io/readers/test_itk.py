@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,9 @@ from nisf.data.anatomy import load_anatomy
 from nisf.errors import BadFileError
 from nisf.io.readers import open_cohort, read_case
 from nisf.io.readers.nifti import read_header, read_volume
+from nisf.outputs.input_state import input_state, same_inputs
+
+from .helpers import decathlon, nnunet_dataset, pairs_cohort
 
 HEART = load_anatomy("cardiac-sax")
 LPS = np.diag([-1.0, -1.0, 1.0])
@@ -143,3 +148,109 @@ def test_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(BadFileError, match=r"pip install 'nisf\[itk\]'"):
         read_header(tmp_path / "f.mha")
+
+
+def rewritten(root: Path, ending: str) -> Path:
+    """Every NIfTI of a folder as another format."""
+    for path in sorted(root.rglob("*.nii.gz")):
+        if not path.name.startswith("."):
+            name = path.name.removesuffix(".nii.gz")
+            sitk.WriteImage(sitk.ReadImage(str(path)), str(path.with_name(f"{name}{ending}")))
+        path.unlink()
+    return root
+
+
+@pytest.mark.parametrize("ending", [".mha", ".nrrd", ".nhdr", ".hdr"])
+def test_data_sets_of_other_formats(tmp_path, ending):
+    """nnU-Net v2, v1 and pairs: the same labelled cases as the NIfTI that they were made of."""
+    hippocampus = load_anatomy("hippocampus")
+
+    def cases(root: Path, anatomy) -> list:
+        cohort = open_cohort(root, anatomy)
+        assert not [problem for problem in cohort.problems if problem.severity == "error"]
+        return [read_case(files, anatomy) for files in cohort.cases]
+
+    for make, anatomy in ((nnunet_dataset, HEART), (decathlon, hippocampus), (pairs_cohort, hippocampus)):
+        root = make(tmp_path / make.__name__)
+        before = cases(root, anatomy)
+        rewritten(root, ending)
+        table = root / "dataset.json"
+        if table.exists():  # v1 lists CASE and means CASE_0000
+            data = json.loads(table.read_text().replace(".nii.gz", ending))
+            for item in data.get("training", [])[:1]:
+                image = root / item["image"]
+                image.rename(image.with_name(f"{image.stem}_0000{ending}"))
+                if (voxels := image.with_suffix(".img")).exists():
+                    voxels.rename(voxels.with_name(f"{image.stem}_0000.img"))
+                if ending == ".nhdr":
+                    continue
+            table.write_text(json.dumps({**data, "file_ending": ending}))
+        if ending == ".nhdr" and make is decathlon:
+            continue  # its header names the file of its voxels, which keeps its name
+        after = cases(root, anatomy)
+        assert [case.name for case in after] == [case.name for case in before]
+        for mine, theirs in zip(after, before, strict=True):
+            assert mine.known == theirs.known
+            for a, b in zip(mine.slices, theirs.slices, strict=True):
+                np.testing.assert_array_equal(a.image, b.image)
+                np.testing.assert_array_equal(a.label, b.label)
+                np.testing.assert_allclose(a.affine.matrix, b.affine.matrix, atol=1e-4)
+
+
+def test_an_ending_that_nobody_reads(tmp_path):
+    nnunet_dataset(tmp_path)
+    table = tmp_path / "dataset.json"
+    table.write_text(json.dumps({**json.loads(table.read_text()), "file_ending": ".png"}))
+    with pytest.raises(BadFileError, match=r"end in '.png' \(file_ending\), but only .nii.gz, .nii, .mha"):
+        open_cohort(tmp_path, HEART)
+
+
+def test_labels_of_3d_slicer_in_pairs(tmp_path):
+    pairs_cohort(tmp_path)
+    for path in (tmp_path / "labels").iterdir():
+        name = path.name.removesuffix(".nii.gz")
+        sitk.WriteImage(sitk.ReadImage(str(path)), str(path.with_name(f"{name}.seg.nrrd")))
+        path.unlink()
+    cohort = open_cohort(tmp_path, load_anatomy("hippocampus"))
+    assert not cohort.problems
+    assert all(case.labelled for case in cohort.cases)
+
+
+@pytest.mark.parametrize(("ending", "voxels"), [("mhd", "raw"), ("nhdr", "raw"), ("hdr", "img")])
+def test_the_file_of_the_voxels_counts(tmp_path, ending, voxels):
+    path = written(tmp_path / f"a.{ending}", image())
+    data = tmp_path / f"a.{voxels}"
+    state = input_state([path])
+    assert [entry["size"] for entry in state] == [path.stat().st_size, data.stat().st_size]
+    assert same_inputs(state, [path])
+    content = bytearray(data.read_bytes())
+    content[-1] ^= 1
+    data.write_bytes(content)
+    os.utime(data, (1, 1))
+    assert not same_inputs(state, [path])
+    data.unlink()
+    assert not same_inputs(state, [path])
+
+
+def test_the_note_is_worded_by_format(tmp_path):
+    bare = "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\nspacings: 1 1 4\n\n"
+    (tmp_path / "a.nrrd").write_bytes(bare.encode() + bytes(range(8)))
+    text = "ObjectType = Image\nNDims = 3\nDimSize = 2 2 2\nElementSpacing = 1 1 4\nElementType = MET_UCHAR\n"
+    (tmp_path / "b.mha").write_bytes(f"{text}ElementDataFile = LOCAL\n".encode() + bytes(range(8)))
+    for name, said in (("a.nrrd", "it names no space"), ("b.mha", "it has no TransformMatrix")):
+        notes: dict[str, str] = {}
+        read_case(open_cohort(tmp_path / name, HEART).cases[0], HEART, notes)
+        assert notes["no_form"].endswith(f"({tmp_path / name}, and maybe others): {said}")
+
+
+def test_time_between_frames(tmp_path):
+    """By the unit of a NRRD; else as in a NIfTI without one: 1 says nothing, small numbers are seconds."""
+    stacked = sitk.JoinSeries([sitk.GetImageFromArray(image().T + t) for t in range(4)])
+    for step, ending, cycle in ((37.5, "mha", 150.0), (0.0375, "nrrd", 150.0), (1.0, "mha", None)):
+        stacked.SetSpacing((1.5, 1.5, 8.0, step))
+        sitk.WriteImage(stacked, str(tmp_path / f"a.{ending}"))
+        assert read_header(tmp_path / f"a.{ending}").cycle_ms == (cycle and pytest.approx(cycle))
+    header, voxels = (tmp_path / "a.nrrd").read_bytes().split(b"\n\n", 1)
+    header = header.replace(b"space dimension: 4", b"space: LPST") + b'\nspace units: "mm" "mm" "mm" "s"\n\n'
+    (tmp_path / "b.nrrd").write_bytes(header + voxels)
+    assert read_header(tmp_path / "b.nrrd").cycle_ms == pytest.approx(150.0)

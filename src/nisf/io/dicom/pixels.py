@@ -78,8 +78,7 @@ def _decoded(whole: Dataset, one: Instance, identifiers: Identifiers) -> np.ndar
     try:
         stored = pixel_array(whole, index=one.frame if one.frames_in_file > 1 else 0, raw=True)
     except Exception as error:
-        words = str(error).lower()
-        if syntax.is_compressed and ("missing dependencies" in words or "plugin" in words):
+        if syntax.is_compressed and "missing dependencies" in str(error).lower():
             package = next((packages for name, packages in _PACKAGES if name in syntax.name), "pylibjpeg")
             raise BadFileError(
                 f"{shown}: compressed as {syntax.name}, for which a package is missing: pip install {package}"

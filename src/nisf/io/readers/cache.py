@@ -20,6 +20,7 @@ import numpy as np
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
 from nisf.errors import BadFileError
+from nisf.io.readers.itk import files_of
 from nisf.io.readers.labels import Notes
 from nisf.io.readers.listing import CaseFiles
 from nisf.io.readers.reading import Volume, assemble, read_volumes
@@ -61,7 +62,7 @@ def _key(files: CaseFiles, anatomy: Anatomy) -> str:
     stacks = []
     for stack in files.stacks:
         marks = []
-        for path in stack.paths():
+        for path in (file for named in stack.paths() for file in files_of(named)):
             try:
                 state = path.stat()
             except OSError as error:

@@ -83,6 +83,7 @@ def open_cohort(path: str | Path, anatomy: Anatomy, layout: str = "auto", *, lab
     except OSError as error:
         raise BadFileError(f"{root}: cannot be listed ({error}); check its permissions") from error
     if labels:
+        listing.problems += listing.label_problems
         _refuse_labels(listing)
     _note_skipped(listing)
     cases = _usable(listing)

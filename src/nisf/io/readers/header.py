@@ -46,6 +46,7 @@ class Header:
         affine: voxel to world, mm; its column lengths are the zooms where the two disagreed.
         zooms: the header's voxel size, mm.
         oriented: whether the affine gives a true position and orientation.
+        lacks: what the header would say so with, for messages.
         file_spacing: column lengths of the affine as it is in the file, mm.
         frame_ms: time between frames in ms, or None where the file does not tell.
         dtype: type of the stored numbers, in the file's byte order.
@@ -65,6 +66,7 @@ class Header:
     slope: float
     intercept: float
     offset: int
+    lacks: str = "sform and qform codes are 0"
 
     @property
     def resized(self) -> bool:
@@ -154,7 +156,7 @@ def header_to_write(path: Path) -> tuple[Nifti1Header, np.ndarray]:
     affine, _ = _affine(path, raw, np.array(raw["pixdim"][1:4], dtype=np.float64), 1.0)
     header = Nifti1Header.from_header(raw, check=False) if isinstance(raw, Nifti2Header) else raw.copy()
     header = header.as_byteswapped("<")
-    header["vox_offset"] = 0
+    header["sizeof_hdr"], header["vox_offset"] = 348, 0  # of a NIfTI-2 it is still 540
     header["scl_slope"] = header["scl_inter"] = np.nan
     header["cal_min"] = header["cal_max"] = 0  # the display window of the old intensities
     return header, affine.matrix
@@ -282,13 +284,25 @@ def _affine(path: Path, header: Nifti1Header, zooms: Vector3, unit: float) -> tu
 def _frame_ms(header: Nifti1Header) -> float | None:
     step = float(header["pixdim"][4])
     unit = int(header["xyzt_units"]) & 0x38
-    if int(header["dim"][0]) < 4 or not math.isfinite(step) or step <= 0:
+    if int(header["dim"][0]) < 4 or (unit and unit not in _TIME_UNITS_MS):
         return None
-    if unit in _TIME_UNITS_MS:
-        return step * _TIME_UNITS_MS[unit]
+    return told_frame_ms(step, _TIME_UNITS_MS.get(unit))
+
+
+def told_frame_ms(step: float, unit_ms: float | None) -> float | None:
+    """The time between frames that a header's number means, ms; None where it tells nothing.
+
+    Args:
+        step: the number.
+        unit_ms: its unit; None where the header names none.
+    """
+    if not math.isfinite(step) or step <= 0:
+        return None
+    if unit_ms is not None:
+        return step * unit_ms
     # Without a unit, 1 is what writers put where they know nothing; a frame of a beating heart lasts
     # 20-60 ms, so that the other numbers can only be one of the two.
-    if unit or step == 1:
+    if step == 1:
         return None
     return step if step > 5 else step * 1000.0
 

@@ -17,7 +17,14 @@ from nisf.data.geometry import LPS_RAS, Affine
 from nisf.data.wording import mm, sizes
 from nisf.errors import BadFileError
 from nisf.io.limits import MAX_VOXELS
-from nisf.io.readers.header import LARGEST_MM, SMALLEST_MM, Header, check_is_file, is_nifti_name
+from nisf.io.readers.header import (
+    LARGEST_MM,
+    SMALLEST_MM,
+    Header,
+    check_is_file,
+    is_nifti_name,
+    told_frame_ms,
+)
 from nisf.io.readers.inflate import truncated
 
 ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr", ".hdr")
@@ -26,6 +33,10 @@ ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr", ".hdr")
 _MOST_HEADER = 1 << 20
 _DEFLATE, _TEXT = 1032, 8
 """Bytes of voxels that a byte of a compressed file, and of one with numbers as text, can give at most."""
+_LACKS = dict.fromkeys((".nrrd", ".nhdr"), "it names no space") | dict.fromkeys(
+    (".mha", ".mhd"), "it has no TransformMatrix"
+)
+_TIME_UNITS_MS = {"us": 1e-3, "ms": 1.0, "msec": 1.0, "s": 1e3, "sec": 1e3}
 _PACKED = {"true", "gzip", "gz", "bzip2", "bz2"}
 
 
@@ -37,6 +48,17 @@ def is_itk_name(path: Path) -> bool:
 def is_image_name(path: Path) -> bool:
     """Whether the name ends like an image that can be read, NIfTI or another."""
     return is_nifti_name(path) or is_itk_name(path)
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files of an image: itself, and the one with its voxels where that is another."""
+    if not is_itk_name(path):
+        return [path]
+    try:
+        files, _ = _data_files(path, _fields(path))
+    except (OSError, BadFileError):
+        return [path]  # what is wrong is said where it is read
+    return list(dict.fromkeys([path, *files]))
 
 
 def read_itk_header(path: str | Path) -> Header:
@@ -81,11 +103,12 @@ def read_itk_header(path: str | Path) -> Header:
         zooms=affine.spacing,
         oriented=_oriented(path, fields),
         file_spacing=affine.spacing,
-        frame_ms=None,
+        frame_ms=told_frame_ms(spacing[3], _time_unit_ms(fields)) if t > 1 else None,
         dtype=dtype,
         slope=1.0,
         intercept=0.0,
         offset=0,
+        lacks=_LACKS.get(path.suffix.lower(), "its form codes are 0"),
     )
 
 
@@ -179,6 +202,12 @@ def _oriented(path: Path, fields: dict[str, str]) -> bool:
         named = "space" in fields or fields.get("space dimension") == "4"
         return "space directions" in fields and named
     return any(name in fields for name in ("transformmatrix", "rotation", "orientation"))
+
+
+def _time_unit_ms(fields: dict[str, str]) -> float | None:
+    """The unit of the fourth axis, where a NRRD names it."""
+    units = fields.get("space units", "").replace('"', " ").split()
+    return _TIME_UNITS_MS.get(units[3]) if len(units) == 4 else None
 
 
 def _affine(path: Path, spacing: Any, origin: Any, direction: Any) -> Affine:

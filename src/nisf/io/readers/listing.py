@@ -13,6 +13,7 @@ from nisf.data.case import BACKGROUND
 from nisf.data.wording import counted
 from nisf.errors import BadFileError
 from nisf.io.dicom.study import DicomStudy
+from nisf.io.readers.itk import ENDINGS
 
 UNKNOWN_NAME = "unknown"
 """Name, in a table of label numbers, of voxels that annotators marked as not to be used."""
@@ -106,12 +107,14 @@ class Listing:
 
     Attributes:
         notes: one sentence per kind of remark, so that a cohort says each only once.
+        label_problems: warnings that say nothing to those who read images alone.
         skipped: files and folders that are taken for no case of the layout.
         labels_unknown: why the labels of a case, or (name "") of the cohort, cannot be read; its images can.
     """
 
     cases: list[CaseFiles] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    label_problems: list[Problem] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
     skipped: list[Path] = field(default_factory=list)
     labels_unknown: dict[str, str] = field(default_factory=dict)
@@ -121,6 +124,9 @@ class Listing:
 
     def warn(self, case: str, message: str) -> None:
         self.problems.append(Problem(case, "warning", message))
+
+    def warn_of_labels(self, case: str, message: str) -> None:
+        self.label_problems.append(Problem(case, "warning", message))
 
     @contextmanager
     def costs(self, folder: Path) -> Generator[None]:
@@ -180,8 +186,12 @@ def match_names(numbers: Mapping[int, str], anatomy: Anatomy, source: Path) -> d
 
 
 def existing(folder: Path, name: str) -> Path | None:
-    """``folder/name.nii.gz`` or ``folder/name.nii``, if there is one, be it a link without a target."""
-    found = [path for suffix in (".nii.gz", ".nii") if is_listed(path := folder / f"{name}{suffix}")]
+    """The image ``folder/name``, NIfTI before other formats; None if there is none.
+
+    A link without a target counts, after all that can be read.
+    """
+    endings = (".nii.gz", ".nii", *ENDINGS)
+    found = [path for ending in endings if is_listed(path := folder / f"{name}{ending}")]
     return min(found, key=is_dead_link, default=None)
 
 

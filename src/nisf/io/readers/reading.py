@@ -100,8 +100,8 @@ def note_geometry(header: Header, notes: Notes, anatomy: Anatomy) -> None:
     elif not header.oriented:
         notes.setdefault(
             "no_form",
-            f"no patient position and orientation in the header ({header.path}, and maybe others): sform and "
-            "qform codes are 0",
+            f"no patient position and orientation in the header ({header.path}, and maybe others): "
+            f"{header.lacks}",
         )
     if anatomy.orientation is not None and not header.oriented:
         notes.setdefault(

@@ -103,7 +103,7 @@ def _case(folder: Path, anatomy: Anatomy, listing: Listing) -> CaseFiles | None:
             base = frames[frame].name.split(".nii")[0]
             labels.append(existing(folder, f"{base}_gt"))
             if labels[-1] is None:
-                listing.warn(name, f"{frames[frame]}: no label file {base}_gt.nii.gz beside it")
+                listing.warn_of_labels(name, f"{frames[frame]}: no label file {base}_gt.nii.gz beside it")
         stack = StackFiles(
             name="sa",
             images=tuple((frames[frame],) for frame in order),

@@ -53,7 +53,7 @@ def _case(folder: Path, table: dict[str, dict[str, str]], anatomy: Anatomy, list
     if cine := existing(folder, f"{code}_sa"):
         label = existing(folder, f"{code}_sa_gt")
         if label is None:
-            listing.warn(code, f"{cine}: no label file {code}_sa_gt.nii.gz beside it")
+            listing.warn_of_labels(code, f"{cine}: no label file {code}_sa_gt.nii.gz beside it")
         found = {key: whole_number(row.get(key.lower(), "")) for key in ("ED", "ES")}
         phases = {key: number for key, number in found.items() if number is not None}
         if len(phases) < 2:
@@ -78,7 +78,7 @@ def _pair(folder: Path, view: str, listing: Listing) -> StackFiles | None:
     labels = [existing(folder, f"{base}_{end}_gt") for end in found]
     for path, label in zip(found.values(), labels, strict=True):
         if label is None:
-            listing.warn(
+            listing.warn_of_labels(
                 folder.name, f"{path}: no label file {path.name.replace('.nii', '_gt.nii')} beside it"
             )
     name = "sa" if view == "SA" else "la_4ch"

@@ -1,10 +1,10 @@
 """nnU-Net and Medical Segmentation Decathlon: a folder with ``dataset.json``.
 
-nnU-Net v2: ``imagesTr/CASE_0000.nii.gz`` (one file per channel) and ``labelsTr/CASE.nii.gz``; the label
-table is ``{"background": 0, "LV": 1}``. Decathlon: a list ``training`` of ``{"image": ..., "label": ...}``;
-nnU-Net v1 lists ``CASE.nii.gz`` there and means ``CASE_0000.nii.gz`` and further channels. Their table is
-``{"0": "background", "1": "LV"}``. Either table may be the other way round, and an anatomy's numbers for
-``nnunet`` take its place.
+nnU-Net v2: ``imagesTr/CASE_0000.nii.gz`` (one file per channel) and ``labelsTr/CASE.nii.gz``, or another
+ending, the data set's ``file_ending``; the label table is ``{"background": 0, "LV": 1}``. Decathlon: a list
+``training`` of ``{"image": ..., "label": ...}``; nnU-Net v1 lists ``CASE.nii.gz`` there and means
+``CASE_0000.nii.gz`` and further channels. Their table is ``{"0": "background", "1": "LV"}``. Either table may
+be the other way round, and an anatomy's numbers for ``nnunet`` take its place.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 from nisf.data.anatomy import Anatomy
 from nisf.errors import BadFileError
+from nisf.io.readers.itk import ENDINGS
 from nisf.io.readers.listing import (
     UNKNOWN_NAME,
     Listing,
@@ -28,7 +29,7 @@ from nisf.io.readers.listing import (
     numbers_of,
     whole_number,
 )
-from nisf.io.readers.nifti import is_nifti_name, stem
+from nisf.io.readers.nifti import is_image_name, stem
 
 _CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
@@ -57,7 +58,7 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
             listing.error(name, f"{missing[0]}: no such file, but {path.name} or another channel asks for it")
             continue
         if label is None or not is_listed(label):
-            listing.warn(name, f"{images[0]}: no label file in {root / 'labelsTr'}")
+            listing.warn_of_labels(name, f"{images[0]}: no label file in {root / 'labelsTr'}")
             label = None
         stack = StackFiles("image", (tuple(images),), (label,))
         listing.cases.append(case_files(name, "nnunet", [stack], anatomy, numbers))
@@ -86,9 +87,9 @@ def _entries(root: Path, data: Mapping[str, Any]) -> list[tuple[str, list[Path],
             for name, item in data["dataset"].items()
         ]
     channels: dict[str, dict[int, Path]] = {}
-    folder = root / "imagesTr"
+    folder, ending = root / "imagesTr", str(data.get("file_ending", ""))
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if is_nifti_name(path):
+        if is_image_name(path) and path.name.endswith(ending):
             match = _CHANNEL.match(stem(path))
             name, channel = (match["case"], int(match["channel"])) if match else (stem(path), 0)
             channels.setdefault(name, {})[channel] = path
@@ -96,7 +97,7 @@ def _entries(root: Path, data: Mapping[str, Any]) -> list[tuple[str, list[Path],
     return [
         (
             name,
-            [files.get(n, folder / f"{name}_{n:04d}.nii.gz") for n in range(expected)],
+            [files.get(n, folder / f"{name}_{n:04d}{ending or '.nii.gz'}") for n in range(expected)],
             existing(root / "labelsTr", name),
         )
         for name, files in channels.items()
@@ -120,10 +121,10 @@ def _channels(root: Path, image: Path, data: Mapping[str, Any]) -> list[Path]:
 
 def _refuse_other_endings(path: Path, data: Mapping[str, Any]) -> None:
     ending = data.get("file_ending", ".nii.gz")
-    if not is_nifti_name(Path(f"x{ending}")):
+    if not is_image_name(Path(f"x{ending}")):
         raise BadFileError(
-            f"{path}: its files end in '{ending}' (file_ending), but only .nii.gz and .nii are read; convert "
-            "them to NIfTI"
+            f"{path}: its files end in '{ending}' (file_ending), but only .nii.gz, .nii, "
+            f"{', '.join(ENDINGS)} are read; convert them to NIfTI"
         )
 
 

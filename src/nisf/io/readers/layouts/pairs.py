@@ -1,4 +1,4 @@
-"""Pairs: ``images/`` and ``labels/`` with equal file names.
+"""Pairs: ``images/`` and ``labels/`` with equal file names, in any format; also 3D Slicer's ``.seg.nrrd``.
 
 Label numbers are the anatomy's for ``pairs``; without them number N is the label named 'label N'.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nisf.data.anatomy import Anatomy
 from nisf.io.readers.listing import Listing, StackFiles, case_files, is_listed, numbers_of
-from nisf.io.readers.nifti import is_nifti_name, stem
+from nisf.io.readers.nifti import is_image_name, stem
 
 
 def recognises(root: Path) -> bool:
@@ -21,20 +21,22 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
     """The cases in `root`; nothing is opened but the folders."""
     listing = Listing()
     images = _files(root / "images")
-    labels = {stem(path): path for path in _files(root / "labels")}
+    labels = {stem(path).removesuffix(".seg"): path for path in _files(root / "labels")}
     numbers = numbers_of(anatomy, "pairs") or {n: f"label {n}" for n in range(1, len(anatomy.labels))}
     for path in images:
         label = labels.get(stem(path))
         if label is None:
-            listing.warn(stem(path), f"{path}: no label file of this name in {root / 'labels'}")
+            listing.warn_of_labels(stem(path), f"{path}: no label file of this name in {root / 'labels'}")
         stack = StackFiles("image", ((path,),), (label,))
         listing.cases.append(case_files(stem(path), "pairs", [stack], anatomy, numbers))
     for name in sorted(labels.keys() - {stem(path) for path in images}):
-        listing.warn(name, f"{labels[name]}: a label without an image of this name in {root / 'images'}")
+        listing.warn_of_labels(
+            name, f"{labels[name]}: a label without an image of this name in {root / 'images'}"
+        )
     return listing
 
 
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if is_nifti_name(path) and is_listed(path))
+    return sorted(path for path in folder.iterdir() if is_image_name(path) and is_listed(path))

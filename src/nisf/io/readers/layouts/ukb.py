@@ -89,5 +89,5 @@ def _stack(folder: Path, view: str, anatomy: Anatomy, listing: Listing) -> Stack
             )
         return StackFiles(stack.name, stack.images, stack.labels, stack.times, stack.phases, numbers=numbers)
     if view == "sa" and not any(stack.labels):
-        listing.warn(folder.name, f"{folder}: no label file seg_sa.nii.gz")
+        listing.warn_of_labels(folder.name, f"{folder}: no label file seg_sa.nii.gz")
     return stack

@@ -1,0 +1,123 @@
+"""What it changes in which of the eight in-plane ways a stack is stored.
+
+    python benchmarks/turned.py COHORT PRIOR -o OUT [--only NAMES.txt] [--cases N]
+
+Every case is segmented as it is, and turned by quarters and mirrored: the answers are turned back, and
+compared with those of the case as it is and with the labels. Cases that say how they lie in the patient are
+read one way however they are stored; this is about those that do not say it. OUT gets ``turned.csv``, one row
+for each case and way, which a second run goes on with.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common import Refused, cases_of, cohort_parser, write_rows
+from nisf.data.case import Case
+from nisf.errors import exit_status
+from nisf.evaluation.metrics import dice
+from nisf.evaluation.scores import score_case
+from nisf.kinds.load import load_prior
+from nisf.prior.prior import Prior
+from robustness import rebuilt, segmented, volumes
+
+WAYS = {
+    f"{90 * quarters} degrees{', mirrored' if mirror else ''}": (quarters, mirror)
+    for mirror in (False, True)
+    for quarters in range(4)
+}
+"""Quarter turns after a mirror along the first axis; the first way changes nothing."""
+
+
+def turned(array: np.ndarray, quarters: int, mirror: bool) -> np.ndarray:
+    """An array (x, y, ...), mirrored, then turned in its plane."""
+    return np.rot90(array[::-1] if mirror else array, quarters)
+
+
+def turned_back(array: np.ndarray, quarters: int, mirror: bool) -> np.ndarray:
+    """The inverse of `turned`."""
+    back = np.rot90(array, -quarters)
+    return back[::-1] if mirror else back
+
+
+def rows_of(case: Case, prior: Prior) -> list[dict[str, Any]]:
+    """For each way, Dice of each structure against the first way's answer, and mean Dice against the labels.
+
+    Raises:
+        NisfError: the case cannot be segmented in one of the ways.
+    """
+    image, label, spacing = volumes(case)
+    rows: list[dict[str, Any]] = []
+    first: np.ndarray | None = None
+    for way, (quarters, mirror) in WAYS.items():
+        sides = spacing[[1, 0, 2]] if quarters % 2 else spacing
+        changed = (turned(image, quarters, mirror), turned(label, quarters, mirror), sides)
+        found = turned_back(segmented(rebuilt(case, changed), prior), quarters, mirror)
+        first = found if first is None else first
+        row: dict[str, Any] = {"case": case.name, "way": way}
+        for k, name in enumerate(prior.anatomy.labels[1:], start=1):
+            row[name] = dice(found == k, first == k)
+        scores = score_case(np.ascontiguousarray(found), rebuilt(case, (image, label, spacing)))
+        rows.append({**row, "reference": float(np.mean([score.dice for score in scores]))})
+    return rows
+
+
+def done_before(path: Path) -> list[dict[str, Any]]:
+    """The rows that an earlier run wrote."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            {key: value if key in ("case", "way") else float(value) for key, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse and run."""
+    options = cohort_parser(__doc__, cases=None).parse_args(arguments)
+    prior = load_prior(options.prior)
+    path = options.output / "turned.csv"
+    rows = done_before(path)
+    done, refused = {row["case"] for row in rows}, Refused()
+    for case in cases_of(options.cohort, prior, options.only, options.cases):
+        if case.name in done:
+            continue
+        with refused.go_on(case.name):
+            mine = rows_of(case, prior)
+            rows += mine
+            write_rows(path, rows)
+            print(case.name, *(f"{row['way']} {row['reference']:.3f}" for row in mine), flush=True)
+    refused.check_any(rows)
+    told(rows, prior.anatomy.labels[1:])
+    return refused.status()
+
+
+def told(rows: Sequence[dict[str, Any]], structures: Sequence[str]) -> None:
+    """Print, for each way, the mean and the least over the cases."""
+    first = {row["case"]: row["reference"] for row in rows if row["way"] == next(iter(WAYS))}
+    print(
+        f"{'':24s} Dice against the case as it is: mean (least)   change of Dice against labels: mean (worst)"
+    )
+    for way in WAYS:
+        mine = [row for row in rows if row["way"] == way]
+        same = "  ".join(
+            f"{name} {np.nanmean(values):.4f} ({np.nanmin(values):.3f})"
+            for name, values in ((name, [row[name] for row in mine]) for name in structures)
+        )
+        change = [row["reference"] - first[row["case"]] for row in mine]
+        print(f"{way:24s} {same}   {np.mean(change):+.4f} ({min(change):+.4f})")
+    spread = [np.ptp([row["reference"] for row in rows if row["case"] == name]) for name in first]
+    print(
+        f"best minus worst way of a case: mean {np.mean(spread):.4f}, most {max(spread):.4f}; "
+        f"{len(first)} cases"
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(exit_status("turned.py", main))
