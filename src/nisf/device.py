@@ -1,16 +1,23 @@
-"""Where networks run: the processor, or a GPU."""
+"""Where networks run: the processor, or a GPU; and how much memory there is, asked before much is taken."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+import os
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from nisf.errors import BadSettingError
+from nisf.errors import BadSettingError, CannotFitError, gigabytes
 
 CPU = torch.device("cpu")
+CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+"""Where Linux says what a container may take, and what it has."""
 
 
 def named_device(name: str) -> torch.device:
@@ -65,3 +72,37 @@ def autocast(device: torch.device, wanted: str) -> AbstractContextManager[Any]:
 def module_device(module: nn.Module) -> torch.device:
     """Where a network's weights are."""
     return next(module.parameters()).device
+
+
+def available_bytes() -> int | None:
+    """Bytes that can be taken without swapping, by the system and the container; None if nobody says."""
+    found = []
+    with suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    if not found:
+        with suppress(AttributeError, OSError, ValueError):
+            found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for limit, used in CGROUPS:
+        with suppress(OSError, ValueError):
+            found.append(max(0, int(Path(limit).read_text()) - int(Path(used).read_text())))
+    return min(found, default=None)
+
+
+def require_bytes(wanted: int, what: str) -> None:
+    """Refuse what would not fit into memory, before it is allocated.
+
+    Args:
+        wanted: bytes.
+        what: that needs them, for the sentence.
+
+    Raises:
+        CannotFitError: there are not so many.
+    """
+    free = available_bytes()
+    if free is not None and wanted > free:
+        raise CannotFitError(
+            f"{what} needs about {gigabytes(wanted)}, and {gigabytes(free)} of memory are free; ask for "
+            "larger voxels or fewer frames, or crop the image",
+            options=("spacing", "frames"),
+        )

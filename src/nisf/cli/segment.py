@@ -131,11 +131,13 @@ class Segment:
     ) -> int:
         """Segment and write the cases one by one; how many were done. Those that fail go to ``failed``."""
         from nisf.errors import NisfError, told, unexpected
+        from nisf.interrupts import check
         from nisf.outputs import BusyError, claimed
         from nisf.stopwatch import Stopwatch, stage
 
         done, cases = 0, iter(reader)
         for number, files in enumerate(reader.files, start=1):
+            check()
             with Stopwatch() as watch:
                 with stage("reading"):
                     name, case = next(cases)
@@ -154,6 +156,7 @@ class Segment:
                 except BrokenPipeError:
                     raise  # nobody reads any more
                 except Exception as error:
+                    check()
                     # A fault of ours, on a case that nobody has met: it must not end a night's batch.
                     failed[name] = unexpected(error)
                     print(f"{place}: failed: {failed[name]}", file=sys.stderr)

@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 
 if TYPE_CHECKING:
     from nisf.config.schema import Config
+    from nisf.prior.prior import Prior
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Train:
     cache: Path | None = None
     """Folder for decompressed cases; .cache in the prior's folder if not given."""
     resume: bool = False
-    """Go on from the checkpoint in the output folder."""
+    """Go on from the checkpoint in the output folder, with its settings."""
     device: str = "cpu"
     """Where networks run: cpu, cuda or cuda:NUMBER."""
     workers: int | None = None
@@ -58,7 +59,6 @@ class Train:
         from nisf.cli.cases import read_cases, split
         from nisf.cli.progress import TrainingProgress
         from nisf.config.overrides import override
-        from nisf.config.presets import preset
         from nisf.data.anatomy import load_anatomy
         from nisf.device import named_device
         from nisf.errors import BadSettingError
@@ -76,7 +76,7 @@ class Train:
             raise BadSettingError(f"--workers {self.workers}: give 0 or more")
         start = load_prior(self.start) if self.start else None
         anatomy = start.anatomy if start else load_anatomy(self.anatomy or "cardiac-sax")
-        config = override(start.continued() if start else preset(self.preset or "image"), self.set)
+        config = override(self.base(start), self.set)
         refuse_unused(config, self.set)
         cohort = open_cohort(self.cohort, anatomy, self.layout)
         check_writable(self.output)
@@ -113,6 +113,22 @@ class Train:
             )
         print(f"prior written to {self.output}")
         return 1 if training.errors or validated.errors else 0
+
+    def base(self, start: Prior | None) -> Config:
+        """The settings before those of --set: of the run that goes on, of the start, or of the preset.
+
+        Raises:
+            NisfError: there is no such preset, or the checkpoint is damaged.
+        """
+        from nisf.config.presets import preset
+        from nisf.optimisation.loop import CHECKPOINT, stored_settings
+
+        if self.resume:
+            path = self.output / CHECKPOINT
+            if path.is_file():
+                return preset(self.preset) if self.preset else stored_settings(path)
+            print(f"{self.output}: nothing to resume; training begins", flush=True)
+        return start.continued() if start else preset(self.preset or "image")
 
 
 def refuse_unused(config: Config, assignments: Sequence[str]) -> None:
