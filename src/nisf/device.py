@@ -45,6 +45,41 @@ def named_device(name: str) -> torch.device:
     return torch.device(kind, int(number or 0))
 
 
+def use_threads(count: int | None = None) -> int:
+    """Have PyTorch compute with some threads; by default with as many as there are idle cores.
+
+    More threads than idle cores wait for each other: on a busy machine the default of one a core takes
+    several times as long as a single thread. ``OMP_NUM_THREADS``, where it is set, is a decision already.
+
+    Args:
+        count: threads; None to choose.
+
+    Returns:
+        The number in use.
+
+    Raises:
+        BadSettingError: fewer than one.
+    """
+    if count is not None and not 1 <= count <= 1024:
+        raise BadSettingError(f"{count} threads: give 1 to 1024", options=["threads"])
+    if count is None and os.environ.get("OMP_NUM_THREADS"):
+        return torch.get_num_threads()
+    torch.set_num_threads(idle_cores() if count is None else count)
+    return torch.get_num_threads()
+
+
+def idle_cores() -> int:
+    """Cores that this process may use, less those that others keep busy; at least one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):  # a container's share
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        cores = min(cores, max(1, int(limit) // int(period)))
+    busy = 0.0
+    with suppress(OSError, AttributeError):  # not on Windows
+        busy = os.getloadavg()[0]
+    return max(1, min(cores, round(cores - busy)))
+
+
 def half_precision(wanted: str, device: torch.device) -> bool:
     """Whether products are in bf16: as wanted, or with ``auto`` on processors that have units for it.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -15,11 +15,16 @@ class Stopwatch:
 
     A stage within another counts for itself alone, so that the stages sum up to the whole.
 
+    Args:
+        tell: told the name of each stage that begins, and how far it is where that is known.
+
     Attributes:
         stages: name of a stage to its seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str], None] | None = None) -> None:
+        self._tell = tell
+        self._names: list[str] = []
         self.stages: dict[str, float] = {}
         self._began = time.perf_counter()
         self._within: list[float] = []
@@ -45,9 +50,13 @@ class Stopwatch:
     def _stage(self, name: str) -> Generator[None]:
         began = time.perf_counter()
         self._within.append(0.0)
+        self._names.append(name)
+        if self._tell:
+            self._tell(name)
         try:
             yield
         finally:
+            self._names.pop()
             seconds = time.perf_counter() - began
             self.stages[name] = self.stages.get(name, 0.0) + seconds - self._within.pop()
             if self._within:
@@ -63,3 +72,15 @@ def stage(name: str) -> Generator[None]:
         return
     with watch._stage(name):
         yield
+
+
+def advance(done: int, whole: int) -> None:
+    """Say how far the stage is that the running stopwatch is in, if one is.
+
+    Args:
+        done: parts that are done.
+        whole: parts that there are.
+    """
+    watch = _running.get()
+    if watch is not None and watch._tell and watch._names and whole > 1:
+        watch._tell(f"{watch._names[-1]} {done} of {whole}")

@@ -13,6 +13,7 @@ import toys
 from nisf.errors import BadSettingError, NisfError
 from nisf.files import read_tensors
 from nisf.kinds.load import load_prior
+from nisf.optimisation import loop
 from nisf.optimisation.loop import stored_settings
 from nisf.outputs import read_record
 
@@ -176,10 +177,17 @@ def test_refusals(undisturbed, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(NisfError, match="cannot be written"):
         toys.train_toy(tmp_path / "file" / "run")
+
+
+def test_a_loss_that_is_no_number_is_refused(tmp_path, monkeypatch):
+    step = loop._step
+
+    def broken(*arguments):
+        return {**step(*arguments), "loss": torch.tensor(float("nan"))}
+
+    monkeypatch.setattr(loop, "_step", broken)
     with pytest.raises(NisfError, match="lower the learning rate"):
-        toys.train_toy(
-            tmp_path / "b", toys.settings(toys.TINY, train={"learning_rate": 100.0, "weight_l2": 1e9})
-        )
+        toys.train_toy(tmp_path / "b", toys.TINY)
 
 
 def test_resume_of_nothing_begins(tmp_path):

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
+from nisf.cli.parse import refuse_missing, refuse_missing_prior
+
 if TYPE_CHECKING:
     from nisf.config.schema import Config
     from nisf.prior.prior import Prior
@@ -49,6 +51,8 @@ class Train:
     """Go on from the checkpoint in the output folder, with its settings."""
     device: str = "cpu"
     """Where networks run: cpu, cuda or cuda:NUMBER."""
+    threads: int | None = None
+    """Threads of the processor; as many as there are idle cores if not given."""
     workers: int | None = None
     """Processes that draw augmented samples ahead of the network; if not given, none with --device cpu, one a
     core but one, 8 at most, with cuda."""
@@ -56,24 +60,20 @@ class Train:
     """Write TensorBoard events too (pip install nisf[tensorboard])."""
 
     def run(self) -> int:
+        self.refuse()
+
         from nisf.cli.cases import read_cases, split
         from nisf.cli.progress import TrainingProgress
         from nisf.config.overrides import override
         from nisf.data.anatomy import load_anatomy
-        from nisf.device import named_device
-        from nisf.errors import BadSettingError
+        from nisf.device import named_device, use_threads
         from nisf.files import check_writable
         from nisf.io.readers import open_cohort
         from nisf.kinds.load import load_prior
         from nisf.training.train import TrainOptions, train
 
-        if self.start and (self.preset or self.anatomy):
-            raise BadSettingError(
-                "--start: brings its settings and structures; leave --preset and --anatomy out"
-            )
         device = named_device(self.device)
-        if self.workers is not None and self.workers < 0:
-            raise BadSettingError(f"--workers {self.workers}: give 0 or more")
+        use_threads(self.threads)
         start = load_prior(self.start) if self.start else None
         anatomy = start.anatomy if start else load_anatomy(self.anatomy or "cardiac-sax")
         config = override(self.base(start), self.set)
@@ -113,6 +113,24 @@ class Train:
             )
         print(f"prior written to {self.output}")
         return 1 if training.errors or validated.errors else 0
+
+    def refuse(self) -> None:
+        """Refuse what can be seen to be wrong before anything that takes its time is imported.
+
+        Raises:
+            NisfError: the sentence says what.
+        """
+        from nisf.errors import BadSettingError
+
+        refuse_missing([self.cohort])
+        if self.start and (self.preset or self.anatomy):
+            raise BadSettingError(
+                "--start: brings its settings and structures; leave --preset and --anatomy out"
+            )
+        if self.start is not None:
+            refuse_missing_prior(self.start)
+        if self.workers is not None and self.workers < 0:
+            raise BadSettingError(f"--workers {self.workers}: give 0 or more")
 
     def base(self, start: Prior | None) -> Config:
         """The settings before those of --set: of the run that goes on, of the start, or of the preset.

@@ -18,6 +18,7 @@ from nisf.data.geometry import Grid
 from nisf.data.region import Region
 from nisf.errors import CannotFitError
 from nisf.prior.prior import Prior
+from nisf.stopwatch import advance
 from nisf.subject.answerer import Answerer, WithinEnds
 from nisf.subject.islands import IslandMap, WithoutIslands
 from nisf.subject.rendering import Answer, Frame, Rendering, empty_rendering, on_scale
@@ -210,6 +211,7 @@ class Subject(ABC):
         for t, time in enumerate(grid.times):
             frame = Frame(rendering, t, self._scale(stack))
             answers.fill(frame, grid, float(time), memory_mb=memory_mb)
+            advance(t + 1, len(grid.times))
         return rendering
 
 
