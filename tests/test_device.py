@@ -109,6 +109,7 @@ def test_names():
 def test_no_gpu(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     np.save(tmp_path / "x.npy", np.zeros(3))
+    (tmp_path / "x.nisf").touch()
     for words in (
         ["segment", str(tmp_path / "x.npy"), "-o", str(tmp_path / "out")],
         ["train", str(tmp_path), "-o", str(tmp_path / "prior")],

@@ -2,9 +2,14 @@ import ast
 import copy
 import pickle
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import nisf
 from nisf.cli import main
@@ -15,6 +20,7 @@ from nisf.errors import (
     NisfError,
     NoSuchModelError,
     exit_status,
+    out_of_memory,
     told,
 )
 
@@ -45,9 +51,71 @@ def test_one_sentence(error, status, said, capsys):
     assert capsys.readouterr().err == said
 
 
-def test_what_is_our_fault_is_not_hidden():
+def test_what_is_our_fault_is_told_in_a_line_and_shown_where_asked_for(capsys, monkeypatch):
+    assert exit_status("x", lambda: 1 // 0) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("x: failed unexpectedly (ZeroDivisionError: ")
+    assert said.count("\n") == 1
+    monkeypatch.setenv("NISF_TRACEBACK", "1")
     with pytest.raises(ZeroDivisionError):
         exit_status("x", lambda: 1 // 0)
+
+
+def test_memory_that_is_not_there(capsys):
+    for ask in (lambda: np.empty(10**15), lambda: torch.empty(10**15), lambda: bytearray(10**15)):
+        assert exit_status("x", ask) == 1
+        assert capsys.readouterr().err.startswith("x: needs ")
+    found = out_of_memory(MemoryError("Unable to allocate 7.11 PiB for an array"))
+    assert told(found).startswith("needs about 8005 TB at once; ")
+    assert "--memory-mb" in told(found)
+    assert out_of_memory(RuntimeError("shapes differ")) is None
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_that_cannot_be_written_ends_nothing(tmp_path):
+    code = (
+        "import sys, pathlib; from nisf.errors import exit_status\n"
+        "def run():\n"
+        "    for n in range(3): print('x' * 9000, flush=True)\n"
+        "    pathlib.Path(sys.argv[1]).write_text('done'); return 0\n"
+        "sys.exit(exit_status('x', run))"
+    )
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "a")],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (ended.returncode, (tmp_path / "a").read_text()) == (1, "done")
+    assert b"output could not be written" in ended.stderr
+    assert ended.stderr.count(b"\n") == 1
+
+
+SLEEPY = """
+import sys, time
+from nisf.errors import exit_status
+def run():
+    print("ready", flush=True)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        raise RuntimeError("what a library makes of it") from None
+sys.exit(exit_status("x", run))
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "word"), [(signal.SIGINT, b"interrupted"), (signal.SIGTERM, b"terminated")]
+)
+def test_a_signal_ends_in_one_line_whatever_became_of_it(number, word):
+    command, pipe = [sys.executable, "-c", SLEEPY], subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(number)
+        _, error = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert error == b"x: " + word + b"; what was finished is kept\n"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,7 +1,25 @@
-"""``python -m nisf``."""
+"""``python -m nisf``, and the command ``nisf``."""
 
 import sys
 
-from nisf.cli import main
+from nisf.interrupts import caught, ignore, listen
 
-sys.exit(main())
+
+def main() -> int:
+    """The command line; from its first import on, an interrupt ends it with one line."""
+    listen()
+    try:
+        from nisf.cli import main as run
+
+        return run()
+    except BaseException:
+        number = caught()
+        if number is None:
+            raise
+        ignore()
+        sys.stderr.write("nisf: interrupted\n" if number == 2 else "nisf: terminated\n")
+        return 128 + number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,19 +1,26 @@
-"""Where networks run: the processor's cores side by side, or a GPU."""
+"""Where networks run: the cores side by side, or a GPU; and memory, asked before much is taken."""
 
 from __future__ import annotations
 
 import contextvars
+import os
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
-from nisf.errors import BadSettingError
+from nisf.errors import BadSettingError, CannotFitError, gigabytes
 
 CPU = torch.device("cpu")
+CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+"""Where Linux says what a container may take, and what it has."""
 
 Item = TypeVar("Item")
 
@@ -41,6 +48,41 @@ def named_device(name: str) -> torch.device:
             f"{name}: there are {count} GPUs, counted from 0; give one of them", options=["device"]
         )
     return torch.device(kind, int(number or 0))
+
+
+def use_threads(count: int | None = None) -> int:
+    """Have PyTorch compute with some threads; by default with as many as there are idle cores.
+
+    More threads than idle cores wait for each other: on a busy machine the default of one a core takes
+    several times as long as a single thread. ``OMP_NUM_THREADS``, where it is set, is a decision already.
+
+    Args:
+        count: threads; None to choose.
+
+    Returns:
+        The number in use.
+
+    Raises:
+        BadSettingError: fewer than one.
+    """
+    if count is not None and not 1 <= count <= 1024:
+        raise BadSettingError(f"{count} threads: give 1 to 1024", options=["threads"])
+    if count is None and os.environ.get("OMP_NUM_THREADS"):
+        return torch.get_num_threads()
+    torch.set_num_threads(idle_cores() if count is None else count)
+    return torch.get_num_threads()
+
+
+def idle_cores() -> int:
+    """Cores that this process may use, less those that others keep busy; at least one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):  # a container's share
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        cores = min(cores, max(1, int(limit) // int(period)))
+    busy = 0.0
+    with suppress(OSError, AttributeError):  # not on Windows
+        busy = os.getloadavg()[0]
+    return max(1, min(cores, round(cores - busy)))
 
 
 def half_precision(wanted: str, device: torch.device) -> bool:
@@ -112,3 +154,37 @@ def side_by_side(work: Callable[[Item], object], items: Iterable[Item], *, most:
             finally:
                 for future in running:
                     future.cancel()
+
+
+def available_bytes() -> int | None:
+    """Bytes that can be taken without swapping, by the system and the container; None if nobody says."""
+    found = []
+    with suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    if not found:
+        with suppress(AttributeError, OSError, ValueError):
+            found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for limit, used in CGROUPS:
+        with suppress(OSError, ValueError):
+            found.append(max(0, int(Path(limit).read_text()) - int(Path(used).read_text())))
+    return min(found, default=None)
+
+
+def require_bytes(wanted: int, what: str) -> None:
+    """Refuse what would not fit into memory, before it is allocated.
+
+    Args:
+        wanted: bytes.
+        what: that needs them, for the sentence.
+
+    Raises:
+        CannotFitError: there are not so many.
+    """
+    free = available_bytes()
+    if free is not None and wanted > free:
+        raise CannotFitError(
+            f"{what} needs about {gigabytes(wanted)}, and {gigabytes(free)} of memory are free; ask for "
+            "larger voxels or fewer frames, or crop the image",
+            options=("spacing", "frames"),
+        )

@@ -180,7 +180,9 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise BadFileError(f"{path}: this file is missing")
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            # Copied: they are mapped, and the program would end with a bus error if somebody cut the file.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            return tensors, dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise BadFileError(f"{path}: not a whole safetensors file ({error})") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -17,14 +17,21 @@ class Stopwatch:
     A stage within another counts for itself alone, so that the stages sum up to the whole. Where several
     threads work, the seconds of all of them are added up.
 
+    Args:
+        tell: told the name of each stage that begins, and how far it is where that is known.
+
     Attributes:
         stages: name of a stage to its seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str], None] | None = None) -> None:
+        self._tell = tell
         self.stages: dict[str, float] = {}
         self._began = time.perf_counter()
         self._thread = threading.local()
+        # What the thread that made it is in, which is what others work for.
+        self._names: list[str] = []
+        self._thread.names = self._names
         self._lock = threading.Lock()
 
     @property
@@ -49,9 +56,14 @@ class Stopwatch:
         began = time.perf_counter()
         within: list[float] = self._thread.__dict__.setdefault("within", [])
         within.append(0.0)
+        names: list[str] = self._thread.__dict__.setdefault("names", [])
+        names.append(name)
+        if self._tell:
+            self._tell(name)
         try:
             yield
         finally:
+            names.pop()
             seconds = time.perf_counter() - began
             own = seconds - within.pop()
             with self._lock:
@@ -69,3 +81,15 @@ def stage(name: str) -> Generator[None]:
         return
     with watch._stage(name):
         yield
+
+
+def advance(done: int, whole: int) -> None:
+    """Say how far the stage is that the running stopwatch is in, if one is.
+
+    Args:
+        done: parts that are done.
+        whole: parts that there are.
+    """
+    watch = _running.get()
+    if watch is not None and watch._tell and watch._names and whole > 1:
+        watch._tell(f"{watch._names[-1]} {done} of {whole}")

@@ -140,4 +140,4 @@ def test_the_time_told_is_the_whole_time(toy_image_prior, scan, tmp_path, capsys
         "fitting",
     }
     assert float(re.search(r"writing ([\d.]+) s", stages)[1]) >= 0.6
-    assert "writing" not in run(capsys, *words, "--overwrite")[1]
+    assert "scan: writing" not in run(capsys, *words, "--overwrite")[1]

@@ -1,6 +1,12 @@
 from dataclasses import replace
 
+import pytest
+
+from nisf.config.fit_options import FitOptions
+from nisf.config.overrides import from_dict, override, to_dict
+from nisf.config.presets import PRESETS, preset
 from nisf.config.schema import Config, FieldConfig, for_data, unused
+from nisf.errors import BadFileError, BadSettingError
 
 
 def test_for_data():
@@ -25,3 +31,51 @@ def test_unused():
     assert "train.precision" in unused("latent")
     assert not {"field.classes", "fit.islands", "train.steps"} & unused("image")
     assert unused("another") == frozenset()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image.width=-1",
+        "image.levels=0",
+        "image.levels=9",
+        "image.pixels=50",
+        "image.pixel_mm=-1",
+        "augment.window=0",
+        "augment.noise=nan",
+        "augment.scale=1e9",
+        "fit.certain=0,2",
+        "train.steps=0",
+        "train.seed=-1",
+        "train.alpha=inf",
+        "train.learning_rate=-inf",
+        "field.layers=100000",
+        "region.margin_mm=-0.1",
+    ],
+)
+def test_what_is_out_of_bounds_is_refused_by_name(text):
+    with pytest.raises(BadSettingError, match=rf"^{text.partition('=')[0]}=.*: give .*") as caught:
+        override(preset("image"), [text])
+    assert caught.value.options == ()
+    # In a file, the file is named.
+    section, name = text.partition("=")[0].split(".")
+    data = to_dict(preset("image"))
+    value = text.partition("=")[2]
+    data[section][name] = [float(x) for x in value.split(",")] if "," in value else float(value)
+    if isinstance(getattr(getattr(preset("image"), section), name), int):
+        data[section][name] = int(value)
+    with pytest.raises(BadFileError, match=rf"^a\.json\.{section}\.{name}="):
+        from_dict(Config, data, "a.json")
+
+
+def test_presets_are_within_bounds():
+    for config in PRESETS.values():
+        assert from_dict(Config, to_dict(config)) == config
+
+
+def test_options_of_a_fit_have_bounds():
+    with pytest.raises(BadSettingError, match=r"seed=-1: give at least 0") as caught:
+        FitOptions(seed=-1)
+    assert caught.value.options == ("seed",)
+    with pytest.raises(BadSettingError, match="steps=0"):
+        FitOptions(steps=0)

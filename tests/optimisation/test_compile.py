@@ -42,7 +42,31 @@ def test_no_compiler(monkeypatch):
 def test_compiler_at_hand(monkeypatch):
     monkeypatch.setattr(module.shutil, "which", lambda name: "/usr/bin/g++" if name == "g++" else None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(module, "_works", lambda path: path == "/usr/bin/g++")
     assert can_compile()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell")
+@pytest.mark.parametrize("what", ["sleep 30", "exit 1", "exit 0"])
+def test_a_compiler_that_hangs_or_fails(tmp_path, monkeypatch, what):
+    path = tmp_path / "g++"
+    path.write_text(f"#!/bin/sh\nexec {what}\n" if what.startswith("sleep") else f"#!/bin/sh\n{what}\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("CXX", str(path))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(module, "COMPILER_SECONDS", 0.5)
+    assert can_compile() == (what == "exit 0")
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs owners of folders")
+def test_a_cache_that_others_may_write_to_is_not_used(tmp_path, monkeypatch):
+    (tmp_path / "compiled").mkdir()
+    (tmp_path / "compiled").chmod(0o777)
+    used = keep_compiled_code()
+    assert used != tmp_path / "compiled"
+    assert module.is_private(used)
+    monkeypatch.setattr(module.os, "getuid", lambda: -1)
+    assert not module.is_private(used)
 
 
 def test_compiling_that_works(monkeypatch):
@@ -120,8 +144,9 @@ def test_without_a_cache_folder(tmp_path, monkeypatch, home):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(Path, "home", (lambda: tmp_path / "file") if home == "a file" else nobody)
-    assert keep_compiled_code() is None
-    assert CACHE not in os.environ
+    used = keep_compiled_code()
+    assert module.is_private(used)
+    assert os.environ[CACHE] == str(used)
 
 
 @pytest.mark.parametrize("n", [1, 31, 32, 33, 96, 100])

@@ -2,6 +2,8 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -11,6 +13,9 @@ import toys
 from nisf.errors import BadSettingError, NisfError
 from nisf.files import read_tensors
 from nisf.kinds.load import load_prior
+from nisf.optimisation import loop
+from nisf.optimisation.loop import stored_settings
+from nisf.outputs import read_record
 
 
 def log(folder):
@@ -75,6 +80,48 @@ def test_resume_after_a_kill(undisturbed, tmp_path):
     same_run(undisturbed, folder, toys.train_toy(folder, config, resume=True))
 
 
+def test_resume_before_the_first_step(undisturbed, tmp_path, monkeypatch):
+    """The finder and the initial weights are kept as soon as they are there."""
+    config, folder = undisturbed[0], tmp_path / "a"
+
+    def crash(*_):
+        raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nisf.optimisation.loop._step", crash)
+        with pytest.raises(InterruptedError):
+            toys.train_toy(folder, config)
+    assert (folder / "checkpoint.safetensors").is_file()
+    assert stored_settings(folder / "checkpoint.safetensors").train == config.train
+    same_run(undisturbed, folder, toys.train_toy(folder, config, resume=True))
+
+
+def test_two_trainings_in_one_folder(undisturbed, tmp_path):
+    config = undisturbed[0]
+
+    def other(_):
+        command = [sys.executable, "-c", TRY, str(tmp_path / "a")]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        said.append(ended.stdout)
+        raise InterruptedError
+
+    said = []
+    with pytest.raises(InterruptedError):
+        toys.train_toy(tmp_path / "a", config, report=other)
+    assert "another process is writing there" in said[0]
+
+
+TRY = """
+import sys
+from nisf.outputs import BusyError, recorded
+try:
+    with recorded(sys.argv[1], "", "train"):
+        pass
+except BusyError as error:
+    print(error)
+"""
+
+
 def test_resume_of_a_finished_run(undisturbed):
     config, folder, expected = undisturbed
     before = log(folder)
@@ -103,7 +150,11 @@ def test_the_folder_is_a_prior(undisturbed):
         "weights.safetensors",
         "log.jsonl",
         "checkpoint.safetensors",
+        "run.json",
     }
+    record = read_record(folder).parts["train"]
+    assert record.whole(folder)
+    assert set(record.files) == {"prior.json", "weights.safetensors", "log.jsonl", "checkpoint.safetensors"}
 
 
 def test_loss_decreases(undisturbed):
@@ -117,17 +168,26 @@ def test_refusals(undisturbed, tmp_path):
         toys.train_toy(folder, config)
     assert caught.value.options == ("resume",)
     other = toys.settings(config, train={"learning_rate": 0.5})
-    with pytest.raises(NisfError, match="was made with other settings, cases or start"):
+    with pytest.raises(NisfError, match=r"was made with other train\.learning_rate \(.*, now 0\.5\)"):
         toys.train_toy(folder, other, resume=True)
-    with pytest.raises(NisfError, match="was made with other settings, cases or start"):
+    with pytest.raises(NisfError, match="was made with other cases"):
         toys.train_toy(folder, config, cases=toys.toy_cohort(4), resume=True)
     with pytest.raises(NisfError, match="there are no cases to train on"):
         toys.train_toy(tmp_path / "a", cases=[])
     (tmp_path / "file").write_text("")
     with pytest.raises(NisfError, match="cannot be written"):
         toys.train_toy(tmp_path / "file" / "run")
+
+
+def test_a_loss_that_is_no_number_is_refused(tmp_path, monkeypatch):
+    step = loop._step
+
+    def broken(*arguments):
+        return {**step(*arguments), "loss": torch.tensor(float("nan"))}
+
+    monkeypatch.setattr(loop, "_step", broken)
     with pytest.raises(NisfError, match="lower the learning rate"):
-        toys.train_toy(tmp_path / "b", toys.settings(toys.TINY, train={"learning_rate": 1e30}))
+        toys.train_toy(tmp_path / "b", toys.TINY)
 
 
 def test_resume_of_nothing_begins(tmp_path):

@@ -48,7 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
 
     def run() -> int:
-        COMMAND.set(tuple(arguments))
         if arguments == ["--version"]:
             from nisf import __version__
 
@@ -64,7 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return command.run()
 
-    return exit_status("nisf", run)
+    token = COMMAND.set(tuple(arguments))
+    try:
+        return exit_status("nisf", run)
+    finally:
+        COMMAND.reset(token)
 
 
 def refuse_repeated(arguments: Sequence[str]) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
+from nisf.cli.parse import refuse_missing, refuse_missing_prior
+
 if TYPE_CHECKING:
     from nisf.evaluation.agreement import Comparison
     from nisf.evaluation.scores import Evaluation
@@ -49,10 +51,16 @@ class Evaluate:
     """How the references lie in their folder; found out if auto."""
     device: str = "cpu"
     """Where networks run: cpu, cuda or cuda:NUMBER."""
+    threads: int | None = None
+    """Threads of the processor; as many as there are idle cores if not given."""
     overwrite: bool = False
     """Replace the CSV file whoever wrote it."""
 
     def run(self) -> int:
+        refuse_missing([self.references, self.predictions, self.only])
+        if self.prior is not None:
+            refuse_missing_prior(self.prior)
+
         from nisf.data.hiding import check_protocol
         from nisf.errors import BadSettingError
         from nisf.evaluation.scores import evaluate_folder
@@ -123,10 +131,11 @@ class Evaluate:
     def with_prior(self, folder: Path) -> Evaluation:
         """Fit each case without what is hidden, and score that."""
         from nisf.config.fit_options import FitOptions
-        from nisf.device import named_device
+        from nisf.device import named_device, use_threads
         from nisf.evaluation.cohort import evaluate_prior
         from nisf.kinds.load import load_prior
 
+        use_threads(self.threads)
         prior = load_prior(folder).to(named_device(self.device))
         return evaluate_prior(
             self.references,

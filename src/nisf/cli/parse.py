@@ -2,9 +2,56 @@
 
 from __future__ import annotations
 
+import glob
 import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
 
-from nisf.errors import BadSettingError
+from nisf.errors import BadFileError, BadSettingError, NoSuchModelError
+from nisf.prior.bundled import model_names
+
+
+def refuse_missing(paths: Sequence[Path | None]) -> None:
+    """Refuse paths that are not there, before anything that takes its time is imported.
+
+    Patterns, links without a target, and one of several paths are left to those who read them.
+
+    Raises:
+        BadFileError: one is not there; the sentence names it.
+    """
+    for path in paths:
+        if path is None:
+            continue
+        if not os.path.lexists(path):
+            if not glob.has_magic(str(path)):
+                raise BadFileError(f"{path}: no such file or folder; check the path")
+        elif os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+            raise BadFileError(f"{path}: neither a file nor a folder; give one")
+
+
+def working_memory(megabytes: float) -> float:
+    """``--memory-mb``, if it is one.
+
+    Raises:
+        BadSettingError: it is not.
+    """
+    if not 1 <= megabytes <= 1e9:
+        raise BadSettingError(f"--memory-mb {megabytes:g}: give 1 or more")
+    return megabytes
+
+
+def refuse_missing_prior(folder: str | Path) -> None:
+    """Refuse a prior that is neither a folder nor a model that comes with nisf.
+
+    Raises:
+        NoSuchModelError: it is neither.
+    """
+    if str(folder) not in model_names() and not Path(folder).is_dir():
+        raise NoSuchModelError(
+            f"{folder}: no such folder; give the folder that 'nisf train' wrote, or a model: "
+            f"{', '.join(model_names())}"
+        )
 
 
 def numbers(text: str, count: int, flag: str, *, positive: bool = False) -> list[float]:

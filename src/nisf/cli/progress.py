@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -75,3 +76,72 @@ def track(items: Iterable[Any], count: int, what: str) -> Iterable[Any]:
     if not console.is_terminal or count < 2:
         return items
     return rich_track(items, what, count, console=console)
+
+
+class CohortProgress:
+    """Shows how far a cohort is: a bar on a terminal, a line now and then elsewhere; a context manager.
+
+    Args:
+        cases: their number.
+        seconds: time between lines where there is no terminal.
+    """
+
+    def __init__(self, cases: int, *, seconds: float = 30.0) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.seconds, self.last, self.case = seconds, time.monotonic(), ""
+        self.stages: dict[str, float] = {}
+        console = Console(stderr=True)
+        self.bar = None
+        if console.is_terminal:
+            columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            text = TextColumn("{task.description}", markup=False)
+            self.bar = Progress(*columns, text, console=console, transient=True, redirect_stdout=False)
+            self.task = self.bar.add_task("", total=cases)
+
+    def __enter__(self) -> CohortProgress:
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def begin(self, case: str) -> None:
+        """A case begins."""
+        self.case = case
+        self.tell("reading")
+
+    def tell(self, what: str) -> None:
+        """A stage of the case begins, or is so far."""
+        now = time.monotonic()
+        if self.bar:
+            self.bar.update(self.task, description=f"{self.case}: {what}")
+        elif now - self.last > self.seconds:
+            self.last = now
+            print(f"{self.case}: {what}", file=sys.stderr, flush=True)
+
+    def end(self, stages: Mapping[str, float]) -> None:
+        """A case ends, which took so many seconds in each stage."""
+        for name, seconds in stages.items():
+            self.stages[name] = self.stages.get(name, 0.0) + seconds
+        if self.bar:
+            self.bar.advance(self.task)
+
+    def say(self, sentence: str, *, error: bool = False) -> None:
+        """A line that stays; the bar makes room for it."""
+        self.last = time.monotonic()
+        if self.bar:
+            self.bar.stop()
+        print(sentence, file=sys.stderr if error else sys.stdout, flush=True)
+        if self.bar:
+            self.bar.start()
+
+    def slowest(self) -> str:
+        """The stage that took longest, in words; empty if there was none."""
+        if not self.stages:
+            return ""
+        name = max(self.stages, key=self.stages.__getitem__)
+        return f", {self.stages[name]:.1f} s of them {name}"

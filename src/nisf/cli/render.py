@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
+from nisf.cli.parse import refuse_missing, refuse_missing_prior, working_memory
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -63,17 +65,25 @@ class Render:
     """Working memory for queries, MiB."""
     device: str = "cpu"
     """Where networks run: cpu, cuda or cuda:NUMBER."""
+    threads: int | None = None
+    """Threads of the processor; as many as there are idle cores if not given."""
     overwrite: bool = False
     """Replace files that are in the way, whoever wrote them."""
 
     def run(self) -> int:
-        from nisf.device import named_device
+        refuse_missing([self.subject, self.points])
+        if self.prior is not None:
+            refuse_missing_prior(self.prior)
+
+        from nisf.device import named_device, use_threads
         from nisf.io.writers import check_format
         from nisf.kinds.load import read_subject
         from nisf.outputs import Made, recorded
 
         ending = self.ending()
+        working_memory(self.memory_mb)
         device = named_device(self.device)
+        use_threads(self.threads)
         subject = read_subject(self.subject, self.prior)
         subject = replace(subject, prior=subject.prior.to(device))
         folder, stem = self.output.parent, self.output.name.removesuffix(ending)
@@ -181,7 +191,7 @@ class Render:
         elif self.spacing is not None:
             grid = grid.at_spacing(numbers(self.spacing, 3, "--spacing", positive=True))
         if self.frames is not None:
-            if self.frames < 1:
+            if not 1 <= self.frames <= 10_000:
                 raise BadSettingError(f"--frames {self.frames}: give a number of at least 1")
             grid = grid.with_frames(self.frames)
         if self.time is not None:
@@ -239,10 +249,10 @@ def read_points(path: Path) -> np.ndarray:
     from nisf.errors import BadFileError
 
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [[*(row[axis] for axis in "xyz"), row.get("t") or 0] for row in csv.DictReader(file)]
         points = np.array(rows, dtype=np.float64)
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         raise BadFileError(
             f"{path}: needs the columns x,y,z (mm) and perhaps t, all numbers ({error})"
         ) from error

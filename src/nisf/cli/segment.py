@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from nisf.cli.parse import refuse_missing, refuse_missing_prior, working_memory
+from nisf.cli.progress import CohortProgress
 from nisf.prior.bundled import DEFAULT, model_name
 
 if TYPE_CHECKING:
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
     from nisf.segmentation.measures import MeasureTables
     from nisf.stopwatch import Stopwatch
     from nisf.subject.subject import Subject
+
+MOST_FRAMES = 10_000
+"""More times of a cycle are a slip of the finger."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +91,18 @@ class Segment:
     """Seed of the points that a fit draws."""
     device: str = "cpu"
     """Where networks run: cpu, cuda or cuda:NUMBER."""
+    threads: int | None = None
+    """Threads of the processor; as many as there are idle cores if not given."""
     overwrite: bool = False
     """Do cases again that are done already, and replace files that are in the way, whoever wrote them."""
     verbose: bool = False
     """Say where each case's time went."""
 
     def run(self) -> int:
-        from nisf.device import named_device
+        refuse_missing_prior(self.prior)
+        refuse_missing([*(self.inputs if len(self.inputs) == 1 else ()), self.only])
+
+        from nisf.device import named_device, use_threads
         from nisf.errors import BadSettingError
         from nisf.files import check_writable
         from nisf.io.readers import CaseReader, only_named
@@ -101,14 +113,16 @@ class Segment:
         from nisf.segmentation import refuse_collisions
         from nisf.segmentation.measures import MeasureTables
 
+        began = time.monotonic()
         request = self.request()
         prior = load_prior(self.prior)
         prior.check_options(request.fit)
         check_format(request.format, prior.config.field.channels)
         prior = prior.to(named_device(self.device))
+        use_threads(self.threads)
         if name := model_name(prior.folder):
             print(f"model {name}: {prior.card['licence']}; not a medical device", file=sys.stderr)
-        if self.output.resolve() in [path.resolve() for path in self.inputs]:
+        if os.path.realpath(self.output) in map(os.path.realpath, self.inputs):
             raise BadSettingError(f"{self.output}: is the input folder; choose another for the output")
         cohort = self.taken(open_inputs(self.inputs, prior.anatomy, self.layout, labels=False))
         self.check_dicom_seg(cohort)
@@ -125,11 +139,14 @@ class Segment:
         refuse_collisions({case.name: [stack.name for stack in case.stacks] for case in reader.files})
         for sentence in reader.errors:
             print(f"left out: {sentence}", file=sys.stderr)
-        with MeasureTables(self.output) as tables:
-            done = self.segment(reader, prior, request, failed, None if self.no_measures else tables)
+        with CohortProgress(len(reader)) as progress, MeasureTables(self.output) as tables:
+            done = self.segment(
+                reader, prior, request, failed, None if self.no_measures else tables, progress
+            )
         for note in reader.notes:
             print(f"note: {note}", file=sys.stderr)
-        print(f"{done} of {len(reader)} cases written to {self.output}")
+        took = f"{time.monotonic() - began:.1f} s{progress.slowest()}"
+        print(f"{done} of {len(reader)} cases written to {self.output} in {took}")
         if failed:
             print(f"failed: {', '.join(sorted(failed))}", file=sys.stderr)
         return 1 if failed else 0
@@ -141,15 +158,19 @@ class Segment:
         request: Request,
         failed: dict[str, str],
         tables: MeasureTables | None,
+        progress: CohortProgress,
     ) -> int:
         """Segment and write the cases one by one; how many were done. Those that fail go to ``failed``."""
         from nisf.errors import NisfError, told, unexpected
+        from nisf.interrupts import check
         from nisf.outputs import BusyError, claimed
         from nisf.stopwatch import Stopwatch, stage
 
         done, cases = 0, iter(reader)
         for number, files in enumerate(reader.files, start=1):
-            with Stopwatch() as watch:
+            check()
+            progress.begin(f"[{number}/{len(reader)}] {files.name}")
+            with Stopwatch(progress.tell) as watch:
                 with stage("reading"):
                     name, case = next(cases)
                 place = f"[{number}/{len(reader)}] {name}"
@@ -157,21 +178,23 @@ class Segment:
                     if isinstance(case, str):
                         raise NisfError(case)
                     with claimed(self.output, name):
-                        self.segment_one(case, files, prior, request, place, watch)
+                        self.segment_one(case, files, prior, request, place, watch, progress.say)
                     if tables is not None:
                         tables.note()
                     done += 1
                 except BusyError:
-                    print(f"{place}: left to another process, which is writing it", flush=True)
+                    progress.say(f"{place}: left to another process, which is writing it")
                 except NisfError as error:
                     failed[name] = told(error)
-                    print(f"{place}: failed: {told(error)}", file=sys.stderr)
+                    progress.say(f"{place}: failed: {told(error)}", error=True)
                 except BrokenPipeError:
                     raise  # nobody reads any more
                 except Exception as error:
+                    check()
                     # A fault of ours, on a case that nobody has met: it must not end a night's batch.
                     failed[name] = unexpected(error)
-                    print(f"{place}: failed: {failed[name]}", file=sys.stderr)
+                    progress.say(f"{place}: failed: {failed[name]}", error=True)
+            progress.end(watch.stages)
         return done
 
     def segment_one(
@@ -182,6 +205,7 @@ class Segment:
         request: Request,
         place: str,
         watch: Stopwatch,
+        tell: Callable[[str], None],
     ) -> None:
         """Segment and write a case, unless that was done already.
 
@@ -200,7 +224,7 @@ class Segment:
         )
 
         def say(sentence: str) -> None:
-            print(f"{place}: {sentence}", flush=True)
+            tell(f"{place}: {sentence}")
 
         inputs, writers = files.without_labels().paths(), self.case_writers(case, files, prior)
         if not self.overwrite and done_already(case, prior, self.output, request, inputs):
@@ -289,6 +313,7 @@ class Segment:
         from nisf.errors import BadSettingError
         from nisf.segmentation import Request
 
+        working_memory(self.memory_mb)
         spacing = centre = None
         if self.spacing is not None:
             x, y, z = numbers(self.spacing, 3, "--spacing", positive=True)
@@ -299,6 +324,8 @@ class Segment:
         for flag, value in (("--frames", self.frames), ("--steps", self.steps)):
             if value is not None and value < 1:
                 raise BadSettingError(f"{flag} {value}: give a number of at least 1")
+        if self.frames is not None and self.frames > MOST_FRAMES:
+            raise BadSettingError(f"--frames {self.frames}: give {MOST_FRAMES} at most")
         fit = FitOptions(
             steps=self.steps,
             seed=self.seed,

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
+from nisf.cli.parse import refuse_missing, refuse_missing_prior
+
 if TYPE_CHECKING:
     from nisf.config.schema import Config
+    from nisf.prior.prior import Prior
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,11 @@ class Train:
     cache: Path | None = None
     """Folder for decompressed cases; .cache in the prior's folder if not given."""
     resume: bool = False
-    """Go on from the checkpoint in the output folder."""
+    """Go on from the checkpoint in the output folder, with its settings."""
     device: str = "cpu"
     """Where networks run: cpu, cuda or cuda:NUMBER."""
+    threads: int | None = None
+    """Threads of the processor; as many as there are idle cores if not given."""
     workers: int | None = None
     """Processes that draw augmented samples ahead of the network; if not given, none with --device cpu, one a
     core but one, 8 at most, with cuda."""
@@ -55,28 +60,23 @@ class Train:
     """Write TensorBoard events too (pip install nisf[tensorboard])."""
 
     def run(self) -> int:
+        self.refuse()
+
         from nisf.cli.cases import read_cases, split
         from nisf.cli.progress import TrainingProgress
         from nisf.config.overrides import override
-        from nisf.config.presets import preset
         from nisf.data.anatomy import load_anatomy
-        from nisf.device import named_device
-        from nisf.errors import BadSettingError
+        from nisf.device import named_device, use_threads
         from nisf.files import check_writable
         from nisf.io.readers import open_cohort
         from nisf.kinds.load import load_prior
         from nisf.training.train import TrainOptions, train
 
-        if self.start and (self.preset or self.anatomy):
-            raise BadSettingError(
-                "--start: brings its settings and structures; leave --preset and --anatomy out"
-            )
         device = named_device(self.device)
-        if self.workers is not None and self.workers < 0:
-            raise BadSettingError(f"--workers {self.workers}: give 0 or more")
+        use_threads(self.threads)
         start = load_prior(self.start) if self.start else None
         anatomy = start.anatomy if start else load_anatomy(self.anatomy or "cardiac-sax")
-        config = override(start.continued() if start else preset(self.preset or "image"), self.set)
+        config = override(self.base(start), self.set)
         refuse_unused(config, self.set)
         cohort = open_cohort(self.cohort, anatomy, self.layout)
         check_writable(self.output)
@@ -113,6 +113,40 @@ class Train:
             )
         print(f"prior written to {self.output}")
         return 1 if training.errors or validated.errors else 0
+
+    def refuse(self) -> None:
+        """Refuse what can be seen to be wrong before anything that takes its time is imported.
+
+        Raises:
+            NisfError: the sentence says what.
+        """
+        from nisf.errors import BadSettingError
+
+        refuse_missing([self.cohort])
+        if self.start and (self.preset or self.anatomy):
+            raise BadSettingError(
+                "--start: brings its settings and structures; leave --preset and --anatomy out"
+            )
+        if self.start is not None:
+            refuse_missing_prior(self.start)
+        if self.workers is not None and self.workers < 0:
+            raise BadSettingError(f"--workers {self.workers}: give 0 or more")
+
+    def base(self, start: Prior | None) -> Config:
+        """The settings before those of --set: of the run that goes on, of the start, or of the preset.
+
+        Raises:
+            NisfError: there is no such preset, or the checkpoint is damaged.
+        """
+        from nisf.config.presets import preset
+        from nisf.optimisation.loop import CHECKPOINT, stored_settings
+
+        if self.resume:
+            path = self.output / CHECKPOINT
+            if path.is_file():
+                return preset(self.preset) if self.preset else stored_settings(path)
+            print(f"{self.output}: nothing to resume; training begins", flush=True)
+        return start.continued() if start else preset(self.preset or "image")
 
 
 def refuse_unused(config: Config, assignments: Sequence[str]) -> None:

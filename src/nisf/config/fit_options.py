@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Annotated
 
+from nisf.config.bounds import Bounds, Seed, check_bounds
 from nisf.config.schema import FitConfig, Islands, Method
+from nisf.errors import BadSettingError
 
 
 @dataclass(frozen=True)
@@ -23,13 +26,19 @@ class FitOptions:
         islands: whether parts apart from a structure's largest part are kept.
     """
 
-    steps: int | None = None
-    seed: int | None = None
+    steps: Annotated[int, Bounds(1, 1e9)] | None = None
+    seed: Seed | None = None
     method: Method | None = None
     shifts: bool = False
     gains: bool = False
     pose: bool = False
     islands: Islands | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            check_bounds(self)
+        except BadSettingError as error:
+            raise BadSettingError(str(error), options=(str(error).partition("=")[0],)) from None
 
     def given(self) -> list[str]:
         """Names of the options that ask for something."""

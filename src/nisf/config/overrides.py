@@ -49,7 +49,10 @@ def from_dict(kind: type[T], data: Mapping[str, Any], where: str = "settings") -
             values[name] = hint(value)
         else:
             raise BadFileError(f"{where}.{name}: {value!r} is not a {hint.__name__}")
-    return kind(**values)
+    try:
+        return kind(**values)
+    except BadSettingError as error:
+        raise BadFileError(f"{where}.{error}") from error
 
 
 def override(config: Config, assignments: Sequence[str]) -> Config:
@@ -74,7 +77,12 @@ def override(config: Config, assignments: Sequence[str]) -> Config:
         hints = typing.get_type_hints(type(part))
         if name not in hints:
             raise BadSettingError(f"{text}: {section} has no setting {name}; it has {', '.join(hints)}")
-        config = replace(config, **{section: replace(part, **{name: _value(hints[name], value, text)})})
+        try:
+            changed = replace(part, **{name: _value(hints[name], value, text)})
+        except BadSettingError as error:
+            mine = str(error).startswith(f"{name}=")
+            raise BadSettingError(f"{section}.{error}" if mine else str(error)) from error
+        config = replace(config, **{section: changed})
     return config
 
 

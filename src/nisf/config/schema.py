@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Annotated, Literal
+
+from nisf.config.bounds import Bounds, Fraction, Seed, check_bounds
+from nisf.errors import BadSettingError
 
 Activation = Literal["gabor", "sine", "relu", "gabor+relu", "gabor+sine"]
 Backbone = Literal["shared", "separate"]
@@ -23,29 +26,29 @@ class FieldConfig:
     kind: str = "latent"
     """What makes the field one subject: ``latent``, which is fitted (the paper), or ``image``, the slices
     themselves."""
-    dimensions: int = 4
+    dimensions: Annotated[int, Bounds(2, 4)] = 4
     """Model coordinates: 2 (x, y), 3 (x, y, z) or 4 (x, y, z, t)."""
-    channels: int = 1
+    channels: Annotated[int, Bounds(1, 64)] = 1
     """Intensity channels; set from the data."""
-    classes: int = 4
+    classes: Annotated[int, Bounds(2, 256)] = 4
     """Classes, background included; set from the data."""
-    latent: int = 128
+    latent: Annotated[int, Bounds(1, 65536)] = 128
     """Size of the latent."""
-    width: int = 128
+    width: Annotated[int, Bounds(1, 8192)] = 128
     """Units of a hidden layer."""
-    layers: int = 8
+    layers: Annotated[int, Bounds(1, 256)] = 8
     """Residual layers."""
     activation: Activation = "gabor"
     """What follows each linear map; with a '+', layers alternate between the two."""
-    gabor_omega: float = 10.0
+    gabor_omega: Annotated[float, Bounds(0, 1e6)] = 10.0
     """Frequency of the Gabor wavelet."""
-    gabor_sigma: float = 10.0
+    gabor_sigma: Annotated[float, Bounds(0, 1e6)] = 10.0
     """Sharpness of the Gabor wavelet's envelope."""
-    sine_omega: float = 30.0
+    sine_omega: Annotated[float, Bounds(0, 1e6)] = 30.0
     """Frequency of the sine."""
     backbone: Backbone = "shared"
     """One network with two heads, or one network for intensity and another for classes."""
-    coordinate_scale: float = 1.0
+    coordinate_scale: Annotated[float, Bounds(0, 1e6)] = 1.0
     """Factor on the coordinates before the first layer: how fine the first waves are."""
     cyclic_time: bool = False
     """Whether time enters as (cos, sin) of the cycle, so that its end meets its beginning."""
@@ -55,102 +58,116 @@ class FieldConfig:
         """Columns of the coordinates that the first layer sees."""
         return self.dimensions + int(self.cyclic_time and self.dimensions == 4)
 
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
 
 @dataclass(frozen=True)
 class ImageConfig:
     """The image-conditioned field: an encoder of the measured slices and a field that decodes them."""
 
-    pixels: int = 112
+    pixels: Annotated[int, Bounds(8, 1024)] = 112
     """Pixels along each side of the canvas that a slice is resampled to."""
-    pixel_mm: float = 1.5
+    pixel_mm: Annotated[float, Bounds(0.01, 100)] = 1.5
     """Size of the canvas's pixels, mm."""
-    width: int = 32
+    width: Annotated[int, Bounds(1, 1024)] = 32
     """Channels of the encoder's first level; level k has k times as many."""
-    levels: int = 4
+    levels: Annotated[int, Bounds(1, 8)] = 4
     """Levels of the encoder; each halves the resolution."""
-    features: int = 24
+    features: Annotated[int, Bounds(1, 4096)] = 24
     """Features of a pixel."""
-    latent: int = 32
+    latent: Annotated[int, Bounds(1, 4096)] = 32
     """Size of the subject's latent, the mean of its slices' own."""
-    hidden: int = 64
+    hidden: Annotated[int, Bounds(1, 8192)] = 64
     """Units of the field's hidden layers."""
-    neighbours: int = 3
+    neighbours: Annotated[int, Bounds(1, 64)] = 3
     """Nearest slices whose features a place takes."""
-    distance_mm: float = 10.0
+    distance_mm: Annotated[float, Bounds(0.01, 1e4)] = 10.0
     """Unit in which the field sees the distance to a slice, mm."""
-    slice_exchange: int = 0
+    slice_exchange: Annotated[int, Bounds(0, 8)] = 0
     """Levels of the encoder, from the coarsest, on which slices see their nearest neighbours' features."""
-    phase_exchange: int = 0
+    phase_exchange: Annotated[int, Bounds(0, 8)] = 0
     """Levels of the encoder, from the coarsest, on which slices see what they show at the two phases of the
     cycle that look most different."""
-    time_sigma: float = 0.0
+    time_sigma: Fraction = 0.0
     """Standard deviation of the Gaussian over which a cine's features are averaged in time, as a fraction of
     the cycle; phases three times as far apart hardly count."""
-    mirrors: int = 0
+    mirrors: Annotated[int, Bounds(0, 2)] = 0
     """Pixel axes along which slices are also seen in a mirror, 0 to 2; features are their mean, encoded as
     many times as there are images. Not where the anatomy says that files show it one way."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if self.pixels % 2 ** (self.levels - 1):
+            raise BadSettingError(
+                f"pixels={self.pixels}: give a multiple of {2 ** (self.levels - 1)}, as levels={self.levels} "
+                "halve it"
+            )
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
     """How training slices of the image-conditioned field are varied."""
 
-    coarse: float = 0.4
+    coarse: Fraction = 0.4
     """Share of the steps, at the start, that are trained on coarse canvases at a third of the cost; 0 with
     --start."""
-    coarse_pixels: int = 64
+    coarse_pixels: Annotated[int, Bounds(8, 1024)] = 64
     """Pixels along each side of a coarse canvas, which covers the same field of view."""
-    window: int = 8
+    window: Annotated[int, Bounds(1, 1024)] = 8
     """Adjacent slices of a stack in a sample at most."""
-    hide: float = 0.5
+    hide: Fraction = 0.5
     """Share of the samples in which some slices are hidden and yet scored."""
-    degrees: float = 180.0
+    degrees: Annotated[float, Bounds(0, 180)] = 180.0
     """Largest rotation in the plane; at most 15 where the anatomy says that files show it one way."""
     mirror: bool = True
     """Whether to mirror slices; not where the anatomy says that files show it one way."""
     reverse: bool = True
     """Whether to count slices from the other end; not where the anatomy says that their order is known."""
-    scale: float = 0.2
+    scale: Annotated[float, Bounds(0, 2)] = 0.2
     """Largest logarithm of the in-plane zoom."""
-    scale_z: float = 0.25
+    scale_z: Annotated[float, Bounds(0, 2)] = 0.25
     """Largest logarithm of the stretch across slices."""
-    centre_mm: float = 7.0
+    centre_mm: Annotated[float, Bounds(0, 1000)] = 7.0
     """Standard deviation of the region's misplacement, mm."""
-    bend_mm: float = 2.5
+    bend_mm: Annotated[float, Bounds(0, 100)] = 2.5
     """Standard deviation of a smooth bend's control points, mm."""
-    slice_shift_mm: float = 1.5
+    slice_shift_mm: Annotated[float, Bounds(0, 100)] = 1.5
     """Standard deviation of the slices' shifts against each other in half of the samples, mm."""
-    gamma: float = 0.45
+    gamma: Annotated[float, Bounds(0, 3)] = 0.45
     """Largest logarithm of the contrast's exponent."""
-    gain: float = 0.2
+    gain: Annotated[float, Bounds(0, 3)] = 0.2
     """Largest logarithm of the brightness factor."""
-    offset: float = 0.05
+    offset: Annotated[float, Bounds(0, 10)] = 0.05
     """Largest brightness offset."""
-    bias: float = 0.2
+    bias: Annotated[float, Bounds(0, 3)] = 0.2
     """Standard deviation of the logarithm of a smooth brightness field."""
-    slice_gain: float = 0.05
+    slice_gain: Annotated[float, Bounds(0, 3)] = 0.05
     """Standard deviation of the logarithm of the slices' own brightness."""
-    coil: float = 0.0
+    coil: Annotated[float, Bounds(0, 5)] = 0.0
     """Largest logarithm of the brightness ratio across a heart (120 mm in the plane, 90 mm along the stack),
     as far from a surface coil; 2.3 is ten-fold."""
-    curve: float = 0.0
+    curve: Annotated[float, Bounds(0, 3)] = 0.0
     """Standard deviation of the logarithm of the steps of a random rising intensity curve, in four parts."""
-    cut: float = 0.0
+    cut: Fraction = 0.0
     """Share of the samples whose field of view ends within the canvas."""
-    blur: float = 0.3
+    blur: Fraction = 0.3
     """Share of the samples that are blurred."""
-    blur_pixels: float = 1.6
+    blur_pixels: Annotated[float, Bounds(0, 100)] = 1.6
     """Largest standard deviation of the blur, in pixels of the canvas."""
-    stretch: float = 0.0
+    stretch: Annotated[float, Bounds(0, 3)] = 0.0
     """Largest logarithm of how much more a sample is blurred along one axis than along the other."""
-    sharpen: float = 0.0
+    sharpen: Annotated[float, Bounds(0, 10)] = 0.0
     """Largest weight of what a blur takes away, added instead, in as many samples as are blurred."""
-    noise: float = 0.06
+    noise: Annotated[float, Bounds(0, 10)] = 0.06
     """Largest standard deviation of added noise."""
-    noise_profile: float = 0.0
+    noise_profile: Annotated[float, Bounds(0, 10)] = 0.0
     """Largest share in which noise grows where a coil is far, as after a correction of brightness."""
-    ghost: float = 0.0
+    ghost: Fraction = 0.0
     """Largest weight of a ghost: the image once more, moved along one axis; in half of the samples."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclass(frozen=True)
@@ -162,63 +179,66 @@ class FitConfig:
 
     method: Method = "adam"
     """How: Adam as in the paper, or Levenberg-Marquardt (second-order), which ends by itself."""
-    steps: int = 672
+    steps: Annotated[int, Bounds(0, 1e9)] = 672
     """Optimiser steps at most; training replaces it by the count that was best on validation cases."""
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, Bounds(0, 100)] = 1e-3
     """Adam's rate for the latent. A per-subject 1e-3 moves it like the authors' shared 1e-4."""
-    points: int = 8192
+    points: Annotated[int, Bounds(0, 1e9)] = 8192
     """Points drawn for a step; 0 takes every voxel of one random frame, as the paper does."""
-    latent_l2: float = 1e-4
+    latent_l2: Annotated[float, Bounds(0, 1e9)] = 1e-4
     """Weight of the mean square of the latent."""
-    iterations: int = 80
+    iterations: Annotated[int, Bounds(0, 1e6)] = 80
     """Second-order iterations at most."""
-    growth: int = 30
+    growth: Annotated[int, Bounds(0, 1e6)] = 30
     """Iterations with fresh points each, ever more of them; then the points stay, and the fit converges."""
-    points_first: int = 256
+    points_first: Annotated[int, Bounds(1, 1e9)] = 256
     """Points of the first iteration."""
-    points_last: int = 4096
+    points_last: Annotated[int, Bounds(1, 1e9)] = 4096
     """Points at the end."""
-    points_worth: float = 8192.0
+    points_worth: Annotated[float, Bounds(0, 1e12, beyond=True)] = 8192.0
     """Independent observations that the points at the end count for: data against prior."""
-    prior_strength: float = 0.1
+    prior_strength: Annotated[float, Bounds(0, 1e9)] = 0.1
     """Weight of the Gaussian prior over latents; training chooses it on validation cases."""
-    temperature: float = 1.0
+    temperature: Annotated[float, Bounds(0, 1e9, beyond=True)] = 1.0
     """Factor on the covariance of the posterior; training chooses it so that probabilities are calibrated."""
-    shrinkage: float = 1.0
+    shrinkage: Fraction = 1.0
     """How far the covariance of the training latents is drawn to a multiple of the identity, 0 to 1."""
     likelihood: Likelihood = "bernoulli"
     """Of intensities: cross-entropy (bernoulli), or Gaussian with the standard deviation fit.sigma."""
-    sigma: float = 0.1
+    sigma: Annotated[float, Bounds(0, 1e6, beyond=True)] = 0.1
     """Standard deviation of intensities in [0, 1], for the Gaussian likelihood."""
-    tolerance: float = 1e-3
+    tolerance: Fraction = 1e-3
     """The fit has converged when its objective can fall by less than this share of itself."""
-    shift_mm: float = 0.0
+    shift_mm: Annotated[float, Bounds(0, 1000)] = 0.0
     """Standard deviation of each slice's in-plane shift, fitted by the second-order method; 0: none."""
-    gain: float = 0.0
+    gain: Annotated[float, Bounds(0, 100)] = 0.0
     """Standard deviation of each slice's gain and offset, likewise."""
-    pose_mm: float = 0.0
+    pose_mm: Annotated[float, Bounds(0, 1000)] = 0.0
     """Standard deviation of a shift of the whole subject, likewise."""
-    pose_degrees: float = 0.0
+    pose_degrees: Annotated[float, Bounds(0, 180)] = 0.0
     """Standard deviation of a rotation of the whole subject, likewise."""
     islands: Islands = "keep"
     """Parts of a structure that are apart from its largest part: as the field answers, or removed."""
-    certain: tuple[float, ...] = ()
+    certain: Annotated[tuple[float, ...], Bounds(0, 1)] = ()
     """Least certainty of each structure's section in a slice, below which it is removed like an island, with
     commas, e.g. 0,0,0.9; training of the preset image chooses it on validation cases."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Training a prior; in the paper an auto-decoder with one latent per subject (section 2.2)."""
 
-    steps: int = 6000
+    steps: Annotated[int, Bounds(1, 1e9)] = 6000
     """Optimiser steps."""
-    subjects: int = 4
+    subjects: Annotated[int, Bounds(1, 1e6)] = 4
     """Subjects in a step."""
-    points: int = 4096
+    points: Annotated[int, Bounds(0, 1e9)] = 4096
     """Points drawn of each subject, 0 takes every voxel of one random frame; for an image-conditioned field,
     points drawn on each slice."""
-    balanced: float = 0.0
+    balanced: Fraction = 0.0
     """Share of the drawn points that is spread evenly over the classes; the rest is uniform."""
     optimiser: Literal["adam", "muon"] = "adam"
     """Of the weights: Adam as in the paper, or Muon for the matrices and kernels between a network's ends and
@@ -227,53 +247,59 @@ class TrainConfig:
     """Of the products in training an image-conditioned field; weights and losses are always fp32. bf16 is
     faster on processors that have units for it (AMX, AVX-512), many times slower on other processors, and
     gains nothing on a GPU; auto takes it where it is faster."""
-    learning_rate: float = 1e-4
+    learning_rate: Annotated[float, Bounds(0, 100)] = 1e-4
     """The optimiser's rate for the weights."""
-    latent_rate: float = 1e-4
+    latent_rate: Annotated[float, Bounds(0, 100)] = 1e-4
     """Adam's rate for the latents."""
     latent_rows: bool = False
     """Whether only the latents of a step's subjects move; otherwise momentum moves all, as in the paper."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rates over time; cosine falls to a hundredth after a short warm-up."""
-    minutes: float = 0.0
+    minutes: Annotated[float, Bounds(0, 1e6)] = 0.0
     """Time after which training ends, its schedule with it, should it have more steps to do; 0 is any time. A
     resumed run has all of it again."""
-    alpha: float = 10.0
+    alpha: Annotated[float, Bounds(0, 1e9)] = 10.0
     """Weight of the intensity term."""
-    weight_l2: float = 1e-4
+    weight_l2: Annotated[float, Bounds(0, 1e9)] = 1e-4
     """Weight of the sum of squared weights, heads excepted; for an image-conditioned field, the optimiser's
     decoupled weight decay."""
-    latent_l2: float = 1e-4
+    latent_l2: Annotated[float, Bounds(0, 1e9)] = 1e-4
     """Weight of the mean square of the latents."""
-    latent_init: float = 1e-4
+    latent_init: Annotated[float, Bounds(0, 1e6)] = 1e-4
     """Standard deviation of the latents' initial values."""
-    validate_every: int = 2000
+    validate_every: Annotated[int, Bounds(0, 1e9)] = 2000
     """Steps between validations; 0 validates only at the end."""
-    validate_cases: int = 8
+    validate_cases: Annotated[int, Bounds(1, 1e6)] = 8
     """Validation cases that are fitted each time, evenly spread over those given."""
-    validate_points: int = 1024
+    validate_points: Annotated[int, Bounds(1, 1e9)] = 1024
     """Points a step when validation cases are fitted."""
     compile: bool = True
     """Compile the network where a C++ compiler is at hand: about twice as fast after half a minute."""
-    checkpoint_every: int = 500
+    checkpoint_every: Annotated[int, Bounds(1, 1e9)] = 500
     """Steps between checkpoints."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of everything random."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclass(frozen=True)
 class RegionConfig:
     """How the region of interest is found."""
 
-    margin_mm: float = 12.0
+    margin_mm: Annotated[float, Bounds(0, 1000)] = 12.0
     """Room around the labelled structures of the training subjects, mm."""
     whole: bool = False
     """Use the whole field of view instead; nothing is left to be found."""
-    finder_steps: int = 800
+    finder_steps: Annotated[int, Bounds(0, 1e6)] = 800
     """Optimiser steps of the network that finds the region in images without labels."""
-    certain: float = 0.0
+    certain: Fraction = 0.0
     """Least certainty of that network, in [0, 1]: a case in which it is less sure shows something else and is
     refused. Training replaces it by half of its least certainty on training cases; 0 refuses nothing."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclass(frozen=True)

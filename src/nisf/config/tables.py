@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from nisf.config.bounds import bounds_of
 from nisf.config.presets import PRESETS
 from nisf.config.schema import Config, unused
 
@@ -72,7 +73,7 @@ def sections() -> list[Section]:
 
 def _section(section: str, kind: type) -> Section:
     about, helps = docstrings(kind)
-    hints = typing.get_type_hints(kind)
+    hints, bounds = typing.get_type_hints(kind), bounds_of(kind)
     settings = []
     for field in fields(kind):  # ty: ignore[invalid-argument-type]
         name = f"{section}.{field.name}"
@@ -82,7 +83,10 @@ def _section(section: str, kind: type) -> Section:
             else written(getattr(getattr(config, section), field.name))
             for preset, config in PRESETS.items()
         }
-        settings.append(Setting(name, helps.get(field.name, ""), _kind(hints[field.name]), values))
+        kind_told = _kind(hints[field.name])
+        if field.name in bounds:
+            kind_told = f"{kind_told}, {bounds[field.name].told()}"
+        settings.append(Setting(name, helps.get(field.name, ""), kind_told, values))
     return Section(section, about, tuple(settings))
 
 

@@ -204,7 +204,7 @@ def read_label_names(folder: Path, labels: Sequence[str]) -> dict[int, str]:
     except OSError as error:
         example = f'write it beside the predictions, e.g. {{"1": "{labels[-1]}"}}'
         raise BadFileError(f"{path}: cannot be read ({error.strerror}); {example}") from error
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise BadFileError(f'{path}: not a list of numbers and names like {{"1": "{labels[-1]}"}}') from error
     foreign = sorted(set(names.values()) - set(labels))
     absent = sorted(set(labels) - {BACKGROUND} - set(names.values()))

@@ -68,7 +68,7 @@ def read_record(path: str | Path) -> SubjectRecord:
             entries=data,
             tensors=tensors,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise BadFileError(f"{path}: not a subject written by nisf ({error!r})") from error
 
 
@@ -85,5 +85,5 @@ def subject_in(record: SubjectRecord, prior: Prior[SubjectType]) -> SubjectType:
         )
     try:
         return prior.subject_of(record)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BadFileError(f"{record.path}: not a subject written by nisf ({error!r})") from error

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,31 +27,69 @@ DEFAULT = "torchinductor_"
 """How the name of PyTorch's own choice begins, a folder of the system's temporary one."""
 
 
+COMPILER_SECONDS = 60.0
+"""Time that a compiler has for a program of one line, before it is taken for one that hangs."""
+
+
 def can_compile() -> bool:
-    """Whether a C++ compiler is at hand (on a GPU, Triton brings its own)."""
-    return torch.cuda.is_available() or any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl"))
+    """Whether a C++ compiler is at hand and works (on a GPU, Triton brings its own)."""
+    if torch.cuda.is_available():
+        return True
+    named = os.environ.get("CXX")
+    names = (named,) if named else ("c++", "g++", "clang++", "cl")
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    return found is not None and _works(found)
 
 
-def keep_compiled_code() -> Path | None:
+@cache
+def _works(compiler: str) -> bool:
+    """Whether a compiler makes a short program in time; PyTorch would wait for it for ever."""
+    if Path(compiler).stem == "cl":
+        return True
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "a.cpp"
+        source.write_text("int main() { return 0; }\n", encoding="ascii")
+        command = [compiler, str(source), "-o", str(Path(folder) / "a.out")]
+        try:
+            ended = subprocess.run(command, check=False, timeout=COMPILER_SECONDS, capture_output=True)
+            return ended.returncode == 0
+        except (OSError, subprocess.SubprocessError):
+            return False
+
+
+def keep_compiled_code() -> Path:
     """Have compiled code kept in the user's cache folder, so that the next run starts with it.
 
-    Does nothing where a folder was named already, or where none can be written; then PyTorch uses the
-    system's temporary folder. Returns the folder in use, None if it is PyTorch's choice.
+    Compiled code is run, and PyTorch keeps pickles beside it: a folder that others own or may write to is
+    not used, be it one that was named. Where none can be used, the code lives in a private folder as long as
+    this process. Returns the folder in use.
     """
     named = Path(os.environ.get(CACHE, ""))
     # An optimiser imports the compiler, which names its default: nobody's choice.
-    if named.name and not (named.parent == Path(tempfile.gettempdir()) and named.name.startswith(DEFAULT)):
-        return named
+    by_default = named.parent == Path(tempfile.gettempdir()) and named.name.startswith(DEFAULT)
+    chosen = named.name and not by_default
     try:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        folder = Path(base) / "nisf" / "compiled"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = named if chosen else Path(base) / "nisf" / "compiled"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private = is_private(folder)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except (OSError, RuntimeError):  # nobody's home, or nothing can be written there
-        return None
+        private = False
+    if not private:
+        folder = Path(tempfile.mkdtemp(prefix="nisf-compiled-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ[CACHE] = str(folder)
     return folder
+
+
+def is_private(folder: Path) -> bool:
+    """Whether a folder is ours, and nobody else may write into it."""
+    if not hasattr(os, "getuid"):  # Windows keeps others out of a user's folders
+        return True
+    status = folder.stat()
+    return status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
 def compiled(function: Callable[..., Any], say: Callable[[str], None]) -> Callable[..., Any]:
@@ -59,7 +100,7 @@ def compiled(function: Callable[..., Any], say: Callable[[str], None]) -> Callab
         say: told in one sentence when the plain one is used.
     """
     if not can_compile():
-        say("no C++ compiler found: training runs uncompiled, at about half the speed")
+        say("no C++ compiler that works found: training runs uncompiled, at about half the speed")
         return function
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PyTorch's own parts, which it imports only now

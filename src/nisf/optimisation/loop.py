@@ -10,20 +10,24 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TextIO, runtime_checkable
 
 import numpy as np
 from torch import Tensor
 
 from nisf.config.migration import todays_settings
-from nisf.config.schema import TrainConfig
+from nisf.config.overrides import from_dict
+from nisf.config.schema import Config, TrainConfig
 from nisf.errors import BadFileError, BadSettingError
 from nisf.files import read_tensors, replacing, write_tensors
 from nisf.optimisation.state import State, rate_factor
 
 CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
 LOG_EVERY = 10
+FIRST_SECONDS = 45.0
+"""Until the first checkpoint, however long it is to the first that is due."""
 
 LogCallback = Callable[[Mapping[str, Any]], None]
 """Called with every record of the log: ``{"step": ..., "loss": ..., ...}``."""
@@ -100,20 +104,17 @@ def run(
         BadFileError: the checkpoint belongs to other settings, cases or start.
         BadSettingError: the loss is not finite.
     """
-    state, checkpoint = recipe.state, folder / CHECKPOINT
+    state, checkpoint, last = recipe.state, folder / CHECKPOINT, None
     if checkpoint.is_file():
         _resume(state, checkpoint, identity)
         say(f"resuming at step {state.step} of {settings.steps}")
+    else:
+        _save(state, checkpoint, identity, kept)  # what was made before the first step is kept
     _open_log(folder, state.step)
+    soon = time.monotonic() + FIRST_SECONDS
     rates, began, last = state.rates(), time.monotonic(), None
     with (folder / LOG).open("a", encoding="utf-8") as log:
-
-        def note(record: dict[str, Any]) -> None:
-            log.write(json.dumps(record, allow_nan=False) + "\n")
-            log.flush()
-            if report:
-                report(record)
-
+        note = partial(_note, log, report)
         while max(state.step, state.place) < settings.steps:
             terms = _step(recipe, rates, rate_factor(settings, state.place))
             step, state.place = state.step, _place(settings, state.step, time.monotonic() - began)
@@ -122,12 +123,14 @@ def run(
                 after_step(step)
             if step % LOG_EVERY == 0 or final:
                 note({"step": step, **_finite(terms, step)})
-            if step % settings.checkpoint_every == 0 or final:
-                _save(state, checkpoint, identity, kept)
             if final or (settings.validate_every and step % settings.validate_every == 0):
                 last = recipe.validate()
                 if last is not None:
                     note({"step": step, "validation": last.to_dict()})
+            # After the step's lines in the log: a resumed run does not write them again.
+            if step % settings.checkpoint_every == 0 or final or time.monotonic() > soon:
+                _save(state, checkpoint, identity, kept)
+                soon = math.inf
     # A finished run, resumed: only the prior was not written.
     return recipe.validate() if last is None else last
 
@@ -137,6 +140,14 @@ def _place(settings: TrainConfig, step: int, seconds: float) -> float:
     if not settings.minutes:
         return step
     return max(step, settings.steps * seconds / (60 * settings.minutes))
+
+
+def _note(log: TextIO, report: LogCallback | None, record: Mapping[str, Any]) -> None:
+    """A line of the log, told to whoever wants to know."""
+    log.write(json.dumps(record, allow_nan=False) + "\n")
+    log.flush()
+    if report:
+        report(record)
 
 
 def _step(recipe: Recipe, rates: Sequence[float], factor: float) -> Mapping[str, Tensor]:
@@ -173,9 +184,49 @@ def _resume(state: State, checkpoint: Path, identity: Mapping[str, Any]) -> None
         BadFileError: it belongs to other settings, cases or start.
     """
     tensors, metadata = read_tensors(checkpoint)
-    if _decisive(json.loads(metadata["identity"])) != _decisive(identity):
-        raise BadFileError(f"{checkpoint}: was made with other settings, cases or start; train elsewhere")
-    state.load(tensors, int(metadata["step"]))
+    try:
+        before, now = _decisive(json.loads(metadata["identity"])), _decisive(identity)
+        if before != now:
+            raise BadFileError(
+                f"{checkpoint}: was made with other {_differences(before, now)}; give the same, or train "
+                "elsewhere"
+            )
+        state.load(tensors, int(metadata["step"]))
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, RecursionError) as error:
+        raise BadFileError(
+            f"{checkpoint}: not a checkpoint of this training ({type(error).__name__}); train elsewhere"
+        ) from error
+
+
+def stored_settings(checkpoint: Path) -> Config:
+    """The settings that a checkpoint was made with.
+
+    Raises:
+        BadFileError: it is damaged.
+    """
+    _, metadata = read_tensors(checkpoint)
+    try:
+        settings = todays_settings(json.loads(metadata["identity"])["config"])
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise BadFileError(f"{checkpoint}: does not say with which settings it was made") from error
+    return from_dict(Config, settings, f"{checkpoint}: config")
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """In which settings, by name, and in what else two identities differ."""
+    found = []
+    for part, settings in now["config"].items():
+        old = before["config"].get(part)
+        if isinstance(settings, dict) and isinstance(old, dict):
+            found += [
+                f"{part}.{name} ({old.get(name)}, now {value})"
+                for name, value in settings.items()
+                if old.get(name) != value
+            ]
+        elif old != settings:
+            found.append(f"{part} ({old}, now {settings})")
+    found += [name for name in ("cases", "start") if before.get(name) != now.get(name)]
+    return ", ".join(found[:8]) or "settings"
 
 
 def _decisive(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,11 +240,13 @@ def _open_log(folder: Path, step: int) -> None:
     path = folder / LOG
     kept = []
     if step and path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 break  # the line that the kill cut off
+            if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+                break  # none of ours
             if record["step"] <= step:
                 kept.append(line + "\n")
     with replacing(path) as temporary:

@@ -7,7 +7,6 @@ import platform
 from collections.abc import Sequence
 from contextvars import ContextVar
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 
 COMMAND: ContextVar[tuple[str, ...]] = ContextVar("command", default=())
 """The arguments of the command line that runs; empty in a library."""
@@ -16,6 +15,8 @@ COMMAND: ContextVar[tuple[str, ...]] = ContextVar("command", default=())
 @cache
 def versions() -> dict[str, str]:
     """Versions of what results depend on."""
+    from importlib.metadata import PackageNotFoundError, version  # a quarter of a second
+
     found = {"python": platform.python_version()}
     for name in ("nisf", "torch", "numpy"):
         try:

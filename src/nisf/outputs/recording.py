@@ -81,8 +81,15 @@ class Writing(Keeper):
             self._save(self.now)
         return True
 
-    def finish(self) -> None:
-        """Hash what was written, remove what the part had before and has no more, and note it as done."""
+    def finish(self, *, goes_on: bool = False) -> None:
+        """Hash what was written, remove what the part had before and has no more, and note it as done.
+
+        Args:
+            goes_on: nothing is removed, and belongs to the part still.
+        """
+        if goes_on:
+            self.files += [name for name in self.now.files if (self._folder / name).is_file()]
+            self.files = list(dict.fromkeys(self.files))
         for name in [name for name in self.now.files if name not in self.files]:
             path = self._folder / name
             if self._before is not None and self._before.wrote(self._folder, name):
@@ -189,6 +196,7 @@ def recorded(
     *,
     planned: Collection[str] = (),
     ours: Collection[str] = (),
+    goes_on: bool = False,
     overwrite: bool = False,
     wait: float = 0.0,
 ) -> Generator[Writing]:
@@ -201,6 +209,7 @@ def recorded(
         made: of what.
         planned: files that are known to be written, which are refused before the block begins.
         ours: files that are known to be nisf's although no record says so.
+        goes_on: what the part had before stays; otherwise it is removed if it is not written again.
         overwrite: replace whatever is there; `Writing.replaced` says what that was.
         wait: seconds to wait for another process that writes the same.
 
@@ -218,7 +227,7 @@ def recorded(
             with suppress(OSError, NisfError):
                 writing.give_up()
             raise
-        writing.finish()
+        writing.finish(goes_on=goes_on)
 
 
 def refuse_to_replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from nisf.data.case import Stack
 from nisf.data.geometry import Grid
+from nisf.device import require_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +57,14 @@ class Rendering:
 def empty_rendering(
     grid: Grid, channels: int, classes: int, *, probabilities: bool, deviations: bool
 ) -> Rendering:
-    """A rendering whose arrays are to be filled."""
+    """A rendering whose arrays are to be filled.
+
+    Raises:
+        CannotFitError: there is not enough memory for them.
+    """
     shape = (*grid.shape, len(grid.times))
+    per_voxel = 4 * channels + 1 + 4 * classes * (probabilities + deviations)
+    require_bytes(math.prod(shape) * per_voxel, f"an answer of {' x '.join(map(str, shape))} voxels")
     return Rendering(
         grid,
         np.empty((*shape, channels), dtype=np.float32),

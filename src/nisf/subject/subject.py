@@ -19,6 +19,7 @@ from nisf.data.region import Region
 from nisf.device import module_device, side_by_side
 from nisf.errors import CannotFitError
 from nisf.prior.prior import Prior
+from nisf.stopwatch import advance
 from nisf.subject.answerer import Answerer, WithinEnds
 from nisf.subject.islands import IslandMap, WithoutIslands
 from nisf.subject.rendering import Answer, Frame, Rendering, empty_rendering, on_scale
@@ -211,12 +212,14 @@ class Subject(ABC):
             deviations=samples > 0,
         )
         # In order of time: neighbours share what is encoded.
-        scale = self._scale(stack)
+        scale, done = self._scale(stack), []
 
         def fill(t: int) -> None:
             answers.fill(Frame(rendering, t, scale), grid, float(grid.times[t]), memory_mb=memory_mb)
             if after_frame is not None:
                 after_frame(t)
+            done.append(t)
+            advance(len(done), len(grid.times))
 
         on_gpu = module_device(self.prior.field).type != "cpu"
         side_by_side(fill, range(len(grid.times)), most=1 if on_gpu else None)

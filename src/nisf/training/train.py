@@ -94,7 +94,8 @@ def train(
     if not cases:
         raise BadSettingError("there are no cases to train on; check the folder with 'nisf check'")
     folder = _run_folder(folder, options)
-    with recorded(folder, "", PART, planned=FILES, ours=FILES if options.resume else ()):
+    ours = FILES if options.resume else ()
+    with recorded(folder, "", PART, planned=FILES, ours=ours, goes_on=options.resume):
         return _trained(cases, validation, anatomy, config, folder, options)
 
 

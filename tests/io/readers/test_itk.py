@@ -18,6 +18,7 @@ import SimpleITK as sitk  # noqa: N813
 from nisf.data.anatomy import load_anatomy
 from nisf.errors import BadFileError
 from nisf.io.readers import open_cohort, read_case
+from nisf.io.readers.itk import files_of
 from nisf.io.readers.nifti import read_header, read_volume
 from nisf.outputs.input_state import input_state, same_inputs
 
@@ -220,16 +221,16 @@ def test_labels_of_3d_slicer_in_pairs(tmp_path):
 def test_the_file_of_the_voxels_counts(tmp_path, ending, voxels):
     path = written(tmp_path / f"a.{ending}", image())
     data = tmp_path / f"a.{voxels}"
-    state = input_state([path])
+    state = input_state(files_of(path))
     assert [entry["size"] for entry in state] == [path.stat().st_size, data.stat().st_size]
-    assert same_inputs(state, [path])
+    assert same_inputs(state, files_of(path))
     content = bytearray(data.read_bytes())
     content[-1] ^= 1
     data.write_bytes(content)
     os.utime(data, (1, 1))
-    assert not same_inputs(state, [path])
+    assert not same_inputs(state, files_of(path))
     data.unlink()
-    assert not same_inputs(state, [path])
+    assert not same_inputs(state, files_of(path))
 
 
 def test_the_note_is_worded_by_format(tmp_path):

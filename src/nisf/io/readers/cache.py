@@ -114,7 +114,7 @@ def _load(entry: Path, notes: Notes) -> list[Volume] | None:
         data = json.loads((entry / "case.json").read_text(encoding="utf-8"))
         volumes = [_volume(entry, i, described) for i, described in enumerate(data["stacks"])]
         said = dict(data["notes"])
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, SyntaxError, RecursionError):
         return None
     for kind, note in said.items():
         notes.setdefault(kind, note)

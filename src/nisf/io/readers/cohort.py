@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from nisf.io.readers.layouts import LAYOUTS, dicom
 from nisf.io.readers.listing import CaseFiles, Listing, Problem, StackFiles, is_dead_link, refuse_dead_links
 from nisf.io.readers.nifti import is_image_name, stem
 from nisf.io.readers.reading import read_case
+from nisf.outputs import file_stem, is_file_stem
 
 __all__ = ["CaseFiles", "Cohort", "Problem", "StackFiles", "open_cohort", "read_case", "read_image"]
 
@@ -63,8 +65,10 @@ def open_cohort(path: str | Path, anatomy: Anatomy, layout: str = "auto", *, lab
             f"{layout}: no such layout; give one of auto, {', '.join(LAYOUTS)}", options=["layout"]
         )
     refuse_dead_links([root])
-    if not root.exists():
+    if not os.path.exists(root):
         raise BadFileError(f"{root}: no such file or folder; check the path")
+    if not root.is_file() and not root.is_dir():
+        raise BadFileError(f"{root}: neither a file nor a folder; give one")
     # "." has no name, but case folders are recognised by theirs.
     root = root if root.name not in ("", "..") else root.resolve()
     if root.is_file() and dicom.takes_file(root):
@@ -180,9 +184,13 @@ def _usable(listing: Listing) -> tuple[CaseFiles, ...]:
                 f"{case.stacks[0].images[0][0]}: the case name {case.name} is already that of "
                 f"{cases[case.name].stacks[0].images[0][0]}; only the first is used, rename one",
             )
-        elif case.name in ("", ".", "..") or any(sign in case.name for sign in "/\\\0"):
+        elif not is_file_stem(case.name):
             # Output files are named after cases: "../x" would leave the output folder.
-            listing.error(case.name, f"{case.name!r} cannot name a case, as output files are named after it")
+            listing.error(
+                case.name,
+                f"{case.name[:200]!r} cannot name a case, as output files are named after it; rename it, "
+                f"e.g. {file_stem(case.name)}",
+            )
         else:
             cases[case.name] = case
     return tuple(cases.values())

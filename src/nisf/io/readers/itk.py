@@ -31,6 +31,8 @@ ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr", ".hdr")
 """Of a pair ``.hdr`` and ``.img`` it is the header that is named."""
 
 _MOST_HEADER = 1 << 20
+_MOST_FIELD, _MOST_TEXT = 1000, 1 << 16
+"""Characters of a header's entry at most, and of one that programs add for themselves."""
 _DEFLATE, _TEXT = 1032, 8
 """Bytes of voxels that a byte of a compressed file, and of one with numbers as text, can give at most."""
 _LACKS = dict.fromkeys((".nrrd", ".nhdr"), "it names no space") | dict.fromkeys(
@@ -163,6 +165,9 @@ def _fields(path: Path) -> dict[str, str]:
         key, sign, value = line.decode("latin-1").partition(":" if nrrd else "=")
         if not line.strip() and nrrd:
             break
+        if len(line) > (_MOST_TEXT if b":=" in line else _MOST_FIELD):
+            # ITK writes what it cannot read into a message of fixed size, and crashes.
+            raise BadFileError(f"{path}: a line of its header has {len(line)} characters; write it again")
         if sign:
             found[key.strip().lower()] = value.strip()
         if key.strip().lower() == "elementdatafile":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -202,7 +203,7 @@ def is_listed(path: Path) -> bool:
 
 def is_dead_link(path: Path) -> bool:
     """Whether the path is a link whose target is not there."""
-    return path.is_symlink() and not path.exists()
+    return path.is_symlink() and not os.path.exists(path)  # of a link that leads to itself too
 
 
 def refuse_dead_links(paths: Iterable[Path]) -> None:

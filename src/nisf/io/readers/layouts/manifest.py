@@ -109,7 +109,7 @@ def _numbers(path: Path, anatomy: Anatomy, *, labelled: bool) -> Mapping[int, st
             table = {
                 int(n): str(name) for n, name in json.loads(sidecar.read_text(encoding="utf-8-sig")).items()
             }
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             raise BadFileError(f'{sidecar}: not a table like {{"1": "LV blood pool"}} ({error})') from error
         return match_names(table, anatomy, sidecar)
     numbers = numbers_of(anatomy, "manifest")

@@ -99,6 +99,8 @@ def _table(root: Path) -> dict[str, dict[str, str]]:
                         for row in csv.DictReader(file)
                     ]
             except (OSError, csv.Error) as error:
+                if folder != root:
+                    continue  # whatever it is, it is not ours
                 raise BadFileError(
                     f"{path}: not a readable CSV table ({error}); mend or remove it"
                 ) from error

@@ -48,7 +48,7 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
         _refuse_other_endings(path, data)
         entries = _entries(root, data)
         numbers = numbers_of(anatomy, "nnunet") or _matched(path, data, anatomy, listing)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadFileError(
             f"{path}: not a dataset.json of nnU-Net or the Decathlon ({error!r}); mend it"
         ) from error

@@ -1,0 +1,67 @@
+"""Ctrl-C and SIGTERM: noticed wherever they arrive, so that a command ends with one line.
+
+An interrupt that arrives inside a library may come out as another error, or be lost in a destructor. What was
+caught is remembered, for whoever ends the program and for loops that ask between two cases.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from contextlib import suppress
+from types import FrameType
+
+_caught: list[int] = []
+_owner: list[int] = []
+
+
+def listen() -> None:
+    """Catch SIGINT and SIGTERM from now on, in this process alone; only the main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    _caught.clear()
+    _owner[:] = [os.getpid()]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with suppress(ValueError, OSError):
+            signal.signal(number, _catch)
+
+
+def caught() -> int | None:
+    """The number of the signal that arrived since `listen`; None if none did."""
+    return _caught[0] if _caught else None
+
+
+def check() -> None:
+    """Raise again what was lost on its way.
+
+    Raises:
+        KeyboardInterrupt: a signal arrived.
+    """
+    if _caught:
+        raise KeyboardInterrupt
+
+
+def ignore() -> None:
+    """Ignore Ctrl-C from now on: the program is ending."""
+    if threading.current_thread() is threading.main_thread():
+        with suppress(ValueError, OSError):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def restore() -> None:
+    """What Python does by itself."""
+    if threading.current_thread() is threading.main_thread():
+        _caught.clear()
+        with suppress(ValueError, OSError):
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _catch(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as signal calls it
+    if _owner != [os.getpid()]:  # a forked worker: it ends as it would have without us
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        return
+    _caught.append(int(number))
+    raise KeyboardInterrupt

@@ -1,0 +1,180 @@
+"""Cohorts that are killed, share a folder or meet a full disk: nothing is lost, mixed or left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import toys
+from nisf.cli import main
+from nisf.kinds.load import read_subject
+from nisf.outputs import read_part
+from nisf.phantom import write_cohort
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs signals")
+FILES = {"seg.nii.gz", "image.nii.gz"}
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cohort")
+    write_cohort(folder, 3, seed=4)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prior(tmp_path_factory, cohort):
+    from nisf.data.anatomy import load_anatomy
+    from nisf.io.readers import CaseReader, open_cohort
+    from nisf.training.train import train
+
+    anatomy = load_anatomy("cardiac-sax")
+    cases = [case for _, case in CaseReader(open_cohort(cohort, anatomy), anatomy)]
+    folder = tmp_path_factory.mktemp("prior") / "prior"
+    train(cases, [], anatomy, toys.settings(toys.TINY, train={"steps": 2}), folder)
+    return folder
+
+
+def words(cohort: Path, prior: Path, out: Path, *more: str) -> list[str]:
+    return ["segment", str(cohort), "--prior", str(prior), "-o", str(out), "--steps", "1", *more]
+
+
+def started(*command: str, **options) -> subprocess.Popen:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    command = (sys.executable, "-m", "nisf", *command)
+    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, **options)
+
+
+def whole(out: Path, prior: Path, names: list[str]) -> None:
+    """Every case is there, whole, and nothing else is."""
+    expected = {"labels.json", "run.json"}
+    for name in names:
+        part = read_part(out, name, "segment")
+        assert part is not None
+        assert part.whole(out), name
+        read_subject(out / f"{name}.nisf", prior)
+        expected |= {f"{name}.nisf", f"{name}.run.json", f"{name}_seg.nii.gz", f"{name}_image.nii.gz"}
+    assert {path.name for path in out.iterdir()} == expected
+
+
+NAMES = ["phantom0000", "phantom0001", "phantom0002"]
+
+
+def test_what_a_user_made_in_the_output_folder_stays(cohort, prior, tmp_path, capsys):
+    """A hand-made segmentation, one that was corrected afterwards, and a later run with other options."""
+    mine = tmp_path / "phantom0001_seg.nii.gz"
+    mine.write_bytes(b"by hand")
+    assert main(words(cohort, prior, tmp_path)) == 1
+    assert "phantom0001_seg.nii.gz: was not written by nisf" in capsys.readouterr().err
+    assert mine.read_bytes() == b"by hand"
+    corrected = tmp_path / "phantom0000_seg.nii.gz"
+    corrected.write_bytes(b"corrected")
+    assert main(words(cohort, prior, tmp_path)) == 1
+    assert "was changed after nisf wrote it" in capsys.readouterr().err
+    assert main(words(cohort, prior, tmp_path, "--overwrite")) == 0
+    said = capsys.readouterr().out
+    assert "replaced phantom0001_seg.nii.gz, not written by nisf" in said
+    whole(tmp_path, prior, NAMES)
+    # Other options: made anew, and files of the former request alone are gone.
+    assert main(words(cohort, prior, tmp_path, "--probabilities")) == 0
+    assert len(list(tmp_path.glob("*_probability-*"))) == 12
+    assert main(words(cohort, prior, tmp_path)) == 0
+    whole(tmp_path, prior, NAMES)
+    # A file that was cut off is not done.
+    (tmp_path / "phantom0002_image.nii.gz").unlink()
+    assert main(words(cohort, prior, tmp_path)) == 0
+    whole(tmp_path, prior, NAMES)
+
+
+def test_names_leave_no_folder_and_collide_with_none(cohort, prior, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        shutil.copy(cohort / "phantom0000" / "sa.nii.gz", tmp_path / "in" / f"{name}.nii.gz")
+    table = tmp_path / "in" / "m.csv"
+    table.write_text("case,image,stack\none,a.nii.gz,sa\none,b.nii.gz,../../evil\n")
+    out = tmp_path / "out"
+    assert main(words(table, prior, out)) == 0
+    assert not list(tmp_path.glob("*evil*"))
+    assert {path.name for path in out.iterdir() if "evil" in path.name} == {
+        "one_.._.._evil_seg.nii.gz",
+        "one_.._.._evil_image.nii.gz",
+    }
+    table.write_text("case,image,stack\np,a.nii.gz,sa\np,b.nii.gz,la\np_la,a.nii.gz,sa\n")
+    assert main(words(table, prior, tmp_path / "other")) == 2
+    assert "p and p_la would both be written to p_la_seg.nii.gz" in capsys.readouterr().err
+    for strange in ("../x", "a\x1b[31m", "=1+1", "-rf"):
+        table.write_text(f"case,image\n{strange},a.nii.gz\n")
+        assert main(words(table, prior, tmp_path / "other")) == 2
+        assert "cannot name a case" in capsys.readouterr().err
+
+
+def test_records_tell_what_made_it_and_nobody(cohort, prior, tmp_path):
+    assert main(words(cohort, prior, tmp_path)) == 0
+    text = (tmp_path / "phantom0000.run.json").read_text()
+    part = json.loads(text)["parts"]["segment"]
+    assert part["command"][:2] == ["segment", "FOLDER"]
+    assert part["made"]["prior"] == json.loads((prior / "prior.json").read_text())["fingerprint"]
+    assert len(part["made"]["inputs"]) == 1
+    assert str(cohort) not in text
+    assert str(tmp_path) not in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_cohort_that_is_stopped_again_and_again(cohort, prior, tmp_path, number):
+    rng = random.Random(int(number))
+    out = tmp_path / "out"
+    for _ in range(6):
+        with started(*words(cohort, prior, out, "--probabilities")) as process:
+            time.sleep(rng.uniform(0.2, 12.0))
+            process.send_signal(number)
+            _, error = process.communicate(timeout=120)
+        assert "Traceback" not in error
+        if number != signal.SIGKILL and process.returncode:
+            assert process.returncode == 128 + number
+            assert not list(out.glob(".*")) if out.exists() else True
+    with started(*words(cohort, prior, out)) as process:
+        _, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
+    whole(out, prior, NAMES)
+
+
+@pytest.mark.slow
+def test_two_processes_in_one_folder(cohort, prior, tmp_path):
+    out = tmp_path / "out"
+    processes = [started(*words(cohort, prior, out)) for _ in range(2)]
+    for process in processes:
+        with process:
+            _, error = process.communicate(timeout=300)
+        assert process.returncode == 0, error
+    whole(out, prior, NAMES)
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full(cohort, prior, tmp_path):
+    """No file beyond 8 kB can be written: each case fails in a sentence, and nothing half written is left."""
+    out = tmp_path / "out"
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
+    with started(*words(cohort, prior, out), preexec_fn=limit) as process:
+        _, error = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "Traceback" not in error
+    assert error.count("cannot be written") == 3
+    assert not list(out.glob(".*"))
+    assert not list(out.glob("*.nii.gz"))
+    assert main(words(cohort, prior, out)) == 0
+    whole(out, prior, NAMES)
