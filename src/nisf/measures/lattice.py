@@ -135,9 +135,7 @@ class Sampled:
     def chance(self, classes: tuple[int, ...]) -> Float[np.ndarray, "x y z"]:
         """Probability that a node belongs to one of some classes; 0 or 1 away from their borders."""
         out = np.isin(self.label, classes).astype(np.float32)
-        # Nodes outside the slab are background whatever was said there.
-        known = self.lattice.inside.reshape(-1)[self.index]
-        out.reshape(-1)[self.index[known]] = self.probability[known][:, list(classes)].sum(1)
+        out.reshape(-1)[self.index] = self.probability[:, list(classes)].sum(1)
         return out
 
 
@@ -170,6 +168,7 @@ def sample(answers: Answerer, lattice: Lattice, time: float, *, memory_mb: float
             mixed = _mixed(label[::stride, ::stride, ::stride])
             _fill(label, asked, stride, finer)
             ask(_nodes_of(mixed, stride, finer, lattice.shape))
+        label[~lattice.inside] = 0  # cells that the slab cuts were filled as a whole
     index = np.concatenate([part for part, _ in found])
     order = np.argsort(index)
     return Sampled(lattice, label, index[order], np.concatenate([part for _, part in found])[order])
