@@ -42,11 +42,10 @@ def test_slab_of_a_stack_with_blank_slices(ends, wanted):
     assert slab(stack_of(slices=5, ends=ends)) == wanted
 
 
-def test_spacing_follows_small_voxels():
-    grid = Grid((20, 20, 20), Affine.scaling((1.0, 1.0, 1.0), (-10.0, -10.0, -10.0)))
-    region = Region(Affine(np.eye(4)), np.array([10.0, 10.0, 10.0]))
-    assert Lattice.over(region, Stack("t1", grid)).spacing_mm == pytest.approx(1.0)
-    assert Lattice.over(REGION, stack_of()).spacing_mm == pytest.approx(2.0)
+@pytest.mark.parametrize(("half", "wanted"), [(35.0, 1.0), (80.0, 2.0), (200.0, 2.0)])
+def test_spacing_is_finer_in_small_regions(half, wanted):
+    region = Region(Affine(np.eye(4)), np.full(3, half))
+    assert Lattice.over(region, None).spacing_mm == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("index", range(2))
