@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+UNFINISHED = ".writing-"
+"""How the names of files begin that are being written."""
+
+
 @contextmanager
 def replacing(path: str | Path) -> Generator[Path]:
     """A temporary path in the same folder that becomes ``path`` if the block succeeds.
@@ -28,7 +32,7 @@ def replacing(path: str | Path) -> Generator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".writing-", suffix=path.name, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=UNFINISHED, suffix=path.name, dir=path.parent)
     except OSError as error:
         raise BadFileError(
             f"{path.parent}: cannot be written ({error.strerror}); choose another folder"

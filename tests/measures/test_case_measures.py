@@ -118,7 +118,7 @@ def test_an_anatomy_that_declares_nothing():
     for name, radius in wanted.items():
         ml = 4 / 3 * np.pi * radius**3 / 1000
         assert found.values[f"{name}_ml"] == pytest.approx(ml, rel=0.01)
-        assert found.values[f"{name}_slices_ml"] == pytest.approx(ml, rel=0.03)
+        assert found.values[f"{name}_slices_ml"] == pytest.approx(ml, rel=0.06)  # voxels of 1 mm
         assert found.values[f"{name}_surface_mm2"] == pytest.approx(4 * np.pi * radius**2, rel=0.03)
         assert found.values[f"{name}_extent_mm"] == pytest.approx(2 * radius, rel=0.05)
     assert found.wall is None

@@ -166,6 +166,16 @@ def test_a_damaged_file_is_named(tmp_path, text):
         read_case(path)
 
 
+def test_a_damaged_file_costs_its_own_row(tmp_path):
+    case_path(tmp_path, "a").write_text("{")
+    tables = Tables(tmp_path)
+    tables.add(CaseMeasures("b", {"x_ml": 1.0}))
+    tables.add(CaseMeasures("c", {"x_ml": 2.0}))
+    with pytest.raises(BadFileError, match=r"a\.measures\.json"):
+        tables.__exit__(None)
+    assert [row["case"] for row in read(tmp_path / "measures.csv")] == ["b", "c"]
+
+
 def test_not_json(tmp_path):
     path = case_path(tmp_path, "a")
     path.write_text("{")
