@@ -61,6 +61,7 @@ def here(data, scan, tmp_path, monkeypatch):
         (tmp_path / name).symlink_to(data)
     (tmp_path / "scan.nii.gz").symlink_to(scan)
     (tmp_path / "names.txt").write_text("phantom0001\nphantom0004\n")
+    (tmp_path / "bodies.csv").write_text("case,height_cm,weight_kg\nphantom0001,180,80\n")
     (tmp_path / "points.csv").write_text("x,y,z,t\n0,0,0,0.1\n5,-5,10,0.4\n")
     monkeypatch.chdir(tmp_path)
     tiny = {"latent": 16, "width": 16, "layers": 2, "activation": "sine", "coordinate_scale": 6.0}

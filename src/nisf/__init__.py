@@ -57,6 +57,9 @@ if TYPE_CHECKING:
     from nisf.io.writers import write_volume as write_volume
     from nisf.kinds.load import load_prior as load_prior
     from nisf.kinds.load import read_subject as read_subject
+    from nisf.measures.case import CaseMeasures as CaseMeasures
+    from nisf.measures.case import MeasureOptions as MeasureOptions
+    from nisf.measures.case import measure as measure
     from nisf.prior.fit import fit as fit
     from nisf.prior.prior import Prior as Prior
     from nisf.segmentation import Request as Request
@@ -96,6 +99,7 @@ _HOMES = {
     "nisf.io.subject_file": ("write_subject",),
     "nisf.io.writers": ("write_volume",),
     "nisf.kinds.load": ("load_prior", "read_subject"),
+    "nisf.measures.case": ("CaseMeasures", "MeasureOptions", "measure"),
     "nisf.prior.fit": ("fit",),
     "nisf.prior.prior": ("Prior",),
     "nisf.segmentation": ("Request", "segment", "segment_case", "write_segmentation"),

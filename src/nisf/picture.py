@@ -138,33 +138,29 @@ def plane_picture(rendering: Rendering, anatomy: Anatomy, path: str | Path) -> N
 
 
 def agreement_picture(agreements: Sequence[Agreement], path: str | Path) -> None:
-    """Bland-Altman plots: a row for each convention, a column for each measure."""
+    """Bland-Altman plots, one for each measure and convention, four in a row."""
     import matplotlib as mpl
 
-    names = list(dict.fromkeys(agreement.name for agreement in agreements))
-    conventions = list(dict.fromkeys(agreement.convention for agreement in agreements))
+    rows = -(-len(agreements) // 4)
     with mpl.rc_context(STYLE):  # ty: ignore[invalid-argument-type]
-        figure = new_figure(2.3 * len(names), 2.2 * len(conventions))
-        axes = figure.subplots(len(conventions), len(names), squeeze=False, sharey="col")
-        for axis in axes.flat:
+        figure = new_figure(9.6, 2.0 * rows + 0.4)
+        axes = figure.subplots(rows, 4, squeeze=False)
+        for axis in axes.flat[len(agreements) :]:
             axis.set_axis_off()
-        for agreement in agreements:
-            axis = axes[conventions.index(agreement.convention), names.index(agreement.name)]
-            axis.set_axis_on()
+        for axis, agreement in zip(axes.flat, agreements, strict=False):
             mean = (agreement.ours + agreement.reference) / 2
             axis.plot(mean, agreement.difference, "o", color="#30638e", ms=3.5, alpha=0.8)
+            axis.axhline(0, color="0.7", lw=0.8, zorder=0)
             low, high = agreement.limits
             for level, style in ((agreement.bias, "-"), (low, "--"), (high, "--")):
                 axis.axhline(level, color="#d1495b", lw=1.0, ls=style)
-                axis.annotate(
-                    f"{level:+.1f}",
-                    (1, level),
-                    xycoords=("axes fraction", "data"),
-                    fontsize=7,
-                    va="bottom",
-                    ha="right",
-                )
-            axis.axhline(0, color="0.7", lw=0.8, zorder=0)
+                place = {
+                    "xy": (1, level),
+                    "xycoords": ("axes fraction", "data"),
+                    "ha": "right",
+                    "va": "bottom",
+                }
+                axis.annotate(f"{level:+.1f}", fontsize=7, **place)
             axis.set_title(f"{agreement.name}, {agreement.convention}", fontsize=8)
             axis.tick_params(labelsize=7)
         figure.supxlabel("mean of ours and the reference", fontsize=8)

@@ -16,6 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from nisf.data.case import Stack
@@ -28,6 +29,8 @@ from nisf.types import PointsMm
 
 SPACING_MM = 2.0
 """Between nodes, at most. A chamber of 30 mL has 3750 of them, and its volume is good to 0.3 %."""
+NODES = 70
+"""Along a side of the region, at least: small structures are in small regions."""
 STRIDES = (4, 2, 1)
 """Between the nodes that are asked, level by level; only cells with a border in them go to the next."""
 TURN = Rotation.from_euler("xyz", (11.0, 17.0, 23.0), degrees=True).as_matrix()
@@ -57,11 +60,10 @@ class Lattice:
         Args:
             region: where the field answers.
             stack: the measured stack.
-            spacing_mm: between nodes; by default `SPACING_MM`, or less where the stack's voxels are smaller.
+            spacing_mm: between nodes; by default `SPACING_MM`, or less in small regions, see `NODES`.
         """
         if spacing_mm is None:
-            voxel = SPACING_MM**3 if stack is None else 1000 * stack.grid.voxel_ml
-            spacing_mm = min(SPACING_MM, voxel ** (1 / 3))
+            spacing_mm = min(SPACING_MM, float(np.prod(2 * region.half) ** (1 / 3)) / NODES)
         axes = region.pose.inverse.matrix[:3, :3] @ TURN
         signs = np.stack(np.meshgrid(*[(-1, 1)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
         reach = np.abs((signs * region.half) @ TURN).max(0)
@@ -135,9 +137,7 @@ class Sampled:
     def chance(self, classes: tuple[int, ...]) -> Float[np.ndarray, "x y z"]:
         """Probability that a node belongs to one of some classes; 0 or 1 away from their borders."""
         out = np.isin(self.label, classes).astype(np.float32)
-        # Nodes outside the slab are background whatever was said there.
-        known = self.lattice.inside.reshape(-1)[self.index]
-        out.reshape(-1)[self.index[known]] = self.probability[known][:, list(classes)].sum(1)
+        out.reshape(-1)[self.index] = self.probability[:, list(classes)].sum(1)
         return out
 
 
@@ -168,8 +168,12 @@ def sample(answers: Answerer, lattice: Lattice, time: float, *, memory_mb: float
         ask(wanted)
         for stride, finer in pairwise(STRIDES):
             mixed = _mixed(label[::stride, ::stride, ::stride])
+            if stride == STRIDES[0]:
+                # A rounded border may bulge into a cell without reaching a corner of it.
+                mixed = ndimage.binary_dilation(mixed)
             _fill(label, asked, stride, finer)
             ask(_nodes_of(mixed, stride, finer, lattice.shape))
+        label[~lattice.inside] = 0  # cells that the slab cuts were filled as a whole
     index = np.concatenate([part for part, _ in found])
     order = np.argsort(index)
     return Sampled(lattice, label, index[order], np.concatenate([part for _, part in found])[order])

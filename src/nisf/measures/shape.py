@@ -6,7 +6,8 @@ from contextlib import suppress
 from itertools import product
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
+from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import pdist
 
@@ -49,14 +50,14 @@ def extent_mm(mask: Bool[np.ndarray, "x y z"], affine: Affine) -> float:
         mask: which nodes belong to it.
         affine: node to world, mm.
     """
-    border = _border(np.pad(mask, 1)) - 1.0
-    if not len(border):
+    nodes = np.argwhere(mask & ~ndimage.binary_erosion(mask))
+    if not len(nodes):
         return 0.0
-    places: PointsMm = affine(border)
+    places: PointsMm = affine(nodes)
     # A few may lie in a plane; then all of them are looked at.
     with suppress(QhullError):
         places = places[ConvexHull(places).vertices]
-    return float(pdist(places).max())
+    return float(pdist(places).max(initial=0.0))
 
 
 def _neighbours(mask: np.ndarray, direction: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -64,13 +65,3 @@ def _neighbours(mask: np.ndarray, direction: tuple[int, ...]) -> tuple[np.ndarra
     here = tuple(slice(max(0, -d), n - max(0, d)) for d, n in zip(direction, mask.shape, strict=True))
     there = tuple(slice(max(0, d), n + min(0, d)) for d, n in zip(direction, mask.shape, strict=True))
     return mask[here], mask[there]
-
-
-def _border(mask: Bool[np.ndarray, "x y z"]) -> Float[np.ndarray, "m 3"]:
-    """Half way between each node of a set and its neighbours along the axes outside it, in nodes."""
-    found = []
-    for axis in range(3):
-        direction = tuple(int(a == axis) for a in range(3))
-        first, second = _neighbours(mask, direction)
-        found.append(np.argwhere(first != second) + np.array(direction) / 2)
-    return np.concatenate(found)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from nisf.errors import BadFileError
-from nisf.files import read_json, replacing, write_json
+from nisf.files import DRAFT, read_json, replacing, write_json
 from nisf.measures.case import CaseMeasures
 from nisf.measures.curve import VolumeCurve
 from nisf.measures.wall import Wall
@@ -149,6 +149,8 @@ def read_case(path: str | Path) -> CaseMeasures:
 class Tables:
     """The tables of a folder, made anew as cases are added; a context manager that makes them at its end.
 
+    At its end it raises `BadFileError` if a case's file in the folder was damaged and had to be left out.
+
     Args:
         folder: with the cases' files.
         parquet: whether to write the table as Parquet too.
@@ -158,14 +160,17 @@ class Tables:
         self.folder, self.parquet = Path(folder), parquet
         self._read: dict[Path, tuple[tuple[int, int, int], CaseMeasures]] = {}
         self._made = -math.inf
+        self._damaged: BadFileError | None = None
         self._waiting = False
 
     def __enter__(self) -> Tables:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type | None, *_: object) -> None:
         if self._waiting:
             self.make()
+        if self._damaged is not None and kind is None:
+            raise self._damaged
 
     def note(self) -> None:
         """A case's file may have been written; the tables follow now or a little later."""
@@ -176,8 +181,10 @@ class Tables:
     def make(self) -> list[Path]:
         """Make the tables of all cases' files; the files written.
 
+        A case's file that is damaged is left out, and told at the end.
+
         Raises:
-            BadFileError: a case's file is damaged, or a table cannot be written.
+            BadFileError: a table cannot be written.
         """
         written: list[Path] = []
         with recorded(self.folder, "", PART, wait=WAIT_S):
@@ -196,6 +203,8 @@ class Tables:
         """The cases' files, and what changes when one is written again."""
         out = {}
         for path in sorted(self.folder.glob(f"*{ENDING}")):
+            if path.name.startswith(DRAFT):
+                continue
             try:
                 state = path.stat()
             except FileNotFoundError:
@@ -204,11 +213,17 @@ class Tables:
         return out
 
     def _cases(self, states: Mapping[Path, tuple[int, int, int]]) -> list[CaseMeasures]:
-        """Read what was not read before."""
+        """Those that can be read; what was read before is not read again."""
+        self._damaged, found = None, []
         for path, state in states.items():
             if path not in self._read or self._read[path][0] != state:
-                self._read[path] = (state, read_case(path))
-        return [self._read[path][1] for path in states]
+                try:
+                    self._read[path] = (state, read_case(path))
+                except BadFileError as error:
+                    self._damaged = error
+                    continue
+            found.append(self._read[path][1])
+        return found
 
 
 def rows_of(cases: Sequence[CaseMeasures]) -> tuple[list[str], list[dict[str, Any]]]:

@@ -36,7 +36,7 @@ OBLIQUE = 0.5
 """Least cosine between a ray and the wall's normal; near the tip of the cavity rays graze the wall."""
 SMOOTH_MM, SMOOTH_ANGLES = 3.0, 2.0
 """Smoothing (standard deviation) of the surface whose normals are taken, along the axis and around it."""
-TIP_MM = 5.0
+TIP_MM = 3.0
 """Distance from the axis within which lines along it measure the wall at the tip."""
 FEWEST = 12
 """Rays that a segment's mean needs."""
@@ -277,7 +277,7 @@ def _cosine(radius: Float[np.ndarray, "l a"]) -> Float[np.ndarray, "l a"]:
 
 def _at_tip(sampled: Sampled, frame: _Frame, cavity: int, wall: int) -> float:
     """Thickness at the tip along lines parallel to the axis, mm; NaN if too few are known."""
-    offsets = np.arange(-TIP_MM, TIP_MM + 0.1, LEVEL_MM)
+    offsets = np.arange(-TIP_MM, TIP_MM + 0.1, TIP_MM / 3)
     a, b = (x.ravel() for x in np.meshgrid(offsets, offsets))
     near = np.hypot(a, b) <= TIP_MM
     across = a[near, None] * frame.front + b[near, None] * frame.side

@@ -20,10 +20,14 @@ NO_CANVASES = Canvases(torch.zeros(0, 1, 2, 2), torch.zeros(0, 3, 4), np.zeros(0
 
 
 @cache
+def bundled():
+    """The bundled model of the heart, which is never asked here."""
+    return load_prior("cardiac-sax")
+
+
 def prior_of(anatomy=None):
-    """The bundled model of the heart, which is never asked here; with another anatomy if one is given."""
-    prior = load_prior("cardiac-sax")
-    return prior if anatomy is None else replace(prior, anatomy=anatomy)
+    """The same with another anatomy, if one is given."""
+    return bundled() if anatomy is None else replace(bundled(), anatomy=anatomy)
 
 
 class Truth(ImageSubject):

@@ -1,0 +1,104 @@
+"""``nisf measure``, what ``nisf segment`` adds for it, and ``nisf evaluate --measures``."""
+
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+
+import toys
+from nisf.cli import main
+from nisf.kinds.load import load_prior
+from nisf.measures.table import Tables
+from nisf.segmentation import Request, segment_case, write_segmentation
+
+
+def read(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def out(toy_image_prior, tmp_path_factory):
+    """Two toy cases, segmented and measured."""
+    folder = tmp_path_factory.mktemp("measure") / "out"
+    prior = load_prior(toy_image_prior.folder)
+    with Tables(folder) as tables:
+        for seed in (50, 51):
+            case = replace(toys.toy_case(seed), attributes={"height_cm": "180", "weight_kg": "80"})
+            write_segmentation(segment_case(case, prior), folder, tables=tables)
+    return folder
+
+
+def test_segmentation_writes_measures(out):
+    rows = read(out / "measures.csv")
+    assert [row["case"] for row in rows] == ["toy50", "toy51"]
+    assert float(rows[0]["blood_ml"]) > 5
+    assert float(rows[0]["blood_ml"]) == pytest.approx(float(rows[0]["blood_slices_ml"]), rel=0.1)
+    assert (out / "toy50.measures.json").is_file()
+    assert {row["structure"] for row in read(out / "curves.csv")} == {"blood", "muscle"}
+
+
+def test_measures_do_not_depend_on_the_grid_that_is_written(out, toy_image_prior, tmp_path):
+    prior = load_prior(toy_image_prior.folder)
+    request = Request(spacing=(6.0, 6.0, 8.0), frames=3)
+    with Tables(tmp_path) as tables:
+        write_segmentation(segment_case(toys.toy_case(50), prior, request), tmp_path, request, tables=tables)
+    name = "toy50.measures.json"
+    first, second = (json.loads((folder / name).read_text()) for folder in (out, tmp_path))
+    assert first["curve"] == second["curve"]
+
+
+def test_measuring_again_gives_the_same(out, capsys):
+    before = (out / "measures.csv").read_text()
+    assert main(["measure", str(out)]) == 0
+    assert (out / "measures.csv").read_text() == before
+    assert "2 of 2 cases measured" in capsys.readouterr().out
+
+
+def test_one_case_that_cannot_be_read_costs_itself(out, tmp_path, capsys):
+    for path in out.glob("*.nisf"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "toy49.nisf").write_bytes(b"nothing")
+    assert main(["measure", str(tmp_path)]) == 1
+    assert "toy49: failed" in capsys.readouterr().err
+    assert len(read(tmp_path / "measures.csv")) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--bsa", "1.9"], "--bsa: is of one person"),
+        (["--height", "180"], "--height: is of one person"),
+        (["--body", "none.csv"], "cannot be read"),
+        (["--body", "none.csv", "--bsa", "1.8"], "--bsa: is of one person"),
+        (["--only", "none.txt"], "cannot be read"),
+    ],
+)
+def test_options_that_mean_nothing(out, words, says, capsys):
+    assert main(["measure", str(out), *words]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_phase_that_the_anatomy_does_not_have(out, capsys):
+    assert main(["measure", str(out), "--ed", "0"]) == 1
+    assert "no phase ED" in capsys.readouterr().err
+
+
+def test_no_file_to_measure(tmp_path, capsys):
+    assert main(["measure", str(tmp_path)]) == 2
+    assert "no .nisf file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--measures"], "needs --predictions"),
+        (["-p", "x", "--plots", "a.png"], "--plots needs --measures"),
+        (["-p", "x", "--measures", "--steps", "3"], "leave --hide, --steps, --prior out"),
+        (["-p", "x", "--measures", "--plots", "a.doc"], "name it .png"),
+    ],
+)
+def test_evaluate_measures_says_what_it_needs(tmp_path, words, says, capsys):
+    assert main(["evaluate", str(tmp_path), *words]) == 2
+    assert says in capsys.readouterr().err
