@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ENDINGS = (".nii.gz", ".png", ".csv")
 """What the name of the output may end in."""
+DRAWS = 16
+"""Draws that a standard deviation is of."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,11 @@ class Render:
     probabilities: bool = False
     """Write the probability of each class too."""
     samples: int = 0
-    """Average over this many draws from the subject's posterior, instead of its best answer alone; not with a
-    prior that sees the slices (preset image), whose subjects have none."""
+    """Average over this many draws, instead of the best answer alone: from the subject's posterior or, with a
+    prior that sees the slices (preset image), of what fewer slices would have told."""
     std: bool = False
-    """With --samples: write the standard deviation of each class's probability over the draws too."""
+    """Write the standard deviation of each class's probability over the draws too, 16 if --samples says
+    nothing else."""
     memory_mb: float = 512
     """Working memory for queries, MiB."""
     device: str = "cpu"
@@ -76,6 +79,11 @@ class Render:
             self.answer_grid(subject, picture=ending == ".png")
         return 0
 
+    @property
+    def draws(self) -> int:
+        """Draws to average over; 0 for the best answer alone."""
+        return self.samples or (DRAWS if self.std else 0)
+
     def ending(self) -> str:
         """What the output is to be, one of `ENDINGS`.
 
@@ -89,10 +97,8 @@ class Render:
             raise BadSettingError(f"{self.output}: name the output .nii.gz, .png or .csv")
         if (ending == ".csv") != (self.points is not None):
             raise BadSettingError(f"{self.output}: a .csv output and --points go together")
-        if self.samples < 0 or self.samples == 1 or (self.std and not self.samples):
-            raise BadSettingError(
-                f"--samples {self.samples}: give at least 2 draws, or neither --samples nor --std"
-            )
+        if self.samples < 0 or self.samples == 1:
+            raise BadSettingError(f"--samples {self.samples}: give at least 2 draws, or leave it out")
         return ending
 
     def answer_grid(self, subject: Subject, *, picture: bool) -> None:
@@ -110,7 +116,7 @@ class Render:
         rendering = subject.render(
             None if own else grid,
             probabilities=self.probabilities,
-            samples=self.samples,
+            samples=self.draws,
             memory_mb=self.memory_mb,
         )
         if picture:
@@ -195,9 +201,9 @@ class Render:
         points = read_points(path)
         position, time = points[:, :3], points[:, 3]
         deviation = None
-        if self.samples:
+        if self.draws:
             image, probability, deviation = subject.query_posterior(
-                position, time, samples=self.samples, memory_mb=self.memory_mb
+                position, time, samples=self.draws, memory_mb=self.memory_mb
             )
         else:
             image, probability = subject.query(position, time, memory_mb=self.memory_mb)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nisf.chunks import IMAGE_ROWS, rows_at_a_time
@@ -16,7 +16,7 @@ from nisf.device import module_device
 from nisf.networks.canvas import Canvases
 from nisf.networks.image_field import ImageField, Scene
 from nisf.networks.image_inference import FrozenImageField
-from nisf.networks.lookup import nearby
+from nisf.networks.lookup import nearby, without_slices
 from nisf.networks.phase_exchange import most_different
 from nisf.stopwatch import stage
 
@@ -24,6 +24,9 @@ KEPT = 4
 """Encoded phases kept at hand, or as many as an average needs; a phase of a cine takes about 15 MB."""
 LEAST_WEIGHT = 0.02
 """Phases that count less are left out of an average over time."""
+
+
+LeftOut = Callable[[int], Bool[np.ndarray, "n"]]
 
 
 class _Recent(OrderedDict[int, Scene]):
@@ -52,15 +55,21 @@ class Scenes:
         mirrors: number of pixel axes along which they are also seen in a mirror, 0 to 2; the features are the
             mean of 1, 2 or 4.
         both: whether slices are also counted from the other end, for anatomies whose order is not known.
+        flips: pixel axes along which each image is flipped, instead of all that ``mirrors`` asks for.
     """
 
-    def __init__(self, field: ImageField, canvases: Canvases, mirrors: int = 0, *, both: bool = True) -> None:
+    def __init__(
+        self,
+        field: ImageField,
+        canvases: Canvases,
+        mirrors: int = 0,
+        *,
+        both: bool = True,
+        flips: Sequence[Sequence[int]] | None = None,
+    ) -> None:
         self.field, self.canvases, self.mirrors, self.both = field, canvases, mirrors, both
         self.times = np.unique(canvases.times)
-        # The pixel axes along which each image is flipped.
-        self._flips: list[list[int]] = [[]]
-        for axis in range(mirrors):
-            self._flips += [[*flips, axis] for flips in self._flips]
+        self._flips = flips_of(mirrors) if flips is None else [list(axes) for axes in flips]
         self.device = module_device(field)
         # One more than an average over time needs: between two phases there are two averages.
         most = 1 + max(len(self._near(phase)) for phase in range(len(self.times)))
@@ -167,6 +176,7 @@ class Scenes:
         time: Float[np.ndarray, "n"],
         *,
         memory_mb: float = 512.0,
+        left_out: LeftOut | None = None,
     ) -> tuple[Float[np.ndarray, "n c"], Float[np.ndarray, "n k"]]:
         """Intensity in [0, 1] and class probabilities.
 
@@ -174,6 +184,7 @@ class Scenes:
             position: model mm.
             time: fraction of the cycle; between measured phases the answers of both are mixed.
             memory_mb: working memory beside the result and the encoded slices, MiB.
+            left_out: for a number of slices, which of them count only where they are the nearest.
         """
         config, image = self.field.config, self.field.image
         # The hidden layers of the nearest slices, and their features with the corners' weights.
@@ -194,10 +205,21 @@ class Scenes:
                     if near is None or scene.maps is not maps:
                         maps = scene.maps
                         near = nearby(maps, points, scene.features.shape[1], image.neighbours)
+                        if left_out is not None:
+                            chosen_slices = torch.from_numpy(left_out(len(maps))).to(self.device)
+                            near = without_slices(near, chosen_slices)
                     values, classes = self._frozen(scene, near, both=self.both)
                     intensity[chosen] += weight * torch.sigmoid(values).cpu().numpy()
                     probability[chosen] += weight * torch.softmax(classes, dim=1).cpu().numpy()
         return intensity, probability
+
+
+def flips_of(mirrors: int) -> list[list[int]]:
+    """The pixel axes along which each of 1, 2 or 4 images is flipped."""
+    flips: list[list[int]] = [[]]
+    for axis in range(mirrors):
+        flips += [[*axes, axis] for axes in flips]
+    return flips
 
 
 def _flipped(maps: Float[Tensor, "n 3 4"], axes: list[int], size: int) -> Float[Tensor, "n 3 4"]:
