@@ -3,10 +3,10 @@
     python benchmarks/fit_uncertainty.py PRIOR --data COHORT -o OUT [--also PRIOR] [--judge COHORT ...]
 
 The cases are those whose number is divisible by five, or those of ``--only``; the prior must not have been
-trained on them. ``calibration.json`` and, for anatomies with named phases, ``intervals.json`` go to the prior's
-folder. ``--also`` writes the same numbers to another prior of the same recipe that has seen all cases, such as
-``cardiac-sax``. ``--judge`` tells how many intervals hold the truth in other cohorts. ``--draws N`` takes
-account of N draws of the answer in the error bars.
+trained on them. ``calibration.json`` and ``intervals.json`` go to the prior's folder. ``--also`` writes the
+same numbers to another prior of the same recipe that has seen all cases, such as ``cardiac-sax``. ``--judge``
+tells how many intervals hold the truth in other cohorts. ``--draws N`` takes account of N draws of the answer
+in the error bars.
 
 OUT gets ``uncertainty.json``, ``calibration.csv``, ``intervals.csv``, ``reliability.png``, and what was asked
 of each case: started again, the command goes on where it was. Numbers that are told are cross-fitted: no case
@@ -46,6 +46,7 @@ from nisf.uncertainty.intervals import (
     fit_scale,
     measured_columns,
     spreads_of,
+    times_of,
     values_at,
 )
 from nisf.uncertainty.spread import Spreading
@@ -66,7 +67,7 @@ def true_volumes(case: Case, measures: CaseMeasures) -> np.ndarray:
             out[:, k] = np.nan
     # A structure that nobody drew in a labelled frame is not known to be empty there.
     out[out == 0] = np.nan
-    frames = [int(cycle_distance(grid.times, time).argmin()) for time in measures.phases.values()]
+    frames = [int(cycle_distance(grid.times, time).argmin()) for time in times_of(measures)]
     return out[frames]
 
 
@@ -76,10 +77,8 @@ def measured(case: Case, prior: Prior, draws: int) -> dict[str, np.ndarray]:
     subject = replace(subject, summary={**subject.summary, "said": said_by(case)})
     spreading, found = Spreading(subject, draws=draws), measure(subject)
     columns, anatomy = measured_columns(prior.anatomy), prior.anatomy
-    if not found.phases:
-        return {}
-    spread = spreads_of(anatomy, found, spreading.at(list(found.phases.values())))
-    truth = values_at(anatomy, found.phases, true_volumes(case, found))
+    spread = spreads_of(anatomy, found, spreading.at(times_of(found)))
+    truth = values_at(anatomy, found, true_volumes(case, found))
     return {
         name: np.array([np.nan if source.get(c) is None else source[c] for c in columns], dtype=float)
         for name, source in (("value", found.values), ("truth", truth), ("spread", spread))
@@ -195,8 +194,8 @@ def judged(
     rows = []
     for j, name in enumerate(measured_columns(anatomy)):
         scale = intervals.scales.get(name)
-        found = np.array([[case[n][j] for n in ("value", "truth", "spread")] for case in cases if case])
-        found = found[np.isfinite(found).all(1)] if len(found) else found
+        found = np.array([[case[n][j] for n in ("value", "truth", "spread")] for case in cases])
+        found = found[np.isfinite(found).all(1)]
         if scale is None or not len(found):
             continue
         half = np.array([scale.half_width(width) for width in found[:, 2]])
@@ -289,17 +288,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report: dict[str, Any] = {"prior": prior.fingerprint, "calibration": rounded(table)}
     picture(reliability, chosen.output / "reliability.png")
     write_rows(chosen.output / "calibration.csv", rounded(table))
-    if all("value" in case for case in cases):
-        intervals, rows = fit_intervals(cases, prior.anatomy, chosen.draws)
-        told("intervals, cross-fitted", rows)
-        entries["intervals"] = intervals.to_json() | {"cross_fitted": rounded(rows)}
-        report["intervals"] = rounded(rows)
-        write_rows(chosen.output / "intervals.csv", rounded(rows))
-        for data in chosen.judge:
-            elsewhere = cases_asked(data, None, prior, folder, chosen.draws, validation=False)
-            rows = judged(list(elsewhere.values()), prior.anatomy, intervals)
-            told(f"intervals in {data.name}", rows)
-            report[data.name] = rounded(rows)
+    intervals, rows = fit_intervals(cases, prior.anatomy, chosen.draws)
+    told("intervals, cross-fitted", rows)
+    entries["intervals"] = intervals.to_json() | {"cross_fitted": rounded(rows)}
+    report["intervals"] = rounded(rows)
+    write_rows(chosen.output / "intervals.csv", rounded(rows))
+    for data in chosen.judge:
+        elsewhere = cases_asked(data, None, prior, folder, chosen.draws, validation=False)
+        rows = judged(list(elsewhere.values()), prior.anatomy, intervals)
+        told(f"intervals in {data.name}", rows)
+        report[data.name] = rounded(rows)
     write_json(chosen.output / "uncertainty.json", report)
     for target in () if chosen.no_write else (prior, *others):
         assert target.folder is not None

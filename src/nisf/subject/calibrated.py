@@ -5,8 +5,8 @@ to the power 1/T and scaled to a sum of 1 again (Guo et al., ICML 2017, section 
 that is most probable and on how far it is ahead: inside a structure, where it is far ahead, another
 temperature fits than at a border. The most probable class stays the same, so that no label changes.
 
-Where a section or an island was removed (`nisf.subject.islands`), what the network said before counts a little:
-some of these were there.
+Where a section or an island was removed (`nisf.subject.islands`), what the network said before counts a
+little: some of these were there.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def voxels_of(subject: Subject, case: Case, *, memory_mb: float = 512.0) -> Voxe
     """
     grid, truth = subject.stacks[0].grid, label_volume(case)
     classes, parts = len(subject.prior.anatomy.labels), []
-    region = np.abs(subject.region.coordinates(grid.points())) <= 1
+    region = np.abs(subject.region.coordinates(grid.points())).max(-1) <= 1
     for t in sorted({s.frame for s in case.labelled() if s.stack == 0}):
         drawn = empty_rendering(
             grid.at_times([grid.times[t]]), 1, classes, probabilities=True, deviations=False
@@ -96,8 +96,8 @@ def voxels_of(subject: Subject, case: Case, *, memory_mb: float = 512.0) -> Voxe
             found = subject.island_map.at(t, frame.label, memory_mb=memory_mb)
             barred[found.index] = found.structures
         shown = without(before.reshape(-1, classes), barred).reshape(before.shape)
-        removed = barred.any(1).reshape(grid.shape)
-        parts += _near_borders(truth[..., t], before, shown, removed, region.all(-1), grid.spacing)
+        removed = np.asarray(barred.any(1)).reshape(grid.shape)
+        parts += _near_borders(truth[..., t], before, shown, removed, region, grid.spacing)
     if not parts:
         raise ValueError(f"{case.name}: no labelled voxel near a border")
     return Voxels.joined(parts)

@@ -3,7 +3,7 @@
 Split-conformal prediction with normalised scores (Lei et al., JASA 2018, section 5.2): on validation cases a
 measure's error is divided by its spread (`nisf.uncertainty.spread`), and the 90 % quantile of that, counted
 for a finite number of cases, is the factor by which a new case's spread is multiplied. To each spread the
-median over the validation cases is added first: among few cases, one that looks easy has not been shown to be.
+median over the validation cases is added first: among few, one that looks easy has not been shown to be.
 """
 
 from __future__ import annotations
@@ -126,12 +126,12 @@ def with_intervals(
         BadFileError: the prior's appendix is damaged.
     """
     found = intervals_of(subject)
-    if found is None or not subject.stacks or not measures.phases or measures.curve is None:
+    if found is None or not subject.stacks or measures.curve is None:
         return measures
     if spreading is None:
         spreading = Spreading(subject, draws=found.draws, memory_mb=memory_mb)
     anatomy = subject.prior.anatomy
-    spreads = spreads_of(anatomy, measures, spreading.at(list(measures.phases.values())))
+    spreads = spreads_of(anatomy, measures, spreading.at(times_of(measures)))
     widths = {
         name: scale.half_width(spreads[name]) for name, scale in found.scales.items() if name in spreads
     }
@@ -181,17 +181,23 @@ def _rules(anatomy: Anatomy) -> list[MeasureRule]:
     return [rule for rule in anatomy.measures if rule.rule in FROM_VOLUMES]
 
 
+def times_of(measures: CaseMeasures) -> list[float]:
+    """The times that the measures are of: of the named phases, else the first."""
+    assert measures.curve is not None
+    return list(measures.phases.values()) or [float(measures.curve.times[0])]
+
+
 def values_at(
-    anatomy: Anatomy, phases: Mapping[str, float], volumes: Float[np.ndarray, "t s"]
+    anatomy: Anatomy, measures: CaseMeasures, volumes: Float[np.ndarray, "t s"]
 ) -> dict[str, float | None]:
     """The measures that follow from volumes at the named phases.
 
     Args:
         anatomy: declares them.
-        phases: names and times; in the order of the rows.
-        volumes: of the structures in the order of the classes, mL.
+        measures: says when its phases are.
+        volumes: of the structures in the order of the classes, at `times_of` the measures, mL.
     """
-    times = np.array(list(phases.values()), dtype=np.float64)
+    times, phases = np.array(times_of(measures)), measures.phases
     order = np.argsort(times, kind="stable")
     names = anatomy.labels[1:]
     curve = VolumeCurve(times[order], {name: volumes[order, k] for k, name in enumerate(names)})
@@ -208,11 +214,11 @@ def spreads_of(anatomy: Anatomy, measures: CaseMeasures, frames: Frames) -> dict
         frames: what could be otherwise at its phases, in their order.
     """
     assert measures.curve is not None
-    curve, phases = measures.curve, measures.phases
-    volumes = np.array([[curve.at(name, time) for name in anatomy.labels[1:]] for time in phases.values()])
+    curve, times = measures.curve, times_of(measures)
+    volumes = np.array([[curve.at(name, time) for name in anatomy.labels[1:]] for time in times])
 
     def measure(volumes: Float[np.ndarray, "t s"]) -> Float[np.ndarray, "m"]:
-        found = values_at(anatomy, phases, volumes)
+        found = values_at(anatomy, measures, volumes)
         return np.array([np.nan if value is None else value for value in found.values()], dtype=np.float64)
 
     spread = np.sqrt(frames.squares(volumes, measure))

@@ -1,10 +1,9 @@
 """What else the slices could have told: draws of an image-conditioned field's answer.
 
 Such a field gives one answer, and has no posterior to draw from. A draw sees the slices in one of the
-mirrors alone, of which the answer averages the features, and leaves out slices at random wherever they are not
-the nearest: at a measured slice little depends on the others, half way between two much. The spread is what
-the answer owes to the choice of what was measured. It is an ensemble over inputs and no posterior; how wide it
-has to be is for validation cases to say.
+mirrors alone, of which the answer averages the features, and leaves out slices at random wherever they are
+not the nearest: at a measured slice little depends on the others, half way between two much. The spread is
+what the answer owes to the choice of what was measured: an ensemble over inputs and no posterior.
 """
 
 from __future__ import annotations
