@@ -58,7 +58,7 @@ WAYS = {"given": "none", "hidden": "every-2nd-slice"}
 
 
 def true_volumes(case: Case, measures: CaseMeasures) -> np.ndarray:
-    """Volumes of the labels at the measures' phases, summation of slices, mL (t, s); NaN if unknown."""
+    """Volumes of the labels in the frames nearest to the measures' phases, by slices, mL (t, s); or NaN."""
     truth, grid = label_volume(case), case.stacks[0].grid
     out = slice_volumes_ml(np.maximum(truth, 0), grid, len(case.labels) - 1).astype(float)
     out[(truth == UNKNOWN).all((0, 1, 2))] = np.nan
@@ -67,8 +67,10 @@ def true_volumes(case: Case, measures: CaseMeasures) -> np.ndarray:
             out[:, k] = np.nan
     # A structure that nobody drew in a labelled frame is not known to be empty there.
     out[out == 0] = np.nan
-    frames = [int(cycle_distance(grid.times, time).argmin()) for time in times_of(measures)]
-    return out[frames]
+    # Readers need not have drawn at the very frame where the curve turns.
+    drawn = np.flatnonzero((truth != UNKNOWN).any((0, 1, 2)))
+    nearest = [int(drawn[cycle_distance(grid.times[drawn], time).argmin()]) for time in times_of(measures)]
+    return out[nearest]
 
 
 def measured(case: Case, prior: Prior, draws: int) -> dict[str, np.ndarray]:

@@ -23,8 +23,8 @@ from nisf.uncertainty.spread import Spreading
 
 
 def test_the_quantile_counts_one_case_more():
-    assert quantile(np.arange(1, 20)) == 18  # rank 20 * 0.9
-    assert quantile(np.arange(1, 21)) == 19  # 18.9, rounded up
+    assert quantile(np.arange(1.0, 20.0)) == 18  # rank 20 * 0.9
+    assert quantile(np.arange(1.0, 21.0)) == 19  # 18.9, rounded up
     assert quantile([3.0, 1.0]) == 3.0
 
 

@@ -28,7 +28,7 @@ def test_the_mean_and_the_deviation_are_of_the_single_draws(subject):
 def test_draws_differ_more_away_from_the_measured_slices(subject):
     grid = subject.stacks[0].grid
     pixel = np.stack(np.meshgrid(np.arange(24), np.arange(24), [1, 2, 3, 4], indexing="ij"), axis=-1)
-    on, between = (grid.affine(pixel.reshape(-1, 3) + [0, 0, along]) for along in (0.0, 0.5))
+    on, between = (grid.affine(pixel.reshape(-1, 3) + np.array([0, 0, along])) for along in (0.0, 0.5))
     spread = [asked(subject.drawn(8), place).deviation.mean() for place in (on, between)]
     assert spread[1] > 1.2 * spread[0]
 
