@@ -2,10 +2,10 @@
 
     python benchmarks/deviation.py COHORT PRIOR -o OUT [--only NAMES.txt] [--cases N] [--samples 16]
 
-Every 2nd slice is hidden. The deviation of a place is the largest over its classes' probabilities. Told are its
-mean at measured slices and on the way to the next, and the area under the ROC curve with which it tells wrong
-voxels from right ones within 10 mm of a border, beside that of 1 - p, p being the probability of the answer.
-OUT gets ``deviation.csv``.
+Every 2nd slice is hidden. The deviation of a place is the largest over its classes' probabilities. Told are
+its mean at measured slices and on the way to the next, and the area under the ROC curve with which it tells
+wrong voxels from right ones within 10 mm of a border, beside that of 1 - p, p being the probability of the
+answer. OUT gets ``deviation.csv``.
 """
 
 from __future__ import annotations

@@ -100,13 +100,20 @@ def asked(case: Case, prior: Prior, folder: Path, draws: int, *, voxels: bool) -
             out[f"{way}-{name}"] = values
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".draft.npz")
-    np.savez_compressed(draft, **out)
+    np.savez_compressed(draft, **out)  # ty: ignore[invalid-argument-type]
     draft.replace(path)
     return out
 
 
 def cases_asked(
-    data: Path, only: Path | None, prior: Prior, folder: Path, draws: int, *, validation: bool
+    data: Path,
+    only: Path | None,
+    prior: Prior,
+    folder: Path,
+    draws: int,
+    *,
+    validation: bool,
+    count: int | None = None,
 ) -> dict[str, dict[str, np.ndarray]]:
     """What is needed of each case, by its name; those that cannot be used are told.
 
@@ -119,7 +126,7 @@ def cases_asked(
         names = set(kept_out([file.name for file in files]))
         files = [file for file in files if file.name in names]
     out = {}
-    for name, case in CaseReader(cohort, prior.anatomy, files):
+    for name, case in CaseReader(cohort, prior.anatomy, files[:count]):
         try:
             if isinstance(case, str):
                 raise NisfError(case)
@@ -264,6 +271,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", type=Path)
     parser.add_argument("--also", action="append", default=[])
     parser.add_argument("--judge", type=Path, action="append", default=[])
+    parser.add_argument(
+        "--judge-cases", type=int, help="the first cases of each other cohort; by default all"
+    )
     parser.add_argument("--draws", type=int, default=0)
     parser.add_argument("--no-write", action="store_true", help="leave the priors' folders as they are")
     chosen = parser.parse_args(arguments)
@@ -296,7 +306,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report["intervals"] = rounded(rows)
     write_rows(chosen.output / "intervals.csv", rounded(rows))
     for data in chosen.judge:
-        elsewhere = cases_asked(data, None, prior, folder, chosen.draws, validation=False)
+        elsewhere = cases_asked(
+            data, None, prior, folder, chosen.draws, validation=False, count=chosen.judge_cases
+        )
         rows = judged(list(elsewhere.values()), prior.anatomy, intervals)
         told(f"intervals in {data.name}", rows)
         report[data.name] = rounded(rows)
