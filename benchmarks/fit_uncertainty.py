@@ -27,7 +27,7 @@ from nisf.data.anatomy import Anatomy
 from nisf.data.case import UNKNOWN, Case
 from nisf.data.geometry import cycle_distance
 from nisf.data.hiding import hide
-from nisf.errors import BadSettingError, NisfError, exit_status
+from nisf.errors import BadSettingError, CannotFitError, NisfError, exit_status
 from nisf.evaluation.calibration import Reliability
 from nisf.evaluation.scores import label_volume
 from nisf.files import write_json
@@ -68,7 +68,7 @@ def true_volumes(case: Case, measures: CaseMeasures) -> np.ndarray:
     # A structure that nobody drew in a labelled frame is not known to be empty there.
     out[out == 0] = np.nan
     # Readers need not have drawn at the very frame where the curve turns.
-    drawn = np.flatnonzero((truth != UNKNOWN).any((0, 1, 2)))
+    drawn = np.flatnonzero(np.isfinite(out).any(1))
     nearest = [int(drawn[cycle_distance(grid.times[drawn], time).argmin()]) for time in times_of(measures)]
     return out[nearest]
 
@@ -130,6 +130,8 @@ def cases_asked(
         try:
             if isinstance(case, str):
                 raise NisfError(case)
+            if not case.labelled():
+                raise CannotFitError(f"{name}: has no labels to compare with")
             out[name] = asked(case, prior, folder / data.name, draws, voxels=validation)
             print(f"{name}: asked", flush=True)
         except NisfError as error:
