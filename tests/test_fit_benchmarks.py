@@ -116,3 +116,43 @@ def test_latents_from_training(toy_prior, toy_cohort):
     subject = module.as_trained(case, toy_prior)
     assert toys.dice(subject.render().label, toys.label_of(case), 1) > 0.85
     assert module.as_trained(toys.toy_case(99), toy_prior) is None
+
+
+def test_fit_uncertainty(toy_image_prior, tmp_path):
+    module = load("fit_uncertainty")
+    prior = toy_image_prior
+    cases = [module.asked(case, prior, tmp_path, 0, voxels=True) for case in toys.toy_cohort(5, first=70)]
+    again = module.asked(toys.toy_case(70), prior, tmp_path, 0, voxels=True)
+    assert all((again[name] == cases[0][name]).all() for name in again)
+    # What is compared are volumes of the labels and of the answer.
+    for found in cases:
+        np.testing.assert_allclose(found["value"], found["truth"], rtol=0.5)
+    calibration, reliability = module.fit_probabilities(cases)
+    for way in ("given", "hidden"):
+        before, after = (reliability[way, when]["all"] for when in ("before", "after"))
+        assert before.count.sum() == after.count.sum() > 1000
+        assert after.expected_error < before.expected_error + 0.01
+    intervals, rows = module.fit_intervals(cases, toys.ANATOMY, 0)
+    assert [row["measure"] for row in rows] == list(intervals.scales)
+    assert all(row["cases"] == 5 and 0 <= row["coverage"] <= 1 for row in rows)
+    (row, *_) = module.judged(cases, toys.ANATOMY, intervals)
+    assert row["coverage"] == 1.0  # the largest score of five
+    module.picture(reliability, tmp_path / "reliability.png")
+    assert (tmp_path / "reliability.png").read_bytes()[:4] == b"\x89PNG"
+    other = replace(prior, config=prior.config, field=type(prior).new_field(prior.config))
+    entries = module.appendix(other, prior, calibration.to_json(), ["a"])
+    assert entries["prior"] == other.fingerprint != entries["fitted_for"] == prior.fingerprint
+    json.dumps(entries)
+
+
+def test_deviation(toy_image_prior, tmp_path, monkeypatch, capsys):
+    module = load("deviation")
+    monkeypatch.setattr(module, "cases_of", lambda *_: iter(toys.toy_cohort(1, first=75)))
+    monkeypatch.setattr(module, "load_prior", lambda _: toy_image_prior)
+    assert module.main(["nowhere", "toy", "-o", str(tmp_path), "--samples", "3"]) == 0
+    told = dict(line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines() if "  " in line)
+    values = {" ".join(name.split()): float(value) for name, value in told.items()}
+    assert values["deviation 1"] > values["deviation 0"]
+    assert 0.5 < values["ROC area of doubt hidden"] <= 1
+    score, wrong = np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True])
+    assert module.area(score, wrong) == 0.75

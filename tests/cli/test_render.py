@@ -41,16 +41,15 @@ def render(capsys, *words):
 
 
 @pytest.mark.parametrize("output", ["draws.nii.gz", "draws.csv"])
-def test_draws_of_a_subject_without_a_posterior_are_refused(seen, points, tmp_path, capsys, output):
+def test_a_subject_that_sees_its_slices_has_draws_too(seen, points, tmp_path, capsys, output):
     where = ["--points", points] if output.endswith(".csv") else []
-    words = [seen, "-o", tmp_path / "out" / output, *where, "--samples", "4"]
-    status, out, error = render(capsys, *words)
-    assert (status, out) == (2, "")
-    assert error == (
-        "nisf: toy5: a prior of the kind 'image' gives one answer and has no posterior to draw from; "
-        "ask without samples (--samples)\n"
-    )
-    assert not (tmp_path / "out").exists()
+    status, out, error = render(capsys, seen, "-o", tmp_path / "out" / output, *where, "--std")
+    assert (status, error) == (0, "")
+    assert out.startswith("wrote ")
+    if where:
+        assert "std_blood" in (tmp_path / "out" / output).read_text()
+    else:
+        assert (tmp_path / "out" / "draws_std-blood.nii.gz").is_file()
 
 
 @pytest.mark.parametrize(

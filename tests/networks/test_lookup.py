@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from nisf.networks.lookup import FAR_MM, SHARP_MM, nearby, sample
+from nisf.networks.lookup import FAR_MM, SHARP_MM, nearby, sample, without_slices
 from nisf.networks.slice_exchange import pixel_places
 
 SIZE, PIXEL_MM = 32, 4.0
@@ -106,3 +106,18 @@ def test_places_are_never_in_half_precision():
         assert torch.equal(pixel_places(maps, 8), places)
     for name in ("index", "u", "v", "distance", "weight", "sharp"):
         assert torch.equal(getattr(found, name), getattr(expected, name)), name
+
+
+def test_slices_are_left_out_unless_they_are_the_nearest():
+    points = torch.tensor([[0.0, 0.0, 2.0], [0.0, 0.0, 8.0], [500.0, 0.0, 0.0]])
+    near = nearby(parallel([-20.0, -10.0, 0.0, 10.0, 25.0]), points, SIZE, 3)
+    left_out = torch.tensor([False, True, True, False, False])
+    found = without_slices(near, left_out)
+    for weight, before in ((found.weight, near.weight), (found.sharp, near.sharp)):
+        torch.testing.assert_close(weight.sum(1), before.sum(1))
+        assert weight[0, near.index[0] == 1].item() == 0
+        assert weight[0, near.index[0] == 2].item() > before[0, near.index[0] == 2].item()
+        assert weight[1, near.index[1] == 2].item() == 0
+    torch.testing.assert_close(found.index, near.index)
+    same = without_slices(near, torch.zeros(5, dtype=torch.bool))
+    torch.testing.assert_close(same.weight, near.weight)

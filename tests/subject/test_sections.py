@@ -105,7 +105,7 @@ def test_unknown_places_do_not_count():
 
 def test_a_fitted_subject_keeps_to_it(toy_image_prior, tmp_path):
     """Everything is doubtful to a prior that wants to be surer than sure; unless islands are kept."""
-    config = toys.settings(toy_image_prior.config, fit={"islands": "remove", "certain": (2.0, 0.0)})
+    config = toys.settings(toy_image_prior.config, fit={"islands": "remove", "certain": (1.0, 0.0)})
     prior = replace(toy_image_prior, config=config)
     fitted = fit(toys.toy_case(99), prior)
     assert not (fitted.render().label == 1).any()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 IMAGES = (".nii.gz", ".nii", ".hdr", ".nrrd", ".mha")
 ENDINGS = (*IMAGES, ".png", ".csv")
 """What the name of the output may end in."""
+DRAWS = 16
+"""Draws that a standard deviation is of."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,11 @@ class Render:
     probabilities: bool = False
     """Write the probability of each class too."""
     samples: int = 0
-    """Average over this many draws from the subject's posterior, instead of its best answer alone; not with a
-    prior that sees the slices (preset image), whose subjects have none."""
+    """Average over this many draws, instead of the best answer alone: from the subject's posterior or, with a
+    prior that sees the slices (preset image), of what fewer slices would have told."""
     std: bool = False
-    """With --samples: write the standard deviation of each class's probability over the draws too."""
+    """Write the standard deviation of each class's probability over the draws too, 16 if --samples says
+    nothing else."""
     memory_mb: float = 512
     """Working memory for queries, MiB."""
     device: str = "cpu"
@@ -102,6 +105,11 @@ class Render:
             print(remark)
         return 0
 
+    @property
+    def draws(self) -> int:
+        """Draws to average over; 0 for the best answer alone."""
+        return self.samples or (DRAWS if self.std else 0)
+
     def ending(self) -> str:
         """What the output is to be, one of `ENDINGS`.
 
@@ -117,10 +125,8 @@ class Render:
             )
         if (ending == ".csv") != (self.points is not None):
             raise BadSettingError(f"{self.output}: a .csv output and --points go together")
-        if self.samples < 0 or self.samples == 1 or (self.std and not self.samples):
-            raise BadSettingError(
-                f"--samples {self.samples}: give at least 2 draws, or neither --samples nor --std"
-            )
+        if self.samples < 0 or self.samples == 1:
+            raise BadSettingError(f"--samples {self.samples}: give at least 2 draws, or leave it out")
         return ending
 
     def answer_grid(self, subject: Subject, *, picture: bool) -> None:
@@ -138,7 +144,7 @@ class Render:
         rendering = subject.render(
             None if own else grid,
             probabilities=self.probabilities,
-            samples=self.samples,
+            samples=self.draws,
             memory_mb=self.memory_mb,
         )
         if picture:
@@ -225,9 +231,9 @@ class Render:
         points = read_points(path)
         position, time = points[:, :3], points[:, 3]
         deviation = None
-        if self.samples:
+        if self.draws:
             image, probability, deviation = subject.query_posterior(
-                position, time, samples=self.samples, memory_mb=self.memory_mb
+                position, time, samples=self.draws, memory_mb=self.memory_mb
             )
         else:
             image, probability = subject.query(position, time, memory_mb=self.memory_mb)

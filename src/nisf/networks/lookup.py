@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -95,6 +95,22 @@ def _nearest(u: Tensor, v: Tensor, distance: Tensor, size: int, count: int) -> N
     sharp = weight / (distance.abs() + SHARP_MM)
     sharp = sharp / sharp.sum(1, keepdim=True).clamp_min(1e-6)
     return Nearby(index, u.gather(1, index), v.gather(1, index), distance, weight, sharp)
+
+
+def without_slices(near: Nearby, left_out: Bool[Tensor, "n"]) -> Nearby:
+    """The same look-up with some slices left out, except where one is the nearest.
+
+    Args:
+        near: nearest slices of p places, the nearest first.
+        left_out: which of the n slices do not count.
+    """
+    stays = ~left_out[near.index]
+    stays[:, 0] = True
+    kept = []
+    for weight in (near.weight, near.sharp):
+        total, weight = weight.sum(1, keepdim=True), weight * stays
+        kept.append(weight * (total / weight.sum(1, keepdim=True).clamp_min(1e-6)))
+    return replace(near, weight=kept[0], sharp=kept[1])
 
 
 def sample(features: Float[Tensor, "n h w f"], index: Tensor, u: Tensor, v: Tensor) -> Float[Tensor, "..."]:

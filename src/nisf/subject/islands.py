@@ -191,15 +191,32 @@ class IslandMap:
             memory_mb: working memory, MiB.
         """
         out = probability.copy()
+        chosen, structures = self.affected(position, times, memory_mb=memory_mb)
+        out[chosen] = without(out[chosen], structures)
+        return out
+
+    def affected(
+        self, position: Float[np.ndarray, "n 3"], times: Float[np.ndarray, "n"], *, memory_mb: float
+    ) -> tuple[Int[np.ndarray, "f"], Bool[np.ndarray, "f k"]]:
+        """Which of some places lie where something is removed, and the classes barred there.
+
+        Args:
+            position: world mm.
+            times: fractions of the cycle.
+            memory_mb: working memory, MiB.
+        """
         distinct, index = np.unique(times, return_inverse=True)
         frames = cycle_distance(self.grid.times[:, None], distinct).argmin(0)[index]
+        places, barred_there = [], []
         for frame in np.unique(frames):
             here = np.flatnonzero(frames == frame)
             barred = self.at(int(frame), memory_mb=memory_mb)
             affected, structures = barred.at(position[here], self.grid)
-            chosen = here[affected]
-            out[chosen] = without(out[chosen], structures)
-        return out
+            places.append(here[affected])
+            barred_there.append(structures)
+        if not places:
+            return np.zeros(0, dtype=np.int64), np.zeros((0, self.answers.classes), dtype=bool)
+        return np.concatenate(places), np.concatenate(barred_there)
 
 
 class WithoutIslands(Answerer):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -21,6 +21,7 @@ from nisf.errors import CannotFitError
 from nisf.prior.prior import Prior
 from nisf.stopwatch import advance
 from nisf.subject.answerer import Answerer, WithinEnds
+from nisf.subject.calibrated import Calibrated, Calibration
 from nisf.subject.islands import IslandMap, WithoutIslands
 from nisf.subject.rendering import Answer, Frame, Rendering, empty_rendering, on_scale
 from nisf.types import PointsMm
@@ -68,17 +69,25 @@ class Subject(ABC):
         """What else its file keeps, as JSON takes it."""
         return {}
 
-    def drawn(self, samples: int, seed: int = 0) -> Answerer:  # noqa: ARG002 - for those that have one
-        """Answers averaged over draws from the subject's posterior, with their deviations.
+    def drawn(self, samples: int, seed: int = 0) -> Answerer:  # noqa: ARG002 - for those that have some
+        """Answers averaged over draws of what else they could be, with their deviations.
 
         Raises:
-            CannotFitError: this kind of subject has no posterior.
+            CannotFitError: this kind of subject has no draws.
         """
         raise CannotFitError(
             f"{self.name}: a prior of the kind '{self.prior.kind}' gives one answer and has no posterior to "
             "draw from; ask without samples",
             options=("samples",),
         )
+
+    def single_draws(self, samples: int, seed: int = 0) -> Sequence[Answerer]:
+        """The draws that `drawn` averages over, one by one.
+
+        Raises:
+            CannotFitError: this kind of subject has no draws.
+        """
+        return [self.drawn(samples, seed)]
 
     def as_measured(self, answers: Answerer, stack: int) -> Answerer:  # noqa: ARG002 - for those that differ
         """The answers as the slices of a stack show them, where that differs from the world's."""
@@ -109,9 +118,43 @@ class Subject(ABC):
         return WithoutIslands(answers, self.island_map)
 
     @property
+    def raw_answers(self) -> Answerer:
+        """The field's answers where slices were measured, with islands and all."""
+        return self._plain
+
+    def raw_draws(self, samples: int, seed: int = 0) -> list[Answerer]:
+        """The draws one by one, where slices were measured, with islands and all.
+
+        Raises:
+            CannotFitError: this kind of subject has no draws.
+        """
+        return [self._within_ends(answers) for answers in self.single_draws(samples, seed)]
+
+    @property
     def answers(self) -> Answerer:
-        """The subject's answers in the world."""
+        """The subject's answers in the world, with the field's own probabilities."""
         return self._shown(self._plain)
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """How its prior's probabilities are calibrated; None where nobody learnt it.
+
+        Raises:
+            BadFileError: the prior's appendix is damaged.
+        """
+        entries = self.prior.appendices.get("calibration")
+        if entries is None:
+            return None
+        classes = len(self.prior.anatomy.labels)
+        return Calibration.from_json(entries, classes, self.prior.source or "the prior")
+
+    @property
+    def calibrated_answers(self) -> Answerer:
+        """The subject's answers in the world, with calibrated probabilities and the same labels."""
+        if self.calibration is None:
+            return self.answers
+        removed = None if self.islands == "keep" or not self.stacks else self.island_map
+        return Calibrated(self.answers, self.calibration, self._plain, removed)
 
     def query(
         self,
@@ -131,7 +174,7 @@ class Subject(ABC):
 
         Outside the region the intensity is 0 and the class is background.
         """
-        shape, answer = self._asked(self.answers, position, time, memory_mb)
+        shape, answer = self._asked(self.calibrated_answers, position, time, memory_mb)
         image = on_scale(answer, self._scale(stack))
         return _shaped(image, shape), _shaped(answer.probability, shape)
 
@@ -201,7 +244,9 @@ class Subject(ABC):
             CannotFitError: samples are asked for, and there is no posterior.
         """
         drawn = self._within_ends(self.drawn(samples)) if samples else None
-        answers = self.answers if drawn is None else self._shown(drawn)
+        # Labels are the same either way, and sooner without.
+        best = self.calibrated_answers if probabilities else self.answers
+        answers = best if drawn is None else self._shown(drawn)
         if grid is None:
             grid, answers = self.stacks[stack].grid, self.as_measured(answers, stack)
         rendering = empty_rendering(

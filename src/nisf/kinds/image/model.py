@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -15,6 +15,7 @@ from nisf.config.schema import Config, FitConfig
 from nisf.data.case import Case
 from nisf.data.region import Region, over_all_slices
 from nisf.errors import CannotFitError
+from nisf.kinds.image.draws import Draws
 from nisf.kinds.image.scenes import Scenes
 from nisf.networks.canvas import Canvases, canvases
 from nisf.networks.image_field import ImageField
@@ -56,6 +57,36 @@ class ImageSubject(Subject):
             return at
 
         return InRegion(self.region, prior.config.field, inside, again)
+
+    def _draws(self, samples: int, seed: int) -> Draws:
+        prior = self.prior
+        both = prior.anatomy.reorder
+        return Draws(prior.field, self.canvases, prior.mirrors, both=both, count=samples, seed=seed)
+
+    @override
+    def drawn(self, samples: int, seed: int = 0) -> Answerer:
+        draws, half = self._draws(samples, seed), self.region.half
+
+        def inside(
+            scaled: np.ndarray, time: np.ndarray, memory_mb: float
+        ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            return draws.mean(scaled * half, time, memory_mb=memory_mb)
+
+        return InRegion(self.region, self.prior.config.field, inside)
+
+    @override
+    def single_draws(self, samples: int, seed: int = 0) -> Sequence[Answerer]:
+        draws, half = self._draws(samples, seed), self.region.half
+
+        def answers_of(draw: int) -> Answerer:
+            def inside(
+                scaled: np.ndarray, time: np.ndarray, memory_mb: float
+            ) -> tuple[np.ndarray, np.ndarray, None]:
+                return *draws.one(draw, scaled * half, time, memory_mb=memory_mb), None
+
+            return InRegion(self.region, self.prior.config.field, inside)
+
+        return [answers_of(draw) for draw in range(samples)]
 
     @override
     def own_tensors(self) -> dict[str, Tensor]:

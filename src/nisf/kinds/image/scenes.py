@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nisf.chunks import IMAGE_ROWS, rows_at_a_time
@@ -18,7 +18,7 @@ from nisf.kinds.image.recent import Recent
 from nisf.networks.canvas import Canvases
 from nisf.networks.image_field import ImageField, Scene
 from nisf.networks.image_inference import FrozenImageField
-from nisf.networks.lookup import Nearby, nearby
+from nisf.networks.lookup import Nearby, nearby, without_slices
 from nisf.networks.phase_exchange import most_different
 from nisf.stopwatch import stage
 
@@ -26,6 +26,9 @@ KEPT = 4
 """Encoded phases kept at hand, or as many as an average needs; a phase of a cine takes about 15 MB."""
 LEAST_WEIGHT = 0.02
 """Phases that count less are left out of an average over time."""
+
+
+LeftOut = Callable[[int], Bool[np.ndarray, "n"]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,15 +77,21 @@ class Scenes:
         mirrors: number of pixel axes along which they are also seen in a mirror, 0 to 2; the features are the
             mean of 1, 2 or 4.
         both: whether slices are also counted from the other end, for anatomies whose order is not known.
+        flips: pixel axes along which each image is flipped, instead of all that ``mirrors`` asks for.
     """
 
-    def __init__(self, field: ImageField, canvases: Canvases, mirrors: int = 0, *, both: bool = True) -> None:
+    def __init__(
+        self,
+        field: ImageField,
+        canvases: Canvases,
+        mirrors: int = 0,
+        *,
+        both: bool = True,
+        flips: Sequence[Sequence[int]] | None = None,
+    ) -> None:
         self.field, self.canvases, self.mirrors, self.both = field, canvases, mirrors, both
         self.times = np.unique(canvases.times)
-        # The pixel axes along which each image is flipped.
-        self._flips: list[list[int]] = [[]]
-        for axis in range(mirrors):
-            self._flips += [[*flips, axis] for flips in self._flips]
+        self._flips = flips_of(mirrors) if flips is None else [list(axes) for axes in flips]
         self.device = module_device(field)
         # One more than an average over time needs: between two phases there are two averages.
         most = 1 + max(len(self._near(phase)) for phase in range(len(self.times)))
@@ -212,18 +221,24 @@ class Scenes:
         return frozen
 
     @torch.inference_mode()
-    def answer(self, places: PlacesAsked, time: float) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n k"]]:
+    def answer(
+        self, places: PlacesAsked, time: float, left_out: LeftOut | None = None
+    ) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n k"]]:
         """Intensity in [0, 1] and class probabilities of places at one time, on the field's device.
 
         Args:
             places: from `places`.
             time: fraction of the cycle; between measured phases the answers of both are mixed.
+            left_out: for a number of slices, which of them count only where they are the nearest.
         """
         total: list[tuple[Tensor, Tensor]] = []
         for phase, weight in self.weights(time):
             scene = self.at(phase)
             near = places.near(scene, self.field.image.neighbours)
             frozen = self._at_rest(max(len(part) for part in places.parts))
+            if left_out is not None:
+                chosen = torch.from_numpy(left_out(len(scene.maps))).to(self.device)
+                near = [without_slices(part, chosen) for part in near]
             for i, part in enumerate(near):
                 values, classes = frozen(scene, part, both=self.both)
                 values, classes = torch.sigmoid(values).mul_(weight), torch.softmax(classes, 1).mul_(weight)
@@ -240,6 +255,7 @@ class Scenes:
         time: Float[np.ndarray, "n"],
         *,
         memory_mb: float = 512.0,
+        left_out: LeftOut | None = None,
     ) -> tuple[Float[np.ndarray, "n c"], Float[np.ndarray, "n k"]]:
         """Intensity in [0, 1] and class probabilities.
 
@@ -247,15 +263,25 @@ class Scenes:
             position: model mm.
             time: fraction of the cycle; between measured phases the answers of both are mixed.
             memory_mb: working memory beside the result and the encoded slices, MiB.
+            left_out: for a number of slices, which of them count only where they are the nearest.
         """
         config = self.field.config
         intensity = np.zeros((len(position), config.channels), dtype=np.float32)
         probability = np.zeros((len(position), config.classes), dtype=np.float32)
         for wanted in np.unique(time):
             asked = np.flatnonzero(time == wanted)
-            values, classes = self.answer(self.places(position[asked], memory_mb), float(wanted))
+            places = self.places(position[asked], memory_mb)
+            values, classes = self.answer(places, float(wanted), left_out)
             intensity[asked], probability[asked] = values.cpu().numpy(), classes.cpu().numpy()
         return intensity, probability
+
+
+def flips_of(mirrors: int) -> list[list[int]]:
+    """The pixel axes along which each of 1, 2 or 4 images is flipped."""
+    flips: list[list[int]] = [[]]
+    for axis in range(mirrors):
+        flips += [[*axes, axis] for axes in flips]
+    return flips
 
 
 def _flipped(maps: Float[Tensor, "n 3 4"], axes: list[int], size: int) -> Float[Tensor, "n 3 4"]:

@@ -86,6 +86,10 @@ class LatentSubject(Subject):
         return self._answers_of(self.sample(samples, seed))
 
     @override
+    def single_draws(self, samples: int, seed: int = 0) -> Sequence[Answerer]:
+        return [self._answers_of(latent[None]) for latent in self.sample(samples, seed)]
+
+    @override
     def as_measured(self, answers: Answerer, stack: int) -> Answerer:
         holds = [hold for hold in self.breath_holds if hold.stack == stack]
         return HeldSlices(answers, holds, self.stacks[stack]) if holds else answers

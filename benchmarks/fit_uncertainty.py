@@ -1,0 +1,326 @@
+"""Fit calibrated probabilities and error bars of a prior on validation cases, and write them into its folder.
+
+    python benchmarks/fit_uncertainty.py PRIOR --data COHORT -o OUT [--also PRIOR] [--judge COHORT ...]
+
+The cases are those whose number is divisible by five, or those of ``--only``; the prior must not have been
+trained on them. ``calibration.json`` and ``intervals.json`` go to the prior's folder. ``--also`` writes the
+same numbers to another prior of the same recipe that has seen all cases, such as ``cardiac-sax``. ``--judge``
+tells how many intervals hold the truth in other cohorts. ``--draws N`` takes account of N draws of the answer
+in the error bars.
+
+OUT gets ``uncertainty.json``, ``calibration.csv``, ``intervals.csv``, ``reliability.png``, and what was asked
+of each case: started again, the command goes on where it was. Numbers that are told are cross-fitted: no case
+is judged by what was fitted on itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common import new_parser, write_rows
+from nisf.data.anatomy import Anatomy
+from nisf.data.case import UNKNOWN, Case
+from nisf.data.geometry import cycle_distance
+from nisf.data.hiding import hide
+from nisf.errors import BadSettingError, CannotFitError, NisfError, exit_status
+from nisf.evaluation.calibration import Reliability
+from nisf.evaluation.scores import label_volume
+from nisf.files import write_json
+from nisf.io.readers import CaseReader, only_named, open_cohort
+from nisf.kinds.load import load_prior
+from nisf.measures.case import CaseMeasures, measure, said_by, slice_volumes_ml
+from nisf.picture import STYLE, new_figure, save_figure
+from nisf.prior.fit import fit
+from nisf.prior.prior import Prior
+from nisf.subject.calibrated import Calibration
+from nisf.uncertainty.calibration import Voxels, calibrated, fit_calibration, reliabilities, voxels_of
+from nisf.uncertainty.intervals import (
+    Intervals,
+    Scale,
+    cross_fitted,
+    fit_scale,
+    measured_columns,
+    spreads_of,
+    times_of,
+    values_at,
+)
+from nisf.uncertainty.spread import Spreading
+from train_models import kept_out
+
+FOLDS = 5
+WAYS = {"given": "none", "hidden": "every-2nd-slice"}
+"""What the field sees of a case, by the protocol that hides the rest."""
+
+
+def true_volumes(case: Case, measures: CaseMeasures) -> np.ndarray:
+    """Volumes of the labels in the frames nearest to the measures' phases, by slices, mL (t, s); or NaN."""
+    truth, grid = label_volume(case), case.stacks[0].grid
+    out = slice_volumes_ml(np.maximum(truth, 0), grid, len(case.labels) - 1).astype(float)
+    out[(truth == UNKNOWN).all((0, 1, 2))] = np.nan
+    for k, name in enumerate(case.labels[1:]):
+        if name not in case.known:
+            out[:, k] = np.nan
+    # A structure that nobody drew in a labelled frame is not known to be empty there.
+    out[out == 0] = np.nan
+    # Readers need not have drawn at the very frame where the curve turns.
+    drawn = np.flatnonzero(np.isfinite(out).any(1))
+    nearest = [int(drawn[cycle_distance(grid.times[drawn], time).argmin()]) for time in times_of(measures)]
+    return out[nearest]
+
+
+def measured(case: Case, prior: Prior, draws: int) -> dict[str, np.ndarray]:
+    """A case's measures, those of its labels, and how far each could move; NaN where it is not known."""
+    subject = fit(case, prior)
+    subject = replace(subject, summary={**subject.summary, "said": said_by(case)})
+    spreading, found = Spreading(subject, draws=draws), measure(subject)
+    columns, anatomy = measured_columns(prior.anatomy), prior.anatomy
+    spread = spreads_of(anatomy, found, spreading.at(times_of(found)))
+    truth = values_at(anatomy, found, true_volumes(case, found))
+    return {
+        name: np.array([np.nan if source.get(c) is None else source[c] for c in columns], dtype=float)
+        for name, source in (("value", found.values), ("truth", truth), ("spread", spread))
+    }
+
+
+def asked(case: Case, prior: Prior, folder: Path, draws: int, *, voxels: bool) -> dict[str, np.ndarray]:
+    """What is needed of a case, from the folder if it was asked before."""
+    path = folder / prior.fingerprint / f"{case.name}-{draws}-{int(voxels)}.npz"
+    if path.is_file():
+        with np.load(path) as stored:
+            return dict(stored)
+    out = measured(case, prior, draws)
+    for way, protocol in WAYS.items() if voxels else ():
+        seen, scored = hide(case, protocol)
+        for name, values in vars(voxels_of(fit(seen, prior), scored)).items():
+            out[f"{way}-{name}"] = values
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".draft.npz")
+    np.savez_compressed(draft, **out)  # ty: ignore[invalid-argument-type]
+    draft.replace(path)
+    return out
+
+
+def cases_asked(
+    data: Path,
+    only: Path | None,
+    prior: Prior,
+    folder: Path,
+    draws: int,
+    *,
+    validation: bool,
+    count: int | None = None,
+) -> dict[str, dict[str, np.ndarray]]:
+    """What is needed of each case, by its name; those that cannot be used are told.
+
+    Raises:
+        NisfError: none can be used.
+    """
+    cohort = open_cohort(data, prior.anatomy)
+    files = only_named(cohort.cases, only)
+    if only is None and validation:
+        names = set(kept_out([file.name for file in files]))
+        files = [file for file in files if file.name in names]
+    out = {}
+    for name, case in CaseReader(cohort, prior.anatomy, files[:count]):
+        try:
+            if isinstance(case, str):
+                raise NisfError(case)
+            if not case.labelled():
+                raise CannotFitError(f"{name}: has no labels to compare with")
+            out[name] = asked(case, prior, folder / data.name, draws, voxels=validation)
+            print(f"{name}: asked", flush=True)
+        except NisfError as error:
+            print(f"left out: {error}", flush=True)
+    if not out:
+        raise BadSettingError(f"{data}: no case can be used")
+    return out
+
+
+def voxels_in(case: dict[str, np.ndarray], way: str) -> Voxels:
+    """The voxels of one case."""
+    return Voxels(**{n: case[f"{way}-{n}"] for n in Voxels.__dataclass_fields__})
+
+
+def fit_probabilities(
+    cases: Sequence[dict[str, np.ndarray]],
+) -> tuple[Calibration, dict[tuple[str, str], dict[str, Reliability]]]:
+    """The calibration of all cases; reliability before and after, cross-fitted, by way and place."""
+    groups = {way: [voxels_in(case, way) for case in cases] for way in WAYS}
+    fold = np.random.default_rng(0).permutation(len(cases)) % FOLDS
+    found = {}
+    after: dict[str, dict[int, np.ndarray]] = {way: {} for way in WAYS}
+    for part in np.unique(fold):
+        own = [i for i in range(len(cases)) if fold[i] == part]
+        others = [i for i in range(len(cases)) if fold[i] != part] or own
+        chosen = fit_calibration([Voxels.joined([groups[way][i] for i in others]) for way in WAYS])
+        for way in WAYS:
+            after[way] |= {i: calibrated(chosen, groups[way][i]) for i in own}
+    for way in WAYS:
+        joined = Voxels.joined(groups[way])
+        found[way, "before"] = reliabilities(joined.shown, joined)
+        cooled = np.concatenate([after[way][i] for i in range(len(cases))])
+        found[way, "after"] = reliabilities(cooled, joined)
+    return fit_calibration([Voxels.joined(groups[way]) for way in WAYS]), found
+
+
+def fit_intervals(
+    cases: Sequence[dict[str, np.ndarray]], anatomy: Anatomy, draws: int
+) -> tuple[Intervals, list[dict[str, Any]]]:
+    """The error bars of all cases, and a row of numbers for each measure, cross-fitted."""
+    value, truth, spread = (np.array([case[name] for case in cases]) for name in ("value", "truth", "spread"))
+    scales, rows = dict[str, Scale](), []
+    for j, name in enumerate(measured_columns(anatomy)):
+        known = np.isfinite(value[:, j] + truth[:, j] + spread[:, j])
+        if known.sum() < FOLDS:
+            continue
+        error, width = (value - truth)[known, j], spread[known, j]
+        scales[name] = fit_scale(error, width)
+        inside, half = cross_fitted(error, width, FOLDS)
+        plain, plain_half = cross_fitted(error, np.ones_like(width), FOLDS)
+        rows.append(
+            {
+                "measure": name,
+                "cases": int(known.sum()),
+                "mean_error": error.mean(),
+                "sd_error": error.std(ddof=1),
+                "coverage": inside,
+                "median_half_width": np.median(half),
+                "coverage_one_width": plain,
+                "half_width_one_width": np.median(plain_half),
+                "half_width_all_cases": np.median([scales[name].half_width(w) for w in width]),
+            }
+        )
+    return Intervals(scales, draws), rows
+
+
+def judged(
+    cases: Sequence[dict[str, np.ndarray]], anatomy: Anatomy, intervals: Intervals
+) -> list[dict[str, Any]]:
+    """How many intervals hold the truth in cases that nothing was fitted on."""
+    rows = []
+    for j, name in enumerate(measured_columns(anatomy)):
+        scale = intervals.scales.get(name)
+        found = np.array([[case[n][j] for n in ("value", "truth", "spread")] for case in cases])
+        found = found[np.isfinite(found).all(1)]
+        if scale is None or not len(found):
+            continue
+        half = np.array([scale.half_width(width) for width in found[:, 2]])
+        error = found[:, 0] - found[:, 1]
+        rows.append(
+            {
+                "measure": name,
+                "cases": len(found),
+                "mean_error": error.mean(),
+                "sd_error": error.std(),
+                "coverage": (np.abs(error) <= half).mean(),
+                "median_half_width": np.median(half),
+            }
+        )
+    return rows
+
+
+def picture(found: dict[tuple[str, str], dict[str, Reliability]], path: Path) -> None:
+    """Reliability diagrams of given and hidden slices: accuracy against confidence."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(STYLE):  # ty: ignore[invalid-argument-type]
+        figure = new_figure(8.0, 3.8)
+        for axes, way in zip(figure.subplots(1, len(WAYS), sharey=True), WAYS, strict=True):
+            axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1)
+            for when, colour in (("before", "#777777"), ("after", "#d1495b")):
+                one = found[way, when]["all"]
+                shown = one.count >= 50
+                label = f"{when} (ECE {one.expected_error:.3f})"
+                axes.plot(one.confidence[shown], one.accuracy[shown], "o-", color=colour, label=label)
+            axes.set(title=f"{way} slices", xlabel="confidence", xlim=(0.3, 1), ylim=(0.3, 1))
+            axes.legend()
+        figure.axes[0].set_ylabel("accuracy")
+        save_figure(figure, path)
+
+
+def appendix(prior: Prior, fitted: Prior, entries: dict[str, Any], cases: Sequence[str]) -> dict[str, Any]:
+    """Entries of an appendix of a prior, from numbers that were fitted with one."""
+    out = {"prior": prior.fingerprint, **entries, "cases": list(cases)}
+    if prior.fingerprint != fitted.fingerprint:
+        out["fitted_for"] = fitted.fingerprint
+        out["note"] = "this prior has seen the cases; fitted with another one of its recipe that has not"
+    return out
+
+
+def rounded(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows whose numbers have five digits."""
+    return [{k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows]
+
+
+def told(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Print a table."""
+    print(title)
+    for row in rows:
+        print("  " + ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{v}" for k, v in row.items()))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, ask, fit, tell, write."""
+    parser = new_parser(__doc__)
+    parser.add_argument("prior", help="folder, or name of a model that comes with nisf")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--only", type=Path)
+    parser.add_argument("--also", action="append", default=[])
+    parser.add_argument("--judge", type=Path, action="append", default=[])
+    parser.add_argument(
+        "--judge-cases", type=int, help="the first cases of each other cohort; by default all"
+    )
+    parser.add_argument("--draws", type=int, default=0)
+    parser.add_argument("--no-write", action="store_true", help="leave the priors' folders as they are")
+    chosen = parser.parse_args(arguments)
+    # What was fitted before must not change what is asked now.
+    prior = replace(load_prior(chosen.prior), appendices={})
+    others = [load_prior(other) for other in chosen.also]
+    folder = chosen.output / "cases"
+    found = cases_asked(chosen.data, chosen.only, prior, folder, chosen.draws, validation=True)
+    cases = list(found.values())
+    calibration, reliability = fit_probabilities(cases)
+    table = [
+        {
+            "slices": way,
+            "when": when,
+            "place": place,
+            "ece": one.expected_error,
+            "voxels": int(one.count.sum()),
+        }
+        for (way, when), places in reliability.items()
+        for place, one in places.items()
+    ]
+    told("expected calibration error within 10 mm of a border, cross-fitted", table)
+    entries = {"calibration": calibration.to_json() | {"ece": rounded(table)}}
+    report: dict[str, Any] = {"prior": prior.fingerprint, "calibration": rounded(table)}
+    picture(reliability, chosen.output / "reliability.png")
+    write_rows(chosen.output / "calibration.csv", rounded(table))
+    intervals, rows = fit_intervals(cases, prior.anatomy, chosen.draws)
+    told("intervals, cross-fitted", rows)
+    entries["intervals"] = intervals.to_json() | {"cross_fitted": rounded(rows)}
+    report["intervals"] = rounded(rows)
+    write_rows(chosen.output / "intervals.csv", rounded(rows))
+    for data in chosen.judge:
+        elsewhere = cases_asked(
+            data, None, prior, folder, chosen.draws, validation=False, count=chosen.judge_cases
+        )
+        rows = judged(list(elsewhere.values()), prior.anatomy, intervals)
+        told(f"intervals in {data.name}", rows)
+        report[data.name] = rounded(rows)
+    write_json(chosen.output / "uncertainty.json", report)
+    for target in () if chosen.no_write else (prior, *others):
+        assert target.folder is not None
+        for name, numbers in entries.items():
+            write_json(target.folder / f"{name}.json", appendix(target, prior, numbers, list(found)))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(exit_status("fit_uncertainty.py", main))

@@ -1,0 +1,190 @@
+"""Calibrated class probabilities: the network's own, cooled by a temperature learnt on validation cases.
+
+A network trained on overlap is surer than it is right, above all near borders. Its probabilities are raised
+to the power 1/T and scaled to a sum of 1 again (Guo et al., ICML 2017, section 4.2). T depends on the class
+that is most probable and on how far it is ahead: inside a structure, where it is far ahead, another
+temperature fits than at a border. The most probable class stays the same, so that no label changes.
+
+Where a section or an island was removed (`nisf.subject.islands`), what the network said before counts a
+little: some of these were there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from typing_extensions import override
+
+from nisf.data.geometry import Grid
+from nisf.errors import BadFileError
+from nisf.subject.answerer import Answerer
+from nisf.subject.islands import IslandMap
+from nisf.subject.rendering import Answer, Frame
+
+LEAST = 1e-7
+"""Probabilities count as at least this much."""
+FAR = 10.0
+"""Margins, in logarithms, that are larger count as this large."""
+STEEPEST = 3.0
+"""Largest logarithm of a temperature, either way."""
+
+
+def temperature_features(probability: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n f"]:
+    """What the logarithm of the temperature is a linear function of.
+
+    Args:
+        probability: of each class.
+
+    Returns:
+        Which structure is most probable (one column each, none for the background); 1; the margin over
+        the next class, as a logarithm in units of `FAR`; and its square.
+    """
+    first = probability.argmax(1)
+    ordered = np.sort(np.log(np.maximum(probability, LEAST)), axis=1)
+    margin = np.minimum(ordered[:, -1] - ordered[:, -2], FAR) / FAR
+    structures = first[:, None] == np.arange(1, probability.shape[1])
+    return np.c_[structures, np.ones(len(first)), margin, margin**2]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Temperatures of a prior's class probabilities.
+
+    Attributes:
+        weights: of `temperature_features` (f,).
+        removed: share that the probabilities before have where a section or an island was removed.
+    """
+
+    weights: tuple[float, ...]
+    removed: float = 0.0
+
+    @classmethod
+    def from_json(cls, entries: Mapping[str, Any], classes: int, source: str) -> Calibration:
+        """The calibration in a prior's appendix.
+
+        Args:
+            entries: of the appendix.
+            classes: number of classes, background included.
+            source: where it is from, for messages.
+
+        Raises:
+            BadFileError: an entry is missing, not a number, or there are weights for other classes.
+        """
+        try:
+            found = cls(tuple(float(w) for w in entries["temperature"]), float(entries["removed"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadFileError(
+                f"{source}: the appendix 'calibration' has no usable {error}; delete or fit it again"
+            ) from error
+        if len(found.weights) != classes + 2 or not np.isfinite([*found.weights, found.removed]).all():
+            raise BadFileError(
+                f"{source}: the appendix 'calibration' has {len(found.weights)} weights, and a field of "
+                f"{classes} classes needs {classes + 2} finite ones; delete or fit it again"
+            )
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Entries of the appendix."""
+        return {"temperature": [round(w, 5) for w in self.weights], "removed": round(self.removed, 4)}
+
+    def cooled(self, probability: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
+        """Calibrated probabilities; the most probable class stays, and what is certain stays certain.
+
+        Args:
+            probability: as the field says, islands removed.
+        """
+        out = probability.copy()
+        open_ = np.flatnonzero(probability.max(1) < 1.0) if len(probability) else np.zeros(0, dtype=int)
+        asked = probability[open_]
+        slope = temperature_features(asked) @ np.array(self.weights)
+        power = np.exp(-np.clip(slope, -STEEPEST, STEEPEST))
+        logits = np.log(np.maximum(asked, LEAST)) * power[:, None]
+        odds = np.exp(logits - logits.max(1, keepdims=True))
+        out[open_] = odds / odds.sum(1, keepdims=True)
+        return _same_first(out, probability)
+
+    def doubted(
+        self, shown: Float[np.ndarray, "n k"], before: Float[np.ndarray, "n k"]
+    ) -> Float[np.ndarray, "n k"]:
+        """Calibrated probabilities where something was removed.
+
+        Args:
+            shown: probabilities afterwards.
+            before: and before.
+        """
+        mixed = (1 - self.removed) * self.cooled(shown) + self.removed * self.cooled(before)
+        return _same_first(mixed.astype(shown.dtype), shown)
+
+
+def _same_first(found: Float[np.ndarray, "n k"], wanted: Float[np.ndarray, "n k"]) -> np.ndarray:
+    """Probabilities whose first class is that of others.
+
+    Near a tie rounding may decide otherwise, and a removed section may have been surer than what is shown
+    instead; then both classes get what the better one had, and the wanted one a little more.
+    """
+    first, now = wanted.argmax(1), found.argmax(1)
+    rows = np.flatnonzero(first != now)
+    if not len(rows):
+        return found
+    out = found.copy()
+    both = (found[rows, first[rows]] + found[rows, now[rows]]) / 2
+    little = np.maximum(both * 1e-4, 1e-6)
+    out[rows, first[rows]], out[rows, now[rows]] = both + little, both - little
+    again = rows[out[rows].argmax(1) != first[rows]]
+    # A third class is in between: the answer as it was.
+    out[again] = wanted[again]
+    return out
+
+
+class Calibrated(Answerer):
+    """Someone's answers with calibrated probabilities and the same labels.
+
+    Args:
+        shown: whose answers.
+        calibration: the temperatures.
+        raw: the answers before anything was removed.
+        islands: where it was; None if nothing is ever removed.
+    """
+
+    def __init__(
+        self, shown: Answerer, calibration: Calibration, raw: Answerer, islands: IslandMap | None
+    ) -> None:
+        super().__init__(shown.channels, shown.classes)
+        self.shown, self.calibration, self.raw, self.islands = shown, calibration, raw, islands
+
+    @override
+    def answer(
+        self, position: Float[np.ndarray, "n 3"], time: Float[np.ndarray, "n"], *, memory_mb: float
+    ) -> Answer:
+        answer = self.shown.answer(position, time, memory_mb=memory_mb)
+        probability = self._calibrated(position, time, answer.probability, memory_mb)
+        return replace(answer, probability=probability)
+
+    def _calibrated(
+        self, position: np.ndarray, time: np.ndarray, probability: np.ndarray, memory_mb: float
+    ) -> np.ndarray:
+        out = self.calibration.cooled(probability)
+        if self.islands is not None:
+            changed, _ = self.islands.affected(position, time, memory_mb=memory_mb)
+            if len(changed):
+                before = self.raw.answer(position[changed], time[changed], memory_mb=memory_mb)
+                out[changed] = self.calibration.doubted(probability[changed], before.probability)
+        return out
+
+    @override
+    def fill(self, frame: Frame, grid: Grid, time: float, *, memory_mb: float) -> None:
+        self.shown.fill(frame, grid, time, memory_mb=memory_mb)
+        if frame.rendering.probability is None:
+            return
+        nx, ny, _ = grid.shape
+        for k in range(grid.shape[2]):
+            index = np.stack(np.meshgrid(np.arange(nx), np.arange(ny), [k], indexing="ij"), axis=-1)
+            position = grid.affine(index.reshape(-1, 3))
+            found = frame.rendering.probability[:, :, k, frame.t]
+            times = np.full(len(position), time)
+            flat = self._calibrated(position, times, found.reshape(-1, self.classes), memory_mb)
+            found[...] = flat.reshape(found.shape)

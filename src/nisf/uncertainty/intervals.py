@@ -1,0 +1,283 @@
+"""Error bars on measures: how far each could move, scaled so that nine of ten intervals hold the truth.
+
+Split-conformal prediction with normalised scores (Lei et al., JASA 2018, section 5.2): on validation cases a
+measure's error is divided by its spread (`nisf.uncertainty.spread`), and the 90 % quantile of that, counted
+for a finite number of cases, is the factor by which a new case's spread is multiplied. To each spread the
+median over the validation cases is added first: among few, one that looks easy has not been shown to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from nisf.data.anatomy import Anatomy
+from nisf.data.measure_rules import MeasureRule
+from nisf.errors import BadFileError
+from nisf.measures.case import CaseMeasures
+from nisf.measures.curve import VolumeCurve
+from nisf.measures.formulas import column, index_column, values_of
+from nisf.subject.subject import Subject
+from nisf.uncertainty.spread import Frames, Spreading
+
+LEVEL = 0.9
+"""Share of the intervals that hold the truth."""
+FROM_VOLUMES = ("volume", "mass", "difference", "percentage")
+"""Rules of measures that follow from volumes at the named phases alone."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How a measure's spread becomes half of its interval's width.
+
+    Attributes:
+        factor: on the spread.
+        floor: added to the spread, root of the sum of squares; in the measure's unit.
+    """
+
+    factor: float
+    floor: float
+
+    def half_width(self, spread: float) -> float:
+        """Half of the interval's width, in the measure's unit."""
+        return self.factor * float(np.hypot(spread, self.floor))
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """The error bars of a prior.
+
+    Attributes:
+        scales: of each measure, by the name of its column.
+        draws: draws that the spread takes account of.
+    """
+
+    scales: Mapping[str, Scale]
+    draws: int = 0
+
+    @classmethod
+    def from_json(cls, entries: Mapping[str, Any], source: str) -> Intervals:
+        """The error bars in a prior's appendix.
+
+        Args:
+            entries: of the appendix.
+            source: where it is from, for messages.
+
+        Raises:
+            BadFileError: an entry is missing, or is not a number of at least 0.
+        """
+        try:
+            scales = {
+                str(name): Scale(float(scale["factor"]), float(scale["floor"]))
+                for name, scale in entries["measures"].items()
+            }
+            draws = int(entries["draws"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BadFileError(
+                f"{source}: the appendix 'intervals' has no usable {error}; delete or fit it again"
+            ) from error
+        numbers = np.array([(scale.factor, scale.floor) for scale in scales.values()])
+        if not np.isfinite(numbers).all() or (numbers < 0).any() or not 0 <= draws <= 256:
+            raise BadFileError(
+                f"{source}: the appendix 'intervals' has factors that are not finite or below 0, or {draws} "
+                "draws; delete or fit it again"
+            )
+        return cls(scales, draws)
+
+    def to_json(self) -> dict[str, Any]:
+        """Entries of the appendix."""
+        scales = {
+            name: {"factor": float(f"{scale.factor:.5g}"), "floor": float(f"{scale.floor:.5g}")}
+            for name, scale in self.scales.items()
+        }
+        return {"level": LEVEL, "draws": self.draws, "measures": scales}
+
+
+def intervals_of(subject: Subject) -> Intervals | None:
+    """The error bars of a subject's prior; None where nobody learnt them.
+
+    Raises:
+        BadFileError: the prior's appendix is damaged.
+    """
+    entries = subject.prior.appendices.get("intervals")
+    return None if entries is None else Intervals.from_json(entries, subject.prior.source or "the prior")
+
+
+def with_intervals(
+    measures: CaseMeasures,
+    subject: Subject,
+    *,
+    spreading: Spreading | None = None,
+    memory_mb: float = 512.0,
+) -> CaseMeasures:
+    """Measures with their 90 % intervals, as far as the prior has learnt some.
+
+    Args:
+        measures: of the subject.
+        subject: whose prior knows how sure its measures are.
+        spreading: what was looked at while the subject was rendered; looked at now if None.
+        memory_mb: working memory, MiB.
+
+    Raises:
+        BadFileError: the prior's appendix is damaged.
+    """
+    found = intervals_of(subject)
+    if found is None or not subject.stacks or measures.curve is None:
+        return measures
+    if spreading is None:
+        spreading = Spreading(subject, draws=found.draws, memory_mb=memory_mb)
+    anatomy = subject.prior.anatomy
+    spreads = spreads_of(anatomy, measures, spreading.at(times_of(measures)))
+    widths = {
+        name: scale.half_width(spreads[name]) for name, scale in found.scales.items() if name in spreads
+    }
+    ends = {
+        name: _ends(name, value, widths[name])
+        for name, value in measures.values.items()
+        if name in widths and value is not None
+    }
+    return replace(measures, intervals={**measures.intervals, **ends, **_derived(anatomy, measures, ends)})
+
+
+def _ends(name: str, value: float, half: float) -> tuple[float, float]:
+    """An interval around a value; no measure is below 0, no percentage above 100."""
+    low, high = value - half, value + half
+    most = 100.0 if name.endswith("_percent") else np.inf
+    return max(low, min(0.0, value)), float(min(high, max(most, value)))
+
+
+def _derived(
+    anatomy: Anatomy, measures: CaseMeasures, ends: Mapping[str, tuple[float, float]]
+) -> dict[str, tuple[float, float]]:
+    """Intervals of multiples of a measure that has one: outputs, and measures by body surface."""
+    rules, out = anatomy.measures, dict[str, tuple[float, float]]()
+    by_name = {rule.name: column(rule, rules) for rule in rules}
+    pairs = [
+        (column(rule, rules), by_name[rule.terms[0]])
+        for rule in rules
+        if rule.rule == "output" and len(rule.terms) == 1
+    ]
+    pairs += [(index_column(rule, rules), by_name[rule.name]) for rule in rules if rule.index]
+    for name, term in pairs:
+        value, base = measures.values.get(name), measures.values.get(term)
+        known = {**ends, **out}
+        if value is not None and base and term in known:
+            low, high = known[term]
+            out[name] = (low * value / base, high * value / base)
+    return out
+
+
+def measured_columns(anatomy: Anatomy) -> tuple[str, ...]:
+    """Columns of the measures that follow from volumes at the named phases."""
+    return tuple(column(rule, anatomy.measures) for rule in _rules(anatomy))
+
+
+def _rules(anatomy: Anatomy) -> list[MeasureRule]:
+    """Rules of measures that follow from volumes at the named phases."""
+    return [rule for rule in anatomy.measures if rule.rule in FROM_VOLUMES]
+
+
+def times_of(measures: CaseMeasures) -> list[float]:
+    """The times that the measures are of: of the named phases, else the first."""
+    assert measures.curve is not None
+    return list(measures.phases.values()) or [float(measures.curve.times[0])]
+
+
+def values_at(
+    anatomy: Anatomy, measures: CaseMeasures, volumes: Float[np.ndarray, "t s"]
+) -> dict[str, float | None]:
+    """The measures that follow from volumes at the named phases.
+
+    Args:
+        anatomy: declares them.
+        measures: says when its phases are.
+        volumes: of the structures in the order of the classes, at `times_of` the measures, mL.
+    """
+    times, phases = np.array(times_of(measures)), measures.phases
+    order = np.argsort(times, kind="stable")
+    names = anatomy.labels[1:]
+    curve = VolumeCurve(times[order], {name: volumes[order, k] for k, name in enumerate(names)})
+    found = values_of(anatomy, curve, phases)
+    return {name: found[name] for name in measured_columns(anatomy)}
+
+
+def spreads_of(anatomy: Anatomy, measures: CaseMeasures, frames: Frames) -> dict[str, float]:
+    """How far each measure of a case could move, in its unit; not scaled yet.
+
+    Args:
+        anatomy: declares the measures.
+        measures: of the case, with its curve.
+        frames: what could be otherwise at its phases, in their order.
+    """
+    assert measures.curve is not None
+    curve, times = measures.curve, times_of(measures)
+    volumes = np.array([[curve.at(name, time) for name in anatomy.labels[1:]] for time in times])
+
+    def measure(volumes: Float[np.ndarray, "t s"]) -> Float[np.ndarray, "m"]:
+        found = values_at(anatomy, measures, volumes)
+        return np.array([np.nan if value is None else value for value in found.values()], dtype=np.float64)
+
+    spread = np.sqrt(frames.squares(volumes, measure))
+    return {
+        name: float(value)
+        for name, value in zip(measured_columns(anatomy), spread, strict=True)
+        if np.isfinite(value)
+    }
+
+
+def quantile(scores: Sequence[float] | Float[np.ndarray, "n"], level: float = LEVEL) -> float:
+    """The conformal quantile: that of rank (n + 1) * level, rounded up; the largest where there are too few.
+
+    Args:
+        scores: not negative, of cases that are not to be judged.
+        level: share of new cases whose score is to lie below.
+    """
+    ordered = np.sort(np.asarray(scores, dtype=np.float64))
+    rank = int(np.ceil((len(ordered) + 1) * level - 1e-9))
+    return float(ordered[min(rank, len(ordered)) - 1])
+
+
+def fit_scale(error: Float[np.ndarray, "n"], spread: Float[np.ndarray, "n"]) -> Scale:
+    """The scale of one measure from validation cases.
+
+    Args:
+        error: measured minus true, in the measure's unit.
+        spread: not scaled, in the measure's unit.
+    """
+    floor = max(float(np.median(spread)), 1e-6)
+    return Scale(quantile(np.abs(error) / np.hypot(spread, floor)), floor)
+
+
+def cross_fitted(
+    error: Float[np.ndarray, "n"],
+    spread: Float[np.ndarray, "n"],
+    folds: int = 5,
+    repeats: int = 20,
+    fit: Callable[[np.ndarray, np.ndarray], Scale] = fit_scale,
+) -> tuple[float, Float[np.ndarray, "n"]]:
+    """How many intervals hold the truth, and their half widths, if each case is judged by others.
+
+    Args:
+        error: measured minus true.
+        spread: not scaled.
+        folds: parts into which the cases are split at random.
+        repeats: number of such splits.
+        fit: makes a scale of some cases.
+
+    Returns:
+        The share of the intervals that hold the truth, and each case's mean half width.
+    """
+    random, inside, widths = np.random.default_rng(0), [], np.zeros(len(error))
+    for _ in range(repeats):
+        fold = random.permutation(len(error)) % folds
+        for part in range(folds):
+            scale = fit(error[fold != part], spread[fold != part])
+            for i in np.flatnonzero(fold == part):
+                half = scale.half_width(float(spread[i]))
+                widths[i] += half / repeats
+                inside.append(abs(error[i]) <= half)
+    return float(np.mean(inside)), widths

@@ -1,0 +1,82 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import toys
+from nisf.errors import BadFileError
+from nisf.measures.case import measure
+from nisf.prior.fit import fit
+from nisf.uncertainty.intervals import (
+    Intervals,
+    Scale,
+    cross_fitted,
+    fit_scale,
+    measured_columns,
+    quantile,
+    spreads_of,
+    times_of,
+    values_at,
+    with_intervals,
+)
+from nisf.uncertainty.spread import Spreading
+
+
+def test_the_quantile_counts_one_case_more():
+    assert quantile(np.arange(1.0, 20.0)) == 18  # rank 20 * 0.9
+    assert quantile(np.arange(1.0, 21.0)) == 19  # 18.9, rounded up
+    assert quantile([3.0, 1.0]) == 3.0
+
+
+def test_nine_of_ten_intervals_hold_the_truth():
+    random = np.random.default_rng(0)
+    spread = random.lognormal(size=400)
+    error = random.normal(size=400) * spread
+    inside, half = cross_fitted(error, spread, repeats=2)
+    assert inside == pytest.approx(0.9, abs=0.03)
+    # Wide where it is hard, narrow where it is easy.
+    assert np.corrcoef(half, spread)[0, 1] > 0.9
+    scale = fit_scale(error[:200], spread[:200])
+    new = [abs(e) <= scale.half_width(s) for e, s in zip(error[200:], spread[200:], strict=True)]
+    assert np.mean(new) == pytest.approx(0.9, abs=0.05)
+
+
+def test_the_appendix_is_read_again_and_checked():
+    found = Intervals({"blood_ml": Scale(1.5, 2.0)}, 4)
+    assert Intervals.from_json(found.to_json(), "there") == found
+    for entries, sentence in (
+        ({}, "no usable 'measures'"),
+        ({"measures": {"a": {"factor": 1}}, "draws": 0}, "no usable 'floor'"),
+        ({"measures": {"a": {"factor": -1, "floor": 0}}, "draws": 0}, "not finite or below 0"),
+        ({"measures": {}, "draws": 10_000}, "10000 draws"),
+    ):
+        with pytest.raises(BadFileError, match=sentence):
+            Intervals.from_json(entries, "there")
+
+
+@pytest.fixture(scope="module")
+def subject(toy_image_prior):
+    found = fit(toys.toy_case(95), toy_image_prior)
+    scales = {name: Scale(2.0, 0.5) for name in measured_columns(toys.ANATOMY)}
+    entries = {"intervals": Intervals(scales).to_json()}
+    return replace(found, prior=replace(found.prior, appendices=entries))
+
+
+def test_measures_get_their_intervals(subject):
+    plain = measure(subject)
+    found = with_intervals(plain, subject)
+    assert set(found.intervals) == set(measured_columns(toys.ANATOMY)) != set()
+    spreads = spreads_of(toys.ANATOMY, plain, Spreading(subject).at(times_of(plain)))
+    for name, (low, high) in found.intervals.items():
+        value, half = found.values[name], 2 * np.hypot(spreads[name], 0.5)
+        assert low == pytest.approx(max(0, value - half))
+        assert high == pytest.approx(value + half)
+    bare = replace(subject, prior=replace(subject.prior, appendices={}))
+    assert with_intervals(plain, bare) is plain
+
+
+def test_values_are_those_of_the_measures(subject):
+    plain = measure(subject)
+    volumes = np.array([[plain.curve.at(name, t) for name in toys.LABELS[1:]] for t in times_of(plain)])
+    found = values_at(toys.ANATOMY, plain, volumes)
+    assert found == {name: plain.values[name] for name in found}
