@@ -71,7 +71,7 @@ FAMILIES = {
     "beat": Family("both", 0.15, "the {0} does not get smaller as it should", "the {0} gets too small"),
     "stroke": Family(
         "both",
-        0.2,
+        0.05,
         "the {0} ejects too little beside the {1}",
         "the {0} ejects too much beside the {1}",
     ),

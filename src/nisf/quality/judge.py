@@ -12,14 +12,10 @@ from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
 from nisf.data.geometry import cycle_distance
 from nisf.quality.judgement import Judgement
-from nisf.quality.learning import with_features
-from nisf.quality.model import QualityModel, from_json
+from nisf.quality.model import QualityModel, from_json, with_features
 from nisf.quality.sampling import Sample, places_of, sample
 from nisf.quality.signs import Signs, between_frames, of_frame
 from nisf.subject.subject import Subject
-
-REASONS = 4
-"""Most reasons given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +78,7 @@ def judge(
     if model is None:
         return None
     frames = None if labels is None else _extremes(labels, subject.prior.anatomy)
-    return judgement_of([e for e in examine(subject, case, frames)], model)
+    return judgement_of(examine(subject, case, frames), model)
 
 
 def model_of(subject: Subject) -> QualityModel | None:
@@ -103,10 +99,7 @@ def judgement_of(examined: Sequence[Examined], model: QualityModel) -> Judgement
     if not examined:
         nothing = dict.fromkeys(model.structures, 0.0)
         return Judgement("red", nothing, 0.0, ("no pixel of the image lies in the region of interest",))
-    strange = [model.strangeness(with_features(e.signs, e.sample.signature, model.signature)) for e in examined]
-    dice = [model.dice(found) for found in strange]
-    mean = {s: float(np.mean([one[s] for one in dice])) for s in model.structures}
-    return model.light(mean, strange)
+    return model.light([with_features(e.signs, e.sample.signature, model.signature) for e in examined])
 
 
 def frames_to_judge(case: Case, anatomy: Anatomy) -> list[int]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.optimize import isotonic_regression, nnls
 
 from nisf.quality.families import FAMILIES, family
-from nisf.quality.model import Curve, QualityModel, Signature, Usual, logit
+from nisf.quality.model import Curve, QualityModel, Signature, Usual, logit, with_features
 from nisf.quality.signs import Signs
 
 KNOTS = 12
@@ -18,6 +18,8 @@ RIDGE = 3.0
 """Strength of the pull of all weights to 0, in frames."""
 SHRINKAGE = 0.1
 """Of the signatures' covariance towards its diagonal."""
+FINE = 0.85
+"""Mean Dice from which a segmentation is good, whatever was done to its image."""
 LEAST_SHARE = 0.5
 """A sign that fewer frames have is left out."""
 
@@ -29,6 +31,7 @@ class Example:
     Attributes:
         patient: whose copies are never parted in cross-fitting.
         good: whether the case is as it was measured.
+        sound: whether its slices are in order and its millimetres true.
         signs: of the frame and its case.
         signature: see `nisf.subject.subject.Subject.signature`.
         dice: of each structure, in the order of the classes; NaN where it is not known.
@@ -37,6 +40,7 @@ class Example:
 
     patient: str
     good: bool
+    sound: bool
     signs: Signs
     signature: np.ndarray | None
     dice: np.ndarray
@@ -54,13 +58,22 @@ def learn_signature(signatures: Sequence[np.ndarray]) -> Signature:
     return Signature(rows.mean(0), (vectors / np.sqrt(values)).T)
 
 
-def usual_values(name: str, values: Float[np.ndarray, "n"]) -> Usual:
-    """What is usual of a sign, from its values in good cases."""
-    low, middle, high = np.quantile(values, [0.025, 0.5, 0.975])
+def usual_values(
+    name: str, values: Float[np.ndarray, "n"], good: Bool[np.ndarray, "n"], fine: Bool[np.ndarray, "n"]
+) -> Usual:
+    """What is usual of a sign.
+
+    Args:
+        name: of the sign.
+        values: of the sign, all finite.
+        good: of cases as they were measured.
+        fine: of cases that are segmented well all the same.
+    """
+    low, middle, high = np.quantile(values[good], [0.025, 0.5, 0.975])
     room = FAMILIES[name.split("/")[0]].room
-    found = Usual(min(low, middle - room), float(middle), max(high, middle + room), 1.0)
-    most = max(1.0, float(np.max(found.strangeness(name, values))))
-    return Usual(float(found.low), found.middle, float(found.high), most)
+    found = Usual(float(min(low, middle - room)), float(middle), float(max(high, middle + room)), 1.0)
+    most = float(np.max(found.strangeness(name, values[good | fine])))
+    return replace(found, most=max(1.0, most))
 
 
 def learn_curve(
@@ -101,28 +114,22 @@ def learn(examples: Sequence[Example], structures: Sequence[str]) -> QualityMode
     names = sorted({name for row in rows for name in row if name.split("/")[0] in FAMILIES})
     table = np.array([[row.get(name, np.nan) for name in names] for row in rows])
     is_good = np.array([e.good for e in examples])
+    fine = np.array([e.sound and bool(np.nanmean(e.dice) >= FINE) for e in examples])
     usual, strange = {}, {}
     for name, values in zip(names, table.T, strict=True):
         known = np.isfinite(values)
         if known[is_good].mean() < LEAST_SHARE:
             continue
-        usual[name] = usual_values(name, values[is_good & known])
+        usual[name] = usual_values(name, values[known], is_good[known], fine[known])
         strange[name] = np.where(known, usual[name].strangeness(name, np.where(known, values, 0.0)), 0.5)
     weight = np.array([e.weight for e in examples])
     dice = np.array([e.dice for e in examples], dtype=np.float64)
     offset, curves = {}, {}
     for k, structure in enumerate(structures):
         offset[structure], curves[structure] = _weigh(strange, dice[:, k], weight)
-    kept = {name for of in curves.values() for name in of}
+    kept = {name for signs in curves.values() for name in signs}
     usual = {name: found for name, found in usual.items() if name in kept or family(name).alarms}
     return QualityModel(tuple(structures), usual, offset, curves, signature)
-
-
-def with_features(signs: Signs, signature: np.ndarray | None, known: Signature | None) -> Signs:
-    """Signs with the distance of the signature from those of the training set among them."""
-    if signature is None or known is None:
-        return signs
-    return {**signs, "features": known.distance(np.asarray(signature, dtype=np.float64))}
 
 
 def _weigh(

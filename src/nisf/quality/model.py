@@ -10,10 +10,23 @@ import numpy as np
 from jaxtyping import Float
 
 from nisf.errors import BadFileError
-from nisf.quality.families import FAMILIES, family
+from nisf.quality.families import FAMILIES, family, words
+from nisf.quality.judgement import Judgement, Light
 from nisf.quality.signs import Signs
 
+Number = float | Float[np.ndarray, "*n"]
+
 FORMAT = 1
+RED_DICE, AMBER_DICE = 0.7, 0.8
+"""Mean predicted Dice below which a light is red, or amber."""
+RED_WORST, AMBER_WORST = 0.5, 0.7
+"""Likewise, of the worst structure."""
+RED_ALARM, AMBER_ALARM = 2.0, 1.3
+"""Strangeness beside that of the strangest good segmentation above which a light is red, or amber."""
+LEAST_COST = 0.1
+"""Log odds of Dice from which a sign is a reason."""
+REASONS = 4
+"""Most reasons given."""
 LEAST, MOST = 0.03, 0.97
 """Dice is predicted between these: their logits are finite."""
 
@@ -32,7 +45,7 @@ class Usual:
         low: 2.5th percentile, or further from the middle if the family asks for room.
         middle: median.
         high: 97.5th percentile, likewise.
-        most: largest strangeness of a good case.
+        most: largest strangeness of a case whose segmentation was good all the same.
     """
 
     low: float
@@ -40,7 +53,7 @@ class Usual:
     high: float
     most: float
 
-    def strangeness(self, sign: str, value: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+    def strangeness(self, sign: str, value: Number) -> Number:
         """How far on the bad side values are: 0 in the middle, 1 at the end of what is usual."""
         below, above = (self.middle - value) / (self.middle - self.low), (value - self.middle) / (
             self.high - self.middle
@@ -63,7 +76,7 @@ class Curve:
     odds: Float[np.ndarray, "m"]
     weight: float
 
-    def __call__(self, strangeness: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+    def __call__(self, strangeness: Number) -> Number:
         return np.interp(strangeness, self.knots, self.odds)
 
 
@@ -94,8 +107,6 @@ class QualityModel:
         offset: log odds of each structure's Dice where no sign says anything.
         curves: of each structure, by sign.
         signature: of the training set; None if the prior's subjects have none.
-        red: mean Dice, or strangeness relative to the strangest good case, from which a light is red.
-        amber: likewise.
     """
 
     structures: tuple[str, ...]
@@ -107,7 +118,7 @@ class QualityModel:
     def strangeness(self, signs: Signs) -> dict[str, float]:
         """How strange each sign is, of those that the model knows."""
         return {
-            name: float(usual.strangeness(name, np.float64(signs[name])))
+            name: float(usual.strangeness(name, signs[name]))
             for name, usual in self.usual.items()
             if name in signs and np.isfinite(signs[name])
         }
@@ -118,9 +129,63 @@ class QualityModel:
         for structure in self.structures:
             odds = self.offset[structure]
             for name, curve in self.curves[structure].items():
-                odds += curve.weight * float(curve(np.float64(strange.get(name, 0.5))))
+                odds += curve.weight * float(curve(strange.get(name, 0.5)))
             found[structure] = float(np.clip(1 / (1 + np.exp(-odds)), LEAST, MOST))
         return found
+
+
+    def light(self, signs: Sequence[Signs]) -> Judgement:
+        """What is said of a case.
+
+        Args:
+            signs: of each frame that was looked at, at least one.
+        """
+        strange = [self.strangeness(found) for found in signs]
+        each = [self.dice(found) for found in strange]
+        dice = {s: float(np.mean([one[s] for one in each])) for s in self.structures}
+        mean = float(np.mean(list(dice.values())))
+        alarms = self._alarms(strange)
+        alarm = max(alarms.values(), default=0.0)
+        worst = min(dice.values())
+        red = mean < RED_DICE or worst < RED_WORST or alarm > RED_ALARM
+        amber = mean < AMBER_DICE or worst < AMBER_WORST or alarm > AMBER_ALARM
+        light: Light = "red" if red else "amber" if amber else "green"
+        reasons = () if light == "green" else self._reasons(signs, strange, alarms)
+        return Judgement(light, dice, mean, reasons)
+
+    def _alarms(self, strange: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        """How strange each sign is beside what it was in good segmentations; of the strangest frame."""
+        return {
+            name: max(found.get(name, 0.0) for found in strange) / usual.most
+            for name, usual in self.usual.items()
+            if family(name).alarms
+        }
+
+    def _reasons(
+        self, signs: Sequence[Signs], strange: Sequence[Mapping[str, float]], alarms: Mapping[str, float]
+    ) -> tuple[str, ...]:
+        """Signs that no good case had, the strangest first; then those that cost most of the predicted Dice."""
+        ranked = sorted((name for name in alarms if alarms[name] > AMBER_ALARM), key=lambda n: -alarms[n])
+        cost: dict[str, float] = {}
+        for structure in self.structures:
+            for name, curve in self.curves[structure].items():
+                most = max(found.get(name, 0.5) for found in strange)
+                lost = curve.weight * float(curve(0.5) - curve(most))
+                cost[name] = cost.get(name, 0.0) + lost / len(self.structures)
+        ranked += sorted((name for name in cost if cost[name] > LEAST_COST), key=lambda n: -cost[n])
+        reasons: list[str] = []
+        for name in ranked:
+            frame = int(np.argmax([found.get(name, -np.inf) for found in strange]))
+            if name in signs[frame]:
+                reasons.append(words(name, high=bool(signs[frame][name] > self.usual[name].middle)))
+        return tuple(dict.fromkeys(reasons))[:REASONS]
+
+
+def with_features(signs: Signs, signature: np.ndarray | None, known: Signature | None) -> Signs:
+    """Signs with the distance of the signature from those of the training set among them."""
+    if signature is None or known is None:
+        return signs
+    return {**signs, "features": known.distance(np.asarray(signature, dtype=np.float64))}
 
 
 def to_json(model: QualityModel) -> dict[str, Any]:
@@ -174,7 +239,7 @@ def from_json(data: Mapping[str, Any], structures: Sequence[str], where: str) ->
         offset = {s: float(_numbers([data["dice"][s]["offset"]], 1)[0]) for s in structures}
         signature = None if data["signature"] is None else _signature(data["signature"])
         strange = [name for name in usual if name.split("/")[0] not in FAMILIES]
-        if strange or any(not set(of) <= set(usual) for of in curves.values()):
+        if strange or any(not set(signs) <= set(usual) for signs in curves.values()):
             raise ValueError(strange)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadFileError(f"{where}: entry {error} is missing or wrong; learn it again, or delete it") from error

@@ -181,7 +181,7 @@ def sequence(sample: Sample) -> Signs:
     """Whether slices resemble their neighbours, and more so than those after them."""
     found = {"blank": float(1 - sample.slices.mean())}
     image = sample.measured[:, :, sample.slices]
-    flat = image.reshape(-1, image.shape[2])
+    flat = image.reshape(image.shape[0] * image.shape[1], image.shape[2])
 
     def alike(away: int) -> float:
         pairs = range(image.shape[2] - away)
@@ -231,8 +231,7 @@ def between_frames(larger: Signs, smaller: Signs, names: Sequence[str]) -> Signs
     found = {f"beat/{name}": float(np.log(a / b)) for name, (a, b) in volume.items()}
     for one, other in combinations(names, 2):
         a, b = (volume[name][0] - volume[name][1] for name in (one, other))
-        # Difference over sum, in [-1, 1]: 0 where both change alike.
-        found[f"stroke/{one}/{other}"] = float((a - b) / max(abs(a) + abs(b), SMALL))
+        found[f"stroke/{one}/{other}"] = float((a - b) / max(volume[one][0] + volume[other][0], SMALL))
     return found
 
 
