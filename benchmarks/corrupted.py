@@ -1,4 +1,4 @@
-"""Cases spoilt on purpose: what `fit_quality.py` learns from, and the parts that `wrong_inputs.py` is made of.
+"""Cases spoilt on purpose: what `fit_quality.py` learns from, and parts of what `wrong_inputs.py` makes.
 
 A `Picture` is a volume with its labels; each function takes one and gives another. Labels stay what the
 annotator drew, in the place where the image shows it now: what was erased is not there to be found.

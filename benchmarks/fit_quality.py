@@ -5,8 +5,9 @@
 DATA is a cohort with labels: patients whom the prior was trained on and others; every Nth (``--validation``,
 here 5th, by the number in the name) is one that a model of 80 patients has not seen, and counts more. Good
 cases and spoilt copies of them (`corrupted.SPOILT`, weakened weights, a region beside the anatomy) are
-segmented; the signs of their frames (`nisf.quality`) and their Dice are learnt from. OUT keeps ``rows.jsonl``, one line a case, so that
-a run that was broken off goes on; cross-fitted by patient, it prints how well Dice is predicted.
+segmented; the signs of their frames (`nisf.quality`) and their Dice are learnt from. OUT keeps
+``rows.jsonl``, one line a case, so that a run that was broken off goes on. It prints how well Dice is
+predicted, cross-fitted by patient.
 
 The patients of `JUDGED` are left out: `quality.py` spoils them to judge what was learnt.
 """
@@ -17,7 +18,8 @@ import json
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +39,13 @@ from nisf.prior.prior import Prior
 from nisf.quality.judge import examine
 from nisf.quality.learning import Example, learn
 from nisf.quality.model import QualityModel, to_json, with_features
-from nisf.quality.sampling import places_of
+from nisf.quality.sampling import Places, places_of
 from nisf.subject.subject import Subject
 
 JUDGED = ("patient020", "patient045", "patient070", "patient095")
 """Validation patients whom nothing is learnt from."""
-UNSOUND = ("shifted slices", "shuffled", "wrong pixel size")
-"""Spoiling that leaves slices or millimetres wrong, however good the Dice."""
+UNSOUND = ("shifted slices", "shuffled", "wrong pixel size", "blank slices", "blur")
+"""Spoiling that is to be noticed however good the Dice: what is segmented is not what was to be measured."""
 WEAK, BESIDE = "weakened weights", "region beside"
 KINDS = (*SPOILT, WEAK, BESIDE)
 FOLDS = 5
@@ -71,12 +73,23 @@ def beside(case: Case, prior: Prior[Subject], rng: Rng) -> Region:
     return Region(reference_pose(case, region.pose.inverse(move)), region.half)
 
 
-def dice_of(label: np.ndarray, truth: np.ndarray, classes: int) -> list[float | None]:
-    """Of each structure where labels are known; None where neither side has it."""
+def dice_of(
+    label: np.ndarray, picture: Picture, frame: int, places: Places, classes: int
+) -> list[float | None]:
+    """Of each structure where labels are known; None where neither side has it.
+
+    What lies outside the region counts as missed.
+    """
+    slices = range(picture.label.shape[2])
+    truth = np.stack([places.of_image(picture.label[:, :, z, frame]) for z in slices], axis=-1)
+    window = tuple(
+        slice(a, a + s * n) for a, s, n in zip(places.first, places.step, places.count, strict=True)
+    )
     known, out = truth != UNKNOWN, []
     for k in range(1, classes):
-        a, b = (label == k) & known, truth == k
-        total = int(a.sum() + b.sum())
+        a, b, everywhere = (label == k) & known, truth == k, picture.label[..., frame] == k
+        outside = int(everywhere.sum() - everywhere[window].sum()) / np.prod(places.step)
+        total = float(a.sum() + b.sum() + outside)
         out.append(2 * int((a & b).sum()) / total if total else None)
     return out
 
@@ -94,14 +107,12 @@ def rows_of(
     places, found = places_of(subject), []
     for one in examine(subject, case):
         assert places is not None
-        slices = range(picture.label.shape[2])
-        truth = np.stack([places.of_image(picture.label[:, :, z, one.frame]) for z in slices], axis=-1)
         signature = one.sample.signature
         found.append(
             {
                 "signs": {name: float(f"{value:.6g}") for name, value in one.signs.items()},
                 "signature": None if signature is None else [float(f"{v:.6g}") for v in signature],
-                "dice": dice_of(one.sample.label, truth, len(prior.anatomy.labels)),
+                "dice": dice_of(one.sample.label, picture, one.frame, places, len(prior.anatomy.labels)),
             }
         )
     return found
@@ -149,9 +160,11 @@ def items_of(files: Sequence[CaseFiles], good: int, spoilt: int) -> list[Item]:
 def gathered(items: Sequence[Item], prior: Prior[Subject], path: Path) -> Iterator[dict[str, Any]]:
     """A line for each item: kept from before, or made now."""
     kept: dict[str, dict[str, Any]] = {}
-    if path.is_file():
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-        kept = {line["item"]: line for line in lines if line["prior"] == prior.fingerprint}
+    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        with suppress(json.JSONDecodeError):  # broken off
+            line = json.loads(text)
+            if line["prior"] == prior.fingerprint:
+                kept[line["item"]] = line
     began = time.perf_counter()
     for n, item in enumerate(items):
         if item.name not in kept:
@@ -163,7 +176,7 @@ def gathered(items: Sequence[Item], prior: Prior[Subject], path: Path) -> Iterat
                 "frames": item.made(prior),
             }
             with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write("\n" + json.dumps(line) + "\n")
             kept[item.name] = line
             if n % 20 == 0:
                 print(f"  {n} of {len(items)}, {time.perf_counter() - began:.0f} s", flush=True)
@@ -208,7 +221,15 @@ def cross_fitted(items: dict[str, list[Example]], structures: Sequence[str]) -> 
             if fold[frames[0].patient] == k:
                 said = model.light([with_features(e.signs, e.signature, model.signature) for e in frames])
                 true = float(np.nanmean([e.dice for e in frames]))
-                out.append({"item": name, "good": frames[0].good, "sound": frames[0].sound, "dice": true, "said": said})
+                out.append(
+                    {
+                        "item": name,
+                        "good": frames[0].good,
+                        "sound": frames[0].sound,
+                        "dice": true,
+                        "said": said,
+                    }
+                )
     return out
 
 
@@ -218,7 +239,9 @@ def report(rows: Sequence[dict[str, Any]]) -> None:
         true = np.array([r["dice"] for r in chosen])
         said = np.array([r["said"].mean for r in chosen])
         error = np.abs(true - said).mean()
-        print(f"{title}: {len(chosen)} cases, r = {np.corrcoef(true, said)[0, 1]:.3f}, mean error {error:.3f}")
+        print(
+            f"{title}: {len(chosen)} cases, r = {np.corrcoef(true, said)[0, 1]:.3f}, mean error {error:.3f}"
+        )
     sound = [r for r in rows if r["sound"]]
     groups = [
         ("Dice below 0.70", [r for r in sound if r["dice"] < 0.7]),

@@ -113,7 +113,9 @@ def frames_to_judge(case: Case, anatomy: Anatomy) -> list[int]:
         return frames
     coarse = {}
     for frame in frames:
-        slices = sorted((s for s in case.slices if s.stack == 0 and s.frame == frame), key=lambda s: s.position)
+        slices = sorted(
+            (s for s in case.slices if s.stack == 0 and s.frame == frame), key=lambda s: s.position
+        )
         coarse[frame] = np.concatenate([s.image[::4, ::4, 0].ravel() for s in slices]).astype(np.float64)
     first = coarse[frames[0]]
     alike = [f for f in frames if coarse[f].shape == first.shape]
@@ -137,9 +139,7 @@ def _extremes(labels: Integer[np.ndarray, "x y z t"], anatomy: Anatomy) -> list[
     return [int(size.argmax()), int(size.argmin())]
 
 
-def _larger_and_smaller(
-    case: Case, anatomy: Anatomy, signs: dict[int, Signs]
-) -> tuple[int, int] | None:
+def _larger_and_smaller(case: Case, anatomy: Anatomy, signs: dict[int, Signs]) -> tuple[int, int] | None:
     """The frames between which the anatomy is to get smaller; None if it does not beat, or there is one."""
     if not anatomy.phases or len(signs) != 2:
         return None
@@ -148,5 +148,6 @@ def _larger_and_smaller(
     if len(named) == 2:
         larger, smaller = (int(cycle_distance(times, time).argmin()) for time in named)
     else:
-        larger, smaller = sorted(signs, key=lambda f: -signs[f][f"volume/{anatomy.phases['by']}"])
+        volume = f"volume/{anatomy.phases['by']}"
+        larger, smaller = sorted(signs, key=lambda frame: -signs[frame][volume])
     return (larger, smaller) if {larger, smaller} == set(signs) else None

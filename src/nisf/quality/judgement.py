@@ -53,6 +53,8 @@ def with_judgement(subject: SubjectType, judgement: Judgement | None) -> Subject
 def kept_judgement(subject: Subject) -> Judgement | None:
     """What a subject's summary says of its quality; None if nothing was said, or it cannot be read."""
     data = subject.summary.get("quality")
+    if not isinstance(data, Mapping):
+        return None
     try:
         lights: dict[str, Light] = {"green": "green", "amber": "amber", "red": "red"}
         dice = {str(name): float(value) for name, value in data["predicted_dice"].items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -84,7 +85,7 @@ def learn_curve(
     x, y, w = strange[order], odds[order], weight[order]
     fitted = isotonic_regression(y, weights=w, increasing=False).x
     edges = np.unique(np.round(np.linspace(0, len(x), KNOTS + 1)).astype(int))
-    parts = [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    parts = [slice(a, b) for a, b in pairwise(edges)]
     knots = np.array([np.average(x[part], weights=w[part]) for part in parts])
     values = np.array([np.average(fitted[part], weights=w[part]) for part in parts])
     knots, index = np.unique(np.round(knots, 6), return_index=True)

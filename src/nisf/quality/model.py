@@ -1,4 +1,4 @@
-"""From signs to a predicted Dice: what `nisf.quality.learning` has learnt of a prior, as its folder keeps it."""
+"""From signs to a predicted Dice and a light: what was learnt of a prior, as its folder keeps it."""
 
 from __future__ import annotations
 
@@ -55,8 +55,9 @@ class Usual:
 
     def strangeness(self, sign: str, value: Number) -> Number:
         """How far on the bad side values are: 0 in the middle, 1 at the end of what is usual."""
-        below, above = (self.middle - value) / (self.middle - self.low), (value - self.middle) / (
-            self.high - self.middle
+        below, above = (
+            (self.middle - value) / (self.middle - self.low),
+            (value - self.middle) / (self.high - self.middle),
         )
         bad = family(sign).bad
         return below if bad == "low" else above if bad == "high" else np.maximum(below, above)
@@ -133,7 +134,6 @@ class QualityModel:
             found[structure] = float(np.clip(1 / (1 + np.exp(-odds)), LEAST, MOST))
         return found
 
-
     def light(self, signs: Sequence[Signs]) -> Judgement:
         """What is said of a case.
 
@@ -164,7 +164,7 @@ class QualityModel:
     def _reasons(
         self, signs: Sequence[Signs], strange: Sequence[Mapping[str, float]], alarms: Mapping[str, float]
     ) -> tuple[str, ...]:
-        """Signs that no good case had, the strangest first; then those that cost most of the predicted Dice."""
+        """Signs that no good case had, the strangest first; then those that cost most of the Dice."""
         ranked = sorted((name for name in alarms if alarms[name] > AMBER_ALARM), key=lambda n: -alarms[n])
         cost: dict[str, float] = {}
         for structure in self.structures:
@@ -242,7 +242,9 @@ def from_json(data: Mapping[str, Any], structures: Sequence[str], where: str) ->
         if strange or any(not set(signs) <= set(usual) for signs in curves.values()):
             raise ValueError(strange)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BadFileError(f"{where}: entry {error} is missing or wrong; learn it again, or delete it") from error
+        raise BadFileError(
+            f"{where}: entry {error} is missing or wrong; learn it again, or delete it"
+        ) from error
     return QualityModel(tuple(structures), usual, offset, curves, signature)
 
 

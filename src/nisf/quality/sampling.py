@@ -1,4 +1,4 @@
-"""What signs of quality are read from: answers and measured values at pixels of one frame, hidden slices too."""
+"""What signs are read from: answers and measured values at pixels of one frame, hidden slices too."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Bool, Float, Integer, Num
 
 from nisf.data.case import Case
 from nisf.data.geometry import Affine, Grid
-from nisf.prior.prior import Prior
 from nisf.subject.islands import bar_islands, without
 from nisf.subject.subject import Subject
 
@@ -56,7 +55,7 @@ class Sample:
     @property
     def slices(self) -> np.ndarray:
         """Which slices were measured (z,)."""
-        return np.isfinite(self.measured).any(axis=(0, 1))
+        return np.asarray(np.isfinite(self.measured).any(axis=(0, 1)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,13 +76,11 @@ class Places:
     grid: Grid
     edge: Bool[np.ndarray, "x y"]
 
-    def of_image(self, image: Float[np.ndarray, "x y"], shift: tuple[int, int] = (0, 0)) -> np.ndarray:
+    def of_image(self, image: Num[np.ndarray, "x y"], shift: tuple[int, int] = (0, 0)) -> np.ndarray:
         """The sampled pixels of an image, or those ``shift`` pixels on, at most at its border."""
         index = [
             np.minimum(a + s * np.arange(n) + d, size - 1)
-            for a, s, n, d, size in zip(
-                self.first, self.step, self.count, shift, image.shape, strict=True
-            )
+            for a, s, n, d, size in zip(self.first, self.step, self.count, shift, image.shape, strict=True)
         ]
         return image[np.ix_(*index)]
 

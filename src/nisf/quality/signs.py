@@ -138,6 +138,8 @@ def smoothness(sample: Sample, names: Sequence[str]) -> Signs:
         # With an empty slice at both ends: a structure begins and ends somewhere.
         around = np.pad(size, 1)
         found[f"uneven/{name}"] = float(np.abs(_bend(around)).sum() / size.sum())
+        # A structure that grows and shrinks once along the stack has a variation of twice its largest area.
+        found[f"returns/{name}"] = float(np.abs(np.diff(around)).sum() / (2 * size.max()) - 1)
         first, last = np.flatnonzero(size)[[0, -1]]
         inner = np.arange(first, last + 1)
         inner = inner[size[inner] > 0]
@@ -148,6 +150,21 @@ def smoothness(sample: Sample, names: Sequence[str]) -> Signs:
         bend = np.linalg.norm(_bend(centres), axis=1)
         found[f"crooked/{name}"] = float(np.sqrt((bend**2).mean()) / width)
     return found
+
+
+def _across(
+    image: Float[np.ndarray, "x y z"], one: Bool[np.ndarray, "x y z"], other: Bool[np.ndarray, "x y z"]
+) -> Float[np.ndarray, "m"]:
+    """How much brighter ``one`` is than ``other`` where a pixel of each are side by side in a slice."""
+    found = []
+    for axis in (0, 1):
+        first, second = (np.arange(image.shape[axis] - 1) + n for n in (0, 1))
+        a, b = (np.take(image, index, axis) for index in (first, second))
+        for inner, outer, sign in ((one, other, 1), (other, one, -1)):
+            pairs = np.take(inner, first, axis) & np.take(outer, second, axis)
+            found.append(sign * (a - b)[pairs].astype(np.float64))
+    steps = np.concatenate(found)
+    return steps[np.isfinite(steps)]
 
 
 def appearance(sample: Sample, names: Sequence[str]) -> Signs:
@@ -166,6 +183,11 @@ def appearance(sample: Sample, names: Sequence[str]) -> Signs:
     for a, b in combinations(means, 2):
         spread = np.sqrt((deviations[a] ** 2 + deviations[b] ** 2) / 2)
         found[f"contrast/{a}/{b}"] = float((means[a] - means[b]) / max(spread, 0.02))
+    for a, b in combinations([name for name in names if name in means], 2):
+        step = _across(sample.measured, masks[a], masks[b])
+        if len(step) >= LEAST_PIXELS:
+            contrast = means[a] - means[b]
+            found[f"edge/{a}/{b}"] = float(step.mean() / (np.sign(contrast) * max(abs(contrast), 0.05)))
     steps = np.abs(sample.neighbour - sample.measured)[:, near]
     steps = steps[np.isfinite(steps)]
     if len(steps) >= LEAST_PIXELS:
