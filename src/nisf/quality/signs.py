@@ -1,8 +1,8 @@
 """Signs of how good a segmentation is, read without labels from what a subject answers and what was measured.
 
 A sign is a number by name, ``FAMILY`` or ``FAMILY/STRUCTURE`` or ``FAMILY/STRUCTURE/STRUCTURE``. Nothing here
-says what is good: which values are usual, and what they tell of Dice, is learnt (`nisf.quality.model`). A sign
-that cannot be read is left out.
+says what is good: which values are usual, and what they tell of Dice, is learnt (`nisf.quality.model`). A
+sign that cannot be read is left out.
 """
 
 from __future__ import annotations
