@@ -82,13 +82,10 @@ def dice_of(
     """
     slices = range(picture.label.shape[2])
     truth = np.stack([places.of_image(picture.label[:, :, z, frame]) for z in slices], axis=-1)
-    window = tuple(
-        slice(a, a + s * n) for a, s, n in zip(places.first, places.step, places.count, strict=True)
-    )
     known, out = truth != UNKNOWN, []
     for k in range(1, classes):
         a, b, everywhere = (label == k) & known, truth == k, picture.label[..., frame] == k
-        outside = int(everywhere.sum() - everywhere[window].sum()) / np.prod(places.step)
+        outside = int(everywhere.sum() - everywhere[places.window].sum()) / np.prod(places.step)
         total = float(a.sum() + b.sum() + outside)
         out.append(2 * int((a & b).sum()) / total if total else None)
     return out
@@ -262,7 +259,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="cohort with labels")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--good", type=int, default=96, help="cases as they were measured")
-    parser.add_argument("--spoilt", type=int, default=168, help="spoilt copies")
+    parser.add_argument("--spoilt", type=int, default=120, help="spoilt copies")
     parser.add_argument("--validation", type=int, default=5, help="every Nth is new to a model of the others")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)

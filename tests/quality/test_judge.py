@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 import toys
 from nisf.data.case import Case, slices_of_volume
@@ -16,7 +17,7 @@ from nisf.quality.judge import examine, frames_to_judge, judge
 from nisf.quality.judgement import Judgement, kept_judgement, with_judgement
 from nisf.quality.learning import Example, learn
 from nisf.quality.model import to_json
-from nisf.quality.sampling import places_of
+from nisf.quality.sampling import detail, places_of
 
 
 def with_images(case: Case, change) -> Case:
@@ -46,10 +47,10 @@ def examples_of(case: Case, prior, *, good: bool) -> list[Example]:
 def judged_prior(toy_image_prior):
     """The toy prior with a quality.json."""
     found = []
-    for seed in range(10):
+    for seed in range(6):
         case = toys.toy_case(seed)
         found += examples_of(case, toy_image_prior, good=True)
-        found += examples_of(noisy(case, 0.1 * seed, seed), toy_image_prior, good=False)
+        found += examples_of(noisy(case, 0.2 * seed, seed), toy_image_prior, good=False)
     model = learn(found, toy_image_prior.anatomy.labels[1:])
     return replace(
         toy_image_prior, appendices={"quality": {"prior": toy_image_prior.fingerprint, **to_json(model)}}
@@ -70,6 +71,23 @@ def test_places_are_measured_pixels_of_the_region(toy_image_prior):
     i, j = np.round(index[3, 4, 0, :2]).astype(int)
     assert places.of_image(item.image[..., 0])[3, 4] == item.image[i, j, 0]
     assert places.of_image(item.image[..., 0], (1, 0))[3, 4] == item.image[i + 1, j, 0]
+
+
+def test_detail_is_the_width_of_a_blur(toy_image_prior):
+    case = toys.toy_case(6, toys.toy_grid((64, 64, 4), spacing=(1.0, 1.0, 10.0)), noise=0.0)
+    places = places_of(fit(case, toy_image_prior))
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((64, 64, 1))
+
+    def found(sigma):
+        image = ndimage.gaussian_filter(noise, (sigma, sigma, 0)) if sigma else noise
+        return detail([replace(case.slices[0], image=image)], places)
+
+    sharp, soft, softer = (found(sigma) for sigma in (0, 2, 4))
+    assert sharp < 1
+    assert softer == pytest.approx(2 * soft, rel=0.15)
+    assert detail([replace(case.slices[0], image=7 * noise + 100)], places) == pytest.approx(sharp)
+    assert np.isnan(detail([replace(case.slices[0], image=0 * noise)], places))
 
 
 def test_a_sample_is_what_the_subject_answers(toy_image_prior):

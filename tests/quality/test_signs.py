@@ -39,6 +39,7 @@ def ring_sample(slices=8):
         foretold=image[:, :, hidden],
         foretold_label=label[:, :, hidden],
         edge=edge,
+        detail_mm=2.0,
         signature=None,
     )
 

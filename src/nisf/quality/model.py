@@ -21,7 +21,7 @@ RED_DICE, AMBER_DICE = 0.7, 0.8
 """Mean predicted Dice below which a light is red, or amber."""
 RED_WORST, AMBER_WORST = 0.5, 0.7
 """Likewise, of the worst structure."""
-RED_ALARM, AMBER_ALARM = 2.0, 1.3
+RED_ALARM, AMBER_ALARM = 2.0, 1.5
 """Strangeness beside that of the strangest good segmentation above which a light is red, or amber."""
 LEAST_COST = 0.1
 """Log odds of Dice from which a sign is a reason."""
