@@ -101,12 +101,12 @@ def test_learnt_and_judged(toy_data, tmp_path, capsys, monkeypatch):
     from nisf.quality.judge import judge
 
     out = tmp_path / "out"
-    command = [toy_data, "--data", "data", "-o", str(out), "--good", "8", "--spoilt", "14"]
+    command = [toy_data, "--data", "data", "-o", str(out), "--good", "5", "--spoilt", "14"]
     assert fit_quality.main(command) == 0
     said = capsys.readouterr().out
     assert "good and spoilt: " in said
     rows = (out / "rows.jsonl").read_text().split("\n\n")
-    assert len(rows) == 8 + 14
+    assert len(rows) == 5 + 14
     assert not any(name in "".join(rows) for name in fit_quality.JUDGED)
     first = (Path(toy_data) / "quality.json").read_text()
     # Broken off in the last line: only that one is made again, and nothing else changes.
