@@ -31,11 +31,13 @@ from corrupted import SPOILT, Picture, Rng, picture_of
 from nisf.data.case import UNKNOWN, Case
 from nisf.data.region import Region, reference_pose
 from nisf.errors import CannotFitError, exit_status
-from nisf.files import write_json
+from nisf.files import read_json, write_json
 from nisf.io.readers import CaseFiles, open_cohort, read_case
 from nisf.kinds.load import load_prior
+from nisf.prior.bundled import model_folder
 from nisf.prior.fit import fit
 from nisf.prior.prior import Prior
+from nisf.prior.stored import SPECIFICATION
 from nisf.quality.judge import examine
 from nisf.quality.learning import Example, learn
 from nisf.quality.model import QualityModel, to_json, with_features
@@ -252,6 +254,13 @@ def report(rows: Sequence[dict[str, Any]]) -> None:
         print(f"{title}: {counts[0]} green, {counts[1]} amber, {counts[2]} red")
 
 
+def discard_other(folder: Path) -> None:
+    """Delete a ``quality.json`` that was learnt of other weights: the prior would not load with it."""
+    path = folder / "quality.json"
+    if path.is_file() and read_json(path).get("prior") != read_json(folder / SPECIFICATION)["fingerprint"]:
+        path.unlink()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Gather, learn, cross-check, write."""
     parser = new_parser(__doc__)
@@ -263,6 +272,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--validation", type=int, default=5, help="every Nth is new to a model of the others")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    discard_other(model_folder(options.prior))
     prior = load_prior(options.prior)
     assert prior.folder is not None
     options.output.mkdir(parents=True, exist_ok=True)

@@ -116,6 +116,10 @@ def test_learnt_and_judged(toy_data, tmp_path, capsys, monkeypatch):
     assert fit_quality.main(command) == 0
     assert len(made) == 1
     assert (Path(toy_data) / "quality.json").read_text() == first
+    # After a training the old file is of other weights, and is learnt anew from what was gathered.
+    (Path(toy_data) / "quality.json").write_text(first.replace('"prior": "', '"prior": "x'))
+    assert fit_quality.main(command) == 0
+    assert (Path(toy_data) / "quality.json").read_text() == first
     prior = load_prior(toy_data)
     case = toys.toy_case(70)
     assert judge(fit(case, prior), case).mean > 0.5
