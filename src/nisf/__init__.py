@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from nisf.measures.case import measure as measure
     from nisf.prior.fit import fit as fit
     from nisf.prior.prior import Prior as Prior
+    from nisf.quality.judge import judge as judge
+    from nisf.quality.judgement import Judgement as Judgement
     from nisf.segmentation import Request as Request
     from nisf.segmentation import segment as segment
     from nisf.segmentation import segment_case as segment_case
@@ -102,6 +104,8 @@ _HOMES = {
     "nisf.measures.case": ("CaseMeasures", "MeasureOptions", "measure"),
     "nisf.prior.fit": ("fit",),
     "nisf.prior.prior": ("Prior",),
+    "nisf.quality.judge": ("judge",),
+    "nisf.quality.judgement": ("Judgement",),
     "nisf.segmentation": ("Request", "segment", "segment_case", "write_segmentation"),
     "nisf.subject.rendering": ("Rendering",),
     "nisf.subject.subject": ("Subject",),

@@ -61,6 +61,10 @@ class RegionSearch:
         whole = whole_region(case)
         return Region(reference_pose(case, whole.centre()), self.half), "centre"
 
+    def certainty(self, case: Case) -> float | None:
+        """How sure the finder is that a case shows the anatomy, in [0, 1]; None without a finder."""
+        return None if self.finder is None else finder_certainty(look(case, self.finder))
+
     def _check_seen(self, case: Case, seen: Seen | None) -> None:
         sure = finder_certainty(seen) if self.certain else 1.0
         if sure < self.certain:

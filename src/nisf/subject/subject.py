@@ -69,6 +69,14 @@ class Subject(ABC):
         """What else its file keeps, as JSON takes it."""
         return {}
 
+    def signature(self, time: float) -> Float[np.ndarray, "l"] | None:  # noqa: ARG002 - for those that have one
+        """What the prior sees of the whole subject at a time, as a few numbers; None if it has none.
+
+        Args:
+            time: fraction of the cycle.
+        """
+        return None
+
     def drawn(self, samples: int, seed: int = 0) -> Answerer:  # noqa: ARG002 - for those that have some
         """Answers averaged over draws of what else they could be, with their deviations.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,6 +14,7 @@ from typing_extensions import override
 
 from nisf.config.schema import Config, FitConfig
 from nisf.data.case import Case
+from nisf.data.geometry import cycle_distance
 from nisf.data.region import Region, over_all_slices
 from nisf.errors import CannotFitError
 from nisf.kinds.image.draws import Draws
@@ -38,9 +40,14 @@ class ImageSubject(Subject):
     canvases: Canvases = field(kw_only=True)
 
     @cached_property
+    def scenes(self) -> Scenes:
+        """Its slices, encoded when they are needed."""
+        prior = self.prior
+        return Scenes(prior.field, self.canvases, prior.mirrors, both=prior.anatomy.reorder)
+
+    @cached_property
     def field_answers(self) -> Answerer:
-        prior, half = self.prior, self.region.half
-        scenes = Scenes(prior.field, self.canvases, prior.mirrors, both=prior.anatomy.reorder)
+        prior, half, scenes = self.prior, self.region.half, self.scenes
 
         def inside(
             scaled: np.ndarray, time: np.ndarray, memory_mb: float
@@ -87,6 +94,12 @@ class ImageSubject(Subject):
             return InRegion(self.region, self.prior.config.field, inside)
 
         return [answers_of(draw) for draw in range(samples)]
+
+    @override
+    def signature(self, time: float) -> np.ndarray:
+        """The latent of the nearest phase."""
+        phase = int(cycle_distance(self.scenes.times, time).argmin())
+        return self.scenes.at(phase).latent.cpu().double().numpy()
 
     @override
     def own_tensors(self) -> dict[str, Tensor]:
@@ -155,6 +168,13 @@ class ImagePrior(Prior[ImageSubject]):
         if not all(torch.isfinite(t).all() for t in (images, maps, times)):
             raise ValueError("canvases that are not finite")
         return Canvases(images, maps, times.numpy().astype(np.float64))
+
+    @override
+    def quick(self) -> ImagePrior:
+        """No mirror image, and no average over time."""
+        field = copy.copy(self.field)
+        field.image = replace(self.config.image, mirrors=0, time_sigma=0.0)
+        return replace(self, field=field, config=replace(self.config, image=field.image))
 
     @override
     def accepts(self, config: Config) -> bool:

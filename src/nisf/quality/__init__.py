@@ -1,0 +1,1 @@
+"""Is this segmentation any good? A predicted Dice and a light with its reasons, without labels."""

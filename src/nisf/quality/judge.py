@@ -1,0 +1,153 @@
+"""Is this segmentation any good? A predicted Dice and a light with its reasons, without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Integer
+
+from nisf.data.anatomy import Anatomy
+from nisf.data.case import Case
+from nisf.data.geometry import cycle_distance
+from nisf.quality.judgement import Judgement
+from nisf.quality.model import QualityModel, from_json, with_features
+from nisf.quality.sampling import Sample, places_of, sample
+from nisf.quality.signs import Signs, between_frames, of_frame
+from nisf.subject.subject import Subject
+
+
+@dataclass(frozen=True, eq=False)
+class Examined:
+    """One frame, looked at.
+
+    Attributes:
+        frame: its index.
+        sample: what the signs were read from.
+        signs: of the frame and of its case.
+    """
+
+    frame: int
+    sample: Sample
+    signs: Signs
+
+
+def examine(subject: Subject, case: Case, frames: Sequence[int] | None = None) -> list[Examined]:
+    """Read the signs of some frames of a subject; nothing if its region holds no pixel of the first stack.
+
+    Args:
+        subject: what a prior made of the case.
+        case: its intensities are looked at; its labels never.
+        frames: of the reference stack; those of the named phases, or the two most different, if None.
+    """
+    places = places_of(subject) if subject.stacks and case.slices else None
+    if places is None:
+        return []
+    names = subject.prior.anatomy.labels[1:]
+    pixel_mm = subject.stacks[0].grid.spacing[:2]
+    chosen = frames_to_judge(case, subject.prior.anatomy) if frames is None else frames
+    certainty = subject.prior.search.certainty(case)
+    common: Signs = {} if certainty is None else {"finder": certainty}
+    samples = {frame: sample(subject, case, frame, places) for frame in chosen}
+    signs = {frame: of_frame(found, names, pixel_mm) for frame, found in samples.items()}
+    pair = _larger_and_smaller(case, subject.prior.anatomy, signs)
+    if pair is not None:
+        common |= between_frames(signs[pair[0]], signs[pair[1]], names)
+    return [Examined(frame, samples[frame], {**signs[frame], **common}) for frame in chosen]
+
+
+def judge(
+    subject: Subject, case: Case, *, labels: Integer[np.ndarray, "x y z t"] | None = None
+) -> Judgement | None:
+    """Judge the segmentation of a case.
+
+    Args:
+        subject: what a prior made of the case.
+        case: what was measured; its labels are not looked at.
+        labels: the segmentation on the reference stack's grid, if it is known already; says at which frames
+            of a cine to look.
+
+    Returns:
+        None where the prior has no ``quality.json``: nothing is known of its signs.
+
+    Raises:
+        BadFileError: the prior's ``quality.json`` is damaged.
+    """
+    model = model_of(subject)
+    if model is None:
+        return None
+    frames = None if labels is None else _extremes(labels, subject.prior.anatomy)
+    return judgement_of(examine(subject, case, frames), model)
+
+
+def model_of(subject: Subject) -> QualityModel | None:
+    """What was learnt of a subject's prior; None if nothing was.
+
+    Raises:
+        BadFileError: the prior's ``quality.json`` is damaged.
+    """
+    prior = subject.prior
+    if "quality" not in prior.appendices:
+        return None
+    where = f"{prior.source or 'the prior'}: quality.json"
+    return from_json(prior.appendices["quality"], prior.anatomy.labels[1:], where)
+
+
+def judgement_of(examined: Sequence[Examined], model: QualityModel) -> Judgement:
+    """What a model says of a case's frames, on average; the strangest frame gives the reasons."""
+    if not examined:
+        nothing = dict.fromkeys(model.structures, 0.0)
+        return Judgement("red", nothing, 0.0, ("no pixel of the image lies in the region of interest",))
+    return model.light([with_features(e.signs, e.sample.signature, model.signature) for e in examined])
+
+
+def frames_to_judge(case: Case, anatomy: Anatomy) -> list[int]:
+    """Indices of the frames to look at: those of named phases, all of a few, or the two most different."""
+    times = case.stacks[0].grid.times
+    named = [case.phases[name] for name in _phase_names(anatomy) if name in case.phases]
+    if len(named) == 2:
+        return [int(cycle_distance(times, time).argmin()) for time in named]
+    frames = sorted({s.frame for s in case.slices if s.stack == 0})
+    if len(frames) <= 2:
+        return frames
+    coarse = {}
+    for frame in frames:
+        slices = sorted(
+            (s for s in case.slices if s.stack == 0 and s.frame == frame), key=lambda s: s.position
+        )
+        coarse[frame] = np.concatenate([s.image[::4, ::4, 0].ravel() for s in slices]).astype(np.float64)
+    first = coarse[frames[0]]
+    alike = [f for f in frames if coarse[f].shape == first.shape]
+    furthest = max(alike, key=lambda f: float(np.abs(coarse[f] - first).sum()))
+    return [frames[0], furthest]
+
+
+def _phase_names(anatomy: Anatomy) -> list[str]:
+    """Names of the phases at which the anatomy is largest and smallest; empty if it does not beat."""
+    phases = anatomy.phases or {}
+    return [phases[key] for key in ("largest", "smallest") if key in phases]
+
+
+def _extremes(labels: Integer[np.ndarray, "x y z t"], anatomy: Anatomy) -> list[int] | None:
+    """The frames at which the structure that names phases is largest and smallest."""
+    if labels.shape[3] <= 2:
+        return list(range(labels.shape[3]))
+    if not anatomy.phases:
+        return None
+    size = (labels == anatomy.labels.index(anatomy.phases["by"])).sum(axis=(0, 1, 2))
+    return [int(size.argmax()), int(size.argmin())]
+
+
+def _larger_and_smaller(case: Case, anatomy: Anatomy, signs: dict[int, Signs]) -> tuple[int, int] | None:
+    """The frames between which the anatomy is to get smaller; None if it does not beat, or there is one."""
+    if not anatomy.phases or len(signs) != 2:
+        return None
+    times = case.stacks[0].grid.times
+    named = [case.phases[name] for name in _phase_names(anatomy) if name in case.phases]
+    if len(named) == 2:
+        larger, smaller = (int(cycle_distance(times, time).argmin()) for time in named)
+    else:
+        volume = f"volume/{anatomy.phases['by']}"
+        larger, smaller = sorted(signs, key=lambda frame: -signs[frame][volume])
+    return (larger, smaller) if {larger, smaller} == set(signs) else None

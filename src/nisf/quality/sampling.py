@@ -1,0 +1,205 @@
+"""What signs are read from: answers and measured values at pixels of one frame, hidden slices too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Integer, Num
+
+from nisf.data.case import Case, Slice
+from nisf.data.geometry import Affine, Grid
+from nisf.subject.islands import bar_islands, without
+from nisf.subject.subject import Subject
+
+ACROSS = 56
+"""Sampled pixels across the region, about: enough for volumes, a fifth of a segmentation's places."""
+LEAST_SLICES = 3
+"""Slices below which none is hidden."""
+MEMORY_MB = 256.0
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One frame of a subject at a part of the pixels that were measured in the region.
+
+    Attributes:
+        spacing: between the sampled pixels and between slices, mm (3,).
+        measured: intensities in [0, 1] (x, y, z); NaN where no slice was measured.
+        neighbour: intensities of the pixel beside each, along both axes of the image (2, x, y, z).
+        predicted: intensities that the field answers (x, y, z).
+        probability: of each class (x, y, z, k).
+        raw: classes with islands and doubtful sections (x, y, z).
+        label: classes without them, as a segmentation has them (x, y, z).
+        hidden: positions of slices that were hidden: every 2nd, or none of few (m,).
+        foretold: their intensities, as the other slices foretell (x, y, m).
+        foretold_label: their classes (x, y, m).
+        edge: pixels beside which nothing is measured or asked (x, y).
+        detail_mm: length over which the image changes; NaN if it does not. See `detail`.
+        signature: see `nisf.subject.subject.Subject.signature`; None if there is none.
+    """
+
+    spacing: Float[np.ndarray, "3"]
+    measured: Float[np.ndarray, "x y z"]
+    neighbour: Float[np.ndarray, "2 x y z"]
+    predicted: Float[np.ndarray, "x y z"]
+    probability: Float[np.ndarray, "x y z k"]
+    raw: Integer[np.ndarray, "x y z"]
+    label: Integer[np.ndarray, "x y z"]
+    hidden: list[int]
+    foretold: Float[np.ndarray, "x y m"]
+    foretold_label: Integer[np.ndarray, "x y m"]
+    edge: Bool[np.ndarray, "x y"]
+    detail_mm: float
+    signature: Float[np.ndarray, "l"] | None
+
+    @property
+    def slices(self) -> np.ndarray:
+        """Which slices were measured (z,)."""
+        return np.asarray(np.isfinite(self.measured).any(axis=(0, 1)))
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """The pixels of a stack that are sampled: every ``step``-th from ``first`` on, in all slices.
+
+    Attributes:
+        first: index along x and y.
+        step: along x and y.
+        count: along x and y.
+        grid: of these pixels.
+        edge: pixels beside which nothing is measured, or asked (x, y).
+    """
+
+    first: tuple[int, int]
+    step: tuple[int, int]
+    count: tuple[int, int]
+    grid: Grid
+    edge: Bool[np.ndarray, "x y"]
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """The part of an image that the sampled pixels lie in."""
+        x, y = (slice(a, a + s * n) for a, s, n in zip(self.first, self.step, self.count, strict=True))
+        return x, y
+
+    def of_image(self, image: Num[np.ndarray, "x y"], shift: tuple[int, int] = (0, 0)) -> np.ndarray:
+        """The sampled pixels of an image, or those ``shift`` pixels on, at most at its border."""
+        index = [
+            np.minimum(a + s * np.arange(n) + d, size - 1)
+            for a, s, n, d, size in zip(self.first, self.step, self.count, shift, image.shape, strict=True)
+        ]
+        return image[np.ix_(*index)]
+
+
+def places_of(subject: Subject, across: int = ACROSS) -> Places | None:
+    """The pixels of the reference stack that are sampled in the subject's region; None if there are none."""
+    grid = subject.stacks[0].grid
+    half, spacing = subject.region.half, grid.spacing
+    step = np.maximum(1, np.round(2 * half[:2] / across / spacing[:2])).astype(int)
+    # The region's axes are those of the reference stack or its mirror images.
+    reach = half[:2] / spacing[:2]
+    middle = grid.affine.inverse(subject.region.centre())[:2]
+    low = np.maximum(0, np.ceil(middle - reach)).astype(int)
+    high = np.minimum(np.array(grid.shape[:2]) - 1, np.floor(middle + reach)).astype(int)
+    if (high < low).any():
+        return None
+    count = (high - low) // step + 1
+    affine = Affine(grid.affine.matrix @ np.diag([*map(float, step), 1.0, 1.0])).matrix.copy()
+    affine[:3, 3] = grid.affine(np.array([*map(float, low), 0.0]))
+    edge = np.zeros(tuple(count), dtype=bool)
+    edge[[0, -1]] = edge[:, [0, -1]] = True
+    size = (int(count[0]), int(count[1]))
+    own = Grid((*size, grid.shape[2]), Affine(affine), grid.times)
+    return Places((int(low[0]), int(low[1])), (int(step[0]), int(step[1])), size, own, edge)
+
+
+def detail(slices: Sequence[Slice], places: Places) -> float:
+    """Length over which images change, mm: first differences of neighbouring pixels over second ones.
+
+    About a pixel in a sharp image, less in noise, and the width of the blur in a blurred one; brightness and
+    contrast have no say.
+
+    Args:
+        slices: of one frame.
+        places: in whose window the images are looked at, at all their pixels.
+    """
+    first, second = 0.0, 0.0
+    for item in slices:
+        window = item.image[places.window][..., 0].astype(np.float64)
+        for axis in (0, 1):
+            step = np.diff(window, axis=axis)
+            first += float(np.abs(step).mean()) * item.affine.spacing[axis] if step.size else 0.0
+            bend = np.diff(step, axis=axis)
+            second += float(np.abs(bend).mean()) if bend.size else 0.0
+    return first / second if first and second else float("nan")
+
+
+def _ask(
+    subject: Subject, grid: Grid, positions: Sequence[int], time: float
+) -> tuple[Float[np.ndarray, "x y z"], Float[np.ndarray, "x y z k"]]:
+    """The field's own answers in some slices of a grid: mean intensity over channels, and probabilities."""
+    nx, ny, _ = grid.shape
+    index = np.stack(np.meshgrid(np.arange(nx), np.arange(ny), positions, indexing="ij"), axis=-1)
+    place = grid.affine(index.reshape(-1, 3))
+    answer = subject.island_map.answers.answer(place, np.full(len(place), time), memory_mb=MEMORY_MB)
+    shape = (nx, ny, len(positions))
+    return answer.intensity.mean(-1).reshape(shape), answer.probability.reshape(*shape, -1)
+
+
+def _hidden(
+    subject: Subject, case: Case, places: Places, frame: int
+) -> tuple[list[int], Float[np.ndarray, "x y m"], Integer[np.ndarray, "x y m"]]:
+    """Every 2nd slice that was measured: its position, and intensities and classes as the others foretell."""
+    order = sorted({s.position for s in case.slices if s.stack == 0 and s.frame == frame})
+    hidden = order[1::2] if len(order) >= LEAST_SLICES else []
+    if not hidden:
+        empty = np.zeros((*places.grid.shape[:2], 0))
+        return [], empty, empty.astype(np.uint8)
+    prior = subject.prior.quick()
+    part = case.keep(lambda s: s.stack == 0 and s.frame == frame and s.position not in hidden)
+    other = prior.fit_inside(part, subject.region, config=prior.config.fit, seed=0, callback=None)
+    values, probability = _ask(other, places.grid, hidden, float(places.grid.times[frame]))
+    return hidden, values, probability.argmax(-1).astype(np.uint8)
+
+
+def sample(subject: Subject, case: Case, frame: int, places: Places) -> Sample:
+    """Ask a subject where a frame of its reference stack was measured.
+
+    Args:
+        subject: what a prior made of the case.
+        case: its intensities are looked at; its labels never.
+        frame: index into the reference stack's times.
+        places: from `places_of`.
+    """
+    grid, stack = places.grid, case.stacks[0]
+    time = float(grid.times[frame])
+    every = range(grid.shape[2])
+    predicted, probability = _ask(subject, grid, every, time)
+    raw = probability.argmax(-1).astype(np.uint8)
+    label, classes = raw.copy(), probability.shape[-1]
+    if subject.islands != "keep":
+        flat = probability.reshape(-1, classes)
+        barred = bar_islands(raw, classes, lambda index: flat[index], subject.certain)
+        left = without(flat[barred.index], barred.structures)
+        label.reshape(-1)[barred.index] = left.argmax(1)
+    measured = np.full((3, *grid.shape), np.nan, dtype=np.float32)
+    for item in case.slices:
+        if item.stack == 0 and item.frame == frame:
+            image = stack.normalise(item.image).mean(-1)
+            for out, shift in zip(measured, ((0, 0), (1, 0), (0, 1)), strict=True):
+                out[:, :, item.position] = places.of_image(image, shift)
+    return Sample(
+        grid.spacing,
+        measured[0],
+        measured[1:],
+        predicted,
+        probability,
+        raw,
+        label,
+        *_hidden(subject, case, places, frame),
+        places.edge,
+        detail([s for s in case.slices if s.stack == 0 and s.frame == frame], places),
+        subject.signature(time),
+    )
