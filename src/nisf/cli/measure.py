@@ -132,9 +132,12 @@ class Measure:
         from nisf.device import named_device
         from nisf.kinds.load import read_subject
         from nisf.measures.case import measure
-        from nisf.segmentation.measures import write_measures
+        from nisf.segmentation.measures import with_quality, write_measures
+        from nisf.uncertainty.intervals import with_intervals
 
         subject = read_subject(path, self.prior)
         subject = replace(subject, prior=subject.prior.to(named_device(self.device)))
-        write_measures(self.folder, subject, measure(subject, options, memory_mb=self.memory_mb))
+        measures = measure(subject, options, memory_mb=self.memory_mb)
+        measures = with_quality(with_intervals(measures, subject, memory_mb=self.memory_mb), subject)
+        write_measures(self.folder, subject, measures)
         tables.note()

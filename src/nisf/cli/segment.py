@@ -240,6 +240,7 @@ class Segment:
             subject,
             self.output,
             request,
+            case=case,
             memory_mb=self.memory_mb,
             writers=writers,
             overwrite=self.overwrite,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ from nisf.measures.case import CaseMeasures, Measuring
 from nisf.measures.table import PART, write_case
 from nisf.measures.table import Tables as MeasureTables
 from nisf.outputs import Made, claimed, read_part, recorded
+from nisf.quality.judgement import kept_judgement
 from nisf.segmentation.request import PART as SEGMENTED
 from nisf.subject.rendering import Rendering
 from nisf.subject.subject import Subject
+from nisf.uncertainty.intervals import intervals_of, with_intervals
+from nisf.uncertainty.spread import Spreading
 
 __all__ = ["MeasureFiles", "MeasureTables", "write_measures"]
 
@@ -29,6 +33,7 @@ class MeasureFiles:
     def __init__(self, memory_mb: float = 512.0) -> None:
         self.memory_mb = memory_mb
         self._measuring: Measuring | None = None
+        self._spreading: Spreading | None = None
 
     def options(self) -> Mapping[str, Any]:
         """Nothing decides them beside the subject."""
@@ -36,16 +41,43 @@ class MeasureFiles:
 
     def answered(self, subject: Subject) -> Callable[[int], None]:
         """Measures each frame when it is answered: its slices have just been encoded."""
-        self._measuring = Measuring(subject, memory_mb=self.memory_mb)
-        return self._measuring.frame
+        measuring = self._measuring = Measuring(subject, memory_mb=self.memory_mb)
+        learnt = intervals_of(subject) if subject.stacks else None
+        if learnt is None:
+            self._spreading = None
+            return measuring.frame
+        spreading = Spreading(subject, draws=learnt.draws, memory_mb=self.memory_mb)
+        self._spreading = spreading
+
+        def frame(t: int) -> None:
+            measuring.frame(t)
+            spreading.frame(t)
+
+        return frame
 
     def write(self, folder: Path, subject: Subject, rendering: Rendering) -> list[Path]:
         """Write ``NAME.measures.json``."""
-        measuring = self._measuring
-        if measuring is None or measuring.subject is not subject:
-            measuring = Measuring(subject, memory_mb=self.memory_mb)
+        measuring, spreading = self._measuring, self._spreading
+        # Its summary may say more by now; the stacks are the very same.
+        if measuring is None or measuring.subject.stacks is not subject.stacks:
+            measuring, spreading = Measuring(subject, memory_mb=self.memory_mb), None
         own = bool(subject.stacks) and rendering.grid is subject.stacks[0].grid
-        return [write_case(folder, measuring.finish(rendering if own else None))]
+        measures = measuring.finish(rendering if own else None)
+        measures = with_intervals(measures, measuring.subject, spreading=spreading, memory_mb=self.memory_mb)
+        return [write_case(folder, with_quality(measures, subject))]
+
+
+def with_quality(measures: CaseMeasures, subject: Subject) -> CaseMeasures:
+    """The measures with what was said of the segmentation's quality, if anything was."""
+    judgement = kept_judgement(subject)
+    if judgement is None:
+        return measures
+    return replace(
+        measures,
+        quality=judgement.light,
+        predicted_dice=judgement.mean,
+        reasons=judgement.reasons,
+    )
 
 
 def write_measures(folder: str | Path, subject: Subject, measures: CaseMeasures) -> Path:

@@ -19,6 +19,8 @@ from nisf.outputs import Made, as_json, claimed, file_stem, input_state, read_pa
 from nisf.prior.bundled import DEFAULT
 from nisf.prior.fit import fit
 from nisf.prior.prior import Prior
+from nisf.quality.judge import judge
+from nisf.quality.judgement import with_judgement
 from nisf.segmentation.request import (
     PART,
     AnsweredWriter,
@@ -79,6 +81,7 @@ def write_segmentation(
     folder: str | Path,
     request: Request | None = None,
     *,
+    case: Case | None = None,
     memory_mb: float = 512.0,
     writers: Sequence[CaseWriter] = (),
     overwrite: bool = False,
@@ -90,6 +93,7 @@ def write_segmentation(
         subject: to be written.
         folder: to write to.
         request: the grid, and whether to write probabilities.
+        case: what was measured, to judge the segmentation by; it is not judged if None.
         memory_mb: working memory beside the result, MiB.
         writers: of further files.
         overwrite: replace what nisf did not write, and results of another input or prior.
@@ -107,6 +111,7 @@ def write_segmentation(
     written: list[Path] = []
     made, planned = made_of(subject, request), planned_files(subject, subject.prior, request)
     first = _answered(subject, 0, request, memory_mb, writers)
+    judged = subject if case is None else _judged(subject, case, first.label if own else None, say)
     with claimed(folder, subject.name):
         with recorded(folder, subject.name, PART, made, planned=planned, overwrite=overwrite) as part:
             if write_labels_json(folder, labels, overwrite=overwrite):
@@ -119,10 +124,10 @@ def write_segmentation(
                         folder, stem, rendering, labels, stack=stack, own=own, format=request.format
                     )
             written.append(folder / f"{file_stem(subject.name)}.nisf")
-            write_subject(written[-1], subject)
+            write_subject(written[-1], judged)
         for remark in part.remarks():
             say(remark)
-        return written + _write_more(subject, folder, request, writers, first, overwrite, say)
+        return written + _write_more(judged, folder, request, writers, first, overwrite, say)
 
 
 def writers_to_run(case: Case, folder: Path, writers: Sequence[CaseWriter]) -> list[CaseWriter]:
@@ -175,6 +180,15 @@ def _write_more(
         for remark in part.remarks():
             say(remark)
     return written
+
+
+def _judged(subject: Subject, case: Case, labels: np.ndarray | None, say: Callable[[str], None]) -> Subject:
+    """The subject with what is said of its quality; a red light is told at once."""
+    with stage("judging"):
+        judgement = judge(subject, case, labels=labels)
+    if judgement is not None and judgement.light == "red":
+        say(f"quality {judgement.words()}")
+    return with_judgement(subject, judgement)
 
 
 def _made_by(writer: CaseWriter, made: Made) -> Made:
