@@ -14,6 +14,7 @@ import tyro
 from nisf.cli.check import Check
 from nisf.cli.demo import Demo
 from nisf.cli.evaluate import Evaluate
+from nisf.cli.mesh import Mesh
 from nisf.cli.models import Models
 from nisf.cli.paper import Paper
 from nisf.cli.phantom import Phantom
@@ -29,6 +30,7 @@ Command = (
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Segment, tyro.conf.subcommand("segment")]
     | Annotated[Render, tyro.conf.subcommand("render")]
+    | Annotated[Mesh, tyro.conf.subcommand("mesh")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Settings, tyro.conf.subcommand("settings")]
     | Annotated[Models, tyro.conf.subcommand("models")]

@@ -65,6 +65,7 @@ class Anatomy:
         numbers: layout name to the label numbers that its files use.
         views: planes by name, e.g. ``4ch``; found from a segmentation by `nisf.subject.views`.
         codes: label name to its SNOMED CT code; empty in priors that were saved before there were any.
+        unions: name of what several structures are together, and their label names; empty likewise.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Anatomy:
     views: Mapping[str, View] = field(default_factory=dict)
     orientation: str | None = None
     codes: Mapping[str, Code] = field(default_factory=dict)
+    unions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         names = self.labels if len(self.labels) < 5 else (*self.labels[:3], "...")
@@ -105,6 +107,7 @@ def to_json(anatomy: Anatomy) -> dict[str, Any]:
             }
             for label, code in anatomy.codes.items()
         },
+        "unions": {name: list(members) for name, members in anatomy.unions.items()},
     }
 
 
@@ -157,6 +160,10 @@ def _codes(value: Any) -> dict[str, Code]:
     }
 
 
+def _unions(value: Any) -> dict[str, tuple[str, ...]]:
+    return {_text(name): _texts(members) for name, members in value.items()}
+
+
 def from_json(data: Any, where: str | Path) -> Anatomy:
     """An anatomy from the contents of its JSON file.
 
@@ -188,6 +195,7 @@ def from_json(data: Any, where: str | Path) -> Anatomy:
             "orientation", _orientation, 'null, or three of R or L, A or P, S or I: "RAS"', None
         ),
         codes=entry("codes", _codes, 'SNOMED CT codes by label, {"value": DIGITS, "meaning": TEXT}', {}),
+        unions=entry("unions", _unions, "an object of lists of labels by the name of their union", {}),
     )
     if anatomy.labels[:1] != (BACKGROUND,) or len(anatomy.colours) != len(anatomy.labels):
         raise BadFileError(
@@ -200,6 +208,11 @@ def from_json(data: Any, where: str | Path) -> Anatomy:
     for label in anatomy.codes:
         if label not in anatomy.labels[1:]:
             raise BadFileError(f"{where}: 'codes' speaks of {label!r}, which is not among the structures")
+    for name, members in anatomy.unions.items():
+        if name in anatomy.labels or not members or not set(members) <= set(anatomy.labels[1:]):
+            raise BadFileError(
+                f"{where}: the union {name!r} needs a name of its own and a list of structures"
+            )
     return anatomy
 
 
