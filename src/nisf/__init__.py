@@ -57,6 +57,9 @@ if TYPE_CHECKING:
     from nisf.io.writers import write_volume as write_volume
     from nisf.kinds.load import load_prior as load_prior
     from nisf.kinds.load import read_subject as read_subject
+    from nisf.mesh.extraction import surfaces as surfaces
+    from nisf.mesh.files import write_surface as write_surface
+    from nisf.mesh.surface import Surface as Surface
     from nisf.prior.fit import fit as fit
     from nisf.prior.prior import Prior as Prior
     from nisf.segmentation import Request as Request
@@ -96,6 +99,9 @@ _HOMES = {
     "nisf.io.subject_file": ("write_subject",),
     "nisf.io.writers": ("write_volume",),
     "nisf.kinds.load": ("load_prior", "read_subject"),
+    "nisf.mesh.extraction": ("surfaces",),
+    "nisf.mesh.files": ("write_surface",),
+    "nisf.mesh.surface": ("Surface",),
     "nisf.prior.fit": ("fit",),
     "nisf.prior.prior": ("Prior",),
     "nisf.segmentation": ("Request", "segment", "segment_case", "write_segmentation"),

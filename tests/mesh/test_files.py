@@ -127,5 +127,6 @@ def test_the_command(toy_fitted_file, tmp_path, capsys):
         "toy_muscle_t1.vtp",
     ]
     assert re.search(r"toy_blood_t0.vtp: \d+\.\d mL, \d+\.\d cm2, \d+ triangles\n", capsys.readouterr().out)
-    assert main(["mesh", str(toy_fitted_file), "-o", str(tmp_path / "one.stl"), "--structures", "blood"]) == 0
+    ask[3] = str(tmp_path / "one.stl")
+    assert main([*ask[:6], "--structures", "blood"]) == 0
     assert (tmp_path / "one.stl").is_file()

@@ -29,8 +29,9 @@ class Mesh:
     """Folder of its prior, if it is not where it was."""
     structures: str | None = None
     """Structures or unions, separated by commas, e.g. "LV blood pool,LV epicardium"; all if left out."""
-    spacing: float = 2.0
-    """Spacing in mm of the grid that the triangles are made on; smaller gives more triangles."""
+    spacing: float | None = None
+    """Spacing in mm of the grid that the triangles are made on, instead of one that suits the region's size;
+    smaller gives more triangles."""
     frames: int | None = None
     """Number of equally spaced times of the cycle."""
     time: str | None = None

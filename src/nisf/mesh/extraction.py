@@ -14,9 +14,16 @@ from nisf.errors import BadSettingError, CannotFitError
 from nisf.mesh.crossings import crossing_triangles
 from nisf.mesh.margin import Margin, margin_of
 from nisf.mesh.surface import Surface
+from nisf.subject.answerer import Answerer, WithinEnds
+from nisf.subject.rendering import Frame, empty_rendering
 from nisf.subject.subject import Subject
 
-SPACING_MM = 2.0
+LARGEST_SPACING_MM = 2.0
+REGION_STEPS = 80
+"""Grid steps along a side of the region (the cube's of its volume) unless a spacing is given.
+
+Flat triangles in a bent surface enclose too little; this keeps it below 1 %, measured on ACDC and Task04.
+"""
 LARGEST = 40_000_000
 """Grid points above which a spacing is refused: about 1 GB of probabilities."""
 TOLERANCE_MM = 0.005
@@ -37,6 +44,12 @@ def meshable(subject: Subject) -> dict[str, tuple[int, ...]]:
     for name, members in anatomy.unions.items():
         found[name] = tuple(anatomy.labels.index(member) for member in members)
     return found
+
+
+def default_spacing(subject: Subject) -> float:
+    """A spacing, mm, at which volumes are right to 1 %: 1.7 for the bundled heart, 0.8 for hippocampi."""
+    side = float(np.prod(2 * subject.region.half)) ** (1 / 3)
+    return min(LARGEST_SPACING_MM, round(side / REGION_STEPS, 1) or side / REGION_STEPS)
 
 
 def enclosing_grid(subject: Subject, spacing_mm: float) -> Grid:
@@ -76,24 +89,32 @@ class Levels:
     margins: Mapping[str, Margin]
 
 
+def measured(subject: Subject) -> Answerer:
+    """A subject's answers as far as its reference stack reaches: half a slice beyond its first and last."""
+    if not subject.stacks:
+        return subject.answers
+    grid = subject.stacks[0].grid
+    return WithinEnds(subject.answers, grid.affine, (0, grid.shape[2] - 1))
+
+
 def surfaces(
     subject: Subject,
     names: list[str] | None = None,
     *,
     time: float = 0.0,
-    spacing_mm: float = SPACING_MM,
+    spacing_mm: float | None = None,
     memory_mb: float = 512.0,
 ) -> dict[str, Surface]:
     """Closed surfaces of structures and unions, on the level set where the label changes.
 
-    Surfaces are closed where the region or the measured stack ends. Where the subject removes islands, each
-    surface is one part (with its hollows).
+    Surfaces are closed where the region ends, and half a slice beyond the ends of the measured stack. Where
+    the subject removes islands, each surface is one part (with its hollows).
 
     Args:
         subject: asked for its answers in the world.
         names: of structures or unions (`meshable`); all that are there at this time if None.
         time: fraction of the cycle.
-        spacing_mm: of the grid whose edges the surface is looked for on.
+        spacing_mm: of the grid whose edges the surface is looked for on; `default_spacing` if None.
         memory_mb: working memory, MiB, beside the probabilities on the grid.
 
     Raises:
@@ -105,7 +126,7 @@ def surfaces(
 
 
 def levels_at(
-    subject: Subject, names: list[str] | None, time: float, spacing_mm: float, memory_mb: float
+    subject: Subject, names: list[str] | None, time: float, spacing_mm: float | None, memory_mb: float
 ) -> Levels:
     """What surfaces are made from; arguments and errors as for `surfaces`."""
     classes = meshable(subject)
@@ -114,15 +135,19 @@ def levels_at(
             raise BadSettingError(
                 f"{name}: no such structure; give some of {', '.join(classes)}", options=["structures"]
             )
+    spacing_mm = default_spacing(subject) if spacing_mm is None else spacing_mm
     grid = enclosing_grid(subject, spacing_mm).at_times([time])
-    probability = subject.render(grid, probabilities=True, memory_mb=memory_mb).probability
+    answers = measured(subject)
+    rendering = empty_rendering(grid, answers.channels, answers.classes, probabilities=True, deviations=False)
+    answers.fill(Frame(rendering, 0, None), grid, time, memory_mb=memory_mb)
+    probability = rendering.probability
     assert probability is not None
     values, margins = {}, {}
     for name in names or classes:
         here = margin_of(probability[..., 0, :], classes[name])
         if (here > 0).any():
             values[name] = here if subject.islands == "keep" else largest_part(here)
-            margins[name] = Margin(subject.answers, classes[name], time, memory_mb)
+            margins[name] = Margin(answers, classes[name], time, memory_mb)
         elif names is not None:
             raise CannotFitError(f"{subject.name}: there is no {name} at time {time:g}")
     if not values:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from nisf.mesh.extraction import SPACING_MM, Levels, levels_at, surface_of
+from nisf.mesh.extraction import Levels, levels_at, surface_of
 from nisf.mesh.surface import Surface
 from nisf.mesh.tracking import followed
 from nisf.subject.subject import Subject
@@ -18,13 +18,13 @@ class SeriesOptions:
 
     Attributes:
         names: of structures or unions; all if None.
-        spacing_mm: of the grid.
+        spacing_mm: of the grid; see `nisf.mesh.extraction.surfaces`.
         same_triangles: whether each surface has the same triangles at all times.
         memory_mb: working memory, MiB.
     """
 
     names: tuple[str, ...] | None = None
-    spacing_mm: float = SPACING_MM
+    spacing_mm: float | None = None
     same_triangles: bool = False
     memory_mb: float = 512.0
 
