@@ -19,6 +19,8 @@ from nisf.io.input_state import from_elsewhere, input_state, same_inputs
 from nisf.io.subject_file import read_record, write_subject
 from nisf.io.writers import file_word, write_labels_json, write_rendering
 from nisf.kinds.load import load_prior, read_subject
+from nisf.measures.case import Measuring, said_by
+from nisf.measures.table import Tables
 from nisf.prior.bundled import DEFAULT
 from nisf.prior.fit import fit
 from nisf.prior.prior import Prior
@@ -204,7 +206,12 @@ def segment_case(
         seed=request.fit.seed or 0,
     )
     return replace(
-        subject, summary={**subject.summary, "request": {**_asked(case, request), "inputs": state}}
+        subject,
+        summary={
+            **subject.summary,
+            "request": {**_asked(case, request), "inputs": state},
+            "said": said_by(case),
+        },
     )
 
 
@@ -215,6 +222,7 @@ def write_segmentation(
     *,
     memory_mb: float = 512.0,
     frame_files: Sequence[FrameFiles] = (),
+    tables: Tables | None = None,
 ) -> list[Path]:
     """Render every stack of a subject and write it; only files for other programs come after the ``.nisf``.
 
@@ -224,6 +232,7 @@ def write_segmentation(
         request: the grid, and whether to write probabilities.
         memory_mb: working memory beside the result, MiB.
         frame_files: files for other programs to write too.
+        tables: to add the subject's measures to; none are made if None.
 
     Returns:
         The files written.
@@ -237,7 +246,8 @@ def write_segmentation(
     write_labels_json(folder, labels)
     written: list[Path] = []
     own = request.spacing is None and request.frames is None
-    first = _answered(subject, 0, request, memory_mb)
+    measuring = None if tables is None else Measuring(subject, memory_mb=memory_mb)
+    first = _answered(subject, 0, request, memory_mb, measuring)
     for index, stack in enumerate(subject.stacks):
         rendering = _answered(subject, index, request, memory_mb) if index else first
         stem = subject.name if index == 0 else f"{subject.name}_{stack.name}"
@@ -246,6 +256,8 @@ def write_segmentation(
     path = folder / f"{subject.name}.nisf"
     write_subject(path, subject)
     others = [file for files in frame_files for file in files.write(folder, subject, first)]
+    if measuring is not None and tables is not None:
+        others.append(tables.add(measuring.finish(first if own else None)))
     return [*written, *others, path]
 
 
@@ -264,15 +276,23 @@ def write_frame_files(
     return [file for files in frame_files for file in files.write(Path(folder), subject, rendering)]
 
 
-def _answered(subject: Subject, index: int, request: Request, memory_mb: float) -> Rendering:
-    """The answers for one stack, on the grid that is asked for."""
+def _answered(
+    subject: Subject, index: int, request: Request, memory_mb: float, measuring: Measuring | None = None
+) -> Rendering:
+    """The answers for one stack, on the grid that is asked for; measured too where the frames are its own."""
     grid = None
     if request.spacing is not None or request.frames is not None:
         grid = subject.stacks[index].grid
         grid = grid if request.spacing is None else grid.at_spacing(request.spacing)
         grid = grid if request.frames is None else grid.with_frames(request.frames)
     with stage("answering"):
-        return subject.render(grid, probabilities=request.probabilities, memory_mb=memory_mb, stack=index)
+        return subject.render(
+            grid,
+            probabilities=request.probabilities,
+            memory_mb=memory_mb,
+            stack=index,
+            after_frame=measuring.frame if measuring is not None and request.frames is None else None,
+        )
 
 
 def segment(

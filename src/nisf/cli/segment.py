@@ -15,6 +15,7 @@ from nisf.prior.bundled import DEFAULT, model_name
 if TYPE_CHECKING:
     from nisf.data.case import Case
     from nisf.io.readers import CaseFiles, CaseReader, Cohort
+    from nisf.measures.table import Tables
     from nisf.prior.prior import Prior
     from nisf.segmentation import FrameFiles, Request
     from nisf.subject.subject import Subject
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Segment:
-    """Segment images: writes NAME_seg.nii.gz, NAME_image.nii.gz, NAME.nisf and labels.json.
+    """Segment images: writes NAME_seg.nii.gz, NAME_image.nii.gz, NAME.nisf, labels.json and measures.csv.
 
     A case whose files are there already, made from the same input with the same options, is skipped.
     The exit status is 1 if a case failed; the others are finished.
@@ -71,6 +72,8 @@ class Segment:
     and UIDs by which it is filed with the images; without, the case's name and fresh UIDs."""
     seg_nrrd: str | None = None
     """Write NAME_ED.seg.nrrd and so on for 3D Slicer too; which phases, as for --dicom-seg."""
+    no_measures: bool = False
+    """Write no measures.csv, measures.json, curves.csv and wall.csv."""
     memory_mb: float = 512
     """Working memory for queries, MiB."""
     seed: int | None = None
@@ -89,6 +92,7 @@ class Segment:
         from nisf.io.readers import CaseReader, only_named
         from nisf.io.readers.several import open_inputs
         from nisf.kinds.load import load_prior
+        from nisf.measures.table import Tables
         from nisf.segmentation import refuse_other_labels
 
         request = self.request()
@@ -112,7 +116,8 @@ class Segment:
         reader = CaseReader(cohort, prior.anatomy, only_named(cohort.cases, self.only), labels=False)
         for sentence in reader.errors:
             print(f"left out: {sentence}", file=sys.stderr)
-        done = self.segment(reader, prior, request, failed)
+        with Tables(self.output) as tables:
+            done = self.segment(reader, prior, request, failed, None if self.no_measures else tables)
         for note in cohort.notes.values():
             print(f"note: {note}", file=sys.stderr)
         print(f"{done} of {len(reader)} cases written to {self.output}")
@@ -121,18 +126,16 @@ class Segment:
         return 1 if failed else 0
 
     def segment(
-        self, reader: CaseReader, prior: Prior[Subject], request: Request, failed: dict[str, str]
+        self,
+        reader: CaseReader,
+        prior: Prior[Subject],
+        request: Request,
+        failed: dict[str, str],
+        tables: Tables | None,
     ) -> int:
         """Segment and write the cases one by one; how many were done. Those that fail go to ``failed``."""
         from nisf.errors import NisfError, told, unexpected
-        from nisf.kinds.load import read_subject
-        from nisf.segmentation import (
-            done_already,
-            refuse_to_replace,
-            segment_case,
-            write_frame_files,
-            write_segmentation,
-        )
+        from nisf.segmentation import done_already, refuse_to_replace, segment_case, write_segmentation
         from nisf.stopwatch import Stopwatch, stage
 
         done, cases = 0, iter(reader)
@@ -147,9 +150,7 @@ class Segment:
                         raise NisfError(case)
                     if not self.overwrite and done_already(case, prior, self.output, request, inputs):
                         print(f"{place}: done already")
-                        if more := self.frame_files(case, files):
-                            subject = read_subject(self.output / f"{name}.nisf", prior)
-                            write_frame_files(subject, self.output, more, request, memory_mb=self.memory_mb)
+                        self.add_what_is_missing(name, prior, request, self.frame_files(case, files), tables)
                     else:
                         if not self.overwrite:
                             refuse_to_replace(case, self.output, inputs)
@@ -160,6 +161,7 @@ class Segment:
                             request,
                             memory_mb=self.memory_mb,
                             frame_files=self.frame_files(case, files),
+                            tables=tables,
                         )
                         print(f"{place}: {outcome(subject.summary, watch.seconds)}", flush=True)
                         if self.verbose:
@@ -175,6 +177,28 @@ class Segment:
                     failed[name] = unexpected(error)
                     print(f"{place}: failed: {failed[name]}", file=sys.stderr)
         return done
+
+    def add_what_is_missing(
+        self,
+        name: str,
+        prior: Prior[Subject],
+        request: Request,
+        more: list[FrameFiles],
+        tables: Tables | None,
+    ) -> None:
+        """Files for other programs and measures of a case that was done before."""
+        from nisf.kinds.load import read_subject
+        from nisf.measures.case import measure
+        from nisf.measures.table import case_path
+        from nisf.segmentation import write_frame_files
+
+        measured = tables is None or case_path(self.output, name).is_file()
+        if measured and not more:
+            return
+        subject = read_subject(self.output / f"{name}.nisf", prior)
+        write_frame_files(subject, self.output, more, request, memory_mb=self.memory_mb)
+        if tables is not None and not measured:
+            tables.add(measure(subject, memory_mb=self.memory_mb))
 
     def taken(self, cohort: Cohort) -> Cohort:
         """The cohort with the wishes that only DICOM knows.

@@ -8,6 +8,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nisf.data.case import BACKGROUND
+from nisf.data.measure_rules import (
+    MeasureRule,
+    WallRule,
+    default_rules,
+    rules_from_json,
+    rules_to_json,
+    unknown_names,
+    wall_from_json,
+    wall_to_json,
+)
 from nisf.data.wording import counted
 from nisf.errors import BadFileError, BadSettingError
 from nisf.files import read_json
@@ -66,6 +76,8 @@ class Anatomy:
         views: planes by name, e.g. ``4ch``; found from a segmentation by `nisf.subject.views`.
         codes: label name to its SNOMED CT code; empty in priors that were saved before there were any.
         unions: name of what several structures are together, and their label names; empty likewise.
+        declared: the measures of `nisf.measures`, likewise; see `measures`.
+        wall: the wall whose thickness is measured; None if there is none.
     """
 
     name: str
@@ -79,6 +91,19 @@ class Anatomy:
     orientation: str | None = None
     codes: Mapping[str, Code] = field(default_factory=dict)
     unions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    declared: tuple[MeasureRule, ...] = ()
+    wall: WallRule | None = None
+
+    @property
+    def phase_names(self) -> tuple[str, ...]:
+        """Names of the phases of largest and of smallest volume; none for a static anatomy."""
+        rule = self.phases or {}
+        return tuple(rule[size] for size in ("largest", "smallest") if size in rule)
+
+    @property
+    def measures(self) -> tuple[MeasureRule, ...]:
+        """The measures that it declares, else volume, surface and extent of each structure."""
+        return self.declared or default_rules(self.labels, self.phase_names)
 
     def __repr__(self) -> str:
         names = self.labels if len(self.labels) < 5 else (*self.labels[:3], "...")
@@ -108,6 +133,8 @@ def to_json(anatomy: Anatomy) -> dict[str, Any]:
             for label, code in anatomy.codes.items()
         },
         "unions": {name: list(members) for name, members in anatomy.unions.items()},
+        "measures": rules_to_json(anatomy.declared),
+        "wall": None if anatomy.wall is None else wall_to_json(anatomy.wall),
     }
 
 
@@ -196,6 +223,13 @@ def from_json(data: Any, where: str | Path) -> Anatomy:
         ),
         codes=entry("codes", _codes, 'SNOMED CT codes by label, {"value": DIGITS, "meaning": TEXT}', {}),
         unions=entry("unions", _unions, "an object of lists of labels by the name of their union", {}),
+        declared=entry("measures", rules_from_json, 'a list of measures, each with "name" and "rule"', ()),
+        wall=entry(
+            "wall",
+            wall_from_json,
+            'null, or an object with "cavity", "wall", "beside", "phase", "to" and 17 "segments"',
+            None,
+        ),
     )
     if anatomy.labels[:1] != (BACKGROUND,) or len(anatomy.colours) != len(anatomy.labels):
         raise BadFileError(
@@ -213,6 +247,10 @@ def from_json(data: Any, where: str | Path) -> Anatomy:
             raise BadFileError(
                 f"{where}: the union {name!r} needs a name of its own and a list of structures"
             )
+    if strange := unknown_names(anatomy.declared, anatomy.wall, anatomy.labels, anatomy.phase_names):
+        raise BadFileError(
+            f"{where}: 'measures' or 'wall' speaks of {strange[0]!r}, which is no structure and no phase"
+        )
     return anatomy
 
 

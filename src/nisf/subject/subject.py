@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -179,6 +179,7 @@ class Subject(ABC):
         samples: int = 0,
         memory_mb: float = 512.0,
         stack: int = 0,
+        after_frame: Callable[[int], None] | None = None,
     ) -> Rendering:
         """Answers on a grid: by default the measured stack's own, as its slices show it.
 
@@ -191,6 +192,8 @@ class Subject(ABC):
                 best answer alone.
             memory_mb: working memory beside the result, MiB.
             stack: whose grid (if none is given) and intensity scale to use.
+            after_frame: called with the index of each frame when it is answered: another question at its time
+                costs least then.
 
         Raises:
             CannotFitError: samples are asked for, and there is no posterior.
@@ -210,6 +213,8 @@ class Subject(ABC):
         for t, time in enumerate(grid.times):
             frame = Frame(rendering, t, self._scale(stack))
             answers.fill(frame, grid, float(time), memory_mb=memory_mb)
+            if after_frame is not None:
+                after_frame(t)
         return rendering
 
 

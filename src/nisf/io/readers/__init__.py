@@ -3,7 +3,7 @@
 from nisf.io.readers.cache import cached_case
 from nisf.io.readers.cases import CaseReader
 from nisf.io.readers.check import Report, check_cohort
-from nisf.io.readers.cohort import Cohort, only_named, open_cohort, read_case, read_image
+from nisf.io.readers.cohort import Cohort, names_in, only_named, open_cohort, read_case, read_image
 from nisf.io.readers.listing import CaseFiles, Problem, StackFiles
 from nisf.io.readers.nifti import Header, read_header, read_volume
 
@@ -17,6 +17,7 @@ __all__ = [
     "StackFiles",
     "cached_case",
     "check_cohort",
+    "names_in",
     "only_named",
     "open_cohort",
     "read_case",

@@ -195,13 +195,27 @@ def only_named(cases: Sequence[CaseFiles], path: Path | None) -> list[CaseFiles]
     """
     if path is None:
         return list(cases)
+    names = names_in(path, [case.name for case in cases])
+    return [case for case in cases if case.name in names]
+
+
+def names_in(path: Path, known: Sequence[str]) -> set[str]:
+    """The names of cases in a text file, one a line.
+
+    Args:
+        path: the file.
+        known: names that there are.
+
+    Raises:
+        BadFileError: the file cannot be read, names no case, or one that is not known.
+    """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadFileError(f"{path}: cannot be read as a list of case names ({error})") from error
     names = {line.strip() for line in lines if line.strip()}
-    missing = sorted(names - {case.name for case in cases})
+    missing = sorted(names - set(known))
     if missing or not names:
         what = f"case {missing[0]} is not in the cohort ({len(missing)} such)" if missing else "names no case"
         raise BadFileError(f"{path}: {what}; write one case name a line")
-    return [case for case in cases if case.name in names]
+    return names

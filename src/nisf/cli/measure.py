@@ -1,0 +1,138 @@
+"""``nisf measure``: the measures of segmented cases again, without fitting."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+if TYPE_CHECKING:
+    from nisf.measures.case import MeasureOptions
+    from nisf.measures.table import Tables
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Measure segmented cases again, from their .nisf files: measures.csv, curves.csv, wall.csv and so on.
+
+    Nothing is fitted. The exit status is 1 if a case could not be measured; the others are.
+    """
+
+    folder: Annotated[Positional[Path], arg(metavar="OUT")]
+    """Folder that nisf segment has written."""
+    prior: str | None = None
+    """Folder of the prior or model they were made with, instead of the one that each file names."""
+    only: Path | None = None
+    """Text file with the names of the cases to measure, one a line."""
+    ed: int | None = None
+    """Frame of end-diastole, from 0, instead of what the files or the volumes say."""
+    es: int | None = None
+    """Frame of end-systole, likewise."""
+    bsa: float | None = None
+    """Body surface in m2, for measures by it; for one case."""
+    height: float | None = None
+    """Height in cm, for body surface (Mosteller); for one case, with --weight."""
+    weight: float | None = None
+    """Weight in kg."""
+    body: Path | None = None
+    """CSV file with a row for each case: case, and bsa_m2 or height_cm and weight_kg."""
+    parquet: bool = False
+    """Write measures.parquet too (needs pyarrow)."""
+    memory_mb: float = 512
+    """Working memory for queries, MiB."""
+    device: str = "cpu"
+    """Where networks run: cpu, cuda or cuda:NUMBER."""
+
+    def run(self) -> int:
+        from nisf.errors import BadFileError, NisfError, told
+        from nisf.measures.table import Tables
+
+        paths = sorted(self.folder.glob("*.nisf"))
+        if not paths:
+            raise BadFileError(f"{self.folder}: no .nisf file in it; give the folder that nisf segment wrote")
+        paths = self.chosen(paths)
+        bodies = self.bodies([path.stem for path in paths])
+        failed = []
+        with Tables(self.folder, parquet=self.parquet) as tables:
+            for number, path in enumerate(paths, start=1):
+                try:
+                    self.measure(path, self.options(bodies.get(path.stem)), tables)
+                    print(f"[{number}/{len(paths)}] {path.stem}: measured", flush=True)
+                except NisfError as error:
+                    failed.append(path.stem)
+                    print(f"[{number}/{len(paths)}] {path.stem}: failed: {told(error)}", file=sys.stderr)
+        print(f"{len(paths) - len(failed)} of {len(paths)} cases measured: {self.folder / 'measures.csv'}")
+        if failed:
+            print(f"failed: {', '.join(failed)}", file=sys.stderr)
+        return 1 if failed else 0
+
+    def chosen(self, paths: list[Path]) -> list[Path]:
+        """The files of the cases that are asked for.
+
+        Raises:
+            NisfError: a case is not there, or an option for one case is given for several.
+        """
+        from nisf.errors import BadSettingError
+        from nisf.io.readers import names_in
+
+        if self.only is not None:
+            names = names_in(self.only, [path.stem for path in paths])
+            paths = [path for path in paths if path.stem in names]
+        single = {"--bsa": self.bsa, "--height": self.height, "--weight": self.weight}
+        given = [flag for flag, value in single.items() if value is not None]
+        if given and len(paths) > 1:
+            raise BadSettingError(
+                f"{given[0]}: is of one person, and {self.folder} has {len(paths)} cases; give --body with a "
+                "table, or --only"
+            )
+        return paths
+
+    def bodies(self, names: list[str]) -> dict[str, float]:
+        """Body surface in m2 by case, of those for which it is given.
+
+        Raises:
+            NisfError: a value cannot be true, or the table cannot be read.
+        """
+        from nisf.errors import BadSettingError
+        from nisf.measures.body import checked_m2, read_bodies, surface_of
+
+        ways = [
+            self.body is not None,
+            self.bsa is not None,
+            self.height is not None or self.weight is not None,
+        ]
+        if sum(ways) > 1:
+            raise BadSettingError("give one of --body, --bsa, and --height with --weight")
+        if self.body is not None:
+            return read_bodies(self.body)
+        if self.bsa is not None:
+            return {names[0]: checked_m2(self.bsa, "--bsa")}
+        if self.height is None and self.weight is None:
+            return {}
+        if self.height is None or self.weight is None:
+            raise BadSettingError("--height and --weight go together")
+        return {names[0]: surface_of(self.height, self.weight, "--height and --weight")}
+
+    def options(self, body_m2: float | None) -> MeasureOptions:
+        """What the user says about a case."""
+        from nisf.measures.case import MeasureOptions
+
+        frames = {"ED": self.ed, "ES": self.es}
+        return MeasureOptions({name: f for name, f in frames.items() if f is not None}, body_m2)
+
+    def measure(self, path: Path, options: MeasureOptions, tables: Tables) -> None:
+        """Measure one case.
+
+        Raises:
+            NisfError: its file cannot be read, or an option does not fit it.
+        """
+        from nisf.device import named_device
+        from nisf.kinds.load import read_subject
+        from nisf.measures.case import measure
+
+        subject = read_subject(path, self.prior)
+        subject = replace(subject, prior=subject.prior.to(named_device(self.device)))
+        tables.add(measure(subject, options, memory_mb=self.memory_mb))

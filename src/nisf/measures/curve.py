@@ -1,0 +1,139 @@
+"""Volumes over the cycle: a periodic spline where enough frames were measured, and the phases found on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float
+from scipy.interpolate import CubicSpline
+
+from nisf.data.anatomy import Anatomy
+from nisf.data.geometry import cycle_distance
+
+LEAST_FRAMES = 8
+"""Fewer do not tell a curve: only the volumes at the measured times are known."""
+WIDEST_GAP = 0.2
+"""Largest part of the cycle without a frame."""
+STEPS = 2000
+"""Times at which extrema of a curve are looked for; a cycle of 1 s is looked at every 0.5 ms."""
+APART = 1.5
+"""Frames by which a phase may differ between the files and the curve before it is said."""
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeCurve:
+    """Volumes of the structures at the measured times.
+
+    Attributes:
+        times: fractions of the cycle, ascending (t,).
+        ml: structure to its volume by integration of the field, mL (t,).
+        slices_ml: the same by summation of slices on the measured grid; empty if not known.
+        cycle_ms: length of the cycle; None if not known.
+    """
+
+    times: Float[np.ndarray, "t"]
+    ml: Mapping[str, Float[np.ndarray, "t"]]
+    slices_ml: Mapping[str, Float[np.ndarray, "t"]] = field(default_factory=dict)
+    cycle_ms: float | None = None
+
+    @property
+    def continuous(self) -> bool:
+        """Whether enough frames were measured for a curve between them."""
+        if len(self.times) < LEAST_FRAMES:
+            return False
+        gaps = np.diff(self.times, append=self.times[0] + 1)
+        return bool(gaps.max() <= WIDEST_GAP and gaps.min() > 0)
+
+    @cached_property
+    def splines(self) -> Mapping[str, CubicSpline]:
+        """Periodic cubic splines through the volumes by integration, mL over the fraction of the cycle."""
+        times = np.append(self.times, self.times[0] + 1)
+        return {
+            name: CubicSpline(times, np.append(ml, ml[0]), bc_type="periodic") for name, ml in self.ml.items()
+        }
+
+    def at(self, structure: str, time: float) -> float:
+        """Volume by integration, mL; that of the nearest measured time where there is no curve between."""
+        if self.continuous:
+            return float(self.splines[structure](time))
+        return float(self.ml[structure][self.nearest(time)])
+
+    def slices_at(self, structure: str, time: float) -> float | None:
+        """Volume by summation of slices at the nearest measured time, as it is read by hand, mL."""
+        found = self.slices_ml.get(structure)
+        return None if found is None else float(found[self.nearest(time)])
+
+    def nearest(self, time: float) -> int:
+        """Index of the measured time that is nearest on the cycle."""
+        return int(cycle_distance(self.times, time).argmin())
+
+    def steepest(self, structure: str, *, rise: bool) -> float | None:
+        """Steepest rise or fall of the volume, mL/s, positive; None without a curve or the cycle's length."""
+        if not self.continuous or not self.cycle_ms:
+            return None
+        slope = self.splines[structure](np.arange(STEPS) / STEPS + self.times[0], 1) / (self.cycle_ms / 1000)
+        return float(slope.max() if rise else -slope.min())
+
+    def extrema(self, structure: str) -> tuple[float, float] | None:
+        """Times of the largest and the smallest volume, as fractions of the cycle.
+
+        None where the structure is in fewer than two frames.
+        """
+        ml = self.ml[structure]
+        drawn = np.flatnonzero(ml)
+        if len(drawn) < 2:
+            return None
+        times = self.times[drawn]
+        if self.continuous and len(drawn) == len(ml):
+            times = np.arange(STEPS) / STEPS + self.times[0]
+            ml = self.splines[structure](times)
+        else:
+            ml = ml[drawn]
+        return float(times[ml.argmax()] % 1.0), float(times[ml.argmin()] % 1.0)
+
+
+def choose_phases(
+    anatomy: Anatomy, curve: VolumeCurve, said: Mapping[str, float], asked: Mapping[str, float]
+) -> tuple[dict[str, float], list[str]]:
+    """When the anatomy's named phases are, and what is to be said about it.
+
+    Args:
+        anatomy: names the phases and the structure whose volume tells them.
+        curve: of its structures.
+        said: what the files say, as fractions of the cycle; believed rather than the curve.
+        asked: what the user says; believed rather than the files.
+
+    Returns:
+        Phases that are known, as fractions of the cycle; sentences about disagreements.
+    """
+    names = anatomy.phase_names
+    if not names or anatomy.phases is None:
+        return {}, []
+    extrema = curve.extrema(anatomy.phases["by"])
+    found = {} if extrema is None else dict(zip(names, extrema, strict=False))
+    frame = 1 / len(curve.times)
+    phases, notes = {}, []
+    for name, size in zip(names, ("largest", "smallest"), strict=False):
+        for source, times in (("the request", asked), ("the file", said)):
+            if name in times:
+                phases[name] = float(times[name]) % 1.0
+                if name in found and _differ(curve, phases[name], found[name], frame):
+                    notes.append(
+                        f"{name}: {source} says {phases[name]:.2f} of the cycle, the volume of the "
+                        f"{anatomy.phases['by']} is {size} at {found[name]:.2f}"
+                    )
+                break
+        else:
+            if name in found:
+                phases[name] = found[name]
+    return phases, notes
+
+
+def _differ(curve: VolumeCurve, time: float, other: float, frame: float) -> bool:
+    """Whether two times are apart by more than frames tell; where there is no curve, by a measured time."""
+    if not curve.continuous:
+        return curve.nearest(time) != curve.nearest(other)
+    return float(cycle_distance(np.array([time]), other)[0]) > APART * frame

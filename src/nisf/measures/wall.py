@@ -1,0 +1,291 @@
+"""Thickness of a wall around a cavity in the 17 segments of the American Heart Association.
+
+Rays leave the cavity's long axis at a right angle. Where the wall is oblique to a ray, the way through it
+is longer than the wall is thick: it is multiplied by the cosine of the angle between the ray and the normal
+of the surface half way through the wall. The segments are turned by the middle between the two insertions of
+the structure beside the wall.
+
+Source of the segments: Cerqueira et al., Circulation 105(4), 2002.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import ndimage
+
+from nisf.data.anatomy import Anatomy
+from nisf.data.case import Stack
+from nisf.data.measure_rules import WallRule
+from nisf.measures.lattice import Sampled
+from nisf.subject.views import long_axis
+from nisf.types import PointsMm, Vector3
+
+LEVEL_MM, RAY_MM, LONGEST_MM = 1.5, 1.0, 70.0
+"""Between levels along the axis, between the places on a ray, and the length of a ray."""
+ANGLES = 72
+RAY_ANGLES = 2 * np.pi * np.arange(ANGLES) / ANGLES
+"""Of the rays in each level."""
+BESIDE_MM = 5.0
+"""How far outside the wall the structure beside it begins, at most."""
+OBLIQUE = 0.5
+"""Least cosine between a ray and the wall's normal; near the tip of the cavity rays graze the wall."""
+SMOOTH_MM, SMOOTH_ANGLES = 3.0, 2.0
+"""Smoothing (standard deviation) of the surface whose normals are taken, along the axis and around it."""
+TIP_MM = 5.0
+"""Distance from the axis within which lines along it measure the wall at the tip."""
+FEWEST = 12
+"""Rays that a segment's mean needs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Wall:
+    """Thickness of a wall in the segments 1 to 17.
+
+    Attributes:
+        thickness_mm: mean of each segment by phase, mm; NaN where it could not be measured (17,).
+        phase: of the thickness.
+        to: the phase up to which the wall thickens.
+        names: of the segments.
+    """
+
+    thickness_mm: Mapping[str, Float[np.ndarray, "17"]]
+    phase: str
+    to: str
+    names: tuple[str, ...]
+
+    @property
+    def thickening_percent(self) -> Float[np.ndarray, "17"]:
+        """How much thicker each segment is at the second phase, in per cent of the first; NaN if unknown."""
+        first, second = (self.thickness_mm.get(name, np.full(17, np.nan)) for name in (self.phase, self.to))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return 100 * (second / first - 1)
+
+
+class _Frame(NamedTuple):
+    """Where a cavity lies: a point of its axis, unit directions, and its ends along the axis."""
+
+    middle: Vector3
+    apex: Vector3  # from the base to the tip
+    front: Vector3  # across the axis; rays' angles are counted from here towards `side`
+    side: Vector3
+    base_mm: float
+    tip_mm: float
+
+    @property
+    def levels(self) -> Float[np.ndarray, "l"]:
+        """Positions of the levels along the axis, mm."""
+        return np.arange(self.base_mm + LEVEL_MM / 2, self.tip_mm, LEVEL_MM)
+
+    def places(self, along: np.ndarray, angle: np.ndarray, radius: np.ndarray) -> PointsMm:
+        """World mm of cylinder coordinates, which broadcast."""
+        across = np.cos(angle)[..., None] * self.front + np.sin(angle)[..., None] * self.side
+        return self.middle + along[..., None] * self.apex + radius[..., None] * across
+
+
+class _Rays(NamedTuple):
+    """What rays meet, by level and angle, mm from the axis; NaN where they meet no wall."""
+
+    inner: Float[np.ndarray, "l a"]
+    outer: Float[np.ndarray, "l a"]
+
+
+def measure_wall(
+    rule: WallRule, anatomy: Anatomy, at: Mapping[str, Sampled], stack: Stack
+) -> tuple[Wall | None, list[str]]:
+    """Thickness of a wall by segment.
+
+    Args:
+        rule: which wall.
+        anatomy: numbers the structures.
+        at: the structures' nodes at the phases of the rule that are known; the first phase is among them.
+        stack: the reference stack, whose normal is near the axis.
+
+    Returns:
+        The thickness, None if there is no axis or nothing beside the wall; sentences that say why.
+    """
+    cavity, wall, beside = (anatomy.labels.index(name) for name in (rule.cavity, rule.wall, rule.beside))
+    first = at[rule.phase]
+    frame = _frame_of(first, cavity, stack.grid.affine.normal())
+    if frame is None:
+        return None, [f"no thickness: the {rule.cavity} is too short to have an axis"]
+    rays = _cast(first, frame, cavity, wall)
+    middle = _septum(first, frame, rays, beside)
+    if middle is None:
+        return None, [f"no thickness by segment: no {rule.beside} beside the {rule.wall}"]
+    septum = np.cos(middle) * frame.front + np.sin(middle) * frame.side
+    thickness = {}
+    for name, sampled in at.items():
+        if name != rule.phase:
+            own = _frame_of(sampled, cavity, frame.apex)
+            if own is None:
+                continue
+            frame, rays = own, _cast(sampled, own, cavity, wall)
+        degrees = _from_anterior(frame, septum, stack)
+        thickness[name] = _by_segment(rays, frame, degrees, _at_tip(sampled, frame, cavity, wall))
+    return Wall(thickness, rule.phase, rule.to, rule.segments), []
+
+
+def _frame_of(sampled: Sampled, cavity: int, across: Vector3) -> _Frame | None:
+    """The cavity's axis and ends; None if it is in fewer than three levels of the axis' search."""
+    places = sampled.lattice.places(np.flatnonzero(sampled.label == cavity))
+    if len(places) < FEWEST or np.ptp(places @ across) < 4 * SMOOTH_MM:
+        return None
+    middle, apex = long_axis(places, across)
+    along = (places - middle) @ apex
+    hint = np.eye(3)[np.abs(apex).argmin()]
+    front = hint - (hint @ apex) * apex
+    front /= np.linalg.norm(front)
+    half = sampled.lattice.spacing_mm / 2
+    return _Frame(
+        middle,
+        apex,
+        front,
+        np.cross(apex, front),
+        float(np.quantile(along, 0.002)) - half,
+        float(np.quantile(along, 0.998)) + half,
+    )
+
+
+def _from_anterior(frame: _Frame, septum: Vector3, stack: Stack) -> Float[np.ndarray, "a"]:
+    """Degrees of the rays from the anterior wall, over the septum, to the inferior wall and on.
+
+    Seen from the tip of the heart, with the septum to the left, the anterior wall is at the top. Where the
+    file does not say how it lies in the patient, its images are taken to be seen from the tip, as scanners
+    write them.
+    """
+    across = septum - (septum @ frame.apex) * frame.apex
+    across /= np.linalg.norm(across)
+    up = np.cross(across, frame.apex)
+    if not stack.oriented:
+        right, down, _ = stack.grid.affine.axes.T
+        seen = -(across @ down) * right + (across @ right) * down
+        up = up if up @ seen >= 0 else -up
+    rays = np.cos(RAY_ANGLES)[:, None] * frame.front + np.sin(RAY_ANGLES)[:, None] * frame.side
+    return np.rad2deg(np.arctan2(rays @ across, rays @ up)) % 360
+
+
+def _values(sampled: Sampled, field: np.ndarray, places: PointsMm, order: int = 1) -> np.ndarray:
+    """Values of nodes at world places, linear in between; those of the nearest node for the order 0."""
+    index = sampled.lattice.affine.inverse(places)
+    return ndimage.map_coordinates(field, np.moveaxis(index, -1, 0), order=order, mode="nearest")
+
+
+def _cast(sampled: Sampled, frame: _Frame, cavity: int, wall: int) -> _Rays:
+    """Rays at each level and angle: where they leave the cavity, and then the wall."""
+    radius = np.arange(0, LONGEST_MM, RAY_MM)
+    places = frame.places(frame.levels[:, None, None], RAY_ANGLES[None, :, None], radius[None, None, :])
+    inside, known = sampled.chance((cavity,)), sampled.lattice.inside.astype(np.float32)
+    within = sampled.chance((cavity, wall))
+    return _crossings(*(_values(sampled, field, places) for field in (inside, within, known)))
+
+
+def _crossings(inside: np.ndarray, within: np.ndarray, known: np.ndarray) -> _Rays:
+    """Where rays leave the cavity and the wall, from probabilities at places along them."""
+    begins = inside[..., 0] > 0.5
+    inner = _falls(inside, np.zeros(inside.shape[:-1]))
+    outer = _falls(within, inner)
+    # What ends where the measured slab ends has no border there.
+    last = np.clip(np.nan_to_num(outer / RAY_MM).astype(int) + 1, 0, known.shape[-1] - 1)
+    seen = np.take_along_axis(known, last[..., None], axis=-1)[..., 0] > 0.5
+    found = begins & seen & (outer - inner > RAY_MM)
+    return _Rays(np.where(found, inner, np.nan), np.where(found, outer, np.nan))
+
+
+def _falls(values: Float[np.ndarray, "l a r"], start: Float[np.ndarray, "l a"]) -> Float[np.ndarray, "l a"]:
+    """Where values along rays first fall through a half from some radius on, mm; NaN if they never do."""
+    after = np.arange(values.shape[-1]) >= np.floor(np.nan_to_num(start) / RAY_MM)[..., None]
+    below = (values < 0.5) & after
+    index = np.maximum(below.argmax(-1), 1)
+    here = np.take_along_axis(values, index[..., None], axis=-1)[..., 0]
+    before = np.take_along_axis(values, index[..., None] - 1, axis=-1)[..., 0]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        way = np.clip((before - 0.5) / (before - here), 0, 1)
+    found = (index - 1 + np.nan_to_num(way)) * RAY_MM
+    return np.where(below.any(-1) & np.isfinite(start), found, np.nan)
+
+
+def _septum(sampled: Sampled, frame: _Frame, rays: _Rays, beside: int) -> float | None:
+    """The angle half way between the insertions of the structure beside the wall; None if it has none."""
+    steps = np.arange(RAY_MM, BESIDE_MM + RAY_MM, RAY_MM)
+    radius = np.nan_to_num(rays.outer)[..., None] + steps
+    places = frame.places(frame.levels[:, None, None], RAY_ANGLES[None, :, None], radius)
+    touched = (_values(sampled, sampled.label, places, order=0) == beside).any(-1) & np.isfinite(rays.outer)
+    share = (frame.levels - frame.base_mm) / (frame.tip_mm - frame.base_mm)
+    middle = touched[(share > 0.2) & (share < 0.7)]
+    run = _longest_run(middle.mean(0) > 0.5) if len(middle) else None
+    return None if run is None else float(2 * np.pi * (run[0] + (run[1] - 1) / 2) / ANGLES)
+
+
+def _longest_run(mask: Bool[np.ndarray, "a"]) -> tuple[int, int] | None:
+    """Start and length of the longest run of true entries around a circle; None if all or none are true."""
+    if mask.all() or not mask.any():
+        return None
+    first = int(np.flatnonzero(~mask)[0])
+    turned = np.roll(mask, -first)
+    parts, count = ndimage.label(turned)
+    lengths = np.bincount(parts)[1:]
+    longest = int(lengths.argmax()) + 1
+    assert count >= longest
+    return first + int(np.flatnonzero(parts == longest)[0]), int(lengths.max())
+
+
+def _by_segment(
+    rays: _Rays, frame: _Frame, degrees: Float[np.ndarray, "a"], tip_mm: float
+) -> Float[np.ndarray, "17"]:
+    """Mean thickness of each segment, mm.
+
+    Args:
+        rays: what they meet.
+        frame: of the cavity.
+        degrees: of the rays, from the anterior wall.
+        tip_mm: thickness at the tip.
+    """
+    thickness = (rays.outer - rays.inner) * _cosine((rays.outer + rays.inner) / 2)
+    levels = np.clip(3 * (frame.levels - frame.base_mm) / (frame.tip_mm - frame.base_mm), 0, 2.999).astype(
+        int
+    )
+    six, four = ((degrees + 30) // 60 % 6).astype(int), ((degrees + 45) // 90 % 4).astype(int)
+    segment = np.stack([six, 6 + six, 12 + four])[levels]
+    out = np.full(17, np.nan)
+    for index in range(16):
+        values = thickness[(segment == index) & np.isfinite(thickness)]
+        if len(values) >= FEWEST:
+            out[index] = values.mean()
+    out[16] = tip_mm
+    return out
+
+
+def _cosine(radius: Float[np.ndarray, "l a"]) -> Float[np.ndarray, "l a"]:
+    """Cosine between rays and the normal of the surface at these radii; NaN where they graze it."""
+    known = np.isfinite(radius)
+    sigma, mode = (SMOOTH_MM / LEVEL_MM, SMOOTH_ANGLES), ("nearest", "wrap")
+    weight = ndimage.gaussian_filter(known.astype(float), sigma, mode=mode)
+    smooth = ndimage.gaussian_filter(np.where(known, radius, 0.0), sigma, mode=mode)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        smooth = smooth / weight
+        along = np.gradient(smooth, LEVEL_MM, axis=0) if len(smooth) > 1 else np.zeros_like(smooth)
+        ahead, behind = np.roll(smooth, -1, axis=1), np.roll(smooth, 1, axis=1)
+        around = (ahead - behind) / (2 * 2 * np.pi / ANGLES) / smooth
+        cosine = 1 / np.sqrt(1 + along**2 + around**2)
+        return np.where(known & (cosine >= OBLIQUE), cosine, np.nan)
+
+
+def _at_tip(sampled: Sampled, frame: _Frame, cavity: int, wall: int) -> float:
+    """Thickness at the tip along lines parallel to the axis, mm; NaN if too few are known."""
+    offsets = np.arange(-TIP_MM, TIP_MM + 0.1, LEVEL_MM)
+    a, b = (x.ravel() for x in np.meshgrid(offsets, offsets))
+    near = np.hypot(a, b) <= TIP_MM
+    across = a[near, None] * frame.front + b[near, None] * frame.side
+    start = frame.middle + max(0.0, frame.tip_mm - LONGEST_MM / 2) * frame.apex
+    along = np.arange(0, LONGEST_MM, RAY_MM)
+    places = start + across[:, None] + along[:, None] * frame.apex
+    inside, within = sampled.chance((cavity,)), sampled.chance((cavity, wall))
+    known = sampled.lattice.inside.astype(np.float32)
+    rays = _crossings(*(_values(sampled, field, places)[None] for field in (inside, within, known)))
+    values = (rays.outer - rays.inner)[np.isfinite(rays.outer)]
+    return float(values.mean()) if len(values) >= FEWEST else float("nan")
