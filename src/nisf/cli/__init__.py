@@ -20,6 +20,7 @@ from nisf.cli.models import Models
 from nisf.cli.paper import Paper
 from nisf.cli.phantom import Phantom
 from nisf.cli.render import Render
+from nisf.cli.report import Report
 from nisf.cli.segment import Segment
 from nisf.cli.settings import Settings
 from nisf.cli.train import Train
@@ -33,6 +34,7 @@ Command = (
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Measure, tyro.conf.subcommand("measure")]
     | Annotated[Mesh, tyro.conf.subcommand("mesh")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Settings, tyro.conf.subcommand("settings")]
     | Annotated[Models, tyro.conf.subcommand("models")]

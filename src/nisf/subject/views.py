@@ -38,7 +38,7 @@ def long_axis(
     Args:
         places: world mm of the structure's voxels.
         across: normal of the first cross-sections; those of the next rounds are across the axis found.
-        beside: world mm of another structure's voxels that has its wide end on the same side, if there is one.
+        beside: world mm of another structure's voxels whose wide end is on the same side, or None.
     """
     for _ in range(ROUNDS):
         level = np.round(places @ across / SEARCH_MM)
