@@ -80,6 +80,8 @@ class Segment:
     """Seed of the points that a fit draws."""
     device: str = "cpu"
     """Where networks run: cpu, cuda or cuda:NUMBER."""
+    report: bool = False
+    """Write pages to look at and print too: OUT/report/index.html (see nisf report)."""
     overwrite: bool = False
     """Do cases again that are done already."""
     verbose: bool = False
@@ -118,6 +120,12 @@ class Segment:
             print(f"left out: {sentence}", file=sys.stderr)
         with Tables(self.output) as tables:
             done = self.segment(reader, prior, request, failed, None if self.no_measures else tables)
+        if self.report and done:
+            from nisf.report.folder import ReportOptions, write_reports
+
+            named = frozenset(files.name for files in reader.files) - failed.keys()
+            pages = ReportOptions(self.identifiers, only=named, memory_mb=self.memory_mb)
+            failed |= write_reports(self.output, prior, pages)
         for note in cohort.notes.values():
             print(f"note: {note}", file=sys.stderr)
         print(f"{done} of {len(reader)} cases written to {self.output}")

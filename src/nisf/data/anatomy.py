@@ -231,6 +231,16 @@ def from_json(data: Any, where: str | Path) -> Anatomy:
             None,
         ),
     )
+    _refuse_strange_names(anatomy, where)
+    return anatomy
+
+
+def _refuse_strange_names(anatomy: Anatomy, where: str | Path) -> None:
+    """Every name that an anatomy speaks of has to be one of its labels or phases.
+
+    Raises:
+        BadFileError: one is not; the sentence names ``where``.
+    """
     if anatomy.labels[:1] != (BACKGROUND,) or len(anatomy.colours) != len(anatomy.labels):
         raise BadFileError(
             f"{where}: 'labels' must start with '{BACKGROUND}' and 'colours' have one entry each"
@@ -251,7 +261,6 @@ def from_json(data: Any, where: str | Path) -> Anatomy:
         raise BadFileError(
             f"{where}: 'measures' or 'wall' speaks of {strange[0]!r}, which is no structure and no phase"
         )
-    return anatomy
 
 
 def anatomy_names() -> list[str]:

@@ -168,8 +168,11 @@ def _eyes(measures: CaseMeasures | None) -> list[Eye]:
         if not np.isfinite(values).any():
             continue
         low, high = (0.0, max(10.0, np.ceil(largest))) if unit == "mm" else (0.0, 100.0)
+        decimals = 1 if unit == "mm" else 0
         scale = [colour_of(low + (high - low) * k / 4, low, high)[0] for k in range(5)]
-        out.append(Eye(title, unit, bulls_eye(wall, values, low, high), f"{low:g}", f"{high:g}", scale))
+        out.append(
+            Eye(title, unit, bulls_eye(wall, values, low, high, decimals), f"{low:g}", f"{high:g}", scale)
+        )
     return out
 
 
@@ -180,7 +183,7 @@ def done_of(subject: Subject, measures: CaseMeasures | None) -> list[tuple[str, 
     request = request if isinstance(request, Mapping) else {}
     inputs = [str(entry.get("sha256", ""))[:16] for entry in request.get("inputs") or [] if entry]
     fit = {k: v for k, v in (request.get("fit") or {}).items() if v not in (None, False)}
-    options = {k: v for k, v in request.items() if k not in ("inputs", "fit", "series") and v}
+    options = {k: v for k, v in request.items() if k not in ("inputs", "fit", "series") and v and v != "auto"}
     words = [f"{name} {value}" for name, value in {**options, **fit}.items()]
     rows = [
         ("Input", stack.grid.words() + ("" if stack.oriented else "; position in the patient unknown")),

@@ -117,7 +117,7 @@ def outliers(values: Sequence[float | None]) -> list[bool]:
         return [False] * len(values)
     middle = np.median(known)
     spread = 1.4826 * float(np.median(np.abs(known - middle)))
-    return [v is not None and spread > 0 and abs(v - middle) > FAR * spread for v in values]
+    return [v is not None and spread > 0 and bool(abs(v - middle) > FAR * spread) for v in values]
 
 
 def agreement_of(

@@ -52,6 +52,7 @@ def write_reports(
     options: ReportOptions | None = None,
     *,
     to: str | Path | None = None,
+    cases: Mapping[str, Case] | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, str]:
     """Write a page for each subject of a folder, and one for all.
@@ -61,6 +62,7 @@ def write_reports(
         prior: of the subjects; found by what their files say if None.
         options: how.
         to: the folder of the pages; ``report`` in the first if None.
+        cases: measured images by name, of subjects whose files are not to be looked for.
         say: told what was written, in sentences.
 
     Returns:
@@ -76,36 +78,46 @@ def write_reports(
     if not names:
         raise BadFileError(f"{folder}: holds no subject (NAME.nisf); give the folder that segment wrote to")
     titles = {name: name for name in names} if options.identifiers else numbered(folder, names)
-    pages = {name: f"{_file_word(title)}.html" for name, title in titles.items()}
+    pages = page_names(titles)
     failed: dict[str, str] = {}
     rows: list[tuple[str, str, CaseMeasures | None]] = []
     for name in names:
         try:
             measures = measures_of(folder, name)
-            path = to / pages[name]
-            mark = made_from(folder, name, titles[name])
+            path, mark = to / pages[name], made_from(folder, name, titles[name])
             if options.overwrite or not _same(path, mark):
                 subject = read_subject(folder / f"{name}.nisf", prior)
+                case = (cases or {}).get(name) or measured_images(subject)
+                memory_mb = options.memory_mb
                 page = case_page.case_page(
-                    subject,
-                    measures,
-                    measured_images(subject),
-                    titles[name],
-                    made_from=mark,
-                    memory_mb=options.memory_mb,
+                    subject, measures, case, titles[name], made_from=mark, memory_mb=memory_mb
                 )
-                with replacing(path) as temporary:
-                    temporary.write_text(case_page.as_html(page, INDEX), encoding="utf-8")
-                say(f"wrote {path}")
+                _write(path, case_page.as_html(page, INDEX), say)
             rows.append((titles[name], pages[name], measures))
         except NisfError as error:
             failed[name] = str(error)
     if rows:
-        with replacing(to / INDEX) as temporary:
-            page_of_all = cohort_page.cohort_page(rows, options.references)
-            temporary.write_text(cohort_page.as_html(page_of_all), encoding="utf-8")
-        say(f"wrote {to / INDEX}")
+        _write(to / INDEX, cohort_page.as_html(cohort_page.cohort_page(rows, options.references)), say)
     return failed
+
+
+def _write(path: Path, text: str, say: Callable[[str], None]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+    say(f"wrote {path}")
+
+
+def page_names(titles: Mapping[str, str]) -> dict[str, str]:
+    """A file's name for each title, all different, also where upper and lower case are the same."""
+    out, taken = {}, {INDEX}
+    for name, title in titles.items():
+        word = re.sub(r"[^\w.+()-]+", "-", title.lower() if title.startswith("Case ") else title)
+        page, k = f"{word}.html", 2
+        while page.lower() in taken:
+            page, k = f"{word}-{k}.html", k + 1
+        taken.add(page.lower())
+        out[name] = page
+    return out
 
 
 def measures_of(folder: Path, name: str) -> CaseMeasures | None:
@@ -152,11 +164,6 @@ def _same(path: Path, mark: str) -> bool:
         return False
     with path.open(encoding="utf-8") as file:
         return f'content="{mark}"' in file.read(2000)
-
-
-def _file_word(title: str) -> str:
-    """A title as a file's name."""
-    return re.sub(r"[^\w.+()-]+", "-", title.lower() if title.startswith("Case ") else title)
 
 
 def measured_images(subject: Subject) -> Case | None:

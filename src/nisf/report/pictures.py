@@ -104,8 +104,8 @@ def drawn_over(
     size = (2 * image.shape[1], 2 * image.shape[0])
     canvas = Image.fromarray(image).convert("RGB").resize(size, Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(canvas)
-    for label, many in lines.items():
-        for line in many:
+    for label in reversed(list(lines)):  # what is enclosed comes last, on the line that both share
+        for line in lines[label]:
             places = [tuple(place) for place in (2 * line * scale).tolist()]
             pen.line([*places, places[0]], fill=colours[label], width=3, joint="curve")
     return np.asarray(canvas.resize((image.shape[1], image.shape[0]), Image.Resampling.LANCZOS))

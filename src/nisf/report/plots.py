@@ -123,7 +123,9 @@ class Segment:
     ink: str
 
 
-def bulls_eye(wall: Wall, values: Float[np.ndarray, "17"], low: float, high: float) -> list[Segment]:
+def bulls_eye(
+    wall: Wall, values: Float[np.ndarray, "17"], low: float, high: float, decimals: int = 1
+) -> list[Segment]:
     """The 17 segments as the American Heart Association draws them (Cerqueira et al. 2002), radius 100.
 
     Segment 1 is at the top; numbers run counter-clockwise; the apex is in the middle.
@@ -133,6 +135,7 @@ def bulls_eye(wall: Wall, values: Float[np.ndarray, "17"], low: float, high: flo
         values: one a segment, NaN where unknown.
         low: value of the lightest colour.
         high: value of the darkest.
+        decimals: of the numbers.
     """
     out = []
     rings = ((100.0, 75.0, 6, 60.0), (75.0, 50.0, 6, 60.0), (50.0, 25.0, 4, 45.0))
@@ -144,10 +147,10 @@ def bulls_eye(wall: Wall, values: Float[np.ndarray, "17"], low: float, high: flo
             middle = math.radians((begin + end) / 2)
             radius = (outer + inner) / 2
             path = _wedge(outer, inner, begin, end)
-            out.append(_segment(wall, values, number, path, (radius, middle), (low, high)))
+            out.append(_segment(wall, values, number, path, (radius, middle), (low, high), decimals))
             number += 1
     circle = "M25,0A25,25 0 1 0 -25,0A25,25 0 1 0 25,0Z"
-    out.append(_segment(wall, values, number, circle, (0.0, 0.0), (low, high)))
+    out.append(_segment(wall, values, number, circle, (0.0, 0.0), (low, high), decimals))
     return out
 
 
@@ -158,13 +161,14 @@ def _segment(
     path: str,
     place: tuple[float, float],
     limits: tuple[float, float],
+    decimals: int,
 ) -> Segment:
     value = float(values[number])
     known = math.isfinite(value)
     fill, ink = colour_of(value, *limits) if known else ("none", "currentColor")
     radius, angle = place
     x, y = radius * math.cos(angle), -radius * math.sin(angle)
-    text = f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"
+    text = f"{value:.{decimals}f}".replace("-", "−")
     return Segment(path, round(x, 1), round(y, 1), text if known else "–", wall.names[number], fill, ink)
 
 
@@ -184,8 +188,10 @@ def colour_of(value: float, low: float, high: float) -> tuple[str, str]:
     place = min(max((value - low) / max(high - low, 1e-9), 0.0), 1.0) * (len(RAMP) - 1)
     k = min(int(place), len(RAMP) - 2)
     rgb = [a + (b - a) * (place - k) for a, b in zip(RAMP[k], RAMP[k + 1], strict=True)]
-    light = 0.2126 * rgb[0] + 0.7152 * rgb[1] + 0.0722 * rgb[2]
-    return "#" + "".join(f"{round(c):02x}" for c in rgb), "#000000" if light > 118 else "#ffffff"
+    linear = [c / 255 / 12.92 if c < 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in rgb]
+    light = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    # At this luminance black and white have the same contrast (WCAG 2).
+    return "#" + "".join(f"{round(c):02x}" for c in rgb), "#000000" if light > 0.179 else "#ffffff"
 
 
 @dataclass(frozen=True)

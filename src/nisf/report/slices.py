@@ -26,7 +26,7 @@ CONTOUR_MM = 1.0
 CINE_MM = 1.5
 CINE_PIXELS = 260
 CINE_FRAMES = 30
-VIEW_MM = 140.0
+VIEW_MM = 160.0
 LEAST_MS, CYCLE_MS = 30.0, 1000.0
 
 
@@ -100,7 +100,7 @@ class Shown:
         return Window((int(low[0]), int(high[0])), (int(low[1]), int(high[1])))
 
     def measured(self, position: int, frame: int) -> Float[np.ndarray, "x y"] | None:
-        """The measured pixels of a slice, scaled to [0, 1], cut to the window."""
+        """The measured pixels of a slice, cut to the window; None where there are none."""
         if self.case is None:
             return None
         for item in self.case.slices:
@@ -108,8 +108,27 @@ class Shown:
                 part = item.image[
                     self.window.x[0] : self.window.x[1] + 1, self.window.y[0] : self.window.y[1] + 1
                 ]
-                return self.stack.normalise(part)[..., 0]
+                return part[..., 0].astype(np.float32)
         return None
+
+    @cached_property
+    def brightness(self) -> tuple[float, float]:
+        """The intensities that are shown black and white: what lies in the window, but for its extremes."""
+        parts = []
+        for k in range(self.grid.shape[2]):
+            pixels = self.measured(k, 0)
+            if pixels is not None:
+                parts.append(pixels[np.isfinite(pixels)])
+        values = np.concatenate(parts) if parts else self.stack.intensity_range[0]
+        low, high = np.percentile(values, (1.0, 99.7))
+        return float(low), float(high)
+
+    def _pixels(self, rendering: Rendering, z: int, position: int, frame: int) -> np.ndarray:
+        """What is shown of a slice, as 0 to 255 (y, x): measured pixels, else the field's intensities."""
+        pixels = self.measured(position, frame)
+        if pixels is None:
+            pixels = rendering.image[:, :, z, 0, 0]
+        return grey(pixels.T, *self.brightness)
 
     @property
     def size(self) -> tuple[float, float]:
@@ -136,15 +155,12 @@ class Shown:
         assert rendering.probability is not None
         step = self._step(rendering)
         lines = outlines(rendering.probability[:, :, k, 0], self.anatomy.labels, step)
-        pixels = self.measured(k, frame)
-        if pixels is None:
-            pixels = self.stack.normalise(rendering.image[:, :, k, 0])[..., 0]
         seen = ", ".join(lines) or "no structure"
         title = f"Slice {k + 1}"
         return Picture(
             title,
             f"{title} of {self.grid.shape[2]} {phase}: contours of {seen}".strip(),
-            as_url([grey(pixels.T, 0, 1)]),
+            as_url([self._pixels(rendering, k, k, frame)]),
             width,
             height,
             {label: path_of(many, (step[0] / 2, step[1] / 2)) for label, many in lines.items()},
@@ -172,11 +188,8 @@ class Shown:
             assert rendering.probability is not None
             step = self._step(rendering)
             lines = outlines(rendering.probability[:, :, 0, 0], self.anatomy.labels, step)
-            pixels = self.measured(k, int(frame))
-            if pixels is None:
-                pixels = self.stack.normalise(rendering.image[:, :, 0, 0])[..., 0]
             shifted = {name: [line + np.array(step) / 2 for line in many] for name, many in lines.items()}
-            image = _resized(grey(pixels.T, 0, 1), shape)
+            image = _resized(self._pixels(rendering, 0, k, int(frame)), shape)
             frames.append(drawn_over(image, shifted, self.colours, (factor, factor)))
         ms = max(LEAST_MS, (self.stack.cycle_ms or CYCLE_MS) / len(kept))
         alt = f"Slice {k + 1} over the cycle, {len(kept)} frames, with contours"
@@ -210,13 +223,13 @@ class Shown:
                 rendering = self._render(plane, self.subject.answers)
                 assert rendering.probability is not None
                 lines = outlines(rendering.probability[:, :, 0, 0], self.anatomy.labels, (1.0, 1.0))
-                pixels = self.stack.normalise(rendering.image[:, :, 0, 0])[..., 0]
+                pixels = rendering.image[:, :, 0, 0, 0]
                 half = CONTOUR_MM / 2
                 out.append(
                     Picture(
                         f"{name} {phase}".strip(),
                         f"{name} view {phase}, cut from the field, with contours of {', '.join(lines)}",
-                        as_url([grey(pixels.T, 0, 1)]),
+                        as_url([grey(pixels.T, *self.brightness)]),
                         float(plane.shape[0]),
                         float(plane.shape[1]),
                         {label: path_of(many, (half, half)) for label, many in lines.items()},
