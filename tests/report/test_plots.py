@@ -85,7 +85,8 @@ def test_words():
     assert unit_of("co_l_per_min") == ("co", "L/min")
     assert title_of("lv_ef_percent") == "LV ejection fraction"
     assert title_of("anterior_surface_mm2") == "Anterior surface"
-    assert [number(v) for v in (None, 5.25, 57.149, 187.4)] == ["–", "5.2", "57.1", "187"]
+    assert title_of("anterior_ml") == "Anterior volume"
+    assert [number(v) for v in (None, 5.256, 57.149, 187.4, -3)] == ["–", "5.26", "57.1", "187", "−3.00"]
 
 
 def test_rows():

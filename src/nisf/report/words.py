@@ -45,15 +45,17 @@ def title_of(column: str) -> str:
     """A measure in words; its column's if there are none."""
     if column in data()["titles"]:
         return data()["titles"][column]
-    name = unit_of(column)[0].replace("_", " ")
+    name, unit = unit_of(column)
+    name = name.replace("_", " ") + (" volume" if unit == "mL" else "")
     return name[:1].upper() + name[1:]
 
 
 def number(value: float | None) -> str:
-    """A value as it is read: about three digits."""
+    """A value as it is read: three digits."""
     if value is None:
         return "–"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"
+    decimals = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{value:.{decimals}f}".replace("-", "−")
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def rows_of(measures: CaseMeasures) -> dict[str, list[Row]]:
         )
         prefix = name.split("_")[0]
         out.setdefault(data()["groups"].get(prefix, data()["groups"][""]), []).append(row)
-    return out
+    return out if len(out) > 1 else {"": next(iter(out.values()), [])}
 
 
 def sources_of(rows: Mapping[str, Sequence[Row]]) -> list[tuple[int, str]]:
