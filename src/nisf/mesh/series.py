@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from nisf.errors import CannotFitError
 from nisf.mesh.extraction import Levels, levels_at, surface_of
 from nisf.mesh.surface import Surface
 from nisf.mesh.tracking import followed
 from nisf.subject.subject import Subject
 from nisf.types import Vector
+
+FURTHEST_OFF = 0.05
+"""Part of the volume by which a mesh that follows may be off."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ def series(
 
     Raises:
         BadSettingError: as `nisf.mesh.extraction.surfaces`.
-        CannotFitError: a structure that is named is missing at a time; or, with the same triangles, any.
+        CannotFitError: a structure that is named is missing at a time; or, with the same triangles, any, or
+            a mesh cannot follow.
     """
     options = options or SeriesOptions()
 
@@ -71,5 +76,19 @@ def series(
 
 
 def _follow(surface: Surface, levels: Levels) -> Surface:
-    name = surface.name
-    return followed(surface, levels.time, levels.values[name], levels.grid.affine, levels.margins[name])
+    """The surface at another time; refused where what it encloses is not what the field has inside.
+
+    Raises:
+        CannotFitError: parts of the structure come and go, and the mesh cannot.
+    """
+    name, values = surface.name, levels.values[surface.name]
+    moved = followed(surface, levels.time, values, levels.grid.affine, levels.margins[name])
+    inside_ml = float((values > 0).sum()) * levels.grid.voxel_ml
+    off = moved.volume_ml / inside_ml - 1
+    if abs(off) > FURTHEST_OFF:
+        raise CannotFitError(
+            f"the mesh of {name} does not follow to time {levels.time:.3g}: its volume would be "
+            f"{100 * off:+.0f} % off; give more times, other structures, or make each mesh anew",
+            options=["frames", "structures"],
+        )
+    return moved

@@ -19,6 +19,8 @@ REACH_MM = 12.0
 LOOK_MM = 0.5
 ROUNDS = 4
 """Normals turn as the surface moves."""
+STRAY_MM = 4.0
+"""Displacements that differ more from those around are not believed."""
 SMOOTHING = 12
 """Averages over neighbours of the displacements in each round."""
 RELAXATION = 0.3
@@ -75,6 +77,10 @@ def nearest_fall(
     places = surface.vertices[:, None] + offsets[:, None] * surface.normals[:, None]
     seen = values(places)
     falls = (seen[:, :-1] > 0) & (seen[:, 1:] <= 0)
+    # From inside the surface lies ahead, from outside behind: what falls elsewhere is another sheet's.
+    ahead = offsets[1:] > 0
+    inside = seen[:, len(offsets) // 2] > 0
+    falls &= np.where(inside[:, None], ahead, ~ahead)
     with np.errstate(divide="ignore", invalid="ignore"):
         part = seen[:, :-1] / (seen[:, :-1] - seen[:, 1:])
     where = np.where(falls, offsets[:-1] + part * np.diff(offsets), np.inf)
@@ -88,11 +94,15 @@ def smoothed(
     distance: Float[np.ndarray, "n"], found: Bool[np.ndarray, "n"], neighbours: sparse.csr_array
 ) -> Float[np.ndarray, "n"]:
     """Displacements averaged over neighbours; vertices that found nothing take what spreads to them."""
-    weight, total = found.astype(float), np.where(found, distance, 0.0)
-    for _ in range(SMOOTHING):
-        weight = (weight + neighbours @ weight) / 2
-        total = (total + neighbours @ total) / 2
-    return total / np.maximum(weight, 1e-9)
+    for last in (False, True):
+        weight, total = found.astype(float), np.where(found, distance, 0.0)
+        for _ in range(SMOOTHING):
+            weight = (weight + neighbours @ weight) / 2
+            total = (total + neighbours @ total) / 2
+        mean = total / np.maximum(weight, 1e-9)
+        if not last:
+            found = found & (np.abs(distance - mean) < STRAY_MM)
+    return mean
 
 
 def onto(surface: Surface, level: Level, reaches: Sequence[float]) -> Surface:
