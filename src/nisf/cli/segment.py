@@ -123,7 +123,7 @@ class Segment:
         if self.report and done:
             from nisf.report.folder import ReportOptions, write_reports
 
-            named = frozenset(files.name for files in reader.files) - failed.keys()
+            named = frozenset(files.name for files in reader.files if files.name not in failed)
             pages = ReportOptions(self.identifiers, only=named, memory_mb=self.memory_mb)
             failed |= write_reports(self.output, prior, pages)
         for note in cohort.notes.values():

@@ -14,6 +14,7 @@ import numpy as np
 from nisf import __version__
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
+from nisf.data.geometry import cycle_distance
 from nisf.measures.case import CaseMeasures
 from nisf.report.pictures import Picture
 from nisf.report.plots import CurvePlot, Segment, bulls_eye, colour_of, curve_plot
@@ -195,8 +196,9 @@ def done_of(subject: Subject, measures: CaseMeasures | None) -> list[tuple[str, 
         ("Versions", f"nisf {__version__}, torch {_version('torch')}, Python {platform.python_version()}"),
     ]
     if measures is not None and measures.phases:
+        frames = {n: int(cycle_distance(stack.grid.times, t).argmin()) for n, t in measures.phases.items()}
         at = ", ".join(
-            f"{name} at {time:.3f} of the cycle (frame {int(np.abs(stack.grid.times - time).argmin()) + 1})"
+            f"{name} at {time:.3f} of the cycle (frame {frames[name] + 1})"
             for name, time in measures.phases.items()
         )
         rows.insert(2, ("Phases", at))
