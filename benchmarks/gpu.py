@@ -38,7 +38,8 @@ from nisf.device import named_device
 from nisf.errors import exit_status
 from nisf.files import write_json
 from nisf.kinds.image.augment import Sample
-from nisf.kinds.image.recipe import ImageRecipe, image_objective
+from nisf.kinds.image.objective import image_objective
+from nisf.kinds.image.recipe import ImageRecipe
 from nisf.kinds.latent.recipe import latent_state, objective
 from nisf.kinds.recipe import TrainingSetup
 from nisf.networks.latent_field import LatentField

@@ -4,6 +4,7 @@ PyTorch's ``meta`` device stands in for a GPU: it has no numbers, but refuses to
 tensors as a GPU does. What a GPU computes is not tested here.
 """
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from nisf.cli import main
 from nisf.config.schema import FitConfig
 from nisf.data.points import CasePoints
 from nisf.data.region import whole_region
-from nisf.device import CPU, half_precision, module_device, named_device
+from nisf.device import CPU, half_precision, module_device, named_device, side_by_side
 from nisf.errors import NisfError
 from nisf.kinds.image.recipe import ImageRecipe
 from nisf.kinds.latent.parametrisation import parametrisation_of
@@ -137,3 +138,33 @@ def test_precision_by_what_the_processor_has(amx, avx, monkeypatch):
     assert not half_precision("fp32", CPU)
     assert not half_precision("auto", torch.device("cuda"))
     assert half_precision("bf16", torch.device("cuda"))
+
+
+def test_work_side_by_side_is_each_item_once_and_leaves_the_threads_as_they_were():
+    done, cores = [], set()
+    barrier = threading.Barrier(2, timeout=20)
+
+    def work(item):
+        cores.add(torch.get_num_threads())
+        barrier.wait()  # two are at work at the same time, or this fails
+        done.append(item)
+
+    torch.set_num_threads(2)
+    try:
+        side_by_side(work, range(10))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert sorted(done) == list(range(10))
+    assert cores == {1}
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_what_fails_side_by_side_is_told(threads):
+    torch.set_num_threads(threads)
+    try:
+        with pytest.raises(KeyError, match="4"):
+            side_by_side({0: 0, 1: 1, 2: 2, 3: 3}.__getitem__, range(5))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(1)

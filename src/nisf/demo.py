@@ -21,24 +21,30 @@ from nisf.data.hiding import hide
 from nisf.evaluation.metrics import Score
 from nisf.evaluation.scores import score_case
 from nisf.io.writers import write_volume
-from nisf.measures.table import Tables
+from nisf.measures.case import measure
 from nisf.optimisation.loop import LogCallback
+from nisf.outputs import recorded, refuse_to_replace, remove_recorded
 from nisf.phantom import Scan, Scanner, cohort, ejection_fraction, long_axis, volumes_ml
 from nisf.phantom import label as true_label
 from nisf.phantom.cohort import volume
 from nisf.picture import STYLE, Panel, draw_panel, legend_of, new_figure, save_figure
 from nisf.prior.fit import fit
 from nisf.report.folder import ReportOptions, write_reports
-from nisf.segmentation import write_segmentation
+from nisf.segmentation import PART as SEGMENTED
+from nisf.segmentation import outputs, write_segmentation
+from nisf.segmentation.measures import write_measures
 from nisf.subject.rendering import Rendering
 from nisf.subject.subject import Subject
 from nisf.subject.views import box_grid
+from nisf.training.train import FILES as TRAINED_FILES
+from nisf.training.train import PART as TRAINED
 from nisf.training.train import TrainOptions, train
 
 TRAINING, UNSEEN_SEED = 24, 2023
 PROTOCOL = "every-2nd-slice"
 VOLUME_SPACING = (2.5, 2.5, 2.5)
 CURVE_TIMES = 24
+FILES = ("unseen.nii.gz", "demo.png")
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +98,9 @@ def run_demo(
         say: told what happens, in sentences.
 
     Raises:
-        BadFileError: the folder cannot be written.
+        BadFileError: the folder cannot be written, or holds files of these names that nisf did not write.
     """
-    folder = Path(folder)
+    _clear(folder := Path(folder))
     anatomy = load_anatomy("cardiac-sax")
     say(f"scanning {subjects} phantom hearts")
     training = [scan.case for scan in cohort(subjects, seed=1, scanner=Scanner(frames=8))]
@@ -104,14 +110,12 @@ def run_demo(
         report=report, say=say, card={"licence": "CC0-1.0 (trained on synthetic phantoms)"}
     )
     prior = train(training, [], anatomy, config or preset("demo"), folder / "prior", options)
-    trained = time.perf_counter() - began
+    began_fit = time.perf_counter()
     say("fitting an unseen heart from every other slice of its stack")
     seen, hidden = hide(unseen.case, PROTOCOL)
     subject = fit(replace(seen, name="unseen"), prior)
-    with Tables(folder) as tables:
-        write_segmentation(subject, folder, tables=tables)
-    stack = unseen.case.stacks[0]
-    write_volume(folder / "unseen.nii.gz", volume(unseen)[0], stack.grid, stack=stack)
+    write_segmentation(subject, folder)
+    write_measures(folder, subject, measure(subject))
     rendering = subject.render()
     times = cycle_times(CURVE_TIMES)
     curve = volume_curve(subject, box_grid(subject, VOLUME_SPACING).at_times(times))
@@ -124,14 +128,31 @@ def run_demo(
         curve=curve,
         truth=truth,
         times=times,
-        ejection=(100 * (1 - lv.min() / max(lv.max(), 1e-9)), 100 * ejection_fraction(unseen.heart)),
+        ejection=_ejection(lv, unseen),
         subject=subject,
-        seconds=(trained, float(subject.summary["seconds"])),
+        seconds=(began_fit - began, float(subject.summary["seconds"])),
     )
-    picture(outcome, unseen, rendering, hidden, anatomy, folder / "demo.png")
+    with recorded(folder, "", "demo", planned=FILES):
+        stack = unseen.case.stacks[0]
+        write_volume(folder / "unseen.nii.gz", volume(unseen)[0], stack.grid, stack=stack)
+        picture(outcome, unseen, rendering, hidden, anatomy, folder / "demo.png")
     pages = ReportOptions(overwrite=True)
     write_reports(folder, prior, pages, cases={"unseen": unseen.case}, say=lambda _: None)
     return outcome
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier demo wrote, and refuse what else is in the way."""
+    remove_recorded(folder / "prior", "", TRAINED)
+    remove_recorded(folder, "unseen", SEGMENTED)
+    refuse_to_replace(folder / "prior", "", TRAINED, planned=TRAINED_FILES)
+    refuse_to_replace(folder, "", "demo", planned=FILES)
+    refuse_to_replace(folder, "unseen", SEGMENTED, planned=outputs("unseen", ["sa"]))
+
+
+def _ejection(lv: np.ndarray, unseen: Scan) -> tuple[float, float]:
+    """The ejection fraction in %, from the volumes over the cycle, and the true one."""
+    return 100 * (1 - lv.min() / max(lv.max(), 1e-9)), 100 * ejection_fraction(unseen.heart)
 
 
 def _nearest(case: Case, grid: Grid, time_index: int) -> np.ndarray:

@@ -1,9 +1,12 @@
-"""Where networks run: the processor, or a GPU."""
+"""Where networks run: the processor's cores side by side, or a GPU."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+import contextvars
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -11,6 +14,8 @@ from torch import nn
 from nisf.errors import BadSettingError
 
 CPU = torch.device("cpu")
+
+Item = TypeVar("Item")
 
 
 def named_device(name: str) -> torch.device:
@@ -65,3 +70,45 @@ def autocast(device: torch.device, wanted: str) -> AbstractContextManager[Any]:
 def module_device(module: nn.Module) -> torch.device:
     """Where a network's weights are."""
     return next(module.parameters()).device
+
+
+@contextmanager
+def one_core() -> Generator[int]:
+    """Every operation in the block runs on one core; gives the number of threads that PyTorch had."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+def side_by_side(work: Callable[[Item], object], items: Iterable[Item], *, most: int | None = None) -> None:
+    """Do the work for each item, in their order as far as threads are free, each on one core.
+
+    The number of threads is PyTorch's (``torch.set_num_threads``). As every operation runs on one core alone,
+    results do not depend on it, to the last bit, and threads never wait for each other inside an operation.
+
+    Args:
+        work: done once for each item; it may not depend on what it does for another.
+        items: of the work.
+        most: threads at most; as many as PyTorch has if None.
+
+    Raises:
+        Exception: the first that the work raised; what had not begun by then is left undone.
+    """
+    with one_core() as threads:
+        threads = threads if most is None else min(threads, most)
+        if threads == 1:
+            for item in items:
+                work(item)
+            return
+        with ThreadPoolExecutor(threads, "nisf", lambda: torch.set_num_threads(1)) as pool:
+            running: list[Future[object]] = []
+            try:
+                running.extend(pool.submit(contextvars.copy_context().run, work, item) for item in items)
+                for future in running:
+                    future.result()
+            finally:
+                for future in running:
+                    future.cancel()

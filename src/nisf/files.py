@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import platform
+import shutil
 import tempfile
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,19 +22,83 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+DRAFT = ".writing-"
+"""How temporary names begin."""
+STALE_SECONDS = 7 * 24 * 3600.0
+"""Age from which a temporary file of another machine is taken for forgotten."""
+_HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+class Keeper(ABC):
+    """Says whether a file may be replaced, and notes what is written; see `nisf.outputs.record`."""
+
+    @abstractmethod
+    def admit(self, path: Path, draft: Path) -> bool:
+        """Whether ``draft`` is to replace ``path``; False if that would change nothing.
+
+        Raises:
+            BadFileError: it must not be replaced.
+        """
+
+
+_keeper: ContextVar[Keeper | None] = ContextVar("keeper", default=None)
+
+
+@contextmanager
+def kept_by(keeper: Keeper | None) -> Generator[None]:
+    """Have a keeper asked for every file that is written inside; None asks nobody."""
+    token = _keeper.set(keeper)
+    try:
+        yield
+    finally:
+        _keeper.reset(token)
+
+
+def draft_prefix() -> str:
+    """How this process's temporary names begin."""
+    return f"{DRAFT}{_HERE}-{os.getpid()}-"
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove temporary files and folders that processes left there which are gone."""
+    for path in folder.glob(f"{DRAFT}*"):
+        here, _, rest = path.name.removeprefix(DRAFT).partition("-")
+        number = rest.partition("-")[0]
+        with suppress(OSError):
+            if here == _HERE and number.isascii() and number.isdecimal() and os.name == "posix":
+                gone = not _alive(int(number))
+            else:
+                gone = time.time() - path.stat().st_mtime > STALE_SECONDS
+            if gone and path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif gone:
+                path.unlink()
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True  # somebody else's
+    return True
+
+
 @contextmanager
 def replacing(path: str | Path) -> Generator[Path]:
     """A temporary path in the same folder that becomes ``path`` if the block succeeds.
 
-    The temporary name ends like ``path``, for writers that look at the extension.
+    The temporary name ends like ``path``, for writers that look at the extension. Every file that nisf
+    writes comes this way, so that the `Keeper` is asked.
 
     Raises:
-        BadFileError: the folder cannot be made or written.
+        BadFileError: the folder cannot be made or written, or the keeper refuses.
     """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".writing-", suffix=path.name, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=draft_prefix(), suffix=path.name[-24:], dir=path.parent)
     except OSError as error:
         raise BadFileError(
             f"{path.parent}: cannot be written ({error.strerror}); choose another folder"
@@ -37,14 +107,26 @@ def replacing(path: str | Path) -> Generator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
+        keeper = _keeper.get()
+        if keeper is None or keeper.admit(path, temporary):
+            _to_disk(temporary)
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            os.replace(temporary, path)
     except OSError as error:
         raise BadFileError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Have the system write a file out: its name must not reach the disk before its content."""
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_json(path: str | Path, data: Any) -> None:
@@ -66,17 +148,23 @@ def read_json(path: str | Path) -> Any:
         raise BadFileError(f"{path}: this file is missing") from error
     except (OSError, ValueError) as error:
         raise BadFileError(f"{path}: cannot be read as JSON ({error})") from error
+    except RecursionError as error:
+        raise BadFileError(f"{path}: cannot be read as JSON (nested too deeply)") from error
 
 
 def write_tensors(
     path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write tensors as safetensors, whole or not at all."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        save_file(contiguous, temporary, None if metadata is None else dict(metadata))
+        try:
+            save_file(contiguous, temporary, None if metadata is None else dict(metadata))
+        except SafetensorError as error:  # a full disk
+            raise BadFileError(f"{path}: cannot be written ({error})") from error
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -126,8 +214,9 @@ def check_writable(folder: str | Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # A name of its own: another process may be trying the same.
-        with tempfile.NamedTemporaryFile(prefix=".writing-", suffix=".test", dir=folder) as file:
+        with tempfile.NamedTemporaryFile(prefix=draft_prefix(), suffix=".test", dir=folder) as file:
             file.write(b"x")
+        remove_stale(folder)
     except OSError as error:
         raise BadFileError(
             f"{folder}: cannot be written ({error.strerror}); choose another folder"

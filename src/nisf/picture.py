@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nisf.data.anatomy import Anatomy
+from nisf.evaluation.agreement import Agreement
 from nisf.files import replacing
 from nisf.subject.rendering import Rendering
 
@@ -135,3 +136,38 @@ def plane_picture(rendering: Rendering, anatomy: Anatomy, path: str | Path) -> N
         above.append(Panel(f"t = {times[t]:.2f}", image, spacing=spacing))
         below.append(Panel("", image, label=rendering.label[:, :, 0, t], spacing=spacing))
     montage([above, below], anatomy, path)
+
+
+def agreement_picture(agreements: Sequence[Agreement], path: str | Path) -> None:
+    """Bland-Altman plots: a row for each convention, a column for each measure."""
+    import matplotlib as mpl
+
+    names = list(dict.fromkeys(agreement.name for agreement in agreements))
+    conventions = list(dict.fromkeys(agreement.convention for agreement in agreements))
+    with mpl.rc_context(STYLE):  # ty: ignore[invalid-argument-type]
+        figure = new_figure(2.3 * len(names), 2.2 * len(conventions))
+        axes = figure.subplots(len(conventions), len(names), squeeze=False, sharey="col")
+        for axis in axes.flat:
+            axis.set_axis_off()
+        for agreement in agreements:
+            axis = axes[conventions.index(agreement.convention), names.index(agreement.name)]
+            axis.set_axis_on()
+            mean = (agreement.ours + agreement.reference) / 2
+            axis.plot(mean, agreement.difference, "o", color="#30638e", ms=3.5, alpha=0.8)
+            low, high = agreement.limits
+            for level, style in ((agreement.bias, "-"), (low, "--"), (high, "--")):
+                axis.axhline(level, color="#d1495b", lw=1.0, ls=style)
+                axis.annotate(
+                    f"{level:+.1f}",
+                    (1, level),
+                    xycoords=("axes fraction", "data"),
+                    fontsize=7,
+                    va="bottom",
+                    ha="right",
+                )
+            axis.axhline(0, color="0.7", lw=0.8, zorder=0)
+            axis.set_title(f"{agreement.name}, {agreement.convention}", fontsize=8)
+            axis.tick_params(labelsize=7)
+        figure.supxlabel("mean of ours and the reference", fontsize=8)
+        figure.supylabel("ours minus the reference", fontsize=8)
+        save_figure(figure, path)

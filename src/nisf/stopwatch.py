@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ _running: ContextVar[Stopwatch | None] = ContextVar("running", default=None)
 class Stopwatch:
     """Wall-clock seconds by stage, from `start` until `seconds` is read; use it as a context manager.
 
-    A stage within another counts for itself alone, so that the stages sum up to the whole.
+    A stage within another counts for itself alone, so that the stages sum up to the whole. Where several
+    threads work, the seconds of all of them are added up.
 
     Attributes:
         stages: name of a stage to its seconds.
@@ -22,7 +24,8 @@ class Stopwatch:
     def __init__(self) -> None:
         self.stages: dict[str, float] = {}
         self._began = time.perf_counter()
-        self._within: list[float] = []
+        self._thread = threading.local()
+        self._lock = threading.Lock()
 
     @property
     def seconds(self) -> float:
@@ -44,14 +47,17 @@ class Stopwatch:
     @contextmanager
     def _stage(self, name: str) -> Generator[None]:
         began = time.perf_counter()
-        self._within.append(0.0)
+        within: list[float] = self._thread.__dict__.setdefault("within", [])
+        within.append(0.0)
         try:
             yield
         finally:
             seconds = time.perf_counter() - began
-            self.stages[name] = self.stages.get(name, 0.0) + seconds - self._within.pop()
-            if self._within:
-                self._within[-1] += seconds
+            own = seconds - within.pop()
+            with self._lock:
+                self.stages[name] = self.stages.get(name, 0.0) + own
+            if within:
+                within[-1] += seconds
 
 
 @contextmanager

@@ -100,7 +100,7 @@ def test_two_inputs_of_one_name(cohort, segment, tmp_path, capsys):
     before = (tmp_path / "out" / "sa.nisf").read_bytes()
     assert segment(second) == 1
     error = capsys.readouterr().err
-    assert "sa.nisf: was made from another input of the name sa, and would be replaced" in error
+    assert "out/sa: was made from another input of the name sa, and would be replaced" in error
     assert "--overwrite" in error
     assert (tmp_path / "out" / "sa.nisf").read_bytes() == before
     assert segment(second, "--overwrite") == 0

@@ -5,7 +5,7 @@ import pytest
 from nisf.data.case import Stack
 from nisf.data.geometry import Affine, Grid
 from nisf.errors import NisfError
-from nisf.io.writers import file_word, write_labels_json, write_rendering, write_volume
+from nisf.io.writers import write_labels_json, write_rendering, write_volume
 from nisf.subject.rendering import Rendering
 
 OBLIQUE = Affine(
@@ -91,8 +91,18 @@ def test_rendering_and_labels(tmp_path):
         "a_probability-lv-blood-pool.nii.gz",
     }
     assert {path.name for path in tmp_path.iterdir()} == names
-    write_labels_json(tmp_path, ("background", "LV blood pool"))
-    assert '"1": "LV blood pool"' in (tmp_path / "labels.json").read_text()
+
+
+def test_labels_json(tmp_path):
+    path = tmp_path / "labels.json"
+    assert write_labels_json(tmp_path, ("background", "LV blood pool")) == []
+    assert '"1": "LV blood pool"' in path.read_text()
+    path.write_text('{"1": "LV blood pool"}')  # says the same
+    assert write_labels_json(tmp_path, ("background", "LV blood pool")) == []
+    assert path.read_text() == '{"1": "LV blood pool"}'
+    with pytest.raises(NisfError, match="another list of labels"):
+        write_labels_json(tmp_path, ("background", "spleen"))
+    assert write_labels_json(tmp_path, ("background", "spleen"), overwrite=True) == ["labels.json"]
 
 
 def test_wrong_names(tmp_path):
@@ -102,4 +112,3 @@ def test_wrong_names(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(NisfError, match="cannot be written"):
         write_volume(tmp_path / "file" / "a.nii.gz", np.zeros((1, 1, 1, 1), np.uint8), grid)
-    assert file_word("LV blood pool") == "lv-blood-pool"

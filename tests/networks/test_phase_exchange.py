@@ -84,7 +84,7 @@ def test_shown_is_what_phases_show_each_other(encoder):
     """Encoding the reference first and each phase after it is encoding them together."""
     images, maps = [images_of(3, seed=s) for s in range(2)], [maps_of(3)] * 2
     together = encoder(torch.cat(images), maps, [2])[0]
-    shown = encoder.shown_by(torch.cat(images), maps)
+    shown, *_ = encoder.shown_by(torch.cat(images), maps)
     assert len(shown) == IMAGE.phase_exchange
     apart = torch.cat([encoder(i, maps[:1], shown=shown)[0] for i in images])
     torch.testing.assert_close(apart, together, atol=1e-5, rtol=1e-4)
@@ -92,7 +92,7 @@ def test_shown_is_what_phases_show_each_other(encoder):
 
 def test_without_others_a_moment_is_its_own_reference(encoder):
     images, maps = images_of(3), [maps_of(3)]
-    shown = encoder.shown_by(images, maps)
+    shown, *_ = encoder.shown_by(images, maps)
     torch.testing.assert_close(encoder(images, maps)[0], encoder(images, maps, shown=shown)[0])
 
 
@@ -112,7 +112,7 @@ def test_scenes_take_the_two_that_differ_most(field):
     canvases = cine()
     images = canvases.images.reshape(5, 4, *canvases.images.shape[1:])
     maps = canvases.maps[:4]
-    shown = field.encoder.shown_by(images[[1, 4]].flatten(0, 1).float(), [maps] * 2)
+    shown, *_ = field.encoder.shown_by(images[[1, 4]].flatten(0, 1).float(), [maps] * 2)
     scenes = Scenes(field, canvases)
     for phase in range(5):
         expected = field.encode(images[phase].float(), maps, shown)

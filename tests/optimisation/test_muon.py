@@ -97,3 +97,20 @@ def test_auto_decoders_may_use_it_too():
     state = latent_state(LatentField(config.field), config.train, 3)
     assert [type(o) for o in state.optimisers] == [torch.optim.AdamW, Muon, torch.optim.Adam]
     assert TrainConfig().optimiser == "adam"  # the paper's
+
+
+def test_together_is_one_by_one():
+    """With its rate in a tensor, as on a GPU, a step does the same in few calls."""
+    shapes = [(20, 3, 4, 4), (32, 32), (64, 20, 3, 3), (18, 100), (700, 24), (24, 700)]
+    torch.manual_seed(0)
+    one = [nn.Parameter(torch.randn(*shape)) for shape in shapes]
+    other = [nn.Parameter(weight.detach().clone()) for weight in one]
+    plain, tensor = Muon(one, 0.02, 0.1), Muon(other, torch.tensor(0.02), 0.1)
+    for step in range(3):
+        for a, b in zip(one, other, strict=True):
+            a.grad = torch.randn(a.shape) if step else a.detach() ** 3
+            b.grad = a.grad.clone()
+        plain.step()
+        tensor.step()
+    for a, b in zip(one, other, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-3)

@@ -9,8 +9,9 @@ import torch
 import toys
 from nisf.cli import main
 from nisf.data.region import whole_region
-from nisf.kinds.image.augment import for_anatomy, measured
+from nisf.kinds.image.augment import measured
 from nisf.kinds.image.samples import Sampler
+from nisf.kinds.image.views import for_anatomy
 from nisf.optimisation.prefetch import MOST, Prefetched, workers_for
 
 

@@ -25,6 +25,7 @@ from nisf.cli.segment import Segment
 from nisf.cli.settings import Settings
 from nisf.cli.train import Train
 from nisf.errors import BadSettingError, exit_status
+from nisf.outputs.provenance import COMMAND
 
 Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
 
     def run() -> int:
+        COMMAND.set(tuple(arguments))
         if arguments == ["--version"]:
             from nisf import __version__
 

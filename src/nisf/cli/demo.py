@@ -20,8 +20,6 @@ class Demo:
     """Folder to write to; what an earlier demo left there is replaced."""
 
     def run(self) -> int:
-        import shutil
-
         from rich.console import Console
 
         from nisf.cli.progress import TrainingProgress
@@ -29,8 +27,6 @@ class Demo:
         from nisf.demo import run_demo
         from nisf.evaluation.scores import summary_table
 
-        if (self.output / "prior" / "log.jsonl").is_file():
-            shutil.rmtree(self.output / "prior")
         with TrainingProgress(preset("demo").train.steps) as progress:
             outcome = run_demo(self.output, report=progress.report, say=progress.say)
         console = Console()

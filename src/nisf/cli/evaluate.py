@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 if TYPE_CHECKING:
+    from nisf.evaluation.agreement import Comparison
     from nisf.evaluation.scores import Evaluation
 
 
@@ -30,8 +32,12 @@ class Evaluate:
     """Folder of a prior to fit each case with, instead of --predictions."""
     hide: str = "none"
     """Keep back from the fit: every-2nd-slice, basal, apical, all-but-3, every-2nd-frame, or none."""
+    measures: bool = False
+    """Compare the measures in --predictions (measures.csv) with those of the labels, by Bland and Altman."""
+    plots: Path | None = None
+    """With --measures: picture of the Bland-Altman plots, .png, .pdf or .svg."""
     output: Annotated[Path | None, arg(aliases=["-o"])] = None
-    """CSV file for one row per case, frame and structure."""
+    """CSV file for one row per case, frame and structure; with --measures per case and measure."""
     only: Path | None = None
     """Text file with the names of the cases to score, one a line."""
     steps: int | None = None
@@ -43,12 +49,16 @@ class Evaluate:
     """How the references lie in their folder; found out if auto."""
     device: str = "cpu"
     """Where networks run: cpu, cuda or cuda:NUMBER."""
+    overwrite: bool = False
+    """Replace the CSV file whoever wrote it."""
 
     def run(self) -> int:
         from nisf.data.hiding import check_protocol
         from nisf.errors import BadSettingError
         from nisf.evaluation.scores import evaluate_folder
 
+        if self.measures or self.plots is not None:
+            return self.compare_measures()
         check_protocol(self.hide)
         if self.steps is not None and self.steps < 1:
             raise BadSettingError(f"--steps {self.steps}: give a number of at least 1")
@@ -56,13 +66,59 @@ class Evaluate:
             raise BadSettingError("give either --predictions FOLDER or --prior FOLDER")
         if self.predictions is None:
             assert self.prior is not None
-            return report(self.with_prior(self.prior), self.output)
+            prior = self.prior
+            return self.reported(lambda: self.with_prior(prior))
         if self.hide != "none":
             raise BadSettingError(f"--hide {self.hide}: needs --prior, to fit what is not hidden")
         if self.steps is not None:
             raise BadSettingError(f"--steps {self.steps}: needs --prior; predictions are scored as they are")
-        scored = evaluate_folder(self.predictions, self.references, self.anatomy, self.layout, only=self.only)
-        return report(scored, self.output)
+        predictions = self.predictions
+        return self.reported(
+            lambda: evaluate_folder(predictions, self.references, self.anatomy, self.layout, only=self.only)
+        )
+
+    def reported(self, evaluate: Callable[[], Evaluation]) -> int:
+        """Evaluate, and show and write what comes out; the exit status.
+
+        Raises:
+            BadFileError: a file is in the way, which is said before anything is evaluated.
+        """
+        from nisf.outputs import recorded
+
+        if self.output is None:
+            return report(evaluate(), None)
+        path = self.output
+        stem = path.name.removesuffix(".csv")
+        with recorded(path.parent, stem, "evaluate", planned=[path.name], overwrite=self.overwrite) as part:
+            status = report(evaluate(), path)
+        for remark in part.remarks():
+            print(remark)
+        return status
+
+    def compare_measures(self) -> int:
+        """Compare measures instead of voxels; the exit status.
+
+        Raises:
+            NisfError: an option does not go with it, or the cohort cannot be read.
+        """
+        from nisf.errors import BadSettingError
+        from nisf.evaluation.agreement import compare_folder
+
+        if self.predictions is None or not self.measures:
+            raise BadSettingError(
+                "--measures needs --predictions FOLDER with measures; --plots needs --measures"
+            )
+        if self.hide != "none" or self.steps is not None or self.prior is not None:
+            raise BadSettingError(
+                "--measures compares what is in --predictions; leave --hide, --steps, --prior out"
+            )
+        endings = (".png", ".pdf", ".svg")
+        if self.plots is not None and self.plots.suffix.lower() not in endings:
+            raise BadSettingError(f"--plots {self.plots}: name it {', '.join(endings)}")
+        comparison = compare_folder(
+            self.predictions, self.references, self.anatomy, self.layout, only=self.only
+        )
+        return report_agreement(comparison, self.output, self.plots)
 
     def with_prior(self, folder: Path) -> Evaluation:
         """Fit each case without what is hidden, and score that."""
@@ -81,6 +137,31 @@ class Evaluate:
             only=self.only,
             say=lambda sentence: print(sentence, file=sys.stderr, flush=True),
         )
+
+
+def report_agreement(comparison: Comparison, output: Path | None, plots: Path | None) -> int:
+    """Write the CSV and the plots, print the table and the failures; the exit status.
+
+    Raises:
+        BadFileError: a file cannot be written.
+    """
+    from rich.console import Console
+
+    from nisf.evaluation.agreement import agreement_table, write_agreement_csv
+    from nisf.picture import agreement_picture
+
+    if output is not None:
+        write_agreement_csv(output, comparison.agreements)
+    if comparison.agreements:
+        console = Console()
+        if not console.is_terminal:
+            console.width = 120
+        console.print(agreement_table(comparison.agreements))
+        if plots is not None:
+            agreement_picture(comparison.agreements, plots)
+    for sentence in (*comparison.notes, *comparison.failures.values()):
+        print(sentence, file=sys.stderr)
+    return 1 if comparison.failures else 0
 
 
 def report(evaluation: Evaluation, output: Path | None) -> int:

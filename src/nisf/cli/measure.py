@@ -132,7 +132,9 @@ class Measure:
         from nisf.device import named_device
         from nisf.kinds.load import read_subject
         from nisf.measures.case import measure
+        from nisf.segmentation.measures import write_measures
 
         subject = read_subject(path, self.prior)
         subject = replace(subject, prior=subject.prior.to(named_device(self.device)))
-        tables.add(measure(subject, options, memory_mb=self.memory_mb))
+        write_measures(self.folder, subject, measure(subject, options, memory_mb=self.memory_mb))
+        tables.note()

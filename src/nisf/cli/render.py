@@ -61,19 +61,29 @@ class Render:
     """Working memory for queries, MiB."""
     device: str = "cpu"
     """Where networks run: cpu, cuda or cuda:NUMBER."""
+    overwrite: bool = False
+    """Replace files that are in the way, whoever wrote them."""
 
     def run(self) -> int:
         from nisf.device import named_device
         from nisf.kinds.load import read_subject
+        from nisf.outputs import Made, recorded
 
         ending = self.ending()
         device = named_device(self.device)
         subject = read_subject(self.subject, self.prior)
         subject = replace(subject, prior=subject.prior.to(device))
-        if self.points is not None:
-            self.answer_points(subject, self.points)
-        else:
-            self.answer_grid(subject, picture=ending == ".png")
+        folder, stem = self.output.parent, self.output.name.removesuffix(ending)
+        several = [f"{stem}_seg.nii.gz", f"{stem}_image.nii.gz"]
+        planned = several if ending == ".nii.gz" else [self.output.name]
+        made = Made(prior=subject.prior.fingerprint)
+        with recorded(folder, stem, "render", made, planned=planned, overwrite=self.overwrite) as part:
+            if self.points is not None:
+                self.answer_points(subject, self.points)
+            else:
+                self.answer_grid(subject, picture=ending == ".png")
+        for remark in part.remarks():
+            print(remark)
         return 0
 
     def ending(self) -> str:
@@ -129,7 +139,7 @@ class Render:
         labels = subject.prior.anatomy.labels
         if not self.std:
             rendering = replace(rendering, deviation=None)
-        write_labels_json(folder, labels)
+        write_labels_json(folder, labels, overwrite=self.overwrite)
         files = write_rendering(folder, stem, rendering, labels, stack=subject.stacks[0], own=own)
         print("wrote " + ", ".join(map(str, files)))
 
@@ -254,9 +264,9 @@ def write_answers(
     import numpy as np
 
     from nisf.files import replacing
-    from nisf.io.writers import file_word
+    from nisf.outputs import file_words
 
-    words = [file_word(label) for label in labels]
+    words = file_words(labels)
     channels = [f"intensity_{c}" for c in range(image.shape[1])] if image.shape[1] > 1 else ["intensity"]
     header = [*"xyzt", *channels, "label", *(f"p_{word}" for word in words)]
     classes = probability

@@ -15,17 +15,19 @@ from nisf.prior.bundled import DEFAULT, model_name
 if TYPE_CHECKING:
     from nisf.data.case import Case
     from nisf.io.readers import CaseFiles, CaseReader, Cohort
-    from nisf.measures.table import Tables
     from nisf.prior.prior import Prior
-    from nisf.segmentation import FrameFiles, Request
+    from nisf.segmentation import CaseWriter, Request
+    from nisf.segmentation.measures import MeasureTables
+    from nisf.stopwatch import Stopwatch
     from nisf.subject.subject import Subject
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Segment images: writes NAME_seg.nii.gz, NAME_image.nii.gz, NAME.nisf, labels.json and measures.csv.
+    """Segment images: NAME_seg.nii.gz, NAME_image.nii.gz, NAME.nisf, NAME.measures.json, measures.csv.
 
-    A case whose files are there already, made from the same input with the same options, is skipped.
+    NAME.run.json records what the files were made from. A case whose files are there already, made from the
+    same input with the same options, is skipped. Files that nisf did not write for the case are not replaced.
     The exit status is 1 if a case failed; the others are finished.
     """
 
@@ -83,7 +85,7 @@ class Segment:
     report: bool = False
     """Write pages to look at and print too: OUT/report/index.html (see nisf report)."""
     overwrite: bool = False
-    """Do cases again that are done already."""
+    """Do cases again that are done already, and replace files that are in the way, whoever wrote them."""
     verbose: bool = False
     """Say where each case's time went."""
 
@@ -93,9 +95,11 @@ class Segment:
         from nisf.files import check_writable
         from nisf.io.readers import CaseReader, only_named
         from nisf.io.readers.several import open_inputs
+        from nisf.io.writers import refuse_other_labels
         from nisf.kinds.load import load_prior
-        from nisf.measures.table import Tables
-        from nisf.segmentation import refuse_other_labels
+        from nisf.outputs.lock import remove_stale as remove_stale_locks
+        from nisf.segmentation import refuse_collisions
+        from nisf.segmentation.measures import MeasureTables
 
         request = self.request()
         prior = load_prior(self.prior)
@@ -108,6 +112,7 @@ class Segment:
         cohort = self.taken(open_inputs(self.inputs, prior.anatomy, self.layout, labels=False))
         self.check_dicom_seg(cohort)
         check_writable(self.output)
+        remove_stale_locks(self.output)
         if not self.overwrite:
             refuse_other_labels(self.output, prior.anatomy.labels)
         failed: dict[str, str] = {
@@ -116,9 +121,10 @@ class Segment:
             if problem.severity == "error"
         }
         reader = CaseReader(cohort, prior.anatomy, only_named(cohort.cases, self.only), labels=False)
+        refuse_collisions({case.name: [stack.name for stack in case.stacks] for case in reader.files})
         for sentence in reader.errors:
             print(f"left out: {sentence}", file=sys.stderr)
-        with Tables(self.output) as tables:
+        with MeasureTables(self.output) as tables:
             done = self.segment(reader, prior, request, failed, None if self.no_measures else tables)
         if self.report and done:
             from nisf.report.folder import ReportOptions, write_reports
@@ -139,16 +145,15 @@ class Segment:
         prior: Prior[Subject],
         request: Request,
         failed: dict[str, str],
-        tables: Tables | None,
+        tables: MeasureTables | None,
     ) -> int:
         """Segment and write the cases one by one; how many were done. Those that fail go to ``failed``."""
         from nisf.errors import NisfError, told, unexpected
-        from nisf.segmentation import done_already, refuse_to_replace, segment_case, write_segmentation
+        from nisf.outputs import BusyError, claimed
         from nisf.stopwatch import Stopwatch, stage
 
         done, cases = 0, iter(reader)
         for number, files in enumerate(reader.files, start=1):
-            inputs = files.without_labels().paths()
             with Stopwatch() as watch:
                 with stage("reading"):
                     name, case = next(cases)
@@ -156,25 +161,13 @@ class Segment:
                 try:
                     if isinstance(case, str):
                         raise NisfError(case)
-                    if not self.overwrite and done_already(case, prior, self.output, request, inputs):
-                        print(f"{place}: done already")
-                        self.add_what_is_missing(name, prior, request, self.frame_files(case, files), tables)
-                    else:
-                        if not self.overwrite:
-                            refuse_to_replace(case, self.output, inputs)
-                        subject = segment_case(case, prior, request, inputs=inputs)
-                        write_segmentation(
-                            subject,
-                            self.output,
-                            request,
-                            memory_mb=self.memory_mb,
-                            frame_files=self.frame_files(case, files),
-                            tables=tables,
-                        )
-                        print(f"{place}: {outcome(subject.summary, watch.seconds)}", flush=True)
-                        if self.verbose:
-                            print(f"{place}: {watch.told()}", flush=True)
+                    with claimed(self.output, name):
+                        self.segment_one(case, files, prior, request, place, watch)
+                    if tables is not None:
+                        tables.note()
                     done += 1
+                except BusyError:
+                    print(f"{place}: left to another process, which is writing it", flush=True)
                 except NisfError as error:
                     failed[name] = told(error)
                     print(f"{place}: failed: {told(error)}", file=sys.stderr)
@@ -186,27 +179,56 @@ class Segment:
                     print(f"{place}: failed: {failed[name]}", file=sys.stderr)
         return done
 
-    def add_what_is_missing(
+    def segment_one(
         self,
-        name: str,
+        case: Case,
+        files: CaseFiles,
         prior: Prior[Subject],
         request: Request,
-        more: list[FrameFiles],
-        tables: Tables | None,
+        place: str,
+        watch: Stopwatch,
     ) -> None:
-        """Files for other programs and measures of a case that was done before."""
-        from nisf.kinds.load import read_subject
-        from nisf.measures.case import measure
-        from nisf.measures.table import case_path
-        from nisf.segmentation import write_frame_files
+        """Segment and write a case, unless that was done already.
 
-        measured = tables is None or case_path(self.output, name).is_file()
-        if measured and not more:
+        Raises:
+            NisfError: it cannot be done; the sentence says why.
+        """
+        from nisf.kinds.load import read_subject
+        from nisf.outputs import file_stem
+        from nisf.segmentation import (
+            done_already,
+            refuse_to_write,
+            segment_case,
+            write_more,
+            write_segmentation,
+            writers_to_run,
+        )
+
+        def say(sentence: str) -> None:
+            print(f"{place}: {sentence}", flush=True)
+
+        inputs, writers = files.without_labels().paths(), self.case_writers(case, files)
+        if not self.overwrite and done_already(case, prior, self.output, request, inputs):
+            say("done already")
+            if missing := writers_to_run(case, self.output, writers):
+                subject = read_subject(self.output / f"{file_stem(case.name)}.nisf", prior)
+                write_more(subject, self.output, request, memory_mb=self.memory_mb, writers=missing, say=say)
             return
-        subject = read_subject(self.output / f"{name}.nisf", prior)
-        write_frame_files(subject, self.output, more, request, memory_mb=self.memory_mb)
-        if tables is not None and not measured:
-            tables.add(measure(subject, memory_mb=self.memory_mb))
+        if not self.overwrite:
+            refuse_to_write(case, prior, self.output, request, inputs)
+        subject = segment_case(case, prior, request, inputs=inputs)
+        write_segmentation(
+            subject,
+            self.output,
+            request,
+            memory_mb=self.memory_mb,
+            writers=writers,
+            overwrite=self.overwrite,
+            say=say,
+        )
+        say(outcome(subject.summary, watch.seconds))
+        if self.verbose:
+            say(watch.told())
 
     def taken(self, cohort: Cohort) -> Cohort:
         """The cohort with the wishes that only DICOM knows.
@@ -238,12 +260,13 @@ class Segment:
                 raise BadSettingError(f"--dicom-seg is on the images' own grid and frames; leave {flag} out")
         refuse_without_dicom(cohort.cases)
 
-    def frame_files(self, case: Case, files: CaseFiles) -> list[FrameFiles]:
-        """The files for other programs that are asked for."""
+    def case_writers(self, case: Case, files: CaseFiles) -> list[CaseWriter]:
+        """What writes the further files that are asked for."""
         from nisf.io.dicom.seg_files import SegFiles
         from nisf.io.seg_nrrd import NrrdFiles
+        from nisf.segmentation.measures import MeasureFiles
 
-        found: list[FrameFiles] = []
+        found: list[CaseWriter] = [] if self.no_measures else [MeasureFiles(self.memory_mb)]
         study = files.stacks[0].series
         if self.dicom_seg is not None and study is not None:
             found.append(SegFiles(study, self.dicom_seg, case.phases))

@@ -10,8 +10,17 @@ from nisf.config.schema import FitConfig
 
 NEWER: dict[str, dict[str, Any]] = {
     "image": {"slice_exchange": 0, "phase_exchange": 0, "time_sigma": 0.0},
-    "augment": {"blur_pixels": 1.1},
-    "train": {"optimiser": "adam", "precision": "fp32"},
+    "augment": {
+        "blur_pixels": 1.1,
+        "coil": 0.0,
+        "curve": 0.0,
+        "cut": 0.0,
+        "stretch": 0.0,
+        "sharpen": 0.0,
+        "noise_profile": 0.0,
+        "ghost": 0.0,
+    },
+    "train": {"optimiser": "adam", "precision": "fp32", "minutes": 0.0},
     "fit": asdict(FitConfig()),
     "region": {"certain": 0.0},
 }

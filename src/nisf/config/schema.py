@@ -130,12 +130,27 @@ class AugmentConfig:
     """Standard deviation of the logarithm of a smooth brightness field."""
     slice_gain: float = 0.05
     """Standard deviation of the logarithm of the slices' own brightness."""
+    coil: float = 0.0
+    """Largest logarithm of the brightness ratio across a heart (120 mm in the plane, 90 mm along the stack),
+    as far from a surface coil; 2.3 is ten-fold."""
+    curve: float = 0.0
+    """Standard deviation of the logarithm of the steps of a random rising intensity curve, in four parts."""
+    cut: float = 0.0
+    """Share of the samples whose field of view ends within the canvas."""
     blur: float = 0.3
     """Share of the samples that are blurred."""
     blur_pixels: float = 1.6
     """Largest standard deviation of the blur, in pixels of the canvas."""
+    stretch: float = 0.0
+    """Largest logarithm of how much more a sample is blurred along one axis than along the other."""
+    sharpen: float = 0.0
+    """Largest weight of what a blur takes away, added instead, in as many samples as are blurred."""
     noise: float = 0.06
     """Largest standard deviation of added noise."""
+    noise_profile: float = 0.0
+    """Largest share in which noise grows where a coil is far, as after a correction of brightness."""
+    ghost: float = 0.0
+    """Largest weight of a ghost: the image once more, moved along one axis; in half of the samples."""
 
 
 @dataclass(frozen=True)
@@ -220,6 +235,9 @@ class TrainConfig:
     """Whether only the latents of a step's subjects move; otherwise momentum moves all, as in the paper."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rates over time; cosine falls to a hundredth after a short warm-up."""
+    minutes: float = 0.0
+    """Time after which training ends, its schedule with it, should it have more steps to do; 0 is any time. A
+    resumed run has all of it again."""
     alpha: float = 10.0
     """Weight of the intensity term."""
     weight_l2: float = 1e-4

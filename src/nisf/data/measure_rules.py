@@ -50,6 +50,7 @@ class MeasureRule:
         terms: names of other measures, for rules that combine them.
         g_per_ml: density, for a mass.
         index: whether it is also given by body surface.
+        readers: how far readers are from their consensus, in the measure's unit; None if not known.
     """
 
     name: str
@@ -59,6 +60,7 @@ class MeasureRule:
     terms: tuple[str, ...] = ()
     g_per_ml: float = 1.0
     index: bool = False
+    readers: float | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,8 @@ def rules_to_json(rules: Sequence[MeasureRule]) -> list[dict[str, Any]]:
             entry["g_per_ml"] = rule.g_per_ml
         if rule.index:
             entry["index"] = True
+        if rule.readers is not None:
+            entry["readers"] = rule.readers
         out.append(entry)
     return out
 
@@ -149,6 +153,7 @@ def rules_from_json(data: Any) -> tuple[MeasureRule, ...]:
             terms=tuple(str(term) for term in entry.get("terms", ())),
             g_per_ml=float(entry.get("g_per_ml", 1.0)),
             index=bool(entry.get("index", False)),
+            readers=None if entry.get("readers") is None else float(entry["readers"]),
         )
         known = {other.name for other in rules}
         if rule.rule not in UNITS or rule.name in known or word(rule.name) != rule.name:

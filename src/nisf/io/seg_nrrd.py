@@ -6,6 +6,7 @@ import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from nisf.data.anatomy import Anatomy
 from nisf.data.geometry import LPS_RAS, Affine
 from nisf.files import replacing
 from nisf.io.phases import frames_by_name
+from nisf.outputs import file_stem
 from nisf.subject.rendering import Rendering
 from nisf.subject.subject import Subject
 
@@ -29,6 +31,15 @@ class NrrdFiles:
     wish: str = "auto"
     phases: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def part(self) -> str:
+        """Its name in a case's record."""
+        return "seg-nrrd"
+
+    def options(self) -> dict[str, Any]:
+        """What decides the files."""
+        return {"wish": self.wish, "phases": dict(self.phases)}
+
     def write(self, folder: Path, subject: Subject, rendering: Rendering) -> list[Path]:
         """Write ``NAME_ED.seg.nrrd`` and so on.
 
@@ -44,7 +55,7 @@ class NrrdFiles:
         frames = frames_by_name(name, label, grid.times, anatomy, self.phases, self.wish, "seg_nrrd")
         written: list[Path] = []
         for phase, frame in frames.items():
-            written.append(folder / f"{name}{phase and f'_{phase}'}.seg.nrrd")
+            written.append(folder / f"{file_stem(name + (phase and f'_{phase}'))}.seg.nrrd")
             write_seg_nrrd(written[-1], label[..., frame], grid.affine, anatomy)
         return written
 

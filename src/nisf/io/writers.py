@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,9 +11,13 @@ from nisf.data.arrangement import same_place
 from nisf.data.case import Stack
 from nisf.data.geometry import Grid
 from nisf.errors import BadFileError, BadSettingError
-from nisf.files import replacing, write_json
+from nisf.files import read_json, replacing, write_json
 from nisf.io.readers.header import header_to_write, read_header
+from nisf.outputs import file_words, recorded
 from nisf.subject.rendering import Rendering
+
+LABELS = "labels.json"
+"""The file that says which number is which structure."""
 
 
 def _header(grid: Grid, stack: Stack | None):
@@ -89,14 +92,53 @@ def write_volume(
         nib.save(image, temporary)
 
 
-def file_word(label: str) -> str:
-    """A label name as part of a file name: ``LV blood pool`` to ``lv-blood-pool``."""
-    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") or "label"
+def write_labels_json(folder: str | Path, labels: Sequence[str], *, overwrite: bool = False) -> list[str]:
+    """``labels.json``: label number to name; one that says the same already stays.
+
+    Segmentations with other numbers in one folder would be misread.
+
+    Args:
+        folder: gets the file.
+        labels: names, background first.
+        overwrite: replace another list.
+
+    Returns:
+        The file's name if another list was replaced.
+
+    Raises:
+        BadFileError: the folder has another list, or one that cannot be read.
+    """
+    path = Path(folder) / LABELS
+    try:
+        refuse_other_labels(folder, labels)
+    except BadFileError:
+        if not overwrite:
+            raise
+    else:
+        if path.exists():
+            return []
+    with recorded(folder, "", "labels", planned=[LABELS], overwrite=overwrite, wait=10.0) as writing:
+        write_json(path, {str(number): name for number, name in enumerate(labels)})
+    return [LABELS] if writing.replaced else []
 
 
-def write_labels_json(folder: str | Path, labels: Sequence[str]) -> None:
-    """``labels.json``: label number to name."""
-    write_json(Path(folder) / "labels.json", {str(number): name for number, name in enumerate(labels)})
+def refuse_other_labels(folder: str | Path, labels: Sequence[str]) -> None:
+    """Refuse a folder whose list of labels has other names, or cannot be read.
+
+    Raises:
+        BadFileError: it does.
+    """
+    path = Path(folder) / LABELS
+    if not path.exists():
+        return
+    found, ours = read_json(path), {str(number): name for number, name in enumerate(labels)}
+    if not isinstance(found, dict) or {**found, "0": labels[0]} != ours:
+        names = ", ".join(map(str, found.values())) if isinstance(found, dict) else "no list of labels"
+        raise BadFileError(
+            f"{path}: another list of labels ({names[:200]}) than that of this prior ({', '.join(labels)}); "
+            "choose another output folder, or overwrite it",
+            options=["overwrite"],
+        )
 
 
 def write_rendering(
@@ -122,9 +164,8 @@ def write_rendering(
     ]
     for kind, values in (("probability", rendering.probability), ("std", rendering.deviation)):
         if values is not None:
-            files += [
-                (f"{name}_{kind}-{file_word(label)}.nii.gz", values[..., k]) for k, label in enumerate(labels)
-            ]
+            words = file_words(labels)
+            files += [(f"{name}_{kind}-{word}.nii.gz", values[..., k]) for k, word in enumerate(words)]
     for file, data in files:
         write_volume(folder / file, data, rendering.grid, stack=stack, own=own)
     return [folder / file for file, _ in files]

@@ -85,6 +85,12 @@ class Recipe(ABC):
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective of a step, and its terms for the log."""
 
+    def descend(self, step: int) -> Mapping[str, Tensor]:
+        """One step of the optimisers; the terms of the objective for the log."""
+        loss, terms = self.loss(step)
+        self.state.descend(loss)
+        return terms
+
     def after_step(self) -> None:
         """Called after each optimiser step."""
         return

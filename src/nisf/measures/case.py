@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -90,6 +91,7 @@ class Measuring:
         self.times = subject.stacks[0].grid.times if subject.stacks else np.zeros(1)
         self.asked = self._asked()
         self.said = {name: float(time) for name, time in said_of(subject).get("phases", {}).items()}
+        self._lock = threading.Lock()
         self._volumes: dict[int, np.ndarray] = {}
         self._kept: dict[int, Sampled] = {}
 
@@ -115,17 +117,18 @@ class Measuring:
         return Lattice.over(self.subject.region, stack, self.options.spacing_mm)
 
     def frame(self, t: int) -> None:
-        """Measure one frame of the reference stack."""
+        """Measure one frame of the reference stack; several threads may do so at once."""
         if t in self._volumes:
             return
         with stage("measuring"):
             sampled = sample(
                 self.subject.answers, self.lattice, float(self.times[t]), memory_mb=self.memory_mb
             )
-            self._volumes[t] = sampled.volumes_ml()
-            self._kept[t] = sampled
-            wanted = self._wanted()
-            self._kept = {frame: kept for frame, kept in self._kept.items() if frame in wanted}
+            with self._lock:
+                self._volumes[t] = sampled.volumes_ml()
+                self._kept[t] = sampled
+                wanted = self._wanted()
+                self._kept = {frame: kept for frame, kept in self._kept.items() if frame in wanted}
 
     def _wanted(self) -> set[int]:
         """Frames whose nodes are kept: those of the given phases, and of the extreme volumes so far."""

@@ -11,6 +11,7 @@ from nisf.measures.curve import VolumeCurve
 
 Convention = Literal["field", "slices"]
 """Integration of the continuous field, or summation of slices on the measured grid."""
+CONVENTIONS: tuple[Convention, ...] = ("field", "slices")
 BY_HAND = ("volume", "mass", "difference", "percentage", "output")
 """Rules of which both conventions are given."""
 MS_A_MINUTE = 60_000.0

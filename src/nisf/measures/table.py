@@ -21,6 +21,7 @@ from nisf.files import read_json, replacing, write_json
 from nisf.measures.case import CaseMeasures
 from nisf.measures.curve import VolumeCurve
 from nisf.measures.wall import Wall
+from nisf.outputs import file_stem, recorded
 
 FORMAT = 1
 ENDING = ".measures.json"
@@ -31,6 +32,10 @@ TABLE, EVERYTHING, CURVES, WALLS, PARQUET = (
     "wall.csv",
     "measures.parquet",
 )
+PART = "measures"
+"""The part of a record, of a case and of the folder, that measures are."""
+WAIT_S = 120.0
+"""Seconds to wait for another process that makes the tables."""
 EVERY_S = 20.0
 """Seconds between tables while cases are being added; they are always made at the end."""
 CONVENTIONS = {
@@ -116,7 +121,7 @@ def from_json(data: Any) -> CaseMeasures:
 
 def case_path(folder: str | Path, case: str) -> Path:
     """The file of a case's measures."""
-    return Path(folder) / f"{case}{ENDING}"
+    return Path(folder) / f"{file_stem(case)}{ENDING}"
 
 
 def write_case(folder: str | Path, measures: CaseMeasures) -> Path:
@@ -162,13 +167,11 @@ class Tables:
         if self._waiting:
             self.make()
 
-    def add(self, measures: CaseMeasures) -> Path:
-        """Write a case's file; the tables follow now or a little later."""
-        path = write_case(self.folder, measures)
+    def note(self) -> None:
+        """A case's file may have been written; the tables follow now or a little later."""
         self._waiting = True
         if time.monotonic() - self._made > EVERY_S:
             self.make()
-        return path
 
     def make(self) -> list[Path]:
         """Make the tables of all cases' files; the files written.
@@ -176,12 +179,16 @@ class Tables:
         Raises:
             BadFileError: a case's file is damaged, or a table cannot be written.
         """
-        while True:
-            states = self._states()
-            written = write_tables(self.folder, self._cases(states), parquet=self.parquet)
-            # Another process may have added a case while we wrote, and its table been replaced by ours.
-            if self._states() == states:
-                break
+        written: list[Path] = []
+        with recorded(self.folder, "", PART, wait=WAIT_S):
+            while True:
+                states = self._states()
+                if not states:
+                    break
+                written = write_tables(self.folder, self._cases(states), parquet=self.parquet)
+                # Another process may have added a case while we wrote.
+                if self._states() == states:
+                    break
         self._made, self._waiting = time.monotonic(), False
         return written
 

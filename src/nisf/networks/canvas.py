@@ -75,15 +75,16 @@ def smoothed(image: np.ndarray, spacing: Vector, pixel_mm: float) -> np.ndarray:
 
 def resample(image: Float[Tensor, "n c x y"], pixel: Float[Tensor, "n h w 2"]) -> Float[Tensor, "n c h w"]:
     """Images at fractional pixels (i, j), linearly; 0 outside."""
-    size = torch.tensor(image.shape[2:], dtype=pixel.dtype)
+    width, height = image.shape[2:]
     # grid_sample counts the last axis first, in [-1, 1] between outer pixel faces.
-    grid = ((2 * pixel + 1) / size - 1).flip(-1)
+    x, y = ((2 * pixel[..., axis] + 1) / size - 1 for axis, size in enumerate((width, height)))
+    grid = torch.stack([y, x], dim=-1)
     return functional.grid_sample(image, grid, align_corners=False)
 
 
-def canvas_mm(config: ImageConfig) -> Float[Tensor, "h w 2"]:
+def canvas_mm(config: ImageConfig, device: torch.device | None = None) -> Float[Tensor, "h w 2"]:
     """Offsets (mm) of a canvas's pixels from its centre."""
-    steps = (torch.arange(config.pixels) - (config.pixels - 1) / 2) * config.pixel_mm
+    steps = (torch.arange(config.pixels, device=device) - (config.pixels - 1) / 2) * config.pixel_mm
     return torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1)
 
 

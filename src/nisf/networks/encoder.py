@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nisf.config.schema import ImageConfig
-from nisf.networks.phase_exchange import PhaseExchange, mean_of_phases
+from nisf.networks.phase_exchange import PhaseExchange, mean_of_phases, mixed_phases
 from nisf.networks.slice_exchange import SliceExchange
 
 
@@ -54,17 +54,19 @@ class Encoder(nn.Module):
     def forward(
         self,
         images: Float[Tensor, "n c h w"],
-        maps: Sequence[Float[Tensor, "_ 3 4"]],
-        together: Sequence[int] | None = None,
+        maps: Sequence[Float[Tensor, "_ 3 4"]] | Float[Tensor, "b m 3 4"],
+        together: Sequence[int] | Float[Tensor, "s p p"] | None = None,
         shown: Sequence[Tensor] | None = None,
     ) -> tuple[Float[Tensor, "n h w f"], Float[Tensor, "n l"]]:
         """Features of every pixel, and one latent per slice.
 
         Args:
             images: intensities in [0, 1]; height and width divisible by ``2 ** levels``.
-            maps: of each scene in turn, its slices' maps from model mm to canvas pixel and signed distance.
-            together: how many scenes in turn are the reference phases of one subject, with the same slices;
-                each is its own reference if None.
+            maps: of each scene in turn, its slices' maps from model mm to canvas pixel and signed distance;
+                one tensor if all have equally many.
+            together: how many scenes in turn are the reference phases of one subject, with the same slices,
+                or, of equally many each, how much they count (`mixed_phases`); each is its own reference if
+                None.
             shown: what the reference shows, from `shown_by`, instead.
         """
         features, latents, _ = self._encode(images, maps, together, shown)
@@ -72,21 +74,24 @@ class Encoder(nn.Module):
 
     def shown_by(
         self, images: Float[Tensor, "n c h w"], maps: Sequence[Float[Tensor, "_ 3 4"]]
-    ) -> list[Tensor]:
+    ) -> tuple[list[Tensor], Float[Tensor, "n h w f"], Float[Tensor, "n l"]]:
         """What one subject's reference phases show on each level of the exchange between phases.
 
         Args:
             images: of all its reference phases in turn; the same slices at each.
             maps: of each phase.
+
+        Returns:
+            What they show, and their own features and latents, as `forward` gives them.
         """
-        each = self._encode(images, maps, [len(maps)], None)[2]
-        return [level[: len(maps[0])] for level in each]
+        features, latents, each = self._encode(images, maps, [len(maps)], None)
+        return [level[: len(maps[0])] for level in each], features, latents
 
     def _encode(
         self,
         images: Tensor,
-        maps: Sequence[Tensor],
-        together: Sequence[int] | None,
+        maps: Sequence[Tensor] | Tensor,
+        together: Sequence[int] | Tensor | None,
         shown: Sequence[Tensor] | None,
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """See `forward`; and what each scene was shown, level by level."""
@@ -95,7 +100,9 @@ class Encoder(nn.Module):
         def exchanged(x: Tensor, done: int) -> Tensor:
             """After ``done`` levels on the way up: with what phases and neighbours show."""
             if done < len(self.moments):
-                if shown is None:
+                if isinstance(together, Tensor):
+                    seen.append(mixed_phases(x, together))
+                elif shown is None:
                     slices = [len(own) for own in maps]
                     seen.append(mean_of_phases(x, slices, [1] * len(maps) if together is None else together))
                 else:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from nisf.config.schema import FieldConfig, ImageConfig
 from nisf.networks.encoder import Encoder
-from nisf.networks.lookup import nearby, sample
+from nisf.networks.lookup import Nearby, nearby, nearby_each, sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,10 +86,34 @@ class ImageField(nn.Module):
             points: model mm.
         """
         near = nearby(scene.maps, points, scene.features.shape[1], self.image.neighbours)
-        features = sample(scene.features, near.index, near.u, near.v)
+        return self._decoded(scene.features, near, scene.latent.expand(len(points), -1))
+
+    def of_scenes(
+        self,
+        features: Float[Tensor, "n h w f"],
+        maps: Float[Tensor, "b m 3 4"],
+        latents: Float[Tensor, "b l"],
+        points: Float[Tensor, "b p 3"],
+    ) -> tuple[Float[Tensor, "q c"], Float[Tensor, "q k"]]:
+        """`forward` for b scenes of m slots each at once; places after places, scene after scene.
+
+        Args:
+            features: of the slots of all scenes in turn.
+            maps: see `Scene`; with the last row `nisf.networks.lookup.AWAY` where a slot has no slice.
+            latents: of each scene.
+            points: model mm.
+        """
+        near = nearby_each(maps, points, features.shape[1], self.image.neighbours)
+        latent = latents[:, None].expand(-1, points.shape[1], -1).flatten(0, 1)
+        return self._decoded(features, near, latent)
+
+    def _decoded(
+        self, canvases: Float[Tensor, "n h w f"], near: Nearby, latent: Float[Tensor, "p l"]
+    ) -> tuple[Float[Tensor, "p c"], Float[Tensor, "p k"]]:
+        features = sample(canvases, near.index, near.u, near.v)
         distance = near.distance[..., None] / self.image.distance_mm
         each = self.each(torch.cat([features, distance], dim=-1))
         means = [(each * weight[..., None]).sum(1) for weight in (near.weight, near.sharp)]
-        hidden = self.join(torch.cat([*means, scene.latent.expand(len(each), -1)], dim=1))
+        hidden = self.join(torch.cat([*means, latent], dim=1))
         answer = self.head(hidden) + self.direct((features * near.sharp[..., None]).sum(1))
         return answer[:, : self.config.channels], answer[:, self.config.channels :]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -48,11 +48,39 @@ def nearby(maps: Float[Tensor, "n 3 4"], points: Float[Tensor, "p 3"], size: int
         size: pixels along the canvas's sides.
         count: slices wanted; fewer if there are not as many.
     """
-    n, middle = len(maps), (size - 1) / 2
+    n = len(maps)
     # All (u), then all (v), then all distances, so that each is one block of memory a place.
     rows = maps.transpose(0, 1).reshape(3 * n, 4)
     with autocast(points.device, "fp32"):  # in bf16 places would be off by half a pixel
         u, v, distance = torch.addmm(rows[:, 3], points, rows[:, :3].T).split(n, dim=1)
+    return _nearest(u, v, distance, size, count)
+
+
+def nearby_each(
+    maps: Float[Tensor, "b n 3 4"], points: Float[Tensor, "b p 3"], size: int, count: int
+) -> Nearby:
+    """`nearby` of b scenes with n slots each, places after places; indices count the slots of all scenes.
+
+    Nothing in it waits for a GPU or depends on how many slots are in use: see `AWAY`.
+    """
+    b, n = maps.shape[:2]
+    rows = maps.transpose(1, 2).reshape(b, 3 * n, 4)
+    with autocast(points.device, "fp32"):
+        found = torch.baddbmm(rows[:, None, :, 3], points, rows[..., :3].mT)
+    near = _nearest(*found.flatten(0, 1).split(n, dim=1), size, count)
+    first = torch.arange(b, device=maps.device)[:, None, None] * n
+    index = near.index.reshape(b, points.shape[1], -1) + first
+    return replace(near, index=index.flatten(0, 1))
+
+
+AWAY = (0.0, 0.0, 1e-3, 1.001 * FAR_MM)
+"""Signed distance from a slot that no slice is in, as the last row of its map: farther than any slice from
+everything, and yet the map can be inverted."""
+
+
+def _nearest(u: Tensor, v: Tensor, distance: Tensor, size: int, count: int) -> Nearby:
+    """The nearest slices of places (p), from where these project onto all slices (p, n)."""
+    n, middle = u.shape[1], (size - 1) / 2
     outside = torch.maximum((u - middle).abs(), (v - middle).abs()) > size / 2
     count = min(count, n)
     nearest, index = torch.add(distance.abs(), outside, alpha=FAR_MM).topk(
@@ -88,7 +116,11 @@ def sample(features: Float[Tensor, "n h w f"], index: Tensor, u: Tensor, v: Tens
     first = ((index * h + i.long()) * w + j.long()).reshape(-1, 1)
     pair = torch.arange(2, device=first.device)  # made there: a GPU does not wait for it
     corners = first + (w * pair[:, None] + pair).flatten()
-    # Looks up and adds in one go: 4 times as fast as four look-ups.
     table = features.reshape(n * h * w, f).to(corner_weight.dtype)
+    if table.is_cuda and table.requires_grad:
+        # The gradient of the other way sorts all corners; here they are added where they belong.
+        picked = table.index_select(0, corners.flatten()).reshape(*corners.shape, f)
+        return (picked * corner_weight[..., None]).sum(1).reshape(*index.shape, f)
+    # Looks up and adds in one go: 4 times as fast as four look-ups.
     found = functional.embedding_bag(corners, table, mode="sum", per_sample_weights=corner_weight)
     return found.reshape(*index.shape, f)

@@ -65,6 +65,18 @@ def mean_of_phases(
     return torch.cat(out)
 
 
+def mixed_phases(x: Float[Tensor, "n c h w"], mix: Float[Tensor, "s p p"]) -> Float[Tensor, "n c h w"]:
+    """As `mean_of_phases`, of s subjects with p scenes each, all of equally many slices.
+
+    Args:
+        x: features of all scenes' slices in turn.
+        mix: how much each scene counts in what is shown to each of the same subject.
+    """
+    subjects, phases = mix.shape[:2]
+    own = x.reshape(subjects, phases, -1)
+    return torch.bmm(mix.to(x.dtype), own).reshape(x.shape)
+
+
 def most_different(images: Float[Tensor, "t n c h w"]) -> tuple[int, ...]:
     """The two of t phases whose images differ most, on average over the pixels; all if there are fewer.
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nisf.config.schema import ImageConfig
 from nisf.device import autocast
-from nisf.networks.lookup import nearby, sample
+from nisf.networks.lookup import Nearby, nearby, nearby_each, sample
 
 
 def coarse_maps(maps: Float[Tensor, "n 3 4"], scale: int) -> Float[Tensor, "n 3 4"]:
@@ -26,19 +26,29 @@ def coarse_maps(maps: Float[Tensor, "n 3 4"], scale: int) -> Float[Tensor, "n 3 
     return out
 
 
-def pixel_places(maps: Float[Tensor, "n 3 4"], size: int) -> Float[Tensor, "n p 3"]:
+def pixel_places(maps: Float[Tensor, "n 3 4"], size: int, *, closed: bool = False) -> Float[Tensor, "n p 3"]:
     """Where the pixels of square images lie, in model mm; p = size * size, the second axis fastest.
 
     Args:
         maps: model mm to pixels and signed distance.
         size: pixels along each side.
+        closed: invert by Cramer's rule, which can be recorded as part of a CUDA graph.
     """
     axis = torch.arange(size, dtype=maps.dtype, device=maps.device)
     pixel = torch.cartesian_prod(axis, axis, axis[:1])
+    linear = maps[:, :, :3]
     # A check of the outcome would make the processor wait for a GPU; poses can be inverted.
-    back = torch.linalg.inv_ex(maps[:, :, :3]).inverse.transpose(1, 2)
+    inverse = _inverse(linear) if closed else torch.linalg.inv_ex(linear).inverse
+    back = inverse.transpose(1, 2)
     with autocast(maps.device, "fp32"):  # as in `nisf.networks.lookup.nearby`
         return (pixel - maps[:, None, :, 3]) @ back
+
+
+def _inverse(matrix: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 3 3"]:
+    """The inverse by cross products of the rows."""
+    first, second, third = matrix.unbind(1)
+    columns = [torch.linalg.cross(a, b) for a, b in ((second, third), (third, first), (first, second))]
+    return torch.stack(columns, dim=-1) / (first * columns[0]).sum(-1)[:, None, None]
 
 
 class SliceExchange(nn.Module):
@@ -61,19 +71,26 @@ class SliceExchange(nn.Module):
             nn.init.zeros_(start)
 
     def forward(
-        self, x: Float[Tensor, "n c h w"], maps: Sequence[Float[Tensor, "_ 3 4"]]
+        self, x: Float[Tensor, "n c h w"], maps: Sequence[Float[Tensor, "_ 3 4"]] | Float[Tensor, "b m 3 4"]
     ) -> Float[Tensor, "n c h w"]:
         """Features with those of the neighbours mixed in.
 
         Args:
             x: features of all scenes' slices in turn.
             maps: of each scene, its slices' maps from model mm to canvas pixel and signed distance; only
-                slices of the same scene see each other.
+                slices of the same scene see each other. One tensor if all have equally many.
         """
         pixels = x.permute(0, 2, 3, 1)
         # A linear map may come before the look-up, where there are fewer places.
-        parts = self.each(pixels).split([len(own) for own in maps])
-        mean = torch.cat([self._seen(part, own) for part, own in zip(parts, maps, strict=True)])
+        each, size = self.each(pixels), x.shape[-1]
+        if isinstance(maps, Tensor):
+            coarse = coarse_maps(maps.flatten(0, 1), self.scale)
+            places = pixel_places(coarse, size, closed=True).reshape(len(maps), -1, 3)
+            near = nearby_each(coarse.reshape(maps.shape), places, size, self.neighbours)
+            mean = self._mean(each, near)
+        else:
+            parts = each.split([len(own) for own in maps])
+            mean = torch.cat([self._seen(part, own) for part, own in zip(parts, maps, strict=True)])
         return x + self.into(mean).reshape(pixels.shape).permute(0, 3, 1, 2)
 
     def _seen(self, features: Float[Tensor, "n h w c"], maps: Float[Tensor, "n 3 4"]) -> Tensor:
@@ -81,6 +98,9 @@ class SliceExchange(nn.Module):
         size = features.shape[1]
         maps = coarse_maps(maps, self.scale)
         near = nearby(maps, pixel_places(maps, size).reshape(-1, 3), size, self.neighbours)
+        return self._mean(features, near)
+
+    def _mean(self, features: Float[Tensor, "n h w c"], near: Nearby) -> Float[Tensor, "p c"]:
         away = near.distance.abs()[..., None] / self.distance_mm
         each = torch.relu(sample(features, near.index, near.u, near.v) + self.along(away))
         return (each * near.weight[..., None]).sum(1)

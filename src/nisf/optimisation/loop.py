@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -45,6 +46,10 @@ class Recipe(Protocol):
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective of a step, and its terms for the log."""
+        ...
+
+    def descend(self, step: int) -> Mapping[str, Tensor]:
+        """One step of the optimisers; the terms of the objective for the log."""
         ...
 
     def after_step(self) -> None:
@@ -100,8 +105,7 @@ def run(
         _resume(state, checkpoint, identity)
         say(f"resuming at step {state.step} of {settings.steps}")
     _open_log(folder, state.step)
-    rates = [group["lr"] for group in state.groups()]
-    last: Validation | None = None
+    rates, began, last = state.rates(), time.monotonic(), None
     with (folder / LOG).open("a", encoding="utf-8") as log:
 
         def note(record: dict[str, Any]) -> None:
@@ -110,11 +114,12 @@ def run(
             if report:
                 report(record)
 
-        while state.step < settings.steps:
-            terms = _step(recipe, rates, rate_factor(settings, state.step))
+        while max(state.step, state.place) < settings.steps:
+            terms = _step(recipe, rates, rate_factor(settings, state.place))
+            step, state.place = state.step, _place(settings, state.step, time.monotonic() - began)
+            final = state.place >= settings.steps
             if after_step:
-                after_step(state.step)
-            step, final = state.step, state.step == settings.steps
+                after_step(step)
             if step % LOG_EVERY == 0 or final:
                 note({"step": step, **_finite(terms, step)})
             if step % settings.checkpoint_every == 0 or final:
@@ -127,13 +132,18 @@ def run(
     return recipe.validate() if last is None else last
 
 
-def _step(recipe: Recipe, rates: Sequence[float], factor: float) -> dict[str, Tensor]:
+def _place(settings: TrainConfig, step: int, seconds: float) -> float:
+    """How far the schedule is, in steps: as many as were done, or as the time allows for that is over."""
+    if not settings.minutes:
+        return step
+    return max(step, settings.steps * seconds / (60 * settings.minutes))
+
+
+def _step(recipe: Recipe, rates: Sequence[float], factor: float) -> Mapping[str, Tensor]:
     """One step with the learning rates times a factor; the terms of the objective."""
     state = recipe.state
-    for group, rate in zip(state.groups(), rates, strict=True):
-        group["lr"] = rate * factor
-    loss, terms = recipe.loss(state.step)
-    state.descend(loss)
+    state.set_rates([rate * factor for rate in rates])
+    terms = recipe.descend(state.step)
     recipe.after_step()
     state.step += 1
     return terms

@@ -8,7 +8,7 @@ for; here kernels of convolutions count as matrices, one row an output, in the w
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -35,6 +35,33 @@ def orthogonal(matrix: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
     return x if matrix.shape[0] <= matrix.shape[1] else x.T
 
 
+SIZES = (160, 640)
+"""Columns up to which matrices are made orthogonal together, filled up with zeros to one size."""
+
+
+def orthogonal_each(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """`orthogonal` of each, many at once: zeros stay zeros, so matrices may be filled up to one size."""
+    wide = [m if m.shape[0] <= m.shape[1] else m.T for m in matrices]
+    out: list[Tensor] = list(matrices)
+    for low, high in zip((0, *SIZES), (*SIZES, max(m.shape[1] for m in wide)), strict=True):
+        chosen = [i for i, m in enumerate(wide) if low < m.shape[1] <= high]
+        if not chosen:
+            continue
+        rows, columns = (max(wide[i].shape[axis] for i in chosen) for axis in (0, 1))
+        x = wide[0].new_zeros(len(chosen), rows, columns)
+        for place, i in enumerate(chosen):
+            x[place, : wide[i].shape[0], : wide[i].shape[1]] = wide[i]
+        a, b, c = QUINTIC
+        x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
+        for _ in range(STEPS):
+            gram = x @ x.mT
+            x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        for place, i in enumerate(chosen):
+            found = x[place, : wide[i].shape[0], : wide[i].shape[1]]
+            out[i] = found if matrices[i].shape[0] <= matrices[i].shape[1] else found.T
+    return out
+
+
 class Muon(torch.optim.Optimizer):
     """For weights with two axes or more; the first counts as rows.
 
@@ -43,13 +70,13 @@ class Muon(torch.optim.Optimizer):
 
     Args:
         params: weights.
-        lr: learning rate.
+        lr: learning rate; a tensor on a GPU, where a step may be recorded.
         weight_decay: decoupled, as AdamW's.
         momentum: decay of the running mean of gradients; Nesterov's form.
     """
 
     def __init__(
-        self, params: Iterable[Tensor], lr: float, weight_decay: float = 0.0, momentum: float = 0.95
+        self, params: Iterable[Tensor], lr: float | Tensor, weight_decay: float = 0.0, momentum: float = 0.95
     ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
@@ -61,6 +88,9 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 value = closure()
         for group in self.param_groups:
+            if isinstance(group["lr"], Tensor):
+                self._together(group)
+                continue
             for weight in group["params"]:
                 if weight.grad is None:
                     continue
@@ -74,6 +104,27 @@ class Muon(torch.optim.Optimizer):
                 weight.add_(change, alpha=-0.2 * math.sqrt(max(ahead.shape)) * group["lr"])
         return value
 
+    def _together(self, group: dict[str, Any]) -> None:
+        """A step of all weights of a group in few calls, the rate being a tensor."""
+        weights = [weight for weight in group["params"] if weight.grad is not None]
+        if not weights:
+            return
+        rate, beta = group["lr"], group["momentum"]
+        for weight in weights:
+            if not self.state[weight]:
+                self.state[weight]["momentum"] = torch.zeros_like(weight)
+        means = [self.state[weight]["momentum"] for weight in weights]
+        gradients = [weight.grad for weight in weights]
+        torch._foreach_lerp_(means, gradients, 1 - beta)
+        ahead = [m.flatten(1) for m in torch._foreach_lerp(gradients, means, beta)]
+        changes = [
+            change.reshape(weight.shape) * (0.2 * math.sqrt(max(matrix.shape)))
+            for change, weight, matrix in zip(orthogonal_each(ahead), weights, ahead, strict=True)
+        ]
+        torch._foreach_mul_(changes, rate)
+        torch._foreach_mul_(weights, 1 - rate * group["weight_decay"])
+        torch._foreach_sub_(weights, changes)
+
 
 def weight_optimisers(
     network: nn.Module, config: TrainConfig, weight_decay: float
@@ -85,11 +136,18 @@ def weight_optimisers(
         config: optimiser and rate.
         weight_decay: decoupled.
     """
-    rate, weights = config.learning_rate, list(network.parameters())
+    weights = list(network.parameters())
+    rate: float | Tensor = config.learning_rate
+    more: dict[str, Any] = {}
+    if all(weight.is_cuda for weight in weights):
+        # Nothing that a recording would keep as it was: the rate is a tensor, one for each optimiser.
+        rate = torch.tensor(rate, device=weights[0].device)
+        more = {"fused": True, "capturable": True}
     if config.optimiser == "adam":
-        return [torch.optim.AdamW(weights, lr=rate, weight_decay=weight_decay)]
+        return [torch.optim.AdamW(weights, lr=rate, weight_decay=weight_decay, **more)]
     inner = [w for w in weights if w.ndim > 1 and min(w.flatten(1).shape) >= LEAST]
     chosen = {id(w) for w in inner}
     rest = [w for w in weights if id(w) not in chosen]
-    adam = torch.optim.AdamW(rest, lr=rate, weight_decay=weight_decay)
-    return [adam, Muon(inner, rate, weight_decay)] if inner else [adam]
+    adam = torch.optim.AdamW(rest, lr=rate, weight_decay=weight_decay, **more)
+    own = rate.clone() if isinstance(rate, Tensor) else rate
+    return [adam, Muon(inner, own, weight_decay)] if inner else [adam]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,20 +21,34 @@ class State:
         modules: networks by name, e.g. ``field``; trained or averaged.
         optimisers: of their parameters.
         step: optimiser steps done.
+        place: how far the schedule is, in steps; ahead of ``step`` where time decides.
     """
 
     modules: dict[str, nn.Module]
     optimisers: list[torch.optim.Optimizer]
     step: int = 0
+    place: float = 0.0
 
     def groups(self) -> list[dict[str, Any]]:
         """The parameter groups of all optimisers, each with its learning rate."""
         return [group for optimiser in self.optimisers for group in optimiser.param_groups]
 
+    def rates(self) -> list[float]:
+        """The learning rate of each group."""
+        return [float(group["lr"]) for group in self.groups()]
+
+    def set_rates(self, rates: Sequence[float]) -> None:
+        """Learning rates of the groups; in place where an optimiser keeps its rate on a GPU."""
+        for group, rate in zip(self.groups(), rates, strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
     def descend(self, loss: Tensor) -> None:
         """One step of every optimiser along the loss's gradient."""
         for optimiser in self.optimisers:
-            optimiser.zero_grad()
+            optimiser.zero_grad(set_to_none=True)
         loss.backward()
         for optimiser in self.optimisers:
             optimiser.step()
@@ -69,11 +83,11 @@ class State:
                     plain = isinstance(optimiser, torch.optim.SparseAdam) and entry == "step"
                     state.setdefault(int(j), {})[entry] = int(tensor) if plain else tensor
             optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
-        self.step = step
+        self.step = self.place = step
 
 
-def rate_factor(config: TrainConfig, step: int) -> float:
-    """Learning rate at a step, as a share of the setting."""
+def rate_factor(config: TrainConfig, step: float) -> float:
+    """Learning rate at a step, or between two, as a share of the setting."""
     if config.schedule == "constant":
         return 1.0
     warm = max(1, config.steps // 50)

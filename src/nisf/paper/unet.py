@@ -23,9 +23,11 @@ from nisf.data.region import Region, pixel_positions, region_from_labels
 from nisf.device import CPU, autocast
 from nisf.errors import BadFileError, BadSettingError
 from nisf.files import read_tensors, write_tensors
-from nisf.kinds.image.augment import Measured, Sample, draw_sample, for_anatomy, measured
-from nisf.kinds.image.recipe import averaged, class_terms
+from nisf.kinds.image.augment import Measured, Sample, draw_sample, measured
+from nisf.kinds.image.objective import class_terms
+from nisf.kinds.image.recipe import averaged
 from nisf.kinds.image.samples import image_at
+from nisf.kinds.image.views import for_anatomy
 from nisf.networks.canvas import canvases
 from nisf.networks.lookup import sample
 from nisf.optimisation.loop import Validation, run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,6 +11,8 @@ import numpy as np
 from scipy.optimize import brentq
 
 from nisf.data.anatomy import load_anatomy
+from nisf.files import replacing, write_json
+from nisf.outputs import Made, recorded, refuse_to_replace
 from nisf.phantom.heart import (
     CUT,
     LABELS,
@@ -127,17 +128,23 @@ def write_cohort(folder: str | Path, n: int, seed: int, scanner: Scanner | None 
     Each has ``sa.nii.gz`` (4D cine), ``seg_sa.nii.gz`` (UK Biobank's numbers, every frame) and
     ``truth.json``: the heart, its true volumes (mL) at end-diastole, end-systole and every frame, its
     ejection fractions, and the shift (mm) of every slice.
+
+    Raises:
+        BadFileError: a file is there that nisf did not write, or cannot be written.
     """
     numbers = {label: number for number, label in load_anatomy("cardiac-sax").numbers["ukb"].items()}
     table = np.array([numbers.get(label, 0) for label in LABELS], dtype=np.int16)
     written = []
+    files = ["sa.nii.gz", "seg_sa.nii.gz", "truth.json"]
+    for index in range(n):  # before anything is computed
+        refuse_to_replace(Path(folder) / _name(index), "", "phantom", planned=files)
     for one in cohort(n, seed, scanner):
         path = Path(folder) / one.case.name
-        path.mkdir(parents=True, exist_ok=True)
-        image, labels = volume(one)
-        _write(path / "sa.nii.gz", image.astype(np.int16), one)
-        _write(path / "seg_sa.nii.gz", table[labels], one)
-        (path / "truth.json").write_text(json.dumps(truth(one), indent=1) + "\n", encoding="utf-8")
+        with recorded(path, "", "phantom", Made(options={"seed": seed}), planned=files):
+            image, labels = volume(one)
+            _write(path / "sa.nii.gz", image.astype(np.int16), one)
+            _write(path / "seg_sa.nii.gz", table[labels], one)
+            write_json(path / "truth.json", truth(one))
         written.append(path)
     return written
 
@@ -176,4 +183,5 @@ def _write(path: Path, values: np.ndarray, one: Scan) -> None:
     image.header.set_xyzt_units("mm", "msec")
     assert stack.cycle_ms is not None
     image.header.set_zooms((*map(float, stack.grid.spacing), stack.cycle_ms / len(stack.grid.times)))
-    nib.save(image, path)
+    with replacing(path) as temporary:
+        nib.save(image, temporary)

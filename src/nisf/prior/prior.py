@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -150,6 +152,24 @@ class Prior(ABC, Generic[SubjectType]):
         for name, tensor in sorted(self.field.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @cached_property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that change with anything that results depend on.
+
+        Beside the weights these are the finder, the region, the settings, the structures and the appendices.
+        """
+        digest = hashlib.sha256()
+        tensors = self.weights()
+        if self.finder is not None:
+            tensors |= {f"finder.{name}": t for name, t in self.finder.state_dict().items()}
+        for name, tensor in sorted(tensors.items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        half = None if self.half is None else [float(h) for h in self.half]
+        rest = [to_dict(self.config), to_json(self.anatomy), half, dict(self.appendices)]
+        digest.update(json.dumps(rest, sort_keys=True, default=str).encode())
         return digest.hexdigest()[:16]
 
     def check_options(self, options: FitOptions) -> None:

@@ -22,6 +22,16 @@ Inside = Callable[
 """Intensity in [0, 1], class probabilities and perhaps their deviations inside the region, from places in
 units of the region's half size, times as fractions of the cycle, and working memory in MiB."""
 
+AskedAgain = Callable[[float], tuple[Float[np.ndarray, "n c"], Float[np.ndarray, "n k"]]]
+"""Intensity in [0, 1] and class probabilities of places that are known already, from a time."""
+
+Again = Callable[[Float[np.ndarray, "n 3"], float], AskedAgain]
+"""Makes that of places in units of the region's half size, and working memory in MiB."""
+
+
+PLACE_BYTES = 100
+"""A place that is asked again is kept with its three nearest slices, where it lies on them, and weights."""
+
 
 class Answerer(ABC):
     """Answers for places in world mm and times.
@@ -79,11 +89,14 @@ class InRegion(Answerer):
         region: where the field answers.
         config: numbers of channels and classes.
         ask: the field.
+        again: the field, where it is quicker to ask the same places at one time after the other.
     """
 
-    def __init__(self, region: Region, config: FieldConfig, ask: Inside) -> None:
+    def __init__(self, region: Region, config: FieldConfig, ask: Inside, again: Again | None = None) -> None:
         super().__init__(config.channels, config.classes)
-        self.region, self.ask = region, ask
+        self.region, self.ask, self.again = region, ask, again
+        self._grid: Grid | None = None
+        self._slices: dict[int, list[tuple[np.ndarray, AskedAgain]]] = {}
 
     @override
     def answer(
@@ -109,6 +122,38 @@ class InRegion(Answerer):
                 deviation[chosen] = spread
         return Answer(intensity, probability, within, deviation)
 
+    @override
+    def fill_slice(self, frame: Frame, grid: Grid, k: int, time: float, *, memory_mb: float) -> None:
+        if self.again is None:
+            super().fill_slice(frame, grid, k, time, memory_mb=memory_mb)
+            return
+        frame.clear(k)
+        for index, at in self._asked_again(self.again, grid, k, memory_mb):
+            frame.put_at(index, k, *at(time))
+
+    def _asked_again(
+        self, again: Again, grid: Grid, k: int, memory_mb: float
+    ) -> list[tuple[np.ndarray, AskedAgain]]:
+        """The places of a slice inside the region, by flat indices in it, as far as its frames share them."""
+        if self._grid is not grid:
+            self._grid, self._slices = grid, {}
+        if k in self._slices:
+            return self._slices[k]
+        nx, ny, _ = grid.shape
+        found = []
+        step = max(1, positions_at_a_time(memory_mb) // ny)
+        for first in range(0, nx, step):
+            rows = np.arange(first, min(first + step, nx))
+            index = np.stack(np.meshgrid(rows, np.arange(ny), [k], indexing="ij"), axis=-1).reshape(-1, 3)
+            scaled = self.region.coordinates(grid.affine(index))
+            inside = np.flatnonzero((np.abs(scaled) <= 1.0).all(axis=1))
+            if len(inside):
+                found.append((inside + first * ny, again(scaled[inside], memory_mb / 2)))
+        kept = sum(len(inside) for places in self._slices.values() for inside, _ in places)
+        if len(grid.times) > 1 and kept * PLACE_BYTES < memory_mb * 2**20 / 2:
+            self._slices[k] = found
+        return found
+
 
 class WithinEnds(Answerer):
     """Someone's answers between the first and the last measured slice; background beyond.
@@ -122,6 +167,15 @@ class WithinEnds(Answerer):
     def __init__(self, raw: Answerer, affine: Affine, ends: tuple[int, int]) -> None:
         super().__init__(raw.channels, raw.classes)
         self.raw, self.affine, self.ends = raw, affine, ends
+
+    @override
+    def fill_slice(self, frame: Frame, grid: Grid, k: int, time: float, *, memory_mb: float) -> None:
+        if not np.array_equal(grid.affine.matrix, self.affine.matrix):
+            super().fill_slice(frame, grid, k, time, memory_mb=memory_mb)
+        elif self.ends[0] <= k <= self.ends[1]:
+            self.raw.fill_slice(frame, grid, k, time, memory_mb=memory_mb)
+        else:
+            frame.clear(k)
 
     @override
     def answer(

@@ -19,7 +19,7 @@ from typing_extensions import override
 from nisf.data.geometry import Grid, cycle_distance
 from nisf.stopwatch import stage
 from nisf.subject.answerer import Answerer
-from nisf.subject.rendering import Answer, Frame, empty_rendering
+from nisf.subject.rendering import Answer, Frame, empty_rendering, likeliest
 from nisf.subject.sections import doubtful
 from nisf.types import PointsMm
 
@@ -59,9 +59,14 @@ class Barred:
         return affected, self.structures[place[affected]]
 
 
+def no_voxels(shape: tuple[int, ...], classes: int) -> Bool[np.ndarray, "x y z k"]:
+    """For each voxel and class False; the classes lie apart in memory, which makes questions of all quick."""
+    return np.moveaxis(np.zeros((classes, *shape), dtype=bool), 0, -1)
+
+
 def around_islands(label: Integer[np.ndarray, "x y z"], classes: int) -> Bool[np.ndarray, "x y z k"]:
     """Voxels of each structure's islands and all 26 neighbours; none belongs to its largest part."""
-    out = np.zeros((*label.shape, classes), dtype=bool)
+    out = no_voxels(label.shape, classes)
     whole = np.ones((3, 3, 3), dtype=bool)
     found = ndimage.find_objects(label, max_label=classes - 1)
     for k, box in enumerate(found, start=1):
@@ -91,21 +96,21 @@ def bar_islands(
         certain: see `nisf.subject.sections.doubtful`; nothing is doubtful if empty.
     """
     label = label.copy()
-    barred = np.zeros((*label.shape, classes), dtype=bool)
+    barred = no_voxels(label.shape, classes)
     new = doubtful(label, certain, ask) if certain else barred
     for rounds in range(ROUNDS + 1):
         if new.any():
             barred |= new
-            index = np.flatnonzero(barred.any(-1))
-            probability = without(ask(index), barred.reshape(-1, classes)[index])
-            label.reshape(-1)[index] = probability.argmax(1)
+            voxels = np.nonzero(barred.any(-1))
+            probability = without(ask(np.ravel_multi_index(voxels, label.shape)), barred[voxels])
+            label[voxels] = likeliest(probability)
         if rounds == ROUNDS or label.shape[2] < SLICES:
             break
         new = around_islands(label, classes) & ~barred
         if not new.any():
             break
-    index = np.flatnonzero(barred.any(-1))
-    return Barred(index, barred.reshape(-1, classes)[index])
+    voxels = np.nonzero(barred.any(-1))
+    return Barred(np.ravel_multi_index(voxels, label.shape), barred[voxels])
 
 
 def without(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
 from nisf.data.case import Stack
 from nisf.data.geometry import Grid
@@ -75,6 +75,16 @@ def on_scale(answer: Answer, stack: Stack | None) -> Float[np.ndarray, "n c"]:
     return out
 
 
+def likeliest(probability: Float[np.ndarray, "m k"]) -> UInt8[np.ndarray, "m"]:
+    """The class with the largest probability, the first of several; argmax is slow for few classes."""
+    best, label = probability[:, 0].copy(), np.zeros(len(probability), dtype=np.uint8)
+    for k in range(1, probability.shape[1]):
+        larger = probability[:, k] > best
+        label[larger] = k
+        np.maximum(best, probability[:, k], out=best)
+    return label
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One frame of a rendering, to be filled.
@@ -99,15 +109,40 @@ class Frame:
         out, t = self.rendering, self.t
         shape = self.label[part, :, k].shape
         out.image[part, :, k, t] = on_scale(answer, self.stack).reshape(*shape, out.image.shape[-1])
-        out.label[part, :, k, t] = answer.probability.argmax(-1).reshape(shape)
+        out.label[part, :, k, t] = likeliest(answer.probability).reshape(shape)
         if out.probability is not None:
             out.probability[part, :, k, t] = answer.probability.reshape(*shape, -1)
         if out.deviation is not None and answer.deviation is not None:
             out.deviation[part, :, k, t] = answer.deviation.reshape(*shape, -1)
 
+    def clear(self, k: int) -> None:
+        """Background of intensity 0 on slice ``k``."""
+        out, t = self.rendering, self.t
+        out.image[:, :, k, t], out.label[:, :, k, t] = 0, 0
+        for values in (out.probability, out.deviation):
+            if values is not None:
+                values[:, :, k, t] = 0
+        if out.probability is not None:
+            out.probability[:, :, k, t, 0] = 1
+
+    def put_at(
+        self,
+        flat: Int[np.ndarray, "m"],
+        k: int,
+        intensity: Float[np.ndarray, "m c"],
+        probability: Float[np.ndarray, "m q"],
+    ) -> None:
+        """Write the answers for some pixels of slice ``k``, by their flat indices in it."""
+        out, t = self.rendering, self.t
+        x, y = np.divmod(flat, out.label.shape[1])
+        out.image[x, y, k, t] = intensity if self.stack is None else self.stack.denormalise(intensity)
+        out.label[x, y, k, t] = likeliest(probability)
+        if out.probability is not None:
+            out.probability[x, y, k, t] = probability
+
     def relabel(self, flat: Int[np.ndarray, "m"], probability: Float[np.ndarray, "m k"]) -> None:
         """Replace the classes of some voxels, by their flat indices."""
         voxels = np.unravel_index(flat, self.rendering.grid.shape)
-        self.label[voxels] = probability.argmax(-1)
+        self.label[voxels] = likeliest(probability)
         if self.rendering.probability is not None:
             self.rendering.probability[..., self.t, :][voxels] = probability

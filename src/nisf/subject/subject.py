@@ -16,6 +16,7 @@ from nisf.config.schema import Islands
 from nisf.data.case import Stack
 from nisf.data.geometry import Grid
 from nisf.data.region import Region
+from nisf.device import module_device, side_by_side
 from nisf.errors import CannotFitError
 from nisf.prior.prior import Prior
 from nisf.subject.answerer import Answerer, WithinEnds
@@ -190,10 +191,10 @@ class Subject(ABC):
             probabilities: whether to keep the class probabilities.
             samples: draws from the posterior to average over, which also gives deviations; 0 asks for the
                 best answer alone.
-            memory_mb: working memory beside the result, MiB.
+            memory_mb: working memory of each thread beside the result, MiB.
             stack: whose grid (if none is given) and intensity scale to use.
-            after_frame: called with the index of each frame when it is answered: another question at its time
-                costs least then.
+            after_frame: called with the index of each frame when it is answered, by the thread that did it:
+                another question at its time costs least then.
 
         Raises:
             CannotFitError: samples are asked for, and there is no posterior.
@@ -209,12 +210,16 @@ class Subject(ABC):
             probabilities=probabilities,
             deviations=samples > 0,
         )
-        # A time after the other: the slices of each are encoded once.
-        for t, time in enumerate(grid.times):
-            frame = Frame(rendering, t, self._scale(stack))
-            answers.fill(frame, grid, float(time), memory_mb=memory_mb)
+        # In order of time: neighbours share what is encoded.
+        scale = self._scale(stack)
+
+        def fill(t: int) -> None:
+            answers.fill(Frame(rendering, t, scale), grid, float(grid.times[t]), memory_mb=memory_mb)
             if after_frame is not None:
                 after_frame(t)
+
+        on_gpu = module_device(self.prior.field).type != "cpu"
+        side_by_side(fill, range(len(grid.times)), most=1 if on_gpu else None)
         return rendering
 
 

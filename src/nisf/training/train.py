@@ -23,11 +23,16 @@ from nisf.files import check_writable, read_tensors
 from nisf.kinds.recipe import TrainingSetup, spread
 from nisf.kinds.registry import kind_of
 from nisf.networks.finder import Finder, finder_certainty, finder_of, look, train_finder
-from nisf.optimisation.loop import CHECKPOINT, LogCallback, Validation, run
+from nisf.optimisation.loop import CHECKPOINT, LOG, LogCallback, Validation, run
+from nisf.outputs import recorded
 from nisf.prior.prior import Prior
 from nisf.prior.region_search import RegionSearch
 from nisf.prior.snapshots import write_snapshot
+from nisf.prior.stored import SPECIFICATION, WEIGHTS
 from nisf.subject.subject import Subject
+
+PART, FILES = "train", (CHECKPOINT, LOG, SPECIFICATION, WEIGHTS)
+"""What a training is called in the folder's record, and what it writes."""
 
 FINDER_CASES = 400
 """Cases that the finder is trained on at most, evenly spread over all."""
@@ -81,13 +86,27 @@ def train(
     Raises:
         BadSettingError: there is nothing to train on, the folder holds a run already, or the sizes are not
             those of the start.
-        BadFileError: the folder cannot be written, or the checkpoint is damaged or belongs to other
-            settings, cases or start.
+        BusyError: another process trains there.
+        BadFileError: a file is in the way that nisf did not write, the folder cannot be written, or the
+            checkpoint is damaged or belongs to other settings, cases or start.
     """
     options = options or TrainOptions()
     if not cases:
         raise BadSettingError("there are no cases to train on; check the folder with 'nisf check'")
     folder = _run_folder(folder, options)
+    with recorded(folder, "", PART, planned=FILES, ours=FILES if options.resume else ()):
+        return _trained(cases, validation, anatomy, config, folder, options)
+
+
+def _trained(
+    cases: Sequence[Case],
+    validation: Sequence[Case],
+    anatomy: Anatomy,
+    config: Config,
+    folder: Path,
+    options: TrainOptions,
+) -> Prior[Subject]:
+    """Train a prior and write its files; see `train`."""
     sizes = {"channels": cases[0].channels, "classes": len(anatomy.labels)}
     config = for_data(config, dimensions=config.field.dimensions, **sizes)
     kind = kind_of(config)

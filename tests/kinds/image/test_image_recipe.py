@@ -12,7 +12,7 @@ from nisf.errors import NisfError
 from nisf.files import read_tensors, write_tensors
 from nisf.io.subject_file import write_subject
 from nisf.kinds.image.augment import draw_sample, measured
-from nisf.kinds.image.recipe import image_objective
+from nisf.kinds.image.objective import image_objective
 from nisf.kinds.load import load_prior, read_subject
 from nisf.networks.image_field import ImageField
 from nisf.prior.fit import fit

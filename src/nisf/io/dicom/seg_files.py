@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nisf import __version__
 from nisf.errors import BadSettingError
@@ -13,6 +14,7 @@ from nisf.io.dicom.study import DicomStudy
 from nisf.io.dicom.volume import arrange
 from nisf.io.phases import frames_by_name
 from nisf.io.readers.listing import CaseFiles
+from nisf.outputs import file_stem
 from nisf.subject.rendering import Rendering
 from nisf.subject.subject import Subject
 
@@ -30,6 +32,16 @@ class SegFiles:
     study: DicomStudy
     wish: str = "auto"
     phases: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def part(self) -> str:
+        """Its name in a case's record."""
+        return "dicom-seg"
+
+    def options(self) -> dict[str, Any]:
+        """What decides the files; of identifiers only whether they are written."""
+        hidden = self.study.identifiers.hiding
+        return {"wish": self.wish, "phases": dict(self.phases), "hidden": hidden}
 
     def write(self, folder: Path, subject: Subject, rendering: Rendering) -> list[Path]:
         """Write ``NAME_ED_seg.dcm`` and so on; nothing if the grid is not that of the images.
@@ -54,7 +66,7 @@ class SegFiles:
         made_by = Maker(__version__, prior.fingerprint)
         written: list[Path] = []
         for phase, frame in frames.items():
-            written.append(folder / f"{name}{phase and f'_{phase}'}_seg.dcm")
+            written.append(folder / f"{file_stem(name + (phase and f'_{phase}'))}_seg.dcm")
             array = stack.arrangement.undo(label[..., frame])
             write_dicom_seg(
                 written[-1], array, self.study, arranged, frame, anatomy, made_by=made_by, phase=phase

@@ -6,18 +6,18 @@ measured pixels at warped places.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
 from nisf.config.schema import AugmentConfig, ImageConfig
-from nisf.data.anatomy import Anatomy
 from nisf.data.case import UNKNOWN, Case, Slice
+from nisf.kinds.image.lighting import degraded, relit
+from nisf.kinds.image.views import View, draw_view, given_slices, padded
 from nisf.networks.canvas import canvas_mm, plane_of, resample, smoothed
 from nisf.types import Vector
 
@@ -116,89 +116,6 @@ def alike(first: Measured, second: Measured) -> bool:
     )
 
 
-def for_anatomy(config: AugmentConfig, anatomy: Anatomy) -> AugmentConfig:
-    """The same settings without variations that the anatomy's files never show."""
-    if not anatomy.turn:
-        config = replace(config, degrees=min(config.degrees, 15.0), mirror=False)
-    return config if anatomy.reorder else replace(config, reverse=False)
-
-
-def hidden_slices(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Which of ``count`` slices are hidden (n,): every other one, an end, one inside, or all but a few."""
-    hidden = np.zeros(count, dtype=bool)
-    if count < 3:
-        return hidden
-    way = rng.integers(5)
-    if way <= 1:
-        hidden[rng.integers(2) :: 2] = True
-    elif way == 2:
-        hidden[: rng.integers(1, 3)] = True
-        if rng.random() < 0.5:
-            hidden = hidden[::-1].copy()
-    elif way == 3:
-        hidden[rng.integers(1, count - 1)] = True
-    else:
-        keep = min(count, int(rng.integers(2, 5)))
-        hidden[:] = True
-        hidden[np.linspace(0, count - 1, keep).round().astype(int)] = False
-    return hidden
-
-
-class _Warp:
-    """Canvas mm to measured mm, both from the region's centre: a similarity, a bend, and slice shifts."""
-
-    def __init__(self, count: int, half_mm: float, config: AugmentConfig, rng: np.random.Generator) -> None:
-        angle = rng.uniform(-math.pi, math.pi) * config.degrees / 180
-        scale = math.exp(rng.uniform(-1, 1) * config.scale)
-        mirror = rng.choice((-1.0, 1.0)) if config.mirror else 1.0
-        cos, sin = math.cos(angle) * scale, math.sin(angle) * scale
-        self.linear = torch.tensor([[mirror * cos, -sin], [mirror * sin, cos]], dtype=torch.float32)
-        jitter = np.clip(rng.normal(size=2), -2.5, 2.5) * config.centre_mm
-        shift = rng.normal(size=(count, 2)) * config.slice_shift_mm * (rng.random() < 0.5)
-        self.offset = torch.tensor(jitter + shift, dtype=torch.float32)
-        self.bend = torch.tensor(rng.normal(size=(1, 2, 5, 5)) * config.bend_mm, dtype=torch.float32)
-        self.half_mm = half_mm
-
-    def __call__(self, place: Float[Tensor, "n ... 2"]) -> Float[Tensor, "n ... 2"]:
-        n = len(place)
-        flat = place.reshape(1, n, -1, 2)
-        grid = (flat / self.half_mm).flip(-1)
-        bend = functional.grid_sample(
-            self.bend, grid, mode="bicubic", padding_mode="border", align_corners=True
-        )
-        moved = flat @ self.linear.T + bend.permute(0, 2, 3, 1) + self.offset[:, None]
-        return moved.reshape(place.shape)
-
-
-def _relight(images: Tensor, config: AugmentConfig, rng: np.random.Generator) -> Tensor:
-    """Gamma, gain, offset, a bias field over the canvas, and a gain per slice."""
-    n, _, h, w = images.shape
-    images = images.clamp(0, 1) ** math.exp(rng.uniform(-1, 1) * config.gamma)
-    bias = torch.tensor(rng.normal(size=(1, 1, 3, 3)) * config.bias, dtype=torch.float32)
-    bias = functional.interpolate(bias, size=(h, w), mode="bicubic", align_corners=True).exp()
-    slice_gain = np.exp(rng.normal(size=(n, 1, 1, 1)) * config.slice_gain)
-    gain = torch.tensor(slice_gain * math.exp(rng.uniform(-1, 1) * config.gain), dtype=torch.float32)
-    return (images * bias * gain + rng.uniform(-1, 1) * config.offset).clamp(0, 1)
-
-
-def _degrade(
-    images: Tensor,
-    config: AugmentConfig,
-    rng: np.random.Generator,
-    grains: np.random.Generator | None = None,
-) -> Tensor:
-    """Blur and noise, which ``grains`` draws pixel by pixel if given."""
-    if rng.random() < config.blur:
-        sigma = rng.uniform(min(0.4, config.blur_pixels), config.blur_pixels)
-        reach = math.ceil(2.5 * sigma)
-        kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
-        kernel = (kernel / kernel.sum()).expand(images.shape[1], 1, 1, -1)
-        images = functional.conv2d(images, kernel, padding=(0, reach), groups=images.shape[1])
-        images = functional.conv2d(images, kernel.mT, padding=(reach, 0), groups=images.shape[1])
-    noise = (grains or rng).standard_normal(images.shape, dtype=np.float32)
-    return images + float(rng.uniform(0, config.noise)) * torch.from_numpy(noise)
-
-
 def _places(
     count: int, points: int, half_mm: float, pixel_mm: float, rng: np.random.Generator
 ) -> Float[Tensor, "n p 2"]:
@@ -207,6 +124,108 @@ def _places(
     near = points // 2
     spread[:, :near] = np.clip(rng.normal(size=(count, near, 2)) * 0.35, -0.95, 0.95) * half_mm
     return torch.tensor(spread, dtype=torch.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Stacked:
+    """Slices of b stacks in n slots each, before they are augmented.
+
+    Attributes:
+        images: intensities in [0, 1] (b, n, c, x, y), 0 where nothing was measured.
+        labels: class index or `UNKNOWN` (b, n, x, y).
+        spacing: mm along x and y (b, 2).
+        middle: region's centre on each slice, mm from its first pixel (b, n, 2).
+        z: mm along the normal (b, n).
+    """
+
+    images: Float[Tensor, "b n c x y"]
+    labels: Int[Tensor, "b n x y"]
+    spacing: Float[Tensor, "b 2"]
+    middle: Float[Tensor, "b n 2"]
+    z: Float[Tensor, "b n"]
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """Slices on their canvases, warped and relit, and what is asked of them.
+
+    Attributes:
+        canvas: without noise (b, n, c, h, w).
+        z: mm (b, n).
+        points: mm (b, n, p, 3).
+        intensity: there (b, n, p, c).
+        label: there (b, n, p).
+    """
+
+    canvas: Float[Tensor, "b n c h w"]
+    z: Float[Tensor, "b n"]
+    points: Float[Tensor, "b n p 3"]
+    intensity: Float[Tensor, "b n p c"]
+    label: Int[Tensor, "b n p"]
+
+
+def show(
+    stacked: Stacked, view: View, place: Float[Tensor, "b n p 2"], image: ImageConfig, config: AugmentConfig
+) -> Shown:
+    """Measured slices as a view shows them.
+
+    Args:
+        stacked: as measured.
+        view: a batch of them.
+        place: where labels and intensities are asked for, mm from the canvas's centre.
+        image: sizes of the canvases.
+        config: how far to augment.
+    """
+    b, n = stacked.z.shape
+    half_mm = image.pixels * image.pixel_mm / 2
+    canvas_place = canvas_mm(image, place.device)
+    z = stacked.z * view.z
+
+    def pixel(places: Float[Tensor, "b m 2"]) -> Float[Tensor, "b m 2"]:
+        """Canvas mm to measured mm from the region's centre, without the slices' shifts."""
+        grid = (places / half_mm).flip(-1)[:, None]
+        bend = functional.grid_sample(
+            view.bend, grid, mode="bicubic", padding_mode="border", align_corners=True
+        )
+        return places @ view.linear.mT + bend[:, :, 0].mT
+
+    def measured_at(places: Float[Tensor, "b m q 2"]) -> Float[Tensor, "b n q 2"]:
+        """The same on each slice, in its pixels."""
+        return (places + (view.offset + stacked.middle)[:, :, None]) / stacked.spacing[:, None, None]
+
+    size = image.pixels
+    where = measured_at(pixel(canvas_place.reshape(1, -1, 2).expand(b, -1, -1))[:, None])
+    canvas = resample(stacked.images.flatten(0, 1), where.reshape(b * n, size, size, 2))
+    canvas = relit(canvas.reshape(b, n, -1, size, size), view, canvas_place, z, config)
+    asked = measured_at(pixel(place.flatten(1, 2)).reshape(place.shape))
+    inner = place / image.pixel_mm + (size - 1) / 2
+    intensity = resample(canvas.flatten(0, 1), inner.flatten(0, 1)[:, None])[:, :, 0]
+    return Shown(
+        canvas,
+        z,
+        torch.cat([place, z[:, :, None, None].expand(*place.shape[:3], 1)], dim=-1),
+        intensity.mT.reshape(*place.shape[:3], -1),
+        _nearest_labels(stacked.labels, asked),
+    )
+
+
+def _nearest_labels(labels: Int[Tensor, "b n x y"], pixel: Float[Tensor, "b n p 2"]) -> Int[Tensor, "b n p"]:
+    """Labels of the nearest pixels, `UNKNOWN` outside the image."""
+    width, height = labels.shape[2:]
+    i, j = pixel.round().long().unbind(-1)
+    inside = (i >= 0) & (i < width) & (j >= 0) & (j < height)
+    flat = i.clamp(0, width - 1) * height + j.clamp(0, height - 1)
+    return labels.flatten(2).gather(2, flat).long().masked_fill(~inside, UNKNOWN)
+
+
+def canvas_maps(z: Float[Tensor, "*n"], image: ImageConfig) -> Float[Tensor, "*n 3 4"]:
+    """Model mm to canvas pixel and signed distance, for slices at ``z`` mm."""
+    maps = z.new_zeros(*z.shape, 3, 4)
+    maps[..., 0, 0] = maps[..., 1, 1] = 1 / image.pixel_mm
+    maps[..., :2, 3] = (image.pixels - 1) / 2
+    maps[..., 2, 2] = 1.0
+    maps[..., 2, 3] = -z
+    return maps
 
 
 def draw_sample(
@@ -228,44 +247,36 @@ def draw_sample(
         grains: draws the noise instead, so that another phase of the same slices, drawn by the same ``rng``,
             has other noise.
     """
-    count = min(len(stack), config.window)
-    first = int(rng.integers(len(stack) - count + 1))
-    window = slice(first, first + count)
-    source = stack.images[window].float()
-    labels, middle = stack.labels[window], stack.middle[window]
-    sign = float(rng.choice((-1.0, 1.0))) if config.reverse else 1.0
-    z = stack.z[window] * math.exp(rng.uniform(-1, 1) * config.scale_z) * sign
+    window, given, drawn = draw_window(len(stack), config, rng)
+    count = len(given)
     half_mm = image.pixels * image.pixel_mm / 2
-    warp = _Warp(count, half_mm, config, rng)
-
-    def pixel(place: Tensor) -> Tensor:
-        between = (1,) * (place.ndim - 2)
-        return (warp(place) + middle.reshape(count, *between, 2)) / stack.spacing
-
-    canvas = resample(source, pixel(canvas_mm(image).expand(count, -1, -1, -1)))
-    canvas = _relight(canvas, config, rng)
-
     place = _places(count, points, half_mm, image.pixel_mm, rng)
-    nearest = pixel(place).round().long()
-    inside = ((nearest >= 0) & (nearest < torch.tensor(labels.shape[1:]))).all(-1)
-    i, j = (nearest[..., axis].clamp(0, labels.shape[1 + axis] - 1) for axis in (0, 1))
-    label = labels[torch.arange(count)[:, None], i, j].long()
-    label = torch.where(inside, label, torch.full_like(label, UNKNOWN))
-    intensity = resample(canvas, (place / image.pixel_mm + (image.pixels - 1) / 2)[:, None])[:, :, 0]
-
-    given = np.ones(count, dtype=bool)
-    if rng.random() < config.hide:
-        given = ~hidden_slices(count, rng)
-    kept = torch.from_numpy(np.flatnonzero(given))
-    maps = torch.zeros(len(kept), 3, 4)
-    maps[:, 0, 0] = maps[:, 1, 1] = 1 / image.pixel_mm
-    maps[:, :2, 3] = (image.pixels - 1) / 2
-    maps[:, 2, 2], maps[:, 2, 3] = 1.0, -z[kept]
-    where = torch.cat([place, z[:, None, None].expand(count, points, 1)], dim=-1)
-    return Sample(
-        _degrade(canvas[kept], config, rng, grains),
-        maps,
-        where.reshape(-1, 3),
-        intensity.permute(0, 2, 1).reshape(-1, canvas.shape[1]),
-        label.reshape(-1),
+    stacked = Stacked(
+        stack.images[window].float()[None],
+        stack.labels[window][None],
+        stack.spacing[None],
+        stack.middle[window][None],
+        stack.z[window][None],
     )
+    view = padded([drawn], count)
+    shown = show(stacked, view, place[None], image, config)
+    kept = torch.from_numpy(np.flatnonzero(given))
+    z, canvas = shown.z[:, kept], shown.canvas[:, kept]
+    noise = torch.from_numpy((grains or rng).standard_normal(canvas.shape, dtype=np.float32))
+    return Sample(
+        degraded(canvas, view, noise, canvas_mm(image), z, config)[0],
+        canvas_maps(z[0], image),
+        shown.points.reshape(-1, 3),
+        shown.intensity.reshape(-1, canvas.shape[2]),
+        shown.label.reshape(-1),
+    )
+
+
+def draw_window(
+    count: int, config: AugmentConfig, rng: np.random.Generator
+) -> tuple[slice, Bool[np.ndarray, "n"], View]:
+    """Which of ``count`` slices are looked at, which of these the field sees, and how."""
+    window = min(count, config.window)
+    first = int(rng.integers(count - window + 1))
+    view = draw_view(window, config, rng)
+    return slice(first, first + window), given_slices(window, config, rng), view

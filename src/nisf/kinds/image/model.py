@@ -21,7 +21,7 @@ from nisf.networks.image_field import ImageField
 from nisf.prior.prior import FitCallback, Prior
 from nisf.prior.stored import Stored
 from nisf.prior.subject_record import SubjectRecord
-from nisf.subject.answerer import Answerer, InRegion
+from nisf.subject.answerer import Answerer, AskedAgain, InRegion
 from nisf.subject.subject import Subject
 
 
@@ -46,7 +46,16 @@ class ImageSubject(Subject):
         ) -> tuple[np.ndarray, np.ndarray, None]:
             return *scenes.ask(scaled * half, time, memory_mb=memory_mb), None
 
-        return InRegion(self.region, prior.config.field, inside)
+        def again(scaled: np.ndarray, memory_mb: float) -> AskedAgain:
+            places = scenes.places(scaled * half, memory_mb)
+
+            def at(time: float) -> tuple[np.ndarray, np.ndarray]:
+                intensity, probability = scenes.answer(places, time)
+                return intensity.cpu().numpy(), probability.cpu().numpy()
+
+            return at
+
+        return InRegion(self.region, prior.config.field, inside, again)
 
     @override
     def own_tensors(self) -> dict[str, Tensor]:

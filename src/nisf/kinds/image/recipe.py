@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 from typing_extensions import override
 
-from nisf.config.schema import TrainConfig
-from nisf.data.case import UNKNOWN
-from nisf.device import autocast
+from nisf.config.schema import ImageConfig, TrainConfig
 from nisf.errors import CannotFitError
-from nisf.kinds.image.augment import Sample, for_anatomy, measured
+from nisf.kinds.image.augment import measured
 from nisf.kinds.image.model import ImagePrior
-from nisf.kinds.image.samples import Sampler
+from nisf.kinds.image.objective import image_objective
+from nisf.kinds.image.resident import Resident, batch_objective
+from nisf.kinds.image.samples import Sampler, image_at
 from nisf.kinds.image.selection import least_certainty
 from nisf.kinds.image.validation import SliceDice, answers, mean_dice, validation_cases
+from nisf.kinds.image.views import for_anatomy
 from nisf.kinds.recipe import Recipe, TrainingSetup
-from nisf.networks.image_field import ImageField, Scene
-from nisf.networks.losses import dice_loss
+from nisf.networks.image_field import ImageField
+from nisf.optimisation.graph import Recorded
 from nisf.optimisation.loop import Validation
 from nisf.optimisation.muon import weight_optimisers
 from nisf.optimisation.prefetch import Prefetched, workers_for
@@ -52,16 +51,6 @@ def running_average(
             old.copy_(new)
 
 
-def class_terms(logits: Float[Tensor, "p k"], label: Int[Tensor, "p"]) -> dict[str, Tensor]:
-    """Cross-entropy and Dice loss of the classes over all points with a known label together."""
-    known = (label != UNKNOWN).sum().clamp_min(1)
-    bce = functional.cross_entropy(logits, label, ignore_index=UNKNOWN, reduction="sum") / known
-    return {
-        "class_bce": bce,
-        "dice_loss": dice_loss(logits[None], label[None], logits.new_ones(1, len(label))).mean(),
-    }
-
-
 def averaged(network: nn.Module, train: TrainConfig) -> tuple[AveragedModel, State]:
     """The running average of a network in training, and the state of both with their optimisers."""
     average = AveragedModel(network, multi_avg_fn=running_average, use_buffers=True)
@@ -69,32 +58,55 @@ def averaged(network: nn.Module, train: TrainConfig) -> tuple[AveragedModel, Sta
     return average, State({"online": network, "average": average}, optimisers)
 
 
-def image_objective(
-    field: ImageField,
-    samples: Sequence[Sample],
-    config: TrainConfig,
-    together: Sequence[int] | None = None,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Cross-entropy and Dice of the classes, and the intensities' cross-entropy, over all samples' points.
+@torch.no_grad()
+def update_average(average: AveragedModel, network: nn.Module) -> None:
+    """`AveragedModel.update_parameters`, which would make the processor wait for a GPU at each step."""
+    if average.n_averaged == 0 or average.n_averaged.device.type != "cpu":
+        average.update_parameters(network)
+        return
+    ours, theirs = ([*module.parameters(), *module.buffers()] for module in (average.module, network))
+    running_average(ours, theirs, average.n_averaged)
+    average.n_averaged += 1
 
-    The slices of all samples are encoded in one batch; ``together`` says how many samples in turn are phases
-    of one subject, each its own if None.
+
+class Batches:
+    """Steps of a recipe whose samples are made on the GPU, each recorded as one CUDA graph.
+
+    Args:
+        recipe: whose network is trained.
+        resident: makes the batches.
+
+    Attributes:
+        record: whether steps are recorded where that is possible.
     """
-    counts = [len(sample.images) for sample in samples]
-    images, maps = torch.cat([sample.images for sample in samples]), [sample.maps for sample in samples]
-    values, classes = [], []
-    with autocast(images.device, config.precision):
-        features, latents = field.encoder(images, maps, together)
-        for sample, own, latent in zip(samples, features.split(counts), latents.split(counts), strict=True):
-            intensity, class_logits = field(Scene(own, sample.maps, latent.mean(0)), sample.points)
-            values.append(intensity)
-            classes.append(class_logits)
-    logits, label = torch.cat(classes).float(), torch.cat([sample.label for sample in samples])
-    target = torch.cat([sample.intensity for sample in samples])
-    intensity_bce = functional.binary_cross_entropy_with_logits(torch.cat(values).float(), target)
-    terms = {**class_terms(logits, label), "intensity_bce": intensity_bce}
-    loss = terms["class_bce"] + terms["dice_loss"] + config.alpha * terms["intensity_bce"]
-    return loss, {"loss": loss, **terms}
+
+    def __init__(self, recipe: ImageRecipe, resident: Resident) -> None:
+        self.recipe, self.resident = recipe, resident
+        self.record = True
+        self.numbers = torch.empty(0)
+        self._image: ImageConfig | None = None
+        self._recorded: Recorded | None = None
+
+    def descend(self, step: int) -> Mapping[str, Tensor]:
+        """One step; the terms of the objective are overwritten by the next."""
+        recipe, numbers = self.recipe, self.resident.numbers(step)
+        if len(self.numbers) != len(numbers):
+            self.numbers = torch.empty_like(numbers, device=recipe.setup.device)
+        self.numbers.copy_(numbers, non_blocking=True)
+        image = image_at(recipe.state.place, recipe.config)
+        if self._recorded is None or image != self._image:
+            self._image = image
+            self._recorded = Recorded(self._step, recipe.setup.device, recipe.setup.say)
+            self._recorded.possible &= self.record
+        return self._recorded()
+
+    def _step(self) -> Mapping[str, Tensor]:
+        assert self._image is not None
+        with torch.no_grad():
+            batch = self.resident.batch(self.numbers, self._image)
+        loss, terms = batch_objective(self.recipe.online, batch, self.recipe.config.train)
+        self.recipe.state.descend(loss)
+        return terms
 
 
 class ImageRecipe(Recipe):
@@ -116,9 +128,12 @@ class ImageRecipe(Recipe):
         pool = [stacks for stacks in pool if stacks]
         if not pool:
             raise CannotFitError("no slice is labelled: an image-conditioned field learns from labels")
-        sampler = Sampler(pool, self.config, for_anatomy(self.config.augment, self.anatomy))
+        augment = for_anatomy(self.config.augment, self.anatomy)
         workers = workers_for(setup.device) if setup.workers is None else setup.workers
-        self.samples = Prefetched(sampler, self.config.train.steps, workers)
+        self.samples = Prefetched(Sampler(pool, self.config, augment), self.config.train.steps, workers)
+        # On a GPU samples are made there; with processes asked for, these draw them.
+        resident = setup.device.type != "cpu" and setup.workers is None
+        self.batches = Batches(self, Resident(pool, self.config, augment, setup.device)) if resident else None
         found = [(case, setup.search.find(case)[0]) for case in setup.validated() if case.labelled()]
         self.given, self.hidden = validation_cases(found, self.config.image, self.config.train.seed)
         self.online = ImageField(self.config.field, self.config.image).to(setup.device)
@@ -143,8 +158,12 @@ class ImageRecipe(Recipe):
         return image_objective(self.online, samples, self.config.train, [len(phases) for phases in drawn])
 
     @override
+    def descend(self, step: int) -> Mapping[str, Tensor]:
+        return super().descend(step) if self.batches is None else self.batches.descend(step)
+
+    @override
     def after_step(self) -> None:
-        self.average.update_parameters(self.online)
+        update_average(self.average, self.online)
 
     @override
     def validate(self) -> SliceDice | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,13 +15,45 @@ ALONE = 0.1
 """Share of the samples in which a field that sees two phases together gets only one, as of a still image."""
 
 
-def image_at(step: int, config: Config) -> ImageConfig:
-    """The canvases of a step: coarse ones over the same field of view at first."""
+def image_at(place: float, config: Config) -> ImageConfig:
+    """The canvases of a place of the schedule, in steps: coarse ones over the same field of view at first."""
     image, augment = config.image, config.augment
-    if step >= augment.coarse * config.train.steps:
+    if place >= augment.coarse * config.train.steps:
         return image
     side_mm = image.pixels * image.pixel_mm
     return replace(image, pixels=augment.coarse_pixels, pixel_mm=side_mm / augment.coarse_pixels)
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """What is looked at of one subject.
+
+    Attributes:
+        slot: number of the choice, counted over all steps.
+        subject: index into the pool.
+        stacks: which of its stacks, one or two; two are phases of the same slices.
+        rng: draws all else.
+    """
+
+    slot: int
+    subject: int
+    stacks: list[int]
+    rng: np.random.Generator
+
+
+def choose(step: int, pool: Sequence[Sequence[Measured]], config: Config) -> Iterator[Chosen]:
+    """Of each subject of a step, one phase or two; depends on seed and step alone."""
+    train = config.train
+    for slot, subject in enumerate(subjects_of(step, len(pool), train), step * train.subjects):
+        rng = np.random.default_rng([train.seed, 3, slot])
+        stacks = pool[subject]
+        first = int(rng.integers(len(stacks)))
+        chosen = [first]
+        if config.image.phase_exchange:
+            others = [k for k, other in enumerate(stacks) if k != first and alike(stacks[first], other)]
+            if others and rng.random() >= ALONE:
+                chosen.append(others[int(rng.integers(len(others)))])
+        yield Chosen(slot, subject, chosen, rng)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,23 +73,16 @@ class Sampler:
     def __call__(self, step: int) -> list[list[Sample]]:
         """Of each subject of a step, one phase or two; depends on seed and step alone."""
         train, image, out = self.config.train, image_at(step, self.config), []
-        for slot, subject in enumerate(subjects_of(step, len(self.pool), train), step * train.subjects):
-            rng = np.random.default_rng([train.seed, 3, slot])
-            stacks = self.pool[subject]
-            stack = stacks[int(rng.integers(len(stacks)))]
-            if not self.config.image.phase_exchange:
-                out.append([draw_sample(stack, image, self.augment, train.points, rng)])
-                continue
+        for one in choose(step, self.pool, self.config):
             # Both phases in one view: what differs is what moved, and the noise.
-            others = [other for other in stacks if other is not stack and alike(stack, other)]
-            chosen = [stack]
-            if others and rng.random() >= ALONE:
-                chosen.append(others[int(rng.integers(len(others)))])
-            state = rng.bit_generator.state
+            state = one.rng.bit_generator.state
             phases = []
-            for number, phase in enumerate(chosen):
-                rng.bit_generator.state = state
-                grains = np.random.default_rng([train.seed, 5, slot, number])
-                phases.append(draw_sample(phase, image, self.augment, train.points, rng, grains))
+            for number, stack in enumerate(one.stacks):
+                one.rng.bit_generator.state = state
+                grains = None
+                if self.config.image.phase_exchange:
+                    grains = np.random.default_rng([train.seed, 5, one.slot, number])
+                stacks = self.pool[one.subject]
+                phases.append(draw_sample(stacks[stack], image, self.augment, train.points, one.rng, grains))
             out.append(phases)
         return out

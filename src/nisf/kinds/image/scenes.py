@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,10 +14,11 @@ from torch import Tensor
 from nisf.chunks import IMAGE_ROWS, rows_at_a_time
 from nisf.data.geometry import cycle_distance
 from nisf.device import module_device
+from nisf.kinds.image.recent import Recent
 from nisf.networks.canvas import Canvases
 from nisf.networks.image_field import ImageField, Scene
 from nisf.networks.image_inference import FrozenImageField
-from nisf.networks.lookup import nearby
+from nisf.networks.lookup import Nearby, nearby
 from nisf.networks.phase_exchange import most_different
 from nisf.stopwatch import stage
 
@@ -26,21 +28,41 @@ LEAST_WEIGHT = 0.02
 """Phases that count less are left out of an average over time."""
 
 
-class _Recent(OrderedDict[int, Scene]):
-    """Scenes by phase; the one that was not wanted for the longest goes first."""
+@dataclass(frozen=True, eq=False)
+class _Reference:
+    """The reference phases of some slices in one mirror.
 
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self.most = most
+    Attributes:
+        shown: what they show to every phase, level by level.
+        features: of each of them (n, h, w, f), by its index among the times.
+        latents: likewise (l,).
+    """
 
-    def get_or(self, phase: int, make: Callable[[], Scene]) -> Scene:
-        """The scene of a phase, made if it is not there."""
-        if phase not in self:
-            self[phase] = make()
-            while len(self) > self.most:
-                self.popitem(last=False)
-        self.move_to_end(phase)
-        return self[phase]
+    shown: list[Tensor]
+    features: Mapping[int, Tensor]
+    latents: Mapping[int, Tensor]
+
+
+class PlacesAsked:
+    """Places that are asked at one time after the other: where they lie among the slices is found once.
+
+    Args:
+        points: model mm (n, 3), on the field's device.
+        rows: places at a time.
+    """
+
+    def __init__(self, points: Float[Tensor, "n 3"], rows: int) -> None:
+        self.parts = points.split(rows)
+        self._near: tuple[Tensor, list[Nearby]] | None = None
+
+    def near(self, scene: Scene, neighbours: int) -> list[Nearby]:
+        """The nearest slices of each part's places; phases that are posed alike have the very same maps."""
+        known = self._near
+        if known is None or known[0] is not scene.maps:
+            size = scene.features.shape[1]
+            known = scene.maps, [nearby(scene.maps, part, size, neighbours) for part in self.parts]
+            self._near = known
+        return known[1]
 
 
 class Scenes:
@@ -64,16 +86,19 @@ class Scenes:
         self.device = module_device(field)
         # One more than an average over time needs: between two phases there are two averages.
         most = 1 + max(len(self._near(phase)) for phase in range(len(self.times)))
-        self._kept, self._averages = _Recent(max(KEPT, most)), _Recent(2)
-        self._frozen: FrozenImageField | None = None
-        self._references: dict[bytes, list[list[Tensor]]] = {}
+        self._kept: Recent[int, Scene] = Recent(max(KEPT, most))
+        self._averages: Recent[int, Scene] = Recent(2)
+        self._references: Recent[tuple[bytes, int], _Reference] = Recent()
+        self._maps: list[Tensor] = []
+        self._lock = threading.Lock()
+        self._local = threading.local()
 
     def at(self, phase: int) -> Scene:
         """The slices of the phase with this index in ``times``, averaged over its neighbours in time.
 
         Averages are of features, not of answers: as good, and the field is asked once.
         """
-        return self._averages.get_or(phase, lambda: self._average(phase))
+        return self._averages.get(phase, self._average)
 
     def _average(self, phase: int) -> Scene:
         own = self._encoded(phase)
@@ -98,55 +123,62 @@ class Scenes:
         return [(int(i), float(weight[i])) for i in np.flatnonzero(weight >= LEAST_WEIGHT)]
 
     def _encoded(self, phase: int) -> Scene:
-        def encode() -> Scene:
-            with stage("encoding"):
-                return self._encode(phase)
-
-        return self._kept.get_or(phase, encode)
+        return self._kept.get(phase, self._encode)
 
     @torch.inference_mode()
     def _encode(self, phase: int) -> Scene:
         """The encoded slices of one phase; what was seen in a mirror is turned back."""
-        index = torch.from_numpy(np.flatnonzero(self.canvases.times == self.times[phase]))
-        images = self.canvases.images[index].to(self.device).float()
-        maps = self.canvases.maps[index].to(self.device)
-        maps = next((s.maps for s in self._kept.values() if torch.equal(s.maps, maps)), maps)
-        features, latents = [], []
-        for flips, shown in zip(self._flips, self._shown(maps), strict=True):
-            mirrored = images.flip([2 + axis for axis in flips])
-            seen = self.field.encode(mirrored, _flipped(maps, flips, images.shape[2]), shown)
-            features.append(seen.features.flip([1 + axis for axis in flips]))
-            latents.append(seen.latent)
-        return Scene(torch.stack(features).mean(0), maps, torch.stack(latents).mean(0))
+        with stage("encoding"):
+            index = torch.from_numpy(np.flatnonzero(self.canvases.times == self.times[phase]))
+            images = self.canvases.images[index].to(self.device).float()
+            maps = self._same_maps(self.canvases.maps[index].to(self.device))
+            features, latents = [], []
+            for flips, reference in zip(self._flips, self._seen_together(maps), strict=True):
+                if reference is not None and phase in reference.features:
+                    features.append(reference.features[phase])
+                    latents.append(reference.latents[phase])
+                    continue
+                mirrored = images.flip([2 + axis for axis in flips])
+                shown = None if reference is None else reference.shown
+                seen = self.field.encode(mirrored, _flipped(maps, flips, images.shape[2]), shown)
+                features.append(seen.features.flip([1 + axis for axis in flips]))
+                latents.append(seen.latent)
+            return Scene(torch.stack(features).mean(0), maps, torch.stack(latents).mean(0))
 
-    def _shown(self, maps: Float[Tensor, "n 3 4"]) -> Sequence[list[Tensor] | None]:
-        """What the reference phases of the slices with these maps show, in each mirror."""
+    def _same_maps(self, maps: Float[Tensor, "n 3 4"]) -> Float[Tensor, "n 3 4"]:
+        """The very tensor that another phase with the same maps has."""
+        with self._lock:
+            for known in self._maps:
+                if torch.equal(known, maps):
+                    return known
+            self._maps.append(maps)
+            return maps
+
+    def _seen_together(self, maps: Float[Tensor, "n 3 4"]) -> Sequence[_Reference | None]:
+        """The reference phases of the slices with these maps, in each mirror."""
         if not self.field.image.phase_exchange:
             return [None] * len(self._flips)
         key = maps.cpu().numpy().tobytes()
-        if key not in self._references:
-            images, pose = self._reference(maps)
-            flat = images.flatten(0, 1).to(self.device).float()
-            self._references[key] = [
-                self.field.encoder.shown_by(
-                    flat.flip([2 + axis for axis in flips]),
-                    [_flipped(pose, flips, flat.shape[-1]).to(self.device)] * len(images),
-                )
-                for flips in self._flips
-            ]
-        return self._references[key]
+        keys = [(key, mirror) for mirror in range(len(self._flips))]
+        return self._references.get_all(keys, lambda key: self._reference(maps, self._flips[key[1]]))
 
-    def _reference(
-        self, maps: Float[Tensor, "n 3 4"]
-    ) -> tuple[Float[Tensor, "t n c h w"], Float[Tensor, "n 3 4"]]:
-        """The images of the two phases that differ most among those with these slices, and their maps."""
-        pose, found = maps.cpu(), []
-        for time in self.times:
+    def _reference(self, maps: Float[Tensor, "n 3 4"], flips: list[int]) -> _Reference:
+        """The two phases that differ most among those with these slices, seen in one mirror."""
+        pose, phases, found = maps.cpu(), [], []
+        for phase, time in enumerate(self.times):
             index = torch.from_numpy(np.flatnonzero(self.canvases.times == time))
             if torch.equal(self.canvases.maps[index], pose):
+                phases.append(phase)
                 found.append(self.canvases.images[index])
         images = torch.stack(found)
-        return images[list(most_different(images))], pose
+        chosen = list(most_different(images))
+        flat = images[chosen].flatten(0, 1).to(self.device).float().flip([2 + axis for axis in flips])
+        mirrored = [_flipped(maps, flips, flat.shape[-1])] * len(chosen)
+        shown, features, latents = self.field.encoder.shown_by(flat, mirrored)
+        features = features.flip([1 + axis for axis in flips]).split(len(maps))
+        own = [phases[i] for i in chosen]
+        means = [part.mean(0) for part in latents.split(len(maps))]
+        return _Reference(shown, dict(zip(own, features, strict=True)), dict(zip(own, means, strict=True)))
 
     def weights(self, time: float) -> list[tuple[int, float]]:
         """The measured phases around a time on the cycle, and how much each counts."""
@@ -160,7 +192,48 @@ class Scenes:
         way = ((time - self.times[before]) % 1.0) / gap
         return [(before, 1 - way), (after, way)]
 
+    def rows(self, memory_mb: float) -> int:
+        """Places that are asked at a time within ``memory_mb`` MiB beside the encoded slices."""
+        image = self.field.image
+        # The hidden layers of the nearest slices, and their features with the corners' weights.
+        bytes_a_place = 4 * (image.neighbours * (3 * image.hidden + image.features + 24) + 5 * image.hidden)
+        return rows_at_a_time(self.device, memory_mb, bytes_a_place, IMAGE_ROWS)
+
+    def places(self, position: Float[np.ndarray, "n 3"], memory_mb: float = 512.0) -> PlacesAsked:
+        """Places in model mm that are to be asked at several times."""
+        points = torch.from_numpy(position.astype(np.float32)).to(self.device)
+        return PlacesAsked(points, self.rows(memory_mb))
+
+    def _at_rest(self, rows: int) -> FrozenImageField:
+        """The field with buffers of this thread's own for so many places."""
+        frozen: FrozenImageField | None = getattr(self._local, "frozen", None)
+        if frozen is None or frozen.rows < rows:
+            frozen = self._local.frozen = FrozenImageField(self.field, rows)
+        return frozen
+
     @torch.inference_mode()
+    def answer(self, places: PlacesAsked, time: float) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n k"]]:
+        """Intensity in [0, 1] and class probabilities of places at one time, on the field's device.
+
+        Args:
+            places: from `places`.
+            time: fraction of the cycle; between measured phases the answers of both are mixed.
+        """
+        total: list[tuple[Tensor, Tensor]] = []
+        for phase, weight in self.weights(time):
+            scene = self.at(phase)
+            near = places.near(scene, self.field.image.neighbours)
+            frozen = self._at_rest(max(len(part) for part in places.parts))
+            for i, part in enumerate(near):
+                values, classes = frozen(scene, part, both=self.both)
+                values, classes = torch.sigmoid(values).mul_(weight), torch.softmax(classes, 1).mul_(weight)
+                if len(total) == i:
+                    total.append((values, classes))
+                else:
+                    total[i][0].add_(values)
+                    total[i][1].add_(classes)
+        return torch.cat([values for values, _ in total]), torch.cat([classes for _, classes in total])
+
     def ask(
         self,
         position: Float[np.ndarray, "n 3"],
@@ -175,28 +248,13 @@ class Scenes:
             time: fraction of the cycle; between measured phases the answers of both are mixed.
             memory_mb: working memory beside the result and the encoded slices, MiB.
         """
-        config, image = self.field.config, self.field.image
-        # The hidden layers of the nearest slices, and their features with the corners' weights.
-        bytes_a_place = 4 * (image.neighbours * (3 * image.hidden + image.features + 24) + 5 * image.hidden)
-        step = rows_at_a_time(self.device, memory_mb, bytes_a_place, IMAGE_ROWS)
-        if self._frozen is None or self._frozen.rows != step:
-            self._frozen = FrozenImageField(self.field, step)
+        config = self.field.config
         intensity = np.zeros((len(position), config.channels), dtype=np.float32)
         probability = np.zeros((len(position), config.classes), dtype=np.float32)
         for wanted in np.unique(time):
             asked = np.flatnonzero(time == wanted)
-            scenes = [(self.at(phase), weight) for phase, weight in self.weights(float(wanted))]
-            for first in range(0, len(asked), step):
-                chosen = asked[first : first + step]
-                points = torch.from_numpy(position[chosen].astype(np.float32)).to(self.device)
-                maps = near = None
-                for scene, weight in scenes:
-                    if near is None or scene.maps is not maps:
-                        maps = scene.maps
-                        near = nearby(maps, points, scene.features.shape[1], image.neighbours)
-                    values, classes = self._frozen(scene, near, both=self.both)
-                    intensity[chosen] += weight * torch.sigmoid(values).cpu().numpy()
-                    probability[chosen] += weight * torch.softmax(classes, dim=1).cpu().numpy()
+            values, classes = self.answer(self.places(position[asked], memory_mb), float(wanted))
+            intensity[asked], probability[asked] = values.cpu().numpy(), classes.cpu().numpy()
         return intensity, probability
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,23 @@ def input_state(paths: Sequence[Path]) -> list[dict[str, Any]]:
     return states
 
 
+def same_content(recorded: Any, state: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether two states are of files with the same content, in their order."""
+    try:
+        return [entry["sha256"] for entry in recorded] == [entry["sha256"] for entry in state]
+    except (KeyError, TypeError):
+        return False
+
+
+def other_places(recorded: Any, state: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether no file of one state lies where one of the other does; False if a place is not recorded."""
+    try:
+        places = {str(entry["place"]) for entry in recorded}
+        return bool(places) and bool(state) and not places & {str(entry["place"]) for entry in state}
+    except (KeyError, TypeError):
+        return False
+
+
 def same_inputs(recorded: Any, paths: Sequence[Path]) -> bool:
     """Whether files are those of a recorded state, in their order, wherever they lie now.
 
@@ -47,15 +64,6 @@ def same_inputs(recorded: Any, paths: Sequence[Path]) -> bool:
         return len(recorded) == len(paths) and all(map(_same, recorded, paths))
     except (OSError, KeyError, TypeError):
         return False  # of an older version, or not there any more
-
-
-def from_elsewhere(recorded: Any, paths: Sequence[Path]) -> bool:
-    """Whether none of the recorded files lies where one of the paths does; False if that is not recorded."""
-    try:
-        places = {str(entry["place"]) for entry in recorded}
-    except (KeyError, TypeError):
-        return False
-    return bool(places) and bool(paths) and not places & {_place(path) for path in paths}
 
 
 def _same(entry: dict[str, Any], path: Path) -> bool:

@@ -1,0 +1,55 @@
+"""What training an image-conditioned field minimises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from nisf.config.schema import TrainConfig
+from nisf.data.case import UNKNOWN
+from nisf.device import autocast
+from nisf.kinds.image.augment import Sample
+from nisf.networks.image_field import ImageField, Scene
+from nisf.networks.losses import dice_loss
+
+
+def class_terms(logits: Float[Tensor, "p k"], label: Int[Tensor, "p"]) -> dict[str, Tensor]:
+    """Cross-entropy and Dice loss of the classes over all points with a known label together."""
+    known = (label != UNKNOWN).sum().clamp_min(1)
+    bce = functional.cross_entropy(logits, label, ignore_index=UNKNOWN, reduction="sum") / known
+    return {
+        "class_bce": bce,
+        "dice_loss": dice_loss(logits[None], label[None], logits.new_ones(1, len(label))).mean(),
+    }
+
+
+def image_objective(
+    field: ImageField,
+    samples: Sequence[Sample],
+    config: TrainConfig,
+    together: Sequence[int] | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross-entropy and Dice of the classes, and the intensities' cross-entropy, over all samples' points.
+
+    The slices of all samples are encoded in one batch; ``together`` says how many samples in turn are phases
+    of one subject, each its own if None.
+    """
+    counts = [len(sample.images) for sample in samples]
+    images, maps = torch.cat([sample.images for sample in samples]), [sample.maps for sample in samples]
+    values, classes = [], []
+    with autocast(images.device, config.precision):
+        features, latents = field.encoder(images, maps, together)
+        for sample, own, latent in zip(samples, features.split(counts), latents.split(counts), strict=True):
+            intensity, class_logits = field(Scene(own, sample.maps, latent.mean(0)), sample.points)
+            values.append(intensity)
+            classes.append(class_logits)
+    logits, label = torch.cat(classes).float(), torch.cat([sample.label for sample in samples])
+    target = torch.cat([sample.intensity for sample in samples])
+    intensity_bce = functional.binary_cross_entropy_with_logits(torch.cat(values).float(), target)
+    terms = {**class_terms(logits, label), "intensity_bce": intensity_bce}
+    loss = terms["class_bce"] + terms["dice_loss"] + config.alpha * terms["intensity_bce"]
+    return loss, {"loss": loss, **terms}

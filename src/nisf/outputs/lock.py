@@ -1,0 +1,137 @@
+"""One writer at a time: a lock that the system releases however its holder ends."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from nisf.errors import BadFileError
+
+ENDING = ".nisf-lock"
+
+
+class BusyError(BadFileError):
+    """Another process is writing the same outputs."""
+
+
+_held: dict[str, int] = {}
+"""Locks of this process, by path, and how often it entered them."""
+
+
+@contextmanager
+def locked(folder: Path, name: str, *, wait: float = 0.0) -> Generator[None]:
+    """Hold the lock of a name in a folder; this process may enter it again.
+
+    On file systems without locks it does nothing.
+
+    Args:
+        folder: must exist.
+        name: what is locked; part of a file's name.
+        wait: seconds to wait for another process.
+
+    Raises:
+        BusyError: another process holds it still.
+        BadFileError: the folder cannot be written.
+    """
+    path = folder / f".{name}{ENDING}"
+    key = os.path.abspath(path)
+    if _held.get(key):
+        _held[key] += 1
+        try:
+            yield
+        finally:
+            _held[key] -= 1
+        return
+    handle = _waited(path, wait)
+    _held[key] = 1
+    try:
+        yield
+    finally:
+        del _held[key]
+        _release(path, handle)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove lock files whose holders are gone."""
+    for path in folder.glob(f".*{ENDING}"):
+        if os.path.abspath(path) in _held:
+            continue
+        with suppress(OSError):
+            handle = _acquired(path)
+            if handle is not None:
+                _release(path, handle)
+
+
+def _waited(path: Path, wait: float) -> int:
+    end = time.monotonic() + wait
+    while True:
+        try:
+            handle = _acquired(path)
+        except OSError as error:
+            raise BadFileError(
+                f"{path.parent}: cannot be written ({error.strerror}); choose another folder"
+            ) from error
+        if handle is not None:
+            return handle
+        if time.monotonic() >= end:
+            name = path.name.removeprefix(".").removesuffix(ENDING)
+            raise BusyError(
+                f"{path.parent}: another process is writing {name or 'there'}; wait for it, or choose "
+                "another folder"
+            )
+        time.sleep(0.02)
+
+
+def _acquired(path: Path) -> int | None:
+    """A handle of the locked file; None if another process holds it."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if not _lock(handle):
+                os.close(handle)
+                return None
+            # Whoever held it before may have removed the file that was opened here.
+            if os.fstat(handle).st_ino == os.stat(path).st_ino:
+                return handle
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    """Whether the lock was got, or cannot be had on this file system."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # ty: ignore[missing-attribute]
+        except OSError:
+            return False
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _release(path: Path, handle: int) -> None:
+    # Removed while it is locked, so that nobody else's lock is; Windows removes only closed files.
+    if os.name == "nt":
+        os.close(handle)
+        with suppress(OSError):
+            path.unlink()
+        return
+    with suppress(OSError):
+        path.unlink()
+    os.close(handle)

@@ -1,0 +1,85 @@
+"""Names of files from names of cases, stacks, phases and labels, which may be any text."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+
+MAX_BYTES = 120
+"""Bytes of a name in UTF-8 at most; file systems take 255, and endings and temporary names come on top."""
+RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
+"""Names that Windows keeps for devices, with any ending."""
+FORBIDDEN = re.compile(r'[/\\:*?"<>|]')
+TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
+LEADING = "-.=+@ "
+"""A shell takes the first for an option, a listing hides the second, a spreadsheet computes the others."""
+
+
+def file_stem(text: str) -> str:
+    """Any text as one safe part of a file's name: unchanged where it is safe.
+
+    Separators, control characters and what Windows forbids become ``_``; so does what a name must not begin
+    with. What is too long is cut, and ends in a hash of the whole.
+    """
+    name = "".join("_" if _invisible(sign) else sign for sign in text)
+    name = FORBIDDEN.sub("_", name)
+    if name[:1] and name[0] in LEADING:
+        name = "_" + name[1:]
+    while name[-1:] in (".", " ") and name:
+        name = name[:-1] + "_"
+    if RESERVED.fullmatch(name):
+        name = f"_{name}"
+    if len(name.encode("utf-8", "surrogateescape")) > MAX_BYTES:
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        name = name.encode("utf-8", "surrogateescape")[: MAX_BYTES - 9].decode(errors="ignore") + f"-{digest}"
+    return name or "_"
+
+
+def is_file_stem(text: str) -> bool:
+    """Whether a text can name files as it is."""
+    return file_stem(text) == text
+
+
+def _invisible(sign: str) -> bool:
+    """Control characters, line ends, what turns the direction of writing, and no character at all.
+
+    Bytes of a file's name that are no UTF-8 are halves of characters in Python, and stay.
+    """
+    if "\udc80" <= sign <= "\udcff":
+        return False
+    return unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") or sign in TURNING
+
+
+def file_words(labels: Sequence[str]) -> list[str]:
+    """Label names as distinct parts of file names: ``LV blood pool`` to ``lv-blood-pool``.
+
+    Letters of any script stay; a name that is taken already gets the label's number.
+    """
+    words: list[str] = []
+    for number, label in enumerate(labels):
+        plain = unicodedata.normalize("NFC", label).lower()
+        word = file_stem(re.sub(r"[\W_]+", "-", plain).strip("-") or "label")
+        words.append(f"{word}-{number}" if word in words else word)
+    return words
+
+
+def collisions(outputs: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, str]]:
+    """Files that would be written twice, whatever the case of their letters.
+
+    Args:
+        outputs: owner to the names of its files.
+
+    Returns:
+        Name of such a file to the first two owners, which may be one.
+    """
+    owners: dict[str, str] = {}
+    found: dict[str, tuple[str, str]] = {}
+    for owner, files in outputs.items():
+        for file in files:
+            key = unicodedata.normalize("NFC", file).casefold()
+            if key in owners:
+                found.setdefault(file, (owners[key], owner))
+            owners.setdefault(key, owner)
+    return found

@@ -1,0 +1,193 @@
+"""The record of what wrote a case's files, which decides what may be replaced and what is done.
+
+``NAME.run.json`` beside the files of a case, ``run.json`` for those of the folder itself. A record has parts,
+one for each thing that writes: "segment", "measures", and so on. A part says what it was made of and lists
+its files with their sizes and hashes. A file belongs to a part that lists it for as long as its content is
+the same: what somebody corrected afterwards is theirs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from nisf.errors import BadFileError, NisfError
+from nisf.files import kept_by, read_json, write_json
+from nisf.outputs.names import file_stem
+from nisf.outputs.provenance import command, versions
+
+FORMAT = 1
+"""Version of the record's file."""
+ENDING = "run.json"
+
+State = Literal["writing", "done"]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What decides the files of a part.
+
+    Attributes:
+        inputs: as `nisf.outputs.input_state.input_state` gives them.
+        prior: fingerprint of the prior; None if there is none.
+        options: everything else, as JSON takes it.
+    """
+
+    inputs: Sequence[Mapping[str, Any]] = ()
+    prior: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def as_json(made: Made) -> Made:
+    """The same after a round trip through JSON, as a record gives it back."""
+    return Made(**json.loads(json.dumps(asdict(made))))
+
+
+@dataclass
+class Part:
+    """One part of a record.
+
+    Attributes:
+        made: of what.
+        state: ``writing`` from before the first file until after the last.
+        files: path below the folder to size, time of change and hash; empty for one that is being written.
+        versions: of nisf and what it computes with.
+        command: the command line, paths reduced.
+    """
+
+    made: Made
+    state: State
+    files: dict[str, dict[str, Any]]
+    versions: dict[str, str] = field(default_factory=versions)
+    command: list[str] = field(default_factory=command)
+
+    def whole(self, folder: Path) -> bool:
+        """Whether it is done, and every file is there with the content that was written."""
+        return self.state == "done" and all(
+            is_unchanged(folder / name, mark) for name, mark in self.files.items()
+        )
+
+    def wrote(self, folder: Path, name: str) -> bool:
+        """Whether a file is one of its own."""
+        mark = self.files.get(name)
+        if mark is None:
+            return False
+        return is_unchanged(folder / name, mark) if mark else is_plain(folder / name)
+
+
+class Record:
+    """The parts of one case's record, or of the folder's.
+
+    Args:
+        folder: of the files.
+        name: of the case; empty for the folder itself.
+        parts: by name.
+    """
+
+    def __init__(self, folder: Path, name: str, parts: dict[str, Part] | None = None) -> None:
+        self.folder, self.name = folder, name
+        self.parts: dict[str, Part] = {} if parts is None else parts
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return record_path(self.folder, self.name)
+
+    def write(self) -> None:
+        """Write it; no parts, no file."""
+        with kept_by(None):
+            if not self.parts:
+                self.path.unlink(missing_ok=True)
+                return
+            parts = {name: asdict(part) for name, part in self.parts.items()}
+            write_json(self.path, {"nisf_record": FORMAT, "name": self.name, "parts": parts})
+
+
+def record_path(folder: str | Path, name: str = "") -> Path:
+    """Where the record of a name in a folder is."""
+    return Path(folder) / (f"{file_stem(name)}.{ENDING}" if name else ENDING)
+
+
+def read_record(folder: str | Path, name: str = "") -> Record:
+    """The record of a name in a folder; empty if there is none.
+
+    Raises:
+        BadFileError: its file is not a record of nisf.
+    """
+    folder, path = Path(folder), record_path(folder, name)
+    if not os.path.lexists(path):
+        return Record(folder, name)
+    data = read_json(path)
+    try:
+        if data["nisf_record"] != FORMAT:
+            raise BadFileError(
+                f"{path}: a record of format {data['nisf_record']!r}; this nisf reads {FORMAT}"
+            )
+        return Record(folder, name, {str(key): _part(part) for key, part in data["parts"].items()})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadFileError(
+            f"{path}: not a record written by nisf; move it away, or choose another output folder"
+        ) from error
+
+
+def _part(data: Mapping[str, Any]) -> Part:
+    made, state = data["made"], data["state"]
+    if state not in ("writing", "done"):
+        raise ValueError(state)
+    return Part(
+        Made(list(made["inputs"]), made["prior"], dict(made["options"])),
+        state,
+        {str(name): dict(mark) for name, mark in data["files"].items()},
+        dict(data["versions"]),
+        list(data["command"]),
+    )
+
+
+def read_part(folder: str | Path, name: str, part: str) -> Part | None:
+    """One part of a record; None if it is not there or cannot be read."""
+    try:
+        return read_record(folder, name).parts.get(part)
+    except NisfError:
+        return None
+
+
+def is_plain(path: Path) -> bool:
+    """Whether a path is a file, and no link to one."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def mark_of(path: Path) -> dict[str, Any]:
+    """Size, time of change and hash of a file.
+
+    Raises:
+        BadFileError: it cannot be read.
+    """
+    try:
+        status = path.lstat()
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BadFileError(f"{path}: cannot be read again ({error.strerror})") from error
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest}
+
+
+def is_unchanged(path: Path, mark: Mapping[str, Any]) -> bool:
+    """Whether a file is as it was when it was written. It is hashed only if its time is another."""
+    if not is_plain(path):
+        return False
+    status = path.lstat()
+    if status.st_size != mark.get("size"):
+        return False
+    try:
+        return status.st_mtime_ns == mark.get("mtime_ns") or mark_of(path)["sha256"] == mark.get("sha256")
+    except BadFileError:
+        return False

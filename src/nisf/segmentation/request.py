@@ -1,0 +1,209 @@
+"""What is wanted of cases, which files that gives, and whether it was done already."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from nisf.config.fit_options import FitOptions
+from nisf.data.case import Case, Stack
+from nisf.errors import BadFileError
+from nisf.outputs import (
+    Made,
+    collisions,
+    file_stem,
+    file_words,
+    input_state,
+    read_part,
+    refuse_to_replace,
+    same_inputs,
+)
+from nisf.prior.prior import Prior
+from nisf.prior.region_search import Finding
+from nisf.subject.rendering import Rendering
+from nisf.subject.subject import Subject
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is wanted of each case.
+
+    Attributes:
+        spacing: mm along the stack's axes; None for the input's own grid.
+        frames: equally spaced times of the cycle; None for the input's own.
+        probabilities: whether to write one more file per class.
+        find: how to find the region.
+        centre: world mm of the region's centre, instead of finding it.
+        fit: how to fit; the prior's way if it asks for nothing.
+    """
+
+    spacing: tuple[float, float, float] | None = None
+    frames: int | None = None
+    probabilities: bool = False
+    find: Finding = "auto"
+    centre: tuple[float, float, float] | None = None
+    fit: FitOptions = field(default_factory=FitOptions)
+
+
+@runtime_checkable
+class CaseWriter(Protocol):
+    """Further files of a case, made of its subject: measures, a mesh, files for other programs."""
+
+    @property
+    def part(self) -> str:
+        """Its name in the case's record."""
+        ...
+
+    def options(self) -> Mapping[str, Any]:
+        """What decides its files beside the subject and the request, as JSON takes it."""
+        ...
+
+    def write(self, folder: Path, subject: Subject, rendering: Rendering) -> list[Path]:
+        """Write them by way of `nisf.files`; the files written.
+
+        Args:
+            folder: to write to.
+            subject: of the case.
+            rendering: of its first stack, on the grid that was asked for.
+        """
+        ...
+
+
+@runtime_checkable
+class AnsweredWriter(CaseWriter, Protocol):
+    """A writer that asks the subject more at each frame, which costs least when the frame is answered."""
+
+    def answered(self, subject: Subject) -> Callable[[int], None]:
+        """What is called with the index of each of the first stack's own frames when it is answered.
+
+        Several threads may call it at once.
+        """
+        ...
+
+
+PART = "segment"
+"""The part of a case's record that its segmentation is."""
+
+
+def outputs(
+    case: str, stacks: Sequence[str], labels: Sequence[str] = (), *, probabilities: bool = False
+) -> list[str]:
+    """Names of the files that a case's segmentation consists of.
+
+    Args:
+        case: its name.
+        stacks: names of its stacks.
+        labels: names of the classes.
+        probabilities: whether there is one more file per class.
+    """
+    out = [f"{file_stem(case)}.nisf"]
+    for index, stack in enumerate(stacks):
+        stem = output_stem(case, stack, index)
+        out += [f"{stem}_seg.nii.gz", f"{stem}_image.nii.gz"]
+        if probabilities:
+            out += [f"{stem}_probability-{word}.nii.gz" for word in file_words(labels)]
+    return out
+
+
+def output_stem(case: str, stack: str, index: int) -> str:
+    """How the names of a stack's files begin; the first stack's like the case's."""
+    return file_stem(case) if index == 0 else file_stem(f"{file_stem(case)}_{stack}")
+
+
+def refuse_collisions(cases: Mapping[str, Sequence[str]]) -> None:
+    """Refuse cases whose files would have one name, before anything is computed.
+
+    Args:
+        cases: name of each case to the names of its stacks.
+
+    Raises:
+        BadFileError: a case and another, or a stack of another, have.
+    """
+    for file, (one, other) in collisions(
+        {name: outputs(name, stacks) for name, stacks in cases.items()}
+    ).items():
+        both = f"{one} and {other}" if one != other else f"two stacks of {one}"
+        raise BadFileError(f"{both} would both be written to {file}; rename one, or take them apart")
+
+
+def done_already(
+    case: Case, prior: Prior[Subject], folder: Path, request: Request, inputs: Sequence[Path] = ()
+) -> bool:
+    """Whether the same request was carried out on the same input before, to the last file.
+
+    Args:
+        case: as read now.
+        prior: the prior to fit it with.
+        folder: the output folder.
+        request: what is wanted.
+        inputs: the files that the case was read from; the source of each stack if none are given.
+    """
+    part = read_part(folder, case.name, PART)
+    if (
+        part is None
+        or part.made.prior != prior.fingerprint
+        or part.made.options != asked(case, prior, request)
+    ):
+        return False
+    return same_inputs(part.made.inputs, inputs or sources_of(case)) and part.whole(folder)
+
+
+def refuse_to_write(
+    case: Case, prior: Prior[Subject], folder: Path, request: Request, inputs: Sequence[Path] = ()
+) -> None:
+    """Refuse, before a case is fitted, what `write_segmentation` would refuse afterwards.
+
+    Arguments as for `done_already`.
+
+    Raises:
+        BadFileError: a file is in the way that nisf did not write, or that is another input's or prior's.
+    """
+    made = Made(input_state(inputs or sources_of(case)), prior.fingerprint, asked(case, prior, request))
+    refuse_to_replace(folder, case.name, PART, made, planned=planned_files(case, prior, request))
+
+
+def planned_files(case: Case | Subject, prior: Prior[Subject], request: Request) -> list[str]:
+    """Names of the files that a case's segmentation will consist of."""
+    stacks, labels = [stack.name for stack in case.stacks], prior.anatomy.labels
+    return outputs(case.name, stacks, labels, probabilities=request.probabilities)
+
+
+def asked(case: Case, prior: Prior[Subject], request: Request) -> dict[str, Any]:
+    """What decides a segmentation beside files and weights, comparable after a round trip through JSON.
+
+    Of DICOM it says which images are taken; a table beside the images may say other places and times.
+    """
+    series = {key: case.attributes[key] for key in ("series",) if key in case.attributes}
+    more = {"model": prior.digest, "grids": _grids(case.stacks), **series}
+    return json.loads(json.dumps({**asdict(request), **more}))
+
+
+def made_of(subject: Subject, request: Request) -> Made:
+    """What a subject's segmentation is made of, as far as its summary says."""
+    wanted = dict(subject.summary.get("request", {}))
+    inputs = wanted.pop("inputs", None) or ()
+    if wanted:
+        wanted |= json.loads(json.dumps(asdict(request)))
+    return Made(inputs, subject.prior.fingerprint, wanted)
+
+
+def sources_of(case: Case) -> list[Path]:
+    """The source files of the stacks that have one."""
+    sources = [Path(stack.source) for stack in case.stacks if stack.source is not None]
+    return [path for path in sources if path.is_file()]
+
+
+def _grids(stacks: Sequence[Stack]) -> str:
+    """A hash of where and when the voxels of all stacks are."""
+    digest = hashlib.sha256()
+    for stack in stacks:
+        digest.update(f"{stack.name} {stack.grid.shape}".encode("utf-8", "surrogatepass"))
+        for array in (stack.grid.affine.matrix, stack.grid.times):
+            digest.update((np.round(np.asarray(array, dtype=np.float64), 6) + 0.0).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,239 @@
+"""From a case to the files of its segmentation: fit, render, write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from nisf.data.case import Case
+from nisf.data.region import Region, reference_pose
+from nisf.errors import BadFileError, BadSettingError
+from nisf.io.subject_file import write_subject
+from nisf.io.writers import write_labels_json, write_rendering
+from nisf.kinds.load import load_prior
+from nisf.measures.case import said_by
+from nisf.outputs import Made, as_json, claimed, file_stem, input_state, read_part, recorded
+from nisf.prior.bundled import DEFAULT
+from nisf.prior.fit import fit
+from nisf.prior.prior import Prior
+from nisf.segmentation.request import (
+    PART,
+    AnsweredWriter,
+    CaseWriter,
+    Request,
+    asked,
+    made_of,
+    output_stem,
+    planned_files,
+    sources_of,
+)
+from nisf.stopwatch import stage
+from nisf.subject.rendering import Rendering
+from nisf.subject.subject import Subject
+
+
+def segment_case(
+    case: Case, prior: Prior[Subject], request: Request | None = None, *, inputs: Sequence[Path] = ()
+) -> Subject:
+    """Fit a case as requested.
+
+    Args:
+        case: its intensities are used; its labels never.
+        prior: the trained prior.
+        request: wishes; the prior's own way if None.
+        inputs: the files that the case was read from, whose state is recorded; the source of each stack if
+            none are given.
+
+    Raises:
+        BadSettingError: an option means nothing to this prior.
+        CannotFitError: the case cannot be fitted.
+    """
+    request = request or Request()
+    prior.check_options(request.fit)
+    region = None
+    if request.centre is not None:
+        if prior.half is None:
+            raise BadSettingError(
+                f"{case.name}: this prior looks at the whole field of view; leave the centre out",
+                options=("centre",),
+            )
+        region = Region(reference_pose(case, np.array(request.centre)), prior.half)
+    state = input_state(inputs or sources_of(case))
+    subject = fit(
+        case,
+        prior,
+        region=region,
+        find=request.find,
+        config=request.fit.applied_to(prior.config.fit),
+        seed=request.fit.seed or 0,
+    )
+    more = {"request": {**asked(case, prior, request), "inputs": state}, "said": said_by(case)}
+    return replace(subject, summary={**subject.summary, **more})
+
+
+def write_segmentation(
+    subject: Subject,
+    folder: str | Path,
+    request: Request | None = None,
+    *,
+    memory_mb: float = 512.0,
+    writers: Sequence[CaseWriter] = (),
+    overwrite: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> list[Path]:
+    """Render every stack of a subject and write it, then what else is wanted; the case's record says so.
+
+    Args:
+        subject: to be written.
+        folder: to write to.
+        request: the grid, and whether to write probabilities.
+        memory_mb: working memory beside the result, MiB.
+        writers: of further files.
+        overwrite: replace what nisf did not write, and results of another input or prior.
+        say: told in a sentence what was replaced or removed.
+
+    Returns:
+        The files written.
+
+    Raises:
+        BadFileError: a file cannot be written, or is in the way.
+    """
+    request, folder, say = request or Request(), Path(folder), say or _nobody
+    labels = subject.prior.anatomy.labels
+    own = request.spacing is None and request.frames is None
+    written: list[Path] = []
+    made, planned = made_of(subject, request), planned_files(subject, subject.prior, request)
+    first = _answered(subject, 0, request, memory_mb, writers)
+    with claimed(folder, subject.name):
+        with recorded(folder, subject.name, PART, made, planned=planned, overwrite=overwrite) as part:
+            if write_labels_json(folder, labels, overwrite=overwrite):
+                say("replaced labels.json, another list of labels")
+            for index, stack in enumerate(subject.stacks):
+                rendering = _answered(subject, index, request, memory_mb) if index else first
+                stem = output_stem(subject.name, stack.name, index)
+                with stage("writing"):
+                    written += write_rendering(folder, stem, rendering, labels, stack=stack, own=own)
+            written.append(folder / f"{file_stem(subject.name)}.nisf")
+            write_subject(written[-1], subject)
+        for remark in part.remarks():
+            say(remark)
+        return written + _write_more(subject, folder, request, writers, first, overwrite, say)
+
+
+def writers_to_run(case: Case, folder: Path, writers: Sequence[CaseWriter]) -> list[CaseWriter]:
+    """The writers whose files of a case that is done are missing, changed, or made with other options."""
+    part = read_part(folder, case.name, PART)
+    if part is None:
+        return list(writers)
+
+    def done(writer: CaseWriter) -> bool:
+        other = read_part(folder, case.name, writer.part)
+        return other is not None and other.made == _made_by(writer, part.made) and other.whole(folder)
+
+    return [writer for writer in writers if not done(writer)]
+
+
+def write_more(
+    subject: Subject,
+    folder: str | Path,
+    request: Request | None = None,
+    *,
+    memory_mb: float = 512.0,
+    writers: Sequence[CaseWriter] = (),
+    overwrite: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> list[Path]:
+    """Write the further files alone; arguments, errors and result as `write_segmentation`."""
+    if not writers:
+        return []
+    request, folder = request or Request(), Path(folder)
+    rendering = _answered(subject, 0, replace(request, probabilities=False), memory_mb, writers)
+    with claimed(folder, subject.name):
+        return _write_more(subject, folder, request, writers, rendering, overwrite, say or _nobody)
+
+
+def _write_more(
+    subject: Subject,
+    folder: Path,
+    request: Request,
+    writers: Sequence[CaseWriter],
+    rendering: Rendering,
+    overwrite: bool,
+    say: Callable[[str], None],
+) -> list[Path]:
+    """What each writer makes, as a part of its own: one that fails takes nothing from the others."""
+    written: list[Path] = []
+    for writer in writers:
+        made = _made_by(writer, made_of(subject, request))
+        with recorded(folder, subject.name, writer.part, made, overwrite=overwrite) as part:
+            written += writer.write(folder, subject, rendering)
+        for remark in part.remarks():
+            say(remark)
+    return written
+
+
+def _made_by(writer: CaseWriter, made: Made) -> Made:
+    """What a writer's files are made of: all that the segmentation is, and its own options."""
+    return as_json(replace(made, options={**made.options, writer.part: dict(writer.options())}))
+
+
+def _nobody(sentence: str) -> None:
+    """Told nothing."""
+
+
+def _answered(
+    subject: Subject, index: int, request: Request, memory_mb: float, writers: Sequence[CaseWriter] = ()
+) -> Rendering:
+    """The answers for one stack on the grid that is asked for; writers may ask more at each frame."""
+    grid, more = None, []
+    if request.frames is None:
+        more = [writer.answered(subject) for writer in writers if isinstance(writer, AnsweredWriter)]
+
+    def after_frame(t: int) -> None:
+        for ask in more:
+            ask(t)
+
+    if request.spacing is not None or request.frames is not None:
+        grid = subject.stacks[index].grid
+        grid = grid if request.spacing is None else grid.at_spacing(request.spacing)
+        grid = grid if request.frames is None else grid.with_frames(request.frames)
+    with stage("answering"):
+        return subject.render(
+            grid,
+            probabilities=request.probabilities,
+            memory_mb=memory_mb,
+            stack=index,
+            after_frame=after_frame,
+        )
+
+
+def segment(
+    path: str | Path, prior: Prior[Subject] | str | Path = DEFAULT, request: Request | None = None
+) -> Subject:
+    """Fit one image file or case folder.
+
+    Args:
+        path: a NIfTI file, or a case folder of a known layout.
+        prior: a prior, its folder, or the name of a model that comes with the package.
+        request: other wishes.
+
+    Raises:
+        BadFileError: the input cannot be read, or there is more than one case.
+        NoSuchModelError: there is no such prior.
+        CannotFitError: the case cannot be fitted.
+    """
+    from nisf.io.readers import open_cohort, read_case
+    from nisf.io.readers.listing import refuse_dead_links
+
+    prior = prior if isinstance(prior, Prior) else load_prior(prior)
+    cohort = open_cohort(path, prior.anatomy, labels=False)
+    if len(cohort.cases) != 1:
+        raise BadFileError(
+            f"{path}: holds {len(cohort.cases)} cases; give one, or use 'nisf segment' for a cohort"
+        )
+    files = cohort.cases[0].without_labels()
+    refuse_dead_links(files.paths())
+    return segment_case(read_case(files, prior.anatomy), prior, request, inputs=files.paths())
