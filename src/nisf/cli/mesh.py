@@ -50,10 +50,10 @@ class Mesh:
         from nisf.cli.parse import words
         from nisf.device import named_device
         from nisf.errors import BadSettingError
-        from nisf.io.writers import file_word
         from nisf.kinds.load import read_subject
         from nisf.mesh.files import WRITERS, names_of, write_series, write_surface
         from nisf.mesh.series import SeriesOptions, series
+        from nisf.outputs.names import file_word
 
         ending = self.output.suffix.lower()
         if ending not in WRITERS:
