@@ -53,7 +53,7 @@ class Mesh:
         from nisf.kinds.load import read_subject
         from nisf.mesh.files import WRITERS, names_of, write_series, write_surface
         from nisf.mesh.series import SeriesOptions, series
-        from nisf.outputs.names import file_word
+        from nisf.outputs.names import file_words
 
         ending = self.output.suffix.lower()
         if ending not in WRITERS:
@@ -66,7 +66,7 @@ class Mesh:
         options = SeriesOptions(chosen, self.spacing, self.same_triangles, self.memory_mb)
         written: dict[str, dict[float, Path]] = {}
         for k, found in series(subject, times, options):
-            several = [file_word(name) for name in found] if chosen is None or len(chosen) > 1 else [""]
+            several = file_words(list(found)) if chosen is None or len(chosen) > 1 else [""]
             files = names_of(self.output.stem, ending, several, len(times))
             for row, (name, surface) in zip(files, found.items(), strict=True):
                 path = self.output.parent / row[k]
