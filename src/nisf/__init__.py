@@ -60,6 +60,9 @@ if TYPE_CHECKING:
     from nisf.measures.case import CaseMeasures as CaseMeasures
     from nisf.measures.case import MeasureOptions as MeasureOptions
     from nisf.measures.case import measure as measure
+    from nisf.mesh.extraction import surfaces as surfaces
+    from nisf.mesh.files import write_surface as write_surface
+    from nisf.mesh.surface import Surface as Surface
     from nisf.prior.fit import fit as fit
     from nisf.prior.prior import Prior as Prior
     from nisf.quality.judge import judge as judge
@@ -102,6 +105,9 @@ _HOMES = {
     "nisf.io.writers": ("write_volume",),
     "nisf.kinds.load": ("load_prior", "read_subject"),
     "nisf.measures.case": ("CaseMeasures", "MeasureOptions", "measure"),
+    "nisf.mesh.extraction": ("surfaces",),
+    "nisf.mesh.files": ("write_surface",),
+    "nisf.mesh.surface": ("Surface",),
     "nisf.prior.fit": ("fit",),
     "nisf.prior.prior": ("Prior",),
     "nisf.quality.judge": ("judge",),

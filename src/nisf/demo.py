@@ -16,11 +16,12 @@ from nisf.config.presets import preset
 from nisf.config.schema import Config
 from nisf.data.anatomy import Anatomy, load_anatomy
 from nisf.data.case import Case
-from nisf.data.geometry import Grid, cycle_distance
+from nisf.data.geometry import Grid, cycle_distance, cycle_times
 from nisf.data.hiding import hide
 from nisf.evaluation.metrics import Score
 from nisf.evaluation.scores import score_case
 from nisf.io.writers import write_volume
+from nisf.measures.case import measure
 from nisf.optimisation.loop import LogCallback
 from nisf.outputs import recorded, refuse_to_replace, remove_recorded
 from nisf.phantom import Scan, Scanner, cohort, ejection_fraction, long_axis, volumes_ml
@@ -28,8 +29,10 @@ from nisf.phantom import label as true_label
 from nisf.phantom.cohort import volume
 from nisf.picture import STYLE, Panel, draw_panel, legend_of, new_figure, save_figure
 from nisf.prior.fit import fit
+from nisf.report.folder import ReportOptions, write_reports
 from nisf.segmentation import PART as SEGMENTED
 from nisf.segmentation import outputs, write_segmentation
+from nisf.segmentation.measures import write_measures
 from nisf.subject.rendering import Rendering
 from nisf.subject.subject import Subject
 from nisf.subject.views import box_grid
@@ -85,7 +88,7 @@ def run_demo(
     report: LogCallback | None = None,
     say: Callable[[str], None] = print,
 ) -> DemoResult:
-    """Train, fit, measure; writes ``prior/``, the unseen subject's NIfTI files and ``demo.png``.
+    """Train, fit, measure; writes ``prior/``, the unseen subject's files, ``demo.png`` and ``report/``.
 
     Args:
         folder: where to write.
@@ -103,21 +106,18 @@ def run_demo(
     training = [scan.case for scan in cohort(subjects, seed=1, scanner=Scanner(frames=8))]
     unseen = next(iter(cohort(1, seed=UNSEEN_SEED)))
     began = time.perf_counter()
-    prior = train(
-        training,
-        [],
-        anatomy,
-        config or preset("demo"),
-        folder / "prior",
-        TrainOptions(report=report, say=say, card={"licence": "CC0-1.0 (trained on synthetic phantoms)"}),
+    options = TrainOptions(
+        report=report, say=say, card={"licence": "CC0-1.0 (trained on synthetic phantoms)"}
     )
+    prior = train(training, [], anatomy, config or preset("demo"), folder / "prior", options)
     began_fit = time.perf_counter()
     say("fitting an unseen heart from every other slice of its stack")
     seen, hidden = hide(unseen.case, PROTOCOL)
     subject = fit(replace(seen, name="unseen"), prior)
     write_segmentation(subject, folder)
+    write_measures(folder, subject, measure(subject))
     rendering = subject.render()
-    times = np.arange(CURVE_TIMES) / CURVE_TIMES
+    times = cycle_times(CURVE_TIMES)
     curve = volume_curve(subject, box_grid(subject, VOLUME_SPACING).at_times(times))
     truth_at = [volumes_ml(unseen.heart, float(t)) for t in times]
     truth = {name: np.array([v[name] for v in truth_at]) for name in curve}
@@ -136,6 +136,8 @@ def run_demo(
         stack = unseen.case.stacks[0]
         write_volume(folder / "unseen.nii.gz", volume(unseen)[0], stack.grid, stack=stack)
         picture(outcome, unseen, rendering, hidden, anatomy, folder / "demo.png")
+    pages = ReportOptions(overwrite=True)
+    write_reports(folder, prior, pages, cases={"unseen": unseen.case}, say=lambda _: None)
     return outcome
 
 

@@ -110,7 +110,8 @@ def montage(rows: Sequence[Sequence[Panel]], anatomy: Anatomy, path: str | Path,
 
     with mpl.rc_context(STYLE):  # ty: ignore[invalid-argument-type]
         columns = max(map(len, rows))
-        figure = new_figure(2.0 * columns, 2.15 * len(rows) + 0.4)
+        # Wide enough for the legend, which is in one row.
+        figure = new_figure(max(2.0 * columns, 1.5 * (len(anatomy.labels) - 1)), 2.15 * len(rows) + 0.4)
         axes = figure.subplots(len(rows), columns, squeeze=False)
         for line, panels in zip(axes, rows, strict=True):
             for place, axis in enumerate(line):

@@ -15,10 +15,12 @@ from nisf.cli.check import Check
 from nisf.cli.demo import Demo
 from nisf.cli.evaluate import Evaluate
 from nisf.cli.measure import Measure
+from nisf.cli.mesh import Mesh
 from nisf.cli.models import Models
 from nisf.cli.paper import Paper
 from nisf.cli.phantom import Phantom
 from nisf.cli.render import Render
+from nisf.cli.report import Report
 from nisf.cli.segment import Segment
 from nisf.cli.settings import Settings
 from nisf.cli.train import Train
@@ -32,6 +34,8 @@ Command = (
     | Annotated[Segment, tyro.conf.subcommand("segment")]
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Measure, tyro.conf.subcommand("measure")]
+    | Annotated[Mesh, tyro.conf.subcommand("mesh")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Settings, tyro.conf.subcommand("settings")]
     | Annotated[Models, tyro.conf.subcommand("models")]

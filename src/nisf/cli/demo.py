@@ -37,5 +37,5 @@ class Demo:
         trained, fitted = outcome.seconds
         print(f"LV ejection fraction {found:.1f} %, truth {true:.1f} %")
         print(f"trained in {trained:.0f} s, fitted in {fitted:.1f} s")
-        print(f"wrote {self.output}: demo.png, unseen.nii.gz, unseen_seg.nii.gz, ...")
+        print(f"wrote {self.output}: report/index.html, demo.png, unseen_seg.nii.gz, ...")
         return 0

@@ -68,3 +68,15 @@ def numbers(text: str, count: int, flag: str, *, positive: bool = False) -> list
         kind = "positive numbers" if positive else "numbers"
         raise BadSettingError(f"{flag} {text}: give {count} {kind} separated by commas, without spaces")
     return values
+
+
+def words(text: str, flag: str) -> list[str]:
+    """``"a, b"`` to its parts.
+
+    Raises:
+        BadSettingError: a part is empty, or there twice; the sentence names ``flag``.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts) or len(set(parts)) < len(parts):
+        raise BadSettingError(f"{flag} {text}: give different names separated by commas")
+    return parts

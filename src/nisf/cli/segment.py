@@ -93,6 +93,8 @@ class Segment:
     """Where networks run: cpu, cuda or cuda:NUMBER."""
     threads: int | None = None
     """Threads of the processor; as many as there are idle cores if not given."""
+    report: bool = False
+    """Write pages to look at and print too: OUT/report/index.html (see nisf report)."""
     overwrite: bool = False
     """Do cases again that are done already, and replace files that are in the way, whoever wrote them."""
     verbose: bool = False
@@ -143,6 +145,8 @@ class Segment:
             done = self.segment(
                 reader, prior, request, failed, None if self.no_measures else tables, progress
             )
+        if self.report and done:
+            self.write_pages([files.name for files in reader.files], prior, failed)
         for note in reader.notes:
             print(f"note: {note}", file=sys.stderr)
         took = f"{time.monotonic() - began:.1f} s{progress.slowest()}"
@@ -249,6 +253,14 @@ class Segment:
         say(outcome(subject.summary, watch.seconds))
         if self.verbose:
             say(watch.told())
+
+    def write_pages(self, names: list[str], prior: Prior[Subject], failed: dict[str, str]) -> None:
+        """Write the report of the cases that did not fail; those without a page are added to ``failed``."""
+        from nisf.report.folder import ReportOptions, write_reports
+
+        named = frozenset(name for name in names if name not in failed)
+        pages = ReportOptions(self.identifiers, only=named, memory_mb=self.memory_mb)
+        failed |= write_reports(self.output, prior, pages)
 
     def taken(self, cohort: Cohort) -> Cohort:
         """The cohort with the wishes that only DICOM knows.

@@ -75,6 +75,7 @@ class Anatomy:
         numbers: layout name to the label numbers that its files use.
         views: planes by name, e.g. ``4ch``; found from a segmentation by `nisf.subject.views`.
         codes: label name to its SNOMED CT code; empty in priors that were saved before there were any.
+        unions: name of what several structures are together, and their label names; empty likewise.
         declared: the measures of `nisf.measures`, likewise; see `measures`.
         wall: the wall whose thickness is measured; None if there is none.
     """
@@ -89,6 +90,7 @@ class Anatomy:
     views: Mapping[str, View] = field(default_factory=dict)
     orientation: str | None = None
     codes: Mapping[str, Code] = field(default_factory=dict)
+    unions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     declared: tuple[MeasureRule, ...] = ()
     wall: WallRule | None = None
 
@@ -130,6 +132,7 @@ def to_json(anatomy: Anatomy) -> dict[str, Any]:
             }
             for label, code in anatomy.codes.items()
         },
+        "unions": {name: list(members) for name, members in anatomy.unions.items()},
         "measures": rules_to_json(anatomy.declared),
         "wall": None if anatomy.wall is None else wall_to_json(anatomy.wall),
     }
@@ -184,6 +187,10 @@ def _codes(value: Any) -> dict[str, Code]:
     }
 
 
+def _unions(value: Any) -> dict[str, tuple[str, ...]]:
+    return {_text(name): _texts(members) for name, members in value.items()}
+
+
 def from_json(data: Any, where: str | Path) -> Anatomy:
     """An anatomy from the contents of its JSON file.
 
@@ -215,6 +222,7 @@ def from_json(data: Any, where: str | Path) -> Anatomy:
             "orientation", _orientation, 'null, or three of R or L, A or P, S or I: "RAS"', None
         ),
         codes=entry("codes", _codes, 'SNOMED CT codes by label, {"value": DIGITS, "meaning": TEXT}', {}),
+        unions=entry("unions", _unions, "an object of lists of labels by the name of their union", {}),
         declared=entry("measures", rules_from_json, 'a list of measures, each with "name" and "rule"', ()),
         wall=entry(
             "wall",
@@ -223,6 +231,16 @@ def from_json(data: Any, where: str | Path) -> Anatomy:
             None,
         ),
     )
+    _refuse_strange_names(anatomy, where)
+    return anatomy
+
+
+def _refuse_strange_names(anatomy: Anatomy, where: str | Path) -> None:
+    """Every name that an anatomy speaks of has to be one of its labels or phases.
+
+    Raises:
+        BadFileError: one is not; the sentence names ``where``.
+    """
     if anatomy.labels[:1] != (BACKGROUND,) or len(anatomy.colours) != len(anatomy.labels):
         raise BadFileError(
             f"{where}: 'labels' must start with '{BACKGROUND}' and 'colours' have one entry each"
@@ -234,11 +252,15 @@ def from_json(data: Any, where: str | Path) -> Anatomy:
     for label in anatomy.codes:
         if label not in anatomy.labels[1:]:
             raise BadFileError(f"{where}: 'codes' speaks of {label!r}, which is not among the structures")
+    for name, members in anatomy.unions.items():
+        if name in anatomy.labels or not members or not set(members) <= set(anatomy.labels[1:]):
+            raise BadFileError(
+                f"{where}: the union {name!r} needs a name of its own and a list of structures"
+            )
     if strange := unknown_names(anatomy.declared, anatomy.wall, anatomy.labels, anatomy.phase_names):
         raise BadFileError(
             f"{where}: 'measures' or 'wall' speaks of {strange[0]!r}, which is no structure and no phase"
         )
-    return anatomy
 
 
 def anatomy_names() -> list[str]:

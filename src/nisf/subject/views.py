@@ -26,15 +26,19 @@ def box_grid(subject: Subject, spacing: tuple[float, float, float]) -> Grid:
 
 
 def long_axis(
-    places: Float[np.ndarray, "n 3"], across: Float[np.ndarray, "3"]
+    places: Float[np.ndarray, "n 3"],
+    across: Float[np.ndarray, "3"],
+    beside: Float[np.ndarray, "b 3"] | None = None,
 ) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
     """A point on the line through the centres of a structure's cross-sections, and its direction.
 
-    The direction runs from the larger to the smaller cross-sections.
+    The direction runs from the larger to the smaller cross-sections. A ventricle that is round at both ends
+    of its stack says little about that; together with the structure beside it, it does.
 
     Args:
         places: world mm of the structure's voxels.
         across: normal of the first cross-sections; those of the next rounds are across the axis found.
+        beside: world mm of another structure's voxels whose wide end is on the same side, or None.
     """
     for _ in range(ROUNDS):
         level = np.round(places @ across / SEARCH_MM)
@@ -44,7 +48,9 @@ def long_axis(
         # Small cross-sections at the ends have uncertain centres.
         _, _, directions = np.linalg.svd((centres - middle) * np.sqrt(area)[:, None], full_matrices=False)
         across = directions[0]
-    falls = np.polyfit((centres - middle) @ across, area, 1)[0] < 0
+    both = places if beside is None else np.concatenate([places, beside])
+    levels, area = np.unique(np.round((both - middle) @ across / SEARCH_MM), return_counts=True)
+    falls = np.polyfit(levels, area, 1)[0] < 0
     return middle, across * (1 if falls else -1)
 
 
@@ -81,8 +87,9 @@ def view_plane(
             raise CannotFitError(
                 f"{subject.name}: {name} is in fewer than three levels, so its axis is not known"
             )
-    middle, apex = long_axis(grid.affine(index[view.axis]), grid.affine.normal())
-    side = grid.affine(index[view.towards]).mean(0) - middle
+    axis, towards = grid.affine(index[view.axis]), grid.affine(index[view.towards])
+    middle, apex = long_axis(axis, grid.affine.normal(), towards)
+    side = towards.mean(0) - middle
     side -= (side @ apex) * apex
     side /= np.linalg.norm(side)
     angle = np.deg2rad(view.degrees)

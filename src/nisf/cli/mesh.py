@@ -1,0 +1,110 @@
+"""``nisf mesh``: surfaces of a subject's structures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+if TYPE_CHECKING:
+    from nisf.mesh.surface import Surface
+    from nisf.subject.subject import Subject
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Write watertight surfaces of a subject's structures (NAME.nisf) for other programs.
+
+    The vertices lie on the field's own surface, not on voxels. -o NAME.stl gives NAME_lv-blood-pool.stl and
+    so on, and with several times NAME_lv-blood-pool_t00.stl. Needs: pip install 'nisf[mesh]'.
+    """
+
+    subject: Annotated[Positional[Path], arg(metavar="SUBJECT")]
+    """File of a subject, as nisf segment writes it."""
+    output: Annotated[Path, arg(aliases=["-o"])]
+    """File to write, also the format: .stl, .ply, .obj or .vtp."""
+    prior: Path | None = None
+    """Folder of its prior, if it is not where it was."""
+    structures: str | None = None
+    """Structures or unions, separated by commas, e.g. "LV blood pool,LV epicardium"; all if left out."""
+    spacing: float | None = None
+    """Spacing in mm of the grid that the triangles are made on, instead of one that suits the region's size;
+    smaller gives more triangles."""
+    frames: int | None = None
+    """Number of equally spaced times of the cycle."""
+    time: str | None = None
+    """Times as fractions of the cycle, separated by commas, instead of --frames; the first measured time
+    if neither is given."""
+    same_triangles: bool = False
+    """The same triangles at all times: the mesh of the first time follows the structure through the cycle."""
+    space: Literal["RAS", "LPS"] = "RAS"
+    """World coordinates (mm): RAS as in NIfTI, or LPS as in DICOM and ITK. The files say which."""
+    memory_mb: float = 512
+    """Working memory for queries, MiB."""
+    device: str = "cpu"
+    """Where networks run: cpu, cuda or cuda:NUMBER."""
+
+    def run(self) -> int:
+        from nisf.cli.parse import words
+        from nisf.device import named_device
+        from nisf.errors import BadSettingError
+        from nisf.kinds.load import read_subject
+        from nisf.mesh.files import WRITERS, names_of, write_series, write_surface
+        from nisf.mesh.series import SeriesOptions, series
+        from nisf.outputs.names import file_words
+
+        ending = self.output.suffix.lower()
+        if ending not in WRITERS:
+            raise BadSettingError(f"{self.output}: name the output {', '.join(WRITERS)}")
+        device = named_device(self.device)
+        subject = read_subject(self.subject, self.prior)
+        subject = replace(subject, prior=subject.prior.to(device))
+        times = self.times(subject)
+        chosen = None if self.structures is None else tuple(words(self.structures, "--structures"))
+        options = SeriesOptions(chosen, self.spacing, self.same_triangles, self.memory_mb)
+        written: dict[str, dict[float, Path]] = {}
+        for k, found in series(subject, times, options):
+            several = file_words(list(found)) if chosen is None or len(chosen) > 1 else [""]
+            files = names_of(self.output.stem, ending, several, len(times))
+            for row, (name, surface) in zip(files, found.items(), strict=True):
+                path = self.output.parent / row[k]
+                write_surface(path, surface, space=self.space)
+                written.setdefault(name, {})[times[k]] = path
+                print(f"wrote {path}: {described(surface)}", flush=True)
+        if ending == ".vtp" and len(times) > 1:
+            for files in written.values():
+                first = next(iter(files.values()))
+                stem = first.name.rpartition("_t")[0]
+                write_series(first.with_name(f"{stem}.vtp.series"), dict(sorted(files.items())))
+        return 0
+
+    def times(self, subject: Subject) -> list[float]:
+        """The times asked for.
+
+        Raises:
+            BadSettingError: an option does not parse, or both are given.
+        """
+        from nisf.cli.parse import numbers
+        from nisf.data.geometry import cycle_times
+        from nisf.errors import BadSettingError
+
+        if self.frames is not None and self.time is not None:
+            raise BadSettingError("--frames and --time: give one of them")
+        if self.frames is not None:
+            if self.frames < 1:
+                raise BadSettingError(f"--frames {self.frames}: give a number of at least 1")
+            return cycle_times(self.frames).tolist()
+        if self.time is not None:
+            return numbers(self.time, len(self.time.split(",")), "--time")
+        return [float(subject.stacks[0].grid.times[0]) if subject.stacks else 0.0]
+
+
+def described(surface: Surface) -> str:
+    """Volume, area and size of a surface, for one line, and what is wrong with it, if anything is."""
+    from nisf.mesh.crossings import crossing_triangles
+
+    said = f"{surface.volume_ml:.1f} mL, {surface.area_cm2:.1f} cm2, {len(surface.faces)} triangles"
+    crossing = len(crossing_triangles(surface))
+    return said if not crossing else f"{said}, of which {crossing} cross others"

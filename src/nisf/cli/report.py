@@ -1,0 +1,54 @@
+"""``nisf report``: pages to look at, print and send."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write a page for each case of a folder that nisf segment wrote, and one for all: OUT/report/index.html.
+
+    Each page is one file that needs nothing else and prints on A4: all slices with contours, cine, long-axis
+    views, measures, and what was done. Cases are called by numbers, which OUT/report-key.csv explains, so
+    that the folder of pages can be given away.
+    """
+
+    folder: Annotated[Positional[Path], arg(metavar="OUT")]
+    """Folder that nisf segment wrote to."""
+    output: Annotated[Path | None, arg(aliases=["-o"])] = None
+    """Folder for the pages, instead of OUT/report."""
+    prior: Path | None = None
+    """Folder of the prior, if it is not where it was."""
+    identifiers: bool = False
+    """Call cases by their names, which may be those of patients."""
+    only: Path | None = None
+    """Text file with the names of the cases, one a line."""
+    references: Path | None = None
+    """CSV of reference values, with the column case and columns named as in measures.csv: the page of all
+    cases shows how they agree (Bland and Altman)."""
+    overwrite: bool = False
+    """Make pages again of which nothing has changed."""
+    memory_mb: float = 512
+    """Working memory for queries, MiB."""
+
+    def run(self) -> int:
+        from nisf.report.cohort_page import read_references
+        from nisf.report.folder import ReportOptions, read_names, write_reports
+
+        options = ReportOptions(
+            identifiers=self.identifiers,
+            only=None if self.only is None else read_names(self.only),
+            references=None if self.references is None else read_references(self.references),
+            overwrite=self.overwrite,
+            memory_mb=self.memory_mb,
+        )
+        failed = write_reports(self.folder, self.prior, options, to=self.output)
+        for name, sentence in failed.items():
+            print(f"{name}: failed: {sentence}", file=sys.stderr)
+        return 1 if failed else 0

@@ -1,0 +1,1 @@
+"""Reports: one self-contained page a case, and one of the cohort."""

@@ -1,0 +1,231 @@
+"""The page of one case: what is on it, and the template that it is put into."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from nisf import __version__
+from nisf.data.anatomy import Anatomy
+from nisf.data.case import Case
+from nisf.data.geometry import cycle_distance
+from nisf.measures.case import CaseMeasures
+from nisf.report.pictures import Picture
+from nisf.report.plots import CurvePlot, Segment, bulls_eye, colour_of, curve_plot
+from nisf.report.slices import Shown
+from nisf.report.words import Row, headline, rows_of, sources_of
+from nisf.subject.subject import Subject
+
+LIGHTS = {
+    "green": ("No sign of failure", "●"),
+    "amber": ("Look before use", "▲"),
+    "red": ("Likely wrong", "■"),
+}
+"""What each light of the quality means, and its shape: colours alone are not seen by all."""
+
+
+@dataclass(frozen=True)
+class Eye:
+    """A bull's-eye: title, unit, segments, and the ends of its scale with their colours."""
+
+    title: str
+    unit: str
+    segments: list[Segment]
+    low: str
+    high: str
+    scale: list[str]
+
+
+@dataclass(frozen=True)
+class CasePage:
+    """Everything on a case's page.
+
+    Attributes:
+        title: the name it goes by.
+        legend: structure and colour.
+        measured: whether measured pixels are shown, else the field's intensities.
+        quality: light, its meaning, shape, predicted Dice and reasons; empty if it is not known.
+        headline: the first measures.
+        tables: all, by group.
+        sources: publications that tables name.
+        sheets: slices by phase.
+        cine: or None.
+        views: long-axis planes.
+        curves: or None.
+        eyes: bull's-eyes.
+        notes: about the measures.
+        done: what was done, by what.
+        licence: of the model.
+        made_from: changes when anything that the page is made from does.
+    """
+
+    title: str
+    legend: list[tuple[str, str]]
+    measured: bool
+    quality: Mapping[str, Any]
+    headline: list[Row]
+    tables: Mapping[str, list[Row]]
+    sources: list[tuple[int, str]]
+    sheets: Mapping[str, list[Picture]]
+    cine: Picture | None
+    views: list[Picture]
+    curves: CurvePlot | None
+    eyes: list[Eye]
+    notes: list[str]
+    done: list[tuple[str, str]]
+    licence: str
+    made_from: str = ""
+    version: str = field(default=__version__)
+
+
+def case_page(
+    subject: Subject,
+    measures: CaseMeasures | None,
+    case: Case | None,
+    title: str,
+    *,
+    made_from: str = "",
+    memory_mb: float = 512.0,
+) -> CasePage:
+    """The page of a subject.
+
+    Args:
+        subject: asked for contours, cine and views.
+        measures: tables, curves, quality; their sections are left out if None.
+        case: the measured images; the field's intensities are shown if None.
+        title: what to call it; the subject's name stands nowhere else.
+        made_from: see `CasePage`.
+        memory_mb: working memory, MiB.
+    """
+    anatomy = subject.prior.anatomy
+    shown = Shown(subject, case, dict(measures.phases) if measures else {}, memory_mb=memory_mb)
+    tables = {} if measures is None else rows_of(measures)
+
+    def without_name(text: str) -> str:
+        return text.replace(subject.name, title)
+
+    return CasePage(
+        title=title,
+        legend=list(zip(anatomy.labels[1:], anatomy.colours[1:], strict=True)),
+        measured=case is not None,
+        quality=_quality(measures, without_name),
+        headline=[] if measures is None else headline(measures),
+        tables=tables,
+        sources=sources_of(tables),
+        sheets=shown.contact_sheet(),
+        cine=shown.cine(),
+        views=shown.views(),
+        curves=_curves(measures, anatomy),
+        eyes=_eyes(measures),
+        notes=[] if measures is None else [without_name(note) for note in measures.notes],
+        done=done_of(subject, measures),
+        licence=str(subject.prior.card.get("licence", "see the model's card")),
+        made_from=made_from,
+    )
+
+
+def _quality(measures: CaseMeasures | None, without_name: Any) -> dict[str, Any]:
+    if measures is None or measures.quality not in LIGHTS:
+        return {}
+    meaning, shape = LIGHTS[str(measures.quality)]
+    return {
+        "light": measures.quality,
+        "meaning": meaning,
+        "shape": shape,
+        "dice": measures.predicted_dice,
+        "reasons": [without_name(reason) for reason in measures.reasons],
+    }
+
+
+def _curves(measures: CaseMeasures | None, anatomy: Anatomy) -> CurvePlot | None:
+    """The curves, with the intervals of the volumes at their phases."""
+    if measures is None or measures.curve is None or len(measures.curve.times) < 2:
+        return None
+    bars: dict[str, list[tuple[float, float, float]]] = {}
+    for rule in anatomy.measures:
+        low_high = measures.intervals.get(f"{rule.name}_ml")
+        if rule.rule == "volume" and rule.structure and low_high and rule.phase in measures.phases:
+            bars.setdefault(rule.structure, []).append((measures.phases[str(rule.phase)], *low_high))
+    colours = dict(zip(anatomy.labels, anatomy.colours, strict=True))
+    return curve_plot(measures.curve, colours, measures.phases, bars)
+
+
+def _eyes(measures: CaseMeasures | None) -> list[Eye]:
+    wall = None if measures is None else measures.wall
+    if wall is None:
+        return []
+    out = []
+    thickness = {f"Thickness at {name}": (mm, "mm") for name, mm in wall.thickness_mm.items()}
+    change = {f"Thickening, {wall.phase} to {wall.to}": (wall.thickening_percent, "%")}
+    known = [mm[np.isfinite(mm)] for mm in wall.thickness_mm.values()]
+    largest = max((float(mm.max()) for mm in known if len(mm)), default=1.0)
+    for title, (values, unit) in {**thickness, **change}.items():
+        if not np.isfinite(values).any():
+            continue
+        low, high = (0.0, max(10.0, np.ceil(largest))) if unit == "mm" else (0.0, 100.0)
+        decimals = 1 if unit == "mm" else 0
+        scale = [colour_of(low + (high - low) * k / 4, low, high)[0] for k in range(5)]
+        out.append(
+            Eye(title, unit, bulls_eye(wall, values, low, high, decimals), f"{low:g}", f"{high:g}", scale)
+        )
+    return out
+
+
+def done_of(subject: Subject, measures: CaseMeasures | None) -> list[tuple[str, str]]:
+    """What was done with what: versions, prior, options, and the hash of the input; no names, no paths."""
+    summary, stack, prior = subject.summary, subject.stacks[0], subject.prior
+    request = summary.get("request", {})
+    request = request if isinstance(request, Mapping) else {}
+    inputs = [str(entry.get("sha256", ""))[:16] for entry in request.get("inputs") or [] if entry]
+    fit = {k: v for k, v in (request.get("fit") or {}).items() if v not in (None, False)}
+    options = {k: v for k, v in request.items() if k not in ("inputs", "fit", "series") and v and v != "auto"}
+    words = [f"{name} {value}" for name, value in {**options, **fit}.items()]
+    rows = [
+        ("Input", stack.grid.words() + ("" if stack.oriented else "; position in the patient unknown")),
+        ("Fingerprint of the input", ", ".join(inputs) or "not recorded"),
+        ("Model", f"{prior.card.get('name', prior.anatomy.name)}, kind {prior.kind}, {prior.fingerprint}"),
+        ("Region found by", str(summary.get("region", "not recorded"))),
+        ("Options", "; ".join(words) or "as the model asks"),
+        ("Islands", "removed" if subject.islands == "remove" else "kept"),
+        ("Versions", f"nisf {__version__}, torch {_version('torch')}, Python {platform.python_version()}"),
+    ]
+    if measures is not None and measures.phases:
+        frames = {n: int(cycle_distance(stack.grid.times, t).argmin()) for n, t in measures.phases.items()}
+        at = ", ".join(
+            f"{name} at {time:.3f} of the cycle (frame {frames[name] + 1})"
+            for name, time in measures.phases.items()
+        )
+        rows.insert(2, ("Phases", at))
+    return rows
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+@cache
+def environment() -> Any:
+    """Jinja's, which escapes whatever is put into a page."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("nisf.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def as_html(page: CasePage, index: str | None = None) -> str:
+    """The page; with a link to the cohort's if its name is given."""
+    return environment().get_template("case.html").render(page=page, index=index)

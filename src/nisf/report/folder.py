@@ -1,0 +1,200 @@
+"""Reports of an output folder: a page a case, the cohort's, and the key to their names."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nisf import __version__
+from nisf.data.case import Case
+from nisf.errors import BadFileError, NisfError
+from nisf.files import replacing
+from nisf.io.readers import open_cohort, read_case
+from nisf.kinds.load import read_subject
+from nisf.measures.case import CaseMeasures
+from nisf.measures.table import case_path
+from nisf.measures.table import read_case as read_measures
+from nisf.prior.prior import Prior
+from nisf.report import case_page, cohort_page
+from nisf.subject.subject import Subject
+
+INDEX, KEY = "index.html", "report-key.csv"
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """How reports are made.
+
+    Attributes:
+        identifiers: whether pages go by the cases' names; else by numbers, which `KEY` explains.
+        only: names of the cases; all if None.
+        references: reference values by case and column, for the cohort's page.
+        overwrite: whether pages are made again of which nothing has changed.
+        memory_mb: working memory, MiB.
+    """
+
+    identifiers: bool = False
+    only: frozenset[str] | None = None
+    references: Mapping[str, Mapping[str, float]] | None = None
+    overwrite: bool = False
+    memory_mb: float = 512.0
+
+
+def write_reports(
+    folder: str | Path,
+    prior: Prior[Subject] | str | Path | None = None,
+    options: ReportOptions | None = None,
+    *,
+    to: str | Path | None = None,
+    cases: Mapping[str, Case] | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, str]:
+    """Write a page for each subject of a folder, and one for all.
+
+    Args:
+        folder: what `nisf segment` wrote.
+        prior: of the subjects; found by what their files say if None.
+        options: how.
+        to: the folder of the pages; ``report`` in the first if None.
+        cases: measured images by name, of subjects whose files are not to be looked for.
+        say: told what was written, in sentences.
+
+    Returns:
+        What is wrong, by the names of the cases that have no page.
+
+    Raises:
+        BadFileError: there is no subject, or nothing can be written.
+    """
+    folder, options = Path(folder), options or ReportOptions()
+    to = folder / "report" if to is None else Path(to)
+    names = sorted(path.name.removesuffix(".nisf") for path in folder.glob("*.nisf"))
+    names = [name for name in names if options.only is None or name in options.only]
+    if not names:
+        raise BadFileError(f"{folder}: holds no subject (NAME.nisf); give the folder that segment wrote to")
+    titles = {name: name for name in names} if options.identifiers else numbered(folder, names)
+    pages = page_names(titles)
+    failed: dict[str, str] = {}
+    rows: list[tuple[str, str, CaseMeasures | None]] = []
+    for name in names:
+        try:
+            measures = measures_of(folder, name)
+            path, mark = to / pages[name], made_from(folder, name, titles[name])
+            if options.overwrite or not _same(path, mark):
+                subject = read_subject(folder / f"{name}.nisf", prior)
+                case = (cases or {}).get(name) or measured_images(subject)
+                memory_mb = options.memory_mb
+                page = case_page.case_page(
+                    subject, measures, case, titles[name], made_from=mark, memory_mb=memory_mb
+                )
+                _write(path, case_page.as_html(page, INDEX), say)
+            rows.append((titles[name], pages[name], measures))
+        except NisfError as error:
+            failed[name] = str(error)
+    if rows:
+        _write(to / INDEX, cohort_page.as_html(cohort_page.cohort_page(rows, options.references)), say)
+    return failed
+
+
+def _write(path: Path, text: str, say: Callable[[str], None]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+    say(f"wrote {path}")
+
+
+def page_names(titles: Mapping[str, str]) -> dict[str, str]:
+    """A file's name for each title, all different, also where upper and lower case are the same."""
+    out, taken = {}, {INDEX}
+    for name, title in titles.items():
+        word = re.sub(r"[^\w.+()-]+", "-", title.lower() if title.startswith("Case ") else title)
+        page, k = f"{word}.html", 2
+        while page.lower() in taken:
+            page, k = f"{word}-{k}.html", k + 1
+        taken.add(page.lower())
+        out[name] = page
+    return out
+
+
+def measures_of(folder: Path, name: str) -> CaseMeasures | None:
+    """The measures of a case; None if it has none."""
+    path = case_path(folder, name)
+    return read_measures(path) if path.is_file() else None
+
+
+def numbered(folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """Names to go by instead of the cases' own: ``Case 001`` and so on, kept in `KEY` for later reports.
+
+    Raises:
+        BadFileError: the key is damaged, or cannot be written.
+    """
+    path, known = folder / KEY, {}
+    if path.is_file():
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                known = {row["case"]: int(row["number"]) for row in csv.DictReader(file)}
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            raise BadFileError(f"{path}: not a key to reports ({error!r}); delete it") from error
+    following = 1 + max(known.values(), default=0)
+    new = {name: following + k for k, name in enumerate(n for n in names if n not in known)}
+    if new:
+        known |= new
+        with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["case", "number"])
+            writer.writerows(known.items())
+    return {name: f"Case {known[name]:03}" for name in names}
+
+
+def made_from(folder: Path, name: str, title: str) -> str:
+    """Changes with the subject's file, its measures, what it goes by, and the version of nisf."""
+    digest = hashlib.sha256(f"{__version__} {title}".encode())
+    for path in (folder / f"{name}.nisf", case_path(folder, name)):
+        digest.update(path.read_bytes() if path.is_file() else b"none")
+    return digest.hexdigest()[:16]
+
+
+def _same(path: Path, mark: str) -> bool:
+    """Whether a page was made from the same."""
+    if not path.is_file():
+        return False
+    with path.open(encoding="utf-8") as file:
+        return f'content="{mark}"' in file.read(2000)
+
+
+def measured_images(subject: Subject) -> Case | None:
+    """The case that a subject was made from, if its files are still there and have the same grid."""
+    stack = subject.stacks[0] if subject.stacks else None
+    if stack is None or stack.source is None:
+        return None
+    for path in (stack.source, stack.source.parent):
+        try:
+            cohort = open_cohort(path, subject.prior.anatomy, labels=False)
+            found = [files for files in cohort.cases if len(cohort.cases) == 1 or files.name == subject.name]
+            if len(found) != 1:
+                continue
+            case = read_case(found[0].without_labels(), subject.prior.anatomy)
+        except (NisfError, OSError):
+            continue
+        grid = case.stacks[0].grid
+        if grid.shape == stack.grid.shape and np.array_equal(grid.times, stack.grid.times):
+            return case
+    return None
+
+
+def read_names(path: Path) -> frozenset[str]:
+    """Names of cases, one a line.
+
+    Raises:
+        BadFileError: the file cannot be read.
+    """
+    try:
+        return frozenset(
+            line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
+        )
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadFileError(f"{path}: cannot be read ({error})") from error

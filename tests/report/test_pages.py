@@ -1,0 +1,216 @@
+"""Pages: what is on them, what must never be, and that they need nothing from outside."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from made_up import measures
+
+import toys
+from nisf.cli import main
+from nisf.errors import BadFileError
+from nisf.io.subject_file import write_subject
+from nisf.measures.table import write_case
+from nisf.report.case_page import as_html, case_page
+from nisf.report.cohort_page import as_html as cohort_html
+from nisf.report.cohort_page import cohort_page, outliers, read_references
+from nisf.report.folder import ReportOptions, numbered, page_names, write_reports
+
+VOID = {"meta", "link", "img", "source", "br", "input"}
+
+
+class Reader(HTMLParser):
+    """Everything that an accessible page has to get right: nesting, headings, names of pictures, ids."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.headings, self.ids, self.targets, self.unnamed = [], [], [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if "id" in attrs:
+            self.ids.append(attrs["id"])
+        self.targets += [attrs[name] for name in ("src", "href", "srcset") if name in attrs]
+        if (tag == "img" and not attrs.get("alt")) or (tag == "svg" and not attrs.get("aria-label")):
+            self.unnamed.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def check_page(text):
+    page = Reader(text)
+    assert page.headings[0] == 1
+    assert page.headings.count(1) == 1
+    assert all(after - before <= 1 for before, after in zip(page.headings, page.headings[1:], strict=False))
+    assert len(set(page.ids)) == len(page.ids)
+    assert page.unnamed == []
+    for target in page.targets:
+        assert target.startswith(("data:", "#")) or re.fullmatch(r"[\w.-]+\.html", target), target[:80]
+    assert "default-src 'none'" in text
+    assert 'lang="en"' in text
+    assert "Not a medical device" in text
+    assert len(text) < 5_000_000
+    return page
+
+
+@pytest.fixture(scope="module")
+def subject(toy_fitted):
+    return replace(toy_fitted, name="janeway_ellen")
+
+
+@pytest.fixture(scope="module")
+def page(subject):
+    return case_page(subject, measures(), toys.toy_case(99), "Case 001")
+
+
+def test_a_case(page, subject):
+    text = as_html(page, "index.html")
+    check_page(text)
+    for said in (
+        "LV end-diastolic volume",
+        "131 to 149",
+        "Look before use",
+        "0.81",
+        "Case 001: &lt;b&gt;borders&lt;/b&gt; are uncertain",
+        "Case 001 has no height",
+        subject.prior.fingerprint,
+        "Thickening, ED to ES",
+    ):
+        assert said in text, said
+    assert "janeway_ellen" not in text
+    assert list(page.sheets) == ["ED", "ES"]
+    assert [len(sheet) for sheet in page.sheets.values()] == [6, 6]
+    assert sum(bool(p.paths.get("blood")) for p in page.sheets["ED"]) >= 4
+    assert page.measured
+
+
+def test_contours_lie_where_the_labels_change(page, subject):
+    """The area within a slice's contours is that of the structure in it."""
+    label = subject.render().label[..., 0]
+    pixel_mm2 = float(np.prod(subject.stacks[0].grid.spacing[:2]))
+    for k in (2, 3):
+        path = page.sheets["ED"][k].paths["blood"]
+        area = 0.0
+        for line in path.split("Z")[:-1]:
+            x, y = np.array([place.split(",") for place in line[1:].split("L")], dtype=float).T
+            area += 0.5 * float(x @ np.roll(y, -1) - y @ np.roll(x, -1))
+        assert abs(area) == pytest.approx((label[:, :, k] == 1).sum() * pixel_mm2, rel=0.06)
+
+
+def test_a_case_without_measures_or_images(subject):
+    text = as_html(case_page(subject, None, None, "<script>alert(1)</script>"))
+    check_page(text)
+    assert "<script" not in text
+    assert "the field's own intensities" in text.replace("&#39;", "'")
+    assert "Key measures" not in text
+    assert "Volumes over the cycle" not in text
+
+
+def test_a_cohort():
+    rows = [(f"Case {k:03}", f"case-{k:03}.html", measures(f"p{k}")) for k in range(1, 10)]
+    rows.append(("Case 010", "case-010.html", measures("p10", scale=3.0, quality="red")))
+    rows.append(("Case 011", "case-011.html", None))
+    ours = [m.values["lv_edv_ml"] for _, _, m in rows[:4]]
+    references = {f"p{k + 1}": {"lv_edv_ml": v - (2.0, 4.0, 6.0, 8.0)[k]} for k, v in enumerate(ours)}
+    page = cohort_page(rows, references)
+    text = cohort_html(page)
+    check_page(text)
+    assert re.findall(r">(Case \d+)</a></th>", text) == [title for title, _, _ in rows]
+    assert [row.title for row in page.rows if any(cell.far for cell in row.cells)] == []
+    assert page.lights == {"amber": 9, "red": 1}
+    # Differences 2, 4, 6, 8: mean 5, sample deviation 2.582.
+    assert page.agreement[0].text == "bias +5.0 mL, limits of agreement -0.1 to +10.1 mL, 4 cases"
+
+
+def test_outliers():
+    values = [50.0, 51, 52, 53, 54, 55, 56, None, 57, 90]
+    assert [v for v, far in zip(values, outliers(values), strict=True) if far] == [90]
+    assert not any(outliers([1.0, 2.0, 300.0]))
+    assert not any(outliers([5.0] * 9 + [6.0]))
+
+
+@pytest.fixture
+def folder(subject, tmp_path):
+    """What `segment` wrote of two cases, one of which was not measured."""
+    for name in ("janeway_ellen", "zoe"):
+        write_subject(tmp_path / f"{name}.nisf", replace(subject, name=name))
+    write_case(tmp_path, measures())
+    return tmp_path
+
+
+def test_a_folder(folder, subject):
+    said = []
+    assert write_reports(folder, subject.prior, say=said.append) == {}
+    pages = sorted(path.name for path in (folder / "report").iterdir())
+    assert pages == ["case-001.html", "case-002.html", "index.html"]
+    for path in (folder / "report").iterdir():
+        text = path.read_text(encoding="utf-8")
+        check_page(text)
+        assert not re.search("janeway|ellen|zoe", re.sub(r"base64,[\w+/=]+", "", text), re.IGNORECASE)
+        assert str(folder) not in text
+    assert (folder / "report-key.csv").read_text().split() == ["case,number", "janeway_ellen,1", "zoe,2"]
+    assert len(said) == 3
+    again = []
+    write_reports(folder, subject.prior, say=again.append)
+    assert again == [f"wrote {folder / 'report' / 'index.html'}"]
+    write_case(folder, measures(quality="red"))
+    write_reports(folder, subject.prior, say=again.append)
+    assert len(again) == 3
+    assert "Likely wrong" in (folder / "report" / "case-001.html").read_text(encoding="utf-8")
+
+
+def test_names_if_asked_for(folder, subject):
+    options = ReportOptions(identifiers=True, only=frozenset({"janeway_ellen"}))
+    write_reports(folder, subject.prior, options, to=folder / "named", say=lambda _: None)
+    assert sorted(path.name for path in (folder / "named").iterdir()) == ["index.html", "janeway_ellen.html"]
+    assert "<h1>janeway_ellen</h1>" in (folder / "named" / "janeway_ellen.html").read_text(encoding="utf-8")
+    assert not (folder / "report-key.csv").exists()
+
+
+def test_numbers_are_kept(tmp_path):
+    assert numbered(tmp_path, ["b", "d"]) == {"b": "Case 001", "d": "Case 002"}
+    assert numbered(tmp_path, ["a", "b", "d"]) == {"a": "Case 003", "b": "Case 001", "d": "Case 002"}
+    (tmp_path / "report-key.csv").write_text("nonsense\n1\n")
+    with pytest.raises(BadFileError, match=r"not a key to reports"):
+        numbered(tmp_path, ["a"])
+
+
+def test_pages_of_like_names():
+    pages = page_names({"a": "Index", "b": "x y", "c": "X-Y", "d": "Case 007"})
+    assert list(pages.values()) == ["Index-2.html", "x-y.html", "X-Y-2.html", "case-007.html"]
+
+
+def test_references(tmp_path):
+    path = tmp_path / "references.csv"
+    path.write_text("case,lv_edv_ml,lv_ef_percent,remark\np1,150,60,\np2,,55,\n")
+    assert read_references(path) == {
+        "p1": {"lv_edv_ml": 150, "lv_ef_percent": 60},
+        "p2": {"lv_ef_percent": 55},
+    }
+    path.write_text("name,lv_edv_ml\np1,150\n")
+    with pytest.raises(BadFileError, match="needs the column case"):
+        read_references(path)
+
+
+def test_the_command(folder, capsys):
+    assert main(["report", str(folder / "nothing")]) == 2
+    assert "holds no subject" in capsys.readouterr().err
+    (folder / "zoe.nisf").write_bytes(b"damaged")
+    assert main(["report", str(folder)]) == 1
+    printed = capsys.readouterr()
+    assert "zoe: failed:" in printed.err
+    assert (folder / "report" / "case-001.html").is_file()
