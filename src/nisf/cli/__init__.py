@@ -21,6 +21,7 @@ from nisf.cli.render import Render
 from nisf.cli.segment import Segment
 from nisf.cli.settings import Settings
 from nisf.cli.train import Train
+from nisf.cli.view import View
 from nisf.errors import BadSettingError, exit_status
 
 Command = (
@@ -29,6 +30,7 @@ Command = (
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Segment, tyro.conf.subcommand("segment")]
     | Annotated[Render, tyro.conf.subcommand("render")]
+    | Annotated[View, tyro.conf.subcommand("view")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Settings, tyro.conf.subcommand("settings")]
     | Annotated[Models, tyro.conf.subcommand("models")]

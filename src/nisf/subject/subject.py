@@ -82,7 +82,16 @@ class Subject(ABC):
         """The answers as the slices of a stack show them, where that differs from the world's."""
         return answers
 
+    def for_many_questions(self) -> Subject:
+        """The same subject, which keeps what it computed for as long as memory allows: for a viewer."""
+        return self
+
     # The same for all kinds.
+
+    @property
+    def raw_answers(self) -> Answerer:
+        """The field's answers where slices were measured, with islands and all."""
+        return self._plain
 
     @cached_property
     def _plain(self) -> Answerer:

@@ -24,6 +24,9 @@ from nisf.prior.subject_record import SubjectRecord
 from nisf.subject.answerer import Answerer, InRegion
 from nisf.subject.subject import Subject
 
+READY_BYTES = 2**30
+"""Memory for encoded phases that a subject may take which is asked many questions."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageSubject(Subject):
@@ -31,15 +34,19 @@ class ImageSubject(Subject):
 
     Attributes:
         canvases: its slices.
+        ready: phases whose encoded slices are kept at hand; see `nisf.kinds.image.scenes.Scenes`.
     """
 
     prior: ImagePrior
     canvases: Canvases = field(kw_only=True)
+    ready: int = field(default=2, kw_only=True)
 
     @cached_property
     def field_answers(self) -> Answerer:
         prior, half = self.prior, self.region.half
-        scenes = Scenes(prior.field, self.canvases, prior.mirrors, both=prior.anatomy.reorder)
+        scenes = Scenes(
+            prior.field, self.canvases, prior.mirrors, both=prior.anatomy.reorder, ready=self.ready
+        )
 
         def inside(
             scaled: np.ndarray, time: np.ndarray, memory_mb: float
@@ -47,6 +54,12 @@ class ImageSubject(Subject):
             return *scenes.ask(scaled * half, time, memory_mb=memory_mb), None
 
         return InRegion(self.region, prior.config.field, inside)
+
+    @override
+    def for_many_questions(self) -> ImageSubject:
+        image, phases = self.prior.config.image, len(np.unique(self.canvases.times))
+        bytes_a_phase = 4 * len(self.canvases.images) / phases * image.pixels**2 * image.features
+        return replace(self, ready=max(2, min(phases, int(READY_BYTES / bytes_a_phase))))
 
     @override
     def own_tensors(self) -> dict[str, Tensor]:

@@ -52,9 +52,12 @@ class Scenes:
         mirrors: number of pixel axes along which they are also seen in a mirror, 0 to 2; the features are the
             mean of 1, 2 or 4.
         both: whether slices are also counted from the other end, for anatomies whose order is not known.
+        ready: averages over time kept at hand; between two phases there are two.
     """
 
-    def __init__(self, field: ImageField, canvases: Canvases, mirrors: int = 0, *, both: bool = True) -> None:
+    def __init__(
+        self, field: ImageField, canvases: Canvases, mirrors: int = 0, *, both: bool = True, ready: int = 2
+    ) -> None:
         self.field, self.canvases, self.mirrors, self.both = field, canvases, mirrors, both
         self.times = np.unique(canvases.times)
         # The pixel axes along which each image is flipped.
@@ -64,7 +67,7 @@ class Scenes:
         self.device = module_device(field)
         # One more than an average over time needs: between two phases there are two averages.
         most = 1 + max(len(self._near(phase)) for phase in range(len(self.times)))
-        self._kept, self._averages = _Recent(max(KEPT, most)), _Recent(2)
+        self._kept, self._averages = _Recent(max(KEPT, most)), _Recent(ready)
         self._frozen: FrozenImageField | None = None
         self._references: dict[bytes, list[list[Tensor]]] = {}
 
