@@ -204,6 +204,7 @@ def bound(host: str, port: int) -> socket.socket:
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((host, port))
+        found.listen(64)
     except OSError as error:
         found.close()
         raise BadSettingError(
@@ -239,6 +240,8 @@ def serve(viewer: Viewer, host: str, port: int, ready: Callable[[str], None]) ->
     port = listening.getsockname()[1]
     admission = admission_for(host, port)
     shown = f"[{host}]" if ":" in host else host
-    config = uvicorn.Config(viewer.app(admission), log_level="warning", server_header=False, timeout_graceful_shutdown=2)
+    config = uvicorn.Config(
+        viewer.app(admission), log_level="warning", server_header=False, timeout_graceful_shutdown=2
+    )
     ready(f"http://{shown}:{port}/?token={admission.token}")
     uvicorn.Server(config).run(sockets=[listening])

@@ -1,13 +1,13 @@
 """One thread that answers questions step by step, the urgent ones first, and drops those that are outdated.
 
-A job is a generator: each of its steps is short, so that a newer question waits for one step at most.
+A job is an iterator, most often a generator: each of its steps is short, so that a newer question waits for one step at most.
 """
 
 from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
@@ -48,7 +48,7 @@ class Failed:
     sentence: str
 
 
-Work = Generator[object, None, None]
+Work = Iterator[object]
 
 
 @dataclass(eq=False)

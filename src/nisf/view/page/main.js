@@ -1,7 +1,7 @@
 // The page: what it is made of, and how its parts hear of each other.
 import { find, make } from "./dom.js";
 import { listenToKeys, showHelp } from "./keys.js";
-import { MeasuredSlices, nearestFrame } from "./measured.js";
+import { MeasuredSlices } from "./measured.js";
 import { VIEW_COLOURS } from "./overlay.js";
 import { Panel } from "./panel.js";
 import { normal } from "./planes.js";
@@ -54,6 +54,7 @@ export class Page {
     find("#case").addEventListener("change", (event) => this.openCase(Number(event.target.value)));
     store.listen((state, changed) => this.changed(state, changed));
     listenToKeys(this);
+    matchMedia("(max-width: 560px)").addEventListener("change", () => this.arrange(store.state));
     this.setTheme(matchMedia("(prefers-color-scheme: light)").matches ? "light" : "dark");
   }
 
@@ -168,6 +169,11 @@ export class Page {
     this.solid.changed(state, changed);
     this.timeline.changed(state);
     this.panel.changed(state);
+    this.arrange(state);
+  }
+
+  /** One view large and the others small, or all alike. */
+  arrange(state) {
     find("#views").classList.toggle("single", state.single || this.narrow());
     for (const figure of document.querySelectorAll("#views figure")) {
       const own = figure.dataset.view === state.active;
@@ -317,8 +323,6 @@ export class Page {
     else bar.removeAttribute("value");
   }
 }
-
-export const frameShown = (page) => nearestFrame(page.info.times, page.store.state.time);
 
 window.nisfPage = new Page(new ServerSource());
 window.nisfPage.start();

@@ -165,7 +165,8 @@ export class SliceView {
     const texel = Math.sqrt(Math.abs(matrix[0] * matrix[3] - matrix[1] * matrix[2])) || 1;
     context.lineWidth = (1.6 * (window.devicePixelRatio || 1)) / texel;
     context.lineCap = "round";
-    for (const [k, path] of this.contours) {
+    // Where two classes meet their contours are one line: the first class of the anatomy wins.
+    for (const [k, path] of [...this.contours].reverse()) {
       context.strokeStyle = this.page.info.colours[k];
       context.stroke(path);
     }

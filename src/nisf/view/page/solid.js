@@ -61,7 +61,7 @@ export class SolidView {
     this.centre = mapped(inverse(info.region.pose), [0, 0, 0]);
     this.radius = 0.8 * Math.hypot(...info.region.half);
     this.fitted = false;
-    this.upright = this.upOf(info);
+    this.upright = [0, 0, 1];
     if (!this.gl) return;
     await this.fetch(this.page.store.state.time, false);
     const generation = this.generation;
@@ -69,11 +69,6 @@ export class SolidView {
       if (generation !== this.generation) return;
       await this.fetch(time, true);
     }
-  }
-
-  /** Which way is up: the patient's head, or the end of the stack from which files without orientation count. */
-  upOf() {
-    return [0, 0, 1];
   }
 
   async fetch(time, later) {
@@ -199,7 +194,11 @@ export class SolidView {
       gl.uniform1f(use.at("alpha"), clear ? 0.3 : 1);
       gl.bindVertexArray(part.array.made);
       if (!clear) {
+        // Where two structures meet their surfaces are one: the solid one is drawn a little nearer.
+        gl.enable(gl.POLYGON_OFFSET_FILL);
+        gl.polygonOffset(-4, -4);
         gl.drawElements(gl.TRIANGLES, part.array.count, gl.UNSIGNED_INT, 0);
+        gl.disable(gl.POLYGON_OFFSET_FILL);
         return;
       }
       gl.enable(gl.BLEND);

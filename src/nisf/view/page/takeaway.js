@@ -1,5 +1,4 @@
 // What can be taken away: a picture, a film, a link, the surfaces, the plane as NIfTI.
-import { nearestFrame } from "./measured.js";
 import { hashOf } from "./store.js";
 
 function save(blob, name) {
@@ -119,5 +118,3 @@ export async function saveNifti(page) {
   save(await new Response(stream).blob(), `${stem(page)}_plane.nii.gz`);
   page.say("The classes on this plane were saved as NIfTI.");
 }
-
-export const frameOf = (page) => nearestFrame(page.info.times, page.store.state.time);

@@ -74,7 +74,9 @@ export class Timeline {
 
   setCurves(curves) {
     this.curves = curves;
-    if (this.info?.moves) this.drawCurves();
+    if (!this.info?.moves) return;
+    this.drawCurves();
+    this.changed(this.page.store.state);
   }
 
   drawCurves() {
@@ -135,7 +137,9 @@ export class Timeline {
     const { times } = this.info, own = times.findIndex((t) => Math.abs(t - state.time) < 1e-4);
     const ms = cycle ? ` · ${Math.round(state.time * cycle)} ms` : "";
     const frame = own >= 0 ? `frame ${own + 1} of ${times.length}` : "between frames";
-    this.when.textContent = `${(state.time * 100).toFixed(1)} % of the cycle${ms} · ${frame}`;
+    const done = this.curves ? this.curves.volumes.filter(Boolean).length : 0;
+    const left = done < times.length ? ` · volumes of ${done} of ${times.length} frames so far` : "";
+    this.when.textContent = `${(state.time * 100).toFixed(1)} % of the cycle${ms} · ${frame}${left}`;
   }
 }
 
