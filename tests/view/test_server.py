@@ -41,7 +41,7 @@ PLANE = {
 
 
 def test_the_token_in_the_address_becomes_a_cookie(served):
-    host, token = served
+    _, token = served
     status, headers, _ = asked(served, f"/?token={token}", X_Nisf_Token=None)
     assert status == 303
     assert headers["location"] == "/"

@@ -1,7 +1,7 @@
 """Who may talk to the server: whoever has the token, from the page itself, by the server's own name.
 
 Other programs of this machine's users cannot guess the token. Pages of other sites cannot use the browser of
-somebody who has it: their origin is another, and a name of theirs that is made to point here is no name of ours.
+somebody who has it: their origin is another, and a name of theirs that is made to point here is not ours.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """One thread that answers questions step by step, the urgent ones first, and drops those that are outdated.
 
-A job is an iterator, most often a generator: each of its steps is short, so that a newer question waits for one step at most.
+A job is an iterator, most often a generator: each of its steps is short, so that a newer question waits for
+one step at most.
 """
 
 from __future__ import annotations
