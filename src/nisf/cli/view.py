@@ -39,6 +39,12 @@ class View:
     once: bool = False
     """Open the first case, answer one plane, and end: shows whether it works here."""
 
+    static: Path | None = None
+    """Write the page of the first case to this .html file instead, which needs no server: the decoder runs in
+    the browser (subjects of the kind image). It holds the images: whoever has the file can look at them."""
+    most_mb: float = 15.0
+    """With --static: largest size of the file in MB; it takes as many phases as fit."""
+
     def run(self) -> int:
         from nisf.errors import BadSettingError
         from nisf.segmentation import Request
@@ -51,11 +57,39 @@ class View:
         library = library_of(self.inputs, self.prior, self.scan, Request(find=self.region))
         if self.scan is not None and len(library.entries) != 1:
             raise BadSettingError("--scan: goes with a single subject")
+        if self.static is not None:
+            self.write(library, self.static)
+            return 0
         if self.once:
             print(f"answered a plane of {answer_once(library)}")
             return 0
         self.serve(library)
         return 0
+
+    def write(self, library: Library, path: Path) -> None:
+        """Write the first case's page as one file.
+
+        Raises:
+            BadSettingError: its name or size makes no sense, or there are several cases.
+            CannotFitError: the subject's kind has no decoder for browsers.
+        """
+        from nisf.errors import BadSettingError
+        from nisf.view.static import write_static
+
+        if path.suffix != ".html":
+            raise BadSettingError(f"--static {path}: name it .html")
+        if len(library.entries) != 1:
+            raise BadSettingError("--static: goes with a single subject or scan")
+        if not self.most_mb > 0:
+            raise BadSettingError(f"--most-mb {self.most_mb:g}: give a positive number")
+        for _ in library.opening(0):
+            pass
+        made = write_static(library.viewed(0), path, self.most_mb)
+        kept, every = made.phases
+        print(
+            f"wrote {path}: {len(made.html.encode()) / 1e6:.1f} MB, {kept} of {every} phases, "
+            f"features of {made.bits} bits"
+        )
 
     def serve(self, library: Library) -> None:
         """Serve the page until interrupted.

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from nisf.data.geometry import cycle_distance
 from nisf.subject.rendering import Frame, empty_rendering
 from nisf.subject.subject import Subject
+from nisf.types import Vector3
 from nisf.view.worker import Step, Work
 
 MEMORY_MB = 256.0
@@ -30,6 +31,7 @@ class Background:
         count = 0 if self.grid is None else len(self.grid.times)
         self.volumes: list[list[float] | None] = [None] * count
         self._wished = 0
+        self._places: list[np.ndarray] = []
 
     def _frame(self, time: float) -> int:
         assert self.grid is not None
@@ -81,6 +83,10 @@ class Background:
                 barred = subject.island_map.at(frame, label, memory_mb=MEMORY_MB)
             yield Step.WORKED
             self._relabel(target, barred.index, time)
+        found = np.argwhere(label > 0)
+        if len(found):
+            model = subject.region.pose(grid.affine(found))
+            self._places += [model.min(0), model.max(0)]
         counts = np.bincount(label.ravel(), minlength=answers.classes)
         self.volumes[frame] = [round(float(n) * grid.voxel_ml, 3) for n in counts[1:]]
         yield Step.WORKED
@@ -94,6 +100,12 @@ class Background:
                 self.grid.affine(voxel), np.full(len(index), time), memory_mb=MEMORY_MB
             )
         target.relabel(index, answer.probability)
+
+    def extent(self) -> tuple[Vector3, Vector3] | None:
+        """Smallest and largest model coordinates of any structure at the phases filled so far."""
+        if not self._places:
+            return None
+        return np.min(self._places, axis=0), np.max(self._places, axis=0)
 
     def curves(self) -> dict[str, Any]:
         """Volumes (mL) of each structure at each measured phase so far, and the named phases at the end."""

@@ -86,12 +86,13 @@ def refined(
     values[~known] = yield from _row(ask, pixel[~known])
     asked += int((~known).sum())
     if step > 1:
-        open_ = np.repeat(np.repeat(undecided(values, channels), step, 0), step, 1)
-        open_ = open_[:width, :height].copy()
+        cells = undecided(values, channels)
+        open_ = np.repeat(np.repeat(cells, step, 0), step, 1)[:width, :height].copy()
         open_[::step, ::step] = False
         values = spread_out(values, step)[:width, :height]
-        left = np.argwhere(open_).astype(np.float64)
-        values[open_] = yield from _row(ask, left)
+        left = np.argwhere(open_)
+        exact = yield from _row(ask, left.astype(np.float64))
+        values[left[:, 0], left[:, 1]] = exact
         asked += len(left)
     yield Sheet(values[:width, :height], 1, asked, sharp=True)
 

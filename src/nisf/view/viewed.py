@@ -137,7 +137,8 @@ class Viewed:
         spacing = VOLUME_MM
         while np.prod(2 * self.subject.region.half / spacing) > MOST_VOXELS * VOLUME_STEP**3:
             spacing *= 1.25
-        whole = box_grid(self.subject, (spacing * VOLUME_STEP,) * 3)
+        coarse = spacing * VOLUME_STEP
+        whole = box_grid(self.subject, (coarse, coarse, coarse))
         values = yield from self._filled(whole, time)
         found = np.argwhere(values[..., self.channels :].argmax(-1) > 0)
         if not len(found):

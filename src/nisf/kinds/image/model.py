@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -15,6 +15,7 @@ from nisf.config.schema import Config, FitConfig
 from nisf.data.case import Case
 from nisf.data.region import Region, over_all_slices
 from nisf.errors import CannotFitError
+from nisf.kinds.image.portable import portable_field
 from nisf.kinds.image.scenes import Scenes
 from nisf.networks.canvas import Canvases, canvases
 from nisf.networks.image_field import ImageField
@@ -22,6 +23,7 @@ from nisf.prior.prior import FitCallback, Prior
 from nisf.prior.stored import Stored
 from nisf.prior.subject_record import SubjectRecord
 from nisf.subject.answerer import Answerer, InRegion
+from nisf.subject.portable import Portable
 from nisf.subject.subject import Subject
 
 READY_BYTES = 2**30
@@ -42,11 +44,14 @@ class ImageSubject(Subject):
     ready: int = field(default=2, kw_only=True)
 
     @cached_property
+    def scenes(self) -> Scenes:
+        """Its encoded slices, phase by phase."""
+        prior = self.prior
+        return Scenes(prior.field, self.canvases, prior.mirrors, both=prior.anatomy.reorder, ready=self.ready)
+
+    @cached_property
     def field_answers(self) -> Answerer:
-        prior, half = self.prior, self.region.half
-        scenes = Scenes(
-            prior.field, self.canvases, prior.mirrors, both=prior.anatomy.reorder, ready=self.ready
-        )
+        prior, half, scenes = self.prior, self.region.half, self.scenes
 
         def inside(
             scaled: np.ndarray, time: np.ndarray, memory_mb: float
@@ -60,6 +65,11 @@ class ImageSubject(Subject):
         image, phases = self.prior.config.image, len(np.unique(self.canvases.times))
         bytes_a_phase = 4 * len(self.canvases.images) / phases * image.pixels**2 * image.features
         return replace(self, ready=max(2, min(phases, int(READY_BYTES / bytes_a_phase))))
+
+    @override
+    def portable(self, phases: Sequence[int], box: Region) -> Portable:
+        shift = self.region.pose(box.centre())
+        return portable_field(self.prior.field, self.scenes, phases, box, shift)
 
     @override
     def own_tensors(self) -> dict[str, Tensor]:
