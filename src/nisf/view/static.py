@@ -1,4 +1,4 @@
-"""A page that is one file and needs no server: the decoder runs in the browser, on features that it carries."""
+"""A page that is one file and needs no server: it carries features, and the decoder runs in the browser."""
 
 from __future__ import annotations
 
@@ -84,8 +84,7 @@ def static_page(viewed: Viewed, most_mb: float = 15.0, *, measured: bool = True)
     every = 1 if viewed.background.grid is None else len(viewed.background.grid.times)
     count = every
     while True:
-        phases = np.unique(np.linspace(0, every, count, endpoint=False).round().astype(int))
-        made = _page(viewed, box, [int(k) for k in phases], every, measured=measured)
+        made = _page(viewed, box, _chosen(viewed, every, count), every, measured=measured)
         size = len(made.html.encode()) / 1e6
         if size <= most_mb:
             return made
@@ -101,6 +100,17 @@ def write_static(viewed: Viewed, path: Path, most_mb: float = 15.0, *, measured:
     with replacing(path) as temporary:
         temporary.write_text(made.html, encoding="utf-8")
     return made
+
+
+def _chosen(viewed: Viewed, every: int, count: int) -> list[int]:
+    """So many measured phases, evenly spread; the named ones take the places of their neighbours."""
+    chosen = np.linspace(0, every, count, endpoint=False).round().astype(int)
+    grid = viewed.background.grid
+    for time in viewed.background.curves()["phases"].values() if grid is not None and count > 2 else ():
+        named = int(np.argmin(np.abs(grid.times - time)))
+        if named not in chosen:
+            chosen[np.argmin(np.abs(chosen - named))] = named
+    return sorted({int(phase) for phase in chosen})
 
 
 def _box(viewed: Viewed) -> Region:

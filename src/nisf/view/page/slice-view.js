@@ -6,6 +6,7 @@ import { pixelOf, spacingOn } from "./planes.js";
 import { add, dot, scaled } from "./vectors.js";
 
 const MOST_PIXELS = 800;
+const KEPT_SHEETS = 48;
 const LAYERS = ["base", "classes", "opacity", "probability", "around", "unmeasured", "low", "high", "hidden"];
 
 export class SliceView {
@@ -22,6 +23,7 @@ export class SliceView {
     this.flight = null;
     this.waiting = null;
     this.seconds = {};
+    this.sheets = new Map();
     new ResizeObserver(() => this.resized()).observe(canvas);
   }
 
@@ -43,6 +45,7 @@ export class SliceView {
   forget() {
     this.flight?.abort.abort();
     this.flight = this.waiting = this.sheet = this.question = null;
+    this.sheets.clear();
   }
 
   /** The question for what is shown now, at the screen's own resolution. */
@@ -59,7 +62,14 @@ export class SliceView {
   /** Asks for the plane; while a first answer is on its way a newer question waits for it. */
   ask() {
     if (!this.plane || !this.page.info || this.canvas.width < 8) return;
-    const question = this.current();
+    const question = this.current(), kept = this.sheets.get(JSON.stringify(question));
+    if (kept) {
+      this.flight?.abort.abort();
+      this.flight = this.waiting = null;
+      this.page.busy(this.name, false);
+      this.show(question, kept);
+      return;
+    }
     if (this.flight && !this.flight.answered) {
       this.waiting = question;
       return;
@@ -90,15 +100,26 @@ export class SliceView {
   landed(flight, question, sheet) {
     flight.answered = true;
     this.seconds[sheet.level] = (performance.now() - flight.began) / 1000;
-    if (sheet.level === "sharp" && sheet.final !== false) this.canvas.dataset.sharp = String(question.time);
-    this.question = question;
-    this.sheet = sheet;
-    this.compose();
-    this.draw();
+    this.show(question, sheet);
     if (this.waiting) {
       flight.abort.abort();
       this.fly(this.waiting);
     }
+  }
+
+  /** Shows an answer; final ones are kept for as long as nothing but the time changes, for a film. */
+  show(question, sheet) {
+    if (sheet.level === "sharp" && sheet.final !== false) {
+      this.canvas.dataset.sharp = String(question.time);
+      const key = JSON.stringify(question), place = JSON.stringify({ ...question, time: 0 });
+      if (place !== this.keptPlace || this.sheets.size >= KEPT_SHEETS) this.sheets.clear();
+      this.keptPlace = place;
+      this.sheets.set(key, sheet);
+    }
+    this.question = question;
+    this.sheet = sheet;
+    this.compose();
+    this.draw();
   }
 
   /** Colours of the answer that is there. */
