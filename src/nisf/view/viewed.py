@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,9 @@ from nisf.view.worker import Step, Urgency, Work
 MEMORY_MB = 256.0
 SHARP = 3
 """Urgency of a plane whose coarse answer is given."""
+MOST_THREADS = 4
+FEWEST = 1024
+"""Places that are worth a thread."""
 VOLUME_MM = 2.5
 """Spacing of the lattice on which the page finds surfaces."""
 VOLUME_STEP = 2
@@ -46,11 +50,15 @@ class Viewed:
         self.case, self.missing = case, missing
         self.background = Background(self.subject)
         self.channels = self.subject.raw_answers.channels
+        # Products of a few thousand rows gain little from PyTorch's threads; halves of the places gain all.
+        self.threads = min(MOST_THREADS, torch.get_num_threads())
+        self.pool = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
 
     def asked(self, position: np.ndarray, time: float) -> Float[np.ndarray, "n m"]:
         """Intensities and class probabilities at world positions, islands and all (n, c + k)."""
-        answer = self._answer(position, time)
-        return np.concatenate([answer.intensity, answer.probability], axis=1)
+        parts = np.array_split(position, max(1, min(self.threads, len(position) // FEWEST)))
+        answers = list(self.pool.map(lambda part: self._answer(part, time), parts))
+        return np.concatenate([np.c_[answer.intensity, answer.probability] for answer in answers])
 
     def _answer(self, position: np.ndarray, time: float) -> Answer:
         times = np.full(len(position), time)
@@ -140,6 +148,7 @@ class Viewed:
         coarse = spacing * VOLUME_STEP
         whole = box_grid(self.subject, (coarse, coarse, coarse))
         values = yield from self._filled(whole, time)
+        self._outside(values, whole)
         found = np.argwhere(values[..., self.channels :].argmax(-1) > 0)
         if not len(found):
             raise CannotFitError(f"{self.subject.name}: no structure is found at this time")
@@ -152,12 +161,23 @@ class Viewed:
         matrix[:3, :3] /= VOLUME_STEP
         grid = Grid((int(size[0]), int(size[1]), int(size[2])), type(affine)(matrix))
         fine = yield from self._filled(grid, time)
+        self._outside(fine, grid)
         probability = self._settled(fine[..., self.channels :], grid, time)
         planes = np.round(probability[..., 1:].transpose(3, 2, 1, 0) * 255).astype(np.uint8)
         yield Packet(
             {"shape": list(grid.shape), "affine": grid.affine.matrix.tolist(), "time": time},
             planes.tobytes(),
         )
+
+    def _outside(self, values: np.ndarray, grid: Grid) -> None:
+        """Background beyond the reference stack, in place: a surface of what nobody measured would mislead."""
+        if not self.subject.stacks:
+            return
+        own = self.subject.stacks[0].grid
+        voxel = own.affine.inverse(grid.points())
+        beyond = ((voxel < -0.5) | (voxel > np.array(own.shape) - 0.5)).any(-1)
+        values[beyond, self.channels :] = 0.0
+        values[beyond, self.channels] = 1.0
 
     def _settled(self, probability: np.ndarray, grid: Grid, time: float) -> np.ndarray:
         """Probabilities on a grid without islands, as far as these are known yet."""

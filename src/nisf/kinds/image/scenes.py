@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -68,7 +69,8 @@ class Scenes:
         # One more than an average over time needs: between two phases there are two averages.
         most = 1 + max(len(self._near(phase)) for phase in range(len(self.times)))
         self._kept, self._averages = _Recent(max(KEPT, most)), _Recent(ready)
-        self._frozen: FrozenImageField | None = None
+        # Two threads may ask: each has buffers of its own, and one at a time encodes.
+        self._own, self._encoding = threading.local(), threading.RLock()
         self._references: dict[bytes, list[list[Tensor]]] = {}
 
     def at(self, phase: int) -> Scene:
@@ -76,7 +78,8 @@ class Scenes:
 
         Averages are of features, not of answers: as good, and the field is asked once.
         """
-        return self._averages.get_or(phase, lambda: self._average(phase))
+        with self._encoding:
+            return self._averages.get_or(phase, lambda: self._average(phase))
 
     def _average(self, phase: int) -> Scene:
         own = self._encoded(phase)
@@ -182,8 +185,9 @@ class Scenes:
         # The hidden layers of the nearest slices, and their features with the corners' weights.
         bytes_a_place = 4 * (image.neighbours * (3 * image.hidden + image.features + 24) + 5 * image.hidden)
         step = rows_at_a_time(self.device, memory_mb, bytes_a_place, IMAGE_ROWS)
-        if self._frozen is None or self._frozen.rows != step:
-            self._frozen = FrozenImageField(self.field, step)
+        frozen: FrozenImageField | None = getattr(self._own, "frozen", None)
+        if frozen is None or frozen.rows != step:
+            frozen = self._own.frozen = FrozenImageField(self.field, step)
         intensity = np.zeros((len(position), config.channels), dtype=np.float32)
         probability = np.zeros((len(position), config.classes), dtype=np.float32)
         for wanted in np.unique(time):
@@ -197,7 +201,7 @@ class Scenes:
                     if near is None or scene.maps is not maps:
                         maps = scene.maps
                         near = nearby(maps, points, scene.features.shape[1], image.neighbours)
-                    values, classes = self._frozen(scene, near, both=self.both)
+                    values, classes = frozen(scene, near, both=self.both)
                     intensity[chosen] += weight * torch.sigmoid(values).cpu().numpy()
                     probability[chosen] += weight * torch.softmax(classes, dim=1).cpu().numpy()
         return intensity, probability

@@ -12,6 +12,7 @@ export function ramp(share) {
 }
 
 const MORE = rgb("#e69f00"), LESS = rgb("#56b4e9");
+const HATCH = rgb("#96a5b4"), NIGHT = rgb("#0b0d10");
 const DIM = 0.5;
 
 /** Greys of the base layer, in place; returns what the other layers need to know. */
@@ -64,7 +65,8 @@ function paintUnmeasured(out, sheet, inside, there) {
   for (let n = 0, o = 0; n < inside.length; n++, o += 4) {
     if (there[n] || !inside[n]) continue;
     const line = step > 1 ? 0.25 : ((n % width) + Math.floor(n / width)) % 9 < 1 ? 1 : 0;
-    mix(out, o, [150, 165, 180], 0.06 + 0.3 * line);
+    mix(out, o, NIGHT, 0.4);
+    mix(out, o, HATCH, 0.35 * line);
   }
 }
 

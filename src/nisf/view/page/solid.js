@@ -30,6 +30,22 @@ void main() { vec4 c = texture(picture, t); if (max(c.r, max(c.g, c.b)) < 0.02) 
 const LINE_FRAGMENT = `uniform vec3 colour; uniform float alpha; out vec4 result; void main() { result = vec4(colour, alpha); }`;
 const KEPT = 48;
 
+/** The smallest and largest place of a surface along each axis. */
+function boxOf({ places }) {
+  const low = [Infinity, Infinity, Infinity], high = [-Infinity, -Infinity, -Infinity];
+  for (let v = 0; v < places.length; v++) {
+    low[v % 3] = Math.min(low[v % 3], places[v]);
+    high[v % 3] = Math.max(high[v % 3], places[v]);
+  }
+  return { low, high };
+}
+
+/** How much of one surface's box lies within another's, from 0 to 1. */
+function within({ box: a }, { box: b }) {
+  const shares = [0, 1, 2].map((d) => (Math.min(a.high[d], b.high[d]) - Math.max(a.low[d], b.low[d])) / (a.high[d] - a.low[d]));
+  return shares.reduce((product, share) => product * Math.max(0, share), 1);
+}
+
 export class SolidView {
   constructor(canvas, page) {
     this.canvas = canvas;
@@ -97,7 +113,7 @@ export class SolidView {
       for (let v = 0; v < found.places.length; v += 3, count++) {
         for (let d = 0; d < 3; d++) sum[d] += found.places[v + d];
       }
-      parts.push({ ...found, array: vertexArray(gl, [found.places, found.normals], [3, 3], found.corners) });
+      parts.push({ ...found, box: boxOf(found), array: vertexArray(gl, [found.places, found.normals], [3, 3], found.corners) });
     }
     if (!this.fitted && count) {
       this.centre = scaled(sum, 1 / count);
@@ -185,10 +201,10 @@ export class SolidView {
     gl.uniform3fv(use.at("eye"), eye);
     gl.uniform3fv(use.at("up"), up);
     const there = parts.map((part, k) => ({ part, k })).filter(({ part, k }) => part && !state.hidden.includes(k));
-    // The smaller are drawn first and solid, the largest last and clear: it may hold the others.
-    there.sort((a, b) => a.part.places.length - b.part.places.length);
-    there.forEach(({ part, k }, place) => {
-      const clear = there.length > 1 && place === there.length - 1;
+    // What holds another structure is drawn last, and clear.
+    const holds = ({ part }) => there.some((other) => other.part !== part && within(other.part, part) > 0.8);
+    const order = there.map((item) => ({ ...item, clear: holds(item) })).sort((a, b) => a.clear - b.clear);
+    order.forEach(({ part, k, clear }) => {
       const colour = rgb(this.page.info.colours[k]).map((v) => v / 255);
       gl.uniform3fv(use.at("colour"), colour);
       gl.uniform1f(use.at("alpha"), clear ? 0.3 : 1);

@@ -170,7 +170,13 @@ export class StaticSource {
     for (let z = 0; z < shape[2]; z++) for (let y = 0; y < shape[1]; y++) for (let x = 0; x < shape[0]; x++) {
       world.push(mapped(toWorld, [first[0] + x * spacing, first[1] + y * spacing, first[2] + z * spacing]));
     }
-    const answer = await this.ask(world, time), n = world.length, structures = m - channels - 1;
+    const answer = await this.ask(world, time), stack = this.info.stacks[0], toVoxel = stack && inverse(stack.affine);
+    // No surface of what nobody measured.
+    world.forEach((place, p) => {
+      if (!stack || mapped(toVoxel, place).every((v, d) => v >= -0.5 && v <= stack.shape[d] - 0.5)) return;
+      answer.fill(0, p * m + channels, (p + 1) * m);
+    });
+    const n = world.length, structures = m - channels - 1;
     const values = new Uint8Array(n * structures);
     for (let p = 0; p < n; p++) for (let c = 0; c < structures; c++) values[c * n + p] = Math.round(answer[p * m + channels + 1 + c] * 255);
     const affine = [0, 1, 2].map((i) => [...[0, 1, 2].map((j) => toWorld[i][j] * spacing), mapped(toWorld, first)[i]]);
