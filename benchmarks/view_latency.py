@@ -4,8 +4,8 @@
 
 Planes through the region's middle in random directions, 160 mm wide, half of them at measured times and half
 between two; asked over HTTP as the page asks, one after the other, once the phases that they need are
-encoded. First paint is the time from opening the address until all three views are sharp, of a server that has just
-opened the case; it needs a Chromium and the Python package playwright. Times are wall-clock; so are those of
+encoded. First paint is the time from opening the address until all three views are sharp, of a server that
+has just opened the case; it needs a Chromium and the Python package playwright. Times are wall-clock; so are those of
 whatever else the machine does, so beside them stands the processor time of the server's process a plane.
 """
 
@@ -16,7 +16,7 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ WIDE_MM = 160.0
 
 
 @contextmanager
-def served(library: Library) -> Iterator[tuple[str, str]]:
+def served(library: Library) -> Generator[tuple[str, str]]:
     """Host and token of a server in a thread."""
     import uvicorn
 
@@ -118,9 +118,8 @@ def first_paint(library: Library, browser: str) -> float:
     """Seconds from opening the page until all views are sharp."""
     from playwright.sync_api import sync_playwright
 
-    sharp = (
-        "() => window.nisfPage?.info && ['a', 'b', 'c'].every((v) => nisfPage.views[v].canvas.dataset.sharp)"
-    )
+    every = "['a', 'b', 'c'].every((v) => nisfPage.views[v].canvas.dataset.sharp)"
+    sharp = f"() => window.nisfPage?.info && {every}"
     with served(library) as (host, token), sync_playwright() as running:
         opened = running.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         page = opened.new_page(viewport={"width": 1440, "height": 900})
@@ -133,6 +132,7 @@ def first_paint(library: Library, browser: str) -> float:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Measure, print, and write what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("subject", type=Path)
     parser.add_argument("--planes", type=int, default=40)

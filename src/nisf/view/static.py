@@ -106,8 +106,9 @@ def _chosen(viewed: Viewed, every: int, count: int) -> list[int]:
     """So many measured phases, evenly spread; the named ones take the places of their neighbours."""
     chosen = np.linspace(0, every, count, endpoint=False).round().astype(int)
     grid = viewed.background.grid
-    for time in viewed.background.curves()["phases"].values() if grid is not None and count > 2 else ():
-        named = int(np.argmin(np.abs(grid.times - time)))
+    times = np.zeros(1) if grid is None else grid.times
+    for time in viewed.background.curves()["phases"].values() if count > 2 else ():
+        named = int(np.argmin(np.abs(times - time)))
         if named not in chosen:
             chosen[np.argmin(np.abs(chosen - named))] = named
     return sorted({int(phase) for phase in chosen})

@@ -170,7 +170,7 @@ class Viewed:
         )
 
     def _outside(self, values: np.ndarray, grid: Grid) -> None:
-        """Background beyond the reference stack, in place: a surface of what nobody measured would mislead."""
+        """Background beyond the reference stack, in place: surfaces show nothing that nobody measured."""
         if not self.subject.stacks:
             return
         own = self.subject.stacks[0].grid
