@@ -5,8 +5,8 @@
 Planes through the region's middle in random directions, 160 mm wide, half of them at measured times and half
 between two; asked over HTTP as the page asks, one after the other, once the phases that they need are
 encoded. First paint is the time from opening the address until all three views are sharp, of a server that
-has just opened the case; it needs a Chromium and the Python package playwright. Times are wall-clock; so are those of
-whatever else the machine does, so beside them stands the processor time of the server's process a plane.
+has just opened the case; it needs a Chromium and the Python package playwright. Times are wall-clock, and so
+are those of whatever else the machine does: beside them stands the process's processor time a plane.
 """
 
 from __future__ import annotations

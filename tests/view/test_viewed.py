@@ -66,7 +66,7 @@ def test_a_plane_waits_for_the_islands_and_is_then_final(toy_seen):
 
 def test_volumes_are_those_of_a_segmentation(toy_seen):
     subject = toy_seen[0]
-    background = Background(subject)
+    background = Background(subject, subject.raw_answers)
     for _ in background.work():
         pass
     label = subject.render().label

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from nisf.data.geometry import cycle_distance
+from nisf.subject.answerer import Answerer
 from nisf.subject.rendering import Frame, empty_rendering
 from nisf.subject.subject import Subject
 from nisf.types import Vector3
@@ -22,10 +23,11 @@ class Background:
 
     Args:
         subject: whose reference stack is filled.
+        answers: its own, with islands and all.
     """
 
-    def __init__(self, subject: Subject) -> None:
-        self.subject = subject
+    def __init__(self, subject: Subject, answers: Answerer) -> None:
+        self.subject, self.answers = subject, answers
         self.grid = subject.stacks[0].grid if subject.stacks else None
         self.removes = subject.islands == "remove" and self.grid is not None
         count = 0 if self.grid is None else len(self.grid.times)
@@ -68,14 +70,13 @@ class Background:
     def _fill(self, frame: int) -> Work:
         subject, grid = self.subject, self.grid
         assert grid is not None
-        time, answers = float(grid.times[frame]), subject.raw_answers
+        time, answers = float(grid.times[frame]), self.answers
         rendering = empty_rendering(
             grid.at_times([time]), answers.channels, answers.classes, probabilities=False, deviations=False
         )
         target = Frame(rendering, 0, None)
         for k in range(grid.shape[2]):
-            with torch.inference_mode():
-                answers.fill_slice(target, grid, k, time, memory_mb=MEMORY_MB)
+            answers.fill_slice(target, grid, k, time, memory_mb=MEMORY_MB)
             yield Step.WORKED
         label = target.label
         if self.removes:

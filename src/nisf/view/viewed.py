@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -21,14 +20,13 @@ from nisf.view.background import Background
 from nisf.view.packets import Packet, sheet_bytes
 from nisf.view.questions import PlaneQuestion
 from nisf.view.refinement import AT_A_TIME, lattice_step, refined
+from nisf.view.threads import InThreads
 from nisf.view.worker import Step, Urgency, Work
 
 MEMORY_MB = 256.0
 SHARP = 3
 """Urgency of a plane whose coarse answer is given."""
 MOST_THREADS = 4
-FEWEST = 1024
-"""Places that are worth a thread."""
 VOLUME_MM = 2.5
 """Spacing of the lattice on which the page finds surfaces."""
 VOLUME_STEP = 2
@@ -48,22 +46,17 @@ class Viewed:
     def __init__(self, subject: Subject, case: Case | None, missing: str = "") -> None:
         self.subject = subject.for_many_questions()
         self.case, self.missing = case, missing
-        self.background = Background(self.subject)
-        self.channels = self.subject.raw_answers.channels
-        # Products of a few thousand rows gain little from PyTorch's threads; halves of the places gain all.
-        self.threads = min(MOST_THREADS, torch.get_num_threads())
-        self.pool = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
+        self.answers = InThreads(self.subject.raw_answers, min(MOST_THREADS, torch.get_num_threads()))
+        self.background = Background(self.subject, self.answers)
+        self.channels = self.answers.channels
 
     def asked(self, position: np.ndarray, time: float) -> Float[np.ndarray, "n m"]:
         """Intensities and class probabilities at world positions, islands and all (n, c + k)."""
-        parts = np.array_split(position, max(1, min(self.threads, len(position) // FEWEST)))
-        answers = list(self.pool.map(lambda part: self._answer(part, time), parts))
-        return np.concatenate([np.c_[answer.intensity, answer.probability] for answer in answers])
+        answer = self._answer(position, time)
+        return np.concatenate([answer.intensity, answer.probability], axis=1)
 
     def _answer(self, position: np.ndarray, time: float) -> Answer:
-        times = np.full(len(position), time)
-        with torch.inference_mode():
-            return self.subject.raw_answers.answer(position, times, memory_mb=MEMORY_MB)
+        return self.answers.answer(position, np.full(len(position), time), memory_mb=MEMORY_MB)
 
     def plane(self, question: PlaneQuestion) -> Work:
         """Packets of a plane: coarse, sharp, and final where islands were not yet known."""
