@@ -71,7 +71,7 @@ export class SolidView {
 
   /** A new case. */
   async open(info) {
-    for (const mesh of this.meshes.values()) mesh.forEach((part) => part?.array.free());
+    for (const mesh of this.meshes.values()) mesh?.forEach((part) => part?.array.free());
     this.meshes.clear();
     this.generation = (this.generation || 0) + 1;
     this.centre = mapped(inverse(info.region.pose), [0, 0, 0]);
