@@ -88,7 +88,11 @@ export class Page {
     this.cover("Opening the case", 0);
     this.info = null;
     clearTimeout(this.polling);
-    Object.values(this.views).forEach((view) => view.forget());
+    this.snaps = {};
+    Object.values(this.views).forEach((view) => {
+      view.forget();
+      find("small", view.canvas.parentElement).textContent = "";
+    });
     try {
       const info = await this.source.open(number, (words, fraction) => this.cover(words, fraction));
       this.measured = new MeasuredSlices(this.source, info);
