@@ -24,6 +24,7 @@ from nisf.cli.report import Report
 from nisf.cli.segment import Segment
 from nisf.cli.settings import Settings
 from nisf.cli.train import Train
+from nisf.cli.view import View
 from nisf.errors import BadSettingError, exit_status
 from nisf.outputs.provenance import COMMAND
 
@@ -36,6 +37,7 @@ Command = (
     | Annotated[Measure, tyro.conf.subcommand("measure")]
     | Annotated[Mesh, tyro.conf.subcommand("mesh")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[View, tyro.conf.subcommand("view")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Settings, tyro.conf.subcommand("settings")]
     | Annotated[Models, tyro.conf.subcommand("models")]

@@ -145,3 +145,12 @@ class CohortProgress:
             return ""
         name = max(self.stages, key=self.stages.__getitem__)
         return f", {self.stages[name]:.1f} s of them {name}"
+
+
+def outcome(summary: Mapping[str, Any], seconds: float) -> str:
+    """How a case went, for one line; ``seconds`` are all that it took."""
+    took = f"in {seconds:.1f} s"
+    if summary.get("intensity_bce") is None:
+        return f"segmented {took}, region found by {summary['region']}"
+    end = "" if summary.get("converged", True) else ", not converged: give more --steps"
+    return f"segmented {took} (intensity loss {summary['intensity_bce']:.4f}){end}"

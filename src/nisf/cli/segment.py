@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
 from nisf.cli.parse import refuse_missing, refuse_missing_prior, working_memory
-from nisf.cli.progress import CohortProgress
+from nisf.cli.progress import CohortProgress, outcome
 from nisf.prior.bundled import DEFAULT, model_name
 
 if TYPE_CHECKING:
@@ -349,12 +349,3 @@ class Segment:
             islands=self.islands,
         )
         return Request(spacing, self.frames, self.probabilities, self.region, centre, fit, self.format)
-
-
-def outcome(summary: Mapping[str, Any], seconds: float) -> str:
-    """How a case went, for one line; ``seconds`` are all that it took."""
-    took = f"in {seconds:.1f} s"
-    if summary.get("intensity_bce") is None:
-        return f"segmented {took}, region found by {summary['region']}"
-    end = "" if summary.get("converged", True) else ", not converged: give more --steps"
-    return f"segmented {took} (intensity loss {summary['intensity_bce']:.4f}){end}"

@@ -151,6 +151,10 @@ class IslandMap:
                 self._barred[frame] = self._find(frame, label, memory_mb)
         return self._barred[frame]
 
+    def known(self, time: float) -> bool:
+        """Whether the islands of the frame next to a time have been found already."""
+        return int(cycle_distance(self.grid.times, time).argmin()) in self._barred
+
     def _find(self, frame: int, label: Integer[np.ndarray, "x y z"] | None, memory_mb: float) -> Barred:
         time = float(self.grid.times[frame])
 

@@ -23,6 +23,7 @@ from nisf.stopwatch import advance
 from nisf.subject.answerer import Answerer, WithinEnds
 from nisf.subject.calibrated import Calibrated, Calibration
 from nisf.subject.islands import IslandMap, WithoutIslands
+from nisf.subject.portable import Portable
 from nisf.subject.rendering import Answer, Frame, Rendering, empty_rendering, on_scale
 from nisf.types import PointsMm
 
@@ -100,6 +101,25 @@ class Subject(ABC):
     def as_measured(self, answers: Answerer, stack: int) -> Answerer:  # noqa: ARG002 - for those that differ
         """The answers as the slices of a stack show them, where that differs from the world's."""
         return answers
+
+    def for_many_questions(self) -> Subject:
+        """The same subject, which keeps what it computed for as long as memory allows: for a viewer."""
+        return self
+
+    def portable(self, phases: Sequence[int], box: Region) -> Portable:  # noqa: ARG002 - for those that can
+        """What answers within a box without nisf, for a program of another language.
+
+        Args:
+            phases: indices of the measured phases to take.
+            box: where it is to answer.
+
+        Raises:
+            CannotFitError: this kind of subject has no such form.
+        """
+        raise CannotFitError(
+            f"{self.name}: a subject of the kind '{self.prior.kind}' cannot be put into a page of its own; "
+            "give one of the kind 'image'"
+        )
 
     # The same for all kinds.
 

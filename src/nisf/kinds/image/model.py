@@ -18,6 +18,7 @@ from nisf.data.geometry import cycle_distance
 from nisf.data.region import Region, over_all_slices
 from nisf.errors import CannotFitError
 from nisf.kinds.image.draws import Draws
+from nisf.kinds.image.portable import portable_field
 from nisf.kinds.image.scenes import Scenes
 from nisf.networks.canvas import Canvases, canvases
 from nisf.networks.image_field import ImageField
@@ -25,7 +26,11 @@ from nisf.prior.prior import FitCallback, Prior
 from nisf.prior.stored import Stored
 from nisf.prior.subject_record import SubjectRecord
 from nisf.subject.answerer import Answerer, AskedAgain, InRegion
+from nisf.subject.portable import Portable
 from nisf.subject.subject import Subject
+
+READY_BYTES = 2**30
+"""Memory for encoded phases that a subject may take which is asked many questions."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -34,16 +39,18 @@ class ImageSubject(Subject):
 
     Attributes:
         canvases: its slices.
+        ready: phases whose encoded slices are kept at hand; see `nisf.kinds.image.scenes.Scenes`.
     """
 
     prior: ImagePrior
     canvases: Canvases = field(kw_only=True)
+    ready: int = field(default=2, kw_only=True)
 
     @cached_property
     def scenes(self) -> Scenes:
-        """Its slices, encoded when they are needed."""
+        """Its encoded slices, phase by phase."""
         prior = self.prior
-        return Scenes(prior.field, self.canvases, prior.mirrors, both=prior.anatomy.reorder)
+        return Scenes(prior.field, self.canvases, prior.mirrors, both=prior.anatomy.reorder, ready=self.ready)
 
     @cached_property
     def field_answers(self) -> Answerer:
@@ -100,6 +107,17 @@ class ImageSubject(Subject):
         """The latent of the nearest phase."""
         phase = int(cycle_distance(self.scenes.times, time).argmin())
         return self.scenes.at(phase).latent.cpu().double().numpy()
+
+    @override
+    def for_many_questions(self) -> ImageSubject:
+        image, phases = self.prior.config.image, len(np.unique(self.canvases.times))
+        bytes_a_phase = 4 * len(self.canvases.images) / phases * image.pixels**2 * image.features
+        return replace(self, ready=max(2, min(phases, int(READY_BYTES / bytes_a_phase))))
+
+    @override
+    def portable(self, phases: Sequence[int], box: Region) -> Portable:
+        shift = self.region.pose(box.centre())
+        return portable_field(self.prior.field, self.scenes, phases, box, shift)
 
     @override
     def own_tensors(self) -> dict[str, Tensor]:

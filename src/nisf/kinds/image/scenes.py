@@ -78,6 +78,7 @@ class Scenes:
             mean of 1, 2 or 4.
         both: whether slices are also counted from the other end, for anatomies whose order is not known.
         flips: pixel axes along which each image is flipped, instead of all that ``mirrors`` asks for.
+        ready: averages over time kept at hand; between two phases there are two.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Scenes:
         *,
         both: bool = True,
         flips: Sequence[Sequence[int]] | None = None,
+        ready: int = 2,
     ) -> None:
         self.field, self.canvases, self.mirrors, self.both = field, canvases, mirrors, both
         self.times = np.unique(canvases.times)
@@ -96,7 +98,7 @@ class Scenes:
         # One more than an average over time needs: between two phases there are two averages.
         most = 1 + max(len(self._near(phase)) for phase in range(len(self.times)))
         self._kept: Recent[int, Scene] = Recent(max(KEPT, most))
-        self._averages: Recent[int, Scene] = Recent(2)
+        self._averages: Recent[int, Scene] = Recent(ready)
         self._references: Recent[tuple[bytes, int], _Reference] = Recent()
         self._maps: list[Tensor] = []
         self._lock = threading.Lock()

@@ -1,0 +1,156 @@
+"""How long the viewer takes to answer a plane: coarse, sharp, and the page's first picture.
+
+    python benchmarks/view_latency.py SUBJECT.nisf [--planes N] [--pixels N] [--browser CHROMIUM] [-o OUT]
+
+Planes through the region's middle in random directions, 160 mm wide, half of them at measured times and half
+between two; asked over HTTP as the page asks, one after the other, once the phases that they need are
+encoded. First paint is the time from opening the address until all three views are sharp, of a server that
+has just opened the case; it needs a Chromium and the Python package playwright. Times are wall-clock, and so
+are those of whatever else the machine does: beside them stands the process's processor time a plane.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import threading
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nisf.errors import exit_status
+from nisf.files import write_json
+from nisf.segmentation import Request
+from nisf.view.library import Library, library_of
+from nisf.view.packets import Packet
+from nisf.view.server import Viewer, admission_for, bound
+
+WIDE_MM = 160.0
+
+
+@contextmanager
+def served(library: Library) -> Generator[tuple[str, str]]:
+    """Host and token of a server in a thread."""
+    import uvicorn
+
+    listening = bound("127.0.0.1", 0)
+    admission = admission_for("127.0.0.1", listening.getsockname()[1])
+    server = uvicorn.Server(uvicorn.Config(Viewer(library).app(admission), log_level="warning"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        yield f"127.0.0.1:{listening.getsockname()[1]}", admission.token
+    finally:
+        server.should_exit = True
+        thread.join()
+        listening.close()
+
+
+def answer_times(host: str, token: str, question: dict[str, Any]) -> tuple[float, float]:
+    """Seconds until the coarse and the last sharp packet of a plane were there."""
+    connection = http.client.HTTPConnection(host, timeout=120)
+    began = time.perf_counter()
+    connection.request("POST", "/api/plane", json.dumps(question), {"X-Nisf-Token": token})
+    response, found = connection.getresponse(), []
+    while lengths := response.read(8):
+        header, payload = np.frombuffer(lengths, "<u4")
+        response.read(int(header))
+        response.read(int(payload))
+        found.append(time.perf_counter() - began)
+    connection.close()
+    return found[0], found[-1]
+
+
+def questions(info: dict[str, Any], count: int, pixels: int) -> Iterator[dict[str, Any]]:
+    """Random planes; of each pair the second is between two measured times."""
+    rng = np.random.default_rng(0)
+    pose, times = np.array(info["region"]["pose"]), np.array(info["times"])
+    centre = -pose[:3, :3].T @ pose[:3, 3]
+    for number in range(count):
+        axes = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        at = float(times[number // 2 % len(times)])
+        if number % 2 and len(times) > 1:
+            at = (at + float(times[1]) / 2) % 1.0
+        yield {
+            "case": 0,
+            "view": "a",
+            "centre": centre.tolist(),
+            "right": axes[:, 0].tolist(),
+            "down": axes[:, 1].tolist(),
+            "spacing": WIDE_MM / pixels,
+            "width": pixels,
+            "height": pixels,
+            "time": at,
+        }
+
+
+def spread(seconds: list[float]) -> dict[str, float]:
+    """Median and 95th percentile, ms."""
+    return {f"p{q}": round(1000 * float(np.percentile(seconds, q)), 1) for q in (50, 95)}
+
+
+def planes(library: Library, count: int, pixels: int) -> dict[str, Any]:
+    """Latencies of random planes."""
+    described = [answer for answer in library.opening(0) if isinstance(answer, Packet)][-1]
+    for _ in library.viewed(0).background.work():
+        pass
+    out: dict[str, Any] = {}
+    with served(library) as (host, token):
+        asked = list(questions(dict(described.header), count, pixels))
+        for question in asked:
+            answer_times(host, token, {**question, "width": 8, "height": 8})
+        before = time.process_time()
+        found = [answer_times(host, token, question) for question in asked]
+        out["processor ms a plane"] = round(1000 * (time.process_time() - before) / len(asked), 1)
+    for name, start in (("at measured times", 0), ("between them", 1)):
+        chosen = found[start::2]
+        out[name] = {"coarse": spread([c for c, _ in chosen]), "sharp": spread([s for _, s in chosen])}
+    return out
+
+
+def first_paint(library: Library, browser: str) -> float:
+    """Seconds from opening the page until all views are sharp."""
+    from playwright.sync_api import sync_playwright
+
+    every = "['a', 'b', 'c'].every((v) => nisfPage.views[v].canvas.dataset.sharp)"
+    sharp = f"() => window.nisfPage?.info && {every}"
+    with served(library) as (host, token), sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        page = opened.new_page(viewport={"width": 1440, "height": 900})
+        began = time.perf_counter()
+        page.goto(f"http://{host}/?token={token}")
+        page.wait_for_function(sharp, timeout=300_000)
+        seconds = time.perf_counter() - began
+        opened.close()
+    return round(seconds, 2)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print, and write what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("subject", type=Path)
+    parser.add_argument("--planes", type=int, default=40)
+    parser.add_argument("--pixels", type=int, default=512)
+    parser.add_argument("--browser")
+    parser.add_argument("-o", "--output", type=Path)
+    given = parser.parse_args(arguments)
+    result: dict[str, Any] = {"threads": torch.get_num_threads(), "pixels": given.pixels}
+    if given.browser:
+        library = library_of([given.subject], None, None, Request())
+        result["first paint, s"] = first_paint(library, given.browser)
+    library = library_of([given.subject], None, None, Request())
+    result |= planes(library, given.planes, given.pixels)
+    print(json.dumps(result, indent=2))
+    if given.output:
+        write_json(given.output, result)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(exit_status("view_latency", main))

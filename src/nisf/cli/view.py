@@ -1,0 +1,134 @@
+"""``nisf view``: a page that asks a subject's field for any plane at any time."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+if TYPE_CHECKING:
+    from nisf.view.library import Library
+
+
+@dataclass(frozen=True)
+class View:
+    """Look at subjects (NAME.nisf, or the folder they are in) or at scans, which are segmented first.
+
+    Opens a page in the browser: any plane at any time, surfaces, volumes. It is served to this machine only,
+    under an address with a secret token, until Ctrl-C.
+    """
+
+    inputs: Annotated[Positional[tuple[Path, ...]], arg(metavar="INPUT")]
+    """Files of subjects, folders of such files, or scans (files, case folders, cohort folders)."""
+    prior: str | None = None
+    """Prior of subjects whose prior has moved; for scans the prior or model to segment with."""
+    scan: Path | None = None
+    """The images of a single subject, if they are not where they were when it was segmented."""
+    region: Literal["auto", "finder", "motion", "centre", "whole"] = "auto"
+    """Of scans: how to find the region of interest."""
+    host: str = "127.0.0.1"
+    """Address to listen on; with any other than the loopback address, everyone on the network who has the
+    page's address can look at the images."""
+    port: int = 0
+    """Port to listen on; 0 takes any that is free."""
+    no_browser: bool = False
+    """Print the address, but open no browser."""
+    once: bool = False
+    """Open the first case, answer one plane, and end: shows whether it works here."""
+
+    static: Path | None = None
+    """Write the page of the first case to this .html file instead, which needs no server: the decoder runs in
+    the browser (subjects of the kind image). It holds the images: whoever has the file can look at them."""
+    most_mb: float = 15.0
+    """With --static: largest size of the file in MB; it takes as many phases as fit."""
+
+    def run(self) -> int:
+        from nisf.errors import BadSettingError
+        from nisf.segmentation import Request
+        from nisf.view.library import library_of
+
+        if not self.inputs:
+            raise BadSettingError("no input; give a subject (NAME.nisf), a folder of subjects, or a scan")
+        if not 0 <= self.port < 65536:
+            raise BadSettingError(f"--port {self.port}: give a number from 0 to 65535")
+        library = library_of(self.inputs, self.prior, self.scan, Request(find=self.region))
+        if self.scan is not None and len(library.entries) != 1:
+            raise BadSettingError("--scan: goes with a single subject")
+        if self.static is not None:
+            self.write(library, self.static)
+            return 0
+        if self.once:
+            print(f"answered a plane of {answer_once(library)}")
+            return 0
+        self.serve(library)
+        return 0
+
+    def write(self, library: Library, path: Path) -> None:
+        """Write the first case's page as one file.
+
+        Raises:
+            BadSettingError: its name or size makes no sense, or there are several cases.
+            CannotFitError: the subject's kind has no decoder for browsers.
+        """
+        from nisf.errors import BadSettingError
+        from nisf.view.static import write_static
+
+        if path.suffix != ".html":
+            raise BadSettingError(f"--static {path}: name it .html")
+        if len(library.entries) != 1:
+            raise BadSettingError("--static: goes with a single subject or scan")
+        if not self.most_mb > 0:
+            raise BadSettingError(f"--most-mb {self.most_mb:g}: give a positive number")
+        for _ in library.opening(0):
+            pass
+        made = write_static(library.viewed(0), path, self.most_mb)
+        kept, every = made.phases
+        print(
+            f"wrote {path}: {len(made.html.encode()) / 1e6:.1f} MB, {kept} of {every} phases, "
+            f"features of {made.bits} bits"
+        )
+
+    def serve(self, library: Library) -> None:
+        """Serve the page until interrupted.
+
+        Raises:
+            BadSettingError: the server's packages are not installed, or the address cannot be listened on.
+        """
+        from nisf.errors import BadSettingError
+
+        try:
+            from nisf.view.server import Viewer, serve
+        except ModuleNotFoundError as error:
+            raise BadSettingError(
+                f"nisf view needs the package {error.name}: pip install 'nisf[view]'"
+            ) from error
+
+        def ready(address: str) -> None:
+            if self.host not in ("127.0.0.1", "localhost", "::1"):
+                print("warning: everyone on the network who has this address can look", file=sys.stderr)
+            print(f"nisf view: {address}\nCtrl-C ends it.", flush=True)
+            if not self.no_browser:
+                import webbrowser
+
+                webbrowser.open(address)
+
+        serve(Viewer(library), self.host, self.port, ready)
+
+
+def answer_once(library: Library) -> str:
+    """Open the first case and answer a small plane of it; its name."""
+    from nisf.view.questions import PlaneQuestion
+    from nisf.view.worker import Step
+
+    for _ in library.opening(0):
+        pass
+    viewed = library.viewed(0)
+    x, y = viewed.subject.region.pose.matrix[:2, :3]
+    question = PlaneQuestion("once", viewed.subject.region.centre(), x, y, 2.0, 64, 64, 0.0)
+    for answer in viewed.plane(question):
+        if answer is Step.WAITS:
+            break
+    return viewed.subject.name

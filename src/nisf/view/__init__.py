@@ -1,0 +1,1 @@
+"""The viewer: a page on loopback that asks a subject's field for any plane at any time."""

@@ -1,0 +1,126 @@
+"""What is worked out while nobody asks: islands at every measured phase, and the volumes that follow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+
+from nisf.data.geometry import cycle_distance
+from nisf.subject.answerer import Answerer
+from nisf.subject.rendering import Frame, empty_rendering
+from nisf.subject.subject import Subject
+from nisf.types import Vector3
+from nisf.view.worker import Step, Work
+
+MEMORY_MB = 256.0
+
+
+class Background:
+    """Islands and volumes of one subject, phase by phase; the phase looked at comes first.
+
+    Args:
+        subject: whose reference stack is filled.
+        answers: its own, with islands and all.
+    """
+
+    def __init__(self, subject: Subject, answers: Answerer) -> None:
+        self.subject, self.answers = subject, answers
+        self.grid = subject.stacks[0].grid if subject.stacks else None
+        self.removes = subject.islands == "remove" and self.grid is not None
+        count = 0 if self.grid is None else len(self.grid.times)
+        self.volumes: list[list[float] | None] = [None] * count
+        self._wished = 0
+        self._places: list[np.ndarray] = []
+
+    def _frame(self, time: float) -> int:
+        assert self.grid is not None
+        return int(cycle_distance(self.grid.times, time).argmin())
+
+    def wish(self, time: float) -> None:
+        """Somebody looks at this time."""
+        if self.grid is not None:
+            self._wished = self._frame(time)
+
+    def known(self, time: float) -> bool:
+        """Whether the islands at a time are known, or none are removed."""
+        return not self.removes or self.subject.island_map.known(time)
+
+    def barred(
+        self, position: Float[np.ndarray, "n 3"], time: float
+    ) -> tuple[Int[np.ndarray, "f"], Bool[np.ndarray, "f k"]]:
+        """Which places are affected by islands, and the classes barred there; see `known`."""
+        islands = self.subject.island_map
+        return islands.at(self._frame(time), memory_mb=MEMORY_MB).at(position, islands.grid)
+
+    def work(self) -> Work:
+        """Fill every phase; a step is one slice."""
+        while (frame := self._next()) is not None:
+            yield from self._fill(frame)
+        yield Step.WORKED
+
+    def _next(self) -> int | None:
+        """The phase to fill next: the one looked at, or the next after it that is not filled."""
+        count = len(self.volumes)
+        order = [(self._wished + shift) % count for shift in range(count)]
+        return next((frame for frame in order if self.volumes[frame] is None), None)
+
+    def _fill(self, frame: int) -> Work:
+        subject, grid = self.subject, self.grid
+        assert grid is not None
+        time, answers = float(grid.times[frame]), self.answers
+        rendering = empty_rendering(
+            grid.at_times([time]), answers.channels, answers.classes, probabilities=False, deviations=False
+        )
+        target = Frame(rendering, 0, None)
+        for k in range(grid.shape[2]):
+            answers.fill_slice(target, grid, k, time, memory_mb=MEMORY_MB)
+            yield Step.WORKED
+        label = target.label
+        if self.removes:
+            with torch.inference_mode():
+                barred = subject.island_map.at(frame, label, memory_mb=MEMORY_MB)
+            yield Step.WORKED
+            self._relabel(target, barred.index, time)
+        found = np.argwhere(label > 0)
+        if len(found):
+            model = subject.region.pose(grid.affine(found))
+            self._places += [model.min(0), model.max(0)]
+        counts = np.bincount(label.ravel(), minlength=answers.classes)
+        self.volumes[frame] = [round(float(n) * grid.voxel_ml, 3) for n in counts[1:]]
+        yield Step.WORKED
+
+    def _relabel(self, target: Frame, index: Int[np.ndarray, "m"], time: float) -> None:
+        """Replace the classes of barred voxels by what is left there."""
+        assert self.grid is not None
+        voxel = np.stack(np.unravel_index(index, self.grid.shape), axis=-1)
+        with torch.inference_mode():
+            answer = self.subject.answers.answer(
+                self.grid.affine(voxel), np.full(len(index), time), memory_mb=MEMORY_MB
+            )
+        target.relabel(index, answer.probability)
+
+    def extent(self) -> tuple[Vector3, Vector3] | None:
+        """Smallest and largest model coordinates of any structure at the phases filled so far."""
+        if not self._places:
+            return None
+        return np.min(self._places, axis=0), np.max(self._places, axis=0)
+
+    def curves(self) -> dict[str, Any]:
+        """Volumes (mL) of each structure at each measured phase so far, and the named phases at the end."""
+        return {"volumes": self.volumes, "complete": None not in self.volumes, "phases": self._phases()}
+
+    def _phases(self) -> dict[str, float]:
+        """Times of the named phases: where the anatomy's structure is largest and smallest."""
+        anatomy = self.subject.prior.anatomy
+        named = anatomy.phases
+        done = [entry for entry in self.volumes if entry is not None]
+        if named is None or self.grid is None or len(done) < max(2, len(self.volumes)):
+            return {}
+        if named.get("by") not in anatomy.labels:
+            return {}
+        curve = [entry[anatomy.labels.index(named["by"]) - 1] for entry in done]
+        found = {"largest": int(np.argmax(curve)), "smallest": int(np.argmin(curve))}
+        return {named[what]: float(self.grid.times[k]) for what, k in found.items() if what in named}

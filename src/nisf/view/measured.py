@@ -1,0 +1,101 @@
+"""The measured slices' own pixels, and how a case is described to the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nisf.data.case import Case, Stack
+from nisf.errors import BadSettingError, NisfError
+from nisf.io.readers import open_cohort, read_case
+from nisf.subject.subject import Subject
+from nisf.view.packets import Packet
+from nisf.view.viewed import Viewed
+
+
+def measured_case(subject: Subject, scan: Path | None = None) -> tuple[Case | None, str]:
+    """The case that a subject was made of, read again; None and a sentence where that is not possible.
+
+    Args:
+        subject: whose stacks name their source.
+        scan: where the images are now, if not where they were.
+    """
+    source = scan or (subject.stacks[0].source if subject.stacks else None)
+    if source is None:
+        return None, "The file does not say where the scan is; give it with --scan."
+    anatomy = subject.prior.anatomy
+    try:
+        found = open_cohort(source, anatomy, labels=False).cases
+        case = read_case(found[0].without_labels(), anatomy)
+    except NisfError:
+        return None, "The scan is not where it was or cannot be read; give it with --scan."
+    if len(found) > 1 or not _alike(case.stacks, subject.stacks):
+        return None, "The scan there is not the one that was segmented; give the right one with --scan."
+    return case, ""
+
+
+def _alike(found: tuple[Stack, ...], wanted: tuple[Stack, ...]) -> bool:
+    """Whether the first stacks have the same voxels at the same times."""
+    a, b = found[0].grid, wanted[0].grid
+    same = a.shape == b.shape and len(a.times) == len(b.times)
+    return same and bool(np.allclose(a.affine.matrix, b.affine.matrix, atol=1e-3))
+
+
+def description(viewed: Viewed) -> dict[str, Any]:
+    """What the page needs to know of a case before it asks."""
+    subject, anatomy = viewed.subject, viewed.subject.prior.anatomy
+    grid = subject.stacks[0].grid if subject.stacks else None
+    return {
+        "name": subject.name,
+        "anatomy": anatomy.name,
+        "labels": list(anatomy.labels),
+        "colours": list(anatomy.colours),
+        "views": list(anatomy.views),
+        "region": {"pose": subject.region.pose.matrix.tolist(), "half": subject.region.half.tolist()},
+        "times": [0.0] if grid is None else grid.times.tolist(),
+        "moves": grid is not None and len(grid.times) > 1,
+        "stacks": [_stack(stack, viewed.case, index) for index, stack in enumerate(subject.stacks)],
+        "missing": viewed.missing,
+    }
+
+
+def _stack(stack: Stack, case: Case | None, index: int) -> dict[str, Any]:
+    low, high = stack.intensity_range[0]
+    out = {
+        "name": stack.name,
+        "shape": list(stack.grid.shape),
+        "affine": stack.grid.affine.matrix.tolist(),
+        "times": stack.grid.times.tolist(),
+        "cycle_ms": stack.cycle_ms,
+        "range": [float(low), float(high)],
+        "oriented": stack.oriented,
+    }
+    slices = [] if case is None else [item for item in case.slices if item.stack == index]
+    if slices:
+        out["thickness"] = float(slices[0].thickness)
+        there = {(item.position, item.frame) for item in slices}
+        positions, frames = stack.grid.shape[2], len(stack.grid.times)
+        out["gaps"] = [[k, t] for k in range(positions) for t in range(frames) if (k, t) not in there]
+    return out
+
+
+def measured_frame(viewed: Viewed, stack: int, frame: int) -> Packet:
+    """The slices of one stack at one frame, on the field's intensity scale (uint16, x fastest).
+
+    Raises:
+        BadSettingError: there is no such stack or frame, or the scan is not at hand.
+    """
+    if viewed.case is None:
+        raise BadSettingError(viewed.missing)
+    stacks = viewed.case.stacks
+    if not 0 <= stack < len(stacks) or not 0 <= frame < len(stacks[stack].grid.times):
+        raise BadSettingError(f"stack {stack}, frame {frame}: there is no such frame")
+    shape = stacks[stack].grid.shape
+    volume = np.zeros(shape[::-1], dtype="<u2")
+    for item in viewed.case.slices:
+        if item.stack == stack and item.frame == frame:
+            scaled = stacks[stack].normalise(item.image)[..., 0]
+            volume[item.position] = np.round(scaled * 65535).T
+    return Packet({"shape": list(shape), "stack": stack, "frame": frame}, volume.tobytes())

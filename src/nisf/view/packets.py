@@ -1,0 +1,47 @@
+"""Answers as bytes: a JSON header and planes of numbers, as the page reads them."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+
+@dataclass(frozen=True)
+class Packet:
+    """One answer.
+
+    Attributes:
+        header: JSON.
+        payload: the numbers that it speaks of, little-endian.
+    """
+
+    header: Mapping[str, Any]
+    payload: bytes = field(default=b"", repr=False)
+
+    def encoded(self) -> bytes:
+        """Lengths of header and payload (uint32 each), header, payload."""
+        header = json.dumps(self.header, allow_nan=False).encode()
+        # The payload begins at a multiple of four bytes, so that a page can look at it in place.
+        header += b" " * (-len(header) % 4)
+        return struct.pack("<II", len(header), len(self.payload)) + header + self.payload
+
+
+def sheet_bytes(values: Float[np.ndarray, "w h m"], channels: int) -> bytes:
+    """Answers on an image, row by row: first intensity (uint16), class (uint8), probabilities (uint8 each).
+
+    Args:
+        values: intensities in [0, 1], then class probabilities.
+        channels: of the intensity.
+    """
+    rows = values.transpose(1, 0, 2)
+    intensity = np.round(np.clip(rows[..., 0], 0, 1) * 65535).astype("<u2")
+    probability = rows[..., channels:]
+    label = probability.argmax(-1).astype(np.uint8)
+    planes = np.round(probability.transpose(2, 0, 1) * 255).astype(np.uint8)
+    return intensity.tobytes() + label.tobytes() + planes.tobytes()

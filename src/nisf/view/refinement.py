@@ -1,0 +1,150 @@
+"""A plane from few questions: a coarse lattice first, then a finer one, then every pixel that needs it.
+
+A field of thick slices is smooth within a fraction of a measured pixel. So it is asked on a lattice that is
+finer than the measured pixels, and at every single pixel only in the lattice's cells where classes meet or
+the choice is close; elsewhere answers are interpolated linearly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch.nn import functional
+
+LATTICE_MM = 0.7
+"""Largest spacing of the lattice that is interpolated: about half a measured pixel."""
+COARSEST = 8
+"""Most pixels between the lattice's places, along each axis."""
+FIRST = 4
+"""How many times coarser the first lattice is than the one that is interpolated."""
+CLOSE = 0.35
+"""A place whose two most probable classes are closer than this is asked for itself."""
+STEEP = 0.06
+"""Likewise where the intensities around it differ by more than this: edges, above all the region's."""
+AT_A_TIME = 6144
+"""Places asked between two looks at whether the question still stands."""
+
+Ask = Callable[[Float[np.ndarray, "n 2"]], Float[np.ndarray, "n m"]]
+"""Intensities and class probabilities (m in all) at pixels (column, row)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """Answers on a lattice of an image's pixels.
+
+    Attributes:
+        values: intensities, then class probabilities (columns, rows, m).
+        step: pixels between its places.
+        asked: places that were asked for so far.
+        sharp: whether it stands for every pixel of the image.
+    """
+
+    values: Float[np.ndarray, "w h m"]
+    step: int
+    asked: int
+    sharp: bool
+
+
+def lattice_step(spacing: float) -> int:
+    """Pixels between the places of the lattice that is interpolated: a power of two.
+
+    Args:
+        spacing: pixel size, mm.
+    """
+    step = 1
+    while step < COARSEST and 2 * step * spacing <= LATTICE_MM:
+        step *= 2
+    return step
+
+
+def refined(
+    ask: Ask, width: int, height: int, step: int, channels: int
+) -> Generator[Sheet | None, None, None]:
+    """Sheets of answers, the coarse one first, a sharp one last; None where the caller may look up.
+
+    Args:
+        ask: answers for pixels.
+        width: columns of the image.
+        height: rows.
+        step: of the lattice that is interpolated, see `lattice_step`; 1 asks for every pixel.
+        channels: of the intensity, which come first in the answers.
+    """
+    wide = step * FIRST
+    asked = 0
+    coarse = yield from _asked(ask, _lattice(width, height, wide))
+    asked += coarse.shape[0] * coarse.shape[1]
+    yield Sheet(coarse, wide, asked, sharp=False)
+    pixel = _lattice(width, height, step)
+    known = np.zeros(pixel.shape[:2], dtype=bool)
+    known[::FIRST, ::FIRST] = True
+    values = np.empty((*pixel.shape[:2], coarse.shape[2]), dtype=np.float32)
+    values[::FIRST, ::FIRST] = coarse[: -(-known.shape[0] // FIRST), : -(-known.shape[1] // FIRST)]
+    values[~known] = yield from _row(ask, pixel[~known])
+    asked += int((~known).sum())
+    if step > 1:
+        cells = undecided(values, channels)
+        open_ = np.repeat(np.repeat(cells, step, 0), step, 1)[:width, :height].copy()
+        open_[::step, ::step] = False
+        values = spread_out(values, step)[:width, :height]
+        left = np.argwhere(open_)
+        exact = yield from _row(ask, left.astype(np.float64))
+        values[left[:, 0], left[:, 1]] = exact
+        asked += len(left)
+    yield Sheet(values[:width, :height], 1, asked, sharp=True)
+
+
+def undecided(values: Float[np.ndarray, "w h m"], channels: int) -> Bool[np.ndarray, "v g"]:
+    """Cells between four places of a lattice (w - 1, h - 1) whose answers say too little of those between.
+
+    Args:
+        values: intensities, then class probabilities.
+        channels: of the intensity.
+    """
+    probability = values[..., channels:]
+    label = probability.argmax(2)
+    best = np.partition(probability, -2, axis=2)
+    close = best[..., -1] - best[..., -2] < CLOSE
+    corners = [
+        (slice(0, -1), slice(0, -1)),
+        (slice(0, -1), slice(1, None)),
+        (slice(1, None), slice(0, -1)),
+        (slice(1, None), slice(1, None)),
+    ]
+    labels = np.stack([label[corner] for corner in corners])
+    intensity = np.stack([values[..., 0][corner] for corner in corners])
+    out = (labels != labels[0]).any(0) | (np.ptp(intensity, axis=0) > STEEP)
+    for corner in corners:
+        out |= close[corner]
+    return out
+
+
+def spread_out(values: Float[np.ndarray, "w h m"], step: int) -> Float[np.ndarray, "x y m"]:
+    """A lattice interpolated linearly to every pixel between its first and last place."""
+    w, h, _ = values.shape
+    size = ((w - 1) * step + 1, (h - 1) * step + 1)
+    table = torch.from_numpy(values).permute(2, 0, 1)[None]
+    fine = functional.interpolate(table, size=size, mode="bilinear", align_corners=True)
+    return np.ascontiguousarray(fine[0].permute(1, 2, 0).numpy())
+
+
+def _lattice(width: int, height: int, step: int) -> Float[np.ndarray, "w h 2"]:
+    """Pixels of a lattice that reaches at least one place to each side, and the image's last ones."""
+    axes = [np.arange(max(2, -(-(n - 1) // step) + 1)) * float(step) for n in (width, height)]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+
+
+def _asked(ask: Ask, pixel: Float[np.ndarray, "w h 2"]) -> Generator[None, None, np.ndarray]:
+    values = yield from _row(ask, pixel.reshape(-1, 2))
+    return values.reshape(*pixel.shape[:2], -1)
+
+
+def _row(ask: Ask, pixel: Float[np.ndarray, "n 2"]) -> Generator[None, None, np.ndarray]:
+    parts = []
+    for first in range(0, max(1, len(pixel)), AT_A_TIME):
+        parts.append(ask(pixel[first : first + AT_A_TIME]))
+        yield None
+    return np.concatenate(parts)

@@ -1,0 +1,247 @@
+"""The server: the page's own files, and one address for each kind of question, answered in packets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from nisf.errors import BadSettingError, NisfError, told
+from nisf.view.guard import Admission, Guard, refused
+from nisf.view.library import Library
+from nisf.view.measured import measured_frame
+from nisf.view.packets import Packet
+from nisf.view.questions import PlaneQuestion, number, vector, whole
+from nisf.view.worker import Ended, Failed, Job, Work, Worker
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+PAGE = Path(__file__).parent / "page"
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+MOST_BYTES = 1 << 16
+"""Of a question."""
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A kind of question.
+
+    Attributes:
+        urgency: lower numbers are answered first.
+        work: the answers to a question.
+        channel: what a newer question replaces; nothing if None.
+    """
+
+    urgency: int
+    work: Callable[[Library, Mapping[str, Any]], Work]
+    channel: Callable[[Mapping[str, Any]], str] | None = None
+
+
+def _once(make: Callable[[Library, Mapping[str, Any]], Packet]) -> Callable[..., Work]:
+    def work(library: Library, data: Mapping[str, Any]) -> Work:
+        yield make(library, data)
+
+    return work
+
+
+def _viewed(library: Library, data: Mapping[str, Any]) -> Any:
+    return library.viewed(whole(data, "case", 0, 10**6))
+
+
+def _plane(library: Library, data: Mapping[str, Any]) -> Work:
+    return _viewed(library, data).plane(PlaneQuestion.read(data))
+
+
+def _point(library: Library, data: Mapping[str, Any]) -> Work:
+    return _viewed(library, data).point(vector(data, "position", 1e5), number(data, "time", 0, 1))
+
+
+def _view(library: Library, data: Mapping[str, Any]) -> Work:
+    return _viewed(library, data).view(str(data.get("name")), number(data, "time", 0, 1))
+
+
+def _volume(library: Library, data: Mapping[str, Any]) -> Work:
+    return _viewed(library, data).volume(number(data, "time", 0, 1))
+
+
+def _measured(library: Library, data: Mapping[str, Any]) -> Packet:
+    stack, frame = whole(data, "stack", 0, 10**3), whole(data, "frame", 0, 10**5)
+    return measured_frame(_viewed(library, data), stack, frame)
+
+
+VERBS: Mapping[str, Verb] = {
+    "cases": Verb(0, _once(lambda library, _: Packet({"cases": library.names()}))),
+    "open": Verb(0, lambda library, data: library.opening(whole(data, "case", 0, 10**6)), lambda _: "open"),
+    "point": Verb(0, _point, lambda _: "point"),
+    "measured": Verb(1, _once(_measured)),
+    "curves": Verb(1, _once(lambda library, data: Packet(_viewed(library, data).background.curves()))),
+    "plane": Verb(2, _plane, lambda data: f"plane {data.get('view')!s:.16}"),
+    "view": Verb(2, _view),
+    "volume": Verb(4, _volume, lambda _: "volume"),
+    "later": Verb(6, _volume, lambda _: "later"),
+}
+"""Volumes of other times than the one looked at are asked for as ``later``."""
+BACKGROUND = 5
+
+
+class Viewer:
+    """The application and its worker.
+
+    Args:
+        library: cases to look at.
+        page: the page's files by name; those of the package by default.
+    """
+
+    def __init__(self, library: Library, page: Mapping[str, bytes] | None = None) -> None:
+        self.library, self.worker = library, Worker()
+        # Read once: no request reaches the file system.
+        self.page = page or {path.name: path.read_bytes() for path in PAGE.iterdir() if path.suffix in TYPES}
+        self._number = 0
+
+    def app(self, admission: Admission) -> ASGIApp:
+        """What serves it."""
+
+        @asynccontextmanager
+        async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+            with self.worker:
+                yield
+
+        routes = [
+            Route("/", self._file),
+            Route("/page/{name}", self._file),
+            Route("/api/{verb}", self._ask, methods=["POST"]),
+        ]
+        return Guard(Starlette(routes=routes, lifespan=lifespan), admission)
+
+    async def _file(self, request: Request) -> Response:
+        name = request.path_params.get("name", "index.html")
+        if name not in self.page:
+            return refused(404, "There is no such page.")
+        return Response(self.page[name], media_type=TYPES[Path(name).suffix])
+
+    async def _ask(self, request: Request) -> Response:
+        verb = VERBS.get(request.path_params["verb"])
+        if verb is None:
+            return refused(404, "There is no such question.")
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > MOST_BYTES:
+                return refused(413, "The question is too long.")
+        try:
+            data = json.loads(body)
+            if not isinstance(data, dict):
+                raise BadSettingError("give an object")
+            work = verb.work(self.library, data)
+        except ValueError:
+            return refused(400, "The question is not JSON.")
+        except NisfError as error:
+            return refused(400, told(error))
+        return StreamingResponse(
+            self._answers(request.path_params["verb"], verb, data, work),
+            media_type="application/octet-stream",
+        )
+
+    async def _answers(
+        self, name: str, verb: Verb, data: Mapping[str, Any], work: Work
+    ) -> AsyncIterator[bytes]:
+        """The packets of an answer, as they come."""
+        loop, queue = asyncio.get_running_loop(), asyncio.Queue[object]()
+
+        def deliver(answer: object) -> None:
+            loop.call_soon_threadsafe(queue.put_nowait, answer)
+
+        self._number += 1
+        channel = f"{name} {self._number}" if verb.channel is None else verb.channel(data)
+        job = self.worker.submit(channel, verb.urgency, work, deliver)
+        try:
+            while not isinstance(answer := await queue.get(), Ended):
+                if isinstance(answer, Failed):
+                    yield Packet({"error": answer.sentence}).encoded()
+                elif isinstance(answer, Packet):
+                    yield answer.encoded()
+            if answer is Ended.DROPPED:
+                yield Packet({"dropped": True}).encoded()
+            elif name == "open":
+                self._work_ahead(data)
+        finally:
+            self.worker.drop(job)
+
+    def _work_ahead(self, data: Mapping[str, Any]) -> Job | None:
+        """Start on the islands and volumes of a case that was opened."""
+        try:
+            background = _viewed(self.library, data).background
+        except NisfError:
+            return None
+        return self.worker.submit("background", BACKGROUND, background.work(), lambda _: None)
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that listens where it is told to.
+
+    Raises:
+        BadSettingError: it cannot.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((host, port))
+        found.listen(64)
+    except OSError as error:
+        found.close()
+        raise BadSettingError(
+            f"{host}:{port}: cannot be listened on ({error.strerror}); choose another port", options=["port"]
+        ) from error
+    return found
+
+
+def admission_for(host: str, port: int) -> Admission:
+    """A fresh token, and the names by which a server there may be called."""
+    names = {"127.0.0.1", "localhost", "[::1]"} if host in ("127.0.0.1", "localhost", "::1") else set()
+    names.add(f"[{host}]" if ":" in host else host)
+    if host in ("0.0.0.0", "::"):
+        names |= {socket.gethostname(), socket.getfqdn()}
+    return Admission(secrets.token_urlsafe(24), frozenset(f"{name}:{port}" for name in names))
+
+
+def serve(viewer: Viewer, host: str, port: int, ready: Callable[[str], None]) -> None:
+    """Serve until interrupted.
+
+    Args:
+        viewer: what to serve.
+        host: address to listen on.
+        port: 0 takes any that is free.
+        ready: called with the address to open, token included.
+
+    Raises:
+        BadSettingError: it cannot listen there.
+    """
+    import uvicorn
+
+    listening = bound(host, port)
+    port = listening.getsockname()[1]
+    admission = admission_for(host, port)
+    shown = f"[{host}]" if ":" in host else host
+    config = uvicorn.Config(
+        viewer.app(admission), log_level="warning", server_header=False, timeout_graceful_shutdown=2
+    )
+    ready(f"http://{shown}:{port}/?token={admission.token}")
+    uvicorn.Server(config).run(sockets=[listening])

@@ -1,0 +1,261 @@
+"""A page that is one file and needs no server: it carries features, and the decoder runs in the browser."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from nisf.data.geometry import Affine
+from nisf.data.region import Region
+from nisf.errors import BadSettingError, CannotFitError
+from nisf.files import replacing
+from nisf.subject.portable import Portable
+from nisf.view.bundle import bundled
+from nisf.view.measured import description, measured_frame
+from nisf.view.viewed import Viewed
+from nisf.view.worker import Step
+
+PAGE = Path(__file__).parent / "page"
+MARGIN_MM = 12.0
+"""Around the structures; the file answers within."""
+FINE, COARSE = 65535, 255
+"""Steps between a feature's smallest and largest value: of few phases, and of many."""
+FEW_PHASES = 2
+"""Phases of which features are kept finely."""
+
+
+@dataclass
+class Chunks:
+    """Arrays one after the other, each deflated, with their places in a table."""
+
+    data: bytearray
+    table: dict[str, dict[str, Any]]
+
+    def add(self, name: str, array: Shaped[np.ndarray, "..."]) -> None:
+        packed = zlib.compress(np.ascontiguousarray(array).tobytes(), 9)
+        self.table[name] = {
+            "at": len(self.data),
+            "bytes": len(packed),
+            "type": array.dtype.newbyteorder("=").name,
+            "shape": list(array.shape),
+        }
+        self.data += packed
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a page of its own holds.
+
+    Attributes:
+        html: the file's text.
+        phases: how many measured phases it has, and how many there are.
+        bits: of each feature.
+    """
+
+    html: str
+    phases: tuple[int, int]
+    bits: int
+
+
+def static_page(viewed: Viewed, most_mb: float = 15.0, *, measured: bool = True) -> Made:
+    """The page of one subject; it takes as many measured phases as fit.
+
+    Args:
+        viewed: the subject.
+        most_mb: largest size of the file, MB.
+        measured: whether the scan's own pixels go with it.
+
+    Raises:
+        CannotFitError: the subject's kind has no decoder for browsers.
+        BadSettingError: not even one phase fits.
+    """
+    for _ in viewed.background.work():
+        pass
+    box = _box(viewed)
+    every = 1 if viewed.background.grid is None else len(viewed.background.grid.times)
+    count = every
+    while True:
+        made = _page(viewed, box, _chosen(viewed, every, count), every, measured=measured)
+        size = len(made.html.encode()) / 1e6
+        if size <= most_mb:
+            return made
+        if count == 1:
+            raise BadSettingError(f"one phase takes {size:.1f} MB; allow more than {most_mb:g} MB")
+        # What does not shrink with the phases is small beside what does.
+        count = max(1, min(count - 1, int(count * most_mb / size)))
+
+
+def write_static(viewed: Viewed, path: Path, most_mb: float = 15.0, *, measured: bool = True) -> Made:
+    """Write the page of one subject, whole or not at all; arguments and errors as `static_page`."""
+    made = static_page(viewed, most_mb, measured=measured)
+    with replacing(path) as temporary:
+        temporary.write_text(made.html, encoding="utf-8")
+    return made
+
+
+def _chosen(viewed: Viewed, every: int, count: int) -> list[int]:
+    """So many measured phases, evenly spread; the named ones take the places of their neighbours."""
+    chosen = np.linspace(0, every, count, endpoint=False).round().astype(int)
+    grid = viewed.background.grid
+    times = np.zeros(1) if grid is None else grid.times
+    for time in viewed.background.curves()["phases"].values() if count > 2 else ():
+        named = int(np.argmin(np.abs(times - time)))
+        if named not in chosen:
+            chosen[np.argmin(np.abs(chosen - named))] = named
+    return sorted({int(phase) for phase in chosen})
+
+
+def _box(viewed: Viewed) -> Region:
+    """The part of the region that holds the structures at all times."""
+    region, extent = viewed.subject.region, viewed.background.extent()
+    if extent is None:
+        raise CannotFitError(f"{viewed.subject.name}: no structure is found, so there is nothing to show")
+    low = np.maximum(extent[0] - MARGIN_MM, -region.half)
+    high = np.minimum(extent[1] + MARGIN_MM, region.half)
+    matrix = region.pose.matrix.copy()
+    matrix[:3, 3] -= (low + high) / 2
+    return Region(Affine(matrix), (high - low) / 2)
+
+
+def _page(viewed: Viewed, box: Region, phases: list[int], every: int, *, measured: bool) -> Made:
+    portable = viewed.subject.portable(phases, box)
+    chunks = Chunks(bytearray(), {})
+    steps = FINE if len(phases) <= FEW_PHASES else COARSE
+    for name, array in portable.weights.items():
+        chunks.add(name, array)
+    low, width = _quantise(portable, steps, chunks)
+    info = description(viewed)
+    times = [info["times"][phase] for phase in phases]
+    info |= {"times": times, "moves": len(times) > 1}
+    info["region"] = {"pose": box.pose.matrix.tolist(), "half": box.half.tolist()}
+    info["stacks"] = _stacks(viewed, info["stacks"], phases, chunks, measured=measured)
+    if not measured:
+        info["missing"] = "This file does not hold the scan's own pixels."
+    contents = {
+        "info": info,
+        "decoder": {**portable.settings, "low": low, "width": width, "steps": steps},
+        "islands": _islands(viewed, phases, chunks),
+        "ends": _ends(viewed),
+        "curves": _curves(viewed, phases),
+        "views": _views(viewed, times[0]),
+        "chunks": chunks.table,
+    }
+    html = _html(contents, bytes(chunks.data), f"{viewed.subject.name} – nisf view")
+    return Made(html, (len(phases), every), 16 if steps == FINE else 8)
+
+
+def _quantise(portable: Portable, steps: int, chunks: Chunks) -> tuple[list[float], list[float]]:
+    """Features in whole steps of each one's own range; smallest values and widths of a step."""
+    flat = [table.reshape(-1, table.shape[-1]) for tables in portable.features for table in tables]
+    low = np.min([table.min(0) for table in flat], axis=0).astype(np.float64)
+    high = np.max([table.max(0) for table in flat], axis=0).astype(np.float64)
+    width = np.maximum(high - low, 1e-12) / steps
+    dtype = np.dtype("<u2" if steps > COARSE else "u1")
+    for t, tables in enumerate(portable.features):
+        for k, table in enumerate(tables):
+            whole = np.round((table - low) / width).astype(dtype)
+            # Channel by channel, each pixel as the difference from the one before: it deflates better.
+            planes = whole.transpose(2, 0, 1)
+            chunks.add(f"features {t} {k}", np.diff(planes, axis=2, prepend=np.zeros_like(planes[..., :1])))
+    return low.tolist(), width.tolist()
+
+
+def _stacks(
+    viewed: Viewed, stacks: list[dict[str, Any]], phases: list[int], chunks: Chunks, *, measured: bool
+) -> list[dict[str, Any]]:
+    """The stacks at the phases that are kept, and their pixels (uint8)."""
+    out = []
+    for index, stack in enumerate(stacks):
+        frames = phases if len(stack["times"]) > max(phases) else list(range(len(stack["times"])))
+        kept = {**stack, "times": [stack["times"][frame] for frame in frames]}
+        if "thickness" in stack and not measured:
+            del kept["thickness"]
+        elif "thickness" in stack:
+            kept["gaps"] = [[k, frames.index(t)] for k, t in stack["gaps"] if t in frames]
+            for number, frame in enumerate(frames):
+                packet = measured_frame(viewed, index, frame)
+                whole = np.frombuffer(packet.payload, "<u2").reshape(packet.header["shape"][::-1])
+                chunks.add(f"measured {index} {number}", np.round(whole / 257).astype(np.uint8))
+        out.append(kept)
+    return out
+
+
+def _islands(viewed: Viewed, phases: list[int], chunks: Chunks) -> dict[str, Any] | None:
+    """Barred voxels of the reference stack at each phase; bit k of a voxel bars class k."""
+    if not viewed.background.removes:
+        return None
+    islands = viewed.subject.island_map
+    for number, phase in enumerate(phases):
+        barred = islands.at(phase, memory_mb=256.0)
+        bits = (barred.structures.astype(np.uint32) << np.arange(barred.structures.shape[1])).sum(1)
+        chunks.add(f"barred {number}", barred.index.astype("<u4"))
+        chunks.add(f"bars {number}", bits.astype("<u4"))
+    return {"shape": list(islands.grid.shape), "affine": islands.grid.affine.matrix.tolist()}
+
+
+def _ends(viewed: Viewed) -> dict[str, Any] | None:
+    """First and last measured position of the reference stack, where there are blank ones beyond."""
+    stack = viewed.subject.stacks[0] if viewed.subject.stacks else None
+    if stack is None or stack.ends is None:
+        return None
+    return {"affine": stack.grid.affine.matrix.tolist(), "ends": list(stack.ends)}
+
+
+def _curves(viewed: Viewed, phases: list[int]) -> dict[str, Any]:
+    curves = viewed.background.curves()
+    return {**curves, "volumes": [curves["volumes"][phase] for phase in phases]}
+
+
+def _views(viewed: Viewed, time: float) -> dict[str, Any]:
+    """The planes of the anatomy's views that are found."""
+    out = {}
+    for name in viewed.subject.prior.anatomy.views:
+        try:
+            (packet,) = (answer for answer in viewed.view(name, time) if not isinstance(answer, Step))
+        except CannotFitError:
+            continue
+        out[name] = getattr(packet, "header", None)
+    return out
+
+
+def _digest(text: str) -> str:
+    return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
+
+
+def _html(contents: Mapping[str, Any], data: bytes, title: str) -> str:
+    """One file; its policy lets nothing run but its own two texts, and nothing be fetched at all."""
+    style = (PAGE / "style.css").read_text(encoding="utf-8")
+    script, worker = bundled(PAGE, "static-main.js"), bundled(PAGE, "decoder-worker.js")
+    policy = (
+        f"default-src 'none'; script-src {_digest(script)} blob: 'wasm-unsafe-eval'; "
+        f"style-src {_digest(style)}; img-src blob: data:; media-src blob:; worker-src blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    html = (PAGE / "index.html").read_text(encoding="utf-8")
+    head = f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n<meta charset="utf-8">'
+    safe = title.replace("&", "&amp;").replace("<", "&lt;")
+    text = json.dumps(contents, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    parts = {
+        '<meta charset="utf-8">': head,
+        "<title>nisf view</title>": f"<title>{safe}</title>",
+        '<link rel="icon" href="/page/icon.svg">\n': "",
+        '<link rel="stylesheet" href="/page/style.css">': f"<style>{style}</style>",
+        '<script type="module" src="/page/main.js"></script>': (
+            f'<script type="application/json" id="nisf-contents">{text}</script>\n'
+            f'<script type="text/plain" id="nisf-data">{base64.b64encode(data).decode()}</script>\n'
+            f'<script type="text/plain" id="nisf-worker">{worker}</script>\n'
+            f"<script>{script}</script>"
+        ),
+    }
+    for old, new in parts.items():
+        html = html.replace(old, new)
+    return html

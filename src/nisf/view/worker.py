@@ -1,0 +1,166 @@
+"""One thread that answers questions step by step, the urgent ones first, and drops those that are outdated.
+
+A job is an iterator, most often a generator: each of its steps is short, so that a newer question waits for
+one step at most.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeVar
+
+from nisf.errors import NisfError, told, unexpected
+
+T = TypeVar("T")
+
+
+class Step(Enum):
+    """What a job yields besides answers."""
+
+    WORKED = 0
+    """There is more to do."""
+    WAITS = 1
+    """Nothing can be done before another job has gone on."""
+
+
+@dataclass(frozen=True)
+class Urgency:
+    """Yielded by a job that is from now on more or less urgent than it was."""
+
+    value: int
+
+
+class Ended(Enum):
+    """Why no further answer comes."""
+
+    DONE = 0
+    DROPPED = 1
+    """A newer question of the same channel took its place, or nobody wants the answer any more."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An error, as one sentence."""
+
+    sentence: str
+
+
+Work = Iterator[object]
+
+
+@dataclass(eq=False)
+class Job:
+    """A question and who wants its answers.
+
+    Attributes:
+        channel: a newer job of the same channel replaces an older one.
+        urgency: lower numbers come first.
+        work: yields answers and `Step`.
+        deliver: gets every answer, and at the end an `Ended`, perhaps after a `Failed`.
+    """
+
+    channel: str
+    urgency: int
+    work: Work
+    deliver: Callable[[object], None]
+    number: int = 0
+    dropped: bool = False
+    waits_since: int = field(default=-1)
+
+
+class Worker:
+    """Runs jobs in one thread; use it as a context manager, or call `start` and `stop`."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+        self._change = threading.Condition()
+        self._numbers = itertools.count()
+        self._steps = 0
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="nisf-view", daemon=True)
+
+    def __enter__(self) -> Worker:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the step that is running; jobs that are left are dropped."""
+        with self._change:
+            self._stopped = True
+            for job in self._jobs.values():
+                job.dropped = True
+            self._change.notify_all()
+        self._thread.join(timeout=10)
+
+    def submit(self, channel: str, urgency: int, work: Work, deliver: Callable[[object], None]) -> Job:
+        """Start a job; an older one of the same channel is dropped."""
+        job = Job(channel, urgency, work, deliver, next(self._numbers))
+        with self._change:
+            old = self._jobs.get(channel)
+            if old is not None:
+                old.dropped = True
+                old.deliver(Ended.DROPPED)
+            self._jobs[channel] = job
+            self._change.notify_all()
+        return job
+
+    def drop(self, job: Job) -> None:
+        """Nobody wants the answer any more."""
+        with self._change:
+            job.dropped = True
+            if self._jobs.get(job.channel) is job:
+                del self._jobs[job.channel]
+
+    def _next(self) -> Job | None:
+        """The most urgent job that can go on; None when there is nothing left to do for good."""
+        with self._change:
+            while not self._stopped:
+                ready = [job for job in self._jobs.values() if job.waits_since != self._steps]
+                if ready:
+                    return min(ready, key=lambda job: (job.urgency, job.number))
+                self._change.wait()
+        return None
+
+    def _run(self) -> None:
+        while (job := self._next()) is not None:
+            self._go_on(job)
+
+    def _go_on(self, job: Job) -> None:
+        """One step of a job."""
+        try:
+            answer = next(job.work)
+        except StopIteration:
+            self._end(job, Ended.DONE)
+        except NisfError as error:
+            self._end(job, Failed(told(error)))
+        except Exception as error:  # a fault of ours must end this question only
+            self._end(job, Failed(unexpected(error)))
+        else:
+            if answer is Step.WAITS:
+                job.waits_since = self._steps
+                return
+            self._steps += 1
+            if isinstance(answer, Urgency):
+                job.urgency = answer.value
+            elif not isinstance(answer, Step) and not job.dropped:
+                job.deliver(answer)
+
+    def _end(self, job: Job, how: Ended | Failed) -> None:
+        self._steps += 1
+        with self._change:
+            if self._jobs.get(job.channel) is job:
+                del self._jobs[job.channel]
+        if not job.dropped:
+            job.deliver(how)
+            if isinstance(how, Failed):
+                job.deliver(Ended.DONE)

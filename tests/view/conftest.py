@@ -1,0 +1,53 @@
+from dataclasses import replace
+
+import pytest
+
+import toys
+from nisf.view.library import Entry, Library
+from nisf.view.viewed import Viewed
+
+
+@pytest.fixture(scope="session")
+def toy_seen(toy_image_prior):
+    """A toy subject that an image-conditioned prior sees, islands removed, and its case."""
+    from nisf.prior.fit import fit
+
+    case = toys.toy_case(99)
+    return replace(fit(case, toy_image_prior, find="whole"), islands="remove"), case
+
+
+@pytest.fixture(scope="module")
+def library(toy_seen):
+    """One case, open."""
+
+    def opened():
+        yield Viewed(*toy_seen)
+
+    library = Library([Entry("toy99", opened)])
+    for _ in library.opening(0):
+        pass
+    return library
+
+
+@pytest.fixture(scope="module")
+def served(library):
+    """A viewer that is served on a free port, in a thread: its address and port."""
+    import threading
+    from urllib.parse import urlsplit
+
+    uvicorn = pytest.importorskip("uvicorn", reason="needs nisf[view]: starlette and uvicorn")
+    from nisf.view.server import Viewer, admission_for, bound
+
+    listening = bound("127.0.0.1", 0)
+    port = listening.getsockname()[1]
+    admission = admission_for("127.0.0.1", port)
+    server = uvicorn.Server(uvicorn.Config(Viewer(library).app(admission), log_level="warning"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    address = f"http://127.0.0.1:{port}/?token={admission.token}"
+    try:
+        yield urlsplit(address).netloc, admission.token
+    finally:
+        server.should_exit = True
+        thread.join(timeout=20)
+        listening.close()

@@ -1,0 +1,222 @@
+"""The page in a real browser: what it shows is what Python answers, and nothing is written on the console."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from nisf.view.questions import PlaneQuestion
+
+pytest.importorskip("starlette", reason="needs nisf[view]: starlette and uvicorn")
+playwright = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (apt-get install chromium)")
+SHARP = "() => ['a', 'b', 'c'].every((v) => nisfPage.views[v].canvas.dataset.sharp !== undefined)"
+
+
+@pytest.fixture(scope="module")
+def opened(served):
+    """The page, opened once; what it wrote on the console and asked for, while it lives."""
+    host, token = served
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        page = browser.new_context(viewport={"width": 1200, "height": 640}, accept_downloads=True).new_page()
+        page.said, page.asked = [], []
+        page.on("console", lambda message: page.said.append(message.text))
+        page.on("pageerror", lambda error: page.said.append(str(error)))
+        page.on("request", lambda request: page.asked.append(request.url))
+        page.goto(f"http://{host}/?token={token}")
+        wait(page, "() => window.nisfPage?.info && nisfPage.curves?.complete")
+        yield page
+        browser.close()
+    assert all(url.startswith((f"http://{host}/", "blob:", "data:")) for url in page.asked)
+
+
+@pytest.fixture
+def page(opened):
+    opened.evaluate(
+        "async () => { const { fresh } = await import('/page/store.js'); "
+        "nisfPage.store.set({ ...fresh(), planes: nisfPage.store.state.planes }); nisfPage.reset(); }"
+    )
+    wait(opened, SHARP)
+    opened.said.clear()
+    yield opened
+    assert opened.said == []
+
+
+def wait(page, condition):
+    page.wait_for_function(condition, timeout=60_000)
+
+
+def plane_of(page, view="a"):
+    """The question whose answer a view shows, and the answer's classes and intensities."""
+    found = page.evaluate(
+        "(v) => { const { question, sheet } = nisfPage.views[v]; return { question, width: sheet.width, "
+        "label: [...sheet.label], intensity: [...sheet.intensity] }; }",
+        view,
+    )
+    question = PlaneQuestion.read(found["question"])
+    shape = (question.height, question.width)
+    label = np.array(found["label"]).reshape(shape)
+    return question, label, np.array(found["intensity"]).reshape(shape) / 65535
+
+
+def test_what_it_shows_is_what_python_renders(page, toy_seen):
+    wait(page, "() => nisfPage.views.a.sheet.final")
+    question, label, intensity = plane_of(page)
+    truth = toy_seen[0].render(question.grid())
+    assert (label == truth.label[:, :, 0, 0].T).mean() > 0.998
+    scaled = toy_seen[0].stacks[0].normalise(truth.image[:, :, 0, 0])[..., 0].T
+    assert np.abs(intensity - scaled).mean() < 2e-3
+    # The pixels on the screen: without layers, greys by the window.
+    page.evaluate(
+        "() => nisfPage.store.set({ classes: 'none', around: false, unmeasured: false, lines: false })"
+    )
+    page.wait_for_timeout(100)
+    grey = page.evaluate(
+        "() => { const { picture } = nisfPage.views.a; return [...picture.getContext('2d')"
+        ".getImageData(0, 0, picture.width, picture.height).data].filter((_, i) => i % 4 === 0); }"
+    )
+    grey = np.array(grey).reshape(label.shape)
+    inside = grey > 0  # beyond the region's edge the page draws nothing
+    assert inside.mean() > 0.2
+    assert np.abs(grey - 255 * intensity)[inside].max() <= 1
+    assert intensity[~inside].max() < 0.05
+
+
+def test_planes_move_turn_and_tilt_by_keys_and_mouse(page):
+    box = page.locator('[data-view="a"] canvas').bounding_box()
+    middle = box["x"] + box["width"] / 2 - 40, box["y"] + box["height"] / 2 - 30
+    before = page.evaluate("() => nisfPage.store.state.planes.a")
+
+    def dragged(by=(30, 18)):
+        page.mouse.move(*middle)
+        page.mouse.down()
+        page.mouse.move(middle[0] + by[0], middle[1] + by[1], steps=4)
+        page.mouse.up()
+        return page.evaluate("() => nisfPage.store.state.planes.a")
+
+    moved = dragged()
+    away = np.array(moved["centre"]) - before["centre"]
+    assert away @ before["right"] < -1
+    assert abs(away @ np.cross(before["right"], before["down"])) < 1e-6
+    page.click('[data-tool="tilt"]')
+    tilted = dragged()
+    assert np.cross(tilted["right"], tilted["down"]) @ np.cross(moved["right"], moved["down"]) < 0.999
+    page.locator('[data-view="a"] canvas').focus()
+    page.keyboard.press("e")
+    turned = page.evaluate("() => nisfPage.store.state.planes.a")
+    assert np.isclose(np.dot(turned["right"], tilted["right"]), np.cos(np.deg2rad(5)), atol=1e-6)
+    page.keyboard.press("PageDown")
+    page.keyboard.press("+")
+    zoomed = page.evaluate("() => nisfPage.store.state.planes.a")
+    step = np.array(zoomed["centre"]) - turned["centre"]
+    assert np.isclose(step @ np.cross(turned["right"], turned["down"]), 1)
+    assert np.isclose(turned["extent"] / zoomed["extent"], 1.25)
+    wait(page, SHARP)
+    question, _, _ = plane_of(page)
+    assert np.allclose(question.centre, zoomed["centre"])
+
+
+def test_time_layers_and_volumes(page, toy_seen):
+    page.locator('input[aria-label="Time in the cycle"]').fill("0.25")
+    wait(page, SHARP)
+    assert plane_of(page)[0].time == pytest.approx(0.25)
+    shown = page.locator("#panel tbody tr").first.locator("td.number").first.inner_text()
+    label = toy_seen[0].render().label
+    curve = [(label[..., t] == 1).sum() * toy_seen[0].stacks[0].grid.voxel_ml for t in range(2)]
+    assert float(shown) == pytest.approx(np.mean(curve), abs=0.06)
+    for base in ("measured", "difference", "field"):
+        page.click(f'#panel [data-value="{base}"]')
+        assert page.evaluate("() => nisfPage.store.state.base") == base
+    page.click('#panel [data-value="fill"]')
+    page.select_option('select[aria-label="Probability"]', "1")
+    page.keyboard.press("Space")
+    wait(page, "() => nisfPage.store.state.playing === false || nisfPage.store.state.time !== 0.25")
+    wait(page, "() => nisfPage.solid.canvas.dataset.surfaces === 'shown'")
+
+
+def test_points_and_rulers(page, toy_seen):
+    page.keyboard.press("p")
+    box = page.locator('[data-view="a"] canvas').bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    wait(page, "() => nisfPage.panel.picked?.answer")
+    found = page.evaluate("() => nisfPage.panel.picked")
+    _, probability = toy_seen[0].query(np.array([found["position"]]), 0.0)
+    assert np.allclose(found["answer"]["probability"], probability[0], atol=0.02)
+    page.keyboard.press("d")
+    start = box["x"] + 60, box["y"] + 60
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move(start[0] + 100, start[1], steps=3)
+    page.mouse.up()
+    mark = page.evaluate("() => nisfPage.store.state.marks[0]")
+    length = np.linalg.norm(np.subtract(mark["points"][1], mark["points"][0]))
+    mm = page.evaluate("() => nisfPage.store.state.planes.a.extent") / min(box["width"], box["height"])
+    assert length == pytest.approx(100 * mm, rel=0.01)
+    assert f"{length:.1f} mm" in page.locator("#panel").inner_text()
+
+
+def test_a_link_restores_the_view(page):
+    page.locator('[data-view="b"] canvas').focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Alt+ArrowUp")
+    page.evaluate("() => nisfPage.store.set({ time: 0.3, classes: 'fill', opacity: 0.7 })")
+    page.keyboard.press("l")
+    wait(page, "() => location.hash.length > 10")
+    before = page.evaluate("() => nisfPage.store.state")
+    page.reload()
+    wait(page, "() => window.nisfPage?.info")
+    wait(page, SHARP)
+    after = page.evaluate("() => nisfPage.store.state")
+    for name in ("time", "classes", "opacity", "active"):
+        assert after[name] == before[name]
+    for view in "abc":
+        for part in ("centre", "right", "down"):
+            assert np.allclose(after["planes"][view][part], before["planes"][view][part], atol=1e-3)
+
+
+def test_a_hostile_link_changes_nothing(page):
+    state = page.evaluate(
+        "async () => { const { stateOf } = await import('/page/store.js'); return stateOf('#' + "
+        "encodeURIComponent(JSON.stringify({ planes: { a: '<b>' }, marks: [{ kind: 'x' }], time: 'soon', "
+        "hidden: ['x'], base: 'field', evil: 1 }))); }"
+    )
+    assert state == {"base": "field"}
+
+
+@pytest.mark.parametrize(
+    ("button", "ending", "start"),
+    [("Picture", ".png", b"\x89PNG"), ("Mesh", ".stl", bytes(80)), ("NIfTI", ".nii.gz", b"\x1f\x8b")],
+    ids=["picture", "mesh", "nifti"],
+)
+def test_taken_away(page, button, ending, start, tmp_path):
+    wait(page, "() => nisfPage.solid.canvas.dataset.surfaces === 'shown'")
+    with page.expect_download() as download:
+        page.click(f'#panel button:text-is("{button}")')
+    assert download.value.suggested_filename.endswith(ending)
+    path = tmp_path / f"taken{ending}"
+    download.value.save_as(path)
+    assert path.read_bytes().startswith(start)
+    if button == "NIfTI":
+        import nibabel as nib
+
+        image = nib.load(path)
+        question, label, _ = plane_of(page)
+        assert np.array_equal(np.asarray(image.dataobj)[:, :, 0], label.T)
+        assert np.allclose(image.affine, question.grid().affine.matrix, atol=1e-3)
+
+
+def test_help_is_there_and_controls_have_names(page):
+    page.keyboard.press("?")
+    assert page.locator("#help").is_visible()
+    assert page.locator("#help dt").count() > 20
+    page.keyboard.press("Escape")
+    nameless = page.evaluate(
+        "() => [...document.querySelectorAll('button, input, select, canvas')].filter((e) => "
+        "!(e.getAttribute('aria-label') || e.textContent.trim() || e.closest('label')?.textContent.trim()))"
+        ".map((e) => e.outerHTML)"
+    )
+    assert nameless == []

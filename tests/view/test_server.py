@@ -1,0 +1,146 @@
+import http.client
+import json
+import struct
+
+import pytest
+
+pytest.importorskip("starlette", reason="needs nisf[view]: starlette and uvicorn")
+
+
+def asked(served, path, body=None, **headers):
+    """Status, headers and body of a request with the right token, unless headers say otherwise."""
+    host, token = served
+    connection = http.client.HTTPConnection(host, timeout=30)
+    given = {"X-Nisf-Token": token, **{name.replace("_", "-"): value for name, value in headers.items()}}
+    given = {name: value for name, value in given.items() if value is not None}
+    connection.request("GET" if body is None else "POST", path, body, given)
+    response = connection.getresponse()
+    answer = response.status, response.headers, response.read()
+    connection.close()
+    return answer
+
+
+def packets(data):
+    while data:
+        header, payload = struct.unpack("<II", data[:8])
+        yield json.loads(data[8 : 8 + header]), data[8 + header : 8 + header + payload]
+        data = data[8 + header + payload :]
+
+
+PLANE = {
+    "case": 0,
+    "view": "a",
+    "centre": [0, 0, 0],
+    "right": [1, 0, 0],
+    "down": [0, 1, 0],
+    "spacing": 1,
+    "width": 40,
+    "height": 30,
+    "time": 0,
+}
+
+
+def test_the_token_in_the_address_becomes_a_cookie(served):
+    _, token = served
+    status, headers, _ = asked(served, f"/?token={token}", X_Nisf_Token=None)
+    assert status == 303
+    assert headers["location"] == "/"
+    cookie = headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+    status, headers, body = asked(served, "/", X_Nisf_Token=None, Cookie=cookie.split(";")[0])
+    assert status == 200
+    assert b"<html" in body
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+
+
+@pytest.mark.parametrize("path", ["/", "/page/main.js", "/api/cases"])
+@pytest.mark.parametrize("token", [None, "", "wrong", "tokén"])
+def test_nobody_gets_in_without_the_token(served, path, token):
+    encoded = None if token is None else token.encode().decode("latin-1")
+    status, _, body = asked(served, path, "{}" if path.startswith("/api") else None, X_Nisf_Token=encoded)
+    assert status == 403
+    assert "error" in json.loads(body)
+
+
+def test_a_wrong_token_in_the_address_is_refused(served):
+    assert asked(served, "/?token=guess", X_Nisf_Token=None)[0] == 403
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1", "127.0.0.1.evil.example"])
+def test_other_names_of_this_machine_are_refused(served, host):
+    assert asked(served, "/", Host=host)[0] == 421
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},
+    ],
+)
+def test_pages_of_other_sites_are_refused(served, headers):
+    assert asked(served, "/api/cases", "{}", **headers)[0] == 403
+
+
+def test_the_own_page_may_ask(served):
+    status, _, body = asked(served, "/api/cases", "{}", Origin=f"http://{served[0]}")
+    assert status == 200
+    assert next(packets(body))[0] == {"cases": ["toy99"]}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/page/../server.py",
+        "/page/..%2fserver.py",
+        "/page/%2e%2e/server.py",
+        "/page//etc/passwd",
+        "/etc/passwd",
+        "/page/server.py",
+        "/page/",
+        "/openapi.json",
+    ],
+)
+def test_no_file_but_the_pages_own_is_reachable(served, path):
+    status, _, body = asked(served, path)
+    assert status in (404, 405)
+    assert b"import" not in body
+
+
+def test_a_plane_is_answered_coarse_then_sharp(served):
+    status, _, body = asked(served, "/api/open", '{"case": 0}')
+    assert status == 200
+    status, _, body = asked(served, "/api/plane", json.dumps(PLANE))
+    found = list(packets(body))
+    assert [header["level"] for header, _ in found[:2]] == ["coarse", "sharp"]
+    assert found[-1][0]["final"]
+    assert len(found[-1][1]) == 40 * 30 * (2 + 1 + 3)
+
+
+@pytest.mark.parametrize(
+    ("verb", "body", "status"),
+    [
+        ("plane", "[1", 400),
+        ("plane", "[]", 400),
+        ("plane", json.dumps({**PLANE, "width": 10**9}), 400),
+        ("plane", json.dumps({**PLANE, "case": 7}), 400),
+        ("cases", " " * 100_000, 413),
+        ("files", "{}", 404),
+    ],
+)
+def test_bad_questions_get_one_sentence(served, verb, body, status):
+    found, _, answer = asked(served, f"/api/{verb}", body)
+    assert found == status
+    assert json.loads(answer)["error"]
+
+
+def test_errors_of_the_work_are_sentences_too(served):
+    body = json.dumps({"case": 0, "name": "4ch", "time": 0})
+    ((header, _),) = packets(asked(served, "/api/view", body)[2])
+    assert header == {"error": "view 4ch: the anatomy has no such view"}

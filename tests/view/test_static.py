@@ -1,0 +1,96 @@
+"""The page of one file: its decoder gives Python's answers, and it asks for nothing."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from nisf.errors import BadSettingError, CannotFitError
+from nisf.view.bundle import bundled
+from nisf.view.static import PAGE, static_page, write_static
+from nisf.view.viewed import Viewed
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+ASK = "async ([w, t]) => [...await nisfPage.source.ask(w, t)]"
+
+
+@pytest.fixture(scope="module")
+def written(toy_seen, tmp_path_factory):
+    path = tmp_path_factory.mktemp("static") / "toy.html"
+    return path, write_static(Viewed(*toy_seen), path)
+
+
+def test_one_file_that_may_fetch_nothing(written):
+    path, made = written
+    text = path.read_text(encoding="utf-8")
+    assert made.html == text
+    assert made.phases == (2, 2)
+    assert not re.search(r'(src|href)="', text)
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
+    assert "default-src 'none'" in policy
+    assert "connect-src" not in policy
+    assert "unsafe-inline" not in policy
+
+
+def test_fewer_phases_where_not_all_fit(toy_seen, written):
+    viewed = Viewed(*toy_seen)
+    most = len(written[1].html.encode()) / 1e6
+    made = static_page(viewed, 0.8 * most, measured=False)
+    assert made.phases == (1, 2)
+    assert len(made.html.encode()) / 1e6 <= 0.8 * most
+    with pytest.raises(BadSettingError, match="one phase takes"):
+        static_page(viewed, 0.01)
+
+
+def test_a_latent_has_no_page_of_its_own(toy_fitted):
+    with pytest.raises(CannotFitError, match="kind 'latent'"):
+        toy_fitted.portable([0], toy_fitted.region)
+
+
+def test_the_bundle_has_every_module_once_and_before_its_use():
+    script = bundled(PAGE, "static-main.js")
+    made = re.findall(r"^const (m_\w+) = ", script, re.MULTILINE)
+    assert len(made) == len(set(made)) > 15
+    for name in made:
+        uses = [found.start() for found in re.finditer(rf"= {name};", script)]
+        assert all(use > script.index(f"const {name} = ") for use in uses)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (apt-get install chromium)")
+def test_the_decoder_gives_the_answers_of_python(written, toy_seen):
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
+    path, _ = written
+    said, asked = [], []
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        page = browser.new_page(viewport={"width": 700, "height": 500})
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(path.as_uri())
+        page.wait_for_function("() => window.nisfPage?.info", timeout=60_000)
+        places = np.random.default_rng(0).uniform(-36, 36, (600, 3)) * [1, 1, 0.8]
+        for time in (0.0, 0.5, 0.2):
+            found = np.array(page.evaluate(ASK, [places.tolist(), time])).reshape(600, -1)
+            region = page.evaluate("() => nisfPage.info.region")
+            pose = np.array(region["pose"])
+            inside = (np.abs(places @ pose[:3, :3].T + pose[:3, 3]) <= region["half"]).all(1)
+            assert inside.sum() > 100
+            answer = toy_seen[0].answers.answer(places, np.full(600, time), memory_mb=256.0)
+            wanted = np.c_[answer.intensity, answer.probability]
+            assert np.abs(found - wanted)[inside].max() < 1e-3
+        # The same without WebAssembly's vectors.
+        plain = page.evaluate(
+            "async (places) => { const text = document.getElementById('nisf-worker').textContent; "
+            "const blob = new Blob(['WebAssembly.Instance = null;', text], { type: 'text/javascript' }); "
+            "nisfPage.source.workers = [nisfPage.source.started(URL.createObjectURL(blob))]; "
+            "return [...await nisfPage.source.ask(places, 0.2)]; }",
+            places.tolist(),
+        )
+        assert np.abs(np.array(plain).reshape(600, -1) - found).max() < 1e-4
+        page.wait_for_function("() => nisfPage.views.a.canvas.dataset.sharp !== undefined", timeout=60_000)
+        browser.close()
+    assert said == []
+    assert all(url.startswith(("file:", "blob:", "data:")) for url in asked)
