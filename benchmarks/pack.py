@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
             abouts[case.name] = found[1]
     arrays["about"] = np.array(json.dumps(abouts))
     with replacing(options.output) as draft, draft.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
     print(f"{options.output}: {len(abouts)} cases, {options.output.stat().st_size / 2**20:.1f} MiB")
     return 0
 

@@ -34,6 +34,7 @@ from nisf.errors import exit_status
 from nisf.files import write_json, write_tensors
 from nisf.kinds.image.recipe import Batches, ImageRecipe
 from nisf.kinds.image.resident import Resident
+from nisf.kinds.image.samples import Sampler
 from nisf.kinds.load import load_prior
 from nisf.kinds.recipe import TrainingSetup
 from nisf.optimisation.loop import run
@@ -99,6 +100,7 @@ def recipe_of(trial: Trial, cases: list[Case], config: Config, device: str, say:
     recipe = ImageRecipe(TrainingSetup(chosen, [], anatomy, config, RegionSearch(half), say, where))
     if recipe.batches is None:  # a rehearsal on the processor
         sampler = recipe.samples.draw
+        assert isinstance(sampler, Sampler)
         recipe.batches = Batches(recipe, Resident(sampler.pool, config, sampler.augment, where))
     if trial.start and config.image.pixels == 112:
         recipe.begin_with(load_prior(trial.start))

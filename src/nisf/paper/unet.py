@@ -119,6 +119,11 @@ class UNetTraining:
         loss = terms["class_bce"] + terms["dice_loss"]
         return loss, {"loss": loss, **terms}
 
+    def descend(self, step: int) -> dict[str, Tensor]:
+        loss, terms = self.loss(step)
+        self.state.descend(loss)
+        return terms
+
     def after_step(self) -> None:
         self.average.update_parameters(self.online)
 
