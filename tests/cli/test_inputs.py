@@ -149,11 +149,14 @@ def test_formats(cohort, segment, tmp_path, capsys, form):
     if form == "mha":
         pytest.importorskip("SimpleITK")
     folder, out = cohort / "phantom0000", tmp_path / "out"
+    names = ("seg", "image", "probability-lv-blood-pool")
     assert segment(folder / "sa.nii.gz", "--probabilities") == 0
+    before = {name: read_volume(out / f"sa_{name}.nii.gz") for name in names}
     assert segment(folder / "sa.nii.gz", "--probabilities", "--format", form) == 0
     assert "done already" not in capsys.readouterr().out
-    for name in ("seg", "image", "probability-lv-blood-pool"):
-        same, header = read_volume(out / f"sa_{name}.nii.gz")
+    assert not (out / "sa_seg.nii.gz").exists()  # of the result before, which the new one replaces
+    for name in names:
+        same, header = before[name]
         found, other = read_volume(out / f"sa_{name}.{form}")
         np.testing.assert_array_equal(found, same)
         np.testing.assert_allclose(other.affine.matrix, header.affine.matrix, atol=1e-4)
@@ -163,7 +166,7 @@ def test_formats(cohort, segment, tmp_path, capsys, form):
     for ending in (form, "nii.gz"):
         assert main(["render", str(out / "sa.nisf"), "-o", str(tmp_path / f"again.{ending}")]) == 0
     found, _ = read_volume(tmp_path / f"again_seg.{form}")
-    np.testing.assert_array_equal(found, read_volume(out / "sa_seg.nii.gz")[0])
+    np.testing.assert_array_equal(found, before["seg"][0])
 
 
 def test_scores_of_another_format(cohort, segment, tmp_path, capsys):
@@ -177,7 +180,7 @@ def test_scores_of_another_format(cohort, segment, tmp_path, capsys):
         scores.append((tmp_path / "s.csv").read_text())
         if ending == "nrrd":
             assert segment(cohort / "phantom0000", "--overwrite") == 0
-            (tmp_path / "out" / "phantom0000_seg.nrrd").unlink()
+            assert not (tmp_path / "out" / "phantom0000_seg.nrrd").exists()
     assert scores[0] == scores[1]
 
 

@@ -11,6 +11,7 @@ from nisf.cli import main
 from nisf.kinds.load import load_prior
 from nisf.measures.table import Tables
 from nisf.segmentation import Request, segment_case, write_segmentation
+from nisf.segmentation.measures import MeasureFiles
 
 
 def read(path):
@@ -26,7 +27,8 @@ def out(toy_image_prior, tmp_path_factory):
     with Tables(folder) as tables:
         for seed in (50, 51):
             case = replace(toys.toy_case(seed), attributes={"height_cm": "180", "weight_kg": "80"})
-            write_segmentation(segment_case(case, prior), folder, tables=tables)
+            write_segmentation(segment_case(case, prior), folder, writers=[MeasureFiles()])
+            tables.note()
     return folder
 
 
@@ -43,7 +45,10 @@ def test_measures_do_not_depend_on_the_grid_that_is_written(out, toy_image_prior
     prior = load_prior(toy_image_prior.folder)
     request = Request(spacing=(6.0, 6.0, 8.0), frames=3)
     with Tables(tmp_path) as tables:
-        write_segmentation(segment_case(toys.toy_case(50), prior, request), tmp_path, request, tables=tables)
+        case = replace(toys.toy_case(50), attributes={"height_cm": "180", "weight_kg": "80"})
+        subject = segment_case(case, prior, request)
+        write_segmentation(subject, tmp_path, request, writers=[MeasureFiles()])
+        tables.note()
     name = "toy50.measures.json"
     first, second = (json.loads((folder / name).read_text()) for folder in (out, tmp_path))
     assert first["curve"] == second["curve"]
@@ -100,5 +105,6 @@ def test_no_file_to_measure(tmp_path, capsys):
     ],
 )
 def test_evaluate_measures_says_what_it_needs(tmp_path, words, says, capsys):
+    words = [str(tmp_path) if word == "x" else word for word in words]
     assert main(["evaluate", str(tmp_path), *words]) == 2
     assert says in capsys.readouterr().err

@@ -96,7 +96,8 @@ class Render:
         else:
             planned = [self.output.name]
         made = Made(prior=subject.prior.fingerprint)
-        with recorded(folder, stem, "render", made, planned=planned, overwrite=self.overwrite) as part:
+        what = f"render {ending}"  # other formats of the same name stay
+        with recorded(folder, stem, what, made, planned=planned, overwrite=self.overwrite) as part:
             if self.points is not None:
                 self.answer_points(subject, self.points)
             else:
