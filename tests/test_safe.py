@@ -46,7 +46,18 @@ def prior(tmp_path_factory, cohort):
 
 
 def words(cohort: Path, prior: Path, out: Path, *more: str) -> list[str]:
-    return ["segment", str(cohort), "--prior", str(prior), "-o", str(out), "--steps", "1", *more]
+    return [
+        "segment",
+        str(cohort),
+        "--prior",
+        str(prior),
+        "-o",
+        str(out),
+        "--steps",
+        "1",
+        "--no-measures",
+        *more,
+    ]
 
 
 def started(*command: str, **options) -> subprocess.Popen:

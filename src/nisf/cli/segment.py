@@ -33,9 +33,8 @@ MOST_FRAMES = 10_000
 class Segment:
     """Segment images: NAME_seg.nii.gz, NAME_image.nii.gz, NAME.nisf, NAME.measures.json, measures.csv.
 
-    NAME.run.json records what the files were made from. A case whose files are there already, made from the
-    same input with the same options, is skipped. Files that nisf did not write for the case are not replaced.
-    The exit status is 1 if a case failed; the others are finished.
+    NAME.run.json records what they were made from. A case that is done already, from the same input with the
+    same options, is skipped. Files that nisf did not write are not replaced. Exit status 1: a case failed.
     """
 
     inputs: Annotated[Positional[tuple[Path, ...]], arg(metavar="INPUT")]

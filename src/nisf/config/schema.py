@@ -231,7 +231,7 @@ class FitConfig:
 class TrainConfig:
     """Training a prior; in the paper an auto-decoder with one latent per subject (section 2.2)."""
 
-    steps: Annotated[int, Bounds(1, 1e9)] = 6000
+    steps: Annotated[int, Bounds(0, 1e9)] = 6000
     """Optimiser steps."""
     subjects: Annotated[int, Bounds(1, 1e6)] = 4
     """Subjects in a step."""

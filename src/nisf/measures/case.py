@@ -140,7 +140,7 @@ class Measuring:
         k = self.anatomy.labels.index(by) - 1
         drawn = {t: volumes[k] for t, volumes in self._volumes.items() if volumes[k]}
         extreme = {max(drawn, key=drawn.__getitem__), min(drawn, key=drawn.__getitem__)} if drawn else set()
-        return out | extreme
+        return out | (extreme or {min(self._volumes)})
 
     def finish(self, rendering: Rendering | None = None) -> CaseMeasures:
         """The measures, after each frame that was not measured before has been.

@@ -172,6 +172,12 @@ class Tables:
         if self._damaged is not None and kind is None:
             raise self._damaged
 
+    def add(self, measures: CaseMeasures) -> Path:
+        """Write a case's file; the tables follow now or a little later."""
+        path = write_case(self.folder, measures)
+        self.note()
+        return path
+
     def note(self) -> None:
         """A case's file may have been written; the tables follow now or a little later."""
         self._waiting = True

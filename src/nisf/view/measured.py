@@ -24,15 +24,15 @@ def measured_case(subject: Subject, scan: Path | None = None) -> tuple[Case | No
     """
     source = scan or (subject.stacks[0].source if subject.stacks else None)
     if source is None:
-        return None, "The file does not say where the scan is; give it with --scan."
+        return None, "The file does not say where the scan is; say where it is."
     anatomy = subject.prior.anatomy
     try:
         found = open_cohort(source, anatomy, labels=False).cases
         case = read_case(found[0].without_labels(), anatomy)
     except NisfError:
-        return None, "The scan is not where it was or cannot be read; give it with --scan."
+        return None, "The scan is not where it was or cannot be read; say where it is."
     if len(found) > 1 or not _alike(case.stacks, subject.stacks):
-        return None, "The scan there is not the one that was segmented; give the right one with --scan."
+        return None, "The scan there is not the one that was segmented; say where the right one is."
     return case, ""
 
 
