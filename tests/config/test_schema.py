@@ -45,7 +45,7 @@ def test_unused():
         "augment.noise=nan",
         "augment.scale=1e9",
         "fit.certain=0,2",
-        "train.steps=0",
+        "train.steps=-1",
         "train.seed=-1",
         "train.alpha=inf",
         "train.learning_rate=-inf",

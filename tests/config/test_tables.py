@@ -32,7 +32,7 @@ def test_sections_have_help():
 
 def test_kinds():
     assert SETTINGS["train.optimiser"].kind == "adam, muon"
-    assert SETTINGS["train.steps"].kind == "whole number, 1 to 1e+09"
+    assert SETTINGS["train.steps"].kind == "whole number, 0 to 1e+09"
     assert SETTINGS["train.alpha"].kind == "number, 0 to 1e+09"
     assert SETTINGS["train.compile"].kind == "true or false"
     assert SETTINGS["fit.certain"].kind == "list of numbers, 0 to 1"

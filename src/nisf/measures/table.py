@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import math
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ PART = "measures"
 """The part of a record, of a case and of the folder, that measures are."""
 WAIT_S = 120.0
 """Seconds to wait for another process that makes the tables."""
+_TURN = threading.Lock()  # of the threads of this process; `recorded` is for processes
 EVERY_S = 20.0
 """Seconds between tables while cases are being added; they are always made at the end."""
 CONVENTIONS = {
@@ -193,7 +195,7 @@ class Tables:
             BadFileError: a table cannot be written.
         """
         written: list[Path] = []
-        with recorded(self.folder, "", PART, wait=WAIT_S):
+        with _TURN, recorded(self.folder, "", PART, wait=WAIT_S):
             while True:
                 states = self._states()
                 if not states:
