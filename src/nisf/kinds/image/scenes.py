@@ -97,8 +97,10 @@ class Scenes:
         self.device = module_device(field)
         # One more than an average over time needs: between two phases there are two averages.
         most = 1 + max(len(self._near(phase)) for phase in range(len(self.times)))
-        self._kept: Recent[int, Scene] = Recent(max(KEPT, most))
-        self._averages: Recent[int, Scene] = Recent(ready)
+        # Every further thread is at a frame of its own, next to the others'.
+        further = torch.get_num_threads() - 1
+        self._kept: Recent[int, Scene] = Recent(max(KEPT, most) + further)
+        self._averages: Recent[int, Scene] = Recent(ready + further)
         self._references: Recent[tuple[bytes, int], _Reference] = Recent()
         self._maps: list[Tensor] = []
         self._lock = threading.Lock()
