@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from jaxtyping import Int
 
 from nisf.data.wording import counted, mm, place_mm, sizes
 from nisf.types import Matrix4, Places, PointsMm, Vector, Vector3
@@ -126,6 +127,11 @@ def cycle_distance(times: np.ndarray, time: np.ndarray | float) -> np.ndarray:
     return np.abs((times - time + 0.5) % 1.0 - 0.5)
 
 
+def nearest_frame(times: np.ndarray, time: float) -> int:
+    """Index of the time that is nearest on the cycle, the first of several."""
+    return int(cycle_distance(times, time).argmin())
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Grid:
     """A regular grid of voxels with its place in the world and its times.
@@ -170,6 +176,19 @@ class Grid:
         """World position of every voxel centre: ``(x, y, z, 3)`` mm."""
         index = np.stack(np.meshgrid(*map(np.arange, self.shape), indexing="ij"), axis=-1)
         return self.affine(index)
+
+    def points_of_slice(self, k: int, rows: slice = slice(None)) -> PointsMm:
+        """World positions of some rows of slice ``k``: ``(n, 3)`` mm, y fastest."""
+        index = np.meshgrid(np.arange(self.shape[0])[rows], np.arange(self.shape[1]), [k], indexing="ij")
+        return self.affine(np.stack(index, axis=-1).reshape(-1, 3))
+
+    def points_at(self, flat: Int[np.ndarray, "m"]) -> PointsMm:
+        """World positions of voxels by their flat indices: ``(m, 3)`` mm."""
+        return self.affine(np.stack(np.unravel_index(flat, self.shape), axis=-1))
+
+    def nearest_frame(self, time: float) -> int:
+        """Index of the frame whose time is nearest on the cycle."""
+        return nearest_frame(self.times, time)
 
     def centre(self) -> Vector3:
         """World position of the middle of the grid."""

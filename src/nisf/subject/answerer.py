@@ -76,8 +76,7 @@ class Answerer(ABC):
         rows = max(1, positions_at_a_time(memory_mb) // ny)
         for first in range(0, nx, rows):
             part = slice(first, min(first + rows, nx))
-            index = np.stack(np.meshgrid(np.arange(nx)[part], np.arange(ny), [k], indexing="ij"), axis=-1)
-            position = grid.affine(index.reshape(-1, 3))
+            position = grid.points_of_slice(k, part)
             answer = self.answer(position, np.full(len(position), time), memory_mb=memory_mb)
             frame.put(part, k, answer)
 
@@ -95,8 +94,8 @@ class InRegion(Answerer):
     def __init__(self, region: Region, config: FieldConfig, ask: Inside, again: Again | None = None) -> None:
         super().__init__(config.channels, config.classes)
         self.region, self.ask, self.again = region, ask, again
-        self._grid: Grid | None = None
-        self._slices: dict[int, list[tuple[np.ndarray, AskedAgain]]] = {}
+        # Of one grid, both together: several threads may ask, and of different grids.
+        self._known: tuple[Grid | None, dict[int, list[tuple[np.ndarray, AskedAgain]]]] = (None, {})
 
     @override
     def answer(
@@ -135,23 +134,23 @@ class InRegion(Answerer):
         self, again: Again, grid: Grid, k: int, memory_mb: float
     ) -> list[tuple[np.ndarray, AskedAgain]]:
         """The places of a slice inside the region, by flat indices in it, as far as its frames share them."""
-        if self._grid is not grid:
-            self._grid, self._slices = grid, {}
-        if k in self._slices:
-            return self._slices[k]
+        known = self._known
+        if known[0] is not grid:
+            known = self._known = (grid, {})
+        slices = known[1]
+        if k in slices:
+            return slices[k]
         nx, ny, _ = grid.shape
         found = []
         step = max(1, positions_at_a_time(memory_mb) // ny)
         for first in range(0, nx, step):
-            rows = np.arange(first, min(first + step, nx))
-            index = np.stack(np.meshgrid(rows, np.arange(ny), [k], indexing="ij"), axis=-1).reshape(-1, 3)
-            scaled = self.region.coordinates(grid.affine(index))
+            scaled = self.region.coordinates(grid.points_of_slice(k, slice(first, first + step)))
             inside = np.flatnonzero((np.abs(scaled) <= 1.0).all(axis=1))
             if len(inside):
                 found.append((inside + first * ny, again(scaled[inside], memory_mb / 2)))
-        kept = sum(len(inside) for places in self._slices.values() for inside, _ in places)
+        kept = sum(len(inside) for places in list(slices.values()) for inside, _ in places)
         if len(grid.times) > 1 and kept * PLACE_BYTES < memory_mb * 2**20 / 2:
-            self._slices[k] = found
+            slices[k] = found
         return found
 
 
