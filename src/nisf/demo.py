@@ -16,7 +16,7 @@ from nisf.config.presets import preset
 from nisf.config.schema import Config
 from nisf.data.anatomy import Anatomy, load_anatomy
 from nisf.data.case import Case
-from nisf.data.geometry import Grid, cycle_distance, cycle_times
+from nisf.data.geometry import Grid, cycle_times
 from nisf.data.hiding import hide
 from nisf.evaluation.metrics import Score
 from nisf.evaluation.scores import score_case
@@ -192,7 +192,7 @@ def picture(
     window = (slice(max(0, i - reach[0]), i + reach[0]), slice(max(0, j - reach[1]), j + reach[1]))
     rows = []
     for phase, time_of_phase in case.phases.items():
-        frame = int(cycle_distance(rendering.grid.times, time_of_phase).argmin())
+        frame = rendering.grid.nearest_frame(time_of_phase)
         panels = []
         for position, kind in ((seen_middle, "given slice"), (hidden_middle, "hidden slice")):
             item = next(s for s in case.slices if s.position == position and s.frame == frame)

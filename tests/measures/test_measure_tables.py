@@ -36,6 +36,11 @@ def measures(name="a", **options):
     )
 
 
+def add(tables, case):
+    write_case(tables.folder, case)
+    tables.note()
+
+
 def read(path):
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -55,8 +60,8 @@ def test_a_case_there_and_back(tmp_path):
 
 def test_the_tables(tmp_path):
     with Tables(tmp_path) as tables:
-        tables.add(measures("b"))
-        tables.add(measures("a", intervals={"lv_edv_ml": (110.0, 130.0)}))
+        add(tables, measures("b"))
+        add(tables, measures("a", intervals={"lv_edv_ml": (110.0, 130.0)}))
     rows = read(tmp_path / "measures.csv")
     assert [row["case"] for row in rows] == ["a", "b"]
     assert list(rows[0])[:6] == [
@@ -109,7 +114,7 @@ def test_cases_with_other_measures_share_a_table():
 def test_a_case_measured_again_replaces_its_row(tmp_path):
     for value in (1.0, 2.0):
         with Tables(tmp_path) as tables:
-            tables.add(CaseMeasures("a", {"x_ml": value}))
+            add(tables, CaseMeasures("a", {"x_ml": value}))
     assert [row["x_ml"] for row in read(tmp_path / "measures.csv")] == ["2"]
 
 
@@ -120,7 +125,7 @@ def test_many_writers_lose_no_row(tmp_path, monkeypatch):
     def write(writer):
         with Tables(tmp_path) as tables:
             for number in range(5):
-                tables.add(CaseMeasures(f"w{writer}n{number}", {"x_ml": float(number)}))
+                add(tables, CaseMeasures(f"w{writer}n{number}", {"x_ml": float(number)}))
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(write, range(4)))
@@ -139,7 +144,7 @@ def test_a_case_added_while_the_table_is_written_is_in_it(tmp_path, monkeypatch)
 
     monkeypatch.setattr(table, "write_tables", slow)
     with Tables(tmp_path) as tables:
-        tables.add(CaseMeasures("a", {"x_ml": 1.0}))
+        add(tables, CaseMeasures("a", {"x_ml": 1.0}))
     assert [row["case"] for row in read(tmp_path / "measures.csv")] == ["a", "b"]
 
 
@@ -148,7 +153,7 @@ def test_tables_are_not_made_for_each_case(tmp_path, monkeypatch):
     monkeypatch.setattr(table, "write_tables", lambda *_, **__: made.append(1) or [])
     with Tables(tmp_path) as tables:
         for number in range(10):
-            tables.add(CaseMeasures(f"n{number}", {"x_ml": 1.0}))
+            add(tables, CaseMeasures(f"n{number}", {"x_ml": 1.0}))
     assert len(made) == 2  # the first, and all at the end
 
 
@@ -169,8 +174,8 @@ def test_a_damaged_file_is_named(tmp_path, text):
 def test_a_damaged_file_costs_its_own_row(tmp_path):
     case_path(tmp_path, "a").write_text("{")
     tables = Tables(tmp_path)
-    tables.add(CaseMeasures("b", {"x_ml": 1.0}))
-    tables.add(CaseMeasures("c", {"x_ml": 2.0}))
+    add(tables, CaseMeasures("b", {"x_ml": 1.0}))
+    add(tables, CaseMeasures("c", {"x_ml": 2.0}))
     with pytest.raises(BadFileError, match=r"a\.measures\.json"):
         tables.__exit__(None)
     assert [row["case"] for row in read(tmp_path / "measures.csv")] == ["b", "c"]

@@ -286,11 +286,9 @@ def write_answers(
         deviation: standard deviations of these (n, k), or None to leave their columns out.
         labels: names of the classes.
     """
-    import csv
-
     import numpy as np
 
-    from nisf.files import replacing
+    from nisf.files import write_csv
     from nisf.outputs import file_words
 
     words = file_words(labels)
@@ -300,8 +298,9 @@ def write_answers(
     if deviation is not None:
         header += [f"std_{word}" for word in words]
         classes = np.c_[probability, deviation]
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        for measured, best, row in zip(np.c_[points, image], probability.argmax(1), classes, strict=True):
-            writer.writerow([*(f"{v:.6g}" for v in measured), labels[best], *(f"{v:.4f}" for v in row)])
+    answers = zip(np.c_[points, image], probability.argmax(1), classes, strict=True)
+    write_csv(
+        path,
+        header,
+        ([*(f"{v:.6g}" for v in at), labels[best], *(f"{v:.4f}" for v in row)] for at, best, row in answers),
+    )

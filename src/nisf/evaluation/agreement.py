@@ -5,7 +5,6 @@ The references are measured as they are read by hand, by summation of their slic
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from nisf.data.case import Case
 from nisf.data.measure_rules import MeasureRule
 from nisf.errors import BadFileError, CannotFitError, NisfError
 from nisf.evaluation.scores import label_volume
-from nisf.files import replacing
+from nisf.files import write_csv
 from nisf.io.readers import CaseReader, only_named, open_cohort
 from nisf.measures.curve import VolumeCurve
 from nisf.measures.formulas import BY_HAND, CONVENTIONS, Convention, column, values_of
@@ -222,17 +221,12 @@ def _measured(folder: Path, name: str) -> Mapping[str, float | None]:
 
 def write_agreement_csv(path: Path, agreements: Sequence[Agreement]) -> None:
     """Write one row for each case, measure and convention; the file appears whole or not at all."""
-    with (
-        replacing(path) as draft,
-        draft.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(["case", "measure", "convention", "value", "reference", "difference"])
-        for agreement in agreements:
-            values = zip(agreement.cases, agreement.ours, agreement.reference, strict=True)
-            for case, ours, reference in values:
-                numbers = [f"{number:.5g}" for number in (ours, reference, ours - reference)]
-                writer.writerow([case, agreement.name, agreement.convention, *numbers])
+    rows = [
+        [case, found.name, found.convention, *(f"{number:.5g}" for number in (ours, true, ours - true))]
+        for found in agreements
+        for case, ours, true in zip(found.cases, found.ours, found.reference, strict=True)
+    ]
+    write_csv(path, ["case", "measure", "convention", "value", "reference", "difference"], rows)
 
 
 def agreement_table(agreements: Sequence[Agreement], title: str | None = None) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -17,7 +16,7 @@ from nisf.data.geometry import cycle_distance
 from nisf.errors import BadFileError, CannotFitError, NisfError
 from nisf.evaluation.metrics import Score, score_volume
 from nisf.evaluation.prediction import read_prediction
-from nisf.files import replacing
+from nisf.files import write_csv
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -244,13 +243,8 @@ def write_scores_csv(path: Path, scores: Sequence[Score]) -> None:
         BadFileError: the file cannot be written.
     """
     try:
-        with (
-            replacing(path) as draft,
-            draft.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
-        ):
-            writer = csv.DictWriter(file, [column.name for column in fields(Score)])
-            writer.writeheader()
-            writer.writerows(asdict(score) for score in scores)
+        rows = (list(asdict(score).values()) for score in scores)
+        write_csv(path, [column.name for column in fields(Score)], rows)
     except OSError as error:
         raise BadFileError(f"{path}: cannot be written ({error.strerror})") from error
 

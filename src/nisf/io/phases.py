@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from nisf.data.anatomy import Anatomy
-from nisf.data.geometry import cycle_distance
+from nisf.data.geometry import nearest_frame
 from nisf.data.wording import counted
 from nisf.errors import BadFileError, BadSettingError
 
@@ -134,7 +134,7 @@ def _named(
 ) -> dict[str, int]:
     """The case's named phases; else those that the anatomy tells by a volume; else none."""
     if phases:
-        return {phase: int(cycle_distance(times, time).argmin()) for phase, time in phases.items()}
+        return {phase: nearest_frame(times, time) for phase, time in phases.items()}
     if anatomy.phases is None or label.shape[-1] < 2:
         return {}
     try:

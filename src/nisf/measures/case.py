@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from nisf.data.case import Case
-from nisf.data.geometry import Grid, cycle_distance
+from nisf.data.geometry import Grid, nearest_frame
 from nisf.errors import BadSettingError
 from nisf.measures.body import surface_of
 from nisf.measures.curve import VolumeCurve, choose_phases
@@ -133,7 +133,7 @@ class Measuring:
     def _wanted(self) -> set[int]:
         """Frames whose nodes are kept: those of the given phases, and of the extreme volumes so far."""
         given = {**self.said, **self.asked}
-        out = {int(cycle_distance(self.times, time).argmin()) for time in given.values()}
+        out = {nearest_frame(self.times, time) for time in given.values()}
         by = (self.anatomy.phases or {}).get("by")
         if by not in self.anatomy.labels[1:]:
             return {*out, min(self._volumes)}
@@ -185,7 +185,7 @@ class Measuring:
     def _near(self, time: float) -> Sampled:
         """The nodes at the kept frame that is nearest to a time."""
         frames = np.array(sorted(self._kept))
-        return self._kept[int(frames[cycle_distance(self.times[frames], time).argmin()])]
+        return self._kept[int(frames[nearest_frame(self.times[frames], time)])]
 
     def _shapes(self, phases: Mapping[str, float]) -> Shapes:
         """Surfaces and extents of the structures that the anatomy asks for."""

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from scipy.interpolate import CubicSpline
 
 from nisf.data.anatomy import Anatomy
-from nisf.data.geometry import cycle_distance
+from nisf.data.geometry import cycle_distance, nearest_frame
 
 LEAST_FRAMES = 8
 """Fewer do not tell a curve: only the volumes at the measured times are known."""
@@ -68,7 +68,7 @@ class VolumeCurve:
 
     def nearest(self, time: float) -> int:
         """Index of the measured time that is nearest on the cycle."""
-        return int(cycle_distance(self.times, time).argmin())
+        return nearest_frame(self.times, time)
 
     def steepest(self, structure: str, *, rise: bool) -> float | None:
         """Steepest rise or fall of the volume, mL/s, positive; None without a curve or the cycle's length."""

@@ -7,7 +7,6 @@ several processes can write to one folder, and no row is lost.
 
 from __future__ import annotations
 
-import csv
 import math
 import threading
 import time
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from nisf.errors import BadFileError
-from nisf.files import DRAFT, read_json, replacing, write_json
+from nisf.files import DRAFT, read_json, replacing, write_csv, write_json
 from nisf.measures.case import CaseMeasures
 from nisf.measures.curve import VolumeCurve
 from nisf.measures.wall import Wall
@@ -174,12 +173,6 @@ class Tables:
         if self._damaged is not None and kind is None:
             raise self._damaged
 
-    def add(self, measures: CaseMeasures) -> Path:
-        """Write a case's file; the tables follow now or a little later."""
-        path = write_case(self.folder, measures)
-        self.note()
-        return path
-
     def note(self) -> None:
         """A case's file may have been written; the tables follow now or a little later."""
         self._waiting = True
@@ -254,10 +247,10 @@ def rows_of(cases: Sequence[CaseMeasures]) -> tuple[list[str], list[dict[str, An
 def write_tables(folder: Path, cases: Sequence[CaseMeasures], *, parquet: bool = False) -> list[Path]:
     """Write the tables of some cases: measures, everything as JSON, curves, and walls if there are any."""
     columns, rows = rows_of(cases)
-    _write_csv(folder / TABLE, columns, ([_text(row.get(name)) for name in columns] for row in rows))
+    write_csv(folder / TABLE, columns, ([_text(row.get(name)) for name in columns] for row in rows))
     everything = {"format": FORMAT, "conventions": CONVENTIONS, "cases": [to_json(case) for case in cases]}
     write_json(folder / EVERYTHING, everything)
-    _write_csv(
+    write_csv(
         folder / CURVES,
         ["case", "time", "time_ms", "structure", "volume_ml", "volume_slices_ml"],
         (row for case in cases for row in _curve_rows(case)),
@@ -266,7 +259,7 @@ def write_tables(folder: Path, cases: Sequence[CaseMeasures], *, parquet: bool =
     walls = [case for case in cases if case.wall is not None]
     if walls:
         header = ["case", "segment", "name", "phase", "thickness_mm", "thickening_percent"]
-        _write_csv(folder / WALLS, header, (row for case in walls for row in _wall_rows(case)))
+        write_csv(folder / WALLS, header, (row for case in walls for row in _wall_rows(case)))
         written.append(folder / WALLS)
     if parquet:
         written.append(write_parquet(folder / PARQUET, columns, rows))
@@ -313,17 +306,6 @@ def _wall_rows(case: CaseMeasures) -> Iterable[list[str]]:
         for k, name in enumerate(case.wall.names):
             more = thickening[k] if phase == case.wall.to else None
             yield [case.case, str(k + 1), name, phase, _text(thickness[k]), _text(more)]
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write a CSV file, whole or not at all."""
-    with (
-        replacing(path) as draft,
-        draft.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
 
 
 def _text(value: Any) -> str:

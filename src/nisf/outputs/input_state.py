@@ -23,7 +23,7 @@ def input_state(paths: Sequence[Path]) -> list[dict[str, Any]]:
     for path in paths:
         try:
             status = path.stat()
-            digest = _sha256(path)
+            digest = sha256_of(path)
         except OSError as error:
             raise BadFileError(f"{path}: cannot be read ({error.strerror})") from error
         states.append(
@@ -72,10 +72,11 @@ def _same(entry: dict[str, Any], path: Path) -> bool:
         return False
     if entry["mtime_ns"] == status.st_mtime_ns and entry["place"] == _place(path):
         return True
-    return entry["sha256"] == _sha256(path)
+    return entry["sha256"] == sha256_of(path)
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Hash of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

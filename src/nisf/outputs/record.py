@@ -8,7 +8,6 @@ the same: what somebody corrected afterwards is theirs.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
@@ -19,6 +18,7 @@ from typing import Any, Literal
 
 from nisf.errors import BadFileError, NisfError
 from nisf.files import kept_by, read_json, write_json
+from nisf.outputs.input_state import sha256_of
 from nisf.outputs.names import file_stem
 from nisf.outputs.provenance import command, versions
 
@@ -173,8 +173,7 @@ def mark_of(path: Path) -> dict[str, Any]:
     """
     try:
         status = path.lstat()
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256_of(path)
     except OSError as error:
         raise BadFileError(f"{path}: cannot be read again ({error.strerror})") from error
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest}

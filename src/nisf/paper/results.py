@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nisf.files import read_json, replacing, write_json
+from nisf.files import read_json, replacing, write_csv, write_json
 from nisf.paper.methods import (
     FROZEN,
     OURS,
@@ -75,13 +74,8 @@ def publish(folder: Path, result: Result, figure: Figure | None) -> None:
 
     if result.rows:
         columns = list(dict.fromkeys(key for row in result.rows for key in row))
-        with (
-            replacing(folder / f"{result.name}.csv") as draft,
-            draft.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(result.rows)
+        rows = ([row.get(column, "") for column in columns] for row in result.rows)
+        write_csv(folder / f"{result.name}.csv", columns, rows)
     if figure is not None:
         with mpl.rc_context(STYLE):  # ty: ignore[invalid-argument-type]
             save_figure(figure, folder / f"{result.name}.pdf")

@@ -15,7 +15,6 @@ from nisf.config.overrides import to_dict
 from nisf.config.schema import Config
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
-from nisf.data.geometry import cycle_distance
 from nisf.device import CPU
 from nisf.errors import BadFileError, BadSettingError, CannotFitError
 from nisf.files import check_writable, read_json, read_tensors, write_json
@@ -57,7 +56,7 @@ def at_phases(case: Case) -> Case:
         case: slices of its reference stack only.
     """
     grid = case.stacks[0].grid
-    frames = sorted({int(cycle_distance(grid.times, time).argmin()) for time in case.phases.values()})
+    frames = sorted({grid.nearest_frame(time) for time in case.phases.values()})
     labelled = {item.frame for item in case.labelled()}
     if not frames or len(frames) == len(grid.times) or not labelled & set(frames):
         return case

@@ -10,7 +10,7 @@ from jaxtyping import Integer
 
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
-from nisf.data.geometry import cycle_distance
+from nisf.data.geometry import nearest_frame
 from nisf.quality.judgement import Judgement
 from nisf.quality.model import QualityModel, from_json, with_features
 from nisf.quality.sampling import Sample, places_of, sample
@@ -107,7 +107,7 @@ def frames_to_judge(case: Case, anatomy: Anatomy) -> list[int]:
     times = case.stacks[0].grid.times
     named = [case.phases[name] for name in _phase_names(anatomy) if name in case.phases]
     if len(named) == 2:
-        return [int(cycle_distance(times, time).argmin()) for time in named]
+        return [nearest_frame(times, time) for time in named]
     frames = sorted({s.frame for s in case.slices if s.stack == 0})
     if len(frames) <= 2:
         return frames
@@ -146,7 +146,7 @@ def _larger_and_smaller(case: Case, anatomy: Anatomy, signs: dict[int, Signs]) -
     times = case.stacks[0].grid.times
     named = [case.phases[name] for name in _phase_names(anatomy) if name in case.phases]
     if len(named) == 2:
-        larger, smaller = (int(cycle_distance(times, time).argmin()) for time in named)
+        larger, smaller = (nearest_frame(times, time) for time in named)
     else:
         volume = f"volume/{anatomy.phases['by']}"
         larger, smaller = sorted(signs, key=lambda frame: -signs[frame][volume])

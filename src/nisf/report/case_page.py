@@ -14,7 +14,6 @@ import numpy as np
 from nisf import __version__
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
-from nisf.data.geometry import cycle_distance
 from nisf.measures.case import CaseMeasures
 from nisf.report.pictures import Picture
 from nisf.report.plots import CurvePlot, Segment, bulls_eye, colour_of, curve_plot
@@ -196,7 +195,7 @@ def done_of(subject: Subject, measures: CaseMeasures | None) -> list[tuple[str, 
         ("Versions", f"nisf {__version__}, torch {_version('torch')}, Python {platform.python_version()}"),
     ]
     if measures is not None and measures.phases:
-        frames = {n: int(cycle_distance(stack.grid.times, t).argmin()) for n, t in measures.phases.items()}
+        frames = {n: stack.grid.nearest_frame(t) for n, t in measures.phases.items()}
         at = ", ".join(
             f"{name} at {time:.3f} of the cycle (frame {frames[name] + 1})"
             for name, time in measures.phases.items()

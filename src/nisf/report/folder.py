@@ -14,7 +14,7 @@ import numpy as np
 from nisf import __version__
 from nisf.data.case import Case
 from nisf.errors import BadFileError, NisfError
-from nisf.files import replacing
+from nisf.files import replacing, write_csv
 from nisf.io.readers import open_cohort, read_case
 from nisf.kinds.load import read_subject
 from nisf.measures.case import CaseMeasures
@@ -143,10 +143,7 @@ def numbered(folder: Path, names: Sequence[str]) -> dict[str, str]:
     new = {name: following + k for k, name in enumerate(n for n in names if n not in known)}
     if new:
         known |= new
-        with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["case", "number"])
-            writer.writerows(known.items())
+        write_csv(path, ["case", "number"], known.items())
     return {name: f"Case {known[name]:03}" for name in names}
 
 

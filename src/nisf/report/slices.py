@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nisf.data.case import Case
-from nisf.data.geometry import Affine, Grid, cycle_distance
+from nisf.data.geometry import Affine, Grid
 from nisf.errors import NisfError
 from nisf.report.pictures import Picture, as_url, drawn_over, grey, outlines, path_of
 from nisf.subject.answerer import Answerer
@@ -65,7 +65,7 @@ class Shown:
 
     def frame_at(self, time: float) -> int:
         """The measured frame nearest to a time."""
-        return int(cycle_distance(self.grid.times, time).argmin())
+        return self.grid.nearest_frame(time)
 
     def _render(self, grid: Grid, answers: Answerer) -> Rendering:
         out = empty_rendering(grid, answers.channels, answers.classes, probabilities=True, deviations=False)

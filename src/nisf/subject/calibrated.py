@@ -180,10 +180,8 @@ class Calibrated(Answerer):
         self.shown.fill(frame, grid, time, memory_mb=memory_mb)
         if frame.rendering.probability is None:
             return
-        nx, ny, _ = grid.shape
         for k in range(grid.shape[2]):
-            index = np.stack(np.meshgrid(np.arange(nx), np.arange(ny), [k], indexing="ij"), axis=-1)
-            position = grid.affine(index.reshape(-1, 3))
+            position = grid.points_of_slice(k)
             found = frame.rendering.probability[:, :, k, frame.t]
             times = np.full(len(position), time)
             flat = self._calibrated(position, times, found.reshape(-1, self.classes), memory_mb)

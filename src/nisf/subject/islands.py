@@ -153,7 +153,7 @@ class IslandMap:
 
     def known(self, time: float) -> bool:
         """Whether the islands of the frame next to a time have been found already."""
-        return int(cycle_distance(self.grid.times, time).argmin()) in self._barred
+        return self.grid.nearest_frame(time) in self._barred
 
     def _find(self, frame: int, label: Integer[np.ndarray, "x y z"] | None, memory_mb: float) -> Barred:
         time = float(self.grid.times[frame])
@@ -163,7 +163,7 @@ class IslandMap:
             return self.answers.answer(position, times, memory_mb=memory_mb).probability
 
         def ask_voxels(index: np.ndarray) -> np.ndarray:
-            return ask(self.grid.affine(np.stack(np.unravel_index(index, self.grid.shape), axis=-1)))
+            return ask(self.grid.points_at(index))
 
         if label is None:
             rendering = empty_rendering(
@@ -252,6 +252,6 @@ class WithoutIslands(Answerer):
             return
         self.raw.fill(frame, grid, time, memory_mb=memory_mb)
         index = self.islands.at(int(own[0]), frame.label, memory_mb=memory_mb).index
-        position = grid.affine(np.stack(np.unravel_index(index, grid.shape), axis=-1))
+        position = grid.points_at(index)
         answer = self.answer(position, np.full(len(position), time), memory_mb=memory_mb)
         frame.relabel(index, answer.probability)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from nisf.data.geometry import Grid, cycle_distance
+from nisf.data.geometry import Grid, nearest_frame
 from nisf.stopwatch import stage
 from nisf.subject.answerer import Answerer
 from nisf.subject.islands import without
@@ -128,7 +128,7 @@ class Spreading:
 
     def at(self, times: Sequence[float]) -> Frames:
         """What could be otherwise at the frames that are nearest to some times."""
-        frames = [int(cycle_distance(self.times, time).argmin()) for time in times]
+        frames = [nearest_frame(self.times, time) for time in times]
         for t in frames:
             self.frame(t)
         structures = len(self.subject.prior.anatomy.labels) - 1

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
-from nisf.data.geometry import cycle_distance
 from nisf.subject.answerer import Answerer
 from nisf.subject.rendering import Frame, empty_rendering
 from nisf.subject.subject import Subject
@@ -37,7 +36,7 @@ class Background:
 
     def _frame(self, time: float) -> int:
         assert self.grid is not None
-        return int(cycle_distance(self.grid.times, time).argmin())
+        return self.grid.nearest_frame(time)
 
     def wish(self, time: float) -> None:
         """Somebody looks at this time."""
@@ -95,10 +94,9 @@ class Background:
     def _relabel(self, target: Frame, index: Int[np.ndarray, "m"], time: float) -> None:
         """Replace the classes of barred voxels by what is left there."""
         assert self.grid is not None
-        voxel = np.stack(np.unravel_index(index, self.grid.shape), axis=-1)
         with torch.inference_mode():
             answer = self.subject.answers.answer(
-                self.grid.affine(voxel), np.full(len(index), time), memory_mb=MEMORY_MB
+                self.grid.points_at(index), np.full(len(index), time), memory_mb=MEMORY_MB
             )
         target.relabel(index, answer.probability)
 

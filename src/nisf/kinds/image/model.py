@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from nisf.config.schema import Config, FitConfig
 from nisf.data.case import Case
-from nisf.data.geometry import cycle_distance
+from nisf.data.geometry import nearest_frame
 from nisf.data.region import Region, over_all_slices
 from nisf.errors import CannotFitError
 from nisf.kinds.image.draws import Draws
@@ -105,7 +105,7 @@ class ImageSubject(Subject):
     @override
     def signature(self, time: float) -> np.ndarray:
         """The latent of the nearest phase."""
-        phase = int(cycle_distance(self.scenes.times, time).argmin())
+        phase = nearest_frame(self.scenes.times, time)
         return self.scenes.at(phase).latent.cpu().double().numpy()
 
     @override
