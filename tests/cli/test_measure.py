@@ -108,3 +108,18 @@ def test_evaluate_measures_says_what_it_needs(tmp_path, words, says, capsys):
     words = [str(tmp_path) if word == "x" else word for word in words]
     assert main(["evaluate", str(tmp_path), *words]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_tables_of_the_user_stay(out, tmp_path, capsys):
+    for path in out.glob("toy50*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    table = tmp_path / "measures.csv"
+    table.write_text("mine")
+    before = (tmp_path / "toy50.measures.json").stat().st_mtime_ns
+    assert main(["measure", str(tmp_path)]) == 2
+    assert "measures.csv: was not written by nisf" in capsys.readouterr().err
+    assert table.read_text() == "mine"
+    # Refused before anything was measured.
+    assert (tmp_path / "toy50.measures.json").stat().st_mtime_ns == before
+    assert main(["measure", str(tmp_path), "--overwrite"]) == 0
+    assert [row["case"] for row in read(table)] == ["toy50"]

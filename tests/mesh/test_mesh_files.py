@@ -119,6 +119,7 @@ def test_the_command(toy_fitted_file, tmp_path, capsys):
     ask = ["mesh", str(toy_fitted_file), "-o", str(tmp_path / "toy.vtp"), "--spacing", "4", "--frames", "2"]
     assert main([*ask, "--structures", "blood,muscle"]) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "run.json",
         "toy_blood.vtp.series",
         "toy_blood_t0.vtp",
         "toy_blood_t1.vtp",
@@ -130,3 +131,21 @@ def test_the_command(toy_fitted_file, tmp_path, capsys):
     ask[3] = str(tmp_path / "one.stl")
     assert main([*ask[:6], "--structures", "blood"]) == 0
     assert (tmp_path / "one.stl").is_file()
+
+
+def test_files_of_the_user_stay(toy_fitted_file, tmp_path, capsys):
+    mine = tmp_path / "toy_blood.stl"
+    mine.write_bytes(b"mine")
+    command = ["mesh", str(toy_fitted_file), "-o", str(tmp_path / "toy.stl"), "--structures", "blood,muscle"]
+    assert main([*command, "--spacing", "4"]) == 2
+    assert "toy_blood.stl: was not written by nisf" in capsys.readouterr().err
+    assert mine.read_bytes() == b"mine"
+    assert main([*command, "--spacing", "4", "--overwrite"]) == 0
+    sizes = {path.name: path.stat().st_size for path in tmp_path.glob("*.stl")}
+    assert sizes.keys() == {"toy_blood.stl", "toy_muscle.stl"}
+    # Another structure of the same name later: what was written before stays, and ours are replaced unasked.
+    assert (
+        main(["mesh", str(toy_fitted_file), "-o", str(tmp_path / "toy_blood.stl"), "--structures", "blood"])
+        == 0
+    )
+    assert (tmp_path / "toy_muscle.stl").stat().st_size == sizes["toy_muscle.stl"]

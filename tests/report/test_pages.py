@@ -16,7 +16,7 @@ from nisf.measures.table import write_case
 from nisf.report.case_page import as_html, case_page
 from nisf.report.cohort_page import as_html as cohort_html
 from nisf.report.cohort_page import cohort_page, outliers, read_references
-from nisf.report.folder import ReportOptions, numbered, page_names, write_reports
+from nisf.report.folder import ReportOptions, Writer, numbered, page_names, write_reports
 
 VOID = {"meta", "link", "img", "source", "br", "input"}
 
@@ -182,11 +182,12 @@ def test_names_if_asked_for(folder, subject):
 
 
 def test_numbers_are_kept(tmp_path):
-    assert numbered(tmp_path, ["b", "d"]) == {"b": "Case 001", "d": "Case 002"}
-    assert numbered(tmp_path, ["a", "b", "d"]) == {"a": "Case 003", "b": "Case 001", "d": "Case 002"}
+    write = Writer(tmp_path, tmp_path / "report", overwrite=False, say=print)
+    assert numbered(tmp_path, ["b", "d"], write) == {"b": "Case 001", "d": "Case 002"}
+    assert numbered(tmp_path, ["a", "b", "d"], write) == {"a": "Case 003", "b": "Case 001", "d": "Case 002"}
     (tmp_path / "report-key.csv").write_text("nonsense\n1\n")
     with pytest.raises(BadFileError, match=r"not a key to reports"):
-        numbered(tmp_path, ["a"])
+        numbered(tmp_path, ["a"], write)
 
 
 def test_pages_of_like_names():
@@ -214,3 +215,15 @@ def test_the_command(folder, capsys):
     printed = capsys.readouterr()
     assert "zoe: failed:" in printed.err
     assert (folder / "report" / "case-001.html").is_file()
+
+
+def test_pages_of_the_user_stay(folder, subject, tmp_path):
+    options = ReportOptions(only=frozenset({"janeway_ellen"}))
+    index = tmp_path / "index.html"
+    index.write_text("mine")
+    with pytest.raises(BadFileError, match=r"index\.html: was not written by nisf"):
+        write_reports(folder, subject.prior, options, to=tmp_path, say=lambda _: None)
+    assert index.read_text() == "mine"
+    options = replace(options, overwrite=True)
+    assert write_reports(folder, subject.prior, options, to=tmp_path, say=lambda _: None) == {}
+    assert "<html" in index.read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from nisf.errors import BadSettingError, CannotFitError
+from nisf.errors import BadFileError, BadSettingError, CannotFitError
 from nisf.view.bundle import bundled
 from nisf.view.static import PAGE, static_page, write_static
 from nisf.view.viewed import Viewed
@@ -94,3 +94,13 @@ def test_the_decoder_gives_the_answers_of_python(written, toy_seen):
         browser.close()
     assert said == []
     assert all(url.startswith(("file:", "blob:", "data:")) for url in asked)
+
+
+def test_a_file_of_the_user_stays(toy_seen, tmp_path):
+    path = tmp_path / "toy.html"
+    path.write_text("mine")
+    with pytest.raises(BadFileError, match=r"toy\.html: was not written by nisf"):
+        write_static(Viewed(*toy_seen), path)
+    assert path.read_text() == "mine"
+    made = write_static(Viewed(*toy_seen), path, overwrite=True)
+    assert path.read_text(encoding="utf-8") == made.html

@@ -45,6 +45,8 @@ class Measure:
     """Working memory for queries, MiB."""
     device: str = "cpu"
     """Where networks run: cpu, cuda or cuda:NUMBER."""
+    overwrite: bool = False
+    """Replace files that are in the way, whoever wrote them."""
 
     def run(self) -> int:
         from nisf.errors import BadFileError, NisfError, told
@@ -56,7 +58,7 @@ class Measure:
         paths = self.chosen(paths)
         bodies = self.bodies([path.stem for path in paths])
         failed = []
-        with Tables(self.folder, parquet=self.parquet) as tables:
+        with Tables(self.folder, parquet=self.parquet, overwrite=self.overwrite) as tables:
             for number, path in enumerate(paths, start=1):
                 try:
                     self.measure(path, self.options(bodies.get(path.stem)), tables)
@@ -139,5 +141,5 @@ class Measure:
         subject = replace(subject, prior=subject.prior.to(named_device(self.device)))
         measures = measure(subject, options, memory_mb=self.memory_mb)
         measures = with_quality(with_intervals(measures, subject, memory_mb=self.memory_mb), subject)
-        write_measures(self.folder, subject, measures)
+        write_measures(self.folder, subject, measures, overwrite=self.overwrite)
         tables.note()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -45,6 +46,8 @@ class Mesh:
     """Working memory for queries, MiB."""
     device: str = "cpu"
     """Where networks run: cpu, cuda or cuda:NUMBER."""
+    overwrite: bool = False
+    """Replace files that are in the way, whoever wrote them."""
 
     def run(self) -> int:
         from nisf.cli.parse import words
@@ -70,15 +73,25 @@ class Mesh:
             files = names_of(self.output.stem, ending, several, len(times))
             for row, (name, surface) in zip(files, found.items(), strict=True):
                 path = self.output.parent / row[k]
-                write_surface(path, surface, space=self.space)
+                with self.recorded(path, subject):
+                    write_surface(path, surface, space=self.space)
                 written.setdefault(name, {})[times[k]] = path
                 print(f"wrote {path}: {described(surface)}", flush=True)
         if ending == ".vtp" and len(times) > 1:
             for files in written.values():
                 first = next(iter(files.values()))
                 stem = first.name.rpartition("_t")[0]
-                write_series(first.with_name(f"{stem}.vtp.series"), dict(sorted(files.items())))
+                path = first.with_name(f"{stem}.vtp.series")
+                with self.recorded(path, subject):
+                    write_series(path, dict(sorted(files.items())))
         return 0
+
+    def recorded(self, path: Path, subject: Subject) -> AbstractContextManager[object]:
+        """The block in which a file is written, over none that nisf did not write."""
+        from nisf.outputs import Made, recorded_file
+
+        made = Made(prior=subject.prior.fingerprint)
+        return recorded_file(path, "mesh", made=made, overwrite=self.overwrite)
 
     def times(self, subject: Subject) -> list[float]:
         """The times asked for.

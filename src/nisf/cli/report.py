@@ -33,7 +33,8 @@ class Report:
     """CSV of reference values, with the column case and columns named as in measures.csv: the page of all
     cases shows how they agree (Bland and Altman)."""
     overwrite: bool = False
-    """Make pages again of which nothing has changed."""
+    """Make pages again of which nothing has changed, and replace files that are in the way, whoever wrote
+    them."""
     memory_mb: float = 512
     """Working memory for queries, MiB."""
 

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -140,10 +141,9 @@ class Segment:
         refuse_collisions({case.name: [stack.name for stack in case.stacks] for case in reader.files})
         for sentence in reader.errors:
             print(f"left out: {sentence}", file=sys.stderr)
-        with CohortProgress(len(reader)) as progress, MeasureTables(self.output) as tables:
-            done = self.segment(
-                reader, prior, request, failed, None if self.no_measures else tables, progress
-            )
+        measured = nullcontext() if self.no_measures else MeasureTables(self.output, overwrite=self.overwrite)
+        with CohortProgress(len(reader)) as progress, measured as tables:
+            done = self.segment(reader, prior, request, failed, tables, progress)
         if self.report and done:
             self.write_pages([files.name for files in reader.files], prior, failed)
         for note in reader.notes:
@@ -258,7 +258,7 @@ class Segment:
         from nisf.report.folder import ReportOptions, write_reports
 
         named = frozenset(name for name in names if name not in failed)
-        pages = ReportOptions(self.identifiers, only=named, memory_mb=self.memory_mb)
+        pages = ReportOptions(self.identifiers, named, overwrite=self.overwrite, memory_mb=self.memory_mb)
         failed |= write_reports(self.output, prior, pages)
 
     def taken(self, cohort: Cohort) -> Cohort:

@@ -44,6 +44,8 @@ class View:
     the browser (subjects of the kind image). It holds the images: whoever has the file can look at them."""
     most_mb: float = 15.0
     """With --static: largest size of the file in MB; it takes as many phases as fit."""
+    overwrite: bool = False
+    """With --static: replace the file if it is there, whoever wrote it."""
 
     def run(self) -> int:
         from nisf.errors import BadSettingError
@@ -84,7 +86,7 @@ class View:
             raise BadSettingError(f"--most-mb {self.most_mb:g}: give a positive number")
         for _ in library.opening(0):
             pass
-        made = write_static(library.viewed(0), path, self.most_mb)
+        made = write_static(library.viewed(0), path, self.most_mb, overwrite=self.overwrite)
         kept, every = made.phases
         print(
             f"wrote {path}: {len(made.html.encode()) / 1e6:.1f} MB, {kept} of {every} phases, "

@@ -21,7 +21,7 @@ from nisf.files import DRAFT, read_json, replacing, write_csv, write_json
 from nisf.measures.case import CaseMeasures
 from nisf.measures.curve import VolumeCurve
 from nisf.measures.wall import Wall
-from nisf.outputs import file_stem, recorded
+from nisf.outputs import file_stem, recorded, refuse_to_replace
 
 FORMAT = 1
 ENDING = ".measures.json"
@@ -155,16 +155,25 @@ class Tables:
     Args:
         folder: with the cases' files.
         parquet: whether to write the table as Parquet too.
+        overwrite: replace tables that nisf did not write.
     """
 
-    def __init__(self, folder: str | Path, *, parquet: bool = False) -> None:
-        self.folder, self.parquet = Path(folder), parquet
+    def __init__(self, folder: str | Path, *, parquet: bool = False, overwrite: bool = False) -> None:
+        self.folder, self.parquet, self.overwrite = Path(folder), parquet, overwrite
         self._read: dict[Path, tuple[tuple[int, int, int], CaseMeasures]] = {}
         self._made = -math.inf
         self._damaged: BadFileError | None = None
         self._waiting = False
 
     def __enter__(self) -> Tables:
+        """Refuse tables that are in the way, before anything is measured.
+
+        Raises:
+            BadFileError: nisf did not write one that is there.
+        """
+        if not self.overwrite:
+            parquet = [PARQUET] if self.parquet else []
+            refuse_to_replace(self.folder, "", PART, planned=[TABLE, EVERYTHING, CURVES, WALLS, *parquet])
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
@@ -188,7 +197,7 @@ class Tables:
             BadFileError: a table cannot be written.
         """
         written: list[Path] = []
-        with _TURN, recorded(self.folder, "", PART, wait=WAIT_S):
+        with _TURN, recorded(self.folder, "", PART, overwrite=self.overwrite, wait=WAIT_S):
             while True:
                 states = self._states()
                 if not states:

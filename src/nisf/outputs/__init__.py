@@ -20,5 +20,6 @@ from nisf.outputs.record import record_path as record_path
 from nisf.outputs.recording import Writing as Writing
 from nisf.outputs.recording import claimed as claimed
 from nisf.outputs.recording import recorded as recorded
+from nisf.outputs.recording import recorded_file as recorded_file
 from nisf.outputs.recording import refuse_to_replace as refuse_to_replace
 from nisf.outputs.recording import remove_recorded as remove_recorded

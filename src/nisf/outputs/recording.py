@@ -230,6 +230,30 @@ def recorded(
         writing.finish(goes_on=goes_on)
 
 
+@contextmanager
+def recorded_file(
+    path: Path,
+    what: str,
+    *,
+    folder: Path | None = None,
+    made: Made | None = None,
+    overwrite: bool = False,
+) -> Generator[Writing]:
+    """One file that is a part of its own, so that others of the same command stay; see `recorded`.
+
+    Args:
+        path: of the file.
+        what: what writes it, e.g. ``mesh``.
+        folder: whose record names it, one that holds the file; its own if None.
+        made: of what.
+        overwrite: replace whatever is there.
+    """
+    folder = path.parent if folder is None else folder
+    inside = os.path.relpath(path, folder).replace(os.sep, "/")
+    with recorded(folder, "", f"{what} {inside}", made, planned=[inside], overwrite=overwrite) as writing:
+        yield writing
+
+
 def refuse_to_replace(
     folder: str | Path, name: str, part: str, made: Made | None = None, *, planned: Collection[str] = ()
 ) -> None:

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from nisf.kinds.load import read_subject
 from nisf.measures.case import CaseMeasures
 from nisf.measures.table import case_path
 from nisf.measures.table import read_case as read_measures
+from nisf.outputs import recorded_file
 from nisf.prior.prior import Prior
 from nisf.report import case_page, cohort_page
 from nisf.subject.subject import Subject
@@ -35,7 +37,8 @@ class ReportOptions:
         identifiers: whether pages go by the cases' names; else by numbers, which `KEY` explains.
         only: names of the cases; all if None.
         references: reference values by case and column, for the cohort's page.
-        overwrite: whether pages are made again of which nothing has changed.
+        overwrite: whether pages are made again of which nothing has changed, and files that are in the way
+            are replaced, whoever wrote them.
         memory_mb: working memory, MiB.
     """
 
@@ -77,7 +80,8 @@ def write_reports(
     names = [name for name in names if options.only is None or name in options.only]
     if not names:
         raise BadFileError(f"{folder}: holds no subject (NAME.nisf); give the folder that segment wrote to")
-    titles = {name: name for name in names} if options.identifiers else numbered(folder, names)
+    write = Writer(folder, to, options.overwrite, say)
+    titles = {name: name for name in names} if options.identifiers else numbered(folder, names, write)
     pages = page_names(titles)
     failed: dict[str, str] = {}
     rows: list[tuple[str, str, CaseMeasures | None]] = []
@@ -92,19 +96,42 @@ def write_reports(
                 page = case_page.case_page(
                     subject, measures, case, titles[name], made_from=mark, memory_mb=memory_mb
                 )
-                _write(path, case_page.as_html(page, INDEX), say)
+                write.text(path, case_page.as_html(page, INDEX))
             rows.append((titles[name], pages[name], measures))
         except NisfError as error:
             failed[name] = str(error)
     if rows:
-        _write(to / INDEX, cohort_page.as_html(cohort_page.cohort_page(rows, options.references)), say)
+        write.text(to / INDEX, cohort_page.as_html(cohort_page.cohort_page(rows, options.references)))
     return failed
 
 
-def _write(path: Path, text: str, say: Callable[[str], None]) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-    say(f"wrote {path}")
+@dataclass(frozen=True)
+class Writer:
+    """Writes the files of a report, none over what nisf did not write.
+
+    Attributes:
+        folder: of the subjects; its record names the pages too if they lie in it.
+        to: folder of the pages.
+        overwrite: replace whatever is there.
+        say: told what was written.
+    """
+
+    folder: Path
+    to: Path
+    overwrite: bool
+    say: Callable[[str], None]
+
+    def recorded(self, path: Path) -> AbstractContextManager[object]:
+        """The block in which a file is written."""
+        within = path.resolve().is_relative_to(self.folder.resolve())
+        home = self.folder if within else self.to
+        return recorded_file(path, "report", folder=home, overwrite=self.overwrite)
+
+    def text(self, path: Path, text: str) -> None:
+        """Write a page."""
+        with self.recorded(path), replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        self.say(f"wrote {path}")
 
 
 def page_names(titles: Mapping[str, str]) -> dict[str, str]:
@@ -126,7 +153,7 @@ def measures_of(folder: Path, name: str) -> CaseMeasures | None:
     return read_measures(path) if path.is_file() else None
 
 
-def numbered(folder: Path, names: Sequence[str]) -> dict[str, str]:
+def numbered(folder: Path, names: Sequence[str], write: Writer) -> dict[str, str]:
     """Names to go by instead of the cases' own: ``Case 001`` and so on, kept in `KEY` for later reports.
 
     Raises:
@@ -143,7 +170,8 @@ def numbered(folder: Path, names: Sequence[str]) -> dict[str, str]:
     new = {name: following + k for k, name in enumerate(n for n in names if n not in known)}
     if new:
         known |= new
-        write_csv(path, ["case", "number"], known.items())
+        with write.recorded(path):
+            write_csv(path, ["case", "number"], known.items())
     return {name: f"Case {known[name]:03}" for name in names}
 
 

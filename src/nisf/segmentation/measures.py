@@ -80,8 +80,10 @@ def with_quality(measures: CaseMeasures, subject: Subject) -> CaseMeasures:
     )
 
 
-def write_measures(folder: str | Path, subject: Subject, measures: CaseMeasures) -> Path:
-    """Write the measures of a case that was segmented before.
+def write_measures(
+    folder: str | Path, subject: Subject, measures: CaseMeasures, *, overwrite: bool = False
+) -> Path:
+    """Write the measures of a case that was segmented before; ``overwrite`` replaces whatever is there.
 
     Raises:
         BusyError: another process writes the case.
@@ -90,5 +92,5 @@ def write_measures(folder: str | Path, subject: Subject, measures: CaseMeasures)
     with claimed(folder, subject.name):
         segmented = read_part(Path(folder), subject.name, SEGMENTED)
         made = Made(prior=subject.prior.fingerprint) if segmented is None else segmented.made
-        with recorded(folder, subject.name, PART, made):
+        with recorded(folder, subject.name, PART, made, overwrite=overwrite):
             return write_case(folder, measures)

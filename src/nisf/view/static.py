@@ -18,6 +18,7 @@ from nisf.data.geometry import Affine
 from nisf.data.region import Region
 from nisf.errors import BadSettingError, CannotFitError
 from nisf.files import replacing
+from nisf.outputs import recorded_file
 from nisf.subject.portable import Portable
 from nisf.view.bundle import bundled
 from nisf.view.measured import description, measured_frame
@@ -94,11 +95,17 @@ def static_page(viewed: Viewed, most_mb: float = 15.0, *, measured: bool = True)
         count = max(1, min(count - 1, int(count * most_mb / size)))
 
 
-def write_static(viewed: Viewed, path: Path, most_mb: float = 15.0, *, measured: bool = True) -> Made:
-    """Write the page of one subject, whole or not at all; arguments and errors as `static_page`."""
-    made = static_page(viewed, most_mb, measured=measured)
-    with replacing(path) as temporary:
-        temporary.write_text(made.html, encoding="utf-8")
+def write_static(
+    viewed: Viewed, path: Path, most_mb: float = 15.0, *, measured: bool = True, overwrite: bool = False
+) -> Made:
+    """Write the page of one subject, whole or not at all, and not over what nisf did not write.
+
+    Arguments and errors are those of `static_page`; ``overwrite`` replaces whatever is there.
+    """
+    with recorded_file(path, "view", overwrite=overwrite):
+        made = static_page(viewed, most_mb, measured=measured)
+        with replacing(path) as temporary:
+            temporary.write_text(made.html, encoding="utf-8")
     return made
 
 
