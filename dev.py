@@ -1,7 +1,7 @@
 """Set up a pinned environment in .venv if it is not there, then run something in it.
 
     python3 dev.py demo     the demo: train a small prior on phantoms, fit one, show the result
-    python3 dev.py test     the tests
+    python3 dev.py test     the tests, on all cores
     python3 dev.py lint     ruff and the type checker
     python3 dev.py docs     write the generated parts of the documents anew
     python3 dev.py run ...  any command of the environment, e.g. `run nisf --help`
@@ -108,7 +108,8 @@ def main(arguments: list[str]) -> int:
     if verb == "demo":
         return run("nisf", "demo", *rest)
     if verb == "test":
-        return run("python", "-m", "pytest", *rest)
+        # A file of tests is one piece of work: what its tests share is made once.
+        return run("python", "-m", "pytest", "-n", "auto", "--maxprocesses", "8", "--dist", "loadfile", *rest)
     if verb == "lint":
         return run("ruff", "check") or run("ruff", "format", "--check") or run("ty", "check")
     if verb == "docs":

@@ -1,6 +1,6 @@
 """The benchmarks that draw conclusions about fits, on toys: they run, and what they say is measured."""
 
-import importlib.util
+import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -26,10 +26,7 @@ def _beside_each_other(monkeypatch):
 
 
 def load(name):
-    specification = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return importlib.import_module(name)
 
 
 @pytest.fixture(scope="module")
