@@ -35,6 +35,7 @@ def write_subject(path: str | Path, subject: Subject) -> None:
         "stacks": [stack_to_json(stack) for stack in subject.stacks],
         "islands": subject.islands,
         "certain": list(subject.certain),
+        "enclosed": subject.enclosed,
         "summary": dict(subject.summary),
         **subject.own_entries(),
     }
@@ -65,6 +66,7 @@ def read_record(path: str | Path) -> SubjectRecord:
             summary=data["summary"],
             islands="remove" if data.get("islands") == "remove" else "keep",
             certain=tuple(float(least) for least in data.get("certain", ())),
+            enclosed=float(data.get("enclosed", 0.0)),
             entries=data,
             tensors=tensors,
         )

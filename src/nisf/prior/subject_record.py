@@ -28,6 +28,7 @@ class SubjectRecord:
         summary: how the fit went.
         islands: whether islands are kept.
         certain: how sure a section of each structure has to be.
+        enclosed: how much of a cavity has to be surrounded by its wall in a basal slice.
         entries: JSON of the kind itself.
         tensors: of the kind itself.
     """
@@ -41,6 +42,7 @@ class SubjectRecord:
     summary: Mapping[str, Any]
     islands: Islands
     certain: tuple[float, ...]
+    enclosed: float
     entries: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
 
@@ -53,4 +55,5 @@ class SubjectRecord:
             "summary": self.summary,
             "islands": self.islands,
             "certain": self.certain,
+            "enclosed": self.enclosed,
         }

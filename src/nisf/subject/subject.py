@@ -25,6 +25,7 @@ from nisf.subject.calibrated import Calibrated, Calibration
 from nisf.subject.islands import IslandMap, WithoutIslands
 from nisf.subject.portable import Portable
 from nisf.subject.rendering import Answer, Frame, Rendering, empty_rendering, on_scale
+from nisf.subject.sections import SectionRules, section_rules
 from nisf.types import PointsMm
 
 
@@ -41,6 +42,7 @@ class Subject(ABC):
         islands: whether parts of a structure that are apart from its largest part are kept, and sections of
             which the field is not sure enough; found on the reference stack's grid at the measured times.
         certain: how sure a section of each structure has to be; see `nisf.subject.sections`.
+        enclosed: how much of a cavity has to be surrounded by its wall in a basal slice, likewise.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Subject(ABC):
     summary: Mapping[str, Any] = field(default_factory=dict)
     islands: Islands = "keep"
     certain: tuple[float, ...] = ()
+    enclosed: float = 0.0
 
     def __repr__(self) -> str:
         grids = ", ".join(f"{s.name} {' x '.join(map(str, s.grid.shape))}" for s in self.stacks) or "no stack"
@@ -137,7 +140,12 @@ class Subject(ABC):
     @cached_property
     def island_map(self) -> IslandMap:
         """Where structures are barred at the times of the reference stack."""
-        return IslandMap(self._plain, self.stacks[0].grid, self.certain)
+        return IslandMap(self._plain, self.stacks[0].grid, self.section_rules)
+
+    @property
+    def section_rules(self) -> SectionRules:
+        """Which sections of structures are drawn where islands are removed."""
+        return section_rules(self.prior.anatomy, self.certain, self.enclosed)
 
     def _shown(self, answers: Answerer) -> Answerer:
         """Without islands, if they are to be removed."""

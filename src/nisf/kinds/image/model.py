@@ -135,7 +135,7 @@ class ImagePrior(Prior[ImageSubject]):
 
     field: ImageField
 
-    fit_options = frozenset({"islands"})
+    fit_options = frozenset({"islands", "enclosed"})
 
     @property
     def mirrors(self) -> int:

@@ -117,7 +117,7 @@ class LatentPrior(Prior[LatentSubject]):
     latent_mean: Tensor = field(kw_only=True)
     latent_covariance: Tensor = field(kw_only=True)
 
-    fit_options = frozenset({"steps", "seed", "method", "shifts", "gains", "pose", "islands"})
+    fit_options = frozenset({"steps", "seed", "method", "shifts", "gains", "pose", "islands", "enclosed"})
 
     @classmethod
     def new_field(cls, config: Config) -> LatentField:
