@@ -13,7 +13,7 @@ from nisf.stopwatch import told
 if TYPE_CHECKING:
     from nisf.engines import Engine, Result
     from nisf.io.readers import CaseFiles, Cohort
-    from nisf.measures.table import Tables
+    from nisf.measures.folder import Tables
 
 
 @dataclass

@@ -115,7 +115,7 @@ class Segment:
         from nisf.io.readers.several import open_inputs
         from nisf.io.writers import check_format, refuse_other_labels
         from nisf.kinds.load import load_prior
-        from nisf.measures.table import Tables
+        from nisf.measures.folder import Tables
         from nisf.outputs.lock import remove_stale as remove_stale_locks
 
         began = time.monotonic()
