@@ -1,7 +1,5 @@
 """Workers: the same files as one process writes, and a death costs one case."""
 
-import hashlib
-import json
 import multiprocessing
 import os
 import signal
@@ -9,8 +7,8 @@ import time
 from dataclasses import replace
 
 import pytest
-from safetensors import safe_open
 
+from engines.written import content, states
 from nisf.engines import Begin, Workers
 from nisf.errors import NisfError
 
@@ -19,35 +17,6 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs signals")
 
 def begin_of(prior):
     return Begin(str(prior.folder), prior.digest)
-
-
-def content(folder):
-    """What was written, without times: bytes of files, tensors of subjects, records without seconds."""
-    out = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix == ".nisf":
-            with safe_open(path, framework="np") as file:
-                out[path.name] = {name: file.get_tensor(name).tobytes() for name in file.keys()}  # noqa: SIM118
-        elif path.name.endswith("run.json"):
-            parts = json.loads(path.read_text())["parts"]
-            out[path.name] = {
-                name: (
-                    part["state"],
-                    [{**entry, "mtime_ns": 0} for entry in part["made"]["inputs"]],
-                    part["made"]["prior"],
-                    part["made"]["options"],
-                    {file: mark["sha256"] for file, mark in part["files"].items() if ".nisf" not in file},
-                )
-                for name, part in parts.items()
-                if path.name != "run.json"
-            }
-        else:
-            out[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return out
-
-
-def states(results):
-    return [result.state for _, result in sorted(results, key=lambda found: found[0])]
 
 
 def test_two_write_what_one_process_writes(files, tiny, work, in_process, tmp_path):

@@ -94,6 +94,10 @@ class Segment:
     """Threads of the processor, all workers together; as many as there are idle cores if not given."""
     workers: int | None = None
     """Processes that share the cases; as many as cores are idle and cases are worth it if not given."""
+    engine: Literal["auto", "ray"] = "auto"
+    """What runs the cases: processes of this machine, or Ray (needs nisf[ray])."""
+    address: str | None = None
+    """Ray cluster that runs, HOST:PORT or auto, instead of one of this machine; its nodes share folders."""
     shard: str | None = None
     """Do one of several parts of the cases, e.g. 3/16 for the third of sixteen: for job arrays. All parts
     may run at the same time and write to one folder."""
@@ -109,7 +113,6 @@ class Segment:
         refuse_missing([*(self.inputs if len(self.inputs) == 1 else ()), self.only])
 
         from nisf.device import named_device
-        from nisf.engines.choice import allotted
         from nisf.errors import BadSettingError
         from nisf.files import check_writable
         from nisf.io.readers.several import open_inputs
@@ -130,13 +133,7 @@ class Segment:
         cohort = self.taken(open_inputs(self.inputs, prior.anatomy, self.layout, labels=False))
         self.check_dicom_seg(cohort)
         cases = self.chosen(cohort)
-        given = allotted(
-            len(cases),
-            workers=self.workers,
-            threads=self.threads,
-            memory_mb=self.memory_mb,
-            device=self.device,
-        )
+        given = self.allotment(len(cases))
         work = self.work(request, given)
         check_writable(self.output)
         remove_stale_locks(self.output)
@@ -147,7 +144,7 @@ class Segment:
             print(f"left out: {sentence}", file=sys.stderr)
         measured = Tables(self.output, overwrite=self.overwrite) if work.measures else nullcontext()
         with CohortProgress(len(cases)) as progress, measured as tables:
-            engine = self.engine(prior, work, given)
+            engine = self.chosen_engine(prior, work, given)
             tally = carry_out(engine, cases, tables, progress, verbose=self.verbose)
         failed = errors | tally.failed
         if self.report and tally.done:
@@ -193,6 +190,27 @@ class Segment:
             )
         return parsed(self.shard).cases(cases)
 
+    def allotment(self, cases: int) -> Allotment:
+        """Workers, threads and memory; those of one task of Ray, which finds out itself how many it can run.
+
+        Raises:
+            BadSettingError: they do not go together.
+        """
+        from nisf.engines.choice import MEMORY_MB, Allotment, allotted
+        from nisf.errors import BadSettingError
+
+        if self.engine == "ray":
+            return Allotment(self.workers or 1, self.threads or 1, self.memory_mb or MEMORY_MB)
+        if self.address is not None:
+            raise BadSettingError("--address: is of a Ray cluster; give --engine ray too")
+        return allotted(
+            cases,
+            workers=self.workers,
+            threads=self.threads,
+            memory_mb=self.memory_mb,
+            device=self.device,
+        )
+
     def work(self, request: Request, given: Allotment) -> Work:
         """What is done to each case."""
         from nisf.engines import Work
@@ -207,16 +225,20 @@ class Segment:
             memory_mb=given.memory_mb,
         )
 
-    def engine(self, prior: Prior[Subject], work: Work, given: Allotment) -> Engine:
+    def chosen_engine(self, prior: Prior[Subject], work: Work, given: Allotment) -> Engine:
         """What has the cases done."""
         from nisf.device import named_device
         from nisf.engines import Begin, InProcess, Workers
         from nisf.outputs.provenance import COMMAND
 
         device = named_device(self.device)
+        begin = Begin(str(prior.source), prior.digest, self.device, given.threads, COMMAND.get())
+        if self.engine == "ray":
+            from nisf.engines.on_ray import OnRay
+
+            return OnRay(prior, begin, work, self.address, self.workers)
         if given.workers == 1:
             return InProcess(prior.to(device), work)
-        begin = Begin(str(prior.source), prior.digest, self.device, given.threads, COMMAND.get())
         return Workers(begin, work, given.workers)
 
     def write_pages(self, names: list[str], prior: Prior[Subject], failed: dict[str, str]) -> None:
