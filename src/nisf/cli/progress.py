@@ -15,20 +15,21 @@ class TrainingProgress:
     Args:
         steps: steps of the whole run.
         seconds: time between plain lines where there is no terminal.
+        silent: show nothing: another rank does.
     """
 
-    def __init__(self, steps: int, *, seconds: float = 15.0) -> None:
+    def __init__(self, steps: int, *, seconds: float = 15.0, silent: bool = False) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.steps = steps
         self.seconds = seconds
-        self.console = Console(highlight=False)
+        self.console = Console(highlight=False, quiet=silent)
         self.bar = None
         self.last = self.began = time.monotonic()
         self.first_step: int | None = None
         self.preparing: tuple[str, int, float] | None = None
-        if self.console.is_terminal:
+        if self.console.is_terminal and not silent:
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),

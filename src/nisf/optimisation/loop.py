@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TextIO, runtime_checkable
@@ -21,6 +22,7 @@ from nisf.config.schema import TrainConfig
 from nisf.errors import BadSettingError
 from nisf.files import replacing
 from nisf.optimisation.checkpoint import CHECKPOINT, has_begun, load_checkpoint, write_checkpoint
+from nisf.optimisation.ranks import from_first, is_first
 from nisf.optimisation.state import State, rate_factor
 
 LOG = "log.jsonl"
@@ -103,17 +105,16 @@ def run(
         BadFileError: the checkpoint belongs to other settings, cases or start.
         BadSettingError: the loss is not finite.
     """
-    state, checkpoint, last = recipe.state, folder / CHECKPOINT, None
+    state, checkpoint, last, validated = recipe.state, folder / CHECKPOINT, None, False
     save = partial(_save, state, checkpoint, identity, kept)
-    if has_begun(checkpoint):
+    if from_first(lambda: has_begun(checkpoint)):
         load_checkpoint(checkpoint, state, identity)
         say(f"resuming at step {state.step} of {settings.steps}")
     else:
         save()  # what was made before the first step is kept
-    _open_log(folder, state.step)
     soon = time.monotonic() + FIRST_SECONDS
-    rates, began, last = state.rates(), time.monotonic(), None
-    with (folder / LOG).open("a", encoding="utf-8") as log:
+    rates, began = state.rates(), time.monotonic()
+    with _opened_log(folder, state.step) as log:
         note = partial(_note, log, report)
         while max(state.step, state.place) < settings.steps:
             terms = _step(recipe, rates, rate_factor(settings, state.place))
@@ -124,26 +125,34 @@ def run(
             if step % LOG_EVERY == 0 or final:
                 note({"step": step, **_finite(terms, step)})
             if final or (settings.validate_every and step % settings.validate_every == 0):
-                last = recipe.validate()
+                last, validated = recipe.validate(), True
                 if last is not None:
                     note({"step": step, "validation": last.to_dict()})
             # After the step's lines in the log: a resumed run does not write them again.
-            if step % settings.checkpoint_every == 0 or final or time.monotonic() > soon:
+            if step % settings.checkpoint_every == 0 or final or _is_time(soon):
                 save()
                 soon = math.inf
     # A finished run, resumed: only the prior was not written.
-    return recipe.validate() if last is None else last
+    return last if validated else recipe.validate()
 
 
 def _place(settings: TrainConfig, step: int, seconds: float) -> float:
     """How far the schedule is, in steps: as many as were done, or as the time allows for that is over."""
     if not settings.minutes:
         return step
-    return max(step, settings.steps * seconds / (60 * settings.minutes))
+    # Every rank goes by the clock of the first.
+    return from_first(lambda: max(step, settings.steps * seconds / (60 * settings.minutes)))
 
 
-def _note(log: TextIO, report: LogCallback | None, record: Mapping[str, Any]) -> None:
-    """A line of the log, told to whoever wants to know."""
+def _is_time(soon: float) -> bool:
+    """Whether a time of the first rank's clock is over; infinity never is."""
+    return math.isfinite(soon) and from_first(lambda: time.monotonic() > soon)
+
+
+def _note(log: TextIO | None, report: LogCallback | None, record: Mapping[str, Any]) -> None:
+    """A line of the log, told to whoever wants to know; nothing where another rank writes the log."""
+    if log is None:
+        return
     log.write(json.dumps(record, allow_nan=False) + "\n")
     log.flush()
     if report:
@@ -173,12 +182,27 @@ def _finite(terms: Mapping[str, Tensor], step: int) -> dict[str, float]:
 
 
 def _save(state: State, checkpoint: Path, identity: Mapping[str, Any], kept: Mapping[str, Tensor]) -> None:
-    write_checkpoint(checkpoint, {**state.tensors(), **kept}, identity, state.step)
+    tensors = state.tensors()
+    if is_first():
+        write_checkpoint(checkpoint, {**tensors, **kept}, identity, state.step)
 
 
-def _open_log(folder: Path, step: int) -> None:
-    """Keep the log's lines up to ``step``: what a killed run did after its checkpoint happens again."""
-    path = folder / LOG
+@contextmanager
+def _opened_log(folder: Path, step: int) -> Generator[TextIO | None]:
+    """The log, with its lines up to ``step``: what a killed run did after its checkpoint happens again.
+
+    None where another rank writes it.
+    """
+    if not is_first():
+        yield None
+        return
+    _cut_log(folder / LOG, step)
+    with (folder / LOG).open("a", encoding="utf-8") as log:
+        yield log
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Keep the lines up to a step."""
     kept = []
     if step and path.is_file():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():

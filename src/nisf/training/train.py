@@ -18,10 +18,12 @@ from nisf.data.case import Case
 from nisf.device import CPU
 from nisf.errors import BadSettingError
 from nisf.files import check_writable
+from nisf.kinds.load import load_prior
 from nisf.kinds.recipe import TrainingSetup
 from nisf.kinds.registry import kind_of
 from nisf.optimisation.checkpoint import CHECKPOINT
 from nisf.optimisation.loop import LOG, LogCallback, Validation, run
+from nisf.optimisation.ranks import from_first, is_first, wait
 from nisf.outputs import Made, recorded
 from nisf.prior.prior import Prior
 from nisf.prior.region_search import RegionSearch
@@ -73,6 +75,8 @@ def train(
 ) -> Prior[Subject]:
     """Train a prior and write its folder.
 
+    Among several ranks (`nisf.optimisation.ranks`) each calls it with the same arguments; the first writes.
+
     Args:
         cases: training subjects; labels may be missing for pixels, slices, frames or whole subjects.
         validation: subjects on which the number of fitting steps is chosen; may be empty.
@@ -91,6 +95,9 @@ def train(
     options = options or TrainOptions()
     if not cases:
         raise BadSettingError("there are no cases to train on; check the folder with 'nisf check'")
+    if not is_first():
+        silent = replace(options, say=lambda _: None, report=None, progress=None)
+        return _trained(cases, validation, anatomy, config, Path(folder), silent)
     folder = _run_folder(folder, options)
     ours = FILES if options.resume else ()
     made = Made(options=_asked(config, options))
@@ -124,7 +131,9 @@ def _trained(
 
     def after_step(step: int) -> None:
         if step in options.snapshots:
-            write_snapshot(folder, step, recipe.weights())
+            weights = recipe.weights()
+            if is_first():
+                write_snapshot(folder, step, weights)
 
     last = run(
         recipe,
@@ -138,7 +147,10 @@ def _trained(
     )
     prior = recipe.finish(last, _card(recipe.cases, config, last, options))
     region = replace(config.region, certain=search.certain)
-    return replace(prior, config=replace(prior.config, region=region)).save(folder)
+    if is_first():
+        prior = replace(prior, config=replace(prior.config, region=region)).save(folder)
+    wait()
+    return prior if is_first() else load_prior(folder)
 
 
 def _asked(config: Config, options: TrainOptions) -> dict[str, Any]:
@@ -165,7 +177,7 @@ def _run_folder(folder: str | Path, options: TrainOptions) -> Path:
 def _search(
     cases: Sequence[Case], anatomy: Anatomy, config: Config, checkpoint: Path, options: TrainOptions
 ) -> RegionSearch:
-    """Where cases are looked at: as the start does, as the checkpoint says, or found anew.
+    """Where cases are looked at: as the start does, as the checkpoint says, or found anew by the first rank.
 
     Raises:
         BadSettingError: the start's network or structures are other ones.
@@ -175,9 +187,15 @@ def _search(
         _check_start(options.start, config, anatomy)
         search = options.start.search
         # What is trained on must not be refused by the prior that comes of it.
-        return replace(search, certain=min(search.certain, least_certain(cases, search.finder)))
-    identity = {"config": to_dict(config), "cases": [case.name for case in cases]}
-    return search_for(cases, config, FinderCheckpoint(checkpoint, identity, options.say, options.progress))
+        certain = from_first(lambda: min(search.certain, least_certain(cases, search.finder)))
+        return replace(search, certain=certain)
+
+    def found() -> RegionSearch:
+        identity = {"config": to_dict(config), "cases": [case.name for case in cases]}
+        keeper = FinderCheckpoint(checkpoint, identity, options.say, options.progress)
+        return search_for(cases, config, keeper)
+
+    return from_first(found)
 
 
 def _check_start(start: Prior, config: Config, anatomy: Anatomy) -> None:
