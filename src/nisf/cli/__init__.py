@@ -14,6 +14,7 @@ import tyro
 from nisf.cli.check import Check
 from nisf.cli.demo import Demo
 from nisf.cli.evaluate import Evaluate
+from nisf.cli.info import Info
 from nisf.cli.measure import Measure
 from nisf.cli.mesh import Mesh
 from nisf.cli.models import Models
@@ -40,6 +41,7 @@ Command = (
     | Annotated[View, tyro.conf.subcommand("view")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Settings, tyro.conf.subcommand("settings")]
+    | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Models, tyro.conf.subcommand("models")]
     | Annotated[Paper, tyro.conf.subcommand("paper")]
     | Annotated[Phantom, tyro.conf.subcommand("phantom")]
