@@ -103,7 +103,7 @@ class Segment:
     def run(self) -> int:
         refuse_missing_prior(self.prior)
         refuse_missing([*(self.inputs if len(self.inputs) == 1 else ()), self.only])
-
+        from nisf.data.scratch import use_scratch
         from nisf.device import named_device, use_threads
         from nisf.errors import BadSettingError
         from nisf.files import check_writable
@@ -128,7 +128,7 @@ class Segment:
             raise BadSettingError(f"{self.output}: is the input folder; choose another for the output")
         cohort = self.taken(open_inputs(self.inputs, prior.anatomy, self.layout, labels=False))
         self.check_dicom_seg(cohort)
-        check_writable(self.output)
+        use_scratch(check_writable(self.output))
         remove_stale_locks(self.output)
         if not self.overwrite:
             refuse_other_labels(self.output, prior.anatomy.labels)
