@@ -112,6 +112,7 @@ class Segment:
         refuse_missing_prior(self.prior)
         refuse_missing([*(self.inputs if len(self.inputs) == 1 else ()), self.only])
 
+        from nisf.data.scratch import use_scratch
         from nisf.device import named_device
         from nisf.errors import BadSettingError
         from nisf.files import check_writable
@@ -135,7 +136,7 @@ class Segment:
         cases = self.chosen(cohort)
         given = self.allotment(len(cases))
         work = self.work(request, given)
-        check_writable(self.output)
+        use_scratch(check_writable(self.output))
         remove_stale_locks(self.output)
         if not self.overwrite:
             refuse_other_labels(self.output, prior.anatomy.labels)

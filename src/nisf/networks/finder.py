@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from nisf.data.case import UNKNOWN, Case, Slice
 from nisf.data.region import Region, mean_shift, reference_pose
+from nisf.data.scratch import let_go
 from nisf.files import load_part
 from nisf.networks.canvas import blur_sigma
 from nisf.networks.finder_state import FinderKeeper, FinderState
@@ -88,6 +89,7 @@ def coarse_case(case: Case, pixel_mm: float) -> tuple[list[Slice], np.ndarray]:
     images = np.empty((len(slices), SIZE, SIZE), dtype=np.float32)
     for image, item in zip(images, slices, strict=True):
         image[:] = coarse_slice(item, case.stacks[0].normalise(item.image)[..., 0], pixel_mm)
+        let_go(item.image)
     return slices, images
 
 

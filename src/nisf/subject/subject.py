@@ -296,7 +296,9 @@ class Subject(ABC):
         scale, done = self._scale(stack), []
 
         def fill(t: int) -> None:
-            answers.fill(Frame(rendering, t, scale), grid, float(grid.times[t]), memory_mb=memory_mb)
+            frame = Frame(rendering, t, scale)
+            answers.fill(frame, grid, float(grid.times[t]), memory_mb=memory_mb)
+            frame.let_go()
             if after_frame is not None:
                 after_frame(t)
             done.append(t)
