@@ -90,7 +90,7 @@ class CohortProgress:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self.seconds, self.last, self.case = seconds, time.monotonic(), ""
+        self.seconds, self.last, self.cases_s = seconds, time.monotonic(), 0.0
         self.stages: dict[str, float] = {}
         console = Console(stderr=True)
         self.bar = None
@@ -109,24 +109,20 @@ class CohortProgress:
         if self.bar:
             self.bar.stop()
 
-    def begin(self, case: str) -> None:
-        """A case begins."""
-        self.case = case
-        self.tell("reading")
-
-    def tell(self, what: str) -> None:
-        """A stage of the case begins, or is so far."""
+    def tell(self, case: str, what: str) -> None:
+        """A stage of a case begins, or is so far."""
         now = time.monotonic()
         if self.bar:
-            self.bar.update(self.task, description=f"{self.case}: {what}")
+            self.bar.update(self.task, description=f"{case}: {what}")
         elif now - self.last > self.seconds:
             self.last = now
-            print(f"{self.case}: {what}", file=sys.stderr, flush=True)
+            print(f"{case}: {what}", file=sys.stderr, flush=True)
 
-    def end(self, stages: Mapping[str, float]) -> None:
-        """A case ends, which took so many seconds in each stage."""
-        for name, seconds in stages.items():
-            self.stages[name] = self.stages.get(name, 0.0) + seconds
+    def end(self, stages: Mapping[str, float], seconds: float) -> None:
+        """A case ends, which took so many seconds, and so many in each stage."""
+        self.cases_s += seconds
+        for name, own in stages.items():
+            self.stages[name] = self.stages.get(name, 0.0) + own
         if self.bar:
             self.bar.advance(self.task)
 
@@ -139,12 +135,19 @@ class CohortProgress:
         if self.bar:
             self.bar.start()
 
-    def slowest(self) -> str:
-        """The stage that took longest, in words; empty if there was none."""
+    def slowest(self, workers: int = 1) -> str:
+        """The stage that took longest, in words; empty if there was none.
+
+        Args:
+            workers: that were busy at the same time; their seconds are added up.
+        """
         if not self.stages:
             return ""
         name = max(self.stages, key=self.stages.__getitem__)
-        return f", {self.stages[name]:.1f} s of them {name}"
+        if workers == 1:
+            return f", {self.stages[name]:.1f} s of them {name}"
+        part = self.stages[name] / max(self.cases_s, 1e-9)
+        return f" by {workers} workers, {100 * part:.0f} % of their time {name}"
 
 
 def outcome(summary: Mapping[str, Any], seconds: float) -> str:
