@@ -82,6 +82,8 @@ class Segment:
     and UIDs by which it is filed with the images; without, the case's name and fresh UIDs."""
     seg_nrrd: str | None = None
     """Write NAME_ED.seg.nrrd and so on for 3D Slicer too; which phases, as for --dicom-seg."""
+    bids: bool = False
+    """Write a BIDS derivative data set too: OUT/bids/sub-NAME/anat/sub-NAME_desc-nisf_dseg.nii.gz."""
     no_measures: bool = False
     """Write no measures.csv, measures.json, curves.csv and wall.csv."""
     memory_mb: float | None = None
@@ -222,6 +224,7 @@ class Segment:
             measures=not self.no_measures,
             dicom_seg=self.dicom_seg,
             seg_nrrd=self.seg_nrrd,
+            bids=self.bids,
             overwrite=self.overwrite,
             memory_mb=given.memory_mb,
         )

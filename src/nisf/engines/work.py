@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 from nisf.data.case import Case
 from nisf.errors import NisfError, told, unexpected
 from nisf.interrupts import check
+from nisf.io.bids import BidsFiles
 from nisf.io.dicom.seg_files import SegFiles
 from nisf.io.phases import check_wish
 from nisf.io.readers.cases import read_or_why
@@ -47,6 +48,7 @@ class Work:
         measures: whether cases are measured.
         dicom_seg: phases of which DICOM SEG is written, as `nisf.io.phases.check_wish` takes them, or None.
         seg_nrrd: likewise, for 3D Slicer.
+        bids: whether a BIDS derivative data set is written too.
         overwrite: do again what is done, and replace what is in the way.
         memory_mb: working memory of one case, MiB.
     """
@@ -56,6 +58,7 @@ class Work:
     measures: bool = True
     dicom_seg: str | None = None
     seg_nrrd: str | None = None
+    bids: bool = False
     overwrite: bool = False
     memory_mb: float = 512.0
 
@@ -75,6 +78,8 @@ class Work:
             found.append(SegFiles(study, self.dicom_seg, case.phases))
         if self.seg_nrrd is not None:
             found.append(NrrdFiles(self.seg_nrrd, case.phases))
+        if self.bids:
+            found.append(BidsFiles())
         return found
 
 
