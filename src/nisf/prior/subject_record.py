@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from nisf.config.schema import Islands
+from nisf.correction.stroke import Stroke
 from nisf.data.case import Stack
 from nisf.data.region import Region
 
@@ -30,6 +31,7 @@ class SubjectRecord:
         certain: how sure a section of each structure has to be.
         entries: JSON of the kind itself.
         tensors: of the kind itself.
+        strokes: what a person has said of it.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class SubjectRecord:
     certain: tuple[float, ...]
     entries: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
+    strokes: tuple[Stroke, ...] = ()
 
     def common(self) -> dict[str, Any]:
         """The arguments of any kind of subject, its prior and what is its own left out."""
@@ -53,4 +56,5 @@ class SubjectRecord:
             "summary": self.summary,
             "islands": self.islands,
             "certain": self.certain,
+            "strokes": self.strokes,
         }

@@ -24,6 +24,7 @@ def doubtful(
     label: Integer[np.ndarray, "x y z"],
     certain: Sequence[float],
     ask: Callable[[Int[np.ndarray, "m"]], Float[np.ndarray, "m k"]],
+    said: Bool[np.ndarray, "x y z k"] | None = None,
 ) -> Bool[np.ndarray, "x y z k"]:
     """Where structures have sections that are less sure than they should be; with room around each.
 
@@ -32,12 +33,13 @@ def doubtful(
         certain: least certainty of a section of each structure, in the order of the classes, background
             excluded; 0 draws all.
         ask: class probabilities of voxels, by their flat indices.
+        said: where somebody has said that a structure is; a section with such a voxel is not doubted.
     """
     out = np.zeros((*label.shape, len(certain) + 1), dtype=bool)
     for k, least in enumerate(certain, start=1):
         for z in range(label.shape[2]) if least > 0 else ():
             pixel = np.argwhere(label[:, :, z] == k)
-            if not len(pixel):
+            if not len(pixel) or (said is not None and said[*pixel.T, z, k].any()):
                 continue
             flat = np.ravel_multi_index((*pixel.T, np.full(len(pixel), z)), label.shape)
             if certainty(ask(flat)[:, k]) >= least:
