@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from nisf.cli.correct import Corrections
 from nisf.cli.parse import refuse_missing, refuse_missing_prior, working_memory
 from nisf.cli.progress import CohortProgress, outcome
 from nisf.prior.bundled import DEFAULT, model_name
@@ -31,7 +32,7 @@ MOST_FRAMES = 10_000
 
 
 @dataclass(frozen=True)
-class Segment:
+class Segment(Corrections):
     """Segment images: NAME_seg.nii.gz, NAME_image.nii.gz, NAME.nisf, NAME.measures.json, measures.csv.
 
     NAME.run.json records what they were made from. A case that is done already, from the same input with the
@@ -181,7 +182,8 @@ class Segment:
                     if isinstance(case, str):
                         raise NisfError(case)
                     with claimed(self.output, name):
-                        self.segment_one(case, files, prior, request, place, watch, progress.say)
+                        wish = self.with_corrections(request, case, len(reader), progress.say)
+                        self.segment_one(case, files, prior, wish, place, watch, progress.say)
                     if tables is not None:
                         tables.note()
                     done += 1
@@ -338,13 +340,5 @@ class Segment:
                 raise BadSettingError(f"{flag} {value}: give a number of at least 1")
         if self.frames is not None and self.frames > MOST_FRAMES:
             raise BadSettingError(f"--frames {self.frames}: give {MOST_FRAMES} at most")
-        fit = FitOptions(
-            steps=self.steps,
-            seed=self.seed,
-            method=self.method,
-            shifts=self.shifts,
-            gains=self.gains,
-            pose=self.pose,
-            islands=self.islands,
-        )
+        fit = FitOptions(self.steps, self.seed, self.method, self.shifts, self.gains, self.pose, self.islands)
         return Request(spacing, self.frames, self.probabilities, self.region, centre, fit, self.format)
