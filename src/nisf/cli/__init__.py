@@ -12,6 +12,7 @@ from typing import Annotated
 import tyro
 
 from nisf.cli.check import Check
+from nisf.cli.correct import Correct
 from nisf.cli.demo import Demo
 from nisf.cli.evaluate import Evaluate
 from nisf.cli.info import Info
@@ -34,6 +35,7 @@ Command = (
     | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Segment, tyro.conf.subcommand("segment")]
+    | Annotated[Correct, tyro.conf.subcommand("correct")]
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Measure, tyro.conf.subcommand("measure")]
     | Annotated[Mesh, tyro.conf.subcommand("mesh")]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from nisf.cli.cohort import carry_out, notes_of
+from nisf.cli.correct import Corrections
 from nisf.cli.parse import refuse_missing, refuse_missing_prior, working_memory
 from nisf.cli.progress import CohortProgress
 from nisf.prior.bundled import DEFAULT, model_name
@@ -30,7 +31,7 @@ MOST_FRAMES = 10_000
 
 
 @dataclass(frozen=True)
-class Segment:
+class Segment(Corrections):
     """Segment images: NAME_seg.nii.gz, NAME_image.nii.gz, NAME.nisf, NAME.measures.json, measures.csv.
 
     NAME.run.json records what they were made from. A case that is done already, from the same input with the
@@ -136,6 +137,7 @@ class Segment:
         cohort = self.taken(open_inputs(self.inputs, prior.anatomy, self.layout, labels=False))
         self.check_dicom_seg(cohort)
         cases = self.chosen(cohort)
+        self.refuse_several(len(cases))
         given = self.allotment(len(cases))
         work = self.work(request, given)
         use_scratch(check_writable(self.output))
@@ -225,6 +227,7 @@ class Segment:
             dicom_seg=self.dicom_seg,
             seg_nrrd=self.seg_nrrd,
             bids=self.bids,
+            corrections=self.corrections,
             overwrite=self.overwrite,
             memory_mb=given.memory_mb,
         )
@@ -308,13 +311,5 @@ class Segment:
                 raise BadSettingError(f"{flag} {value}: give a number of at least 1")
         if self.frames is not None and self.frames > MOST_FRAMES:
             raise BadSettingError(f"--frames {self.frames}: give {MOST_FRAMES} at most")
-        fit = FitOptions(
-            steps=self.steps,
-            seed=self.seed,
-            method=self.method,
-            shifts=self.shifts,
-            gains=self.gains,
-            pose=self.pose,
-            islands=self.islands,
-        )
+        fit = FitOptions(self.steps, self.seed, self.method, self.shifts, self.gains, self.pose, self.islands)
         return Request(spacing, self.frames, self.probabilities, self.region, centre, fit, self.format)

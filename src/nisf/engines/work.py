@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from nisf.correction.file import read_strokes
 from nisf.data.case import Case
+from nisf.data.wording import counted
 from nisf.errors import NisfError, told, unexpected
 from nisf.interrupts import check
 from nisf.io.bids import BidsFiles
@@ -30,6 +32,7 @@ from nisf.segmentation import (
     write_segmentation,
     writers_to_run,
 )
+from nisf.segmentation.correct import kept_strokes
 from nisf.segmentation.measures import MeasureFiles
 from nisf.stopwatch import Stopwatch, stage
 from nisf.subject.subject import Subject
@@ -49,6 +52,7 @@ class Work:
         dicom_seg: phases of which DICOM SEG is written, as `nisf.io.phases.check_wish` takes them, or None.
         seg_nrrd: likewise, for 3D Slicer.
         bids: whether a BIDS derivative data set is written too.
+        corrections: file of strokes that the case is to follow; None keeps those that its output has.
         overwrite: do again what is done, and replace what is in the way.
         memory_mb: working memory of one case, MiB.
     """
@@ -59,8 +63,27 @@ class Work:
     dicom_seg: str | None = None
     seg_nrrd: str | None = None
     bids: bool = False
+    corrections: Path | None = None
     overwrite: bool = False
     memory_mb: float = 512.0
+
+    def request_of(self, case: Case, say: Callable[[str], None]) -> Request:
+        """What is wanted of a case, with the strokes that it is to follow.
+
+        Args:
+            case: whose frames and cycle the file of strokes may speak of.
+            say: told that strokes are kept.
+
+        Raises:
+            BadFileError: the file of strokes is wrong.
+        """
+        if self.corrections is not None:
+            stack = case.stacks[0] if case.stacks else None
+            return replace(self.request, strokes=read_strokes(self.corrections, stack))
+        kept = () if self.overwrite else kept_strokes(self.folder, case.name)
+        if kept:
+            say(f"keeps its {counted(len(kept), 'stroke')}; --overwrite drops them")
+        return replace(self.request, strokes=kept)
 
     def writers(self, case: Case, files: CaseFiles, prior: Prior[Subject]) -> list[CaseWriter]:
         """What writes the further files that are wanted of a case.
@@ -190,8 +213,9 @@ def _written(
         case = read_or_why(files, prior.anatomy, notes)
     if isinstance(case, str):
         raise NisfError(case)
-    folder, request, memory_mb = work.folder, work.request, work.memory_mb
+    folder, memory_mb = work.folder, work.memory_mb
     with claimed(folder, case.name):
+        request = work.request_of(case, say)
         inputs, writers = files.paths(), work.writers(case, files, prior)
         if not work.overwrite and done_already(case, prior, folder, request, inputs):
             if missing := writers_to_run(case, folder, writers):

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from nisf.config.schema import Islands
+from nisf.correction.stroke import Stroke
 from nisf.data.case import Stack
 from nisf.data.region import Region
 
@@ -31,6 +32,7 @@ class SubjectRecord:
         enclosed: how much of a cavity has to be surrounded by its wall in a basal slice.
         entries: JSON of the kind itself.
         tensors: of the kind itself.
+        strokes: what a person has said of it.
     """
 
     path: Path
@@ -45,6 +47,7 @@ class SubjectRecord:
     enclosed: float
     entries: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
+    strokes: tuple[Stroke, ...] = ()
 
     def common(self) -> dict[str, Any]:
         """The arguments of any kind of subject, its prior and what is its own left out."""
@@ -56,4 +59,5 @@ class SubjectRecord:
             "islands": self.islands,
             "certain": self.certain,
             "enclosed": self.enclosed,
+            "strokes": self.strokes,
         }

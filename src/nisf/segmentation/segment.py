@@ -73,6 +73,8 @@ def segment_case(
         config=request.fit.applied_to(prior.config.fit),
         seed=request.fit.seed or 0,
     )
+    if request.strokes:
+        subject = subject.corrected(request.strokes)
     more = {"request": {**asked(case, prior, request), "inputs": state}, "said": said_by(case)}
     return replace(subject, summary={**subject.summary, **more})
 

@@ -92,7 +92,10 @@ def _slices_from_base(label: Integer[np.ndarray, "x y z"], enclosure: Enclosure)
 
 
 def open_at_base(
-    label: Integer[np.ndarray, "x y z"], enclosure: Enclosure, out: Bool[np.ndarray, "x y z k"]
+    label: Integer[np.ndarray, "x y z"],
+    enclosure: Enclosure,
+    out: Bool[np.ndarray, "x y z k"],
+    said: Bool[np.ndarray, "x y z k"] | None = None,
 ) -> None:
     """Bar a cavity and its wall in basal slices, from the base inwards until one is enclosed enough.
 
@@ -102,13 +105,19 @@ def open_at_base(
         label: class of each voxel.
         enclosure: the rule.
         out: what is barred; these sections are added.
+        said: where somebody has said that a structure is; a slice with such a voxel is enclosed enough.
     """
     order = _slices_from_base(label, enclosure)
-    parts = np.array([enclosed_part(label[:, :, z], enclosure) for z in order])
-    if not (parts >= enclosure.least).any():
+    both = [enclosure.cavity, enclosure.wall]
+    drawn = [
+        (said is not None and bool(said[:, :, z, both].any()))
+        or enclosed_part(label[:, :, z], enclosure) >= enclosure.least
+        for z in order
+    ]
+    if True not in drawn:
         return
-    for z in order[: int(np.argmax(parts >= enclosure.least))]:
-        for k in (enclosure.cavity, enclosure.wall):
+    for z in order[: drawn.index(True)]:
+        for k in both:
             _bar_section(label, int(z), k, out)
 
 
@@ -129,6 +138,7 @@ def doubtful(
     label: Integer[np.ndarray, "x y z"],
     certain: Sequence[float],
     ask: Callable[[Int[np.ndarray, "m"]], Float[np.ndarray, "m k"]],
+    said: Bool[np.ndarray, "x y z k"] | None = None,
 ) -> Bool[np.ndarray, "x y z k"]:
     """Where structures have sections that are less sure than they should be; with room around each.
 
@@ -137,12 +147,13 @@ def doubtful(
         certain: least certainty of a section of each structure, in the order of the classes, background
             excluded; 0 draws all.
         ask: class probabilities of voxels, by their flat indices.
+        said: where somebody has said that a structure is; a section with such a voxel is not doubted.
     """
     out = np.zeros((*label.shape, len(certain) + 1), dtype=bool)
     for k, least in enumerate(certain, start=1):
         for z in range(label.shape[2]) if least > 0 else ():
             pixel = np.argwhere(label[:, :, z] == k)
-            if not len(pixel):
+            if not len(pixel) or (said is not None and said[*pixel.T, z, k].any()):
                 continue
             flat = np.ravel_multi_index((*pixel.T, np.full(len(pixel), z)), label.shape)
             if certainty(ask(flat)[:, k]) < least:

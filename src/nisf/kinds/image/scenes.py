@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ LEAST_WEIGHT = 0.02
 """Phases that count less are left out of an average over time."""
 
 
+Residual = Callable[[Scene, float], Scene]
+"""The slices of a phase with something added to their features, from the phase and its time."""
 LeftOut = Callable[[int], Bool[np.ndarray, "n"]]
 
 
@@ -80,6 +83,7 @@ class Scenes:
         both: whether slices are also counted from the other end, for anatomies whose order is not known.
         flips: pixel axes along which each image is flipped, instead of all that ``mirrors`` asks for.
         ready: averages over time kept at hand; between two phases there are two.
+        residual: what a person's corrections add to the features; nothing if None.
     """
 
     def __init__(
@@ -91,7 +95,9 @@ class Scenes:
         both: bool = True,
         flips: Sequence[Sequence[int]] | None = None,
         ready: int = 2,
+        residual: Residual | None = None,
     ) -> None:
+        self.residual = residual
         self.field, self.canvases, self.mirrors, self.both = field, canvases, mirrors, both
         self.times = np.unique(canvases.times)
         self._flips = flips_of(mirrors) if flips is None else [list(axes) for axes in flips]
@@ -113,7 +119,17 @@ class Scenes:
 
         Averages are of features, not of answers: as good, and the field is asked once.
         """
-        return self._averages.get(phase, self._average)
+        return self._averages.get(phase, self._corrected)
+
+    def corrected(self, residual: Residual) -> Scenes:
+        """The same slices, encoded once for both, with a residual on their features."""
+        out = copy.copy(self)
+        out.residual, out._averages = residual, Recent(self._averages.most)
+        return out
+
+    def _corrected(self, phase: int) -> Scene:
+        scene = self._average(phase)
+        return scene if self.residual is None else self.residual(scene, float(self.times[phase]))
 
     def _average(self, phase: int) -> Scene:
         own = self._encoded(phase)
