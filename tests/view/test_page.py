@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
+from nisf.measures.case import measure
 from nisf.view.questions import PlaneQuestion
 
 pytest.importorskip("starlette", reason="needs nisf[view]: starlette and uvicorn")
@@ -28,7 +29,7 @@ def opened(served):
         page.on("pageerror", lambda error: page.said.append(str(error)))
         page.on("request", lambda request: page.asked.append(request.url))
         page.goto(f"http://{host}/?token={token}")
-        wait(page, "() => window.nisfPage?.info && nisfPage.curves?.complete")
+        wait(page, "() => window.nisfPage?.info && nisfPage.findings?.complete")
         yield page
         browser.close()
     assert all(url.startswith((f"http://{host}/", "blob:", "data:")) for url in page.asked)
@@ -125,8 +126,7 @@ def test_time_layers_and_volumes(page, toy_seen):
     wait(page, SHARP)
     assert plane_of(page)[0].time == pytest.approx(0.25)
     shown = page.locator("#panel tbody tr").first.locator("td.number").first.inner_text()
-    label = toy_seen[0].render().label
-    curve = [(label[..., t] == 1).sum() * toy_seen[0].stacks[0].grid.voxel_ml for t in range(2)]
+    curve = measure(toy_seen[0]).curve.ml["blood"]
     assert float(shown) == pytest.approx(np.mean(curve), abs=0.06)
     for base in ("measured", "difference", "field"):
         page.click(f'#panel [data-value="{base}"]')
