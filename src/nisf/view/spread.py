@@ -1,7 +1,7 @@
 """How sure the answers on a plane are: the spread of the classes' probabilities over draws.
 
-As `nisf render --std` gives it, on a lattice that is coarser than the screen: draws cost, and their spread has
-no fine detail.
+As `nisf render --std` gives it, on a lattice that is coarser than the screen: draws cost, and their spread
+has no fine detail.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Spreads:
                 yield Packet({**header, "final": number == DRAWS}, scaled.tobytes())
 
     def _drawn(self, draw: Answerer, position: np.ndarray, time: float) -> Generator[Step, None, np.ndarray]:
-        """Class probabilities of one draw (n, k), islands removed where they are known; returned at the end."""
+        """Class probabilities of one draw (n, k), islands removed where they are known."""
         parts = []
         for first in range(0, len(position), AT_A_TIME):
             part = position[first : first + AT_A_TIME]
