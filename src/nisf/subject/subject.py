@@ -18,6 +18,7 @@ from nisf.data.geometry import Grid
 from nisf.data.region import Region
 from nisf.device import module_device, side_by_side
 from nisf.errors import CannotFitError
+from nisf.prior.exportable import Exportable
 from nisf.prior.prior import Prior
 from nisf.stopwatch import advance
 from nisf.subject.answerer import Answerer, WithinEnds
@@ -120,6 +121,17 @@ class Subject(ABC):
             f"{self.name}: a subject of the kind '{self.prior.kind}' cannot be put into a page of its own; "
             "give one of the kind 'image'"
         )
+
+    def exportable(self, time: float = 0.0) -> Exportable:  # noqa: ARG002 - for those that can
+        """Its own answers, islands and all, as a network that other programs run.
+
+        Args:
+            time: fraction of the cycle, for kinds whose network answers one measured phase: the nearest.
+
+        Raises:
+            CannotFitError: this kind has none.
+        """
+        raise CannotFitError(f"{self.name}: the kind '{self.prior.kind}' has no form for other programs")
 
     # The same for all kinds.
 
