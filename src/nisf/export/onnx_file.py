@@ -18,6 +18,8 @@ from nisf.prior.exportable import Exportable
 
 OPSET = 17
 OUTPUTS = ("intensity", "probability")
+ROWS = "n"
+"""Name of the axis of the places that are asked for."""
 CLOSE = 1e-4
 """Farthest that an answer of the file may be from PyTorch's."""
 
@@ -67,9 +69,14 @@ def difference(made: bytes, exportable: Exportable) -> float:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
     session = onnxruntime.InferenceSession(made, options, providers=["CPUExecutionProvider"])
-    found = session.run(list(OUTPUTS), {name: x.numpy() for name, x in exportable.inputs.items()})
+    # Twice as many places as were traced: a number that the trace took for a constant is found.
+    inputs = {
+        name: torch.cat([x, x]) if exportable.free.get(name, {}).get(0) == ROWS else x
+        for name, x in exportable.inputs.items()
+    }
+    found = session.run(list(OUTPUTS), {name: x.numpy() for name, x in inputs.items()})
     with torch.inference_mode():
-        wanted = exportable.network(*exportable.inputs.values())
+        wanted = exportable.network(*inputs.values())
     pairs = zip(found, wanted, strict=True)
     return max(float(np.abs(np.asarray(ours) - truth.numpy()).max()) for ours, truth in pairs)
 
@@ -79,7 +86,7 @@ def _traced(exportable: Exportable) -> bytes:
     file = io.BytesIO()
     inputs: tuple[Tensor, ...] = tuple(exportable.inputs.values())
     axes: dict[str, Any] = {name: dict(free) for name, free in exportable.free.items()}
-    axes |= {name: {0: "n"} for name in OUTPUTS}
+    axes |= {name: {0: ROWS} for name in OUTPUTS}
     with warnings.catch_warnings():
         # The tracer warns of itself, and of shapes that are the network's constants here.
         warnings.simplefilter("ignore")

@@ -16,7 +16,8 @@ class Exportable:
     Attributes:
         network: takes the inputs in their order.
         inputs: an example of each, by name.
-        free: names of the axes of inputs that may have any length, by input and index of the axis.
+        free: names of the axes of inputs that may have any length, by input and index of the axis; ``n`` is
+            that of the places asked for.
         about: what a program must know to use it, as JSON takes it.
     """
 

@@ -56,6 +56,12 @@ class Subject(ABC):
         grids = ", ".join(f"{s.name} {' x '.join(map(str, s.grid.shape))}" for s in self.stacks) or "no stack"
         return f"<{type(self).__name__} {self.name}: {grids}, prior {self.prior.fingerprint}>"
 
+    def _repr_html_(self) -> str:
+        """How a notebook shows it; what draws it is above this package, and found by its public name."""
+        import nisf
+
+        return nisf.subject_html(self)
+
     # What each kind answers for itself.
 
     @cached_property

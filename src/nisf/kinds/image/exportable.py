@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from nisf.data.region import Region
 from nisf.networks.image_field import ImageField, Scene
-from nisf.networks.lookup import Nearby, nearby
+from nisf.networks.lookup import Nearby, nearest_slices
 from nisf.prior.exportable import Exportable
 
 EXAMPLES = 7
@@ -29,13 +29,16 @@ class _Decoder(nn.Module):
 
     @override
     def forward(self, features: Tensor, maps: Tensor, latent: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-        near = nearby(maps, place, self.image.pixels, self.image.neighbours)
+        # As `nisf.networks.lookup.nearby`, in a form whose trace has no number of slices or places in it.
+        u, v, distance = (place @ maps[:, axis, :3].T + maps[:, axis, 3] for axis in range(3))
+        near = nearest_slices(u, v, distance, self.image.pixels, self.image.neighbours)
+        latents = latent + torch.zeros_like(place[:, :1])
         seen = _sample(features, near)
         distance, hidden = near.distance[..., None] / self.image.distance_mm, []
         for sign in self.signs:
             each = self.each(torch.cat([seen, sign * distance], dim=-1))
             means = [(each * weight[..., None]).sum(1) for weight in (near.weight, near.sharp)]
-            hidden.append(self.join(torch.cat([*means, latent.expand(len(place), -1)], dim=1)))
+            hidden.append(self.join(torch.cat([*means, latents], dim=1)))
         mean = sum(hidden[1:], hidden[0]) / len(hidden)
         answer = self.head(mean) + self.direct((seen * near.sharp[..., None]).sum(1))
         return torch.sigmoid(answer[:, : self.channels]), torch.softmax(answer[:, self.channels :], dim=1)

@@ -27,7 +27,7 @@ export function findingsSection(findings, warned) {
   for (const { title, rows } of groups) {
     const intervals = rows.some((row) => row.interval);
     section.append(make("table", { class: "measures" },
-      make("thead", {}, make("tr", {}, make("th", {}, title || "Measure"), make("th", { class: "number" }, ""), make("th", { class: "number" }, intervals ? "90 % interval" : ""))),
+      make("thead", {}, make("tr", {}, make("th", {}, title || "Measure"), make("td"), make(intervals ? "th" : "td", { class: "number" }, intervals ? "90 % interval" : ""))),
       make("tbody", {}, ...rows.map((row) => make("tr", {}, make("td", {}, row.title),
         make("td", { class: "number" }, `${row.value} ${row.unit}`), make("td", { class: "number quiet" }, row.interval))))));
   }

@@ -3,7 +3,7 @@ import { choice, find, make, swatch } from "./dom.js";
 import { findingsSection } from "./findings.js";
 import { wordsOf } from "./overlay.js";
 import { nearestSlice, snapsOf } from "./snaps.js";
-import { saveCine, saveLink, saveMesh, saveNifti, savePicture } from "./takeaway.js";
+import { saveCine, saveGif, saveLink, saveMesh, saveNifti, savePicture } from "./takeaway.js";
 import { volumesAt } from "./timeline.js";
 
 export class Panel {
@@ -98,7 +98,7 @@ export class Panel {
     const { info, page } = this, { curves } = page;
     const now = volumesAt(curves, info.times, state.time);
     const named = Object.entries(curves?.phases || {});
-    this.head.replaceChildren(make("th", { title: curves?.integrated ? "Integrated over the field" : "Voxels of the measured stack, until the field is integrated" }, "Volume, mL"), make("th", { class: "number" }, info.moves ? "now" : ""),
+    this.head.replaceChildren(make("th", { title: curves?.integrated ? "Integrated over the field" : "Voxels of the measured stack, until the field is integrated" }, "Volume, mL"), make(info.moves ? "th" : "td", { class: "number" }, info.moves ? "now" : ""),
       ...named.map(([name]) => make("th", { class: "number" }, name)));
     this.table.replaceChildren(...info.labels.slice(1).map((name, n) => {
       const k = n + 1, box = make("input", {
@@ -137,7 +137,7 @@ export class Panel {
     const { page } = this, button = (words, action, title) => make("button", { title, onclick: () => page.attempt(action) }, words);
     const row = make("div", { class: "row" },
       button("Picture", () => savePicture(page), "PNG of the chosen view (S)"), button("Link", () => saveLink(page), "Copy a link to this very view (L)"));
-    if (this.info.moves) row.append(button("Film", () => saveCine(page), "WebM of one cycle of the chosen view"));
+    if (this.info.moves) row.append(button("Film", () => saveCine(page), "WebM of two cycles of the chosen view"), button("GIF", () => saveGif(page), "Animated GIF of one cycle of the chosen view"));
     row.append(button("Mesh", () => saveMesh(page), "Surfaces now, as STL"), button("NIfTI", () => saveNifti(page), "Classes on the plane that is shown"));
     return make("section", {}, make("h2", {}, "Take away"), row);
   }

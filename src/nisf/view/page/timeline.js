@@ -120,12 +120,14 @@ export class Timeline {
     scrub.querySelectorAll(".word").forEach((word) => word.remove());
     const word = (words, share, top, title) => {
       const element = make("button", { class: "word", title, onclick: () => this.page.store.set({ time: share, playing: false }) }, words);
-      element.style.left = `${share * 100}%`;
+      element.style.left = `clamp(14px, ${share * 100}%, calc(100% - 14px))`;
       element.style.top = top;
       scrub.append(element);
     };
     for (const [name, t] of Object.entries(curves?.phases || {})) word(name, t, "-4px", `Go to ${name}`);
     const scale = make("span", { class: "word scale" }, curves && most > 1 ? `${most.toFixed(0)} mL` : "");
+    // On the side where no phase's name is in its way.
+    scale.classList.toggle("left", Object.values(curves?.phases || {}).some((t) => t > 0.9));
     scrub.append(scale);
   }
 
