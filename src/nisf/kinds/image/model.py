@@ -20,10 +20,12 @@ from nisf.data.region import Region, over_all_slices
 from nisf.errors import CannotFitError
 from nisf.kinds.image.correction import fit_residual
 from nisf.kinds.image.draws import Draws
+from nisf.kinds.image.exportable import exportable_decoder, exportable_scene
 from nisf.kinds.image.portable import portable_field
 from nisf.kinds.image.scenes import Scenes
 from nisf.networks.canvas import Canvases, canvases
 from nisf.networks.image_field import ImageField
+from nisf.prior.exportable import Exportable
 from nisf.prior.prior import FitCallback, Prior
 from nisf.prior.stored import Stored
 from nisf.prior.subject_record import SubjectRecord
@@ -146,6 +148,13 @@ class ImageSubject(Subject):
         return portable_field(self.prior.field, self.scenes, phases, box, shift)
 
     @override
+    def exportable(self, time: float = 0.0) -> Exportable:
+        """Its answers at the measured phase that is nearest to ``time``."""
+        phase, prior = nearest_frame(self.scenes.times, time), self.prior
+        scene, at = self.scenes.at(phase), float(self.scenes.times[phase])
+        return exportable_scene(prior.field, scene, self.region, at, both=prior.anatomy.reorder)
+
+    @override
     def own_tensors(self) -> dict[str, Tensor]:
         times = torch.from_numpy(self.canvases.times)
         return {
@@ -171,6 +180,10 @@ class ImagePrior(Prior[ImageSubject]):
     @classmethod
     def new_field(cls, config: Config) -> ImageField:
         return ImageField(config.field, config.image)
+
+    @override
+    def exportable(self) -> Exportable:
+        return exportable_decoder(self.field, both=self.anatomy.reorder)
 
     @classmethod
     @override
