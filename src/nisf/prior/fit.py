@@ -61,6 +61,8 @@ def fit(
         )
     with stage("fitting"):
         subject: Any = prior.fit_inside(case, region, config=settings, seed=seed, callback=callback)
+        if how in ("finder", "motion"):
+            subject = prior.looked_again(case, subject)
     seconds = round(time.perf_counter() - began, 3)
     return replace(
         subject,
