@@ -22,7 +22,8 @@ from nisf.errors import BadFileError, BadSettingError
 from nisf.files import check_writable, read_tensors
 from nisf.kinds.recipe import TrainingSetup, spread
 from nisf.kinds.registry import kind_of
-from nisf.networks.finder import Finder, finder_certainty, finder_of, look, train_finder
+from nisf.networks.finder import Finder, finder_certainty, finder_of, look
+from nisf.networks.finder_training import train_finder
 from nisf.optimisation.loop import CHECKPOINT, LOG, LogCallback, Validation, run
 from nisf.outputs import recorded
 from nisf.prior.prior import Prior
