@@ -60,3 +60,15 @@ def test_a_subject_is_looked_at_again_only_where_its_region_was_off(toy_image_pr
     np.testing.assert_allclose(again.region.centre(), region.pose.inverse(shift), atol=1e-6)
     given = fit(case, toy_image_prior, region=replace(region))
     np.testing.assert_array_equal(given.region.pose.matrix, region.pose.matrix)
+
+
+def test_what_was_encoded_for_the_look_is_not_encoded_again(toy_image_prior, monkeypatch):
+    case = toys.toy_case(0, toys.toy_grid(frames=2))
+    region = fit(case, toy_image_prior, find="centre").region
+    monkeypatch.setattr(RegionSearch, "find", lambda *_: (region, "finder"))
+    subject = fit(case, toy_image_prior)
+    assert "scenes" in subject.__dict__
+    seen = subject.scenes
+    assert subject.noted(summary={}).scenes is seen
+    assert subject.noted(summary={}).summary == {}
+    assert "scenes" not in fit(case, toy_image_prior, region=region).noted(summary={}).__dict__

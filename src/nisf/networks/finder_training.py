@@ -12,8 +12,10 @@ from nisf.data.case import UNKNOWN, Case
 from nisf.networks.finder import SIZE, Finder, coarse_case, coarse_slice
 from nisf.networks.finder_views import PATTERNS, CoarseSlices, patterns
 
-BATCH = 32
+BATCH = 16
 """Slices of a step."""
+NOTHING = 3.0
+"""Weight of a view in which there is nothing to find: a false find costs few pixels, and a wrong answer."""
 
 
 def train_finder(cases: Sequence[Case], *, steps: int = 2000, seed: int = 0) -> Finder | None:
@@ -21,7 +23,7 @@ def train_finder(cases: Sequence[Case], *, steps: int = 2000, seed: int = 0) -> 
 
     Args:
         cases: those without labels are left out.
-        steps: optimiser steps of 32 slices each.
+        steps: optimiser steps of 16 slices each.
         seed: of everything random.
     """
     fields_mm = [
@@ -50,7 +52,9 @@ def train_finder(cases: Sequence[Case], *, steps: int = 2000, seed: int = 0) -> 
         probability = torch.sigmoid(logits)
         overlap = (2 * (probability * target).sum() + 1) / ((probability + target).sum() + 1)
         # Dice beside cross-entropy: the anatomy is a few per cent of the pixels.
-        loss = functional.binary_cross_entropy_with_logits(logits, target) + 1 - overlap
+        entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none").mean((1, 2))
+        weight = torch.where(target.sum((1, 2)) > 0, 1.0, NOTHING)
+        loss = (weight * entropy).mean() + 1 - overlap
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

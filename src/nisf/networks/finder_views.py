@@ -24,7 +24,7 @@ from torch.nn import functional
 SIZE = 64
 """Pixels along each side of the coarse grid."""
 
-WINDOWED, BESIDE, ERASED, PATTERN = 0.6, 0.12, 0.08, 0.12
+WINDOWED, BESIDE, ERASED, PATTERN = 0.55, 0.2, 0.1, 0.2
 """Shares of the views: cut to a window, of these beside the anatomy; anatomy painted over; patterns."""
 WIDEST, NARROWEST = 3.5, 0.95
 """Sides of a window, as multiples of the box around the anatomy."""
@@ -166,7 +166,7 @@ def _lit(image: Images, inside: Tensor, dice: _Dice) -> Images:
     dark = torch.where(dice.uniform(0, 1) < 0.25, torch.exp(-dice.uniform(0, 1.6)), 1.0)
     image = (image - _each(low)) / _each((high - low).clamp_min(1e-3)) * _each(dark)
     image = image.clamp(0, 1) ** _each(dice.uniform(0.6, 1.7)) * _each(dice.uniform(0.7, 1.2))
-    image = image + _each(dice.uniform(0, 0.12)) * dice.normal(SIZE, SIZE)
+    image = image + 0.12 * _each(dice.uniform(0, 1) ** 2) * dice.normal(SIZE, SIZE)
     return image.clamp(0, 1) * inside
 
 
@@ -183,7 +183,7 @@ def _range(image: Images, inside: Tensor) -> tuple[Float[Tensor, "b"], Float[Ten
 
 def patterns(count: int, rng: np.random.Generator) -> Float[np.ndarray, "n 64 64"]:
     """Images in which there is nothing to find, in [0, 1]."""
-    made = (_grains, _grains, _stripes, _discs, _ramp)
+    made = (_grains, _tissues, _discs, _stripes, _tissues, _discs, _grains, _ramp)
     out = np.empty((count, SIZE, SIZE), dtype=np.float32)
     for k in range(count):
         image = made[k % len(made)](rng)
@@ -198,6 +198,18 @@ def _grains(rng: np.random.Generator) -> np.ndarray:
     sigma = np.exp(rng.uniform(-1.5, 2, size=2)) if rng.random() < 0.5 else np.exp(rng.uniform(-1.5, 2))
     image = ndimage.gaussian_filter(image, sigma)
     return np.abs(image) if rng.random() < 0.3 else image
+
+
+def _tissues(rng: np.random.Generator) -> np.ndarray:
+    """Grey areas beside each other, as of another organ."""
+    image = np.zeros((SIZE, SIZE))
+    for sigma in (1.5, 3.0, 6.0):
+        layer = ndimage.gaussian_filter(rng.standard_normal((SIZE, SIZE)), sigma * rng.uniform(0.6, 1.6))
+        image += layer / layer.std() * rng.uniform(0, 1) * sigma**0.5
+    levels = int(rng.integers(2, 6))
+    ends = np.quantile(image, np.sort(rng.uniform(0, 1, size=levels)))
+    grey = rng.uniform(0, 1, size=levels + 1)[np.searchsorted(ends, image)]
+    return ndimage.gaussian_filter(grey, rng.uniform(0.3, 1.0)) if rng.random() < 0.7 else image
 
 
 def _waves(rng: np.random.Generator) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from nisf.config.schema import FitConfig
@@ -64,8 +63,7 @@ def fit(
         if how in ("finder", "motion"):
             subject = prior.looked_again(case, subject)
     seconds = round(time.perf_counter() - began, 3)
-    return replace(
-        subject,
+    return subject.noted(
         islands=settings.islands,
         certain=settings.certain,
         summary={**subject.summary, "region": how, "points": count, "seconds": seconds},

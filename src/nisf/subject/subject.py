@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -65,6 +65,13 @@ class Subject(ABC):
     @abstractmethod
     def own_tensors(self) -> dict[str, Tensor]:
         """The tensors that its file keeps."""
+
+    def noted(self, **entries: Any) -> Subject:
+        """The same with other entries, e.g. its summary, which the field's own answers do not depend on.
+
+        A kind that has computed something of those answers keeps it.
+        """
+        return replace(self, **entries)
 
     def own_entries(self) -> dict[str, Any]:
         """What else its file keeps, as JSON takes it."""

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,6 +57,13 @@ class ImageSubject(Subject):
         """Its encoded slices, phase by phase."""
         prior = self.prior
         return Scenes(prior.field, self.canvases, prior.mirrors, both=prior.anatomy.reorder, ready=self.ready)
+
+    @override
+    def noted(self, **entries: Any) -> ImageSubject:
+        noted = super().noted(**entries)
+        if "scenes" in self.__dict__:  # encoded already
+            noted.__dict__["scenes"] = self.scenes
+        return noted
 
     def drawn_places(self) -> PointsMm:
         """Where its structures are, coarsely, at the first measured time: world mm (n, 3)."""
