@@ -27,10 +27,17 @@ class TrainingProgress:
         self.bar = None
         self.last = self.began = time.monotonic()
         self.first_step: int | None = None
+        self.preparing: tuple[str, int, float] | None = None
         if self.console.is_terminal:
-            columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+            )
             self.bar = Progress(*columns, TextColumn("{task.fields[losses]}"), console=self.console)
-            self.task = self.bar.add_task("training", total=steps, losses="")
+            self.task = self.bar.add_task("training", total=steps, losses="", start=False)
+            self.before: Any = None
 
     def __enter__(self) -> TrainingProgress:
         if self.bar:
@@ -45,6 +52,21 @@ class TrainingProgress:
         """A line above the bar."""
         self.console.print(sentence, markup=False)
 
+    def prepare(self, what: str, done: int, count: int) -> None:
+        """What is needed before the first step, e.g. the finder, is so far."""
+        now = time.monotonic()
+        if self.preparing is None or self.preparing[0] != what:
+            self.preparing, self.last = (what, done, now), now
+            self.say(f"{what}: trained first, {count - done} steps")
+        if self.bar:
+            if self.before is None:
+                self.before = self.bar.add_task(what, total=count, losses="")
+            self.bar.update(self.before, completed=done, visible=done < count)
+        elif now - self.last > self.seconds or done == count:
+            self.last = now
+            left = remaining(count - done, done - self.preparing[1], now - self.preparing[2])
+            self.say(f"{what}: step {done} of {count}{left}")
+
     def report(self, record: Mapping[str, Any]) -> None:
         """A record of the log."""
         step = record["step"]
@@ -55,16 +77,23 @@ class TrainingProgress:
         )
         now = time.monotonic()
         if self.bar:
+            self.bar.start_task(self.task)
             self.bar.update(self.task, completed=step, losses=losses)
         elif now - self.last > self.seconds or step == self.steps:
             if self.first_step is None:
                 self.first_step, self.began = step, now
                 left = ""
             else:
-                rate = (step - self.first_step) / max(now - self.began, 1e-9)
-                left = f", {(self.steps - step) / max(rate, 1e-9) / 60:.1f} min left"
+                left = remaining(self.steps - step, step - self.first_step, now - self.began)
             self.last = now
             self.say(f"step {step} of {self.steps}: {losses}{left}")
+
+
+def remaining(steps: int, done: int, seconds: float) -> str:
+    """The time that ``steps`` more will take, for a line, where ``done`` took so many seconds."""
+    if done <= 0 or steps <= 0:
+        return ""
+    return f", {steps * seconds / done / 60:.1f} min left"
 
 
 def track(items: Iterable[Any], count: int, what: str) -> Iterable[Any]:

@@ -106,6 +106,7 @@ class Train:
                     resume=self.resume,
                     report=report,
                     say=progress.say,
+                    progress=progress.prepare,
                     card={"licence": self.licence} if self.licence else {},
                     device=device,
                     workers=self.workers,
@@ -139,7 +140,7 @@ class Train:
             NisfError: there is no such preset, or the checkpoint is damaged.
         """
         from nisf.config.presets import preset
-        from nisf.optimisation.loop import CHECKPOINT, stored_settings
+        from nisf.optimisation.checkpoint import CHECKPOINT, stored_settings
 
         if self.resume:
             path = self.output / CHECKPOINT

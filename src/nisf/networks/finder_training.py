@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from nisf.data.case import UNKNOWN, Case
 from nisf.networks.finder import SIZE, Finder, coarse_case, coarse_slice
+from nisf.networks.finder_state import FinderKeeper, FinderState
 from nisf.networks.finder_views import PATTERNS, CoarseSlices, patterns
 
 BATCH = 16
@@ -18,13 +19,16 @@ NOTHING = 3.0
 """Weight of a view in which there is nothing to find: a false find costs few pixels, and a wrong answer."""
 
 
-def train_finder(cases: Sequence[Case], *, steps: int = 2000, seed: int = 0) -> Finder | None:
+def train_finder(
+    cases: Sequence[Case], *, steps: int = 2000, seed: int = 0, keeper: FinderKeeper | None = None
+) -> Finder | None:
     """A finder for the labelled cases; None if no slice is labelled.
 
     Args:
         cases: those without labels are left out.
         steps: optimiser steps of 16 slices each.
         seed: of everything random.
+        keeper: keeps the training, and goes on with one that was kept; the result is the same.
     """
     fields_mm = [
         float(max(np.array(s.image.shape[:2]) * s.affine.spacing[:2]))
@@ -44,7 +48,10 @@ def train_finder(cases: Sequence[Case], *, steps: int = 2000, seed: int = 0) -> 
         finder = Finder(pixel_mm)
     optimiser = torch.optim.AdamW(finder.parameters(), lr=5e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-3, total_steps=max(steps, 2))
-    for _ in range(steps):
+    state = FinderState(finder, optimiser, schedule, rng, generator, steps)
+    if keeper is not None:
+        keeper.begin(state)
+    while state.step < steps:
         chosen = torch.from_numpy(rng.integers(len(seen.image), size=BATCH))
         image, target = seen.views(chosen, generator)
         logits = finder(image[:, None])
@@ -59,6 +66,9 @@ def train_finder(cases: Sequence[Case], *, steps: int = 2000, seed: int = 0) -> 
         loss.backward()
         optimiser.step()
         schedule.step()
+        state.step += 1
+        if keeper is not None:
+            keeper.after_step(state)
     return finder.eval().requires_grad_(False)
 
 

@@ -17,14 +17,13 @@ from typing import Any, Protocol, TextIO, runtime_checkable
 import numpy as np
 from torch import Tensor
 
-from nisf.config.migration import todays_settings
-from nisf.config.overrides import from_dict
-from nisf.config.schema import Config, TrainConfig
-from nisf.errors import BadFileError, BadSettingError
-from nisf.files import read_tensors, replacing, write_tensors
+from nisf.config.schema import TrainConfig
+from nisf.errors import BadSettingError
+from nisf.files import replacing
+from nisf.optimisation.checkpoint import CHECKPOINT, has_begun, load_checkpoint, write_checkpoint
 from nisf.optimisation.state import State, rate_factor
 
-CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
+LOG = "log.jsonl"
 LOG_EVERY = 10
 FIRST_SECONDS = 45.0
 """Until the first checkpoint, however long it is to the first that is due."""
@@ -105,11 +104,12 @@ def run(
         BadSettingError: the loss is not finite.
     """
     state, checkpoint, last = recipe.state, folder / CHECKPOINT, None
-    if checkpoint.is_file():
-        _resume(state, checkpoint, identity)
+    save = partial(_save, state, checkpoint, identity, kept)
+    if has_begun(checkpoint):
+        load_checkpoint(checkpoint, state, identity)
         say(f"resuming at step {state.step} of {settings.steps}")
     else:
-        _save(state, checkpoint, identity, kept)  # what was made before the first step is kept
+        save()  # what was made before the first step is kept
     _open_log(folder, state.step)
     soon = time.monotonic() + FIRST_SECONDS
     rates, began, last = state.rates(), time.monotonic(), None
@@ -129,7 +129,7 @@ def run(
                     note({"step": step, "validation": last.to_dict()})
             # After the step's lines in the log: a resumed run does not write them again.
             if step % settings.checkpoint_every == 0 or final or time.monotonic() > soon:
-                _save(state, checkpoint, identity, kept)
+                save()
                 soon = math.inf
     # A finished run, resumed: only the prior was not written.
     return recipe.validate() if last is None else last
@@ -173,66 +173,7 @@ def _finite(terms: Mapping[str, Tensor], step: int) -> dict[str, float]:
 
 
 def _save(state: State, checkpoint: Path, identity: Mapping[str, Any], kept: Mapping[str, Tensor]) -> None:
-    metadata = {"identity": json.dumps(identity), "step": str(state.step)}
-    write_tensors(checkpoint, {**state.tensors(), **kept}, metadata)
-
-
-def _resume(state: State, checkpoint: Path, identity: Mapping[str, Any]) -> None:
-    """Go back to a checkpoint.
-
-    Raises:
-        BadFileError: it belongs to other settings, cases or start.
-    """
-    tensors, metadata = read_tensors(checkpoint)
-    try:
-        before, now = _decisive(json.loads(metadata["identity"])), _decisive(identity)
-        if before != now:
-            raise BadFileError(
-                f"{checkpoint}: was made with other {_differences(before, now)}; give the same, or train "
-                "elsewhere"
-            )
-        state.load(tensors, int(metadata["step"]))
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, RecursionError) as error:
-        raise BadFileError(
-            f"{checkpoint}: not a checkpoint of this training ({type(error).__name__}); train elsewhere"
-        ) from error
-
-
-def stored_settings(checkpoint: Path) -> Config:
-    """The settings that a checkpoint was made with.
-
-    Raises:
-        BadFileError: it is damaged.
-    """
-    _, metadata = read_tensors(checkpoint)
-    try:
-        settings = todays_settings(json.loads(metadata["identity"])["config"])
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise BadFileError(f"{checkpoint}: does not say with which settings it was made") from error
-    return from_dict(Config, settings, f"{checkpoint}: config")
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """In which settings, by name, and in what else two identities differ."""
-    found = []
-    for part, settings in now["config"].items():
-        old = before["config"].get(part)
-        if isinstance(settings, dict) and isinstance(old, dict):
-            found += [
-                f"{part}.{name} ({old.get(name)}, now {value})"
-                for name, value in settings.items()
-                if old.get(name) != value
-            ]
-        elif old != settings:
-            found.append(f"{part} ({old}, now {settings})")
-    found += [name for name in ("cases", "start") if before.get(name) != now.get(name)]
-    return ", ".join(found[:8]) or "settings"
-
-
-def _decisive(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """What the weights depend on. How subjects are fitted may change: it is validated anew."""
-    config = {name: part for name, part in todays_settings(identity["config"]).items() if name != "fit"}
-    return {**identity, "config": config}
+    write_checkpoint(checkpoint, {**state.tensors(), **kept}, identity, state.step)
 
 
 def _open_log(folder: Path, step: int) -> None:
