@@ -1,8 +1,8 @@
 """Find the anatomy in images without labels: a small network that colours coarse slices.
 
-It sees one slice at a time on a coarse grid, so that it depends neither on the order of the slices
-nor, through its augmentation (`nisf.networks.finder_views`), on orientation, scale, contrast or field of view.
-Trained from the same labels as the prior, and saved with it.
+It sees one slice at a time on a coarse grid, so that it depends neither on the order of the slices nor,
+through its augmentation (`nisf.networks.finder_views`), on orientation, scale, contrast or field of view. It
+is trained from the same labels as the prior, and saved with it.
 """
 
 from __future__ import annotations
