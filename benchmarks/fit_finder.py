@@ -3,8 +3,8 @@
     python benchmarks/fit_finder.py PRIOR --data COHORT -o OUT [--everyone] [--steps N] [--seed N]
 
 The finder is the network that finds the region of a case without labels: the tensors ``finder.*`` of the
-prior's weights. It is trained on the labelled cases of the cohort whose number is not divisible by five, or on
-all with ``--everyone``, as for a prior that has seen all. OUT/prior is the whole new prior, appendices
+prior's weights. It is trained on the labelled cases of the cohort whose number is not divisible by five, or
+on all with ``--everyone``, as for a prior that has seen all. OUT/prior is the whole new prior, appendices
 included: they belong to the network that answers, which stays. Started again, the command goes on where it
 was. Judge it with ``found.py`` and ``quality.py wrong``.
 """
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--everyone", action="store_true")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     prior = load_prior(options.prior)

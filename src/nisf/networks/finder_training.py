@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,20 +16,38 @@ from nisf.networks.finder_views import PATTERNS, CoarseSlices, patterns
 
 BATCH = 16
 """Slices of a step."""
-NOTHING = 3.0
-"""Weight of a view in which there is nothing to find: a false find costs few pixels, and a wrong answer."""
+LAST = 6
+"""One in so many steps belongs to the second round."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """How a round of the training is run.
+
+    Attributes:
+        rate: the largest learning rate.
+        nothing: weight of a view in which there is nothing to find: a false find costs few pixels, and a wrong
+            answer.
+    """
+
+    rate: float
+    nothing: float
+
+
+FIRST, SECOND = Round(5e-3, 3.0), Round(2e-3, 1.0)
+"""The second begins where the first has learnt to refuse, and makes it surer of what is there."""
 
 
 def train_finder(
-    cases: Sequence[Case], *, steps: int = 2000, seed: int = 0, keeper: FinderKeeper | None = None
+    cases: Sequence[Case], *, steps: int = 2400, seed: int = 0, keeper: FinderKeeper | None = None
 ) -> Finder | None:
     """A finder for the labelled cases; None if no slice is labelled.
 
     Args:
         cases: those without labels are left out.
-        steps: optimiser steps of 16 slices each.
+        steps: optimiser steps of 16 slices each, in two rounds.
         seed: of everything random.
-        keeper: keeps the training, and goes on with one that was kept; the result is the same.
+        keeper: keeps the first round, and goes on with one that was kept; the result is the same.
     """
     fields_mm = [
         float(max(np.array(s.image.shape[:2]) * s.affine.spacing[:2]))
@@ -39,15 +58,31 @@ def train_finder(
         return None
     pixel_mm = float(np.max(fields_mm)) / SIZE
     rng = np.random.default_rng([seed, 1])
-    seen = coarse_slices(cases, pixel_mm, min(PATTERNS, 16 * steps + 1), rng)
+    seen = coarse_slices(cases, pixel_mm, min(PATTERNS, BATCH * steps + 1), rng)
     if seen is None:
         return None
-    generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         finder = Finder(pixel_mm)
-    optimiser = torch.optim.AdamW(finder.parameters(), lr=5e-3, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-3, total_steps=max(steps, 2))
+    last = steps // LAST
+    train_round(finder, seen, steps - last, FIRST, rng, torch.Generator().manual_seed(seed), keeper)
+    rng = np.random.default_rng([seed, 2])
+    train_round(finder, seen, last, SECOND, rng, torch.Generator().manual_seed(seed + 1))
+    return finder.eval().requires_grad_(False)
+
+
+def train_round(
+    finder: Finder,
+    seen: CoarseSlices,
+    steps: int,
+    settings: Round,
+    rng: np.random.Generator,
+    generator: torch.Generator,
+    keeper: FinderKeeper | None = None,
+) -> None:
+    """Train a finder on; ``rng`` chooses the slices, ``generator`` how they are shown."""
+    optimiser = torch.optim.AdamW(finder.parameters(), lr=settings.rate, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.rate, total_steps=max(steps, 2))
     state = FinderState(finder, optimiser, schedule, rng, generator, steps)
     if keeper is not None:
         keeper.begin(state)
@@ -58,9 +93,9 @@ def train_finder(
         target = functional.avg_pool2d(target, 2)
         probability = torch.sigmoid(logits)
         overlap = (2 * (probability * target).sum() + 1) / ((probability + target).sum() + 1)
-        # Dice beside cross-entropy: the anatomy is a few per cent of the pixels.
         entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none").mean((1, 2))
-        weight = torch.where(target.sum((1, 2)) > 0, 1.0, NOTHING)
+        weight = torch.where(target.sum((1, 2)) > 0, 1.0, settings.nothing)
+        # Dice beside cross-entropy: the anatomy is a few per cent of the pixels.
         loss = (weight * entropy).mean() + 1 - overlap
         optimiser.zero_grad()
         loss.backward()
@@ -69,7 +104,6 @@ def train_finder(
         state.step += 1
         if keeper is not None:
             keeper.after_step(state)
-    return finder.eval().requires_grad_(False)
 
 
 def coarse_slices(
