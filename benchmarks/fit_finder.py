@@ -60,11 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         search = RegionSearch(prior.half, finder, least_certain(cases, finder))
         write_checkpoint(keeper.path, search_tensors(search), identity)
-    region = replace(region, certain=search.certain)
+    # What is asked for stays, unless it would refuse what the finder was trained on.
+    asked = prior.config.region.certain
+    certain = asked if 0 < asked <= 2 * search.certain else search.certain
+    region = replace(region, certain=certain)
     card = {**prior.card, "finder": {"subjects": len(chosen), "steps": options.steps, "seed": options.seed}}
     made = replace(prior, finder=search.finder, config=replace(prior.config, region=region), card=card)
     made.save(options.output / "prior")
-    print(f"{options.output / 'prior'}: asks for a certainty of {search.certain:g}")
+    print(
+        f"{options.output / 'prior'}: asks for a certainty of {certain:g}; least of a training case {2 * search.certain:.2f}"
+    )
     return 0
 
 

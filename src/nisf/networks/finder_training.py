@@ -26,8 +26,8 @@ class Round:
 
     Attributes:
         rate: the largest learning rate.
-        nothing: weight of a view in which there is nothing to find: a false find costs few pixels, and a wrong
-            answer.
+        nothing: weight of a view in which there is nothing to find: a false find costs few pixels, and a
+            wrong answer.
     """
 
     rate: float
