@@ -67,9 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     card = {**prior.card, "finder": {"subjects": len(chosen), "steps": options.steps, "seed": options.seed}}
     made = replace(prior, finder=search.finder, config=replace(prior.config, region=region), card=card)
     made.save(options.output / "prior")
-    print(
-        f"{options.output / 'prior'}: asks for a certainty of {certain:g}; least of a training case {2 * search.certain:.2f}"
-    )
+    least = 2 * search.certain
+    print(f"{options.output / 'prior'}: asks for a certainty of {certain:g}; a training case has {least:.2f}")
     return 0
 
 

@@ -63,7 +63,7 @@ def test_there_is_nothing_to_find(seen, monkeypatch, way):
     assert image.std() > 0.01
 
 
-def test_what_is_painted_over_looks_like_what_is_around(seen):
+def test_what_is_painted_over_looks_like_what_is_around():
     dice = finder_views._Dice(2, torch.Generator().manual_seed(0))
     image, extent = torch.full((2, SIZE, SIZE), 0.4), torch.zeros(2, SIZE, SIZE)
     extent[:, 20:30, 20:30] = 1
