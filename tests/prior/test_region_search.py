@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 import toys
-from nisf.data.region import Region, reference_pose
+from nisf.data.case import Case, Stack, intensity_range, slices_of_volume
+from nisf.data.geometry import Affine, Grid
+from nisf.data.region import Region, reference_pose, region_from_labels
 from nisf.kinds.image.model import ImageSubject
+from nisf.kinds.load import load_prior
+from nisf.phantom import Scanner, cohort
 from nisf.prior.fit import fit
 from nisf.prior.region_search import RegionSearch, recentred
 
@@ -72,3 +76,36 @@ def test_what_was_encoded_for_the_look_is_not_encoded_again(toy_image_prior, mon
     assert subject.noted(summary={}).scenes is seen
     assert subject.noted(summary={}).summary == {}
     assert "scenes" not in fit(case, toy_image_prior, region=region).noted(summary={}).__dict__
+
+
+def of_volume(image, spacing, labels):
+    """A case of one stack of a volume (x, y, z)."""
+    grid = Grid(image.shape, Affine.scaling(spacing), np.zeros(1))
+    image = image[..., None, None].astype(np.float32)
+    stack = Stack("sa", grid, intensity_range=intensity_range(image))
+    return Case("case", (stack,), slices_of_volume(image, None, grid), labels)
+
+
+@pytest.mark.parametrize("matrix", [(112, 112), (80, 80)])
+def test_the_default_model_finds_phantoms_of_small_fields_of_view(matrix):
+    scanner = Scanner(frames=1, matrix=matrix)
+    prior = load_prior("cardiac-sax")
+    for scan in cohort(2, 21, scanner):
+        assert prior.search.certainty(scan.case) > 0.7
+        region, how = prior.search.find(scan.case)
+        assert how == "finder"
+        truth = region_from_labels(scan.case, region.half, order=False)
+        assert np.hypot(*region.pose(truth.centre())[:2]) < 25
+
+
+def test_the_default_model_finds_nothing_in_noise_and_ramps():
+    prior, rng = load_prior("cardiac-sax"), np.random.default_rng(0)
+    ramp = np.broadcast_to(np.linspace(0, 1, 112)[:, None, None], (112, 112, 8))
+    images = {
+        "noise of 5 mm": (rng.random((64, 64, 10)), (5.0, 5.0, 10.0)),
+        "noise of 1.5 mm": (np.abs(rng.standard_normal((128, 128, 8))), (1.5, 1.5, 10.0)),
+        "ramp": (ramp + 0.02 * rng.standard_normal(ramp.shape), (1.8, 1.8, 10.0)),
+    }
+    for name, (image, spacing) in images.items():
+        case = of_volume(image, spacing, prior.anatomy.labels)
+        assert prior.search.certainty(case) < 0.3, name
