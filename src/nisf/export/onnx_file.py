@@ -6,7 +6,7 @@ import io
 import json
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -93,7 +93,7 @@ def _traced(exportable: Exportable) -> bytes:
         torch.onnx.export(
             exportable.network.eval(),
             inputs,
-            file,
+            cast("Any", file),  # a stream does too, whatever its type says
             input_names=list(exportable.inputs),
             output_names=list(OUTPUTS),
             dynamic_axes=axes,

@@ -113,6 +113,13 @@ class Prior(ABC, Generic[SubjectType]):
             CannotFitError: the case has nothing that this kind needs.
         """
 
+    def looked_again(self, case: Case, subject: Any) -> SubjectType:  # noqa: ARG002 - for those that do
+        """The subject of a case in a better region, if what was drawn shows that a found one is off.
+
+        Most kinds keep to the region that was found.
+        """
+        return subject
+
     @abstractmethod
     def subject_of(self, record: SubjectRecord) -> SubjectType:
         """The subject that a file describes.

@@ -66,6 +66,13 @@ class Subject(Abilities):
 
     # The same for all kinds.
 
+    def noted(self, **entries: Any) -> Subject:
+        """The same with other entries, e.g. its summary, which the field's own answers do not depend on.
+
+        A kind that has computed something of those answers keeps it.
+        """
+        return replace(self, **entries)
+
     def for_many_questions(self) -> Subject:
         """The same subject, which keeps what it computed for as long as memory allows: for a viewer."""
         return self
