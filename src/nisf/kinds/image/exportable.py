@@ -62,6 +62,10 @@ class _Subject(nn.Module):
 
     turn: Tensor
     shift: Tensor
+    reach: Tensor
+    features: Tensor
+    maps: Tensor
+    latent: Tensor
 
     def __init__(self, decoder: _Decoder, scene: Scene, region: Region) -> None:
         super().__init__()
