@@ -18,7 +18,7 @@ from nisf.cli.progress import CohortProgress
 from nisf.prior.bundled import DEFAULT, model_name
 
 if TYPE_CHECKING:
-    from nisf.engines import Engine, Work
+    from nisf.engines import Begin, Engine, Work
     from nisf.engines.choice import Allotment
     from nisf.io.readers import CaseFiles, Cohort
     from nisf.prior.prior import Prior
@@ -105,6 +105,8 @@ class Segment:
     """Write pages to look at and print too: OUT/report/index.html (see nisf report)."""
     overwrite: bool = False
     """Do cases again that are done already, and replace files that are in the way, whoever wrote them."""
+    estimate: bool = False
+    """Do one case for a trial, say how long all will take and how much memory and disk, and end."""
     verbose: bool = False
     """Say where each case's time went."""
 
@@ -135,6 +137,8 @@ class Segment:
         cases = self.chosen(cohort)
         given = self.allotment(len(cases))
         work = self.work(request, given)
+        if self.estimate:
+            return self.say_estimate(cases, prior, work, given)
         check_writable(self.output)
         remove_stale_locks(self.output)
         if not self.overwrite:
@@ -156,6 +160,23 @@ class Segment:
         if failed:
             print(f"failed: {', '.join(sorted(failed))}", file=sys.stderr)
         return 1 if failed else 0
+
+    def say_estimate(
+        self, cases: list[CaseFiles], prior: Prior[Subject], work: Work, given: Allotment
+    ) -> int:
+        """Say what the cases will cost."""
+        from nisf.engines.estimate import estimated
+
+        for line in estimated(cases, self.begin(prior, given), work).told(given.workers):
+            print(line)
+        return 0
+
+    def begin(self, prior: Prior[Subject], given: Allotment) -> Begin:
+        """What a worker needs before its first case."""
+        from nisf.engines import Begin
+        from nisf.outputs.provenance import COMMAND
+
+        return Begin(str(prior.source), prior.digest, self.device, given.threads, COMMAND.get())
 
     def listing_errors(self, cohort: Cohort) -> dict[str, str]:
         """Case, or what was opened, to what was wrong with it; only the first of several shards tells it."""
@@ -228,11 +249,9 @@ class Segment:
     def chosen_engine(self, prior: Prior[Subject], work: Work, given: Allotment) -> Engine:
         """What has the cases done."""
         from nisf.device import named_device
-        from nisf.engines import Begin, InProcess, Workers
-        from nisf.outputs.provenance import COMMAND
+        from nisf.engines import InProcess, Workers
 
-        device = named_device(self.device)
-        begin = Begin(str(prior.source), prior.digest, self.device, given.threads, COMMAND.get())
+        device, begin = named_device(self.device), self.begin(prior, given)
         if self.engine == "ray":
             from nisf.engines.on_ray import OnRay
 
