@@ -4,7 +4,7 @@
 
 Printed are wall-clock and CPU seconds of both (the latter matter on a busy machine), their ratio, what a
 volume costs beside the networks, and whether all files that were written are the same. One round before is
-not counted. On idle cores N workers do N times the cases of one process if they take the same CPU seconds a case.
+not counted. On idle cores N workers do N times the cases of one process if a case costs the same CPU seconds.
 """
 
 from __future__ import annotations
