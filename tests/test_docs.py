@@ -104,12 +104,13 @@ def test_commands(document, capsys):
 def test_commands_of_cohorts(capsys):
     """With workers, shards and, where it is installed, Ray."""
     assert main(["train", "data", "-o", "prior", "--set", "train.steps=4"]) == 0
+    capsys.readouterr()
     found = commands(ROOT / "docs/cluster.md")
     assert len(found) == 5
     for command in found:
         if "--engine ray" in command:
             pytest.importorskip("ray")
-        status = main([*shlex.split(command)[1:], "--steps", "2"])
+        status = main(shlex.split(command)[1:])
         printed = capsys.readouterr()
         assert status == 0, f"{command}\n{printed.out}\n{printed.err}"
 

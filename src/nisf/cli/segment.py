@@ -155,7 +155,9 @@ class Segment:
             self.write_pages([files.name for files in cases], prior.to(named_device(self.device)), failed)
         for note in notes_of(cohort, tally):
             print(f"note: {note}", file=sys.stderr)
-        took = f"{time.monotonic() - began:.1f} s{progress.slowest(given.workers)}"
+        several = "on Ray" if self.engine == "ray" else f"with {given.workers} workers"
+        slowest = progress.slowest("" if self.engine == "auto" and given.workers == 1 else several)
+        took = f"{time.monotonic() - began:.1f} s{slowest}"
         print(f"{tally.done} of {len(cases)} cases written to {self.output} in {took}")
         if failed:
             print(f"failed: {', '.join(sorted(failed))}", file=sys.stderr)
