@@ -49,7 +49,7 @@ def another_node(cluster):
     return next(node for node in cluster.worker_nodes if node.node_id != ours)
 
 
-def until(condition, seconds=120):
+def until(condition, seconds=500):
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end
