@@ -113,8 +113,8 @@ class OnRay:
             ray.init(**wanted, log_to_driver=False, logging_level="error")
         except (OSError, ValueError, RuntimeError) as error:
             raise BadSettingError(
-                f"Ray: no cluster at {self.address or 'this machine'} ({_first_line(error)}); give the address "
-                "that 'ray start --head' has printed",
+                f"Ray: no cluster at {self.address or 'this machine'} ({_first_line(error)}); give the "
+                "address that 'ray start --head' has printed",
                 options=["address"],
             ) from error
         if threading.current_thread() is threading.main_thread():
