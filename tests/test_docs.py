@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -108,8 +109,8 @@ def test_commands_of_cohorts(capsys):
     found = commands(ROOT / "docs/cluster.md")
     assert len(found) == 5
     for command in found:
-        if "--engine ray" in command:
-            pytest.importorskip("ray")
+        if "--engine ray" in command and find_spec("ray") is None:
+            continue
         status = main(shlex.split(command)[1:])
         printed = capsys.readouterr()
         assert status == 0, f"{command}\n{printed.out}\n{printed.err}"
