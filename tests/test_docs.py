@@ -3,10 +3,14 @@
 And what it names is there: modules, files, settings, every public name.
 """
 
+import os
 import re
 import shlex
+import shutil
+import subprocess
 from dataclasses import replace
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -95,6 +99,39 @@ def test_commands(document, capsys):
         status = main(shlex.split(command)[1:])
         printed = capsys.readouterr()
         assert status == 0, f"{command}\n{printed.out}\n{printed.err}"
+
+
+@pytest.mark.usefixtures("here")
+def test_commands_of_cohorts(capsys):
+    """With workers, shards and, where it is installed, Ray."""
+    assert main(["train", "data", "-o", "prior", "--set", "train.steps=4"]) == 0
+    capsys.readouterr()
+    found = commands(ROOT / "docs/cluster.md")
+    assert len(found) == 5
+    for command in found:
+        if "--engine ray" in command and find_spec("ray") is None:
+            continue
+        status = main(shlex.split(command)[1:])
+        printed = capsys.readouterr()
+        assert status == 0, f"{command}\n{printed.out}\n{printed.err}"
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_the_script_for_slurm(here):
+    """What it asks of nisf is what the array's variables say."""
+    pretended = here / "nisf"
+    pretended.write_text('#!/bin/sh\necho "$@"\n')
+    pretended.chmod(0o755)
+    variables = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_CPUS_PER_TASK": "2", "DATA": "my data", "OUT": "out"}
+    done = subprocess.run(
+        ["bash", str(ROOT / "docs" / "slurm.sh")],
+        env={**os.environ, **variables, "PATH": f"{here}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    expected = "segment my data -o out --prior cardiac-sax --shard 3/16 --workers 2"
+    assert done.stdout.strip() == expected
 
 
 def test_python_snippets(here):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import os
+import sys
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -169,6 +170,16 @@ def available_bytes() -> int | None:
         with suppress(OSError, ValueError):
             found.append(max(0, int(Path(limit).read_text()) - int(Path(used).read_text())))
     return min(found, default=None)
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has ever had, bytes; 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def require_bytes(wanted: int, what: str) -> None:

@@ -165,19 +165,19 @@ class CohortProgress:
         if self.bar:
             self.bar.start()
 
-    def slowest(self, workers: int = 1) -> str:
+    def slowest(self, engine: str = "") -> str:
         """The stage that took longest, in words; empty if there was none.
 
         Args:
-            workers: that were busy at the same time; their seconds are added up.
+            engine: what did several cases at a time, e.g. ``with 2 workers``; their seconds overlap.
         """
         if not self.stages:
             return ""
         name = max(self.stages, key=self.stages.__getitem__)
-        if workers == 1:
+        if not engine:
             return f", {self.stages[name]:.1f} s of them {name}"
         part = self.stages[name] / max(self.cases_s, 1e-9)
-        return f" by {workers} workers, {100 * part:.0f} % of their time {name}"
+        return f" {engine}, {100 * part:.0f} % of the cases' time {name}"
 
 
 def outcome(summary: Mapping[str, Any], seconds: float) -> str:

@@ -19,7 +19,7 @@ from nisf.cli.progress import CohortProgress
 from nisf.prior.bundled import DEFAULT, model_name
 
 if TYPE_CHECKING:
-    from nisf.engines import Engine, Work
+    from nisf.engines import Begin, Engine, Work
     from nisf.engines.choice import Allotment
     from nisf.io.readers import CaseFiles, Cohort
     from nisf.prior.prior import Prior
@@ -111,6 +111,8 @@ class Segment(Corrections):
     """Write pages to look at and print too: OUT/report/index.html (see nisf report)."""
     overwrite: bool = False
     """Do cases again that are done already, and replace files that are in the way, whoever wrote them."""
+    estimate: bool = False
+    """Do one case for a trial, say how long all will take and how much memory and disk, and end."""
     verbose: bool = False
     """Say where each case's time went."""
 
@@ -142,6 +144,8 @@ class Segment(Corrections):
         self.refuse_several(len(cases))
         given = self.allotment(len(cases))
         work = self.work(request, given)
+        if self.estimate:
+            return self.say_estimate(cases, prior, work, given)
         check_writable(self.output)
         remove_stale_locks(self.output)
         if not self.overwrite:
@@ -158,11 +162,30 @@ class Segment(Corrections):
             self.write_pages([files.name for files in cases], prior.to(named_device(self.device)), failed)
         for note in notes_of(cohort, tally):
             print(f"note: {note}", file=sys.stderr)
-        took = f"{time.monotonic() - began:.1f} s{progress.slowest(given.workers)}"
+        several = "on Ray" if self.engine == "ray" else f"with {given.workers} workers"
+        slowest = progress.slowest("" if self.engine == "auto" and given.workers == 1 else several)
+        took = f"{time.monotonic() - began:.1f} s{slowest}"
         print(f"{tally.done} of {len(cases)} cases written to {self.output} in {took}")
         if failed:
             print(f"failed: {', '.join(sorted(failed))}", file=sys.stderr)
         return 1 if failed else 0
+
+    def say_estimate(
+        self, cases: list[CaseFiles], prior: Prior[Subject], work: Work, given: Allotment
+    ) -> int:
+        """Say what the cases will cost."""
+        from nisf.engines.estimate import estimated
+
+        for line in estimated(cases, self.begin(prior, given), work).told(given.workers):
+            print(line)
+        return 0
+
+    def begin(self, prior: Prior[Subject], given: Allotment) -> Begin:
+        """What a worker needs before its first case."""
+        from nisf.engines import Begin
+        from nisf.outputs.provenance import COMMAND
+
+        return Begin(str(prior.source), prior.digest, self.device, given.threads, COMMAND.get())
 
     def listing_errors(self, cohort: Cohort) -> dict[str, str]:
         """Case, or what was opened, to what was wrong with it; only the first of several shards tells it."""
@@ -237,11 +260,9 @@ class Segment(Corrections):
     def chosen_engine(self, prior: Prior[Subject], work: Work, given: Allotment) -> Engine:
         """What has the cases done."""
         from nisf.device import named_device
-        from nisf.engines import Begin, InProcess, Workers
-        from nisf.outputs.provenance import COMMAND
+        from nisf.engines import InProcess, Workers
 
-        device = named_device(self.device)
-        begin = Begin(str(prior.source), prior.digest, self.device, given.threads, COMMAND.get())
+        device, begin = named_device(self.device), self.begin(prior, given)
         if self.engine == "ray":
             from nisf.engines.on_ray import OnRay
 

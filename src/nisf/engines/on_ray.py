@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections import deque
@@ -108,11 +109,12 @@ class OnRay:
             cpus = None if self.workers is None else self.workers * self.begin.threads
             wanted = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
         try:
+            _refuse_silence(self.address)
             ray.init(**wanted, log_to_driver=False, logging_level="error")
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise BadSettingError(
-                f"Ray: no cluster at {self.address or 'this machine'} ({_first_line(error)}); "
-                "start one with 'ray start --head'",
+                f"Ray: no cluster at {self.address or 'this machine'} ({_first_line(error)}); give the "
+                "address that 'ray start --head' has printed",
                 options=["address"],
             ) from error
         if threading.current_thread() is threading.main_thread():
@@ -134,6 +136,17 @@ class OnRay:
             return Result(
                 name, "failed", f"its process or node was lost {RETRIES + 1} times ({why}); run it again"
             )
+
+
+def _refuse_silence(address: str | None) -> None:
+    """Raise at once where nobody listens: Ray itself would try for minutes.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=20.0).close()
 
 
 def require_ray() -> Any:

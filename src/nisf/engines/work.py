@@ -12,6 +12,7 @@ from nisf.correction.file import read_strokes
 from nisf.data.case import Case
 from nisf.data.scratch import use_scratch
 from nisf.data.wording import counted
+from nisf.device import peak_bytes
 from nisf.errors import NisfError, told, unexpected
 from nisf.interrupts import check
 from nisf.io.bids import BidsFiles
@@ -121,6 +122,7 @@ class Result:
         summary: how the fit went; empty unless it was written now.
         seconds: wall-clock time that the case took.
         cpu_s: time of the processor, all threads together.
+        peak_bytes: the most memory that the process that did it has ever had; 0 where nobody says.
         stages: seconds by stage.
     """
 
@@ -132,6 +134,7 @@ class Result:
     summary: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     cpu_s: float = 0.0
+    peak_bytes: int = 0
     stages: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -194,6 +197,7 @@ def do_case(
         summary=summary or {},
         seconds=clock.seconds,
         cpu_s=time.process_time() - began,
+        peak_bytes=peak_bytes(),
         stages=dict(clock.stages),
     )
 

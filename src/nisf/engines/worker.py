@@ -62,15 +62,24 @@ def serve(pipe: Connection, begin: Begin, work: Work) -> None:
     ``("result", Result)``.
     """
     try:
-        _take_signals()
-        _serve(pipe, begin, work)
-    except (EOFError, BrokenPipeError, ConnectionError):
-        pass  # nobody wants more
+        try:
+            _take_signals()
+            _serve(pipe, begin, work)
+        except (EOFError, BrokenPipeError, ConnectionError):
+            pass  # nobody wants more
+        finally:
+            _be_deaf()
     except BaseException:
+        _be_deaf()  # it may have come in the lines above
         if caught() is None:
             raise
-        ignore()
         sys.exit(128 + signal.SIGTERM)
+
+
+def _be_deaf() -> None:
+    """It is ending: an interrupt that comes now could only leave a traceback."""
+    ignore()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _serve(pipe: Connection, begin: Begin, work: Work) -> None:

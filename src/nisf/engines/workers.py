@@ -27,6 +27,8 @@ from nisf.outputs.lock import remove_stale as remove_stale_locks
 
 STOP_S = 10.0
 """Seconds that a worker has to give up its case before it is killed."""
+TIDY = (0, 128 + signal.SIGTERM)
+"""Exit statuses of workers that have left nothing behind."""
 USUALLY = {"SIGKILL": " (out of memory, or stopped by somebody)", "SIGSEGV": " (a library crashed)"}
 """What a signal that ended a worker usually means."""
 
@@ -188,7 +190,8 @@ class _Crew:
         """Stop all workers; what they have begun is given up."""
         for worker in self.workers:
             worker.stop()
-        if [worker for worker in self.workers if worker.gone() == -signal.SIGKILL]:
+        ends = [worker.gone() for worker in self.workers]
+        if any(code not in TIDY for code in ends):
             self.tidy()
 
     def tidy(self) -> None:

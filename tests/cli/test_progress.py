@@ -1,0 +1,25 @@
+from nisf.cli.progress import CohortProgress, outcome
+
+
+def test_the_closing_line_is_true(capsys):
+    with CohortProgress(2) as progress:
+        progress.tell("[1/2] anna", "reading")
+        assert progress.slowest() == ""
+        progress.end({"reading": 1.0, "answering": 3.0}, 4.0)
+        progress.end({"reading": 2.5, "answering": 1.5}, 6.0)
+    assert progress.slowest() == ", 4.5 s of them answering"
+    assert progress.slowest("with 2 workers") == " with 2 workers, 45 % of the cases' time answering"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_line_now_and_then(capsys):
+    with CohortProgress(2, seconds=0.0) as progress:
+        progress.tell("[1/2] anna", "answering 3 of 9")
+        progress.say("[1/2] anna: failed: why", error=True)
+    assert capsys.readouterr().err == "[1/2] anna: answering 3 of 9\n[1/2] anna: failed: why\n"
+
+
+def test_how_a_case_went():
+    assert outcome({"region": "finder"}, 2.0) == "segmented in 2.0 s, region found by finder"
+    fitted = {"intensity_bce": 0.5, "converged": False}
+    assert outcome(fitted, 2.0).endswith("(intensity loss 0.5000), not converged: give more --steps")

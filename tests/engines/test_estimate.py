@@ -1,0 +1,62 @@
+from dataclasses import replace
+
+import pytest
+
+from nisf.engines import Begin, Result
+from nisf.engines import estimate as module
+from nisf.engines.estimate import Estimate, estimated, voxels
+from nisf.errors import CannotFitError
+
+
+class Pretended:
+    """Workers that take a second, a gigabyte and ten bytes for every case."""
+
+    error = ""
+
+    def __init__(self, _begin, work, _count):
+        self.folder = work.folder
+
+    def run(self, cases, _tell):
+        (self.folder / "file").write_bytes(b"0123456789")
+        state = "failed" if self.error else "written"
+        yield 0, Result(cases[0].name, state, self.error, cpu_s=1.0, peak_bytes=10**9)
+
+
+def test_voxels_of_all_frames(files):
+    assert voxels(files[0]) % (32 * 32 * 3) == 0
+    assert voxels(files[0]) > 0
+    assert voxels(replace(files[0], stacks=files[0].stacks * 2)) == 2 * voxels(files[0])
+
+
+def test_one_case_is_scaled(files, work, monkeypatch):
+    monkeypatch.setattr(module, "Workers", Pretended)
+    sizes = {files[k].name: size for k, size in enumerate([100, 400, 200, 0, 900])}
+    monkeypatch.setattr(module, "voxels", lambda case: sizes[case.name])
+    found = estimated(files, Begin("prior", ""), work)
+    # Median 300 of those that can be read, mean 400; 400 and 200 are equally near.
+    assert found.trial.case == files[1].name
+    assert (found.cases, found.seconds, found.disk_bytes) == (5, 5.0, 50.0)
+    assert found.memory_bytes == pytest.approx(900 / 400 * 1e9)
+    assert not work.folder.exists()
+
+
+def test_what_cannot_be_told(files, work, monkeypatch):
+    monkeypatch.setattr(module, "Workers", Pretended)
+    monkeypatch.setattr(Pretended, "error", "no heart")
+    with pytest.raises(CannotFitError, match="none of 3 cases could be done for a trial: no heart"):
+        estimated(files, Begin("prior", ""), work)
+    with pytest.raises(CannotFitError, match="no case whose size can be told"):
+        estimated([], Begin("prior", ""), work)
+
+
+def test_in_words():
+    trial = Result("anna", "written", seconds=12.34)
+    assert Estimate(1000, trial, 36_000.0, 2e9, 1.2e9).told(4) == [
+        "1000 cases; anna was done for a trial in 12.3 s",
+        "time: 2.5 hours with 4 at a time (10.0 hours of one processor)",
+        "memory: 1.2 GB for each of them at most",
+        "disk: 2.0 GB",
+    ]
+    assert (
+        Estimate(1, trial, 30.0, 1.0, 1.0).told(4)[1] == "time: 30 s with 4 at a time (30 s of one processor)"
+    )
