@@ -10,6 +10,7 @@ from nisf.data.case import Case
 from nisf.errors import NisfError, unexpected
 from nisf.io.readers.cache import cached_case
 from nisf.io.readers.cohort import Cohort
+from nisf.io.readers.labels import Notes
 from nisf.io.readers.listing import CaseFiles, refuse_dead_links
 from nisf.io.readers.reading import read_case
 
@@ -48,18 +49,25 @@ class CaseReader:
 
     def __iter__(self) -> Iterator[tuple[str, Case | str]]:
         for files in self.files:
-            found = self._read(files)
+            found = self.read(files)
             if isinstance(found, str):
                 self.failed[files.name] = found
             yield files.name, found
 
-    def _read(self, files: CaseFiles) -> Case | str:
+    def read(self, files: CaseFiles, notes: Notes | None = None) -> Case | str:
+        """One case, or the sentence that says why it could not be read.
+
+        Args:
+            files: of the case.
+            notes: gets the readers' remarks instead of the cohort.
+        """
+        notes = self.cohort.notes if notes is None else notes
         files = files if self.labels else files.without_labels()
         try:
             refuse_dead_links(files.paths())
             if self.cache is None:
-                return read_case(files, self.anatomy, self.cohort.notes)
-            return cached_case(files, self.anatomy, self.cache, self.cohort.notes)
+                return read_case(files, self.anatomy, notes)
+            return cached_case(files, self.anatomy, self.cache, notes)
         except NisfError as error:
             return str(error)
         except Exception as error:
