@@ -37,16 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(measured(asked.folder, asked.only, asked.steps)))
         return 0
     write(asked.folder / "data", asked.cases)
-    print("| what | cases | wall s | peak MiB | grown MiB |\n|---|---|---|---|---|")
+    print("| what | cases | wall s | processor s | peak MiB | grown MiB |\n|---|---|---|---|---|---|")
     rows = {}
     for what in ("first", "again", "train"):
         command = [sys.executable, __file__, str(asked.folder), "--only", what, "--steps", str(asked.steps)]
         ended = subprocess.run(command, check=True, capture_output=True, text=True)
         rows[what] = row = json.loads(ended.stdout.splitlines()[-1])
-        print(f"| {what} | {row['cases']} | {row['seconds']:.1f} | {row['peak']:.0f} | {row['grown']:.0f} |")
+        numbers = [f"{row['cases']}", *(f"{row[name]:.1f}" for name in ("seconds", "cpu", "peak", "grown"))]
+        print(f"| {what} | {' | '.join(numbers)} |", flush=True)
     again = rows["again"]
-    each = again["seconds"] / again["cases"], again["grown"] / again["cases"]
-    print(f"{MANY} cases, opened again: {MANY * each[0]:.0f} s, {MANY * each[1]:.0f} MiB more")
+    seconds, cpu, grown = (MANY * again[name] / again["cases"] for name in ("seconds", "cpu", "grown"))
+    print(f"{MANY} cases, opened again: {seconds:.0f} s, {cpu:.0f} s of a processor, {grown:.0f} MiB more")
     return 0
 
 
@@ -85,7 +86,7 @@ def measured(folder: Path, what: str, steps: int) -> dict[str, float]:
 
     torch.set_num_threads(1)
     anatomy = load_anatomy("cardiac-sax")
-    before, began = _resident(), time.perf_counter()
+    before, began, cpu = _resident(), time.perf_counter(), time.process_time()
     reader = CaseReader(open_cohort(folder / "data", anatomy), anatomy, cache=folder / "cache")
     cases = stored_cases(reader)
     assert not reader.failed, next(iter(reader.failed.values()))
@@ -99,9 +100,9 @@ def measured(folder: Path, what: str, steps: int) -> dict[str, float]:
         )
         for step in range(steps):
             recipe.descend(step)
-    seconds, after = time.perf_counter() - began, _resident()
+    seconds, cpu, after = time.perf_counter() - began, time.process_time() - cpu, _resident()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"cases": len(cases), "seconds": seconds, "peak": peak, "grown": after - before}
+    return {"cases": len(cases), "seconds": seconds, "cpu": cpu, "peak": peak, "grown": after - before}
 
 
 def _resident() -> float:
