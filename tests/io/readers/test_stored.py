@@ -1,5 +1,7 @@
 """Cases in a cache: outlined once, mapped when asked for, trained on like those in memory."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -100,6 +102,7 @@ def test_few_cases_are_mapped_at_a_time(data, tmp_path, monkeypatch):
     assert list(stored._mapped) == [2, 3]
     assert stored[3] is stored[3]
     assert MAPPED * 4 < 200  # open files
+    assert len(pickle.dumps(stored)) < 100_000  # no pixels
 
 
 SETTINGS = {

@@ -6,7 +6,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 from typing_extensions import override
 
@@ -50,6 +50,9 @@ class CachedCases(StoredCases):
 
     def __len__(self) -> int:
         return len(self._files)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_mapped": OrderedDict()}  # mapped again where it is unpickled
 
     @overload
     def __getitem__(self, index: int) -> Case: ...
