@@ -16,6 +16,9 @@ from nisf.files import read_tensors
 from nisf.kinds.load import load_prior
 from nisf.optimisation import loop, ranks
 
+launches = pytest.mark.skipif(
+    os.name == "nt" or not torch.distributed.is_available(), reason="needs torchrun and gloo"
+)
 KINDS = ["latent", "rows", "image"]
 SCRIPT = Path(ranks_script.__file__)
 
@@ -60,6 +63,7 @@ def same_within_rounding(found, expected, weights=0.05):
         torch.testing.assert_close(a[0][name].float(), tensor.float(), rtol=0, atol=max(moved, 1e-7))
 
 
+@launches
 def test_two_ranks_are_one_process(tmp_path):
     """Latents and their optimiser's state are spread over the ranks, and whole in the checkpoint."""
     expected = train("latent", tmp_path / "one")
@@ -74,6 +78,7 @@ def test_two_ranks_are_one_process(tmp_path):
     torch.testing.assert_close(found.latent_covariance, expected.latent_covariance, rtol=1e-3, atol=1e-9)
 
 
+@launches
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3])
 def test_all_kinds_on_several_ranks(tmp_path, count):
@@ -84,6 +89,7 @@ def test_all_kinds_on_several_ranks(tmp_path, count):
         same_within_rounding(tmp_path / kind, tmp_path / f"one-{kind}", weights)
 
 
+@launches
 @pytest.mark.slow
 def test_the_gradient_is_that_of_all_samples(tmp_path):
     """To rounding, after a step of the kind whose objective does not fall apart into samples."""
@@ -97,6 +103,7 @@ def test_the_gradient_is_that_of_all_samples(tmp_path):
         torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-6 * largest)
 
 
+@launches
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["rows", "image"])
 def test_a_checkpoint_goes_on_on_another_number_of_ranks(tmp_path, kind, monkeypatch):
@@ -152,8 +159,21 @@ def test_alone_nothing_is_exchanged():
     assert torch.equal(rows.weight.grad, torch.tensor([[1.0, 1], [0, 0], [1, 1]]))
 
 
-def test_a_dead_setting_of_torchrun_is_no_world(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "1")
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")
+def test_ranks_that_do_not_meet(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with (
+        pytest.raises(NisfError, match="WORLD_SIZE is 2, but the ranks do not meet"),
+        ranks.joined(torch.device("cpu")),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("size", ["1", "", "many"])
+def test_a_dead_setting_of_torchrun_is_no_world(monkeypatch, size):
+    monkeypatch.setenv("WORLD_SIZE", size)
     with ranks.joined(torch.device("cpu")) as device:
         assert device.type == "cpu"
         assert ranks.world() == 1
