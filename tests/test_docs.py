@@ -116,6 +116,23 @@ def test_commands_of_cohorts(capsys):
         assert status == 0, f"{command}\n{printed.out}\n{printed.err}"
 
 
+@pytest.mark.usefixtures("here")
+def test_commands_of_training_at_scale(capsys):
+    """What torchrun would start is run alone; `tests/optimisation/test_ranks.py` starts several ranks."""
+    page = ROOT / "docs/training-at-scale.md"
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+    launched = [line.split(" -m ")[1] for line in lines if line.startswith("torchrun ")]
+    assert len(launched) == 2
+    found = [*launched, *commands(page)]
+    assert len(found) == 6
+    for command in found:
+        alone = command.replace("--device cuda", "--device cpu").replace("DATA -o prior", "DATA -o alone")
+        alone = alone.replace("alone", f"alone{found.index(command)}")
+        status = main(shlex.split(alone)[1:])
+        printed = capsys.readouterr()
+        assert status == 0, f"{command}\n{printed.out}\n{printed.err}"
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_the_script_for_slurm(here):
     """What it asks of nisf is what the array's variables say."""

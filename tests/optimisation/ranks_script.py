@@ -42,7 +42,9 @@ def main(folder, kinds):
     with ranks.joined(CPU):
         for kind in kinds:
             prior = train(kind, folder / kind, resume=(folder / kind).is_dir())
-            print(f"{ranks.rank()}/{ranks.world()} {kind} {prior.fingerprint}", flush=True)
+            said = ranks.of_all([f"{ranks.rank()}/{ranks.world()} {kind} {prior.fingerprint}"])
+            if ranks.is_first():
+                print("\n".join(said), flush=True)
 
 
 if __name__ == "__main__":

@@ -7,20 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nisf.data.anatomy import Anatomy
-from nisf.data.case import Case
 from nisf.errors import BadSettingError
-from nisf.io.readers import CaseFiles, CaseReader, Cohort, only_named, open_cohort
+from nisf.io.readers import CachedCases, CaseFiles, CaseReader, Cohort, only_named, open_cohort, stored_cases
 
 
-def read_cases(reader: CaseReader) -> list[Case]:
-    """The cases that could be read; a bar shows how far it is."""
+def stored(reader: CaseReader) -> CachedCases:
+    """The cases that can be read, in the reader's cache; a bar shows how far it is."""
     from nisf.cli.progress import track
 
-    return [case for _, case in track(reader, len(reader), "reading") if isinstance(case, Case)]
+    return stored_cases(reader, track(reader.files, len(reader), "reading"))
 
 
 def fill_cache(*readers: CaseReader) -> None:
-    """Have each of several ranks decompress its share of the cases, before all read all of them."""
+    """Have each of several ranks store its share of the cases, before all ask for all of them."""
     from nisf.optimisation.ranks import share, wait, world
 
     if world() == 1:
@@ -28,8 +27,7 @@ def fill_cache(*readers: CaseReader) -> None:
     for reader in readers:
         own = share(len(reader))
         chosen = reader.files[own.start : own.stop]
-        for _ in CaseReader(reader.cohort, reader.anatomy, chosen, cache=reader.cache):
-            pass
+        stored_cases(CaseReader(reader.cohort, reader.anatomy, chosen, cache=reader.cache))
     wait()
 
 

@@ -77,7 +77,7 @@ class Train:
         Raises:
             NisfError: the sentence says what.
         """
-        from nisf.cli.cases import fill_cache, read_cases, split
+        from nisf.cli.cases import fill_cache, split, stored
         from nisf.cli.progress import TrainingProgress
         from nisf.config.overrides import override
         from nisf.data.anatomy import load_anatomy
@@ -96,7 +96,7 @@ class Train:
         cache = self.cache or self.output / ".cache"
         training, validated = split(cohort, self.validation, anatomy, self.layout, cache)
         fill_cache(training, validated)
-        cases, validation = read_cases(training), read_cases(validated)
+        cases, validation = stored(training), stored(validated)
         if is_first():
             for line in dict.fromkeys((*training.lines(), *validated.lines())):  # both may be of one cohort
                 print(line, file=sys.stderr)

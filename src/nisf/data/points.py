@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +13,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from nisf.data.case import UNKNOWN, Case, Points
+from nisf.data.geometry import Affine
 from nisf.data.region import Region, pixel_positions
 from nisf.data.wording import counted
+
+ARRAYS = ("pixel", "intensity", "label", "slice", "first", "to_world", "times", "frames")
+"""Attributes of `CasePoints` that are arrays whatever the case."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -102,6 +108,40 @@ class CasePoints:
         other = copy.copy(self)
         other._set_region(region)
         return other
+
+    def arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """All of it, for `of_arrays`: arrays by name, and the rest as JSON takes it."""
+        arrays = {name: getattr(self, name) for name in ARRAYS}
+        arrays |= {f"of_class.{number}": index for number, index in enumerate(self.of_class)}
+        if self.loose is not None:
+            arrays |= {f"loose.{name}": getattr(self.loose, name) for name in Points.__dataclass_fields__}
+        notes = {
+            "name": self.name,
+            "dimensions": self.dimensions,
+            "pose": self.region.pose.matrix.tolist(),
+            "half": self.region.half.tolist(),
+            "breath_holds": self.breath_holds,
+            "classes": len(self.of_class),
+        }
+        return arrays, notes
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray], notes: Mapping[str, Any]) -> CasePoints:
+        """Back from `arrays`, which may be mapped from a file.
+
+        Raises:
+            KeyError, TypeError, ValueError: they are something else.
+        """
+        self = cls.__new__(cls)
+        for name in ARRAYS:
+            setattr(self, name, arrays[name])
+        self.name, self.dimensions = str(notes["name"]), int(notes["dimensions"])
+        self.breath_holds = [(int(stack), int(position)) for stack, position in notes["breath_holds"]]
+        self._set_region(Region(Affine(np.array(notes["pose"])), np.array(notes["half"])))
+        self.of_class = [arrays[f"of_class.{number}"] for number in range(int(notes["classes"]))]
+        loose = [f"loose.{name}" for name in Points.__dataclass_fields__]
+        self.loose = Points(*(arrays[name] for name in loose)) if loose[0] in arrays else None
+        return self
 
     @staticmethod
     def _loose(case: Case, region: Region) -> Points | None:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from nisf.config.schema import Config
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
-from nisf.data.region import Region, region_from_labels, whole_region
+from nisf.data.outline import outlines_of
+from nisf.data.region import Region, whole_region
 from nisf.optimisation.loop import Validation
 from nisf.optimisation.ranks import of_all, share, together
 from nisf.optimisation.state import State
@@ -49,13 +50,13 @@ class TrainingSetup:
 
     def regions(self) -> list[Region]:
         """Where each training case is looked at: from its labels, else as at test."""
-        return of_all([self._region(self.cases[i]) for i in share(len(self.cases))])
-
-    def _region(self, case: Case) -> Region:
         half = self.search.half
         if half is None:
-            return whole_region(case)
-        return region_from_labels(case, half, order=self.anatomy.reorder) or self.search.find(case)[0]
+            return of_all([whole_region(self.cases[i]) for i in share(len(self.cases))])
+        outlines = outlines_of(self.cases, order=self.anatomy.reorder)
+        return of_all(
+            [outlines[i].region(half) or self.search.find(self.cases[i])[0] for i in share(len(self.cases))]
+        )
 
     def validated(self) -> list[Case]:
         """The validation cases that are looked at each time, evenly spread over all."""
@@ -65,7 +66,7 @@ class TrainingSetup:
 def spread(cases: Sequence[Case], count: int) -> list[Case]:
     """``count`` cases, evenly spread over the list."""
     indices = np.linspace(0, len(cases) - 1, min(count, len(cases))).round().astype(int)
-    return [cases[i] for i in indices]
+    return [cases[int(i)] for i in indices]
 
 
 class Recipe(ABC):

@@ -20,6 +20,7 @@ from torch.nn import functional
 from nisf.data.case import Case, Slice
 from nisf.data.region import Region, mean_shift, reference_pose
 from nisf.data.scratch import let_go
+from nisf.device import one_core
 from nisf.files import load_part
 from nisf.networks.canvas import blur_sigma
 from nisf.networks.finder_views import SIZE
@@ -96,6 +97,7 @@ Seen = tuple[list[Slice], Float[np.ndarray, "b h w"]]
 
 
 @torch.no_grad()
+@one_core()  # so that where a case is looked at does not depend on the number of threads, to the last bit
 def look(case: Case, finder: Finder) -> Seen | None:
     """Look at a case's slices, all on one coarse grid; None if there is no slice."""
     if not any(s.stack == 0 for s in case.slices):

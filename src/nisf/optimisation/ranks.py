@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from nisf.errors import BadSettingError
 
@@ -27,7 +26,8 @@ PATIENCE = timedelta(days=1)
 
 def launched() -> bool:
     """Whether torchrun, or something like it, started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    size = os.environ.get("WORLD_SIZE", "1")
+    return size.isascii() and size.isdecimal() and int(size) > 1
 
 
 @contextmanager
@@ -42,14 +42,21 @@ def joined(device: torch.device) -> Generator[torch.device]:
         This rank's device.
 
     Raises:
-        BadSettingError: a card was given by number, or there are fewer cards than ranks.
+        BadSettingError: there are fewer cards than ranks, or the ranks do not meet.
     """
     if not launched():
         yield device
         return
     device = _own(device)
     backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
-    distributed.init_process_group(backend, timeout=PATIENCE)
+    try:
+        distributed.init_process_group(backend, timeout=PATIENCE)
+    except (ValueError, RuntimeError) as error:  # the variables of torchrun are not all there, or wrong
+        reason = " ".join(str(error).split())[:200]
+        raise BadSettingError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but the ranks do not meet ({reason}); start them by "
+            "torchrun, or unset it"
+        ) from error
     try:
         yield device
     finally:
@@ -71,12 +78,16 @@ def _own(device: torch.device) -> torch.device:
 
 def world() -> int:
     """Ranks that train together; 1 for a process alone."""
-    return distributed.get_world_size() if distributed.is_initialized() else 1
+    return distributed.get_world_size() if _initialised() else 1
 
 
 def rank() -> int:
     """Number of this rank, from 0."""
-    return distributed.get_rank() if distributed.is_initialized() else 0
+    return distributed.get_rank() if _initialised() else 0
+
+
+def _initialised() -> bool:
+    return distributed.is_available() and distributed.is_initialized()  # some builds of PyTorch lack it
 
 
 def is_first() -> bool:
@@ -181,6 +192,8 @@ def together(network: nn.Module, loss: Callable[[int], Loss]) -> Callable[[int],
     """
     if world() == 1:
         return loss
+    from torch.nn.parallel import DistributedDataParallel
+
     module = DistributedDataParallel(_Objective(network, loss))
 
     def call(step: int) -> Loss:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nisf.config.schema import Config
 from nisf.data.case import Case
-from nisf.data.region import half_size
+from nisf.data.outline import box_of, outlines_of
 from nisf.errors import BadFileError
 from nisf.files import read_metadata, read_tensors
 from nisf.kinds.recipe import spread
@@ -85,8 +85,16 @@ class FinderCheckpoint:
             self._saved = time.monotonic()
 
 
-def search_for(cases: Sequence[Case], config: Config, keeper: FinderCheckpoint) -> RegionSearch:
+def search_for(
+    cases: Sequence[Case], config: Config, keeper: FinderCheckpoint, *, order: bool = False
+) -> RegionSearch:
     """The box around the cases' structures and a network that finds it, from the checkpoint or trained now.
+
+    Args:
+        cases: what is trained on.
+        config: all settings.
+        keeper: of the finder's training.
+        order: the anatomy's `nisf.data.anatomy.Anatomy.reorder`.
 
     Raises:
         BadFileError: the checkpoint is damaged, or belongs to other settings or cases.
@@ -98,7 +106,7 @@ def search_for(cases: Sequence[Case], config: Config, keeper: FinderCheckpoint) 
     if config.region.whole:
         return RegionSearch(None)
     try:
-        half = half_size(cases, config.region.margin_mm)
+        half = box_of(outlines_of(cases, order=order), config.region.margin_mm)
     except ValueError:
         keeper.say("no case is labelled: the whole field of view is used")
         return RegionSearch(None)

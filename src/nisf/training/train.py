@@ -15,6 +15,7 @@ from nisf.config.overrides import to_dict
 from nisf.config.schema import Config, for_data
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
+from nisf.data.outline import Outline, names_of, outlines_of
 from nisf.device import CPU
 from nisf.errors import BadSettingError
 from nisf.files import check_writable
@@ -124,7 +125,7 @@ def _trained(
     everywhere = replace(search, certain=0.0)
     setup = TrainingSetup(cases, validation, anatomy, config, everywhere, options.say, *where)
     recipe = kind.recipe(setup)
-    identity: dict[str, Any] = {"config": to_dict(config), "cases": [case.name for case in recipe.cases]}
+    identity: dict[str, Any] = {"config": to_dict(config), "cases": names_of(recipe.cases)}
     if options.start is not None:
         recipe.begin_with(options.start)
         identity["start"] = options.start.fingerprint
@@ -145,7 +146,8 @@ def _trained(
         say=options.say,
         after_step=after_step,
     )
-    prior = recipe.finish(last, _card(recipe.cases, config, last, options))
+    outlines = outlines_of(recipe.cases, order=anatomy.reorder)
+    prior = recipe.finish(last, _card(outlines, config, last, options))
     region = replace(config.region, certain=search.certain)
     if is_first():
         prior = replace(prior, config=replace(prior.config, region=region)).save(folder)
@@ -191,9 +193,9 @@ def _search(
         return replace(search, certain=certain)
 
     def found() -> RegionSearch:
-        identity = {"config": to_dict(config), "cases": [case.name for case in cases]}
+        identity = {"config": to_dict(config), "cases": names_of(cases)}
         keeper = FinderCheckpoint(checkpoint, identity, options.say, options.progress)
-        return search_for(cases, config, keeper)
+        return search_for(cases, config, keeper, order=anatomy.reorder)
 
     return from_first(found)
 
@@ -211,7 +213,7 @@ def _check_start(start: Prior, config: Config, anatomy: Anatomy) -> None:
 
 
 def _card(
-    cases: Sequence[Case], config: Config, last: Validation | None, options: TrainOptions
+    outlines: Sequence[Outline], config: Config, last: Validation | None, options: TrainOptions
 ) -> dict[str, Any]:
     """The prior's card; a licence holds on from the prior that training began with."""
     start = options.start
@@ -220,19 +222,19 @@ def _card(
         "licence": "not stated" if start is None else start.card.get("licence", "not stated"),
         **inherited,
         **options.card,
-        "training": _summary(cases, config),
+        "training": _summary(outlines, config),
         "validation": None if last is None else last.to_dict(),
         "versions": {"nisf": __version__, "torch": str(torch.__version__), "numpy": np.__version__},
     }
 
 
-def _summary(cases: Sequence[Case], config: Config) -> dict[str, Any]:
+def _summary(outlines: Sequence[Outline], config: Config) -> dict[str, Any]:
     """What was trained on, for the card."""
-    spacing = np.array([stack.grid.spacing for case in cases for stack in case.stacks])
+    spacing = np.concatenate([one.spacing for one in outlines])
     return {
-        "subjects": len(cases),
-        "slices": sum(len(case.slices) for case in cases),
-        "labelled_slices": sum(len(case.labelled()) for case in cases),
+        "subjects": len(outlines),
+        "slices": sum(one.slices for one in outlines),
+        "labelled_slices": sum(one.labelled_slices for one in outlines),
         "spacing_mm": {"smallest": spacing.min(0).tolist(), "largest": spacing.max(0).tolist()}
         if len(spacing)
         else None,

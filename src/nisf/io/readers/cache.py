@@ -40,7 +40,7 @@ def cached_case(files: CaseFiles, anatomy: Anatomy, folder: str | Path, notes: N
         BadFileError: as `read_case`; the folder cannot be written.
     """
     notes = {} if notes is None else notes
-    entry = Path(folder) / _key(files, anatomy)
+    entry = Path(folder) / cache_entry(files, anatomy)
     volumes = _load(entry, notes)
     if volumes is None:
         said: Notes = {}
@@ -57,8 +57,14 @@ def cached_case(files: CaseFiles, anatomy: Anatomy, folder: str | Path, notes: N
     return assemble(files, anatomy, volumes)
 
 
-def _key(files: CaseFiles, anatomy: Anatomy) -> str:
-    """Hash of the files (path, size, time of change) and of all that decides how they are read."""
+def cache_entry(files: CaseFiles, anatomy: Anatomy) -> str:
+    """Name of a case's folder in a cache: its own, and a hash of all that decides what is read.
+
+    That is path, size and time of change of each file, and how they are read.
+
+    Raises:
+        BadFileError: a file is not there.
+    """
     stacks = []
     for stack in files.stacks:
         marks = []

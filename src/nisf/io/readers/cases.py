@@ -70,15 +70,24 @@ class CaseReader:
 
     def __iter__(self) -> Iterator[tuple[str, Case | str]]:
         for files in self.files:
-            found = read_or_why(
-                files if self.labels else files.without_labels(),
-                self.anatomy,
-                self.cohort.notes,
-                cache=self.cache,
-            )
+            found = self.read(files)
             if isinstance(found, str):
                 self.failed[files.name] = found
             yield files.name, found
+
+    def read(self, files: CaseFiles, notes: Notes | None = None) -> Case | str:
+        """One case, or the sentence that says why it could not be read.
+
+        Args:
+            files: of the case.
+            notes: gets the readers' remarks instead of the cohort.
+        """
+        return read_or_why(
+            files if self.labels else files.without_labels(),
+            self.anatomy,
+            self.cohort.notes if notes is None else notes,
+            cache=self.cache,
+        )
 
     @property
     def errors(self) -> tuple[str, ...]:

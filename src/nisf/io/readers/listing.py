@@ -192,7 +192,9 @@ def existing(folder: Path, name: str) -> Path | None:
     A link without a target counts, after all that can be read.
     """
     endings = (".nii.gz", ".nii", *ENDINGS)
-    found = [path for ending in endings if is_listed(path := folder / f"{name}{ending}")]
+    # As text first: nearly all of what is asked for is not there, and paths are slow to make.
+    texts = [text for ending in endings if os.path.lexists(text := os.path.join(folder, f"{name}{ending}"))]
+    found = [path for path in map(Path, texts) if is_listed(path)]
     return min(found, key=is_dead_link, default=None)
 
 

@@ -12,8 +12,9 @@ from torch.optim.swa_utils import AveragedModel
 from typing_extensions import override
 
 from nisf.config.schema import ImageConfig, TrainConfig
+from nisf.data.outline import chosen, outlines_of
 from nisf.errors import CannotFitError
-from nisf.kinds.image.augment import measured
+from nisf.kinds.image.measured import measured_stacks
 from nisf.kinds.image.model import ImagePrior
 from nisf.kinds.image.objective import image_objective
 from nisf.kinds.image.resident import Resident, batch_objective
@@ -21,6 +22,7 @@ from nisf.kinds.image.samples import Sampler, image_at
 from nisf.kinds.image.selection import least_certainty
 from nisf.kinds.image.validation import SliceDice, answers, mean_dice, validation_cases
 from nisf.kinds.image.views import for_anatomy
+from nisf.kinds.pool import pool_of
 from nisf.kinds.recipe import Recipe, TrainingSetup
 from nisf.networks.image_field import ImageField
 from nisf.optimisation.graph import Recorded
@@ -121,14 +123,13 @@ class ImageRecipe(Recipe):
         self.setup, self.config, self.anatomy = setup, setup.config, setup.anatomy
         self.cases, self.labels = setup.cases, setup.anatomy.labels
         self.mirrors = self.config.image.mirrors if self.anatomy.turn else 0
-        pixel_mm = self.config.image.pixel_mm
-        pool = [
-            measured(case, region.centre(), pixel_mm)
-            for case, region in zip(setup.cases, setup.regions(), strict=True)
-        ]
-        pool = [stacks for stacks in pool if stacks]
-        if not pool:
+        outlines = outlines_of(setup.cases, order=setup.anatomy.reorder)
+        labelled = [i for i, one in enumerate(outlines) if one.labelled_slices]
+        if not labelled:
             raise CannotFitError("no slice is labelled: an image-conditioned field learns from labels")
+        regions = setup.regions()
+        regions = [regions[i] for i in labelled]
+        pool = pool_of(chosen(setup.cases, labelled), regions, measured_stacks(self.config.image.pixel_mm))
         refuse_idle(self.config.train.subjects, len(pool))
         augment = for_anatomy(self.config.augment, self.anatomy)
         workers = workers_for(setup.device) if setup.workers is None else setup.workers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,16 @@ from typing_extensions import override
 
 from nisf.chunks import training_points
 from nisf.config.schema import TrainConfig
+from nisf.data.case import Case
+from nisf.data.outline import chosen, outlines_of
 from nisf.data.points import Batch, CasePoints, batch_of
+from nisf.data.region import Region
 from nisf.device import CPU, module_device
 from nisf.errors import BadSettingError, CannotFitError
 from nisf.kinds.latent.model import LatentPrior
 from nisf.kinds.latent.selection import choose_fit
 from nisf.kinds.latent.validation import StepDice, validate, validation_points
+from nisf.kinds.pool import MappedPool, Prepared, pool_of, some
 from nisf.kinds.recipe import Recipe, TrainingSetup
 from nisf.networks.latent_field import LatentField
 from nisf.networks.losses import class_bce, dice_loss, intensity_bce
@@ -93,6 +98,21 @@ def _mean_and_covariance(rows: Tensor) -> tuple[Tensor, Tensor]:
     return mean, summed(apart.T @ apart) / (count - 1)
 
 
+def case_points(dimensions: int) -> Prepared[CasePoints]:
+    """How a case's points are made and kept.
+
+    Args:
+        dimensions: of the field's coordinates.
+    """
+    options = {"dimensions": dimensions}
+    make = partial(_points, dimensions=dimensions)
+    return Prepared("points-1", options, make, CasePoints.arrays, CasePoints.of_arrays)
+
+
+def _points(case: Case, region: Region, *, dimensions: int) -> CasePoints:
+    return CasePoints(case, region, dimensions)
+
+
 class LatentRecipe(Recipe):
     """Weights and latents of all subjects, optimised together.
 
@@ -109,16 +129,16 @@ class LatentRecipe(Recipe):
             )
         self.setup, self.config, self.labels = setup, setup.config, setup.anatomy.labels
         dimensions = self.config.field.dimensions
-        every = [
-            CasePoints(case, region, dimensions)
-            for case, region in zip(setup.cases, setup.regions(), strict=True)
-        ]
-        filled = [i for i, points in enumerate(every) if len(points)]
+        regions, outlines = setup.regions(), outlines_of(setup.cases, order=setup.anatomy.reorder)
+        every = pool_of(setup.cases, regions, case_points(dimensions))
+        # Stored points are not looked at before they are drawn: a box around labels is not empty.
+        known = [isinstance(every, MappedPool) and one.pose is not None for one in outlines]
+        filled = [i for i, sure in enumerate(known) if sure or len(every[i])]
         if not filled:
             raise CannotFitError("no case was measured inside its region; check the folder with 'nisf check'")
         if len(filled) < len(every):
             setup.say(f"{len(every) - len(filled)} cases have nothing inside their region and are left out")
-        self.cases, self.pool = [setup.cases[i] for i in filled], [every[i] for i in filled]
+        self.cases, self.pool = chosen(setup.cases, filled), some(every, filled)
         refuse_idle(self.config.train.subjects, len(self.pool))
         validated = setup.validated() if is_first() else ()
         self.validation = validation_points(validated, setup.search, setup.anatomy, dimensions)

@@ -1,0 +1,152 @@
+"""What training needs to know of every case before it looks at one: counts, spacing, where structures lie."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nisf.data.case import Case
+from nisf.data.geometry import Affine
+from nisf.data.region import Region, labelled_positions, reference_pose, region_from_labels
+from nisf.types import Vector, Vector3
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """A case without its pixels.
+
+    Attributes:
+        name: of the case.
+        channels: of its images.
+        slices: measured ones.
+        labelled_slices: those with a known label.
+        spacing: of each stack, mm (s, 3).
+        half: half the extent of the labelled structures along the reference pose's axes, mm (3,); None
+            without labels.
+        pose: world to model, centred on them; see `nisf.data.region.region_from_labels`. None likewise.
+    """
+
+    name: str
+    channels: int
+    slices: int
+    labelled_slices: int
+    spacing: np.ndarray
+    half: Vector3 | None
+    pose: Affine | None
+
+    def region(self, half: Vector) -> Region | None:
+        """`nisf.data.region.region_from_labels`: a box around the labelled structures, or None without."""
+        if self.pose is None:
+            return None
+        return Region(self.pose, np.asarray(half, dtype=np.float64))
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON takes it; floats come back as they were."""
+        return {
+            "name": self.name,
+            "channels": self.channels,
+            "slices": self.slices,
+            "labelled_slices": self.labelled_slices,
+            "spacing": self.spacing.tolist(),
+            "half": None if self.half is None else self.half.tolist(),
+            "pose": None if self.pose is None else self.pose.matrix.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Outline:
+        """Back from `to_json`.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is something else.
+        """
+        counts = (int(data[name]) for name in ("channels", "slices", "labelled_slices"))
+        half, pose = data["half"], data["pose"]
+        return cls(
+            str(data["name"]),
+            *counts,
+            np.array(data["spacing"], dtype=np.float64).reshape(-1, 3),
+            None if half is None else np.array(half, dtype=np.float64).reshape(3),
+            None if pose is None else Affine(np.array(pose, dtype=np.float64).reshape(4, 4)),
+        )
+
+
+def outline(case: Case, *, order: bool) -> Outline:
+    """What `Outline` keeps of a case.
+
+    Args:
+        case: any.
+        order: see `nisf.data.region.region_from_labels`.
+    """
+    places, half, pose = labelled_positions(case), None, None
+    if len(places):
+        model = reference_pose(case, (0.0, 0.0, 0.0))(places)
+        half = (model.max(0) - model.min(0)) / 2
+        region = region_from_labels(case, half, order=order)
+        pose = None if region is None else region.pose
+    spacing = np.array([stack.grid.spacing for stack in case.stacks]).reshape(-1, 3)
+    labelled = len(case.labelled())
+    return Outline(case.name, case.channels, len(case.slices), labelled, spacing, half, pose)
+
+
+def box_of(outlines: Sequence[Outline], margin_mm: float) -> Vector3:
+    """Half lengths (mm) of the box that holds the structures of 95 % of the cases, and a margin.
+
+    The margin takes in the rest; the largest alone would make the box too big for everyone. The two
+    in-plane axes get the same length: orientation in the plane is not known everywhere.
+
+    Raises:
+        ValueError: no case has labels.
+    """
+    halves = [one.half for one in outlines if one.half is not None]
+    if not halves:
+        raise ValueError("no case has labels to find the region from")
+    half = np.percentile(halves, 95, axis=0) + margin_mm
+    return np.array([max(half[:2]), max(half[:2]), half[2]])
+
+
+class StoredCases(Sequence[Case]):
+    """Cases that are read when they are asked for; what is needed of all of them is at hand."""
+
+    @property
+    @abstractmethod
+    def outlines(self) -> Sequence[Outline]:
+        """Of each case."""
+
+    @abstractmethod
+    def folder(self, index: int) -> Path:
+        """Where what is made of a case may be kept; another one if its files or their reading change."""
+
+    @abstractmethod
+    def only(self, indices: Sequence[int]) -> StoredCases:
+        """Some of the cases."""
+
+
+def outlines_of(cases: Sequence[Case], *, order: bool) -> Sequence[Outline]:
+    """The outline of each case, from what is stored or from the cases themselves.
+
+    Args:
+        cases: stored ones were outlined in the order of their own anatomy.
+        order: see `nisf.data.region.region_from_labels`.
+    """
+    if isinstance(cases, StoredCases):
+        return cases.outlines
+    return [outline(case, order=order) for case in cases]
+
+
+def names_of(cases: Sequence[Case]) -> list[str]:
+    """The cases' names; none that is stored is read for it."""
+    if isinstance(cases, StoredCases):
+        return [one.name for one in cases.outlines]
+    return [case.name for case in cases]
+
+
+def chosen(cases: Sequence[Case], indices: Sequence[int]) -> Sequence[Case]:
+    """Some of the cases."""
+    if len(indices) == len(cases):
+        return cases
+    return cases.only(indices) if isinstance(cases, StoredCases) else [cases[i] for i in indices]

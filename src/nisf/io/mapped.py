@@ -1,0 +1,67 @@
+"""Arrays in one file that is mapped into memory: what is read of them is what is looked at.
+
+The file is a safetensors file. Its own library reads whole arrays; here each is a view of the mapped file,
+which takes one file descriptor however many arrays there are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nisf.errors import BadFileError
+from nisf.files import kept_by, replacing
+
+HEADER_BYTES = 1 << 24
+"""The longest header that is read."""
+FLOATS = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
+TYPES = {**FLOATS, "I8": "i1", "U8": "u1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], notes: Any) -> None:
+    """Write arrays and notes, whole or not at all; no record of outputs lists the file.
+
+    Args:
+        path: of the file.
+        arrays: by name.
+        notes: anything that JSON takes.
+    """
+    from safetensors.numpy import save_file
+
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    with kept_by(None), replacing(path) as temporary:
+        save_file(whole, temporary, {"notes": json.dumps(notes)})
+
+
+def mapped_arrays(path: Path) -> tuple[dict[str, np.ndarray], Any]:
+    """The arrays of a file that `write_arrays` wrote, and its notes.
+
+    They are mapped copy-on-write: writing into them changes no file.
+
+    Raises:
+        BadFileError: it is missing, or something else.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > HEADER_BYTES:
+                raise ValueError(f"a header of {length} bytes")
+            header = json.loads(file.read(length))
+        data = np.memmap(path, dtype=np.uint8, mode="c", offset=8 + length)
+        notes = json.loads(header.pop("__metadata__")["notes"])
+        return {name: _view(np.asarray(data), entry) for name, entry in header.items()}, notes
+    except FileNotFoundError as error:
+        raise BadFileError(f"{path}: this file is missing") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise BadFileError(f"{path}: not a whole file of arrays ({error}); remove it") from error
+
+
+def _view(data: np.ndarray, entry: Mapping[str, Any]) -> np.ndarray:
+    first, last = entry["data_offsets"]
+    if not 0 <= first <= last <= len(data):
+        raise ValueError("it was cut short")
+    return data[first:last].view(TYPES[entry["dtype"]]).reshape(entry["shape"])
