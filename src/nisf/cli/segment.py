@@ -237,7 +237,7 @@ class Segment:
                 write_more(subject, self.output, request, memory_mb=self.memory_mb, writers=missing, say=say)
             return
         if not self.overwrite:
-            refuse_to_write(case, prior, self.output, request, inputs)
+            refuse_to_write(case, prior, self.output, request, inputs, writers)
         subject = segment_case(case, prior, request, inputs=inputs)
         write_segmentation(
             subject,
