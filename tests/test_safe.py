@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
@@ -156,7 +157,7 @@ def test_measures_that_a_user_made_are_refused_before_anything_is_computed(
         fitted.append(case.name)
         raise NisfError("not today")
 
-    monkeypatch.setattr("nisf.segmentation.segment.fit", fit)
+    monkeypatch.setattr(importlib.import_module("nisf.segmentation.segment"), "fit", fit)
     command = [word for word in words(cohort, prior, tmp_path) if word != "--no-measures"]
     assert main(command) == 1
     assert "phantom0001.measures.json: was not written by nisf" in capsys.readouterr().err
