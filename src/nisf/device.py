@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import os
 import sys
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -22,6 +22,9 @@ CGROUPS = (
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
 """Where Linux says what a container may take, and what it has."""
+
+LESS = "ask for larger voxels or fewer frames, or crop the image"
+"""What helps where an answer is too large."""
 
 Item = TypeVar("Item")
 
@@ -182,12 +185,16 @@ def peak_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def require_bytes(wanted: int, what: str) -> None:
+def require_bytes(
+    wanted: int, what: str, *, advice: str = LESS, options: Sequence[str] = ("spacing", "frames")
+) -> None:
     """Refuse what would not fit into memory, before it is allocated.
 
     Args:
         wanted: bytes.
         what: that needs them, for the sentence.
+        advice: what to do, likewise.
+        options: names of the arguments that would help.
 
     Raises:
         CannotFitError: there are not so many.
@@ -195,7 +202,6 @@ def require_bytes(wanted: int, what: str) -> None:
     free = available_bytes()
     if free is not None and wanted > free:
         raise CannotFitError(
-            f"{what} needs about {gigabytes(wanted)}, and {gigabytes(free)} of memory are free; ask for "
-            "larger voxels or fewer frames, or crop the image",
-            options=("spacing", "frames"),
+            f"{what} needs about {gigabytes(wanted)}, and {gigabytes(free)} of memory are free; {advice}",
+            options=options,
         )

@@ -53,6 +53,7 @@ def test_own_file(tmp_path):
         (json.dumps({**OWN, "labels": []}), "'labels' must start with 'background'"),
         (json.dumps({**OWN, "colours": ["#000000"]}), "'labels' must start .* have one entry each"),
         (json.dumps({**OWN, "colours": [0, 1]}), r"the entry 'colours' is \[0, 1\]; give a list of colours"),
+        (json.dumps({**OWN, "colours": ["#000000", "red"]}), "the colour 'red'; write it as #rrggbb"),
         (json.dumps({**OWN, "phases": ["bone"]}), r"the entry 'phases' is \['bone'\]; give null, or"),
         (json.dumps({**OWN, "numbers": {"pairs": {"one": "bone"}}}), "the entry 'numbers' is .*'one'"),
         (json.dumps({**OWN, "numbers": [1]}), r"the entry 'numbers' is \[1\]; give the numbers of each"),

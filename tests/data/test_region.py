@@ -1,3 +1,4 @@
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -277,3 +278,15 @@ def test_shown():
 @given(seeds, st.sampled_from(FLIPS))
 def test_shown_in_one_line(seed, flip):
     assert toys.shown(whole_region(toys.toy_case(0, oblique(seed, flip)))).startswith("Region(")
+
+
+def test_the_whole_region_of_a_cine_takes_the_memory_of_a_slice():
+    case = toys.toy_case(1, toys.toy_grid((100, 100, 6), frames=20))
+    tracemalloc.start()
+    region = whole_region(case)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5e6  # the places of one slice take 0.2 MB, of all 29 MB
+    np.testing.assert_allclose(region.half, [200.0, 200.0, 30.0], atol=2.0)
+    first = case.keep(lambda item: item.frame == 0)
+    np.testing.assert_array_equal(whole_region(first).pose.matrix, region.pose.matrix)

@@ -170,3 +170,15 @@ def test_wrong_covariance(toy_fitted, path):
     write_tensors(path, {**tensors, "covariance": torch.eye(3)}, metadata)
     with unchecked(), pytest.raises(NisfError, match=r"covariance of shape \(3, 3\) does not fit the latent"):
         read_subject(path, toy_fitted.prior)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("a.nii.gz", "an image"), ("a.txt", "no subject"), ("b", "a folder")]
+)
+def test_what_is_no_subject_is_called_by_its_name(tmp_path, name, what):
+    if name == "b":
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).write_bytes(b"something else")
+    with pytest.raises(NisfError, match=f"{what}; give the file of a subject, NAME.nisf"):
+        read_subject(tmp_path / name)

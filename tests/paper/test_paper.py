@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nisf.cli import main
+from nisf.outputs import read_part
 from nisf.paper import EXPERIMENTS, budget
 from nisf.paper.ablations import CHOICES
 from nisf.paper.estimate import jobs
@@ -37,6 +38,12 @@ def test_before_anything_is_done(phantoms, tmp_path, monkeypatch, capsys):
         assert name in printed
     assert "in all, estimated" in printed
     assert not (tmp_path / "priors").exists()
+    assert read_part(tmp_path, "", "paper").whole(tmp_path)
+    mine = tmp_path / "table1.csv"
+    mine.write_text("mine")
+    assert main(command) == 2
+    assert "table1.csv: was not written by nisf" in capsys.readouterr().err
+    assert mine.read_text() == "mine"
 
 
 def test_each_leaves_its_files(done):

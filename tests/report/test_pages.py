@@ -188,6 +188,9 @@ def test_numbers_are_kept(tmp_path):
     (tmp_path / "report-key.csv").write_text("nonsense\n1\n")
     with pytest.raises(BadFileError, match=r"not a key to reports"):
         numbered(tmp_path, ["a"], write)
+    (tmp_path / "report-key.csv").write_text(f"case,number\n{'x' * 200_000},1\n")
+    with pytest.raises(BadFileError, match=r"not a key to reports"):
+        numbered(tmp_path, ["a"], write)
 
 
 def test_pages_of_like_names():
@@ -203,6 +206,9 @@ def test_references(tmp_path):
         "p2": {"lv_ef_percent": 55},
     }
     path.write_text("name,lv_edv_ml\np1,150\n")
+    with pytest.raises(BadFileError, match="needs the column case"):
+        read_references(path)
+    path.write_text(f"case,lv_edv_ml\n{'x' * 200_000},150\n")
     with pytest.raises(BadFileError, match="needs the column case"):
         read_references(path)
 

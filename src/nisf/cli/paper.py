@@ -44,8 +44,22 @@ class Paper:
     """Where priors and the U-Net are trained: cpu, cuda or cuda:NUMBER; subjects are fitted on cpu."""
     estimate: bool = False
     """Only print how long it would take."""
+    overwrite: bool = False
+    """Replace files that are in the way, whoever wrote them."""
 
     def run(self) -> int:
+        from nisf.outputs import recorded
+        from nisf.paper import EXPERIMENTS
+        from nisf.paper.results import SUMMARY
+
+        chosen = EXPERIMENTS if self.experiment == "all" else [self.experiment]
+        planned = [SUMMARY, *(f"{name}.{ending}" for name in chosen for ending in ("csv", "json"))]
+        # Nobody else writes there meanwhile, and nothing is replaced that is not nisf's.
+        with recorded(self.output, "", "paper", planned=planned, goes_on=True, overwrite=self.overwrite):
+            return self.run_experiments()
+
+    def run_experiments(self) -> int:
+        """Run what was chosen; the exit status."""
         from nisf.data.anatomy import load_anatomy
         from nisf.device import named_device
         from nisf.paper import EXPERIMENTS, PAGES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -245,6 +246,9 @@ def _refuse_strange_names(anatomy: Anatomy, where: str | Path) -> None:
         raise BadFileError(
             f"{where}: 'labels' must start with '{BACKGROUND}' and 'colours' have one entry each"
         )
+    for colour in anatomy.colours:
+        if not re.fullmatch("#[0-9a-fA-F]{6}", colour):
+            raise BadFileError(f"{where}: the colour {colour[:40]!r}; write it as #rrggbb, e.g. #d1495b")
     for name, view in anatomy.views.items():
         for label in (view.axis, view.towards):
             if label not in anatomy.labels:

@@ -185,10 +185,13 @@ def over_all_slices(case: Case, region: Region) -> Region:
 def whole_region(case: Case) -> Region:
     """The whole field of view of the slices and points."""
     pose = reference_pose(case, (0.0, 0.0, 0.0))
-    places = [
-        pixel_positions(s)[:: s.image.shape[0] - 1 or 1, :: s.image.shape[1] - 1 or 1] for s in case.slices
+    # Frames of a cine share their places.
+    each = {(s.affine.matrix.tobytes(), s.image.shape[:2]): s for s in case.slices}.values()
+    # Copies: a view would keep the places of all pixels.
+    corners = [
+        pixel_positions(s)[:: s.image.shape[0] - 1 or 1, :: s.image.shape[1] - 1 or 1].reshape(-1, 3).copy()
+        for s in each
     ]
-    corners = [p.reshape(-1, 3) for p in places]
     if case.points is not None:
         corners.append(case.points.position)
     model = pose(np.concatenate(corners))

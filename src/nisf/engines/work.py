@@ -229,7 +229,7 @@ def _written(
                 write_more(subject, folder, request, memory_mb=memory_mb, writers=missing, say=say)
             return None
         if not work.overwrite:
-            refuse_to_write(case, prior, folder, request, inputs)
+            refuse_to_write(case, prior, folder, request, inputs, writers)
         subject = segment_case(case, prior, request, inputs=inputs)
         write_segmentation(
             subject,

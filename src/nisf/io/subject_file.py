@@ -13,6 +13,7 @@ from nisf.data.geometry import Affine
 from nisf.data.region import Region
 from nisf.errors import BadFileError, BadSettingError
 from nisf.files import read_tensors, write_tensors
+from nisf.io.readers.itk import is_image_name
 from nisf.io.stack_json import stack_from_json, stack_to_json
 from nisf.prior.prior import Prior
 from nisf.prior.subject_record import SubjectRecord
@@ -53,6 +54,7 @@ def read_record(path: str | Path) -> SubjectRecord:
         BadFileError: the file is missing, damaged or of another version.
     """
     path = Path(path)
+    _refuse_others(path)
     tensors, header = read_tensors(path)
     try:
         data = json.loads(header["nisf"])
@@ -80,6 +82,24 @@ def read_record(path: str | Path) -> SubjectRecord:
         raise BadFileError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise BadFileError(f"{path}: not a subject written by nisf ({error!r})") from error
+
+
+def _refuse_others(path: Path) -> None:
+    """Say of a file that is no subject what it is.
+
+    Raises:
+        BadFileError: it is a folder, an image, or something else that is not named like a subject.
+    """
+    wanted = "give the file of a subject, NAME.nisf, which segmenting an image writes"
+    if path.is_dir():
+        raise BadFileError(f"{path}: a folder; {wanted}")
+    if path.suffix == ".nisf" or not path.is_file():
+        return
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[8:] != b"{":  # after the length of the header of a safetensors file
+        what = "an image" if is_image_name(path) else "no subject"
+        raise BadFileError(f"{path}: {what}; {wanted}")
 
 
 def subject_in(record: SubjectRecord, prior: Prior[SubjectType]) -> SubjectType:

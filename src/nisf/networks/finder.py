@@ -103,7 +103,9 @@ def look(case: Case, finder: Finder) -> Seen | None:
     if not any(s.stack == 0 for s in case.slices):
         return None
     slices, images = coarse_case(case, float(finder.pixel_mm))
-    return slices, torch.sigmoid(finder(torch.from_numpy(images)[:, None])).numpy()
+    # Stacks of thousands of slices exist; memory is that of `MAX_SLICES`.
+    parts = torch.from_numpy(images)[:, None].split(MAX_SLICES)
+    return slices, torch.cat([torch.sigmoid(finder(part)) for part in parts]).numpy()
 
 
 def finder_certainty(seen: Seen | None) -> float:

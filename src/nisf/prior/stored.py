@@ -100,7 +100,7 @@ def read_stored(folder: str | Path) -> Stored:
         config = from_dict(Config, todays_settings(data["config"]), f"{path}: config")
         anatomy = from_json(data["anatomy"], path)
         half = None if data["half_mm"] is None else np.array(data["half_mm"], dtype=np.float64)
-        has_finder, card, fingerprint = bool(data["finder"]), data["card"], str(data["fingerprint"])
+        has_finder, card, fingerprint = bool(data["finder"]), dict(data["card"]), str(data["fingerprint"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadFileError(
             f"{path}: entry {error} is missing or wrong; it was not written by this version of nisf"

@@ -150,7 +150,7 @@ def read_references(path: Path) -> dict[str, dict[str, float]]:
             for row in csv.DictReader(file):
                 case = row.pop("case")
                 out[case] = {c: float(v) for c, v in row.items() if c and v and unit_of(c)[1]}
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
         raise BadFileError(
             f"{path}: needs the column case and columns of numbers named as in measures.csv ({error!r})"
         ) from error

@@ -3,6 +3,7 @@
 from nisf.segmentation.request import PART as PART
 from nisf.segmentation.request import AnsweredWriter as AnsweredWriter
 from nisf.segmentation.request import CaseWriter as CaseWriter
+from nisf.segmentation.request import PlannedWriter as PlannedWriter
 from nisf.segmentation.request import Request as Request
 from nisf.segmentation.request import done_already as done_already
 from nisf.segmentation.request import outputs as outputs

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nisf.measures.case import CaseMeasures, Measuring
-from nisf.measures.table import PART, write_case
+from nisf.measures.table import PART, case_path, write_case
 from nisf.outputs import Made, claimed, read_part, recorded
 from nisf.quality.judgement import kept_judgement
 from nisf.segmentation.request import PART as SEGMENTED
@@ -35,6 +35,10 @@ class MeasureFiles:
     def options(self) -> Mapping[str, Any]:
         """Nothing decides them beside the subject."""
         return {}
+
+    def planned(self, case: str) -> list[str]:
+        """``NAME.measures.json``."""
+        return [case_path("", case).name]
 
     def answered(self, subject: Subject) -> Callable[[int], None]:
         """Measures each frame when it is answered: its slices have just been encoded."""

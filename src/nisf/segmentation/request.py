@@ -100,6 +100,15 @@ class AnsweredWriter(CaseWriter, Protocol):
         ...
 
 
+@runtime_checkable
+class PlannedWriter(CaseWriter, Protocol):
+    """A writer that knows the names of its files before the case is fitted."""
+
+    def planned(self, case: str) -> list[str]:
+        """Names of the files, for a case of this name."""
+        ...
+
+
 PART = "segment"
 """The part of a case's record that its segmentation is."""
 
@@ -174,17 +183,31 @@ def done_already(
 
 
 def refuse_to_write(
-    case: Case, prior: Prior[Subject], folder: Path, request: Request, inputs: Sequence[Path] = ()
+    case: Case,
+    prior: Prior[Subject],
+    folder: Path,
+    request: Request,
+    inputs: Sequence[Path] = (),
+    writers: Sequence[CaseWriter] = (),
 ) -> None:
     """Refuse, before a case is fitted, what `write_segmentation` would refuse afterwards.
 
-    Arguments as for `done_already`.
+    Args:
+        case: as read now.
+        prior: the prior to fit it with.
+        folder: the output folder.
+        request: what is wanted.
+        inputs: as for `done_already`.
+        writers: of further files.
 
     Raises:
         BadFileError: a file is in the way that nisf did not write, or that is another input's or prior's.
     """
     made = Made(input_state(read_from(case, inputs)), prior.fingerprint, asked(case, prior, request))
     refuse_to_replace(folder, case.name, PART, made, planned=planned_files(case, prior, request))
+    for writer in writers:
+        planned = writer.planned(case.name) if isinstance(writer, PlannedWriter) else []
+        refuse_to_replace(folder, case.name, writer.part, made, planned=planned)
 
 
 def planned_files(case: Case | Subject, prior: Prior[Subject], request: Request) -> list[str]:

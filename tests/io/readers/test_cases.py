@@ -1,3 +1,4 @@
+import errno
 from dataclasses import replace
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from nisf.data.anatomy import load_anatomy
 from nisf.data.case import Case
 from nisf.io.readers import CaseReader, cache, cases, open_cohort
+from nisf.io.readers.cache import CacheError
 from nisf.io.readers.listing import Problem
 
 from .helpers import acdc_patient
@@ -115,7 +117,16 @@ def test_cached_cases_remark_what_they_did_when_they_were_read(tmp_path):
         assert "affine and voxel size disagree" in note
 
 
-def test_a_cache_that_cannot_be_written_fails_each_case(cohort, tmp_path):
+def test_a_cache_that_cannot_be_written_ends_it(cohort, tmp_path, monkeypatch):
+    """Nobody trains on the cases that a full disk had room for."""
     (tmp_path / "file").write_text("")
-    reader = CaseReader(cohort, HEART, cohort.cases[:1], cache=tmp_path / "file")
-    assert "the cache cannot be written" in outcomes(reader)["patient001"]
+    with pytest.raises(CacheError, match="the cache cannot be written"):
+        list(CaseReader(cohort, HEART, cohort.cases[:1], cache=tmp_path / "file"))
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("nisf.io.readers.cache.np.save", full)
+    with pytest.raises(CacheError, match=r"cannot be written .No space left on device.; make room"):
+        list(CaseReader(cohort, HEART, cache=tmp_path / "cache"))
+    assert list((tmp_path / "cache").iterdir()) == []

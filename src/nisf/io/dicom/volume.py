@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nisf.data.geometry import LPS_RAS, Affine, Grid, cycle_times
+from nisf.data.scratch import by_frame, let_go, room
 from nisf.data.stacking import even_places
 from nisf.errors import BadFileError
 from nisf.io.dicom.frames import Row, cycle_ms, in_time, without_copies
@@ -16,6 +17,9 @@ from nisf.io.dicom.scan import Instance
 from nisf.io.dicom.series import DicomSeries, positions_of
 from nisf.io.dicom.study import DicomStudy
 from nisf.io.limits import MAX_VOXELS
+
+_GONE = np.empty(0)
+"""In the place of an image that is in the stack by now."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,9 +106,12 @@ def read_study(study: DicomStudy, notes: dict[str, str]) -> tuple[Arranged, np.n
             f"{study.name}: series {series.number}: every voxel is {low:g}, it is empty; take another one"
         )
     shape = (*arranged.grid.shape, len(arranged.grid.times), 1)
-    image = np.full(shape, low, dtype=dtype, order="F")
-    for (z, t, _), piece in zip(places, pieces, strict=True):
-        image[:, :, z, t, 0] = piece
+    image = room(shape, dtype)
+    for _, frame in by_frame(image):
+        frame[...] = low
+    for index, (z, t, _) in enumerate(places):
+        image[:, :, z, t, 0], pieces[index] = pieces[index], _GONE
+        let_go(image)
     for note in arranged.notes:
         notes.setdefault(f"dicom {study.name} {note}", f"{study.name}: series {series.number}: {note}")
     return arranged, image

@@ -30,6 +30,10 @@ READER_VERSION = 3
 """Part of every key: count it up when the same files would be read into something else."""
 
 
+class CacheError(BadFileError):
+    """The cache cannot be written: what is wrong is not the case."""
+
+
 def cached_case(files: CaseFiles, anatomy: Anatomy, folder: str | Path, notes: Notes | None = None) -> Case:
     """`read_case`, with its arrays kept in ``folder``.
 
@@ -37,7 +41,8 @@ def cached_case(files: CaseFiles, anatomy: Anatomy, folder: str | Path, notes: N
     damaged or half written is made again.
 
     Raises:
-        BadFileError: as `read_case`; the folder cannot be written.
+        BadFileError: as `read_case`.
+        CacheError: the folder cannot be written.
     """
     notes = {} if notes is None else notes
     entry = Path(folder) / cache_entry(files, anatomy)
@@ -48,8 +53,10 @@ def cached_case(files: CaseFiles, anatomy: Anatomy, folder: str | Path, notes: N
         try:
             _store(entry, volumes, said)
         except OSError as error:
-            raise BadFileError(
-                f"{folder}: the cache cannot be written ({error}); give another folder", options=["cache"]
+            raise CacheError(
+                f"{folder}: the cache cannot be written ({error.strerror or error}); make room, or give "
+                "another folder",
+                options=["cache"],
             ) from error
         volumes = _load(entry, notes) or volumes
         for kind, note in said.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
 from nisf.errors import NisfError, unexpected
-from nisf.io.readers.cache import cached_case
+from nisf.io.readers.cache import CacheError, cached_case
 from nisf.io.readers.cohort import Cohort
 from nisf.io.readers.labels import Notes
 from nisf.io.readers.listing import CaseFiles, refuse_dead_links
@@ -29,6 +29,8 @@ def read_or_why(files: CaseFiles, anatomy: Anatomy, notes: Notes, *, cache: Path
         if cache is None:
             return read_case(files, anatomy, notes)
         return cached_case(files, anatomy, cache, notes)
+    except CacheError:
+        raise  # it would be so for each case: the rest alone is not the cohort
     except NisfError as error:
         return str(error)
     except Exception as error:
@@ -39,7 +41,8 @@ def read_or_why(files: CaseFiles, anatomy: Anatomy, notes: Notes, *, cache: Path
 class CaseReader:
     """Reads cases of a cohort while it is iterated over, one by one.
 
-    It yields the name of each case, and the case or the sentence that says why it could not be read.
+    It yields the name of each case, and the case or the sentence that says why it could not be read. A cache
+    that cannot be written is no case's fault: `CacheError` is raised.
 
     Args:
         cohort: the cohort; the readers' remarks are added to its notes.

@@ -13,6 +13,7 @@ from pathlib import Path
 from nisf.errors import BadFileError
 
 _CHUNK = 1 << 20
+_PIECE = 1 << 23
 _MAX_DEFLATE_RATIO = 1032  # a byte of deflate cannot unpack to more, says zlib's documentation
 
 
@@ -57,16 +58,20 @@ def unpacked(path: Path, limit: int) -> Iterator[bytes]:
                     limit -= len(data)
                     if limit <= 0:
                         return
-                while packed and data:
-                    # One byte more than wanted: zlib reads on to its checksum, and tests it.
-                    piece = inflate.decompress(data, limit + 1)
+                more = False
+                while packed and (data or more):
+                    # One byte more than wanted: zlib reads on to its checksum, and tests it. But never all at
+                    # once: a megabyte can hold a gigabyte.
+                    most = min(limit + 1, _PIECE)
+                    piece = inflate.decompress(data, most)
+                    more = len(piece) == most
                     yield piece[:limit]
                     if len(piece) > limit:
                         return
                     limit -= len(piece)
                     data = inflate.unconsumed_tail
                     if inflate.eof:  # bgzip and others write several members one after another
-                        data = inflate.unused_data
+                        data, more = inflate.unused_data, False
                         inflate = zlib.decompressobj(31)
                         if limit == 0 or not data.startswith(b"\x1f\x8b"[: len(data)]):
                             return  # padding after the last member

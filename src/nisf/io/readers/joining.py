@@ -12,6 +12,7 @@ from jaxtyping import Int8, Num
 from nisf.data.arrangement import Arrangement
 from nisf.data.case import UNKNOWN
 from nisf.data.geometry import Affine, Grid
+from nisf.data.scratch import by_frame, let_go, room
 from nisf.data.stacking import even_places
 from nisf.errors import BadFileError
 from nisf.io.readers.labels import Notes
@@ -153,12 +154,16 @@ def _filled(
     frames = len(grid.times)
     dtype = np.result_type(*(stack.image for stack in group))
     shape = (*grid.shape, frames, first.image.shape[-1])
-    image = np.full(shape, min(stack.image.min() for stack in group), dtype=dtype, order="F")
+    image, low = room(shape, dtype), min(stack.image.min() for stack in group)
+    for _, frame in by_frame(image):
+        frame[...] = low
     labelled = any(stack.label is not None for stack in group)
     label = np.full((*grid.shape, frames), UNKNOWN, dtype=np.int8, order="F") if labelled else None
     for place, (_, number, z) in zip(places, pieces, strict=True):
         stack = group[number]
         image[:, :, place] = stack.image[:, :, z]
+        let_go(image)
+        let_go(stack.image)
         if label is not None and stack.label is not None:
             label[:, :, place] = stack.label[:, :, z]
     return replace(

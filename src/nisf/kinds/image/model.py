@@ -18,6 +18,7 @@ from nisf.correction.stroke import Stroke
 from nisf.data.case import Case
 from nisf.data.geometry import nearest_frame
 from nisf.data.region import Region, over_all_slices
+from nisf.device import require_bytes
 from nisf.errors import CannotFitError
 from nisf.kinds.image.correction import fit_residual
 from nisf.kinds.image.draws import Draws
@@ -185,6 +186,21 @@ class ImageSubject(Subject):
         }
 
 
+def _require_memory(case: Case, config: Config) -> None:
+    """Refuse a case whose slices of one time, which are encoded together, do not fit into memory.
+
+    Raises:
+        CannotFitError: they do not.
+    """
+    image, (_, each) = config.image, np.unique([item.time for item in case.slices], return_counts=True)
+    together = 2 if image.phase_exchange and len(each) > 1 else 1
+    slices = together * int(each.max())
+    # Measured: features are moved several times, beside the outermost level's own. Rough, for the refusal.
+    nbytes = 4 * slices * image.pixels**2 * (6 * image.features + image.width)
+    advice = "give fewer slices of a time"
+    require_bytes(nbytes, f"{case.name}: encoding {slices} slices together", advice=advice, options=())
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class ImagePrior(Prior[ImageSubject]):
     """An encoder of slices and a field that decodes their features, trained over a population."""
@@ -224,6 +240,7 @@ class ImagePrior(Prior[ImageSubject]):
             raise CannotFitError(
                 f"{case.name}: has no slice, and this prior sees whole slices; use one that fits points"
             )
+        _require_memory(case, self.config)
         region = over_all_slices(case, region)
         seen = canvases(case, case.slices, region, self.config.image)
         return ImageSubject(case.name, self, region, case.stacks, {"steps": 0}, canvases=seen)
