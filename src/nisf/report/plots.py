@@ -105,7 +105,7 @@ def curve_plot(
         path = "M" + "L".join(f"{x(t)},{y(v)}" for t, v in places if np.isfinite(v))
         points = tuple((x(t), y(v)) for t, v in zip(curve.times, ml, strict=True) if np.isfinite(v))
         drawn = tuple((x(t), y(high), y(low)) for t, low, high in bars.get(name, ()))
-        around = _around(curve, name, places, bands.get(name))
+        around = _around(curve, places, bands.get(name))
         band = "M" + "L".join(f"{x(t)},{y(v)}" for t, v in around) + "Z" if around else ""
         lines.append(Line(name, colours[name], path, points, drawn, band))
     along = ticks(0.0, length)
@@ -120,7 +120,6 @@ def curve_plot(
 
 def _around(
     curve: VolumeCurve,
-    name: str,
     places: Sequence[tuple[float, float]],
     half: Float[np.ndarray, "t"] | None,
 ) -> list[tuple[float, float]]:
