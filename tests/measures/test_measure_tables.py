@@ -80,7 +80,7 @@ def test_the_tables(tmp_path):
 
 
 def test_curves_and_walls(tmp_path):
-    write_tables(tmp_path, [measures()])
+    write_tables(tmp_path, [replace(measures(), band_ml={"LV": np.array([8.0, 60.0])})])
     curves = read(tmp_path / "curves.csv")
     assert curves[1] == {
         "case": "a",
@@ -89,6 +89,8 @@ def test_curves_and_walls(tmp_path):
         "structure": "LV",
         "volume_ml": "50.000",
         "volume_slices_ml": "52.000",
+        "volume_low_ml": "0.000",
+        "volume_high_ml": "110.000",
     }
     walls = read(tmp_path / "wall.csv")
     assert len(walls) == 34

@@ -26,7 +26,6 @@ def ring_sample(slices=8):
     probability = np.eye(3, dtype=np.float32)[label]
     edge = np.zeros((32, 32), dtype=bool)
     edge[[0, -1]] = edge[:, [0, -1]] = True
-    hidden = list(range(1, slices, 2))
     return Sample(
         spacing=np.array([2.0, 2.0, 10.0]),
         measured=image,
@@ -35,9 +34,6 @@ def ring_sample(slices=8):
         probability=probability,
         raw=label,
         label=label,
-        hidden=hidden,
-        foretold=image[:, :, hidden],
-        foretold_label=label[:, :, hidden],
         edge=edge,
         detail_mm=2.0,
         signature=None,
@@ -53,7 +49,7 @@ def test_a_perfect_heart(perfect):
     signs = of_frame(perfect, NAMES, PIXEL)
     assert all(name.split("/")[0] in FAMILIES for name in signs)
     assert all(np.isfinite(value) for value in signs.values())
-    assert signs["sure/blood"] == signs["hidden/blood"] == signs["section/muscle"] == 1
+    assert signs["sure/blood"] == signs["section/muscle"] == 1
     assert signs["given"] == pytest.approx(1)
     assert signs["contact/blood/muscle"] == 1
     assert signs["parts/blood"] == signs["cut"] == signs["blank"] == 0
@@ -101,17 +97,10 @@ def test_a_heart_at_the_border(perfect):
     assert of_frame(replace(perfect, label=moved), NAMES, PIXEL)["cut"] > 0.5
 
 
-def test_hidden_slices_that_are_not_as_foretold(perfect):
+def test_an_image_that_the_field_does_not_reproduce(perfect):
     rng = np.random.default_rng(1)
-    wrong = replace(
-        perfect,
-        foretold=rng.random(perfect.foretold.shape, dtype=np.float32),
-        foretold_label=np.zeros_like(perfect.foretold_label),
-    )
-    signs = of_frame(wrong, NAMES, PIXEL)
-    assert abs(signs["foretold"]) < 0.1
-    assert signs["hidden/blood"] == 0
-    assert signs["surprise"] > of_frame(perfect, NAMES, PIXEL)["surprise"]
+    wrong = replace(perfect, predicted=rng.random(perfect.predicted.shape, dtype=np.float32))
+    assert abs(of_frame(wrong, NAMES, PIXEL)["given"]) < 0.1
 
 
 def test_nothing_found_and_nothing_measured(perfect):
@@ -120,8 +109,7 @@ def test_nothing_found_and_nothing_measured(perfect):
     assert np.exp(signs["volume/blood"]) < 0.01
     assert "width/blood" not in signs
     blank = np.full_like(perfect.measured, np.nan)
-    none = {"hidden": [], "foretold": perfect.foretold[:, :, :0], "foretold_label": nothing[:, :, :0]}
-    unseen = replace(perfect, measured=blank, neighbour=np.stack([blank, blank]), **none)
+    unseen = replace(perfect, measured=blank, neighbour=np.stack([blank, blank]))
     signs = of_frame(unseen, NAMES, PIXEL)
     assert all(np.isfinite(value) for value in signs.values())
     assert signs["blank"] == 1

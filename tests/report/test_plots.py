@@ -36,6 +36,22 @@ def test_a_curve_goes_through_what_was_measured():
     x, high, low = blood.bars[0]
     assert high < blood.points[0][1] < low
     assert path[:, 1].max() < HEIGHT
+    assert blood.band == ""
+
+
+def test_a_band_runs_around_its_curve():
+    told = measures()
+    half = np.linspace(4.0, 12.0, len(told.curve.times))
+    plot = curve_plot(told.curve, {"blood": "#ff0000", "muscle": "#00ff00"}, told.phases, {}, {"blood": half})
+    blood, muscle = plot.lines
+    assert muscle.band == ""
+    band = np.array([place.split(",") for place in blood.band[1:-1].split("L")], dtype=float)
+    upper, lower = band[: len(band) // 2], band[: len(band) // 2 - 1 : -1]
+    np.testing.assert_array_equal(upper[:, 0], lower[:, 0])
+    path = np.array([place.split(",") for place in blood.path[1:].split("L")], dtype=float)
+    np.testing.assert_allclose((upper + lower)[:, 1] / 2, path[:, 1], atol=0.11)
+    per_ml = (plot.y.ticks[0][0] - plot.y.ticks[-1][0]) / float(plot.y.ticks[-1][1])
+    assert (lower - upper)[0, 1] == pytest.approx(2 * half[0] * per_ml, abs=0.3)
 
 
 def test_a_bulls_eye_has_the_segments_where_they_belong():

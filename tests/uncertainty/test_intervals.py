@@ -71,6 +71,12 @@ def test_measures_get_their_intervals(subject):
         value, half = found.values[name], 2 * np.hypot(spreads[name], 0.5)
         assert low == pytest.approx(max(0, value - half))
         assert high == pytest.approx(value + half)
+    (rule,) = [rule for rule in toys.ANATOMY.measures if rule.rule == "volume"][:1]
+    low, high = found.intervals[f"{rule.name}_ml"]
+    time = plain.curve.nearest(times_of(plain)[0] if rule.phase is None else plain.phases[rule.phase])
+    half = found.band_ml[rule.structure][time]
+    assert found.values[f"{rule.name}_ml"] + half == pytest.approx(high)
+    assert set(found.band_ml) <= set(toys.LABELS[1:])
     bare = replace(subject, prior=replace(subject.prior, appendices={}))
     assert with_intervals(plain, bare) is plain
 

@@ -51,6 +51,7 @@ class CaseMeasures:
         intervals: the low and high end of the 90 % interval of measures that have one, by the same names.
         phases: the times that the measures are of, as fractions of the cycle, by name.
         curve: volumes over the cycle.
+        band_ml: structure to half the width of its curve's 90 % band at the curve's times, mL (t,).
         wall: thickness of a wall by segment; None if the anatomy has none, or it could not be measured.
         body_m2: body surface.
         quality: ``green``, ``amber`` or ``red``.
@@ -64,6 +65,7 @@ class CaseMeasures:
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     phases: Mapping[str, float] = field(default_factory=dict)
     curve: VolumeCurve | None = None
+    band_ml: Mapping[str, Float[np.ndarray, "t"]] = field(default_factory=dict)
     wall: Wall | None = None
     body_m2: float | None = None
     quality: str | None = None

@@ -35,6 +35,7 @@ CONVENTIONS = {
 }
 QUALITY = ("quality", "predicted_dice", "reasons", "notes")
 """The last columns of the table."""
+CURVE_ENDS = ("ml", "slices_ml", "low_ml", "high_ml")
 
 
 def to_json(measures: CaseMeasures) -> dict[str, Any]:
@@ -53,6 +54,7 @@ def to_json(measures: CaseMeasures) -> dict[str, Any]:
             "cycle_ms": curve.cycle_ms,
             "ml": {name: _rounded(ml) for name, ml in curve.ml.items()},
             "slices_ml": {name: _rounded(ml) for name, ml in curve.slices_ml.items()},
+            "band_ml": {name: _rounded(ml) for name, ml in measures.band_ml.items()},
         },
         "wall": None
         if wall is None
@@ -92,6 +94,8 @@ def from_json(data: Any) -> CaseMeasures:
             {name: _array(ml) for name, ml in curve["slices_ml"].items()},
             _read(curve["cycle_ms"]),
         ),
+        # Files that were written before there was a band have none.
+        band_ml={} if curve is None else {n: _array(ml) for n, ml in curve.get("band_ml", {}).items()},
         wall=None
         if wall is None
         else Wall(
@@ -160,7 +164,7 @@ def write_tables(folder: Path, cases: Sequence[CaseMeasures], *, parquet: bool =
     write_json(folder / EVERYTHING, everything)
     write_csv(
         folder / CURVES,
-        ["case", "time", "time_ms", "structure", "volume_ml", "volume_slices_ml"],
+        [*("case", "time", "time_ms", "structure"), *(f"volume_{end}" for end in CURVE_ENDS)],
         (row for case in cases for row in _curve_rows(case)),
     )
     written = [folder / TABLE, folder / EVERYTHING, folder / CURVES]
@@ -204,7 +208,13 @@ def _curve_rows(case: CaseMeasures) -> Iterable[list[str]]:
         for t, time_ in enumerate(curve.times):
             milliseconds = "" if curve.cycle_ms is None else f"{time_ * curve.cycle_ms:.1f}"
             summed = "" if slices is None else f"{slices[t]:.3f}"
-            yield [case.case, f"{time_:.4f}", milliseconds, name, f"{ml[t]:.3f}", summed]
+            row = [case.case, f"{time_:.4f}", milliseconds, name, f"{ml[t]:.3f}", summed]
+            yield [*row, *(("", "") if name not in case.band_ml else _ends(ml[t], case.band_ml[name][t]))]
+
+
+def _ends(value: float, half: float) -> tuple[str, str]:
+    """Low and high end of a volume's band; no volume is below 0."""
+    return ("", "") if math.isnan(half) else (f"{max(value - half, 0.0):.3f}", f"{value + half:.3f}")
 
 
 def _wall_rows(case: CaseMeasures) -> Iterable[list[str]]:

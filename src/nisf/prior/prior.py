@@ -144,10 +144,6 @@ class Prior(ABC, Generic[SubjectType]):
         """Settings for training on from this prior: its own."""
         return self.config
 
-    def quick(self) -> Prior[SubjectType]:
-        """The same prior with its cheapest way to answer, for checks of which many are made: itself."""
-        return self
-
     # The same for all kinds.
 
     @property

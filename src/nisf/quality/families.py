@@ -34,9 +34,6 @@ FAMILIES = {
     "section": Family("low", 0.02, "the field is not sure of the {0} in some slices", alarms=False),
     "unsure": Family("high", 0.01, "", "the field is not sure of its answers", alarms=False),
     "given": Family("low", 0.02, "the field cannot reproduce the image"),
-    "foretold": Family("low", 0.05, "hidden slices look otherwise than the others foretell"),
-    "surprise": Family("high", 0.1, "", "hidden slices look otherwise than the others foretell"),
-    "hidden": Family("low", 0.05, "the {0} is elsewhere once slices are hidden", alarms=False),
     "contact": Family(
         "both",
         0.1,

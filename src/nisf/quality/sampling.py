@@ -1,4 +1,4 @@
-"""What signs are read from: answers and measured values at pixels of one frame, hidden slices too."""
+"""What signs are read from: answers and measured values at pixels of one frame."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from nisf.subject.subject import Subject
 
 ACROSS = 56
 """Sampled pixels across the region, about: enough for volumes, a fifth of a segmentation's places."""
-LEAST_SLICES = 3
-"""Slices below which none is hidden."""
 MEMORY_MB = 256.0
 
 
@@ -32,9 +30,6 @@ class Sample:
         probability: of each class (x, y, z, k).
         raw: classes with islands and doubtful sections (x, y, z).
         label: classes without them, as a segmentation has them (x, y, z).
-        hidden: positions of slices that were hidden: every 2nd, or none of few (m,).
-        foretold: their intensities, as the other slices foretell (x, y, m).
-        foretold_label: their classes (x, y, m).
         edge: pixels beside which nothing is measured or asked (x, y).
         detail_mm: length over which the image changes; NaN if it does not. See `detail`.
         signature: see `nisf.subject.subject.Subject.signature`; None if there is none.
@@ -47,9 +42,6 @@ class Sample:
     probability: Float[np.ndarray, "x y z k"]
     raw: Integer[np.ndarray, "x y z"]
     label: Integer[np.ndarray, "x y z"]
-    hidden: list[int]
-    foretold: Float[np.ndarray, "x y m"]
-    foretold_label: Integer[np.ndarray, "x y m"]
     edge: Bool[np.ndarray, "x y"]
     detail_mm: float
     signature: Float[np.ndarray, "l"] | None
@@ -137,31 +129,12 @@ def detail(slices: Sequence[Slice], places: Places) -> float:
 
 
 def _ask(
-    subject: Subject, grid: Grid, positions: Sequence[int], time: float
+    subject: Subject, grid: Grid, time: float
 ) -> tuple[Float[np.ndarray, "x y z"], Float[np.ndarray, "x y z k"]]:
-    """The field's own answers in some slices of a grid: mean intensity over channels, and probabilities."""
-    nx, ny, _ = grid.shape
-    index = np.stack(np.meshgrid(np.arange(nx), np.arange(ny), positions, indexing="ij"), axis=-1)
-    place = grid.affine(index.reshape(-1, 3))
+    """The field's own answers on a grid: mean intensity over channels, and probabilities."""
+    place = grid.points().reshape(-1, 3)
     answer = subject.island_map.answers.answer(place, np.full(len(place), time), memory_mb=MEMORY_MB)
-    shape = (nx, ny, len(positions))
-    return answer.intensity.mean(-1).reshape(shape), answer.probability.reshape(*shape, -1)
-
-
-def _hidden(
-    subject: Subject, case: Case, places: Places, frame: int
-) -> tuple[list[int], Float[np.ndarray, "x y m"], Integer[np.ndarray, "x y m"]]:
-    """Every 2nd slice that was measured: its position, and intensities and classes as the others foretell."""
-    order = sorted({s.position for s in case.slices if s.stack == 0 and s.frame == frame})
-    hidden = order[1::2] if len(order) >= LEAST_SLICES else []
-    if not hidden:
-        empty = np.zeros((*places.grid.shape[:2], 0))
-        return [], empty, empty.astype(np.uint8)
-    prior = subject.prior.quick()
-    part = case.keep(lambda s: s.stack == 0 and s.frame == frame and s.position not in hidden)
-    other = prior.fit_inside(part, subject.region, config=prior.config.fit, seed=0, callback=None)
-    values, probability = _ask(other, places.grid, hidden, float(places.grid.times[frame]))
-    return hidden, values, probability.argmax(-1).astype(np.uint8)
+    return answer.intensity.mean(-1).reshape(grid.shape), answer.probability.reshape(*grid.shape, -1)
 
 
 def sample(subject: Subject, case: Case, frame: int, places: Places) -> Sample:
@@ -175,8 +148,7 @@ def sample(subject: Subject, case: Case, frame: int, places: Places) -> Sample:
     """
     grid, stack = places.grid, case.stacks[0]
     time = float(grid.times[frame])
-    every = range(grid.shape[2])
-    predicted, probability = _ask(subject, grid, every, time)
+    predicted, probability = _ask(subject, grid, time)
     raw = probability.argmax(-1).astype(np.uint8)
     label, classes = raw.copy(), probability.shape[-1]
     if subject.islands != "keep":
@@ -198,7 +170,6 @@ def sample(subject: Subject, case: Case, frame: int, places: Places) -> Sample:
         probability,
         raw,
         label,
-        *_hidden(subject, case, places, frame),
         places.edge,
         detail([s for s in case.slices if s.stack == 0 and s.frame == frame], places),
         subject.signature(time),

@@ -66,23 +66,10 @@ def sureness(sample: Sample, names: Sequence[str]) -> Signs:
     return found
 
 
-def hidden(sample: Sample, names: Sequence[str]) -> Signs:
-    """How well slices foretell each other, in classes and in intensities."""
+def reproduced(sample: Sample) -> Signs:
+    """How well the field reproduces the image around the structures."""
     near = surroundings(sample)
-    found = {"given": correlation(sample.measured[near], sample.predicted[near])}
-    if not sample.hidden:
-        return found
-    near = near[:, :, sample.hidden]
-    measured, foretold = sample.measured[:, :, sample.hidden][near], sample.foretold[near]
-    found["foretold"] = correlation(measured, foretold)
-    wrong = np.sqrt(np.mean((measured - foretold) ** 2)) if len(measured) else 0.0
-    found["surprise"] = float(wrong / max(measured.std(), 1e-3)) if len(measured) else 0.0
-    label = sample.label[:, :, sample.hidden]
-    for k, name in enumerate(names, start=1):
-        a, b = label == k, sample.foretold_label == k
-        total = a.sum() + b.sum()
-        found[f"hidden/{name}"] = float(2 * (a & b).sum() / total) if total else 0.0
-    return found
+    return {"given": correlation(sample.measured[near], sample.predicted[near])}
 
 
 def topology(sample: Sample, names: Sequence[str]) -> Signs:
@@ -233,7 +220,6 @@ def of_frame(sample: Sample, names: Sequence[str], pixel_mm: Float[np.ndarray, "
     """All signs of one frame; ``names`` are the structures', in the order of their classes."""
     readers: list[Callable[[Sample, Sequence[str]], Signs]] = [
         sureness,
-        hidden,
         topology,
         sizes,
         smoothness,
@@ -242,7 +228,7 @@ def of_frame(sample: Sample, names: Sequence[str], pixel_mm: Float[np.ndarray, "
     found: Signs = {}
     for reader in readers:
         found |= reader(sample, names)
-    return found | sequence(sample) | geometry(sample, pixel_mm)
+    return found | reproduced(sample) | sequence(sample) | geometry(sample, pixel_mm)
 
 
 def between_frames(larger: Signs, smaller: Signs, names: Sequence[str]) -> Signs:

@@ -145,7 +145,7 @@ def _curves(measures: CaseMeasures | None, anatomy: Anatomy) -> CurvePlot | None
         if rule.rule == "volume" and rule.structure and low_high and rule.phase in measures.phases:
             bars.setdefault(rule.structure, []).append((measures.phases[str(rule.phase)], *low_high))
     colours = dict(zip(anatomy.labels, anatomy.colours, strict=True))
-    return curve_plot(measures.curve, colours, measures.phases, bars)
+    return curve_plot(measures.curve, colours, measures.phases, bars, measures.band_ml)
 
 
 def _eyes(measures: CaseMeasures | None) -> list[Eye]:

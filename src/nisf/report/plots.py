@@ -35,6 +35,7 @@ class Line:
         path: of the line.
         points: places of what was measured.
         bars: x, upper and lower y of intervals.
+        band: path around the curve's interval; empty where none is known.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Line:
     path: str
     points: tuple[tuple[float, float], ...]
     bars: tuple[tuple[float, float, float], ...]
+    band: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def curve_plot(
     colours: Mapping[str, str],
     phases: Mapping[str, float],
     bars: Mapping[str, Sequence[tuple[float, float, float]]],
+    band_ml: Mapping[str, Float[np.ndarray, "t"]] | None = None,
 ) -> CurvePlot:
     """Curves through the measured volumes; smooth where enough frames were measured.
 
@@ -77,9 +80,12 @@ def curve_plot(
         colours: of the structures.
         phases: times by name.
         bars: structure to intervals: time, low, high (mL).
+        band_ml: structure to half the width of its curve's interval at the measured times, mL.
     """
+    bands = band_ml or {}
     values = [v for ml in curve.ml.values() for v in ml if np.isfinite(v)]
     values += [high for many in bars.values() for _, _, high in many]
+    values += [v for name, half in bands.items() for v in curve.ml[name] + half if np.isfinite(v)]
     marks = ticks(0.0, max([*values, 1.0]))
     length = curve.cycle_ms or 1.0
 
@@ -99,7 +105,9 @@ def curve_plot(
         path = "M" + "L".join(f"{x(t)},{y(v)}" for t, v in places if np.isfinite(v))
         points = tuple((x(t), y(v)) for t, v in zip(curve.times, ml, strict=True) if np.isfinite(v))
         drawn = tuple((x(t), y(high), y(low)) for t, low, high in bars.get(name, ()))
-        lines.append(Line(name, colours[name], path, points, drawn))
+        around = _around(curve, places, bands.get(name))
+        band = "M" + "L".join(f"{x(t)},{y(v)}" for t, v in around) + "Z" if around else ""
+        lines.append(Line(name, colours[name], path, points, drawn, band))
     along = ticks(0.0, length)
     return CurvePlot(
         Axis(tuple((x(t / length), f"{t:g}") for t in along if t <= length * 1.0001)),
@@ -108,6 +116,24 @@ def curve_plot(
         tuple((x(time), name) for name, time in phases.items()),
         "time in ms" if curve.cycle_ms else "fraction of the cycle",
     )
+
+
+def _around(
+    curve: VolumeCurve,
+    places: Sequence[tuple[float, float]],
+    half: Float[np.ndarray, "t"] | None,
+) -> list[tuple[float, float]]:
+    """The band's upper edge forwards, then its lower edge backwards: time and mL; none where it has gaps.
+
+    Its width is linear between the measured times, around the cycle where the curve is.
+    """
+    if half is None or not np.isfinite(half).all() or not np.isfinite([v for _, v in places]).all():
+        return []
+    period = 1.0 if curve.continuous else None
+    wide = np.interp([t for t, _ in places], curve.times, half, period=period)
+    upper = [(t, v + w) for (t, v), w in zip(places, wide, strict=True)]
+    lower = [(t, max(v - w, 0.0)) for (t, v), w in zip(places, wide, strict=True)]
+    return upper + lower[::-1]
 
 
 @dataclass(frozen=True)

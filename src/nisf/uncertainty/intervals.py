@@ -22,29 +22,14 @@ from nisf.measures.case import CaseMeasures
 from nisf.measures.curve import VolumeCurve
 from nisf.measures.formulas import column, index_column, values_of
 from nisf.subject.subject import Subject
+from nisf.uncertainty.band import band_of
+from nisf.uncertainty.scale import Scale
 from nisf.uncertainty.spread import Frames, Spreading
 
 LEVEL = 0.9
 """Share of the intervals that hold the truth."""
 FROM_VOLUMES = ("volume", "mass", "difference", "percentage")
 """Rules of measures that follow from volumes at the named phases alone."""
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How a measure's spread becomes half of its interval's width.
-
-    Attributes:
-        factor: on the spread.
-        floor: added to the spread, root of the sum of squares; in the measure's unit.
-    """
-
-    factor: float
-    floor: float
-
-    def half_width(self, spread: float) -> float:
-        """Half of the interval's width, in the measure's unit."""
-        return self.factor * float(np.hypot(spread, self.floor))
 
 
 @dataclass(frozen=True)
@@ -114,7 +99,7 @@ def with_intervals(
     spreading: Spreading | None = None,
     memory_mb: float = 512.0,
 ) -> CaseMeasures:
-    """Measures with their 90 % intervals, as far as the prior has learnt some.
+    """Measures with their 90 % intervals and the band of their curve, as far as the prior has learnt some.
 
     Args:
         measures: of the subject.
@@ -140,7 +125,9 @@ def with_intervals(
         for name, value in measures.values.items()
         if name in widths and value is not None
     }
-    return replace(measures, intervals={**measures.intervals, **ends, **_derived(anatomy, measures, ends)})
+    intervals = {**measures.intervals, **ends, **_derived(anatomy, measures, ends)}
+    band = band_of(anatomy, measures, dict(found.scales), spreading)
+    return replace(measures, intervals=intervals, band_ml=band)
 
 
 def _ends(name: str, value: float, half: float) -> tuple[float, float]:

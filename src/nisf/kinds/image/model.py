@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -271,13 +270,6 @@ class ImagePrior(Prior[ImageSubject]):
         if not all(torch.isfinite(t).all() for t in (images, maps, times)):
             raise ValueError("canvases that are not finite")
         return Canvases(images, maps, times.numpy().astype(np.float64))
-
-    @override
-    def quick(self) -> ImagePrior:
-        """No mirror image, and no average over time."""
-        field = copy.copy(self.field)
-        field.image = replace(self.config.image, mirrors=0, time_sigma=0.0)
-        return replace(self, field=field, config=replace(self.config, image=field.image))
 
     @override
     def accepts(self, config: Config) -> bool:

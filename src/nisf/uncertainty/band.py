@@ -1,0 +1,91 @@
+"""The 90 % band around a case's volume curves.
+
+At a phase whose volume is a measure the band is that measure's interval (`nisf.uncertainty.intervals`). At
+any other time the spread is that of its own frame, and its scale is mixed by volume from those of the phases:
+what was learnt of the largest volume tells of large ones, what was learnt of the smallest of small ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from nisf.data.anatomy import Anatomy
+from nisf.measures.case import CaseMeasures
+from nisf.measures.formulas import column
+from nisf.uncertainty.scale import Scale
+from nisf.uncertainty.spread import Spreading
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A measure of a structure's volume at a phase, whose scale is known.
+
+    Attributes:
+        ml: the volume there.
+        scale: of the measure.
+        per_ml: the measure's unit a mL.
+    """
+
+    ml: float
+    scale: Scale
+    per_ml: float = 1.0
+
+    def half_ml(self, spread_ml: float) -> float:
+        """Half of the interval's width of a volume with such a spread, mL."""
+        return self.scale.half_width(spread_ml * self.per_ml) / self.per_ml
+
+
+def anchors_of(anatomy: Anatomy, measures: CaseMeasures, scales: dict[str, Scale]) -> dict[str, list[Anchor]]:
+    """What is known of the intervals of each structure's volumes.
+
+    Args:
+        anatomy: declares the measures.
+        measures: of the case, with its curve.
+        scales: of each measure, by the name of its column.
+    """
+    assert measures.curve is not None
+    out: dict[str, list[Anchor]] = {name: [] for name in anatomy.labels[1:]}
+    for rule in anatomy.measures:
+        scale = scales.get(column(rule, anatomy.measures))
+        known = rule.phase is None or rule.phase in measures.phases
+        if rule.rule not in ("volume", "mass") or rule.structure is None or scale is None or not known:
+            continue
+        time = float(measures.curve.times[0]) if rule.phase is None else measures.phases[rule.phase]
+        per_ml = rule.g_per_ml if rule.rule == "mass" else 1.0
+        out[rule.structure].append(Anchor(measures.curve.at(rule.structure, time), scale, per_ml))
+    return out
+
+
+def half_width(anchors: Sequence[Anchor], ml: float, spread_ml: float) -> float:
+    """Half the width of the band where a volume is ``ml`` and has such a spread, mL; NaN without anchors."""
+    if not anchors:
+        return float("nan")
+    ordered = sorted(anchors, key=lambda anchor: anchor.ml)
+    halves = [anchor.half_ml(spread_ml) for anchor in ordered]
+    return float(np.interp(ml, [anchor.ml for anchor in ordered], halves))
+
+
+def band_of(
+    anatomy: Anatomy, measures: CaseMeasures, scales: dict[str, Scale], spreading: Spreading
+) -> dict[str, Float[np.ndarray, "t"]]:
+    """Half the width of the band at the curve's times, mL, of each structure of which something is known.
+
+    Arguments as for `anchors_of`.
+
+    Args:
+        spreading: of the case's subject; frames that it has not looked at are looked at.
+    """
+    curve = measures.curve
+    assert curve is not None
+    names = anatomy.labels[1:]
+    anchors = anchors_of(anatomy, measures, scales)
+    halves = np.full((len(names), len(curve.times)), np.nan)
+    for t, time in enumerate(curve.times):
+        ml = np.array([curve.ml[name][t] for name in names])
+        spread = np.sqrt(spreading.at([float(time)]).squares(ml[None], lambda volumes: volumes[0]))
+        halves[:, t] = [half_width(anchors[n], v, s) for n, v, s in zip(names, ml, spread, strict=True)]
+    return {name: halves[k] for k, name in enumerate(names) if anchors[name]}
