@@ -23,6 +23,7 @@ from nisf.view.library import Library
 from nisf.view.measured import measured_frame
 from nisf.view.packets import Packet
 from nisf.view.questions import PlaneQuestion, number, vector, whole
+from nisf.view.strokes import strokes_work
 from nisf.view.worker import Ended, Failed, Job, Work, Worker
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ VERBS: Mapping[str, Verb] = {
     "point": Verb(0, _point, lambda _: "point"),
     "measured": Verb(1, _once(_measured)),
     "curves": Verb(1, _once(lambda library, data: Packet(_viewed(library, data).background.curves()))),
+    "strokes": Verb(1, strokes_work, lambda _: "strokes"),
     "plane": Verb(2, _plane, lambda data: f"plane {data.get('view')!s:.16}"),
     "view": Verb(2, _view),
     "volume": Verb(4, _volume, lambda _: "volume"),
@@ -179,7 +181,7 @@ class Viewer:
                     yield answer.encoded()
             if answer is Ended.DROPPED:
                 yield Packet({"dropped": True}).encoded()
-            elif name == "open":
+            elif name in ("open", "strokes"):
                 self._work_ahead(data)
         finally:
             self.worker.drop(job)

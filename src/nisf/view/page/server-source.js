@@ -64,4 +64,9 @@ export class ServerSource {
   async curves() {
     return (await last("curves", { case: this.number })).header;
   }
+
+  /** The strokes that the case follows; given a list, it follows that from now on. */
+  async strokes(strokes) {
+    return (await last("strokes", { case: this.number, ...(strokes && { strokes }) })).header.strokes;
+  }
 }
