@@ -62,6 +62,7 @@ def test_wrong_frames_and_ms():
         ({"frame": 1.5}, STACK, "frame 1.5"),
         ({"time_ms": 900}, STACK, "time_ms 900: give 0 to 800"),
         ({"time_ms": 90}, None, "does not say how long its cycle is"),
+        ({"frame": 0}, None, "frame: counts the frames of a stack, and none is given"),
         ({}, STACK, "give one of"),
     ):
         with pytest.raises(BadSettingError, match=sentence):

@@ -147,7 +147,11 @@ def _time(entry: Mapping[str, Any], stack: Stack | None) -> float:
         if not 0 <= value <= cycle:
             raise BadSettingError(f"time_ms {value:g}: give 0 to {cycle:g}, the length of the cycle")
         return value / cycle
-    times = () if stack is None else stack.grid.times
+    if stack is None:
+        raise BadSettingError(
+            "frame: counts the frames of a stack, and none is given; give the stack, or time"
+        )
+    times = stack.grid.times
     if value != int(value) or not 0 <= value < len(times):
         raise BadSettingError(f"frame {value:g}: give a whole number from 0 to {len(times) - 1}")
     return float(times[int(value)])

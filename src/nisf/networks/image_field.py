@@ -114,7 +114,7 @@ class ImageField(nn.Module):
         return self._split(self._hidden(features, near, latent), features, near)
 
     def decode(
-        self, features: Float[Tensor, "p k f"], near: Nearby, latent: Float[Tensor, "l"], *, both: bool
+        self, features: Float[Tensor, "p m f"], near: Nearby, latent: Float[Tensor, "l"], *, both: bool
     ) -> tuple[Float[Tensor, "p c"], Float[Tensor, "p k"]]:
         """Logits of intensity and class from features that are looked up already; differentiable in them.
 

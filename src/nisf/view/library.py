@@ -64,6 +64,10 @@ class Library:
         self._open.move_to_end(number)
         return self._open[number]
 
+    def put(self, number: int, viewed: Viewed) -> None:
+        """An open case is from now on another one."""
+        self._open[number] = viewed
+
     def opening(self, number: int) -> Work:
         """Progress, then the description of the case."""
         if not 0 <= number < len(self.entries):

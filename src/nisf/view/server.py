@@ -23,6 +23,7 @@ from nisf.view.library import Library
 from nisf.view.measured import measured_frame
 from nisf.view.packets import Packet
 from nisf.view.questions import PlaneQuestion, number, vector, whole
+from nisf.view.strokes import strokes_work
 from nisf.view.worker import Ended, Failed, Job, Work, Worker
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ VERBS: Mapping[str, Verb] = {
     "measured": Verb(1, _once(_measured)),
     "curves": Verb(1, _once(lambda library, data: Packet(_viewed(library, data).background.curves()))),
     "findings": Verb(1, _once(lambda library, data: Packet(_viewed(library, data).findings.header()))),
+    "strokes": Verb(1, strokes_work, lambda _: "strokes"),
     "plane": Verb(2, _plane, lambda data: f"plane {data.get('view')!s:.16}"),
     "view": Verb(2, _view),
     "spread": Verb(3, _spread, lambda data: f"spread {data.get('view')!s:.16}"),
@@ -185,7 +187,7 @@ class Viewer:
                     yield answer.encoded()
             if answer is Ended.DROPPED:
                 yield Packet({"dropped": True}).encoded()
-            elif name == "open":
+            elif name in ("open", "strokes"):
                 self._work_ahead(data)
         finally:
             self.worker.drop(job)

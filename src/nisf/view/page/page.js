@@ -11,6 +11,7 @@ import { SliceView } from "./slice-view.js";
 import { acrossPlane, measuredPlane, middleOf, samePlane, snapped, snapsOf } from "./snaps.js";
 import { SolidView } from "./solid.js";
 import { fresh, stateOf, Store, VIEWS } from "./store.js";
+import { Strokes } from "./strokes.js";
 import { saveLink, savePicture } from "./takeaway.js";
 import { Timeline } from "./timeline.js";
 import { dot, minus } from "./vectors.js";
@@ -27,6 +28,7 @@ export class Page {
     this.solid = new SolidView(find('[data-view="solid"] canvas'), this);
     this.timeline = new Timeline(find("#timeline"), this);
     this.panel = new Panel(find("#panel"), this);
+    this.strokes = new Strokes(this);
     this.savePicture = () => savePicture(this);
     this.saveLink = () => saveLink(this);
     this.wire();
@@ -115,6 +117,7 @@ export class Page {
       kept.planes = given?.planes || this.starts;
       this.info = info;
       this.panel.open(info);
+      this.strokes.open(info);
       this.timeline.open(info);
       this.store.set(kept);
       this.cover(null);

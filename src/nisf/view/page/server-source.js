@@ -75,4 +75,9 @@ export class ServerSource {
     await askServer("spread", { ...question, case: this.number },
       (header, buffer) => onSheet({ ...header, deviation: new Uint8Array(buffer) }), signal);
   }
+
+  /** The strokes that the case follows; given a list, it follows that from now on. */
+  async strokes(strokes) {
+    return (await last("strokes", { case: this.number, ...(strokes && { strokes }) })).header.strokes;
+  }
 }

@@ -1,0 +1,46 @@
+"""Corrections in the viewer: the page sends the strokes that hold, and the open case follows them.
+
+The page keeps undo and redo (as `nisf.correction.history` does) and saves the list as a file; nothing is
+written here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nisf.correction.file import strokes_of, strokes_to_json
+from nisf.view.library import Library
+from nisf.view.packets import Packet
+from nisf.view.questions import whole
+from nisf.view.viewed import Viewed
+from nisf.view.worker import Work
+
+
+def strokes_work(library: Library, data: Mapping[str, Any]) -> Work:
+    """The strokes of an open case; a question with ``strokes`` replaces them first.
+
+    Raises:
+        BadSettingError: the case is not open, or a stroke is none of its classes or out of bounds.
+    """
+    number = whole(data, "case", 0, 10**6)
+    viewed = library.viewed(number)
+    if "strokes" not in data:
+        return iter([answer(viewed)])
+    stacks = viewed.subject.stacks
+    strokes = strokes_of(data["strokes"], stacks[0] if stacks else None)
+    subject = viewed.subject.corrected(strokes)
+
+    def work() -> Work:
+        # Fitted here, by the worker's thread: whoever asks next need not wait.
+        _ = subject.raw_answers
+        corrected = Viewed(subject, viewed.case, viewed.missing)
+        library.put(number, corrected)
+        yield answer(corrected)
+
+    return work()
+
+
+def answer(viewed: Viewed) -> Packet:
+    """The strokes of a case, in the form of their file."""
+    return Packet({"strokes": strokes_to_json(viewed.subject.strokes)})

@@ -1,0 +1,112 @@
+"""Corrections in the viewer: over the wire, and painted in a real browser."""
+
+import http.client
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from nisf.correction.file import strokes_of
+
+pytest.importorskip("starlette", reason="needs nisf[view]: starlette and uvicorn")
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+SHARP = "() => ['a', 'b', 'c'].every((v) => nisfPage.views[v].canvas.dataset.sharp !== undefined)"
+STROKE = {"label": "muscle", "points_mm": [[-2, 0, -5], [6, 0, -5]], "frame": 0, "radius_mm": 3}
+
+
+@pytest.fixture
+def ask(served):
+    host, token = served
+
+    def asked(**question):
+        connection = http.client.HTTPConnection(host, timeout=60)
+        connection.request(
+            "POST", "/api/strokes", json.dumps({"case": 0, **question}), {"X-Nisf-Token": token}
+        )
+        response = connection.getresponse()
+        data = response.read()
+        connection.close()
+        if response.status != 200:
+            return json.loads(data)
+        size = int.from_bytes(data[:4], "little")
+        return json.loads(data[8 : 8 + size])
+
+    yield asked
+    asked(strokes=[])
+
+
+def test_the_open_case_follows_and_goes_back(ask, library):
+    before = library.viewed(0).subject
+    place = np.array([[2.0, 0.0, -5.0]])
+    first = before.query(place)[1]
+    assert ask() == {"strokes": []}
+    kept = ask(strokes=[STROKE])["strokes"]
+    assert ask()["strokes"] == kept
+    now = library.viewed(0).subject
+    assert now.strokes == strokes_of(kept)
+    assert now.query(place)[1].argmax() == 2
+    assert now.uncorrected is before.uncorrected
+    assert ask(strokes=[]) == {"strokes": []}
+    np.testing.assert_array_equal(library.viewed(0).subject.query(place)[1], first)
+
+
+@pytest.mark.parametrize(
+    ("question", "sentence"),
+    [
+        ({"strokes": 3}, "strokes: give a list"),
+        ({"strokes": [{**STROKE, "label": "bone"}]}, "no class is called 'bone'"),
+        ({"strokes": [{**STROKE, "radius_mm": 1e9}]}, "stroke 1: radius_mm"),
+        ({"strokes": [{**STROKE, "points_mm": [[900, 0, 0]]}]}, "outside of the region"),
+        ({"case": 7, "strokes": []}, "not open any more"),
+    ],
+)
+def test_what_is_wrong_is_refused(ask, library, question, sentence):
+    before = library.viewed(0)
+    assert sentence in ask(**question)["error"]
+    assert library.viewed(0) is before
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (apt-get install chromium)")
+def test_paint_undo_redo_in_a_browser(served, library):
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
+    host, token = served
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        page = browser.new_context(viewport={"width": 1400, "height": 700}, accept_downloads=True).new_page()
+        said = []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(f"http://{host}/?token={token}")
+        page.wait_for_function("() => window.nisfPage?.curves?.complete", timeout=60_000)
+        page.wait_for_function(SHARP, timeout=60_000)
+        shown = "() => [...nisfPage.views.a.sheet.label].reduce((sum, k) => sum + (k === 2), 0)"
+        follows = "(n) => !nisfPage.strokes.busy && nisfPage.strokes.done.length === n"
+        first = page.evaluate(shown)
+        page.select_option("#strokes select", label="muscle")
+        page.click("#paint")
+        box = page.locator('[data-view="a"] canvas').bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.mouse.move(x - 20, y)
+        page.mouse.down()
+        page.mouse.move(x + 20, y, steps=12)
+        page.mouse.up()
+        counts = []
+        for number, button in ((1, "#undo"), (0, "#redo"), (1, None)):
+            page.wait_for_function(follows, arg=number, timeout=60_000)
+            page.wait_for_function(SHARP, timeout=60_000)
+            counts.append(page.evaluate(shown))
+            if button:
+                page.click(button)
+        with page.expect_download() as download:
+            page.click("#save-strokes")
+        stored = json.loads(download.value.path().read_text())
+        assert strokes_of(stored["strokes"]) == library.viewed(0).subject.strokes
+        page.click("#undo")
+        page.wait_for_function(follows, arg=0, timeout=60_000)
+        browser.close()
+    assert counts[0] > first
+    assert counts == [counts[0], first, counts[0]]
+    assert said == []
