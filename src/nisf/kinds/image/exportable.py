@@ -60,6 +60,10 @@ def _sample(features: Float[Tensor, "n h w f"], near: Nearby) -> Float[Tensor, "
 class _Subject(nn.Module):
     """World mm to one subject's answers at one measured phase, background outside its region."""
 
+    turn: Tensor
+    shift: Tensor
+    reach: Tensor
+
     def __init__(self, decoder: _Decoder, scene: Scene, region: Region) -> None:
         super().__init__()
         self.decoder = decoder

@@ -31,6 +31,10 @@ class _Field(nn.Module):
 class _Subject(nn.Module):
     """World mm and times to one subject's answers, background outside its region."""
 
+    latent: Tensor
+    turn: Tensor
+    shift: Tensor
+
     def __init__(self, field: LatentField, latent: Float[Tensor, "l"], region: Region) -> None:
         super().__init__()
         self.field, self.dimensions = _Field(field), field.config.dimensions
