@@ -93,7 +93,7 @@ def _traced(exportable: Exportable) -> bytes:
         torch.onnx.export(
             exportable.network.eval(),
             inputs,
-            file,
+            file,  # ty: ignore[invalid-argument-type] - only its tracer takes a buffer
             input_names=list(exportable.inputs),
             output_names=list(OUTPUTS),
             dynamic_axes=axes,
