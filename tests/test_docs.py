@@ -90,7 +90,7 @@ def here(data, scan, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("here")
-@pytest.mark.parametrize("document", ["README.md", "docs/howto.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/howto.md", "docs/viewing.md"])
 def test_commands(document, capsys):
     found = commands(ROOT / document)
     assert len(found) > 5

@@ -56,6 +56,16 @@ def test_bands_are_the_intervals_of_the_phases(sure, header):
         assert low <= truth.values[name]
 
 
+def test_what_cannot_be_found_is_said(sure):
+    subject = replace(sure[0], prior=replace(sure[0].prior, appendices={"intervals": {"measures": 3}}))
+    viewed = Viewed(subject, None)
+    for _ in viewed.work_ahead():
+        pass
+    header = viewed.findings.header()
+    assert header["complete"]
+    assert "no usable" in header["notes"][-1]
+
+
 def test_between_phases_a_band_is_mixed_by_volume():
     small, large = Anchor(50.0, Scale(1.0, 3.0), 1.0), Anchor(150.0, Scale(1.0, 6.0), 1.0)
     assert half_width([large, small], 50.0, 0.0) == 3.0

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 
 from nisf.data.case import Case
-from nisf.errors import NisfError
+from nisf.errors import NisfError, told
 from nisf.measures.case import CaseMeasures, Measuring
 from nisf.measures.formulas import column
 from nisf.measures.table import ENDING, read_case
@@ -118,12 +118,21 @@ class Findings:
         self.judgement = kept_judgement(subject)
         count = len(subject.stacks[0].grid.times) if subject.stacks else 0
         self.halves: list[list[float | None] | None] = [None] * count
+        self.problem: str | None = None
         self.complete = not count
 
     def work(self) -> Work:
         """Measure, judge, and find the bands; a step is one frame."""
         if self.complete:
             return
+        try:
+            yield from self._find()
+        except NisfError as error:
+            self.problem = told(error)
+        self.complete = True
+        yield Step.WORKED
+
+    def _find(self) -> Work:
         if self.measures is None:
             yield from self._measure()
         if self.judgement is None and self.case is not None:
@@ -131,8 +140,6 @@ class Findings:
                 self.judgement = judge(self.subject, self.case, labels=self.background.labels())
             yield Step.WORKED
         yield from self._bands()
-        self.complete = True
-        yield Step.WORKED
 
     def _measure(self) -> Work:
         measuring = Measuring(self.subject, memory_mb=MEMORY_MB)
@@ -171,16 +178,16 @@ class Findings:
 
     def header(self) -> dict[str, Any]:
         """What is known so far, as the page takes it."""
-        measures = self.measures
+        measures, problem = self.measures, [self.problem] if self.problem else []
         out: dict[str, Any] = {
             "complete": self.complete,
             "quality": self._quality(),
             "groups": [],
-            "notes": [],
+            "notes": problem,
         }
         if measures is None:
             return out
-        out["notes"] = list(measures.notes)
+        out["notes"] = [*measures.notes, *problem]
         out["groups"] = [
             {
                 "title": title,

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from nisf.subject.rendering import likeliest
+
 
 @dataclass(frozen=True)
 class Packet:
@@ -42,6 +44,6 @@ def sheet_bytes(values: Float[np.ndarray, "w h m"], channels: int) -> bytes:
     rows = values.transpose(1, 0, 2)
     intensity = np.round(np.clip(rows[..., 0], 0, 1) * 65535).astype("<u2")
     probability = rows[..., channels:]
-    label = probability.argmax(-1).astype(np.uint8)
+    label = likeliest(probability.reshape(-1, probability.shape[2]))
     planes = np.round(probability.transpose(2, 0, 1) * 255).astype(np.uint8)
     return intensity.tobytes() + label.tobytes() + planes.tobytes()

@@ -1,8 +1,8 @@
-"""A plane from few questions: a coarse lattice first, then a finer one, then every pixel that needs it.
+"""A plane from few questions: a coarse lattice first, then finer ones, then every pixel that needs it.
 
-A field of thick slices is smooth within a fraction of a measured pixel. So it is asked on a lattice that is
-finer than the measured pixels, and at every single pixel only in the lattice's cells where classes meet or
-the choice is close; elsewhere answers are interpolated linearly.
+A field of thick slices is smooth within a fraction of a measured pixel. So it is asked on a lattice about as
+fine as the measured pixels, on one of half that and at every single pixel only in cells where classes meet,
+the choice is close or intensities are steep; elsewhere answers are interpolated linearly.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch.nn import functional
+
+from nisf.subject.rendering import likeliest
 
 LATTICE_MM = 0.7
 """Largest spacing of the lattice that is interpolated: about half a measured pixel."""
@@ -21,6 +23,8 @@ COARSEST = 8
 """Most pixels between the lattice's places, along each axis."""
 FIRST = 4
 """How many times coarser the first lattice is than the one that is interpolated."""
+SECOND = 2
+"""How many times coarser the lattice is that says where the interpolated one is asked."""
 CLOSE = 0.35
 """A place whose two most probable classes are closer than this is asked for itself."""
 STEEP = 0.06
@@ -78,34 +82,50 @@ def refined(
     coarse = yield from _asked(ask, _lattice(width, height, wide))
     asked += coarse.shape[0] * coarse.shape[1]
     yield Sheet(coarse, wide, asked, sharp=False)
-    pixel = _lattice(width, height, step)
+    middle = step * SECOND if step > 1 else 1
+    pixel, ratio = _lattice(width, height, middle), wide // middle
     known = np.zeros(pixel.shape[:2], dtype=bool)
-    known[::FIRST, ::FIRST] = True
+    known[::ratio, ::ratio] = True
     values = np.empty((*pixel.shape[:2], coarse.shape[2]), dtype=np.float32)
-    values[::FIRST, ::FIRST] = coarse[: -(-known.shape[0] // FIRST), : -(-known.shape[1] // FIRST)]
+    values[::ratio, ::ratio] = coarse[: -(-known.shape[0] // ratio), : -(-known.shape[1] // ratio)]
     values[~known] = yield from _row(ask, pixel[~known])
     asked += int((~known).sum())
     if step > 1:
+        cells = undecided(values, channels, STEEP / 3)
+        values, left = _opened(values, cells, SECOND)
+        values[left[:, 0], left[:, 1]] = yield from _row(ask, left * float(step))
+        asked += len(left)
         cells = undecided(values, channels)
-        open_ = np.repeat(np.repeat(cells, step, 0), step, 1)[:width, :height].copy()
-        open_[::step, ::step] = False
-        values = spread_out(values, step)[:width, :height]
-        left = np.argwhere(open_)
-        exact = yield from _row(ask, left.astype(np.float64))
-        values[left[:, 0], left[:, 1]] = exact
+        values, left = _opened(values, cells, step)
+        left = left[(left < (width, height)).all(1)]
+        values[left[:, 0], left[:, 1]] = yield from _row(ask, left.astype(np.float64))
         asked += len(left)
     yield Sheet(values[:width, :height], 1, asked, sharp=True)
 
 
-def undecided(values: Float[np.ndarray, "w h m"], channels: int) -> Bool[np.ndarray, "v g"]:
+def _opened(
+    values: Float[np.ndarray, "w h m"], cells: Bool[np.ndarray, "v g"], step: int
+) -> tuple[Float[np.ndarray, "x y m"], Int[np.ndarray, "n 2"]]:
+    """A lattice interpolated to one ``step`` times as fine, and the places of that in undecided cells."""
+    fine = spread_out(values, step)
+    open_ = np.zeros(fine.shape[:2], dtype=bool)
+    open_[:-1, :-1] = np.repeat(np.repeat(cells, step, 0), step, 1)
+    open_[::step, ::step] = False
+    return fine, np.argwhere(open_)
+
+
+def undecided(
+    values: Float[np.ndarray, "w h m"], channels: int, steep: float = STEEP
+) -> Bool[np.ndarray, "v g"]:
     """Cells between four places of a lattice (w - 1, h - 1) whose answers say too little of those between.
 
     Args:
         values: intensities, then class probabilities.
         channels: of the intensity.
+        steep: largest difference of the intensities around a cell that is left alone.
     """
     probability = values[..., channels:]
-    label = probability.argmax(2)
+    label = likeliest(probability.reshape(-1, probability.shape[2])).reshape(probability.shape[:2])
     best = np.partition(probability, -2, axis=2)
     close = best[..., -1] - best[..., -2] < CLOSE
     corners = [
@@ -116,7 +136,7 @@ def undecided(values: Float[np.ndarray, "w h m"], channels: int) -> Bool[np.ndar
     ]
     labels = np.stack([label[corner] for corner in corners])
     intensity = np.stack([values[..., 0][corner] for corner in corners])
-    out = (labels != labels[0]).any(0) | (np.ptp(intensity, axis=0) > STEEP)
+    out = (labels != labels[0]).any(0) | (np.ptp(intensity, axis=0) > steep)
     for corner in corners:
         out |= close[corner]
     return out

@@ -30,6 +30,8 @@ MARGIN_MM = 12.0
 """Around the structures; the file answers within."""
 FINE, COARSE = 65535, 255
 """Steps between a feature's smallest and largest value: of few phases, and of many."""
+EVERY = 8
+"""Of so many phases one does not need those before it."""
 FEW_PHASES = 2
 """Phases of which features are kept finely."""
 
@@ -41,13 +43,15 @@ class Chunks:
     data: bytearray
     table: dict[str, dict[str, Any]]
 
-    def add(self, name: str, array: Shaped[np.ndarray, "..."]) -> None:
+    def add(self, name: str, array: Shaped[np.ndarray, "..."], *, follows: bool = False) -> None:
+        """Append an array; ``follows`` says that it is added to that of the phase before."""
         packed = zlib.compress(np.ascontiguousarray(array).tobytes(), 9)
         self.table[name] = {
             "at": len(self.data),
             "bytes": len(packed),
             "type": array.dtype.newbyteorder("=").name,
             "shape": list(array.shape),
+            **({"follows": True} if follows else {}),
         }
         self.data += packed
 
@@ -168,13 +172,22 @@ def _quantise(portable: Portable, steps: int, chunks: Chunks) -> tuple[list[floa
     high = np.max([table.max(0) for table in flat], axis=0).astype(np.float64)
     width = np.maximum(high - low, 1e-12) / steps
     dtype = np.dtype("<u2" if steps > COARSE else "u1")
+    before: list[np.ndarray] = []
     for t, tables in enumerate(portable.features):
-        for k, table in enumerate(tables):
-            whole = np.round((table - low) / width).astype(dtype)
-            # Channel by channel, each pixel as the difference from the one before: it deflates better.
-            planes = whole.transpose(2, 0, 1)
-            chunks.add(f"features {t} {k}", np.diff(planes, axis=2, prepend=np.zeros_like(planes[..., :1])))
+        now = [np.round((table - low) / width).astype(dtype).transpose(2, 0, 1) for table in tables]
+        # Differences from the phase before and from the pixel before deflate better; they wrap around.
+        follows = t % EVERY > 0 and _alike(portable.settings["crops"], t, now, before)
+        for k, planes in enumerate(now):
+            planes = planes - before[k] if follows else planes
+            differences = np.diff(planes, axis=2, prepend=np.zeros_like(planes[..., :1]))
+            chunks.add(f"features {t} {k}", differences, follows=follows)
+        before = now
     return low.tolist(), width.tolist()
+
+
+def _alike(crops: list[Any], t: int, now: list[np.ndarray], before: list[np.ndarray]) -> bool:
+    """Whether a phase has the same slices, cut out alike, as the one before."""
+    return crops[t] == crops[t - 1] and [x.shape for x in now] == [x.shape for x in before]
 
 
 def _stacks(

@@ -31,6 +31,7 @@ class _Field(nn.Module):
 class _Subject(nn.Module):
     """World mm and times to one subject's answers, background outside its region."""
 
+    latent: Tensor
     turn: Tensor
     shift: Tensor
 

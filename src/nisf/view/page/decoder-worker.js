@@ -1,6 +1,6 @@
 // A worker that decodes: it is told the file's contents once, then places and times.
 import { Decoder } from "./decoder.js";
-import { features, unpacked } from "./unpacking.js";
+import { features, unpacked, whole } from "./unpacking.js";
 
 let decoder = null, contents = null, data = null;
 
@@ -12,18 +12,27 @@ async function begin(message) {
   decoder = new Decoder(contents.decoder, weights, (t) => phases.get(t));
 }
 
-const phases = new Map();
+const phases = new Map(), numbers = new Map();
+const KEPT = 12;
+
+/** A phase's whole numbers, those of the phases that it follows first. */
+async function numbersOf(t) {
+  if (!numbers.has(t)) {
+    const count = contents.decoder.maps[t].length, entries = Array.from({ length: count }, (_, k) => contents.chunks[`features ${t} ${k}`]);
+    const before = entries.some((entry) => entry.follows) ? await numbersOf(t - 1) : null, found = [];
+    for (const [k, entry] of entries.entries()) found.push(whole(await unpacked(data, entry), before?.[k]));
+    numbers.set(t, found);
+    if (numbers.size > KEPT) numbers.delete(numbers.keys().next().value);
+  }
+  return numbers.get(t);
+}
 
 /** Inflates the phases that a time needs; a few are kept. */
 async function ready(time) {
   for (const [t] of decoder.weightsAt(time)) {
     if (phases.has(t)) continue;
-    const tables = [];
-    for (let k = 0; k < contents.decoder.maps[t].length; k++) {
-      tables.push(features(await unpacked(data, contents.chunks[`features ${t} ${k}`]), contents.decoder));
-    }
-    phases.set(t, tables);
-    if (phases.size > 12) phases.delete(phases.keys().next().value);
+    phases.set(t, (await numbersOf(t)).map((found) => features(found, contents.decoder)));
+    if (phases.size > KEPT) phases.delete(phases.keys().next().value);
   }
 }
 

@@ -121,6 +121,7 @@ export function drawOverlay(context, view) {
   if (state.lines) drawLines(context, view, state, unitPx);
   for (const mark of state.marks) drawMark(context, view, mark, unitPx);
   if (view.draft) drawMark(context, view, view.draft, unitPx);
+  for (const draw of view.page.overlays) draw(context, view, unitPx);
   if (Math.min(view.canvas.width, view.canvas.height) < 150 * unitPx) return;
   drawBar(context, view, unitPx);
   if (view.page.info.stacks[0]?.oriented) drawSides(context, view, unitPx);

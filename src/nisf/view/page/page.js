@@ -21,6 +21,9 @@ export class Page {
     this.source = source;
     this.store = new Store();
     this.info = this.measured = this.curves = this.findings = null;
+    /** What others draw over the views, `(context, view, unitPx)`, and tools by name: `down`, `move`, `up` get `(view, place, event)`. */
+    this.overlays = [];
+    this.tools = {};
     this.names = {};
     this.snaps = {};
     this.working = new Set();

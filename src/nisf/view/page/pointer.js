@@ -54,6 +54,7 @@ export class Pointer {
     if (this.mode === "distance" || (this.mode === "area" && !view.draft)) {
       view.draft = { kind: this.mode, points: [this.place(at)] };
     }
+    page.tools[this.mode]?.down?.(view, this.place(at), event);
   }
 
   move(event) {
@@ -62,7 +63,10 @@ export class Pointer {
     const dx = at[0] - last[0], dy = at[1] - last[1];
     this.travelled += Math.hypot(dx, dy);
     if (this.mode === "pinch") this.pinch(event.pointerId, at);
-    else this.drag(dx, dy, last, at);
+    else {
+      this.drag(dx, dy, last, at);
+      this.page.tools[this.mode]?.move?.(this.view, this.place(at), event);
+    }
     this.fingers.set(event.pointerId, at);
   }
 
@@ -133,6 +137,7 @@ export class Pointer {
     } else if (this.mode === "area") {
       if (view.draft.points.length > 8) this.finish();
     } else if (click && this.mode === "point") page.pick(this.place(at));
+    else page.tools[this.mode]?.up?.(view, this.place(at), event);
     view.draw();
   }
 

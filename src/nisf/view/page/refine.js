@@ -1,4 +1,4 @@
-// A plane from few questions, as nisf.view.refinement does it: a coarse lattice, a finer one, and every pixel
+// A plane from few questions, much as nisf.view.refinement does it: a coarse lattice, a finer one, and every pixel
 // where classes meet, the choice is close or intensities are steep.
 
 const LATTICE_MM = 0.7, COARSEST = 8, FIRST = 4, CLOSE = 0.35, STEEP = 0.06;

@@ -10,16 +10,22 @@ export async function unpacked(data, entry) {
   return { shape: entry.shape, values: new TYPES[entry.type](buffer) };
 }
 
-/** Quantised features of a slice (channels, rows, columns; differences along rows) as float32, channel last. */
+/** Whole numbers of a slice (channels, rows, columns) from differences along rows, and from the phase before if it follows one. */
+export function whole({ shape, values }, before) {
+  const columns = shape[2];
+  for (let first = 0; first < values.length; first += columns) {
+    for (let n = first + 1; n < first + columns; n++) values[n] += values[n - 1];
+  }
+  if (before) for (let n = 0; n < values.length; n++) values[n] += before.values[n];
+  return { shape, values };
+}
+
+/** Whole numbers as features: float32, channel last. */
 export function features({ shape, values }, { low, width }) {
-  const [f, rows, columns] = shape, out = new Float32Array(rows * columns * f), mask = values.BYTES_PER_ELEMENT === 1 ? 0xff : 0xffff;
+  const [f, rows, columns] = shape, out = new Float32Array(rows * columns * f);
   for (let c = 0, n = 0; c < f; c++) {
     for (let i = 0; i < rows; i++) {
-      let sum = 0;
-      for (let j = 0; j < columns; j++, n++) {
-        sum = (sum + values[n]) & mask;
-        out[(i * columns + j) * f + c] = low[c] + sum * width[c];
-      }
+      for (let j = 0; j < columns; j++, n++) out[(i * columns + j) * f + c] = low[c] + values[n] * width[c];
     }
   }
   return { values: out, rows, columns };
