@@ -25,7 +25,10 @@ VENV = ROOT / ".venv"
 LOCK = ROOT / "requirements-dev.txt"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
-GENERATED = {"settings": ("nisf", "settings", "--markdown")}
+GENERATED = {
+    "settings": ("nisf", "settings", "--markdown"),
+    **{name: ("python", "benchmarks/tables.py", name) for name in ("headline", "generalisation", "structures")},
+}
 """The command whose output is a generated part of the documents, by the name in the part's markers."""
 
 
