@@ -103,8 +103,8 @@ def generalisation() -> str:
     cines = found["sunnybrook"]
     volume = (
         f"LV volumes of the Sunnybrook cines are off by {100 * cines['volume_error']:.1f} % on average, "
-        f"at most {per_cent(cines['largest_volume_error'])}; LV Dice there is {score(cines['dice_volume'])} if "
-        "slices without a contour count as background."
+        f"at most {per_cent(cines['largest_volume_error'])}; LV Dice there is {score(cines['dice_volume'])} "
+        "if slices without a contour count as background."
     )
     return f"{table(head, rows)}\n\n{volume}"
 

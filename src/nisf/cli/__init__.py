@@ -13,6 +13,7 @@ import tyro
 
 from nisf.cli.check import Check
 from nisf.cli.demo import Demo
+from nisf.cli.doctor import Doctor
 from nisf.cli.evaluate import Evaluate
 from nisf.cli.measure import Measure
 from nisf.cli.mesh import Mesh
@@ -26,7 +27,7 @@ from nisf.cli.settings import Settings
 from nisf.cli.train import Train
 from nisf.cli.view import View
 from nisf.errors import BadSettingError, exit_status
-from nisf.outputs.provenance import COMMAND
+from nisf.outputs.provenance import COMMAND, commit
 
 Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
@@ -41,6 +42,7 @@ Command = (
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Settings, tyro.conf.subcommand("settings")]
     | Annotated[Models, tyro.conf.subcommand("models")]
+    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
     | Annotated[Paper, tyro.conf.subcommand("paper")]
     | Annotated[Phantom, tyro.conf.subcommand("phantom")]
 )
@@ -57,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments == ["--version"]:
             from nisf import __version__
 
-            print(f"nisf {__version__}")
+            found = commit()
+            print(f"nisf {__version__}" + (f" ({found})" if found else ""))
             return 0
         refuse_repeated(arguments)
         command = tyro.cli(
