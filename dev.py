@@ -28,12 +28,11 @@ VENV = ROOT / ".venv"
 LOCK = ROOT / "requirements-dev.txt"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
+TABLES = ("headline", "generalisation", "structures")
 GENERATED = {
     "settings": ("nisf", "settings", "--markdown"),
-    **{
-        name: ("python", "benchmarks/tables.py", name)
-        for name in ("headline", "generalisation", "structures")
-    },
+    "licences": ("python", "tools/third_party.py"),
+    **{name: ("python", "benchmarks/tables.py", name) for name in TABLES},
 }
 """The command whose output is a generated part of the documents, by the name in the part's markers."""
 
@@ -143,7 +142,7 @@ def main(arguments: list[str]) -> int:
     if verb == "docs":
         return write_docs()
     if verb == "site":
-        return run("python", "site/build.py", *rest)
+        return run("python", "docs/site/build.py", *rest)
     if verb == "coverage":
         return coverage(*rest)
     if verb == "release":

@@ -62,21 +62,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found = commit()
             print(f"nisf {__version__}" + (f" ({found})" if found else ""))
             return 0
-        refuse_repeated(arguments)
-        command = tyro.cli(
-            Command,
-            prog="nisf",
-            description="Continuous segmentation of medical image volumes with neural implicit functions.",
-            args=arguments,
-            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
-        )
-        return command.run()
+        return parsed(arguments).run()
 
     token = COMMAND.set(tuple(arguments))
     try:
         return exit_status("nisf", run)
     finally:
         COMMAND.reset(token)
+
+
+def parsed(arguments: Sequence[str]) -> Command:
+    """The verb that the arguments ask for, with its options; nothing is run.
+
+    Raises:
+        BadSettingError: an option is given twice.
+        SystemExit: the arguments cannot be parsed, or ask for help.
+    """
+    refuse_repeated(arguments)
+    return tyro.cli(
+        Command,
+        prog="nisf",
+        description="Continuous segmentation of medical image volumes with neural implicit functions.",
+        args=arguments,
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+    )
 
 
 def refuse_repeated(arguments: Sequence[str]) -> None:
