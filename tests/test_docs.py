@@ -88,7 +88,7 @@ def here(data, scan, tmp_path, monkeypatch):
 
 
 def pieces(path: Path) -> list[tuple[str, str, str]]:
-    """Language, text, and name of each fenced block, in order; it is named by "Save this as `NAME`:" before it."""
+    """Language, text and name of each fenced block, in order; "Save this as `NAME`:" names one."""
     text = path.read_text(encoding="utf-8")
     found = re.finditer(
         r"(?:Save this as `([^`]+)`:\n\n)?^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE

@@ -2,8 +2,8 @@
 
     python docs/site/build.py [--open]
 
-Gathers README, ``docs`` and the other pages in ``build/site-pages``, writes the Python reference from the public
-names, and has Sphinx make ``build/site``. Every warning is an error. The site needs no server: open
+Gathers README, ``docs`` and the other pages in ``build/site-pages``, writes the Python reference from the
+public names, and has Sphinx make ``build/site``. Every warning is an error. The site needs no server: open
 ``build/site/index.html``.
 """
 

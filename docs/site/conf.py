@@ -1,7 +1,5 @@
 """Sphinx's settings for the documentation; `build.py` gathers the pages beside a copy of this file."""
 
-import re
-
 from nisf import __version__
 
 project = "nisf"
@@ -22,6 +20,7 @@ autodoc_default_options = {"members": True, "show-inheritance": False}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+napoleon_attr_annotations = False
 napoleon_use_rtype = False
 
 html_theme = "furo"
@@ -35,13 +34,3 @@ html_theme_options = {
     "dark_css_variables": {"color-brand-primary": "#8ab6d6", "color-brand-content": "#8ab6d6"},
     "footer_icons": [],
 }
-
-
-def escape_shapes(_app, _what, _name, _object, _options, lines: list[str]) -> None:
-    """Docstrings are plain text with code in backticks: an asterisk in a shape (..., *n) is no emphasis."""
-    lines[:] = [re.sub(r"(?<![*\\`])\*(?=\w)", r"\\*", line) for line in lines]
-
-
-def setup(app) -> None:
-    """Called by Sphinx."""
-    app.connect("autodoc-process-docstring", escape_shapes, priority=400)
