@@ -35,7 +35,7 @@ from nisf.io.readers import read_image
 from nisf.io.readers.nifti import read_numbers
 from nisf.kinds.latent.model import LatentPrior, LatentSubject
 from nisf.kinds.load import load_prior
-from nisf.optimisation.loop import CHECKPOINT
+from nisf.optimisation.checkpoint import CHECKPOINT
 from nisf.picture import STYLE, Panel, montage, new_figure, save_figure
 from nisf.prior.fit import fit
 from nisf.prior.prior import Prior

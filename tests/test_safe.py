@@ -142,14 +142,20 @@ def test_records_tell_what_made_it_and_nobody(cohort, prior, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_a_cohort_that_is_stopped_again_and_again(cohort, prior, tmp_path, number):
+def test_a_cohort_that_is_stopped_again_and_again(cohort, prior, tmp_path, number, workers):
+    """Ctrl-C as a terminal sends it, to all processes; the others to the command alone."""
     rng = random.Random(int(number))
     out = tmp_path / "out"
     for _ in range(6):
-        with started(*words(cohort, prior, out, "--probabilities")) as process:
-            time.sleep(rng.uniform(0.2, 12.0))
-            process.send_signal(number)
+        command = words(cohort, prior, out, "--probabilities", "--workers", workers)
+        with started(*command, start_new_session=True) as process:
+            time.sleep(rng.uniform(1.0, 12.0))
+            if number == signal.SIGINT:
+                os.killpg(process.pid, number)
+            else:
+                process.send_signal(number)
             _, error = process.communicate(timeout=120)
         assert "Traceback" not in error
         if number != signal.SIGKILL and process.returncode:
@@ -159,6 +165,25 @@ def test_a_cohort_that_is_stopped_again_and_again(cohort, prior, tmp_path, numbe
         _, error = process.communicate(timeout=300)
     assert process.returncode == 0, error
     whole(out, prior, NAMES)
+
+
+@pytest.mark.slow
+def test_shards_at_once_in_one_folder(cohort, prior, tmp_path):
+    """Each case once, and one table of all, whoever ends last; a second run has nothing to do."""
+    out = tmp_path / "out"
+    command = ["segment", str(cohort), "--prior", str(prior), "-o", str(out), "--steps", "1"]
+    for turn in ("segmented in", "done already"):
+        processes = [started(*command, "--shard", f"{number}/2") for number in (1, 2)]
+        told = ""
+        for process in processes:
+            with process:
+                printed, error = process.communicate(timeout=300)
+            assert process.returncode == 0, error
+            told += printed
+        assert told.count(turn) == 3
+        assert "2 of 2 cases written" in told
+        assert "1 of 1 cases written" in told
+        assert [line.split(",")[0] for line in (out / "measures.csv").read_text().splitlines()[1:]] == NAMES
 
 
 @pytest.mark.slow

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from nisf.config.schema import ImageConfig as ImageConfig
     from nisf.config.schema import RegionConfig as RegionConfig
     from nisf.config.schema import TrainConfig as TrainConfig
+    from nisf.correction.file import read_strokes as read_strokes
+    from nisf.correction.file import write_strokes as write_strokes
+    from nisf.correction.stroke import Stroke as Stroke
     from nisf.data.anatomy import Anatomy as Anatomy
     from nisf.data.anatomy import View as View
     from nisf.data.anatomy import load_anatomy as load_anatomy
@@ -71,6 +74,7 @@ if TYPE_CHECKING:
     from nisf.segmentation import segment as segment
     from nisf.segmentation import segment_case as segment_case
     from nisf.segmentation import write_segmentation as write_segmentation
+    from nisf.segmentation.correct import correct as correct
     from nisf.subject.rendering import Rendering as Rendering
     from nisf.subject.subject import Subject as Subject
     from nisf.subject.views import view_plane as view_plane
@@ -91,6 +95,8 @@ _HOMES = {
         "RegionConfig",
         "TrainConfig",
     ),
+    "nisf.correction.file": ("read_strokes", "write_strokes"),
+    "nisf.correction.stroke": ("Stroke",),
     "nisf.data.anatomy": ("Anatomy", "View", "load_anatomy"),
     "nisf.data.case": ("UNKNOWN", "Case", "Points", "Slice", "Stack", "slices_of_volume"),
     "nisf.data.geometry": ("Affine", "Grid"),
@@ -113,6 +119,7 @@ _HOMES = {
     "nisf.quality.judge": ("judge",),
     "nisf.quality.judgement": ("Judgement",),
     "nisf.segmentation": ("Request", "segment", "segment_case", "write_segmentation"),
+    "nisf.segmentation.correct": ("correct",),
     "nisf.subject.rendering": ("Rendering",),
     "nisf.subject.subject": ("Subject",),
     "nisf.subject.views": ("view_plane",),

@@ -203,6 +203,24 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise BadFileError(f"{path}: not a whole safetensors file ({error})") from error
 
 
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Metadata of a safetensors file, without its tensors.
+
+    Raises:
+        BadFileError: it is missing, or not a safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise BadFileError(f"{path}: this file is missing")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise BadFileError(f"{path}: not a whole safetensors file ({error})") from error
+
+
 def load_part(module: nn.Module, prefix: str, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Load the tensors under ``prefix`` into a module, strictly.
 

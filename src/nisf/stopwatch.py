@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -46,11 +46,6 @@ class Stopwatch:
     def __exit__(self, *_: object) -> None:
         _running.reset(self._token)
 
-    def told(self) -> str:
-        """The stages, the longest first: ``answering 2.1 s, encoding 0.4 s``."""
-        ordered = sorted(self.stages.items(), key=lambda item: -item[1])
-        return ", ".join(f"{name} {seconds:.1f} s" for name, seconds in ordered)
-
     @contextmanager
     def _stage(self, name: str) -> Generator[None]:
         began = time.perf_counter()
@@ -70,6 +65,12 @@ class Stopwatch:
                 self.stages[name] = self.stages.get(name, 0.0) + own
             if within:
                 within[-1] += seconds
+
+
+def told(stages: Mapping[str, float]) -> str:
+    """The stages in words, the longest first: ``answering 2.1 s, encoding 0.4 s``."""
+    ordered = sorted(stages.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {seconds:.1f} s" for name, seconds in ordered)
 
 
 @contextmanager

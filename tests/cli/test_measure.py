@@ -9,7 +9,7 @@ import pytest
 import toys
 from nisf.cli import main
 from nisf.kinds.load import load_prior
-from nisf.measures.table import Tables
+from nisf.measures.folder import Tables
 from nisf.segmentation import Request, segment_case, write_segmentation
 from nisf.segmentation.measures import MeasureFiles
 

@@ -31,7 +31,7 @@ from nisf.files import read_tensors, write_tensors
 from nisf.io.readers import CaseReader, open_cohort
 from nisf.io.subject_file import write_subject
 from nisf.kinds.load import load_prior, read_subject
-from nisf.optimisation.loop import stored_settings
+from nisf.optimisation.checkpoint import stored_settings
 from nisf.outputs import read_record, recorded
 
 FAST, SLOW = 40, 260

@@ -73,7 +73,7 @@ def test_another_prior(toy_fitted, path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(format=9), "format 9, but this nisf reads formats 1 to 3"),
+        (lambda d: d.update(format=9), "format 9, but this nisf reads formats 1 to 4"),
         (lambda d: d.pop("format"), "not a subject written by nisf"),
         (lambda d: d.pop("region"), "not a subject written by nisf"),
         (lambda d: d["stacks"][0].pop("affine"), "not a subject written by nisf"),

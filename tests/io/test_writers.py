@@ -174,3 +174,17 @@ def test_wrong_names(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(NisfError, match="cannot be written"):
         write_volume(tmp_path / "file" / "a.nii.gz", np.zeros((1, 1, 1, 1), np.uint8), grid)
+
+
+@pytest.mark.parametrize("name", ["nii.gz", "nii", "hdr"])
+def test_frames_are_written_as_nibabel_writes_them(tmp_path, name):
+    """Byte for byte: header, order of the voxels, gzip."""
+    stack = source(tmp_path / "in.nii.gz")
+    data = np.random.default_rng(0).normal(size=(5, 6, 3, 4)).astype(np.float32)
+    write_volume(tmp_path / f"ours.{name}", data, stack.grid, stack=stack, own=True)
+    written = nib.load(tmp_path / f"ours.{name}")
+    kind = nib.Nifti1Pair if name == "hdr" else nib.Nifti1Image
+    nib.save(kind(data, written.affine, written.header), tmp_path / f"theirs.{name}")
+    for ending in (name, "img") if name == "hdr" else (name,):
+        ours, theirs = ((tmp_path / f"{who}.{ending}").read_bytes() for who in ("ours", "theirs"))
+        assert ours == theirs

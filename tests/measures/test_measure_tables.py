@@ -1,17 +1,15 @@
 import csv
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from nisf.errors import BadFileError
-from nisf.measures import table
 from nisf.measures.case import CaseMeasures
 from nisf.measures.curve import VolumeCurve
+from nisf.measures.folder import Tables
 from nisf.measures.table import (
-    Tables,
     case_path,
     from_json,
     read_case,
@@ -111,74 +109,12 @@ def test_cases_with_other_measures_share_a_table():
     assert rows[1].get("lv_ef_percent") is None
 
 
-def test_a_case_measured_again_replaces_its_row(tmp_path):
-    for value in (1.0, 2.0):
-        with Tables(tmp_path) as tables:
-            add(tables, CaseMeasures("a", {"x_ml": value}))
-    assert [row["x_ml"] for row in read(tmp_path / "measures.csv")] == ["2"]
-
-
-def test_many_writers_lose_no_row(tmp_path, monkeypatch):
-    """Each makes the tables after each of its cases, while others write theirs."""
-    monkeypatch.setattr(table, "EVERY_S", 0.0)
-
-    def write(writer):
-        with Tables(tmp_path) as tables:
-            for number in range(5):
-                add(tables, CaseMeasures(f"w{writer}n{number}", {"x_ml": float(number)}))
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(write, range(4)))
-    assert len(read(tmp_path / "measures.csv")) == 20
-
-
-def test_a_case_added_while_the_table_is_written_is_in_it(tmp_path, monkeypatch):
-    """The order of events that would lose a row if the folder were looked at once."""
-    late = [CaseMeasures("b", {"x_ml": 2.0})]
-    write = table.write_tables
-
-    def slow(folder, cases, **options):
-        if late:
-            write_case(folder, late.pop())
-        return write(folder, cases, **options)
-
-    monkeypatch.setattr(table, "write_tables", slow)
-    with Tables(tmp_path) as tables:
-        add(tables, CaseMeasures("a", {"x_ml": 1.0}))
-    assert [row["case"] for row in read(tmp_path / "measures.csv")] == ["a", "b"]
-
-
-def test_tables_are_not_made_for_each_case(tmp_path, monkeypatch):
-    made = []
-    monkeypatch.setattr(table, "write_tables", lambda *_, **__: made.append(1) or [])
-    with Tables(tmp_path) as tables:
-        for number in range(10):
-            add(tables, CaseMeasures(f"n{number}", {"x_ml": 1.0}))
-    assert len(made) == 2  # the first, and all at the end
-
-
-def test_nothing_is_written_where_nothing_was_added(tmp_path):
-    with Tables(tmp_path):
-        pass
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize("text", ["[]", '{"format": 9}', '{"format": 1, "case": "a"}'])
 def test_a_damaged_file_is_named(tmp_path, text):
     path = case_path(tmp_path, "a")
     path.write_text(text)
     with pytest.raises(BadFileError, match=r"a\.measures\.json"):
         read_case(path)
-
-
-def test_a_damaged_file_costs_its_own_row(tmp_path):
-    case_path(tmp_path, "a").write_text("{")
-    tables = Tables(tmp_path)
-    add(tables, CaseMeasures("b", {"x_ml": 1.0}))
-    add(tables, CaseMeasures("c", {"x_ml": 2.0}))
-    with pytest.raises(BadFileError, match=r"a\.measures\.json"):
-        tables.__exit__(None)
-    assert [row["case"] for row in read(tmp_path / "measures.csv")] == ["b", "c"]
 
 
 def test_not_json(tmp_path):

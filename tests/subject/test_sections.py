@@ -6,12 +6,22 @@ import numpy as np
 import pytest
 
 import toys
+from nisf.data.anatomy import load_anatomy
+from nisf.errors import BadSettingError
 from nisf.io.subject_file import write_subject
 from nisf.kinds.image.selection import Answered, least_certainty
 from nisf.kinds.load import load_prior, read_subject
 from nisf.prior.fit import fit
 from nisf.subject.islands import bar_islands, without
-from nisf.subject.sections import certainty, doubtful
+from nisf.subject.sections import (
+    Enclosure,
+    SectionRules,
+    certainty,
+    doubtful,
+    enclosed_part,
+    open_at_base,
+    section_rules,
+)
 
 SHAPE = (20, 18, 5)
 
@@ -56,7 +66,7 @@ def test_nothing_is_asked_where_all_is_drawn(label):
 
 def test_barred_and_replaced_by_the_next_likely(label):
     of = shares(label, [0, 0.7, 0.95, 0.95, 0])
-    barred = bar_islands(label, 3, lambda index: of[index], [0.9, 0.0])
+    barred = bar_islands(label, 3, lambda index: of[index], SectionRules((0.9, 0.0)))
     mended = label.copy().reshape(-1)
     mended[barred.index] = without(of[barred.index], barred.structures).argmax(1)
     mended = mended.reshape(SHAPE)
@@ -68,7 +78,7 @@ def test_what_is_left_is_looked_at_for_islands(label):
     """The middle section is doubtful: what lies beyond it is apart."""
     of = shares(label, [0, 0.95, 0.6, 0.95, 0])
     label[12, 12, 3] = 0
-    barred = bar_islands(label, 3, lambda index: of[index], [0.9, 0.0])
+    barred = bar_islands(label, 3, lambda index: of[index], SectionRules((0.9, 0.0)))
     mended = label.copy().reshape(-1)
     mended[barred.index] = without(of[barred.index], barred.structures).argmax(1)
     sections = (mended.reshape(SHAPE) == 1).any((0, 1))
@@ -131,3 +141,80 @@ def test_training_chooses_it(tmp_path):
     assert load_prior(tmp_path).config.fit.certain == prior.config.fit.certain
     without_held = toys.train_toy(tmp_path / "b", config, validation=[])
     assert without_held.config.fit.certain == ()
+
+
+RING = Enclosure(cavity=1, wall=2, least=0.5)
+
+
+def ring_stack(parts, sizes=(6, 6, 5, 4, 3)):
+    """A cavity in every slice whose rim is wall up to each slice's share of the circle; base first."""
+    x, y = np.mgrid[-12:13, -12:13]
+    angle, radius = (np.arctan2(y, x) + np.pi) / (2 * np.pi), np.hypot(x, y)
+    out = np.zeros((25, 25, len(parts)), dtype=np.uint8)
+    for z, (part, size) in enumerate(zip(parts, sizes, strict=True)):
+        out[:, :, z][radius <= size] = 1
+        out[:, :, z][(radius > size) & (radius <= size + 3) & (angle <= part)] = 2
+    return out
+
+
+@pytest.mark.parametrize("part", [0.2, 0.5, 0.8])
+def test_enclosed_part_is_the_rims(part):
+    section = ring_stack([part] * 5)[:, :, 0]
+    assert enclosed_part(section, RING) == pytest.approx(part, abs=0.06)
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_open_slices_go_from_the_base_inwards(flipped):
+    """The valve is in view in slices 0 and 1; slice 3 is open too but not at the base; the apex stays."""
+    label = ring_stack([0.2, 0.3, 1.0, 0.4, 0.3])
+    label = label[:, :, ::-1] if flipped else label
+    barred = np.zeros((*label.shape, 4), dtype=bool)
+    open_at_base(label, RING, barred)
+    sections = barred.any((0, 1))
+    sections = sections[::-1] if flipped else sections
+    assert sections.T.tolist() == [
+        [False] * 5,
+        [True, True, False, False, False],
+        [True, True, False, False, False],
+        [False] * 5,
+    ]
+    base = [4, 3] if flipped else [0, 1]
+    for k in (1, 2):
+        assert barred[:, :, base, k][label[:, :, base] == k].all()
+
+
+def test_a_wall_that_is_missing_everywhere_is_no_valve():
+    label = ring_stack([0.2] * 5)
+    barred = np.zeros((*label.shape, 3), dtype=bool)
+    open_at_base(label, RING, barred)
+    assert not barred.any()
+    empty = np.zeros_like(label)
+    open_at_base(empty, RING, barred)
+    assert not barred.any()
+
+
+def test_the_anatomy_names_cavity_and_wall(toy_image_prior):
+    anatomy = load_anatomy("cardiac-sax")
+    assert section_rules(anatomy, (), 0.5).enclosure == Enclosure(1, 2, 0.5)
+    assert section_rules(anatomy, (0.0, 0.9), 0.0) == SectionRules((0.0, 0.9), None)
+    assert section_rules(toy_image_prior.anatomy, (), 0.5) == SectionRules()
+    config = replace(toy_image_prior.config.fit, islands="remove", enclosed=0.5)
+    with pytest.raises(BadSettingError, match="declares no wall"):
+        fit(toys.toy_case(99), toy_image_prior, config=config)
+
+
+def test_open_sections_are_barred_with_islands():
+    label = ring_stack([0.2, 1.0, 1.0, 1.0, 1.0])
+    probability = np.eye(4)[label].reshape(-1, 4)
+    barred = bar_islands(label, 4, lambda index: probability[index], SectionRules((), RING))
+    mended = label.reshape(-1).copy()
+    mended[barred.index] = without(probability[barred.index], barred.structures).argmax(1)
+    mended = mended.reshape(label.shape)
+    assert not mended[:, :, 0].any()
+    np.testing.assert_array_equal(mended[:, :, 1:], label[:, :, 1:])
+
+
+def test_a_rule_without_islands_is_told(toy_image_prior):
+    config = replace(toy_image_prior.config.fit, islands="keep", enclosed=0.5)
+    with pytest.raises(BadSettingError, match="only left out where islands are removed"):
+        fit(toys.toy_case(99), toy_image_prior, config=config)

@@ -14,7 +14,7 @@ from nisf.errors import BadSettingError, NisfError
 from nisf.files import read_tensors
 from nisf.kinds.load import load_prior
 from nisf.optimisation import loop
-from nisf.optimisation.loop import stored_settings
+from nisf.optimisation.checkpoint import stored_settings
 from nisf.outputs import read_record
 
 

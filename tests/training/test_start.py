@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-import nisf.training.train
+import nisf.training.search
 import toys
 from nisf.errors import NisfError
 from nisf.files import read_tensors
@@ -34,7 +34,7 @@ def go_on(start, folder, steps, **options):
 
 def test_before_its_first_step_it_is_the_start(start, tmp_path, monkeypatch):
     """Network, region and finder are the start's, and no other finder is trained."""
-    monkeypatch.setattr(nisf.training.train, "train_finder", None)
+    monkeypatch.setattr(nisf.training.search, "train_finder", None)
     prior = go_on(start, tmp_path, 0)
     assert prior.fingerprint == start.fingerprint
     np.testing.assert_array_equal(prior.half, start.half)

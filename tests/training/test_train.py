@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-import nisf.training.train
+import nisf.training.search
 import toys
 from nisf.chunks import training_points
 from nisf.data.case import UNKNOWN
@@ -131,7 +131,7 @@ def test_subjects_come_equally_often():
 
 def test_cases_with_nothing_in_their_region(tmp_path, monkeypatch):
     """A subject without labels, whose box in the image's middle holds no voxel, is left out."""
-    monkeypatch.setattr(nisf.training.train, "train_finder", lambda *_, **__: None)
+    monkeypatch.setattr(nisf.training.search, "train_finder", lambda *_, **__: None)
     wide = toys.toy_grid((2, 2, 2), spacing=(400.0, 400.0, 400.0))
     cases = [*toys.toy_cohort(2), toys.toy_case(9, wide, labelled=False)]
     config = toys.settings(toys.TINY, train={"steps": 2}, region={"whole": False})

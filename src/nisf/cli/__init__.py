@@ -12,9 +12,11 @@ from typing import Annotated
 import tyro
 
 from nisf.cli.check import Check
+from nisf.cli.correct import Correct
 from nisf.cli.demo import Demo
 from nisf.cli.doctor import Doctor
 from nisf.cli.evaluate import Evaluate
+from nisf.cli.info import Info
 from nisf.cli.measure import Measure
 from nisf.cli.mesh import Mesh
 from nisf.cli.models import Models
@@ -34,6 +36,7 @@ Command = (
     | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Segment, tyro.conf.subcommand("segment")]
+    | Annotated[Correct, tyro.conf.subcommand("correct")]
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Measure, tyro.conf.subcommand("measure")]
     | Annotated[Mesh, tyro.conf.subcommand("mesh")]
@@ -41,6 +44,7 @@ Command = (
     | Annotated[View, tyro.conf.subcommand("view")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Settings, tyro.conf.subcommand("settings")]
+    | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Models, tyro.conf.subcommand("models")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
     | Annotated[Paper, tyro.conf.subcommand("paper")]

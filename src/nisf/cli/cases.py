@@ -19,6 +19,20 @@ def read_cases(reader: CaseReader) -> list[Case]:
     return [case for _, case in track(reader, len(reader), "reading") if isinstance(case, Case)]
 
 
+def fill_cache(*readers: CaseReader) -> None:
+    """Have each of several ranks decompress its share of the cases, before all read all of them."""
+    from nisf.optimisation.ranks import share, wait, world
+
+    if world() == 1:
+        return
+    for reader in readers:
+        own = share(len(reader))
+        chosen = reader.files[own.start : own.stop]
+        for _ in CaseReader(reader.cohort, reader.anatomy, chosen, cache=reader.cache):
+            pass
+    wait()
+
+
 def split(
     cohort: Cohort, validation: str, anatomy: Anatomy, layout: str, cache: Path | None = None
 ) -> tuple[CaseReader, CaseReader]:

@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 if TYPE_CHECKING:
     from nisf.measures.case import MeasureOptions
-    from nisf.measures.table import Tables
+    from nisf.measures.folder import Tables
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Measure:
 
     def run(self) -> int:
         from nisf.errors import BadFileError, NisfError, told
-        from nisf.measures.table import Tables
+        from nisf.measures.folder import Tables
 
         paths = sorted(self.folder.glob("*.nisf"))
         if not paths:

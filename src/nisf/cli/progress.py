@@ -15,22 +15,30 @@ class TrainingProgress:
     Args:
         steps: steps of the whole run.
         seconds: time between plain lines where there is no terminal.
+        silent: show nothing: another rank does.
     """
 
-    def __init__(self, steps: int, *, seconds: float = 15.0) -> None:
+    def __init__(self, steps: int, *, seconds: float = 15.0, silent: bool = False) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.steps = steps
         self.seconds = seconds
-        self.console = Console(highlight=False)
+        self.console = Console(highlight=False, quiet=silent)
         self.bar = None
         self.last = self.began = time.monotonic()
         self.first_step: int | None = None
-        if self.console.is_terminal:
-            columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.preparing: tuple[str, int, float] | None = None
+        if self.console.is_terminal and not silent:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+            )
             self.bar = Progress(*columns, TextColumn("{task.fields[losses]}"), console=self.console)
-            self.task = self.bar.add_task("training", total=steps, losses="")
+            self.task = self.bar.add_task("training", total=steps, losses="", start=False)
+            self.before: Any = None
 
     def __enter__(self) -> TrainingProgress:
         if self.bar:
@@ -45,6 +53,21 @@ class TrainingProgress:
         """A line above the bar."""
         self.console.print(sentence, markup=False)
 
+    def prepare(self, what: str, done: int, count: int) -> None:
+        """What is needed before the first step, e.g. the finder, is so far."""
+        now = time.monotonic()
+        if self.preparing is None or self.preparing[0] != what:
+            self.preparing, self.last = (what, done, now), now
+            self.say(f"{what}: trained first, {count - done} steps")
+        if self.bar:
+            if self.before is None:
+                self.before = self.bar.add_task(what, total=count, losses="")
+            self.bar.update(self.before, completed=done, visible=done < count)
+        elif now - self.last > self.seconds or done == count:
+            self.last = now
+            left = remaining(count - done, done - self.preparing[1], now - self.preparing[2])
+            self.say(f"{what}: step {done} of {count}{left}")
+
     def report(self, record: Mapping[str, Any]) -> None:
         """A record of the log."""
         step = record["step"]
@@ -55,16 +78,23 @@ class TrainingProgress:
         )
         now = time.monotonic()
         if self.bar:
+            self.bar.start_task(self.task)
             self.bar.update(self.task, completed=step, losses=losses)
         elif now - self.last > self.seconds or step == self.steps:
             if self.first_step is None:
                 self.first_step, self.began = step, now
                 left = ""
             else:
-                rate = (step - self.first_step) / max(now - self.began, 1e-9)
-                left = f", {(self.steps - step) / max(rate, 1e-9) / 60:.1f} min left"
+                left = remaining(self.steps - step, step - self.first_step, now - self.began)
             self.last = now
             self.say(f"step {step} of {self.steps}: {losses}{left}")
+
+
+def remaining(steps: int, done: int, seconds: float) -> str:
+    """The time that ``steps`` more will take, for a line, where ``done`` took so many seconds."""
+    if done <= 0 or steps <= 0:
+        return ""
+    return f", {steps * seconds / done / 60:.1f} min left"
 
 
 def track(items: Iterable[Any], count: int, what: str) -> Iterable[Any]:
@@ -90,7 +120,7 @@ class CohortProgress:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self.seconds, self.last, self.case = seconds, time.monotonic(), ""
+        self.seconds, self.last, self.cases_s = seconds, time.monotonic(), 0.0
         self.stages: dict[str, float] = {}
         console = Console(stderr=True)
         self.bar = None
@@ -109,24 +139,20 @@ class CohortProgress:
         if self.bar:
             self.bar.stop()
 
-    def begin(self, case: str) -> None:
-        """A case begins."""
-        self.case = case
-        self.tell("reading")
-
-    def tell(self, what: str) -> None:
-        """A stage of the case begins, or is so far."""
+    def tell(self, case: str, what: str) -> None:
+        """A stage of a case begins, or is so far."""
         now = time.monotonic()
         if self.bar:
-            self.bar.update(self.task, description=f"{self.case}: {what}")
+            self.bar.update(self.task, description=f"{case}: {what}")
         elif now - self.last > self.seconds:
             self.last = now
-            print(f"{self.case}: {what}", file=sys.stderr, flush=True)
+            print(f"{case}: {what}", file=sys.stderr, flush=True)
 
-    def end(self, stages: Mapping[str, float]) -> None:
-        """A case ends, which took so many seconds in each stage."""
-        for name, seconds in stages.items():
-            self.stages[name] = self.stages.get(name, 0.0) + seconds
+    def end(self, stages: Mapping[str, float], seconds: float) -> None:
+        """A case ends, which took so many seconds, and so many in each stage."""
+        self.cases_s += seconds
+        for name, own in stages.items():
+            self.stages[name] = self.stages.get(name, 0.0) + own
         if self.bar:
             self.bar.advance(self.task)
 
@@ -139,12 +165,19 @@ class CohortProgress:
         if self.bar:
             self.bar.start()
 
-    def slowest(self) -> str:
-        """The stage that took longest, in words; empty if there was none."""
+    def slowest(self, workers: int = 1) -> str:
+        """The stage that took longest, in words; empty if there was none.
+
+        Args:
+            workers: that were busy at the same time; their seconds are added up.
+        """
         if not self.stages:
             return ""
         name = max(self.stages, key=self.stages.__getitem__)
-        return f", {self.stages[name]:.1f} s of them {name}"
+        if workers == 1:
+            return f", {self.stages[name]:.1f} s of them {name}"
+        part = self.stages[name] / max(self.cases_s, 1e-9)
+        return f" by {workers} workers, {100 * part:.0f} % of their time {name}"
 
 
 def outcome(summary: Mapping[str, Any], seconds: float) -> str:

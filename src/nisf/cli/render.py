@@ -157,15 +157,16 @@ class Render:
             self.write_volumes(subject, rendering, own)
 
     def write_volumes(self, subject: Subject, rendering: Rendering, own: bool) -> None:
-        """Write a rendering as image files, with labels.json beside them."""
-        from nisf.io.writers import write_labels_json, write_rendering
+        """Write a rendering as image files, with the tables of their labels beside them."""
+        from nisf.io.label_tables import write_label_tables
+        from nisf.io.writers import write_rendering
 
         folder, ending = self.output.parent, self.ending()
         stem, form = self.output.name.removesuffix(ending), ending.removeprefix(".")
         labels = subject.prior.anatomy.labels
         if not self.std:
             rendering = replace(rendering, deviation=None)
-        write_labels_json(folder, labels, overwrite=self.overwrite)
+        write_label_tables(folder, subject.prior.anatomy, overwrite=self.overwrite)
         stack = subject.stacks[0]
         files = write_rendering(folder, stem, rendering, labels, stack=stack, own=own, format=form)
         print("wrote " + ", ".join(map(str, files)))

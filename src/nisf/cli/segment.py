@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from nisf.cli.cohort import carry_out, notes_of
+from nisf.cli.correct import Corrections
 from nisf.cli.parse import refuse_missing, refuse_missing_prior, working_memory
-from nisf.cli.progress import CohortProgress, outcome
+from nisf.cli.progress import CohortProgress
 from nisf.prior.bundled import DEFAULT, model_name
 
 if TYPE_CHECKING:
-    from nisf.data.case import Case
-    from nisf.io.readers import CaseFiles, CaseReader, Cohort
+    from nisf.engines import Engine, Work
+    from nisf.engines.choice import Allotment
+    from nisf.io.readers import CaseFiles, Cohort
     from nisf.prior.prior import Prior
-    from nisf.segmentation import CaseWriter, Request
-    from nisf.segmentation.measures import MeasureTables
-    from nisf.stopwatch import Stopwatch
+    from nisf.segmentation import Request
     from nisf.subject.subject import Subject
 
 MOST_FRAMES = 10_000
@@ -31,7 +31,7 @@ MOST_FRAMES = 10_000
 
 
 @dataclass(frozen=True)
-class Segment:
+class Segment(Corrections):
     """Segment images: NAME_seg.nii.gz, NAME_image.nii.gz, NAME.nisf, NAME.measures.json, measures.csv.
 
     NAME.run.json records what they were made from. A case that is done already, from the same input with the
@@ -83,16 +83,27 @@ class Segment:
     and UIDs by which it is filed with the images; without, the case's name and fresh UIDs."""
     seg_nrrd: str | None = None
     """Write NAME_ED.seg.nrrd and so on for 3D Slicer too; which phases, as for --dicom-seg."""
+    bids: bool = False
+    """Write a BIDS derivative data set too: OUT/bids/sub-NAME/anat/sub-NAME_desc-nisf_dseg.nii.gz."""
     no_measures: bool = False
     """Write no measures.csv, measures.json, curves.csv and wall.csv."""
-    memory_mb: float = 512
-    """Working memory for queries, MiB."""
+    memory_mb: float | None = None
+    """Working memory for queries, MiB, of all workers together; 512, or 128 a worker, if not given."""
     seed: int | None = None
     """Seed of the points that a fit draws."""
     device: str = "cpu"
     """Where networks run: cpu, cuda or cuda:NUMBER."""
     threads: int | None = None
-    """Threads of the processor; as many as there are idle cores if not given."""
+    """Threads of the processor, all workers together; as many as there are idle cores if not given."""
+    workers: int | None = None
+    """Processes that share the cases; as many as cores are idle and cases are worth it if not given."""
+    engine: Literal["auto", "ray"] = "auto"
+    """What runs the cases: processes of this machine, or Ray (needs nisf[ray])."""
+    address: str | None = None
+    """Ray cluster that runs, HOST:PORT or auto, instead of one of this machine; its nodes share folders."""
+    shard: str | None = None
+    """Do one of several parts of the cases, e.g. 3/16 for the third of sixteen: for job arrays. All parts
+    may run at the same time and write to one folder."""
     report: bool = False
     """Write pages to look at and print too: OUT/report/index.html (see nisf report)."""
     overwrite: bool = False
@@ -104,161 +115,145 @@ class Segment:
         refuse_missing_prior(self.prior)
         refuse_missing([*(self.inputs if len(self.inputs) == 1 else ()), self.only])
 
-        from nisf.device import named_device, use_threads
+        from nisf.data.scratch import use_scratch
+        from nisf.device import named_device
         from nisf.errors import BadSettingError
         from nisf.files import check_writable
-        from nisf.io.readers import CaseReader, only_named
         from nisf.io.readers.several import open_inputs
         from nisf.io.writers import check_format, refuse_other_labels
         from nisf.kinds.load import load_prior
+        from nisf.measures.folder import Tables
         from nisf.outputs.lock import remove_stale as remove_stale_locks
-        from nisf.segmentation import refuse_collisions
-        from nisf.segmentation.measures import MeasureTables
 
         began = time.monotonic()
         request = self.request()
         prior = load_prior(self.prior)
         prior.check_options(request.fit)
         check_format(request.format, prior.config.field.channels)
-        prior = prior.to(named_device(self.device))
-        use_threads(self.threads)
         if name := model_name(prior.folder):
             print(f"model {name}: {prior.card['licence']}; not a medical device", file=sys.stderr)
         if os.path.realpath(self.output) in map(os.path.realpath, self.inputs):
             raise BadSettingError(f"{self.output}: is the input folder; choose another for the output")
         cohort = self.taken(open_inputs(self.inputs, prior.anatomy, self.layout, labels=False))
         self.check_dicom_seg(cohort)
-        check_writable(self.output)
+        cases = self.chosen(cohort)
+        self.refuse_several(len(cases))
+        given = self.allotment(len(cases))
+        work = self.work(request, given)
+        use_scratch(check_writable(self.output))
         remove_stale_locks(self.output)
         if not self.overwrite:
             refuse_other_labels(self.output, prior.anatomy.labels)
-        failed: dict[str, str] = {
-            problem.case or str(cohort.root): problem.message
-            for problem in cohort.problems
-            if problem.severity == "error"
-        }
-        reader = CaseReader(cohort, prior.anatomy, only_named(cohort.cases, self.only), labels=False)
-        refuse_collisions({case.name: [stack.name for stack in case.stacks] for case in reader.files})
-        for sentence in reader.errors:
+        errors = self.listing_errors(cohort)
+        for sentence in dict.fromkeys(errors.values()):
             print(f"left out: {sentence}", file=sys.stderr)
-        measured = nullcontext() if self.no_measures else MeasureTables(self.output, overwrite=self.overwrite)
-        with CohortProgress(len(reader)) as progress, measured as tables:
-            done = self.segment(reader, prior, request, failed, tables, progress)
-        if self.report and done:
-            self.write_pages([files.name for files in reader.files], prior, failed)
-        for note in reader.notes:
+        measured = Tables(self.output, overwrite=self.overwrite) if work.measures else nullcontext()
+        with CohortProgress(len(cases)) as progress, measured as tables:
+            engine = self.chosen_engine(prior, work, given)
+            tally = carry_out(engine, cases, tables, progress, verbose=self.verbose)
+        failed = errors | tally.failed
+        if self.report and tally.done:
+            self.write_pages([files.name for files in cases], prior.to(named_device(self.device)), failed)
+        for note in notes_of(cohort, tally):
             print(f"note: {note}", file=sys.stderr)
-        took = f"{time.monotonic() - began:.1f} s{progress.slowest()}"
-        print(f"{done} of {len(reader)} cases written to {self.output} in {took}")
+        took = f"{time.monotonic() - began:.1f} s{progress.slowest(given.workers)}"
+        print(f"{tally.done} of {len(cases)} cases written to {self.output} in {took}")
         if failed:
             print(f"failed: {', '.join(sorted(failed))}", file=sys.stderr)
         return 1 if failed else 0
 
-    def segment(
-        self,
-        reader: CaseReader,
-        prior: Prior[Subject],
-        request: Request,
-        failed: dict[str, str],
-        tables: MeasureTables | None,
-        progress: CohortProgress,
-    ) -> int:
-        """Segment and write the cases one by one; how many were done. Those that fail go to ``failed``."""
-        from nisf.errors import NisfError, told, unexpected
-        from nisf.interrupts import check
-        from nisf.outputs import BusyError, claimed
-        from nisf.stopwatch import Stopwatch, stage
+    def listing_errors(self, cohort: Cohort) -> dict[str, str]:
+        """Case, or what was opened, to what was wrong with it; only the first of several shards tells it."""
+        from nisf.engines.shard import parsed
 
-        done, cases = 0, iter(reader)
-        for number, files in enumerate(reader.files, start=1):
-            check()
-            progress.begin(f"[{number}/{len(reader)}] {files.name}")
-            with Stopwatch(progress.tell) as watch:
-                with stage("reading"):
-                    name, case = next(cases)
-                place = f"[{number}/{len(reader)}] {name}"
-                try:
-                    if isinstance(case, str):
-                        raise NisfError(case)
-                    with claimed(self.output, name):
-                        self.segment_one(case, files, prior, request, place, watch, progress.say)
-                    if tables is not None:
-                        tables.note()
-                    done += 1
-                except BusyError:
-                    progress.say(f"{place}: left to another process, which is writing it")
-                except NisfError as error:
-                    failed[name] = told(error)
-                    progress.say(f"{place}: failed: {told(error)}", error=True)
-                except BrokenPipeError:
-                    raise  # nobody reads any more
-                except Exception as error:
-                    check()
-                    # A fault of ours, on a case that nobody has met: it must not end a night's batch.
-                    failed[name] = unexpected(error)
-                    progress.say(f"{place}: failed: {failed[name]}", error=True)
-            progress.end(watch.stages)
-        return done
+        if self.shard is not None and parsed(self.shard).number > 1:
+            return {}
+        return {
+            problem.case or str(cohort.root): problem.message
+            for problem in cohort.problems
+            if problem.severity == "error"
+        }
 
-    def segment_one(
-        self,
-        case: Case,
-        files: CaseFiles,
-        prior: Prior[Subject],
-        request: Request,
-        place: str,
-        watch: Stopwatch,
-        tell: Callable[[str], None],
-    ) -> None:
-        """Segment and write a case, unless that was done already.
+    def chosen(self, cohort: Cohort) -> list[CaseFiles]:
+        """The cases of the cohort that this command does.
 
         Raises:
-            NisfError: it cannot be done; the sentence says why.
+            NisfError: the files of two would have one name; the shard or the list of names is wrong.
         """
-        from nisf.kinds.load import read_subject
-        from nisf.outputs import file_stem
-        from nisf.segmentation import (
-            done_already,
-            refuse_to_write,
-            segment_case,
-            write_more,
-            write_segmentation,
-            writers_to_run,
-        )
+        from nisf.engines.shard import parsed
+        from nisf.errors import BadSettingError
+        from nisf.io.readers import only_named
+        from nisf.segmentation import refuse_collisions
 
-        def say(sentence: str) -> None:
-            tell(f"{place}: {sentence}")
+        cases = only_named(cohort.cases, self.only)
+        refuse_collisions({case.name: [stack.name for stack in case.stacks] for case in cases})
+        if self.shard is None:
+            return cases
+        if self.report:
+            raise BadSettingError(
+                "--report: leave it out of shards; nisf report OUT writes all pages at the end"
+            )
+        return parsed(self.shard).cases(cases)
 
-        inputs, writers = files.without_labels().paths(), self.case_writers(case, files, prior)
-        if not self.overwrite and done_already(case, prior, self.output, request, inputs):
-            say("done already")
-            if missing := writers_to_run(case, self.output, writers):
-                subject = read_subject(self.output / f"{file_stem(case.name)}.nisf", prior)
-                write_more(subject, self.output, request, memory_mb=self.memory_mb, writers=missing, say=say)
-            return
-        if not self.overwrite:
-            refuse_to_write(case, prior, self.output, request, inputs)
-        subject = segment_case(case, prior, request, inputs=inputs)
-        write_segmentation(
-            subject,
-            self.output,
-            request,
-            case=case,
+    def allotment(self, cases: int) -> Allotment:
+        """Workers, threads and memory; those of one task of Ray, which finds out itself how many it can run.
+
+        Raises:
+            BadSettingError: they do not go together.
+        """
+        from nisf.engines.choice import MEMORY_MB, Allotment, allotted
+        from nisf.errors import BadSettingError
+
+        if self.engine == "ray":
+            return Allotment(self.workers or 1, self.threads or 1, self.memory_mb or MEMORY_MB)
+        if self.address is not None:
+            raise BadSettingError("--address: is of a Ray cluster; give --engine ray too")
+        return allotted(
+            cases,
+            workers=self.workers,
+            threads=self.threads,
             memory_mb=self.memory_mb,
-            writers=writers,
-            overwrite=self.overwrite,
-            say=say,
+            device=self.device,
         )
-        say(outcome(subject.summary, watch.seconds))
-        if self.verbose:
-            say(watch.told())
+
+    def work(self, request: Request, given: Allotment) -> Work:
+        """What is done to each case."""
+        from nisf.engines import Work
+
+        return Work(
+            folder=self.output,
+            request=request,
+            measures=not self.no_measures,
+            dicom_seg=self.dicom_seg,
+            seg_nrrd=self.seg_nrrd,
+            bids=self.bids,
+            corrections=self.corrections,
+            overwrite=self.overwrite,
+            memory_mb=given.memory_mb,
+        )
+
+    def chosen_engine(self, prior: Prior[Subject], work: Work, given: Allotment) -> Engine:
+        """What has the cases done."""
+        from nisf.device import named_device
+        from nisf.engines import Begin, InProcess, Workers
+        from nisf.outputs.provenance import COMMAND
+
+        device = named_device(self.device)
+        begin = Begin(str(prior.source), prior.digest, self.device, given.threads, COMMAND.get())
+        if self.engine == "ray":
+            from nisf.engines.on_ray import OnRay
+
+            return OnRay(prior, begin, work, self.address, self.workers)
+        if given.workers == 1:
+            return InProcess(prior.to(device), work)
+        return Workers(begin, work, given.workers)
 
     def write_pages(self, names: list[str], prior: Prior[Subject], failed: dict[str, str]) -> None:
         """Write the report of the cases that did not fail; those without a page are added to ``failed``."""
         from nisf.report.folder import ReportOptions, write_reports
 
         named = frozenset(name for name in names if name not in failed)
-        pages = ReportOptions(self.identifiers, named, overwrite=self.overwrite, memory_mb=self.memory_mb)
+        pages = ReportOptions(self.identifiers, named, overwrite=self.overwrite)
         failed |= write_reports(self.output, prior, pages)
 
     def taken(self, cohort: Cohort) -> Cohort:
@@ -291,29 +286,6 @@ class Segment:
                 raise BadSettingError(f"--dicom-seg is on the images' own grid and frames; leave {flag} out")
         refuse_without_dicom(cohort.cases)
 
-    def case_writers(self, case: Case, files: CaseFiles, prior: Prior[Subject]) -> list[CaseWriter]:
-        """What writes the further files that are asked for.
-
-        Raises:
-            BadSettingError: a phase or frame is asked for that the case cannot have.
-        """
-        from nisf.io.dicom.seg_files import SegFiles
-        from nisf.io.phases import check_wish
-        from nisf.io.seg_nrrd import NrrdFiles
-        from nisf.segmentation.measures import MeasureFiles
-
-        found: list[CaseWriter] = [] if self.no_measures else [MeasureFiles(self.memory_mb)]
-        study = files.stacks[0].series
-        frames = self.frames or len(case.stacks[0].grid.times)
-        for option, wish in (("dicom_seg", self.dicom_seg), ("seg_nrrd", self.seg_nrrd)):
-            if wish is not None:
-                check_wish(case.name, frames, prior.anatomy, case.phases, wish, option)
-        if self.dicom_seg is not None and study is not None:
-            found.append(SegFiles(study, self.dicom_seg, case.phases))
-        if self.seg_nrrd is not None:
-            found.append(NrrdFiles(self.seg_nrrd, case.phases))
-        return found
-
     def request(self) -> Request:
         """The options as the library takes them.
 
@@ -325,7 +297,8 @@ class Segment:
         from nisf.errors import BadSettingError
         from nisf.segmentation import Request
 
-        working_memory(self.memory_mb)
+        if self.memory_mb is not None:
+            working_memory(self.memory_mb)
         spacing = centre = None
         if self.spacing is not None:
             x, y, z = numbers(self.spacing, 3, "--spacing", positive=True)
@@ -338,13 +311,5 @@ class Segment:
                 raise BadSettingError(f"{flag} {value}: give a number of at least 1")
         if self.frames is not None and self.frames > MOST_FRAMES:
             raise BadSettingError(f"--frames {self.frames}: give {MOST_FRAMES} at most")
-        fit = FitOptions(
-            steps=self.steps,
-            seed=self.seed,
-            method=self.method,
-            shifts=self.shifts,
-            gains=self.gains,
-            pose=self.pose,
-            islands=self.islands,
-        )
+        fit = FitOptions(self.steps, self.seed, self.method, self.shifts, self.gains, self.pose, self.islands)
         return Request(spacing, self.frames, self.probabilities, self.region, centre, fit, self.format)

@@ -13,6 +13,8 @@ from tyro.conf import Positional, arg
 from nisf.cli.parse import refuse_missing, refuse_missing_prior
 
 if TYPE_CHECKING:
+    import torch
+
     from nisf.config.schema import Config
     from nisf.prior.prior import Prior
 
@@ -62,18 +64,29 @@ class Train:
     def run(self) -> int:
         self.refuse()
 
-        from nisf.cli.cases import read_cases, split
+        from nisf.device import named_device, use_threads
+        from nisf.optimisation.ranks import joined
+
+        use_threads(self.threads)
+        with joined(named_device(self.device)) as device:
+            return self.train(device)
+
+    def train(self, device: torch.device) -> int:
+        """Train; the exit status. Among several ranks, the first alone says what it does.
+
+        Raises:
+            NisfError: the sentence says what.
+        """
+        from nisf.cli.cases import fill_cache, read_cases, split
         from nisf.cli.progress import TrainingProgress
         from nisf.config.overrides import override
         from nisf.data.anatomy import load_anatomy
-        from nisf.device import named_device, use_threads
         from nisf.files import check_writable
         from nisf.io.readers import open_cohort
         from nisf.kinds.load import load_prior
+        from nisf.optimisation.ranks import is_first
         from nisf.training.train import TrainOptions, train
 
-        device = named_device(self.device)
-        use_threads(self.threads)
         start = load_prior(self.start) if self.start else None
         anatomy = start.anatomy if start else load_anatomy(self.anatomy or "cardiac-sax")
         config = override(self.base(start), self.set)
@@ -82,13 +95,15 @@ class Train:
         check_writable(self.output)
         cache = self.cache or self.output / ".cache"
         training, validated = split(cohort, self.validation, anatomy, self.layout, cache)
+        fill_cache(training, validated)
         cases, validation = read_cases(training), read_cases(validated)
-        for line in dict.fromkeys((*training.lines(), *validated.lines())):  # both may be of one cohort
-            print(line, file=sys.stderr)
-        print(f"{len(cases)} training cases, {len(validation)} validation cases; preset {config.preset}")
+        if is_first():
+            for line in dict.fromkeys((*training.lines(), *validated.lines())):  # both may be of one cohort
+                print(line, file=sys.stderr)
+            print(f"{len(cases)} training cases, {len(validation)} validation cases; preset {config.preset}")
         with (
-            TrainingProgress(config.train.steps) as progress,
-            _events(self.output, self.tensorboard) as events,
+            TrainingProgress(config.train.steps, silent=not is_first()) as progress,
+            _events(self.output, self.tensorboard and is_first()) as events,
         ):
 
             def report(record: Mapping[str, Any]) -> None:
@@ -106,12 +121,14 @@ class Train:
                     resume=self.resume,
                     report=report,
                     say=progress.say,
+                    progress=progress.prepare,
                     card={"licence": self.licence} if self.licence else {},
                     device=device,
                     workers=self.workers,
                 ),
             )
-        print(f"prior written to {self.output}")
+        if is_first():
+            print(f"prior written to {self.output}")
         return 1 if training.errors or validated.errors else 0
 
     def refuse(self) -> None:
@@ -139,13 +156,15 @@ class Train:
             NisfError: there is no such preset, or the checkpoint is damaged.
         """
         from nisf.config.presets import preset
-        from nisf.optimisation.loop import CHECKPOINT, stored_settings
+        from nisf.optimisation.checkpoint import CHECKPOINT, stored_settings
+        from nisf.optimisation.ranks import is_first
 
         if self.resume:
             path = self.output / CHECKPOINT
             if path.is_file():
                 return preset(self.preset) if self.preset else stored_settings(path)
-            print(f"{self.output}: nothing to resume; training begins", flush=True)
+            if is_first():
+                print(f"{self.output}: nothing to resume; training begins", flush=True)
         return start.continued() if start else preset(self.preset or "image")
 
 

@@ -24,6 +24,7 @@ class FitOptions:
         gains: whether to fit each slice's gain and offset too.
         pose: whether to fit a shift and rotation of the whole subject too.
         islands: whether parts apart from a structure's largest part are kept.
+        enclosed: least part of a cavity's rim that its wall covers in basal slices; 0.5 is the SCMR's rule.
     """
 
     steps: Annotated[int, Bounds(1, 1e9)] | None = None
@@ -33,6 +34,7 @@ class FitOptions:
     gains: bool = False
     pose: bool = False
     islands: Islands | None = None
+    enclosed: Annotated[float, Bounds(0, 1)] | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -55,6 +57,7 @@ class FitOptions:
             "pose_mm": 6.0 if self.pose else None,
             "pose_degrees": 8.0 if self.pose else None,
             "islands": self.islands,
+            "enclosed": self.enclosed,
         }
         config = replace(config, **{name: value for name, value in wishes.items() if value is not None})
         if self.steps is None:

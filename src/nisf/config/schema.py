@@ -222,6 +222,9 @@ class FitConfig:
     certain: Annotated[tuple[float, ...], Bounds(0, 1)] = ()
     """Least certainty of each structure's section in a slice, below which it is removed like an island, with
     commas, e.g. 0,0,0.9; training of the preset image chooses it on validation cases."""
+    enclosed: Fraction = 0.0
+    """Least part of a cavity's rim that its wall covers in a slice: from the base inwards, cavity and wall
+    are left out of slices below it. 0.5 is the SCMR's rule for the LV; 0 draws as the training data."""
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -331,7 +334,7 @@ UNUSED: dict[str, frozenset[str]] = {
     "image": frozenset(
         {
             *_all_of("field", but=("kind", "dimensions", "channels", "classes")),
-            *_all_of("fit", but=("islands", "certain")),
+            *_all_of("fit", but=("islands", "certain", "enclosed")),
             *("train.balanced", "train.latent_rate", "train.latent_rows", "train.latent_l2"),
             *("train.latent_init", "train.validate_points", "train.compile"),
         }

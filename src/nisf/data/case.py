@@ -23,6 +23,9 @@ UNKNOWN = -1
 
 BACKGROUND = "background"
 
+SUBSAMPLE = 1_000_000
+"""So many voxels give percentiles to four digits; a 4D cine has twenty times as many."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Points:
@@ -224,6 +227,5 @@ def slices_of_volume(
 def intensity_range(image: Num[np.ndarray, "*n c"]) -> np.ndarray:
     """1st and 99th percentile of each channel (c, 2), over everything but the last axis."""
     flat = image.reshape(-1, image.shape[-1])
-    # A million voxels give percentiles to four digits; a 4D cine has twenty times as many.
-    flat = flat[:: max(1, len(flat) // 1_000_000)]
+    flat = flat[:: max(1, len(flat) // SUBSAMPLE)]
     return np.percentile(flat, [1, 99], axis=0).T.astype(np.float64)

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 
 from nisf.data.case import Case, Slice
 from nisf.data.geometry import Affine
+from nisf.data.scratch import let_go
 from nisf.data.wording import mm, place_mm
 from nisf.types import PointsMm, Vector, Vector3
 
@@ -95,7 +96,13 @@ def pixel_positions(item: Slice) -> PointsMm:
 
 def measured_inside(case: Case, region: Region) -> int:
     """Number of pixels and loose points of a case that lie in the region."""
-    count = sum(int(region.contains(pixel_positions(item)).sum()) for item in case.slices)
+    inside: dict[tuple[bytes, tuple[int, ...]], int] = {}
+    count = 0
+    for item in case.slices:
+        place = item.affine.matrix.tobytes(), item.image.shape[:2]  # frames of a cine share it
+        if place not in inside:
+            inside[place] = int(region.contains(pixel_positions(item)).sum())
+        count += inside[place]
     return count + (0 if case.points is None else int(region.contains(case.points.position).sum()))
 
 
@@ -240,6 +247,7 @@ def region_from_motion(case: Case, half: Vector) -> Region | None:
         if len(items) < 3:
             continue
         deviation = np.std([item.image[..., 0] for item in items], axis=0, dtype=np.float64)
+        let_go(items[0].image)
         # The upper percentile: noise and slow drift have no say.
         deviation = np.maximum(deviation - np.percentile(deviation, 95), 0)
         places.append(pixel_positions(items[0]).reshape(-1, 3))

@@ -6,13 +6,14 @@ without a name, so that only ITK knows that it is LPS.
 
 from __future__ import annotations
 
-import gzip
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from nisf.data.geometry import LPS_RAS, Affine
+from nisf.data.scratch import as_stored
 from nisf.files import replacing
 
 _TYPES = {"uint8": "unsigned char", "int16": "short", "int32": "int", "float32": "float", "float64": "double"}
@@ -54,11 +55,12 @@ def write_nrrd(
         *fields,
     ]
     header = "\n".join(lines) + "\n\n"
-    packed = gzip.compress(
-        voxels.astype(voxels.dtype.newbyteorder("<"), copy=False).tobytes(order="F"), mtime=0
-    )
-    with replacing(path) as temporary:
-        temporary.write_bytes(header.encode() + packed)
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)  # gzip, and no time in it
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(header.encode())
+        for piece in as_stored(voxels, voxels.dtype.newbyteorder("<")):
+            file.write(packer.compress(piece))
+        file.write(packer.flush())
 
 
 def _vector(values: np.ndarray) -> str:

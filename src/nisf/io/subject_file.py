@@ -8,9 +8,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from nisf.correction.file import strokes_of, strokes_to_json
 from nisf.data.geometry import Affine
 from nisf.data.region import Region
-from nisf.errors import BadFileError
+from nisf.errors import BadFileError, BadSettingError
 from nisf.files import read_tensors, write_tensors
 from nisf.io.stack_json import stack_from_json, stack_to_json
 from nisf.prior.prior import Prior
@@ -22,12 +23,14 @@ SubjectType = TypeVar("SubjectType")
 FORMAT = 3
 """Version of the file. 3 says which kind of field it is of, and keeps nothing that its kind does not have.
 Formats 1 (a latent without covariance and breath-holds) and 2 are still read."""
+CORRECTED = 4
+"""Version of a file with strokes: who knows nothing of them must not give the answer without them."""
 
 
 def write_subject(path: str | Path, subject: Subject) -> None:
     """Write one ``.nisf`` file, whole or not at all."""
     metadata = {
-        "format": FORMAT,
+        "format": CORRECTED if subject.strokes else FORMAT,
         "kind": subject.prior.kind,
         "name": subject.name,
         "prior": {"fingerprint": subject.prior.fingerprint, "folder": subject.prior.source},
@@ -35,7 +38,9 @@ def write_subject(path: str | Path, subject: Subject) -> None:
         "stacks": [stack_to_json(stack) for stack in subject.stacks],
         "islands": subject.islands,
         "certain": list(subject.certain),
+        "enclosed": subject.enclosed,
         "summary": dict(subject.summary),
+        **({"strokes": strokes_to_json(subject.strokes)} if subject.strokes else {}),
         **subject.own_entries(),
     }
     write_tensors(path, subject.own_tensors(), {"nisf": json.dumps(metadata, allow_nan=False)})
@@ -51,9 +56,10 @@ def read_record(path: str | Path) -> SubjectRecord:
     tensors, header = read_tensors(path)
     try:
         data = json.loads(header["nisf"])
-        if data["format"] not in (1, 2, FORMAT):
+        if data["format"] not in (1, 2, FORMAT, CORRECTED):
             raise BadFileError(
-                f"{path}: format {data['format']!r}, but this nisf reads formats 1 to {FORMAT}; fit it again"
+                f"{path}: format {data['format']!r}, but this nisf reads formats 1 to {CORRECTED}; "
+                "fit it again"
             )
         return SubjectRecord(
             path=path,
@@ -65,9 +71,13 @@ def read_record(path: str | Path) -> SubjectRecord:
             summary=data["summary"],
             islands="remove" if data.get("islands") == "remove" else "keep",
             certain=tuple(float(least) for least in data.get("certain", ())),
+            enclosed=float(data.get("enclosed", 0.0)),
             entries=data,
             tensors=tensors,
+            strokes=strokes_of(data.get("strokes", [])),
         )
+    except BadSettingError as error:
+        raise BadFileError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise BadFileError(f"{path}: not a subject written by nisf ({error!r})") from error
 
@@ -85,5 +95,7 @@ def subject_in(record: SubjectRecord, prior: Prior[SubjectType]) -> SubjectType:
         )
     try:
         return prior.subject_of(record)
+    except BadSettingError as error:
+        raise BadFileError(f"{record.path}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BadFileError(f"{record.path}: not a subject written by nisf ({error!r})") from error

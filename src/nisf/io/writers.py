@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from nisf.data.arrangement import same_place
 from nisf.data.case import Stack
 from nisf.data.geometry import LPS_RAS, Grid
+from nisf.data.scratch import as_stored
 from nisf.errors import BadFileError, BadSettingError
 from nisf.files import read_json, replacing, write_json
 from nisf.io.nrrd import write_nrrd
@@ -107,7 +107,7 @@ def write_volume(
         raise BadSettingError(f"{path}: name the file .{', .'.join(FORMATS)}")
     source = _source_header(stack) if own and stack is not None else None
     if own and stack is not None:
-        data = np.asfortranarray(stack.arrangement.undo(data))
+        data = stack.arrangement.undo(data)
         grid = stack.arrangement.undo_grid(grid)
     while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]
@@ -128,25 +128,30 @@ def _write_nifti(
 ) -> None:
     """Write a NIfTI, or a pair; ``frame_ms`` is used where the header tells no time between frames."""
     import nibabel as nib
+    from nibabel.openers import ImageOpener
 
     header.set_data_dtype(data.dtype)
     pair = path.suffix == ".hdr"
-    image = (nib.Nifti1Pair if pair else nib.Nifti1Image)(data, affine, header)
+    # nibabel makes the header for an image of these sizes; the voxels go to the file frame by frame.
+    sizes = np.broadcast_to(data.flat[0], data.shape)
+    image = (nib.Nifti1Pair if pair else nib.Nifti1Image)(sizes, affine, header)
     zooms = [float(zoom) for zoom in image.header.get_zooms()]
     if data.ndim > 3:
         told = [float(zoom) for zoom in header.get_zooms()[3:4]]
         zooms[3] = told[0] if told and told[0] > 0 else frame_ms
         image.header.set_zooms(zooms)
-    if not pair:
-        with replacing(path) as temporary:
-            nib.save(image, temporary)
-        return
-    parts = {".img": io.BytesIO(), ".hdr": io.BytesIO()}
-    image.file_map["image"].fileobj, image.file_map["header"].fileobj = parts.values()
-    image.to_file_map()
-    for ending, content in parts.items():  # the header last: a pair that has it is whole
-        with replacing(path.with_suffix(ending)) as temporary:
-            temporary.write_bytes(content.getvalue())
+    image.header.set_slope_inter(1, 0)
+    with (
+        replacing(path.with_suffix(".img") if pair else path) as temporary,
+        ImageOpener(str(temporary), "wb") as file,
+    ):
+        if not pair:
+            image.header.write_to(file)
+        for piece in as_stored(data, image.header.get_data_dtype()):
+            file.write(piece)
+    if pair:  # the header last: a pair that has it is whole
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            image.header.write_to(file)
 
 
 def _write_mha(path: Path, data: np.ndarray, grid: Grid, frame_ms: float) -> None:

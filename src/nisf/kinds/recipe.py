@@ -5,17 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nisf.config.schema import Config
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
 from nisf.data.region import Region, region_from_labels, whole_region
 from nisf.optimisation.loop import Validation
+from nisf.optimisation.ranks import of_all, share, together
 from nisf.optimisation.state import State
 from nisf.prior.prior import Prior
 from nisf.prior.region_search import RegionSearch
@@ -47,13 +49,13 @@ class TrainingSetup:
 
     def regions(self) -> list[Region]:
         """Where each training case is looked at: from its labels, else as at test."""
+        return of_all([self._region(self.cases[i]) for i in share(len(self.cases))])
+
+    def _region(self, case: Case) -> Region:
         half = self.search.half
         if half is None:
-            return [whole_region(case) for case in self.cases]
-        return [
-            region_from_labels(case, half, order=self.anatomy.reorder) or self.search.find(case)[0]
-            for case in self.cases
-        ]
+            return whole_region(case)
+        return region_from_labels(case, half, order=self.anatomy.reorder) or self.search.find(case)[0]
 
     def validated(self) -> list[Case]:
         """The validation cases that are looked at each time, evenly spread over all."""
@@ -77,17 +79,26 @@ class Recipe(ABC):
     state: State
     cases: Sequence[Case]
 
+    @cached_property
+    def _summed(self) -> Callable[[int], tuple[Tensor, dict[str, Tensor]]]:
+        """`loss`, with gradients over the samples of all ranks."""
+        return together(nn.ModuleList(self.state.trained()), self.loss)
+
     @abstractmethod
     def begin_with(self, start: Prior) -> None:
         """Take over the weights of another prior, which `Prior.accepts` the settings."""
 
     @abstractmethod
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """The objective of a step, and its terms for the log."""
+        """The objective of a step, and its terms for the log.
+
+        On several ranks each draws its share of the step's samples and gathers what the objective needs of
+        the others'; see `nisf.optimisation.ranks`.
+        """
 
     def descend(self, step: int) -> Mapping[str, Tensor]:
         """One step of the optimisers; the terms of the objective for the log."""
-        loss, terms = self.loss(step)
+        loss, terms = self._summed(step)
         self.state.descend(loss)
         return terms
 
@@ -101,7 +112,10 @@ class Recipe(ABC):
 
     @abstractmethod
     def weights(self) -> dict[str, Tensor]:
-        """What a prior's answers depend on as they are now, by the names of `Prior.weights`."""
+        """What a prior's answers depend on as they are now, by the names of `Prior.weights`.
+
+        Every rank has to ask, as for `validate`, which only the first rank does.
+        """
 
     @abstractmethod
     def finish(self, last: Validation | None, card: Mapping[str, Any]) -> Prior:

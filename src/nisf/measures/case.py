@@ -13,6 +13,7 @@ from jaxtyping import Float, Integer
 
 from nisf.data.case import Case
 from nisf.data.geometry import Grid, nearest_frame
+from nisf.data.scratch import by_frame
 from nisf.errors import BadSettingError
 from nisf.measures.body import surface_of
 from nisf.measures.curve import VolumeCurve, choose_phases
@@ -248,7 +249,7 @@ def slice_volumes_ml(
         grid: of the measured stack.
         structures: their number; classes 1 to this one.
     """
-    counts = [np.bincount(label[..., t].ravel(), minlength=structures + 1) for t in range(label.shape[-1])]
+    counts = [np.bincount(frame.ravel(order="K"), minlength=structures + 1) for _, frame in by_frame(label)]
     return np.stack(counts)[:, 1 : structures + 1] * grid.voxel_ml
 
 

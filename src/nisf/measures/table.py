@@ -1,15 +1,8 @@
-"""The files of measures: one JSON file a case, and tables of a folder that are made of these.
-
-Each case has a file of its own, ``NAME.measures.json``. The tables are made from all of these, and once more
-if one has changed meanwhile. Whoever writes a table last has therefore seen every file that was there then:
-several processes can write to one folder, and no row is lost.
-"""
+"""The files of measures: one JSON file a case, and tables of many cases."""
 
 from __future__ import annotations
 
 import math
-import threading
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from nisf.errors import BadFileError
-from nisf.files import DRAFT, read_json, replacing, write_csv, write_json
+from nisf.files import read_json, replacing, write_csv, write_json
 from nisf.measures.case import CaseMeasures
 from nisf.measures.curve import VolumeCurve
 from nisf.measures.wall import Wall
-from nisf.outputs import file_stem, recorded, refuse_to_replace
+from nisf.outputs import file_stem
 
 FORMAT = 1
 ENDING = ".measures.json"
@@ -34,11 +27,6 @@ TABLE, EVERYTHING, CURVES, WALLS, PARQUET = (
 )
 PART = "measures"
 """The part of a record, of a case and of the folder, that measures are."""
-WAIT_S = 120.0
-"""Seconds to wait for another process that makes the tables."""
-_TURN = threading.Lock()  # of the threads of this process; `recorded` is for processes
-EVERY_S = 20.0
-"""Seconds between tables while cases are being added; they are always made at the end."""
 CONVENTIONS = {
     "field": "integration of the continuous field, from half a slice spacing before the first measured slice "
     "to half a slice spacing after the last",
@@ -145,95 +133,6 @@ def read_case(path: str | Path) -> CaseMeasures:
         raise BadFileError(
             f"{path}: not measures written by this nisf ({error!r}); delete it and measure again"
         ) from error
-
-
-class Tables:
-    """The tables of a folder, made anew as cases are added; a context manager that makes them at its end.
-
-    At its end it raises `BadFileError` if a case's file in the folder was damaged and had to be left out.
-
-    Args:
-        folder: with the cases' files.
-        parquet: whether to write the table as Parquet too.
-        overwrite: replace tables that nisf did not write.
-    """
-
-    def __init__(self, folder: str | Path, *, parquet: bool = False, overwrite: bool = False) -> None:
-        self.folder, self.parquet, self.overwrite = Path(folder), parquet, overwrite
-        self._read: dict[Path, tuple[tuple[int, int, int], CaseMeasures]] = {}
-        self._made = -math.inf
-        self._damaged: BadFileError | None = None
-        self._waiting = False
-
-    def __enter__(self) -> Tables:
-        """Refuse tables that are in the way, before anything is measured.
-
-        Raises:
-            BadFileError: nisf did not write one that is there.
-        """
-        if not self.overwrite:
-            parquet = [PARQUET] if self.parquet else []
-            refuse_to_replace(self.folder, "", PART, planned=[TABLE, EVERYTHING, CURVES, WALLS, *parquet])
-        return self
-
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        if self._waiting:
-            self.make()
-        if self._damaged is not None and kind is None:
-            raise self._damaged
-
-    def note(self) -> None:
-        """A case's file may have been written; the tables follow now or a little later."""
-        self._waiting = True
-        if time.monotonic() - self._made > EVERY_S:
-            self.make()
-
-    def make(self) -> list[Path]:
-        """Make the tables of all cases' files; the files written.
-
-        A case's file that is damaged is left out, and told at the end.
-
-        Raises:
-            BadFileError: a table cannot be written.
-        """
-        written: list[Path] = []
-        with _TURN, recorded(self.folder, "", PART, overwrite=self.overwrite, wait=WAIT_S):
-            while True:
-                states = self._states()
-                if not states:
-                    break
-                written = write_tables(self.folder, self._cases(states), parquet=self.parquet)
-                # Another process may have added a case while we wrote.
-                if self._states() == states:
-                    break
-        self._made, self._waiting = time.monotonic(), False
-        return written
-
-    def _states(self) -> dict[Path, tuple[int, int, int]]:
-        """The cases' files, and what changes when one is written again."""
-        out = {}
-        for path in sorted(self.folder.glob(f"*{ENDING}")):
-            if path.name.startswith(DRAFT):
-                continue
-            try:
-                state = path.stat()
-            except FileNotFoundError:
-                continue  # replaced or taken away this very moment
-            out[path] = (state.st_mtime_ns, state.st_size, state.st_ino)
-        return out
-
-    def _cases(self, states: Mapping[Path, tuple[int, int, int]]) -> list[CaseMeasures]:
-        """Those that can be read; what was read before is not read again."""
-        self._damaged, found = None, []
-        for path, state in states.items():
-            if path not in self._read or self._read[path][0] != state:
-                try:
-                    self._read[path] = (state, read_case(path))
-                except BadFileError as error:
-                    self._damaged = error
-                    continue
-            found.append(self._read[path][1])
-        return found
 
 
 def rows_of(cases: Sequence[CaseMeasures]) -> tuple[list[str], list[dict[str, Any]]]:

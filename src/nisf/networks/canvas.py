@@ -16,6 +16,7 @@ from nisf.config.schema import ImageConfig
 from nisf.data.case import Case, Slice
 from nisf.data.geometry import Affine
 from nisf.data.region import Region
+from nisf.data.scratch import let_go
 from nisf.data.wording import counted, sizes
 from nisf.types import Vector
 
@@ -98,6 +99,7 @@ def canvases(case: Case, slices: Sequence[Slice], region: Region, config: ImageC
         plane = plane_of(item)
         middle = plane(centre)[:2]
         image = case.stacks[item.stack].normalise(item.image)
+        let_go(item.image)
         image = smoothed(image, item.affine.spacing, config.pixel_mm)
         spacing = torch.tensor(item.affine.spacing[:2], dtype=torch.float32)
         pixel = (offsets + torch.tensor(middle, dtype=torch.float32)) / spacing

@@ -19,8 +19,10 @@ from torch.nn import functional
 
 from nisf.data.case import UNKNOWN, Case, Slice
 from nisf.data.region import Region, mean_shift, reference_pose
+from nisf.data.scratch import let_go
 from nisf.files import load_part
 from nisf.networks.canvas import blur_sigma
+from nisf.networks.finder_state import FinderKeeper, FinderState
 from nisf.types import Vector
 
 SIZE = 64
@@ -87,6 +89,7 @@ def coarse_case(case: Case, pixel_mm: float) -> tuple[list[Slice], np.ndarray]:
     images = np.empty((len(slices), SIZE, SIZE), dtype=np.float32)
     for image, item in zip(images, slices, strict=True):
         image[:] = coarse_slice(item, case.stacks[0].normalise(item.image)[..., 0], pixel_mm)
+        let_go(item.image)
     return slices, images
 
 
@@ -111,11 +114,16 @@ def _augment(images: Tensor, target: Tensor, generator: torch.Generator) -> tupl
     return images, target[:, 0]
 
 
-def train_finder(cases: Sequence[Case], *, steps: int = 800, seed: int = 0) -> Finder | None:
+def train_finder(
+    cases: Sequence[Case], *, steps: int = 800, seed: int = 0, keeper: FinderKeeper | None = None
+) -> Finder | None:
     """A finder for the labelled cases; None if no slice is labelled.
 
     Args:
+        cases: what it is trained on.
         steps: optimiser steps of 16 slices each.
+        seed: of everything random.
+        keeper: keeps the training, and goes on with one that was kept; the result is the same.
     """
     fields_mm = [
         float(max(np.array(s.image.shape[:2]) * s.affine.spacing[:2]))
@@ -142,7 +150,10 @@ def train_finder(cases: Sequence[Case], *, steps: int = 800, seed: int = 0) -> F
     all_images, all_targets = torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(targets))
     optimiser = torch.optim.AdamW(finder.parameters(), lr=5e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-3, total_steps=max(steps, 2))
-    for _ in range(steps):
+    state = FinderState(finder, optimiser, schedule, rng, generator, steps)
+    if keeper is not None:
+        keeper.begin(state)
+    while state.step < steps:
         chosen = torch.from_numpy(rng.integers(len(images), size=16))
         image, target = _augment(all_images[chosen], all_targets[chosen], generator)
         logits = finder(image)
@@ -155,6 +166,9 @@ def train_finder(cases: Sequence[Case], *, steps: int = 800, seed: int = 0) -> F
         loss.backward()
         optimiser.step()
         schedule.step()
+        state.step += 1
+        if keeper is not None:
+            keeper.after_step(state)
     return finder.eval().requires_grad_(False)
 
 

@@ -10,7 +10,7 @@ between and beyond them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -111,9 +111,32 @@ class ImageField(nn.Module):
         self, canvases: Float[Tensor, "n h w f"], near: Nearby, latent: Float[Tensor, "p l"]
     ) -> tuple[Float[Tensor, "p c"], Float[Tensor, "p k"]]:
         features = sample(canvases, near.index, near.u, near.v)
+        return self._split(self._hidden(features, near, latent), features, near)
+
+    def decode(
+        self, features: Float[Tensor, "p k f"], near: Nearby, latent: Float[Tensor, "l"], *, both: bool
+    ) -> tuple[Float[Tensor, "p c"], Float[Tensor, "p k"]]:
+        """Logits of intensity and class from features that are looked up already; differentiable in them.
+
+        Args:
+            features: of the nearest slices.
+            near: the look-up.
+            latent: of the scene.
+            both: average over counting the slices from either end, as answers of a subject do.
+        """
+        own = latent.expand(len(features), -1)
+        hidden = self._hidden(features, near, own)
+        if both:
+            hidden = (hidden + self._hidden(features, replace(near, distance=-near.distance), own)) / 2
+        return self._split(hidden, features, near)
+
+    def _hidden(self, features: Tensor, near: Nearby, latent: Tensor) -> Float[Tensor, "p h"]:
         distance = near.distance[..., None] / self.image.distance_mm
         each = self.each(torch.cat([features, distance], dim=-1))
         means = [(each * weight[..., None]).sum(1) for weight in (near.weight, near.sharp)]
-        hidden = self.join(torch.cat([*means, latent], dim=1))
+        return self.join(torch.cat([*means, latent], dim=1))
+
+    def _split(self, hidden: Tensor, features: Tensor, near: Nearby) -> tuple[Tensor, Tensor]:
+        """Logits of intensity, and of class."""
         answer = self.head(hidden) + self.direct((features * near.sharp[..., None]).sum(1))
         return answer[:, : self.config.channels], answer[:, self.config.channels :]

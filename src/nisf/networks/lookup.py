@@ -113,6 +113,28 @@ def without_slices(near: Nearby, left_out: Bool[Tensor, "n"]) -> Nearby:
     return replace(near, weight=kept[0], sharp=kept[1])
 
 
+def corners_of(
+    size: tuple[int, int], index: Tensor, u: Tensor, v: Tensor
+) -> tuple[Int[Tensor, "q 4"], Float[Tensor, "q 4"]]:
+    """The four pixels around places on canvases, as flat indices among those of all canvases, and weights.
+
+    Args:
+        size: pixels of a canvas along u and v.
+        index: of the canvas, any shape.
+        u: along the first pixel axis, same shape; beyond the canvas its edge counts.
+        v: along the second.
+    """
+    h, w = size
+    u, v = u.clamp(0, h - 1), v.clamp(0, w - 1)
+    i, j = u.floor().clamp(max=h - 2), v.floor().clamp(max=w - 2)
+    a, b = u - i, v - j
+    both = a * b
+    weight = torch.stack([1 - a - b + both, b - both, a - both, both], dim=-1).reshape(-1, 4)
+    first = ((index * h + i.long()) * w + j.long()).reshape(-1, 1)
+    pair = torch.arange(2, device=first.device)  # made there: a GPU does not wait for it
+    return first + (w * pair[:, None] + pair).flatten(), weight
+
+
 def sample(features: Float[Tensor, "n h w f"], index: Tensor, u: Tensor, v: Tensor) -> Float[Tensor, "..."]:
     """Features of canvas ``index`` at pixel ``(u, v)``, linearly between pixels; outside, those of the edge.
 
@@ -124,14 +146,7 @@ def sample(features: Float[Tensor, "n h w f"], index: Tensor, u: Tensor, v: Tens
         v: along the second.
     """
     n, h, w, f = features.shape
-    u, v = u.clamp(0, h - 1), v.clamp(0, w - 1)
-    i, j = u.floor().clamp(max=h - 2), v.floor().clamp(max=w - 2)
-    a, b = u - i, v - j
-    both = a * b
-    corner_weight = torch.stack([1 - a - b + both, b - both, a - both, both], dim=-1).reshape(-1, 4)
-    first = ((index * h + i.long()) * w + j.long()).reshape(-1, 1)
-    pair = torch.arange(2, device=first.device)  # made there: a GPU does not wait for it
-    corners = first + (w * pair[:, None] + pair).flatten()
+    corners, corner_weight = corners_of((h, w), index, u, v)
     table = features.reshape(n * h * w, f).to(corner_weight.dtype)
     if table.is_cuda and table.requires_grad:
         # The gradient of the other way sorts all corners; here they are added where they belong.

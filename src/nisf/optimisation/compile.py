@@ -5,12 +5,15 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any
 
 import torch
@@ -51,10 +54,28 @@ def _works(compiler: str) -> bool:
         source.write_text("int main() { return 0; }\n", encoding="ascii")
         command = [compiler, str(source), "-o", str(Path(folder) / "a.out")]
         try:
-            ended = subprocess.run(command, check=False, timeout=COMPILER_SECONDS, capture_output=True)
-            return ended.returncode == 0
-        except (OSError, subprocess.SubprocessError):
+            # No pipes: a wrapper's child, which outlives it, would hold them open.
+            child = subprocess.Popen(
+                command, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True
+            )
+        except OSError:
             return False
+        try:
+            return child.wait(COMPILER_SECONDS) == 0
+        except subprocess.TimeoutExpired:
+            return False
+        finally:
+            _end(child)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it started."""
+    with suppress(OSError):
+        if hasattr(os, "killpg"):
+            os.killpg(child.pid, signal.SIGKILL)
+        else:
+            child.kill()
+    child.wait()
 
 
 def keep_compiled_code() -> Path:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TextIO, runtime_checkable
@@ -17,14 +18,14 @@ from typing import Any, Protocol, TextIO, runtime_checkable
 import numpy as np
 from torch import Tensor
 
-from nisf.config.migration import todays_settings
-from nisf.config.overrides import from_dict
-from nisf.config.schema import Config, TrainConfig
-from nisf.errors import BadFileError, BadSettingError
-from nisf.files import read_tensors, replacing, write_tensors
+from nisf.config.schema import TrainConfig
+from nisf.errors import BadSettingError
+from nisf.files import replacing
+from nisf.optimisation.checkpoint import CHECKPOINT, has_begun, load_checkpoint, write_checkpoint
+from nisf.optimisation.ranks import from_first, is_first
 from nisf.optimisation.state import State, rate_factor
 
-CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
+LOG = "log.jsonl"
 LOG_EVERY = 10
 FIRST_SECONDS = 45.0
 """Until the first checkpoint, however long it is to the first that is due."""
@@ -104,16 +105,16 @@ def run(
         BadFileError: the checkpoint belongs to other settings, cases or start.
         BadSettingError: the loss is not finite.
     """
-    state, checkpoint, last = recipe.state, folder / CHECKPOINT, None
-    if checkpoint.is_file():
-        _resume(state, checkpoint, identity)
+    state, checkpoint, last, validated = recipe.state, folder / CHECKPOINT, None, False
+    save = partial(_save, state, checkpoint, identity, kept)
+    if from_first(lambda: has_begun(checkpoint)):
+        load_checkpoint(checkpoint, state, identity)
         say(f"resuming at step {state.step} of {settings.steps}")
     else:
-        _save(state, checkpoint, identity, kept)  # what was made before the first step is kept
-    _open_log(folder, state.step)
+        save()  # what was made before the first step is kept
     soon = time.monotonic() + FIRST_SECONDS
-    rates, began, last = state.rates(), time.monotonic(), None
-    with (folder / LOG).open("a", encoding="utf-8") as log:
+    rates, began = state.rates(), time.monotonic()
+    with _opened_log(folder, state.step) as log:
         note = partial(_note, log, report)
         while max(state.step, state.place) < settings.steps:
             terms = _step(recipe, rates, rate_factor(settings, state.place))
@@ -124,26 +125,34 @@ def run(
             if step % LOG_EVERY == 0 or final:
                 note({"step": step, **_finite(terms, step)})
             if final or (settings.validate_every and step % settings.validate_every == 0):
-                last = recipe.validate()
+                last, validated = recipe.validate(), True
                 if last is not None:
                     note({"step": step, "validation": last.to_dict()})
             # After the step's lines in the log: a resumed run does not write them again.
-            if step % settings.checkpoint_every == 0 or final or time.monotonic() > soon:
-                _save(state, checkpoint, identity, kept)
+            if step % settings.checkpoint_every == 0 or final or _is_time(soon):
+                save()
                 soon = math.inf
     # A finished run, resumed: only the prior was not written.
-    return recipe.validate() if last is None else last
+    return last if validated else recipe.validate()
 
 
 def _place(settings: TrainConfig, step: int, seconds: float) -> float:
     """How far the schedule is, in steps: as many as were done, or as the time allows for that is over."""
     if not settings.minutes:
         return step
-    return max(step, settings.steps * seconds / (60 * settings.minutes))
+    # Every rank goes by the clock of the first.
+    return from_first(lambda: max(step, settings.steps * seconds / (60 * settings.minutes)))
 
 
-def _note(log: TextIO, report: LogCallback | None, record: Mapping[str, Any]) -> None:
-    """A line of the log, told to whoever wants to know."""
+def _is_time(soon: float) -> bool:
+    """Whether a time of the first rank's clock is over; infinity never is."""
+    return math.isfinite(soon) and from_first(lambda: time.monotonic() > soon)
+
+
+def _note(log: TextIO | None, report: LogCallback | None, record: Mapping[str, Any]) -> None:
+    """A line of the log, told to whoever wants to know; nothing where another rank writes the log."""
+    if log is None:
+        return
     log.write(json.dumps(record, allow_nan=False) + "\n")
     log.flush()
     if report:
@@ -173,71 +182,27 @@ def _finite(terms: Mapping[str, Tensor], step: int) -> dict[str, float]:
 
 
 def _save(state: State, checkpoint: Path, identity: Mapping[str, Any], kept: Mapping[str, Tensor]) -> None:
-    metadata = {"identity": json.dumps(identity), "step": str(state.step)}
-    write_tensors(checkpoint, {**state.tensors(), **kept}, metadata)
+    tensors = state.tensors()
+    if is_first():
+        write_checkpoint(checkpoint, {**tensors, **kept}, identity, state.step)
 
 
-def _resume(state: State, checkpoint: Path, identity: Mapping[str, Any]) -> None:
-    """Go back to a checkpoint.
+@contextmanager
+def _opened_log(folder: Path, step: int) -> Generator[TextIO | None]:
+    """The log, with its lines up to ``step``: what a killed run did after its checkpoint happens again.
 
-    Raises:
-        BadFileError: it belongs to other settings, cases or start.
+    None where another rank writes it.
     """
-    tensors, metadata = read_tensors(checkpoint)
-    try:
-        before, now = _decisive(json.loads(metadata["identity"])), _decisive(identity)
-        if before != now:
-            raise BadFileError(
-                f"{checkpoint}: was made with other {_differences(before, now)}; give the same, or train "
-                "elsewhere"
-            )
-        state.load(tensors, int(metadata["step"]))
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, RecursionError) as error:
-        raise BadFileError(
-            f"{checkpoint}: not a checkpoint of this training ({type(error).__name__}); train elsewhere"
-        ) from error
+    if not is_first():
+        yield None
+        return
+    _cut_log(folder / LOG, step)
+    with (folder / LOG).open("a", encoding="utf-8") as log:
+        yield log
 
 
-def stored_settings(checkpoint: Path) -> Config:
-    """The settings that a checkpoint was made with.
-
-    Raises:
-        BadFileError: it is damaged.
-    """
-    _, metadata = read_tensors(checkpoint)
-    try:
-        settings = todays_settings(json.loads(metadata["identity"])["config"])
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise BadFileError(f"{checkpoint}: does not say with which settings it was made") from error
-    return from_dict(Config, settings, f"{checkpoint}: config")
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """In which settings, by name, and in what else two identities differ."""
-    found = []
-    for part, settings in now["config"].items():
-        old = before["config"].get(part)
-        if isinstance(settings, dict) and isinstance(old, dict):
-            found += [
-                f"{part}.{name} ({old.get(name)}, now {value})"
-                for name, value in settings.items()
-                if old.get(name) != value
-            ]
-        elif old != settings:
-            found.append(f"{part} ({old}, now {settings})")
-    found += [name for name in ("cases", "start") if before.get(name) != now.get(name)]
-    return ", ".join(found[:8]) or "settings"
-
-
-def _decisive(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """What the weights depend on. How subjects are fitted may change: it is validated anew."""
-    config = {name: part for name, part in todays_settings(identity["config"]).items() if name != "fit"}
-    return {**identity, "config": config}
-
-
-def _open_log(folder: Path, step: int) -> None:
-    """Keep the log's lines up to ``step``: what a killed run did after its checkpoint happens again."""
-    path = folder / LOG
+def _cut_log(path: Path, step: int) -> None:
+    """Keep the lines up to a step."""
     kept = []
     if step and path.is_file():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -11,11 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from nisf.config.schema import TrainConfig
+from nisf.optimisation.ranks import Rows, world
 
 
 @dataclass(eq=False)
 class State:
     """Everything that changes while training.
+
+    Of `Rows`, and of what their optimiser keeps of them, each rank has its own; what is saved is all of it.
 
     Attributes:
         modules: networks by name, e.g. ``field``; trained or averaged.
@@ -50,11 +53,38 @@ class State:
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        for rows in self._rows():
+            rows.settle()
         for optimiser in self.optimisers:
             optimiser.step()
 
+    def trained(self) -> list[nn.Module]:
+        """The networks that an optimiser trains and every rank has whole."""
+        known = {id(weight) for group in self.groups() for weight in group["params"]}
+        return [
+            module
+            for module in self.modules.values()
+            if not isinstance(module, Rows) and any(id(weight) in known for weight in module.parameters())
+        ]
+
+    def _rows(self) -> list[Rows]:
+        return [module for module in self.modules.values() if isinstance(module, Rows)]
+
+    def _spread(self) -> dict[str, Rows]:
+        """Beginnings of the names of what is spread over the ranks."""
+        found = {}
+        for name, rows in self.modules.items():
+            if isinstance(rows, Rows) and world() > 1:
+                found[f"{name}."] = rows
+                found |= {
+                    f"optimiser.{i}.": rows
+                    for i, optimiser in enumerate(self.optimisers)
+                    if any(weight is rows.weight for g in optimiser.param_groups for weight in g["params"])
+                }
+        return found
+
     def tensors(self) -> dict[str, Tensor]:
-        """All of it, by name."""
+        """All of it, by name; every rank has to ask."""
         out = {
             f"{module}.{name}": t
             for module, network in self.modules.items()
@@ -64,10 +94,17 @@ class State:
             for j, entries in optimiser.state_dict()["state"].items():
                 for name, value in entries.items():
                     out[f"optimiser.{i}.{j}.{name}"] = torch.as_tensor(value)
+        for beginning, rows in self._spread().items():
+            by_row = [name for name, t in out.items() if name.startswith(beginning) and t.ndim]
+            out |= {name: rows.whole(out[name]) for name in sorted(by_row)}
         return out
 
     def load(self, tensors: Mapping[str, Tensor], step: int) -> None:
-        """Back to what `tensors` returned at ``step``."""
+        """Back to what `tensors` returned at ``step``, on as many ranks as there are now."""
+        tensors = dict(tensors)
+        for beginning, rows in self._spread().items():
+            by_row = [name for name, t in tensors.items() if name.startswith(beginning) and t.ndim]
+            tensors |= {name: rows.part(tensors[name]) for name in by_row}
         for module, network in self.modules.items():
             prefix = f"{module}."
             network.load_state_dict(

@@ -21,7 +21,7 @@ from nisf.files import check_writable, read_json, read_tensors, write_json
 from nisf.io.readers import CaseFiles, CaseReader, open_cohort
 from nisf.kinds.latent.model import LatentPrior
 from nisf.kinds.load import load_prior
-from nisf.optimisation.loop import CHECKPOINT
+from nisf.optimisation.checkpoint import CHECKPOINT
 from nisf.paper.budget import Budget
 from nisf.prior.bundled import model_names
 from nisf.prior.prior import Prior

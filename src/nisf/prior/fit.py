@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from nisf.config.schema import FitConfig
 from nisf.data.case import Case
 from nisf.data.region import Region, measured_inside
-from nisf.errors import CannotFitError
+from nisf.errors import BadSettingError, CannotFitError
 from nisf.prior.prior import FitCallback, Prior
 from nisf.prior.region_search import Finding
 from nisf.stopwatch import stage
@@ -41,15 +41,11 @@ def fit(
     Raises:
         CannotFitError: nothing was measured inside the region, channels do not fit, or the case lacks what
             the prior needs.
-        BadSettingError: the settings ask for what the method cannot fit.
+        BadSettingError: the settings ask for what the method cannot fit, or the anatomy does not have.
     """
     began = time.perf_counter()
     settings = config or prior.config.fit
-    channels = prior.config.field.channels
-    if case.channels != channels:
-        raise CannotFitError(
-            f"{case.name}: {case.channels} intensity channels, but the prior was trained on {channels}"
-        )
+    _check(case, prior, settings)
     how = "given"
     if region is None:
         with stage("finding the region"):
@@ -66,5 +62,29 @@ def fit(
         subject,
         islands=settings.islands,
         certain=settings.certain,
+        enclosed=settings.enclosed,
         summary={**subject.summary, "region": how, "points": count, "seconds": seconds},
     )
+
+
+def _check(case: Case, prior: Prior[Any], settings: FitConfig) -> None:
+    """Refuse what cannot come out right, before any work.
+
+    Raises:
+        CannotFitError, BadSettingError: see `fit`.
+    """
+    channels = prior.config.field.channels
+    if case.channels != channels:
+        raise CannotFitError(
+            f"{case.name}: {case.channels} intensity channels, but the prior was trained on {channels}"
+        )
+    if settings.enclosed and settings.islands == "keep":
+        raise BadSettingError(
+            "sections of structures are only left out where islands are removed; ask for that too",
+            options=("enclosed", "islands"),
+        )
+    if settings.enclosed and prior.anatomy.wall is None:
+        raise BadSettingError(
+            f"the anatomy '{prior.anatomy.name}' declares no wall around a cavity; leave the setting out",
+            options=("enclosed",),
+        )

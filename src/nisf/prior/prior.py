@@ -149,9 +149,12 @@ class Prior(ABC, Generic[SubjectType]):
         """Where to load it from again: a model's name, or a folder."""
         return model_name(self.folder) or (None if self.folder is None else str(self.folder))
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with any weight; subjects refer to them."""
+        """Sixteen hexadecimal digits that change with any weight; subjects refer to them.
+
+        Hashed once: a prior's network is frozen.
+        """
         digest = hashlib.sha256()
         for name, tensor in sorted(self.field.state_dict().items()):
             digest.update(name.encode())

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from nisf.config.schema import Islands
+from nisf.correction.stroke import Stroke
 from nisf.data.case import Stack
 from nisf.data.region import Region
 
@@ -28,8 +29,10 @@ class SubjectRecord:
         summary: how the fit went.
         islands: whether islands are kept.
         certain: how sure a section of each structure has to be.
+        enclosed: how much of a cavity has to be surrounded by its wall in a basal slice.
         entries: JSON of the kind itself.
         tensors: of the kind itself.
+        strokes: what a person has said of it.
     """
 
     path: Path
@@ -41,8 +44,10 @@ class SubjectRecord:
     summary: Mapping[str, Any]
     islands: Islands
     certain: tuple[float, ...]
+    enclosed: float
     entries: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
+    strokes: tuple[Stroke, ...] = ()
 
     def common(self) -> dict[str, Any]:
         """The arguments of any kind of subject, its prior and what is its own left out."""
@@ -53,4 +58,6 @@ class SubjectRecord:
             "summary": self.summary,
             "islands": self.islands,
             "certain": self.certain,
+            "enclosed": self.enclosed,
+            "strokes": self.strokes,
         }

@@ -11,6 +11,7 @@ from jaxtyping import Integer
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
 from nisf.data.geometry import nearest_frame
+from nisf.data.scratch import by_frame, let_go
 from nisf.quality.judgement import Judgement
 from nisf.quality.model import QualityModel, from_json, with_features
 from nisf.quality.sampling import Sample, places_of, sample
@@ -117,6 +118,7 @@ def frames_to_judge(case: Case, anatomy: Anatomy) -> list[int]:
             (s for s in case.slices if s.stack == 0 and s.frame == frame), key=lambda s: s.position
         )
         coarse[frame] = np.concatenate([s.image[::4, ::4, 0].ravel() for s in slices]).astype(np.float64)
+        let_go(slices[0].image)
     first = coarse[frames[0]]
     alike = [f for f in frames if coarse[f].shape == first.shape]
     furthest = max(alike, key=lambda f: float(np.abs(coarse[f] - first).sum()))
@@ -135,7 +137,8 @@ def _extremes(labels: Integer[np.ndarray, "x y z t"], anatomy: Anatomy) -> list[
         return list(range(labels.shape[3]))
     if not anatomy.phases:
         return None
-    size = (labels == anatomy.labels.index(anatomy.phases["by"])).sum(axis=(0, 1, 2))
+    wanted = anatomy.labels.index(anatomy.phases["by"])
+    size = np.array([np.count_nonzero(frame == wanted) for _, frame in by_frame(labels)])
     return [int(size.argmax()), int(size.argmin())]
 
 

@@ -181,7 +181,7 @@ def sample(subject: Subject, case: Case, frame: int, places: Places) -> Sample:
     label, classes = raw.copy(), probability.shape[-1]
     if subject.islands != "keep":
         flat = probability.reshape(-1, classes)
-        barred = bar_islands(raw, classes, lambda index: flat[index], subject.certain)
+        barred = bar_islands(raw, classes, lambda index: flat[index], subject.section_rules)
         left = without(flat[barred.index], barred.structures)
         label.reshape(-1)[barred.index] = left.argmax(1)
     measured = np.full((3, *grid.shape), np.nan, dtype=np.float32)

@@ -9,7 +9,6 @@ from typing import Any
 
 from nisf.measures.case import CaseMeasures, Measuring
 from nisf.measures.table import PART, write_case
-from nisf.measures.table import Tables as MeasureTables
 from nisf.outputs import Made, claimed, read_part, recorded
 from nisf.quality.judgement import kept_judgement
 from nisf.segmentation.request import PART as SEGMENTED
@@ -17,8 +16,6 @@ from nisf.subject.rendering import Rendering
 from nisf.subject.subject import Subject
 from nisf.uncertainty.intervals import intervals_of, with_intervals
 from nisf.uncertainty.spread import Spreading
-
-__all__ = ["MeasureFiles", "MeasureTables", "write_measures"]
 
 
 class MeasureFiles:

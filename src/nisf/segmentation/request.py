@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from nisf.config.fit_options import FitOptions
+from nisf.correction.file import strokes_to_json
+from nisf.correction.stroke import Stroke
 from nisf.data.case import Case, Stack
 from nisf.errors import BadFileError
 from nisf.io.readers.itk import files_of
@@ -43,6 +45,7 @@ class Request:
         centre: world mm of the region's centre, instead of finding it.
         fit: how to fit; the prior's way if it asks for nothing.
         format: what images are written as, one of `nisf.io.writers.FORMATS`.
+        strokes: corrections, which the answers follow.
     """
 
     spacing: tuple[float, float, float] | None = None
@@ -52,6 +55,13 @@ class Request:
     centre: tuple[float, float, float] | None = None
     fit: FitOptions = field(default_factory=FitOptions)
     format: str = "nii.gz"
+    strokes: tuple[Stroke, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As a record keeps it; without strokes as records did before there were any."""
+        found = json.loads(json.dumps(asdict(replace(self, strokes=()))))
+        del found["strokes"]
+        return found | ({"strokes": strokes_to_json(self.strokes)} if self.strokes else {})
 
 
 @runtime_checkable
@@ -191,7 +201,7 @@ def asked(case: Case, prior: Prior[Subject], request: Request) -> dict[str, Any]
     """
     series = {key: case.attributes[key] for key in ("series",) if key in case.attributes}
     more = {"model": prior.digest, "grids": _grids(case.stacks), **series}
-    return json.loads(json.dumps({**asdict(request), **more}))
+    return json.loads(json.dumps({**request.to_json(), **more}))
 
 
 def made_of(subject: Subject, request: Request) -> Made:
@@ -199,7 +209,8 @@ def made_of(subject: Subject, request: Request) -> Made:
     wanted = dict(subject.summary.get("request", {}))
     inputs = wanted.pop("inputs", None) or ()
     if wanted:
-        wanted |= json.loads(json.dumps(asdict(request)))
+        wanted.pop("strokes", None)
+        wanted |= request.to_json()
     return Made(inputs, subject.prior.fingerprint, wanted)
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from nisf.data.case import Case
 from nisf.data.region import Region, reference_pose
 from nisf.errors import BadFileError, BadSettingError
+from nisf.io.label_tables import write_label_tables
 from nisf.io.subject_file import write_subject
-from nisf.io.writers import write_labels_json, write_rendering
+from nisf.io.writers import write_rendering
 from nisf.kinds.load import load_prior
 from nisf.measures.case import said_by
 from nisf.outputs import Made, as_json, claimed, file_stem, input_state, read_part, recorded
@@ -72,6 +73,8 @@ def segment_case(
         config=request.fit.applied_to(prior.config.fit),
         seed=request.fit.seed or 0,
     )
+    if request.strokes:
+        subject = subject.corrected(request.strokes)
     more = {"request": {**asked(case, prior, request), "inputs": state}, "said": said_by(case)}
     return replace(subject, summary={**subject.summary, **more})
 
@@ -114,8 +117,8 @@ def write_segmentation(
     judged = subject if case is None else _judged(subject, case, first.label if own else None, say)
     with claimed(folder, subject.name):
         with recorded(folder, subject.name, PART, made, planned=planned, overwrite=overwrite) as part:
-            if write_labels_json(folder, labels, overwrite=overwrite):
-                say("replaced labels.json, another list of labels")
+            if tables := write_label_tables(folder, subject.prior.anatomy, overwrite=overwrite):
+                say(f"replaced {', '.join(tables)}, another list of labels")
             for index, stack in enumerate(subject.stacks):
                 rendering = _answered(subject, index, request, memory_mb) if index else first
                 stem = output_stem(subject.name, stack.name, index)

@@ -1,6 +1,6 @@
 """Islands: parts of a structure that are apart from its largest part, and where it is barred to remove them.
 
-Sections that are not sure enough (`nisf.subject.sections`) are removed in the same way, before.
+Sections that the rules of `nisf.subject.sections` do not draw are removed in the same way, before.
 
 They are found where slices were measured, on the reference stack's grid, and every answer keeps to what was
 found there: points, planes and finer grids show the same pieces.
@@ -8,7 +8,7 @@ found there: points, planes and finer grids show the same pieces.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +20,7 @@ from nisf.data.geometry import Grid, cycle_distance
 from nisf.stopwatch import stage
 from nisf.subject.answerer import Answerer
 from nisf.subject.rendering import Answer, Frame, empty_rendering, likeliest
-from nisf.subject.sections import doubtful
+from nisf.subject.sections import DRAWN_AS_ANSWERED, SectionRules, doubtful, open_at_base
 from nisf.types import PointsMm
 
 ROUNDS = 4
@@ -64,8 +64,16 @@ def no_voxels(shape: tuple[int, ...], classes: int) -> Bool[np.ndarray, "x y z k
     return np.moveaxis(np.zeros((classes, *shape), dtype=bool), 0, -1)
 
 
-def around_islands(label: Integer[np.ndarray, "x y z"], classes: int) -> Bool[np.ndarray, "x y z k"]:
-    """Voxels of each structure's islands and all 26 neighbours; none belongs to its largest part."""
+def around_islands(
+    label: Integer[np.ndarray, "x y z"], classes: int, said: Bool[np.ndarray, "x y z k"] | None = None
+) -> Bool[np.ndarray, "x y z k"]:
+    """Voxels of each structure's islands and all 26 neighbours; none belongs to its largest part.
+
+    Args:
+        label: class of each voxel.
+        classes: number of classes.
+        said: where somebody has said that a structure is; the parts that hold such voxels are no islands.
+    """
     out = no_voxels(label.shape, classes)
     whole = np.ones((3, 3, 3), dtype=bool)
     found = ndimage.find_objects(label, max_label=classes - 1)
@@ -77,7 +85,9 @@ def around_islands(label: Integer[np.ndarray, "x y z"], classes: int) -> Bool[np
         parts, count = ndimage.label(label[box] == k, structure=whole)
         if count > 1:
             largest = 1 + np.bincount(parts.ravel())[1:].argmax()
-            out[box][..., k] = ndimage.binary_dilation((parts > 0) & (parts != largest), structure=whole)
+            kept = [largest] if said is None else [largest, *np.unique(parts[said[box][..., k]])]
+            islands = (parts > 0) & ~np.isin(parts, kept)
+            out[box][..., k] = ndimage.binary_dilation(islands, structure=whole)
     return out
 
 
@@ -85,19 +95,23 @@ def bar_islands(
     label: Integer[np.ndarray, "x y z"],
     classes: int,
     ask: Callable[[Int[np.ndarray, "m"]], Float[np.ndarray, "m k"]],
-    certain: Sequence[float] = (),
+    rules: SectionRules = DRAWN_AS_ANSWERED,
+    said: Bool[np.ndarray, "x y z k"] | None = None,
 ) -> Barred:
-    """Where structures have to be barred so that each is one part, and sure in every slice that it reaches.
+    """Where structures have to be barred so that each is one part, and drawn only where the rules allow.
 
     Args:
         label: class of each voxel, as the field answers.
         classes: number of classes, background included; the background is never barred.
         ask: class probabilities of voxels, by their flat indices.
-        certain: see `nisf.subject.sections.doubtful`; nothing is doubtful if empty.
+        rules: which sections are drawn.
+        said: where somebody has said that a structure is; such parts and sections stay.
     """
     label = label.copy()
     barred = no_voxels(label.shape, classes)
-    new = doubtful(label, certain, ask) if certain else barred
+    new = doubtful(label, rules.certain, ask, said) if rules.certain else no_voxels(label.shape, classes)
+    if rules.enclosure is not None:
+        open_at_base(label, rules.enclosure, new, said)
     for rounds in range(ROUNDS + 1):
         if new.any():
             barred |= new
@@ -106,7 +120,7 @@ def bar_islands(
             label[voxels] = likeliest(probability)
         if rounds == ROUNDS or label.shape[2] < SLICES:
             break
-        new = around_islands(label, classes) & ~barred
+        new = around_islands(label, classes, said) & ~barred
         if not new.any():
             break
     voxels = np.nonzero(barred.any(-1))
@@ -129,11 +143,18 @@ class IslandMap:
     Args:
         answers: the field's, with islands and all.
         grid: where islands are looked for.
-        certain: see `bar_islands`.
+        rules: see `bar_islands`.
+        said: likewise, at a time.
     """
 
-    def __init__(self, answers: Answerer, grid: Grid, certain: Sequence[float] = ()) -> None:
-        self.answers, self.grid, self.certain = answers, grid, certain
+    def __init__(
+        self,
+        answers: Answerer,
+        grid: Grid,
+        rules: SectionRules = DRAWN_AS_ANSWERED,
+        said: Callable[[float], Bool[np.ndarray, "x y z k"] | None] | None = None,
+    ) -> None:
+        self.answers, self.grid, self.rules, self.said = answers, grid, rules, said
         self._barred: dict[int, Barred] = {}
 
     def at(
@@ -176,7 +197,8 @@ class IslandMap:
             found = Frame(rendering, 0, None)
             self.answers.fill(found, self.grid, time, memory_mb=memory_mb)
             label = found.label
-        return bar_islands(label, self.answers.classes, ask_voxels, self.certain)
+        said = None if self.said is None else self.said(time)
+        return bar_islands(label, self.answers.classes, ask_voxels, self.rules, said)
 
     def remove(
         self,

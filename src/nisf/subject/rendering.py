@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from nisf.data.case import Stack
 from nisf.data.geometry import Grid
+from nisf.data.scratch import by_frame, fits_into_files, let_go, room
 from nisf.device import require_bytes
 
 
@@ -64,13 +65,19 @@ def empty_rendering(
     """
     shape = (*grid.shape, len(grid.times))
     per_voxel = 4 * channels + 1 + 4 * classes * (probabilities + deviations)
-    require_bytes(math.prod(shape) * per_voxel, f"an answer of {' x '.join(map(str, shape))} voxels")
+    nbytes = math.prod(shape) * per_voxel
+    if not fits_into_files(nbytes):
+        require_bytes(nbytes, f"an answer of {' x '.join(map(str, shape))} voxels")
+    deviation = room((*shape, classes), np.float32) if deviations else None
+    if deviation is not None:
+        for _, frame in by_frame(deviation):
+            frame[...] = 0
     return Rendering(
         grid,
-        np.empty((*shape, channels), dtype=np.float32),
-        np.empty(shape, dtype=np.uint8),
-        np.empty((*shape, classes), dtype=np.float32) if probabilities else None,
-        np.zeros((*shape, classes), dtype=np.float32) if deviations else None,
+        room((*shape, channels), np.float32),
+        room(shape, np.uint8),
+        room((*shape, classes), np.float32) if probabilities else None,
+        deviation,
     )
 
 
@@ -111,6 +118,13 @@ class Frame:
     def label(self) -> np.ndarray:
         """Class of each voxel (x, y, z), uint8."""
         return self.rendering.label[..., self.t]
+
+    def let_go(self) -> None:
+        """Give the pages back that hold the frame, where the rendering is in files: it is filled."""
+        out = self.rendering
+        for values in (out.image, out.label, out.probability, out.deviation):
+            if values is not None:
+                let_go(values)
 
     def put(self, part: slice, k: int, answer: Answer) -> None:
         """Write the answers for some rows of slice ``k``."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -13,18 +13,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nisf.config.schema import Islands
+from nisf.correction.stroke import Stroke, check_labels
 from nisf.data.case import Stack
 from nisf.data.geometry import Grid
 from nisf.data.region import Region
 from nisf.device import module_device, side_by_side
-from nisf.errors import CannotFitError
+from nisf.errors import BadSettingError, CannotFitError
 from nisf.prior.prior import Prior
 from nisf.stopwatch import advance
 from nisf.subject.answerer import Answerer, WithinEnds
 from nisf.subject.calibrated import Calibrated, Calibration
 from nisf.subject.islands import IslandMap, WithoutIslands
+from nisf.subject.painted import Painted, painted_voxels
 from nisf.subject.portable import Portable
 from nisf.subject.rendering import Answer, Frame, Rendering, empty_rendering, on_scale
+from nisf.subject.sections import SectionRules, section_rules
 from nisf.types import PointsMm
 
 
@@ -41,6 +44,8 @@ class Subject(ABC):
         islands: whether parts of a structure that are apart from its largest part are kept, and sections of
             which the field is not sure enough; found on the reference stack's grid at the measured times.
         certain: how sure a section of each structure has to be; see `nisf.subject.sections`.
+        enclosed: how much of a cavity has to be surrounded by its wall in a basal slice, likewise.
+        strokes: what a person has said of it; every answer follows, as far as the kind can spread them.
     """
 
     name: str
@@ -50,6 +55,11 @@ class Subject(ABC):
     summary: Mapping[str, Any] = field(default_factory=dict)
     islands: Islands = "keep"
     certain: tuple[float, ...] = ()
+    enclosed: float = 0.0
+    strokes: tuple[Stroke, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_labels(self.strokes, self.prior.anatomy.labels)
 
     def __repr__(self) -> str:
         grids = ", ".join(f"{s.name} {' x '.join(map(str, s.grid.shape))}" for s in self.stacks) or "no stack"
@@ -60,7 +70,7 @@ class Subject(ABC):
     @cached_property
     @abstractmethod
     def field_answers(self) -> Answerer:
-        """The field's own answers, with islands and all."""
+        """The field's own answers, with islands and all, adapted to the strokes if the kind can do that."""
 
     @abstractmethod
     def own_tensors(self) -> dict[str, Tensor]:
@@ -121,12 +131,32 @@ class Subject(ABC):
             "give one of the kind 'image'"
         )
 
+    def corrected(self, strokes: Sequence[Stroke]) -> Subject:
+        """The same subject with these strokes, and no others: fewer undo, none gives the field's own answer.
+
+        Nothing is computed before something is asked.
+
+        Raises:
+            BadSettingError: a class is unknown, or a stroke lies outside of the region.
+        """
+        for number, stroke in enumerate(strokes, start=1):
+            if not self.region.contains(stroke.line).any():
+                raise BadSettingError(
+                    f"stroke {number}: lies outside of the region that {self.name} was segmented in; leave "
+                    "it out"
+                )
+        return replace(self, strokes=tuple(strokes))
+
     # The same for all kinds.
 
     @cached_property
     def _plain(self) -> Answerer:
-        """The field's answers where slices were measured, with islands and all."""
-        return self._within_ends(self.field_answers)
+        """The field's answers where slices were measured, with strokes, with islands and all."""
+        return self._painted(self._within_ends(self.field_answers))
+
+    def _painted(self, answers: Answerer) -> Answerer:
+        """With the strokes as they were drawn."""
+        return Painted(answers, self.strokes, self.prior.anatomy.labels) if self.strokes else answers
 
     def _within_ends(self, answers: Answerer) -> Answerer:
         """Background beyond the first and last measured slice, where the file has blank ones there."""
@@ -137,13 +167,20 @@ class Subject(ABC):
     @cached_property
     def island_map(self) -> IslandMap:
         """Where structures are barred at the times of the reference stack."""
-        return IslandMap(self._plain, self.stacks[0].grid, self.certain)
+        grid, labels = self.stacks[0].grid, self.prior.anatomy.labels
+        said = partial(painted_voxels, self.strokes, labels, grid) if self.strokes else None
+        return IslandMap(self._plain, grid, self.section_rules, said)
+
+    @property
+    def section_rules(self) -> SectionRules:
+        """Which sections of structures are drawn where islands are removed."""
+        return section_rules(self.prior.anatomy, self.certain, self.enclosed)
 
     def _shown(self, answers: Answerer) -> Answerer:
         """Without islands, if they are to be removed."""
         if self.islands == "keep" or not self.stacks:
-            return answers
-        return WithoutIslands(answers, self.island_map)
+            return self._painted(answers)
+        return self._painted(WithoutIslands(answers, self.island_map))
 
     @property
     def raw_answers(self) -> Answerer:
@@ -288,7 +325,9 @@ class Subject(ABC):
         scale, done = self._scale(stack), []
 
         def fill(t: int) -> None:
-            answers.fill(Frame(rendering, t, scale), grid, float(grid.times[t]), memory_mb=memory_mb)
+            frame = Frame(rendering, t, scale)
+            answers.fill(frame, grid, float(grid.times[t]), memory_mb=memory_mb)
+            frame.let_go()
             if after_frame is not None:
                 after_frame(t)
             done.append(t)

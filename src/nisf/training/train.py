@@ -9,33 +9,31 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from nisf import __version__
 from nisf.config.overrides import to_dict
 from nisf.config.schema import Config, for_data
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
-from nisf.data.region import half_size
 from nisf.device import CPU
-from nisf.errors import BadFileError, BadSettingError
-from nisf.files import check_writable, read_tensors
-from nisf.kinds.recipe import TrainingSetup, spread
+from nisf.errors import BadSettingError
+from nisf.files import check_writable
+from nisf.kinds.load import load_prior
+from nisf.kinds.recipe import TrainingSetup
 from nisf.kinds.registry import kind_of
-from nisf.networks.finder import Finder, finder_certainty, finder_of, look, train_finder
-from nisf.optimisation.loop import CHECKPOINT, LOG, LogCallback, Validation, run
-from nisf.outputs import recorded
+from nisf.optimisation.checkpoint import CHECKPOINT
+from nisf.optimisation.loop import LOG, LogCallback, Validation, run
+from nisf.optimisation.ranks import from_first, is_first, wait
+from nisf.outputs import Made, recorded
 from nisf.prior.prior import Prior
 from nisf.prior.region_search import RegionSearch
 from nisf.prior.snapshots import write_snapshot
 from nisf.prior.stored import SPECIFICATION, WEIGHTS
 from nisf.subject.subject import Subject
+from nisf.training.search import FinderCheckpoint, Progress, least_certain, search_for, search_tensors
 
 PART, FILES = "train", (CHECKPOINT, LOG, SPECIFICATION, WEIGHTS)
 """What a training is called in the folder's record, and what it writes."""
-
-FINDER_CASES = 400
-"""Cases that the finder is trained on at most, evenly spread over all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +47,7 @@ class TrainOptions:
         snapshots: steps at which the prior is kept, for `nisf.prior.snapshots.prior_at`.
         report: called with every record of the log.
         say: called with sentences for the user.
+        progress: called while what is needed before the first step is made.
         card: entries for the prior's card, e.g. its licence; without one, that of `start` holds on.
         device: where the network is trained.
         workers: processes that prepare the coming steps, which changes none of them; the recipe's choice
@@ -60,6 +59,7 @@ class TrainOptions:
     snapshots: Collection[int] = ()
     report: LogCallback | None = None
     say: Callable[[str], None] = print
+    progress: Progress | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
     device: torch.device = CPU
     workers: int | None = None
@@ -74,6 +74,8 @@ def train(
     options: TrainOptions | None = None,
 ) -> Prior[Subject]:
     """Train a prior and write its folder.
+
+    Among several ranks (`nisf.optimisation.ranks`) each calls it with the same arguments; the first writes.
 
     Args:
         cases: training subjects; labels may be missing for pixels, slices, frames or whole subjects.
@@ -93,9 +95,13 @@ def train(
     options = options or TrainOptions()
     if not cases:
         raise BadSettingError("there are no cases to train on; check the folder with 'nisf check'")
+    if not is_first():
+        silent = replace(options, say=lambda _: None, report=None, progress=None)
+        return _trained(cases, validation, anatomy, config, Path(folder), silent)
     folder = _run_folder(folder, options)
     ours = FILES if options.resume else ()
-    with recorded(folder, "", PART, planned=FILES, ours=ours, goes_on=options.resume):
+    made = Made(options=_asked(config, options))
+    with recorded(folder, "", PART, made, planned=FILES, ours=ours, goes_on=options.resume):
         return _trained(cases, validation, anatomy, config, folder, options)
 
 
@@ -125,21 +131,32 @@ def _trained(
 
     def after_step(step: int) -> None:
         if step in options.snapshots:
-            write_snapshot(folder, step, recipe.weights())
+            weights = recipe.weights()
+            if is_first():
+                write_snapshot(folder, step, weights)
 
     last = run(
         recipe,
         config.train,
         folder,
         identity,
-        _search_tensors(search),
+        search_tensors(search),
         report=options.report,
         say=options.say,
         after_step=after_step,
     )
     prior = recipe.finish(last, _card(recipe.cases, config, last, options))
     region = replace(config.region, certain=search.certain)
-    return replace(prior, config=replace(prior.config, region=region)).save(folder)
+    if is_first():
+        prior = replace(prior, config=replace(prior.config, region=region)).save(folder)
+    wait()
+    return prior if is_first() else load_prior(folder)
+
+
+def _asked(config: Config, options: TrainOptions) -> dict[str, Any]:
+    """What decides the prior beside the cases, for the folder's record."""
+    start = {} if options.start is None else {"start": options.start.fingerprint}
+    return {"settings": to_dict(config), "seed": config.train.seed, **start}
 
 
 def _run_folder(folder: str | Path, options: TrainOptions) -> Path:
@@ -160,65 +177,25 @@ def _run_folder(folder: str | Path, options: TrainOptions) -> Path:
 def _search(
     cases: Sequence[Case], anatomy: Anatomy, config: Config, checkpoint: Path, options: TrainOptions
 ) -> RegionSearch:
-    """Where cases are looked at: as the start does, as the checkpoint says, or found anew.
+    """Where cases are looked at: as the start does, as the checkpoint says, or found anew by the first rank.
 
     Raises:
         BadSettingError: the start's network or structures are other ones.
-        BadFileError: the checkpoint is damaged.
+        BadFileError: the checkpoint is damaged, or belongs to other settings or cases.
     """
     if options.start is not None:
         _check_start(options.start, config, anatomy)
         search = options.start.search
         # What is trained on must not be refused by the prior that comes of it.
-        return replace(search, certain=min(search.certain, _least_certain(cases, search.finder)))
-    kept = _search_in(checkpoint) if checkpoint.is_file() else None
-    return kept or _search_for(cases, config, options.say)
+        certain = from_first(lambda: min(search.certain, least_certain(cases, search.finder)))
+        return replace(search, certain=certain)
 
+    def found() -> RegionSearch:
+        identity = {"config": to_dict(config), "cases": [case.name for case in cases]}
+        keeper = FinderCheckpoint(checkpoint, identity, options.say, options.progress)
+        return search_for(cases, config, keeper)
 
-def _search_for(cases: Sequence[Case], config: Config, say: Callable[[str], None]) -> RegionSearch:
-    """The box around the cases' structures, and a network that finds it, trained."""
-    if config.region.whole:
-        return RegionSearch(None)
-    try:
-        half = half_size(cases, config.region.margin_mm)
-    except ValueError:
-        say("no case is labelled: the whole field of view is used")
-        return RegionSearch(None)
-    chosen = spread(cases, FINDER_CASES)
-    finder = train_finder(chosen, steps=config.region.finder_steps, seed=config.train.seed)
-    if finder is None:
-        return RegionSearch(half)
-    return RegionSearch(half, finder, _least_certain(chosen, finder))
-
-
-def _least_certain(cases: Sequence[Case], finder: Finder | None) -> float:
-    """The certainty to ask for: half of the finder's least on labelled cases."""
-    if finder is None:
-        return 0.0
-    sure = (finder_certainty(look(case, finder)) for case in spread(cases, FINDER_CASES) if case.labelled())
-    return round(0.5 * min(sure, default=0.0), 3)
-
-
-def _search_tensors(search: RegionSearch) -> dict[str, Tensor]:
-    """The search for the checkpoint: a resumed run need not train the finder again."""
-    if search.half is None or search.finder is None:
-        return {}
-    found = {f"finder.{name}": tensor for name, tensor in search.finder.state_dict().items()}
-    half = torch.from_numpy(np.asarray(search.half, dtype=np.float64))
-    return {"region.half": half, "region.certain": torch.tensor(search.certain).double(), **found}
-
-
-def _search_in(checkpoint: Path) -> RegionSearch | None:
-    """Back from the checkpoint, strictly; None if it has nothing of `_search_tensors`."""
-    tensors, _ = read_tensors(checkpoint)
-    if not any(name.startswith(("region.", "finder.")) for name in tensors):
-        return None
-    half = tensors.get("region.half")
-    if half is None or half.shape != (3,):
-        raise BadFileError(f"{checkpoint}: tensor 'region.half' is missing or not of shape (3,)")
-    # Older checkpoints know no least certainty.
-    certain = float(tensors.get("region.certain", torch.tensor(0.0)))
-    return RegionSearch(half.numpy(), finder_of(tensors, checkpoint), certain)
+    return from_first(found)
 
 
 def _check_start(start: Prior, config: Config, anatomy: Anatomy) -> None:

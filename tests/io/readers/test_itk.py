@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from nisf.data.anatomy import load_anatomy
 from nisf.errors import BadFileError
-from nisf.io.readers import open_cohort, read_case
+from nisf.io.readers import itk_process, open_cohort, read_case
 from nisf.io.readers.itk import files_of
 from nisf.io.readers.nifti import read_header, read_volume
 from nisf.outputs.input_state import input_state, same_inputs
@@ -139,14 +140,7 @@ def test_refused(tmp_path, monkeypatch):
     with pytest.raises(BadFileError, match="3 numbers"):
         read_header(tmp_path / "e.mha")
     written(tmp_path / "f.mha", image())
-    found = builtins.__import__
-
-    def without(name, *arguments, **options):
-        if name == "SimpleITK":
-            raise ModuleNotFoundError(name)
-        return found(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
     with pytest.raises(BadFileError, match=r"pip install 'nisf\[itk\]'"):
         read_header(tmp_path / "f.mha")
 
@@ -255,3 +249,40 @@ def test_time_between_frames(tmp_path):
     header = header.replace(b"space dimension: 4", b"space: LPST") + b'\nspace units: "mm" "mm" "mm" "s"\n\n'
     (tmp_path / "b.nrrd").write_bytes(header + voxels)
     assert read_header(tmp_path / "b.nrrd").cycle_ms == pytest.approx(150.0)
+
+
+@pytest.mark.parametrize("asked", [read_header, read_volume])
+def test_a_crash_costs_the_file_alone(tmp_path, asked):
+    """The process is gone when the answer is due; the next file gets another one."""
+    path = written(tmp_path / "a.mha", image())
+    pipe = subprocess.PIPE
+    answers = "" if asked is read_header else "print('{half', end='', flush=True); "
+    dies = subprocess.Popen([sys.executable, "-c", f"{answers}input()"], stdin=pipe, stdout=pipe)
+    read_header(path)
+    itk_process._end()
+    itk_process._running = os.getpid(), dies
+    with pytest.raises(BadFileError, match="crashed or hung on this file"):
+        asked(path)
+    np.testing.assert_array_equal(read_volume(path)[0][..., 0, 0], image())
+
+
+def test_a_file_that_is_read_for_ever_ends(tmp_path, monkeypatch):
+    path = written(tmp_path / "a.mha", image())
+    monkeypatch.setattr(itk_process, "SECONDS", 0.0)
+    itk_process._end()
+    with pytest.raises(BadFileError, match="crashed or hung on this file"):
+        read_header(path)
+    monkeypatch.undo()
+    assert read_header(path).shape == (7, 6, 5, 1)
+
+
+def test_voxels_that_are_cut_off_on_the_way(tmp_path):
+    path = written(tmp_path / "a.mha", image())
+    header = read_header(path)
+    itk_process._end()
+    says = "import json; print(json.dumps({'dtype': 'int16', 'nbytes': 420})); print('too few')"
+    pipe = subprocess.PIPE
+    dies = subprocess.Popen([sys.executable, "-c", f"input(); {says}"], stdin=pipe, stdout=pipe)
+    itk_process._running = os.getpid(), dies
+    with pytest.raises(BadFileError, match="crashed or hung on this file"):
+        itk_process.itk_voxels(path, header.shape, header.dtype)

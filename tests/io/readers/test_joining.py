@@ -161,14 +161,16 @@ def test_slices_that_are_no_even_stack_are_refused(tmp_path):
         read(manifest(tmp_path, rows))
 
 
-def test_planes_that_cross_stay_apart(tmp_path):
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_planes_that_cross_stay_apart_and_most_slices_come_first(tmp_path, order):
     image, _ = arrays()
     turned = affine()[:, [0, 2, 1, 3]] @ np.diag([1, 1.5 / STEP, STEP / 1.5, 1])
     rows = [
         ("one", save(tmp_path / "sa.nii.gz", image, affine()), "", "sa", ""),
         ("one", save(tmp_path / "la.nii.gz", image[:, :, :1], turned), "", "la", ""),
     ]
-    assert [stack.name for stack in read(manifest(tmp_path, rows)).stacks] == ["sa", "la"]
+    table = manifest(tmp_path, [rows[k] for k in order])
+    assert [stack.name for stack in read(table).stacks] == ["sa", "la"]
 
 
 def test_even_places():

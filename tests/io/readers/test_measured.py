@@ -149,3 +149,67 @@ def test_nothing_measured(tmp_path):
     path = saved(tmp_path / "a.nii", np.full((8, 8, 3), 5.0, np.float32), np.diag([2.0, 2, 8, 1]))
     with pytest.raises(BadFileError, match="every slice is blank"):
         read_image(path, TURNED)
+
+
+def naive(image):
+    """What `measured` says, of the whole volume at once: slices, the range, and the volume mended."""
+    numbers = np.isfinite(image)
+    low = np.where(numbers, image, np.inf).min(axis=(0, 1))
+    high = np.where(numbers, image, -np.inf).max(axis=(0, 1))
+    slices = (low < high).any(axis=-1)
+    shown = slices[None, None, :, :, None] & numbers
+    edges = [part[:, slices] for part in (image[0], image[-1], image[:, 0], image[:, -1])]
+    border = np.concatenate([edge[np.isfinite(edge)] for edge in edges])
+    empty = ~numbers
+    if border.size and border.min() == border.max():
+        same, rest = image == border[0], (image != border[0]) & shown
+        if image[rest].min() < border[0] < image[rest].max():
+            i, j = (np.flatnonzero(rest.any(axis=axes)) for axes in ((1, 2, 3, 4), (0, 2, 3, 4)))
+            same[i[0] : i[-1] + 1, j[0] : j[-1] + 1] = False
+        empty |= same
+    real = shown & ~empty
+    ends = np.array([np.percentile(image[..., c][real[..., c]], [1, 99]) for c in range(image.shape[-1])])
+    out = image.copy()
+    for c in range(image.shape[-1]):
+        out[..., c][empty[..., c]] = np.floor(ends[c, 0]) if image.dtype.kind in "iu" else ends[c, 0]
+    return slices, ends, out
+
+
+@pytest.mark.parametrize("where", [1, 2**27])
+@pytest.mark.parametrize("seed", range(12))
+def test_frames_one_by_one_say_the_same_as_all_at_once(where, seed, monkeypatch, tmp_path):
+    """In files and in memory: borders, blank slices, numbers that are none, channels, reversed axes."""
+    monkeypatch.setattr("nisf.data.scratch.LARGE", where)
+    monkeypatch.setattr("nisf.data.scratch._folder", tmp_path)
+    rng = np.random.default_rng(seed)
+    dtype = (np.int16, np.uint8, np.float32)[seed % 3]
+    image = rng.integers(0, 200, (9, 8, 4, 3, 1 + seed % 2)).astype(dtype)
+    if seed % 4:
+        edge = np.ones(image.shape[:2], dtype=bool)
+        edge[seed % 4 : -1, 1:-1] = False
+        image[edge] = (0, 100)[seed % 2]
+    if seed % 3 == 1:
+        image[:, :, 1, 2] = 7
+    if dtype == np.float32:
+        image[rng.random(image.shape) < 0.1] = np.nan
+    image = image[::-1] if seed % 5 == 0 else image
+    slices, ends, out = naive(image)
+    found = measured(image)
+    np.testing.assert_array_equal(found.slices, slices)
+    np.testing.assert_allclose(found.intensity_range, ends, rtol=1e-6)
+    np.testing.assert_allclose(found.image, out, rtol=1e-6)
+
+
+@pytest.mark.parametrize("blank", [False, True])
+def test_percentiles_are_of_a_subsample_that_is_spread_evenly(blank, monkeypatch):
+    """Every 7th of the measured pixels, counted in the order of the memory."""
+    monkeypatch.setattr("nisf.io.readers.measured.SUBSAMPLE", 100)
+    monkeypatch.setattr("nisf.data.case.SUBSAMPLE", 100)
+    image = np.random.default_rng(0).permutation(9 * 8 * 4 * 3).reshape(9, 8, 4, 3, 1).astype(np.int32)
+    shown = [(z, t) for t in range(3) for z in range(4)]
+    if blank:
+        image[:, :, 1, 2] = 7
+        shown = sorted(place for place in shown if place != (1, 2))
+    flat = np.concatenate([image[:, :, z, t, 0].ravel(order="F") for z, t in shown])
+    expected = np.percentile(flat[:: len(flat) // 100], [1, 99])
+    np.testing.assert_array_equal(measured(image).intensity_range[0], expected)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-import nisf.training.train
+import nisf.training.search
 import toys
 from nisf.data.hiding import hide
 from nisf.errors import NisfError
@@ -93,8 +93,8 @@ def test_resumed_is_undisturbed(optimiser, tmp_path, monkeypatch):
 
     with pytest.raises(KilledError):
         toys.train_toy(tmp_path / "b", brief, report=kill)
-    train_finder = nisf.training.train.train_finder
-    monkeypatch.setattr(nisf.training.train, "train_finder", None)
+    train_finder = nisf.training.search.train_finder
+    monkeypatch.setattr(nisf.training.search, "train_finder", None)
     again = toys.train_toy(tmp_path / "b", brief, resume=True)
     assert again.fingerprint == whole.fingerprint
     np.testing.assert_array_equal(again.half, whole.half)
@@ -109,7 +109,7 @@ def test_resumed_is_undisturbed(optimiser, tmp_path, monkeypatch):
         with pytest.raises(NisfError, match=f"tensor '{missing}' is missing"):
             toys.train_toy(tmp_path / "b", brief, resume=True)
     # Checkpoints were written without it once: then it is trained again.
-    monkeypatch.setattr(nisf.training.train, "train_finder", train_finder)
+    monkeypatch.setattr(nisf.training.search, "train_finder", train_finder)
     without = {n: t for n, t in tensors.items() if not n.startswith(("region.", "finder."))}
     write_tensors(checkpoint, without, metadata)
     assert toys.train_toy(tmp_path / "b", brief, resume=True).fingerprint == whole.fingerprint

@@ -10,8 +10,30 @@ from nisf.data.case import Case
 from nisf.errors import NisfError, unexpected
 from nisf.io.readers.cache import cached_case
 from nisf.io.readers.cohort import Cohort
+from nisf.io.readers.labels import Notes
 from nisf.io.readers.listing import CaseFiles, refuse_dead_links
 from nisf.io.readers.reading import read_case
+
+
+def read_or_why(files: CaseFiles, anatomy: Anatomy, notes: Notes, *, cache: Path | None = None) -> Case | str:
+    """A case, or the sentence that says why it cannot be read.
+
+    Args:
+        files: of the case.
+        anatomy: its structures.
+        notes: remarks are added here, one per kind.
+        cache: folder for decompressed cases, if wanted.
+    """
+    try:
+        refuse_dead_links(files.paths())
+        if cache is None:
+            return read_case(files, anatomy, notes)
+        return cached_case(files, anatomy, cache, notes)
+    except NisfError as error:
+        return str(error)
+    except Exception as error:
+        # Nobody has met every damaged file: what breaks a reader must not end a night's batch.
+        return f"{files.name}: cannot be read ({unexpected(error)}); look at its files with 'nisf check'"
 
 
 class CaseReader:
@@ -48,23 +70,15 @@ class CaseReader:
 
     def __iter__(self) -> Iterator[tuple[str, Case | str]]:
         for files in self.files:
-            found = self._read(files)
+            found = read_or_why(
+                files if self.labels else files.without_labels(),
+                self.anatomy,
+                self.cohort.notes,
+                cache=self.cache,
+            )
             if isinstance(found, str):
                 self.failed[files.name] = found
             yield files.name, found
-
-    def _read(self, files: CaseFiles) -> Case | str:
-        files = files if self.labels else files.without_labels()
-        try:
-            refuse_dead_links(files.paths())
-            if self.cache is None:
-                return read_case(files, self.anatomy, self.cohort.notes)
-            return cached_case(files, self.anatomy, self.cache, self.cohort.notes)
-        except NisfError as error:
-            return str(error)
-        except Exception as error:
-            # Nobody has met every damaged file: what breaks a reader must not end a night's batch.
-            return f"{files.name}: cannot be read ({unexpected(error)}); look at its files with 'nisf check'"
 
     @property
     def errors(self) -> tuple[str, ...]:

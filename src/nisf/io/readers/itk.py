@@ -1,13 +1,12 @@
 """Images in other formats than single-file NIfTI, by SimpleITK; needs ``nisf[itk]``.
 
-What a header declares is compared with what the files can hold before SimpleITK allocates anything.
+What a header declares is compared with what the files can hold before SimpleITK allocates anything. It runs
+in a process of its own (`nisf.io.readers.itk_process`): some damaged files crash it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from nisf.io.readers.header import (
     told_frame_ms,
 )
 from nisf.io.readers.inflate import truncated
+from nisf.io.readers.itk_process import itk_information, itk_voxels
 
 ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr", ".hdr")
 """Of a pair ``.hdr`` and ``.img`` it is the header that is named."""
@@ -73,18 +73,14 @@ def read_itk_header(path: str | Path) -> Header:
     check_is_file(path)
     fields = _fields(path)
     files, packing = _data_files(path, fields)
-    with _quietly(path) as sitk:
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(path))
-        reader.ReadImageInformation()
-        size, spacing = reader.GetSize(), reader.GetSpacing()
-        origin, direction = reader.GetOrigin(), reader.GetDirection()
-        components, dtype = reader.GetNumberOfComponents(), _dtypes(sitk).get(reader.GetPixelID())
-    if dtype is None or components != 1:
+    said = itk_information(path)
+    size, spacing = tuple(said["size"]), tuple(said["spacing"])
+    if said["dtype"] is None or said["components"] != 1:
         raise BadFileError(
-            f"{path}: {components} numbers or a complex one in a voxel; convert it to one number per voxel, "
-            "a file per channel"
+            f"{path}: {said['components']} numbers or a complex one in a voxel; convert it to one number per "
+            "voxel, a file per channel"
         )
+    dtype = np.dtype(said["dtype"])
     while len(size) > 2 and size[-1] == 1:
         size = size[:-1]  # axes of length 1 at the end say nothing
     if len(size) > 4 or math.prod(size) > MAX_VOXELS:
@@ -97,7 +93,7 @@ def read_itk_header(path: str | Path) -> Header:
     if declared > held:
         raise truncated(path, declared, held)
     x, y, z, t = (*size, 1, 1)[:4]
-    affine = _affine(path, spacing, origin, direction)
+    affine = _affine(path, spacing, said["origin"], said["direction"])
     return Header(
         path=path,
         shape=(x, y, z, t),
@@ -120,33 +116,7 @@ def read_itk_voxels(header: Header) -> np.ndarray:
     Raises:
         BadFileError: they cannot be read.
     """
-    with _quietly(header.path) as sitk:
-        array = sitk.GetArrayFromImage(sitk.ReadImage(str(header.path)))
-    return array.T.reshape(header.shape, order="F")
-
-
-@contextmanager
-def _quietly(path: Path) -> Generator[Any]:
-    """SimpleITK without its warnings; its errors as a sentence."""
-    try:
-        import SimpleITK as sitk  # noqa: N813
-    except ImportError as error:
-        raise BadFileError(f"{path}: needs the package SimpleITK: pip install 'nisf[itk]'") from error
-    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        yield sitk
-    except RuntimeError as error:
-        last = str(error).strip().splitlines()[-1]
-        raise BadFileError(f"{path}: SimpleITK cannot read it ({last}); write it again") from error
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
-
-
-def _dtypes(sitk: Any) -> dict[int, np.dtype]:
-    names = [f"{kind}Int{bits}" for kind in ("", "U") for bits in (8, 16, 32, 64)]
-    table = {getattr(sitk, f"sitk{name}"): np.dtype(name.lower()) for name in names}
-    return table | {sitk.sitkFloat32: np.dtype(np.float32), sitk.sitkFloat64: np.dtype(np.float64)}
+    return itk_voxels(header.path, header.shape, header.dtype)
 
 
 def _fields(path: Path) -> dict[str, str]:

@@ -54,7 +54,7 @@ class Read:
 def joined(stacks: Sequence[Read], notes: Notes, case: str) -> list[Read]:
     """The stacks of a case, those whose slices are parallel and evenly apart made one.
 
-    The order of the files does not matter: if any were joined, the stack with most slices comes first.
+    The order of the files does not matter: the stack with most slices comes first and is the reference stack.
 
     Raises:
         BadFileError: files of one slice each that do not say where they lie, or lie unevenly.
@@ -74,8 +74,8 @@ def joined(stacks: Sequence[Read], notes: Notes, case: str) -> list[Read]:
         else:
             group.append(stack)
     out = [piece for group in groups for piece in _joined(group, notes, case)]
-    # Python sorts stably: what was not joined keeps its order.
-    return out if len(out) == len(stacks) else sorted(out, key=lambda stack: -stack.grid.shape[2])
+    # Python sorts stably: stacks with as many slices keep their order.
+    return sorted(out, key=lambda stack: -stack.grid.shape[2])
 
 
 def _parallel(first: Read, other: Read) -> bool:

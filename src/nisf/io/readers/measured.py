@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Num
 
-from nisf.data.case import intensity_range
+from nisf.data.case import SUBSAMPLE, intensity_range
+from nisf.data.scratch import by_frame, let_go, room
 from nisf.errors import BadFileError
 
 Image = Num[np.ndarray, "x y z t c"]
@@ -48,33 +49,18 @@ def measured(image: Image) -> Measured | None:
 
     A slice is blank where all its pixels are equal. A value is a filling where the border of every measured
     slice consists of nothing else; inside the border, only if it lies outside the other values.
+
+    The image is looked through frame by frame, a few times.
     """
-    numbers = np.isfinite(image) if image.dtype.kind == "f" else None
-    if numbers is not None and numbers.all():
-        numbers = None
-    low, high = _extremes(image, numbers)
+    low, high = _extremes(image)
     slices = np.asarray((low < high).any(axis=-1))
     if not slices.any():
         return None
-    filling = _filling(image, slices, numbers)
-    if numbers is None and filling is None:
-        # The order of the memory, as for a volume without blank slices: percentiles are of a subsample.
-        shown = image if slices.all() else np.moveaxis(image, (2, 3), (0, 1))[slices].transpose(1, 2, 0, 3)
-        axes = (3, 2, 1, 0, 4) if slices.all() else (2, 1, 0, 3)
-        return Measured(image, slices, intensity_range(shown.transpose(*axes)), 0.0)
-    empty = np.zeros(image.shape, dtype=bool) if filling is None else filling
-    if numbers is not None:
-        empty |= ~numbers
-    real = ~empty & slices[None, None, :, :, None]
-    ranges = np.array(
-        [intensity_range(image[..., c][real[..., c]][:, None])[0] for c in range(image.shape[-1])]
-    )
-    out = image.copy()
-    for c, (least, _) in enumerate(ranges):
-        channel = out[..., c]
-        channel[empty[..., c]] = np.floor(least) if image.dtype.kind in "iu" else least
-    share = float(empty[:, :, slices].mean())
-    return Measured(out, slices, ranges, share)
+    every = image.dtype.kind != "f" or all(bool(np.isfinite(frame).all()) for _, frame in by_frame(image))
+    filling = _filling(image, slices)
+    if every and filling is None:
+        return Measured(image, slices, intensity_range(_evenly(image, slices)), 0.0)
+    return _without_filling(image, slices, filling)
 
 
 def nothing_measured(shown: str | Path) -> BadFileError:
@@ -82,38 +68,136 @@ def nothing_measured(shown: str | Path) -> BadFileError:
     return BadFileError(f"{shown}: every slice is blank, the image is empty; check how the file was written")
 
 
-def _extremes(image: Image, numbers: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _numbers(frame: np.ndarray) -> np.ndarray | None:
+    """Where a frame has numbers; None if everywhere."""
+    found = np.isfinite(frame) if frame.dtype.kind == "f" else None
+    return None if found is None or found.all() else found
+
+
+def _extremes(image: Image) -> tuple[np.ndarray, np.ndarray]:
     """Least and largest number of each slice (z, t, c); equal where a slice has none."""
-    if numbers is None:
-        return image.min(axis=(0, 1)), image.max(axis=(0, 1))
-    low = np.where(numbers, image, np.inf).min(axis=(0, 1))
-    high = np.where(numbers, image, -np.inf).max(axis=(0, 1))
-    return np.where(np.isfinite(low), low, 0.0), np.where(np.isfinite(high), high, 0.0)
+    lows, highs = [], []
+    for _, frame in by_frame(image):
+        numbers = _numbers(frame)
+        if numbers is None:
+            low, high = frame.min(axis=(0, 1)), frame.max(axis=(0, 1))
+        else:
+            low = np.where(numbers, frame, np.inf).min(axis=(0, 1))
+            high = np.where(numbers, frame, -np.inf).max(axis=(0, 1))
+            low, high = (np.where(np.isfinite(end), end, 0.0) for end in (low, high))
+        lows.append(low)
+        highs.append(high)
+    return np.stack(lows, axis=1), np.stack(highs, axis=1)
 
 
-def _filling(
-    image: Image, slices: Bool[np.ndarray, "z t"], numbers: np.ndarray | None
-) -> Bool[np.ndarray, "x y z t c"] | None:
-    """Where a constant border was filled in; None if there is none."""
+def _evenly(image: Image, slices: Bool[np.ndarray, "z t"]) -> Num[np.ndarray, "n c"]:
+    """One to two million pixels of the measured slices, evenly spread over them; all, if they are fewer.
+
+    They are counted in the order of the memory, slices in the order of their frames; where some are blank, in
+    that of their positions.
+    """
+    blank = not slices.all()
+    order = np.flatnonzero(slices) if blank else np.arange(slices.size).reshape(slices.shape).T.ravel()
+    place = np.full(slices.size, -1)
+    place[order] = np.arange(len(order))
+    place = place.reshape(slices.shape)
+    pixels = image.shape[0] * image.shape[1]
+    step = max(1, len(order) * pixels // SUBSAMPLE)
+    found: list[list[np.ndarray]] = [[] for _ in range(image.shape[-1])]
+    for t, frame in by_frame(image):
+        for z in np.flatnonzero(slices[:, t]):
+            first = -int(place[z, t]) * pixels % step
+            for c, picked in enumerate(found):
+                picked.append(frame[:, :, z, c].ravel(order="F")[first::step].copy())
+    return np.stack([np.concatenate(picked) for picked in found], axis=-1)
+
+
+@dataclass(frozen=True)
+class _Filling:
+    """A value that was filled in: everywhere, or only outside a window of the plane (x, y)."""
+
+    value: np.generic
+    window: tuple[slice, slice] | None
+
+    def within(self, frame: Num[np.ndarray, "x y z c"]) -> Bool[np.ndarray, "x y z c"]:
+        """Where a frame was filled."""
+        found = frame == self.value
+        if self.window is not None:
+            found[self.window] = False
+        return found
+
+
+def _filling(image: Image, slices: Bool[np.ndarray, "z t"]) -> _Filling | None:
+    """What a constant border was filled with; None if there is none."""
     if min(image.shape[:2]) < 3:
         return None
-    edges = [part[:, slices] for part in (image[0], image[-1], image[:, 0], image[:, -1])]
-    if numbers is not None:
-        known = [part[:, slices] for part in (numbers[0], numbers[-1], numbers[:, 0], numbers[:, -1])]
-        border = np.concatenate([part[flag] for part, flag in zip(edges, known, strict=True)])
-    else:
-        border = np.concatenate([part.ravel() for part in edges])
-    if not border.size or border.min() != border.max():
+    value = _constant_border(image, slices)
+    if value is None:
         return None
-    value = border.flat[0]
-    same = image == value
-    rest = ~same & slices[None, None, :, :, None]
-    if numbers is not None:
-        rest &= numbers
-    inside = image[rest]
-    if not inside.size or not inside.min() < value < inside.max():
-        return same
+    low, high = np.inf, -np.inf
+    columns, rows = np.zeros(image.shape[0], dtype=bool), np.zeros(image.shape[1], dtype=bool)
+    for t, frame in by_frame(image):
+        rest = (frame != value) & slices[:, t, None]
+        numbers = _numbers(frame)
+        if numbers is not None:
+            rest &= numbers
+        inside = frame[rest]
+        if inside.size:
+            low, high = min(low, inside.min()), max(high, inside.max())
+        columns |= rest.any(axis=(1, 2, 3))
+        rows |= rest.any(axis=(0, 2, 3))
+    if not columns.any() or not low < value.item() < high:
+        return _Filling(value, None)
     # A value that tissue has as well: only what lies around everything else.
-    i, j = (np.flatnonzero(rest.any(axis=axes)) for axes in ((1, 2, 3, 4), (0, 2, 3, 4)))
-    same[i[0] : i[-1] + 1, j[0] : j[-1] + 1] = False
-    return same
+    i, j = np.flatnonzero(columns), np.flatnonzero(rows)
+    return _Filling(value, (slice(i[0], i[-1] + 1), slice(j[0], j[-1] + 1)))
+
+
+def _constant_border(image: Image, slices: Bool[np.ndarray, "z t"]) -> np.generic | None:
+    """The only number on the borders of the measured slices; None if there are several, or none."""
+    value = None
+    for t, frame in by_frame(image):
+        shown = frame[:, :, slices[:, t]]
+        edges = [part.ravel() for part in (shown[0], shown[-1], shown[:, 0], shown[:, -1])]
+        border = np.concatenate([edge[np.isfinite(edge)] for edge in edges])
+        if border.size and value is None:
+            value = border.flat[0]
+        if border.size and not (border == value).all():
+            return None
+    return value
+
+
+def _without_filling(image: Image, slices: Bool[np.ndarray, "z t"], filling: _Filling | None) -> Measured:
+    """The volume with the lower end of the range wherever nothing was measured."""
+
+    def empty(frame: np.ndarray) -> np.ndarray:
+        found = np.zeros(frame.shape, dtype=bool) if filling is None else filling.within(frame)
+        numbers = _numbers(frame)
+        return found if numbers is None else found | ~numbers
+
+    # Percentiles are of a subsample: pixels are counted with time fastest and x slowest, each channel apart.
+    count = np.zeros((*image.shape[:3], image.shape[-1]), dtype=np.int32)
+    filled = 0
+    for t, frame in by_frame(image):
+        nothing = empty(frame)
+        filled += int(nothing[:, :, slices[:, t]].sum())
+        count += ~nothing & slices[:, t, None]
+    total = count.sum(axis=(0, 1, 2))
+    place = np.cumsum(count.reshape(-1, image.shape[-1]), axis=0).reshape(count.shape) - count
+    picked: list[list[np.ndarray]] = [[] for _ in total]
+    for t, frame in by_frame(image):
+        real = ~empty(frame) & slices[:, t, None]
+        for c, pixels in enumerate(picked):
+            chosen = real[..., c] & (place[..., c] % max(1, int(total[c]) // SUBSAMPLE) == 0)
+            pixels.append(frame[..., c][chosen])
+        place += real
+    ranges = np.array([intensity_range(np.concatenate(pixels)[:, None])[0] for pixels in picked])
+    out = room(image.shape, image.dtype)
+    for t, frame in by_frame(image):
+        out[:, :, :, t] = frame
+        nothing = empty(frame)
+        for c, (least, _) in enumerate(ranges):
+            out[:, :, :, t, c][nothing[..., c]] = np.floor(least) if image.dtype.kind in "iu" else least
+        let_go(out)
+    share = filled / (int(slices.sum()) * image.shape[0] * image.shape[1] * image.shape[-1])
+    return Measured(out, slices, ranges, share)

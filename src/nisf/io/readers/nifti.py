@@ -7,10 +7,12 @@ holds; the header is read by `nisf.io.readers.header`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from nisf.data.scratch import STEP, by_frame, let_go, room
 from nisf.errors import BadFileError
 from nisf.io.readers.header import Header, is_nifti_name, stem
 from nisf.io.readers.header import read_header as read_nifti_header
@@ -49,7 +51,7 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, Header]:
     header = read_header(path)
     image = _scaled(header, _stored(header))
     if image.dtype.kind == "f":
-        bad = int(image.size - np.count_nonzero(np.isfinite(image)))
+        bad = int(image.size - sum(np.count_nonzero(np.isfinite(frame)) for _, frame in by_frame(image)))
         if bad > image.size / 2:
             raise BadFileError(
                 f"{path}: {bad} of {image.size} voxels are NaN or infinite; check how the file was written"
@@ -87,19 +89,36 @@ def _stored(header: Header) -> np.ndarray:
         return read_itk_voxels(header)
     nbytes = math.prod(header.shape) * header.dtype.itemsize
     try:
-        buffer = np.empty(header.offset + nbytes, dtype=np.uint8)  # untouched pages cost nothing
+        buffer = room((header.offset + nbytes,), np.uint8)  # untouched pages cost nothing
     except MemoryError as error:
         raise BadFileError(
             f"{header.path}: its {nbytes} bytes do not fit into memory; crop the image"
         ) from error
-    filled = 0
+    filled = resident = 0
     for piece in unpacked(header.path, limit=buffer.size):
         buffer[filled : filled + len(piece)] = np.frombuffer(piece, dtype=np.uint8)
-        filled += len(piece)
+        filled, resident = filled + len(piece), resident + len(piece)
+        if resident > STEP:
+            let_go(buffer)
+            resident = 0
+    let_go(buffer)
     if filled < buffer.size:
         raise truncated(header.path, buffer.size, filled)
     voxels = np.frombuffer(buffer.data, header.dtype, offset=header.offset).reshape(header.shape, order="F")
-    return voxels.astype(header.dtype.newbyteorder("="), order="F", copy=False)
+    if header.dtype.isnative:
+        return voxels
+    return _by_frames(voxels, header.dtype.newbyteorder("="), lambda frame: frame)
+
+
+def _by_frames(
+    voxels: np.ndarray, dtype: np.dtype | type, work: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """The same for each frame, in an array of its own."""
+    out = room(voxels.shape, dtype)
+    for t, frame in by_frame(voxels):
+        out[..., t] = work(frame)
+        let_go(out)
+    return out
 
 
 def _scaled(header: Header, voxels: np.ndarray) -> np.ndarray:
@@ -108,5 +127,6 @@ def _scaled(header: Header, voxels: np.ndarray) -> np.ndarray:
         return voxels
     with np.errstate(over="ignore", invalid="ignore"):  # infinities are counted by the caller
         if not scaled:
-            return voxels.astype(np.float32, order="F")
-        return (voxels * np.float64(header.slope) + header.intercept).astype(np.float32, order="F")
+            return _by_frames(voxels, np.float32, lambda frame: frame)
+        slope = np.float64(header.slope)
+        return _by_frames(voxels, np.float32, lambda frame: frame * slope + header.intercept)

@@ -12,6 +12,7 @@ from nisf.data.anatomy import Anatomy
 from nisf.data.arrangement import Arrangement, arrangement_between, same_place
 from nisf.data.case import Case, Stack, slices_of_volume
 from nisf.data.geometry import Grid
+from nisf.data.scratch import let_go, packed, room
 from nisf.data.stacking import arrangement_of
 from nisf.data.wording import mm
 from nisf.errors import BadFileError
@@ -163,7 +164,7 @@ def _read_series(study: DicomStudy, name: str, anatomy: Anatomy, notes: Notes) -
     return Read(
         names=(name,),
         grid=arrangement.of_grid(series.grid),
-        image=np.asfortranarray(arrangement.apply(voxels)),
+        image=packed(arrangement.apply(voxels)),
         label=None,
         source=None,  # no header to take over: outputs get a new one with this affine
         shown=study.name,
@@ -229,7 +230,7 @@ def _arranged(path: Path, first: Header, wanted: Grid, arrangement: Arrangement,
             "frames_apart",
             f"{path} (and maybe others) lies elsewhere than {first.path.name}, which is used",
         )
-    return voxels if own.changes_nothing else np.asfortranarray(own.apply(voxels))
+    return voxels if own.changes_nothing else packed(own.apply(voxels))
 
 
 def _note_measured(shown: str, found: Measured, notes: Notes) -> None:
@@ -252,10 +253,11 @@ def _join(parts: list[list[np.ndarray]], shape: tuple[int, ...]) -> np.ndarray:
     if len(parts) == 1 and len(parts[0]) == 1:
         return parts[0][0]
     dtype = np.result_type(*(array for frame in parts for array in frame))
-    image = np.empty((*shape, len(parts[0])), dtype=dtype, order="F")
+    image = room((*shape, len(parts[0])), dtype)
     for t, frame in enumerate(parts):
         for c, array in enumerate(frame):
             image[:, :, :, slice(None) if len(parts) == 1 else slice(t, t + 1), c] = array[..., 0]
+        let_go(image)
     return image
 
 

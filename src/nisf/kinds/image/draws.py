@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-from nisf.kinds.image.scenes import LeftOut, Scenes, flips_of
+from nisf.kinds.image.scenes import LeftOut, Residual, Scenes, flips_of
 from nisf.networks.canvas import Canvases
 from nisf.networks.image_field import ImageField
 
@@ -31,6 +31,7 @@ class Draws:
         both: likewise.
         count: of the draws.
         seed: of the draws.
+        residual: see `nisf.kinds.image.scenes.Scenes`.
     """
 
     def __init__(
@@ -42,8 +43,11 @@ class Draws:
         both: bool,
         count: int,
         seed: int = 0,
+        residual: Residual | None = None,
     ) -> None:
-        self.scenes = [Scenes(field, canvases, both=both, flips=[axes]) for axes in flips_of(mirrors)]
+        self.scenes = [
+            Scenes(field, canvases, both=both, flips=[axes], residual=residual) for axes in flips_of(mirrors)
+        ]
         self.left_out: Sequence[LeftOut] = [_left_out(seed, draw) for draw in range(count)]
 
     def one(

@@ -13,10 +13,12 @@ from torch import Tensor
 from typing_extensions import override
 
 from nisf.config.schema import Config, FitConfig
+from nisf.correction.stroke import Stroke
 from nisf.data.case import Case
 from nisf.data.geometry import nearest_frame
 from nisf.data.region import Region, over_all_slices
 from nisf.errors import CannotFitError
+from nisf.kinds.image.correction import fit_residual
 from nisf.kinds.image.draws import Draws
 from nisf.kinds.image.portable import portable_field
 from nisf.kinds.image.scenes import Scenes
@@ -40,17 +42,33 @@ class ImageSubject(Subject):
     Attributes:
         canvases: its slices.
         ready: phases whose encoded slices are kept at hand; see `nisf.kinds.image.scenes.Scenes`.
+        encoded: its slices as they were encoded for the same subject with other strokes.
     """
 
     prior: ImagePrior
     canvases: Canvases = field(kw_only=True)
     ready: int = field(default=2, kw_only=True)
+    encoded: Scenes | None = field(default=None, kw_only=True)
 
     @cached_property
     def scenes(self) -> Scenes:
-        """Its encoded slices, phase by phase."""
-        prior = self.prior
+        """Its encoded slices, phase by phase, with what its strokes change of them."""
+        if not self.strokes:
+            return self.uncorrected
+        labels = self.prior.anatomy.labels
+        return self.uncorrected.corrected(fit_residual(self.uncorrected, self.strokes, labels, self.region))
+
+    @cached_property
+    def uncorrected(self) -> Scenes:
+        """Its encoded slices as they are without strokes."""
+        prior, known = self.prior, self.encoded
+        if known is not None and (known.field, known.canvases) == (prior.field, self.canvases):
+            return known
         return Scenes(prior.field, self.canvases, prior.mirrors, both=prior.anatomy.reorder, ready=self.ready)
+
+    @override
+    def corrected(self, strokes: Sequence[Stroke]) -> Subject:
+        return replace(super().corrected(strokes), encoded=self.uncorrected)
 
     @cached_property
     def field_answers(self) -> Answerer:
@@ -75,7 +93,15 @@ class ImageSubject(Subject):
     def _draws(self, samples: int, seed: int) -> Draws:
         prior = self.prior
         both = prior.anatomy.reorder
-        return Draws(prior.field, self.canvases, prior.mirrors, both=both, count=samples, seed=seed)
+        return Draws(
+            prior.field,
+            self.canvases,
+            prior.mirrors,
+            both=both,
+            count=samples,
+            seed=seed,
+            residual=self.scenes.residual,
+        )
 
     @override
     def drawn(self, samples: int, seed: int = 0) -> Answerer:
@@ -135,7 +161,7 @@ class ImagePrior(Prior[ImageSubject]):
 
     field: ImageField
 
-    fit_options = frozenset({"islands"})
+    fit_options = frozenset({"islands", "enclosed"})
 
     @property
     def mirrors(self) -> int:

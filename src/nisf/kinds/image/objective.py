@@ -15,6 +15,7 @@ from nisf.device import autocast
 from nisf.kinds.image.augment import Sample
 from nisf.networks.image_field import ImageField, Scene
 from nisf.networks.losses import dice_loss
+from nisf.optimisation.ranks import gathered
 
 
 def class_terms(logits: Float[Tensor, "p k"], label: Int[Tensor, "p"]) -> dict[str, Tensor]:
@@ -36,7 +37,7 @@ def image_objective(
     """Cross-entropy and Dice of the classes, and the intensities' cross-entropy, over all samples' points.
 
     The slices of all samples are encoded in one batch; ``together`` says how many samples in turn are phases
-    of one subject, each its own if None.
+    of one subject, each its own if None. On several ranks it is the objective of all ranks' samples.
     """
     counts = [len(sample.images) for sample in samples]
     images, maps = torch.cat([sample.images for sample in samples]), [sample.maps for sample in samples]
@@ -47,9 +48,10 @@ def image_objective(
             intensity, class_logits = field(Scene(own, sample.maps, latent.mean(0)), sample.points)
             values.append(intensity)
             classes.append(class_logits)
-    logits, label = torch.cat(classes).float(), torch.cat([sample.label for sample in samples])
-    target = torch.cat([sample.intensity for sample in samples])
-    intensity_bce = functional.binary_cross_entropy_with_logits(torch.cat(values).float(), target)
+    # The Dice of all points together is no mean of the ranks' own.
+    logits, label = gathered(torch.cat(classes).float()), gathered(torch.cat([s.label for s in samples]))
+    target = gathered(torch.cat([sample.intensity for sample in samples]))
+    intensity_bce = functional.binary_cross_entropy_with_logits(gathered(torch.cat(values).float()), target)
     terms = {**class_terms(logits, label), "intensity_bce": intensity_bce}
     loss = terms["class_bce"] + terms["dice_loss"] + config.alpha * terms["intensity_bce"]
     return loss, {"loss": loss, **terms}

@@ -27,6 +27,7 @@ from nisf.optimisation.graph import Recorded
 from nisf.optimisation.loop import Validation
 from nisf.optimisation.muon import weight_optimisers
 from nisf.optimisation.prefetch import Prefetched, workers_for
+from nisf.optimisation.ranks import is_first, refuse_idle, world
 from nisf.optimisation.state import State
 from nisf.prior.prior import Prior
 
@@ -128,13 +129,15 @@ class ImageRecipe(Recipe):
         pool = [stacks for stacks in pool if stacks]
         if not pool:
             raise CannotFitError("no slice is labelled: an image-conditioned field learns from labels")
+        refuse_idle(self.config.train.subjects, len(pool))
         augment = for_anatomy(self.config.augment, self.anatomy)
         workers = workers_for(setup.device) if setup.workers is None else setup.workers
         self.samples = Prefetched(Sampler(pool, self.config, augment), self.config.train.steps, workers)
-        # On a GPU samples are made there; with processes asked for, these draw them.
-        resident = setup.device.type != "cpu" and setup.workers is None
+        # On a GPU samples are made there; with processes asked for, or on several ranks, these draw them.
+        resident = setup.device.type != "cpu" and setup.workers is None and world() == 1
         self.batches = Batches(self, Resident(pool, self.config, augment, setup.device)) if resident else None
-        found = [(case, setup.search.find(case)[0]) for case in setup.validated() if case.labelled()]
+        validated = setup.validated() if is_first() else ()
+        found = [(case, setup.search.find(case)[0]) for case in validated if case.labelled()]
         self.given, self.hidden = validation_cases(found, self.config.image, self.config.train.seed)
         self.online = ImageField(self.config.field, self.config.image).to(setup.device)
         self.average, self.state = averaged(self.online, self.config.train)

@@ -10,6 +10,7 @@ import numpy as np
 from nisf.config.schema import AugmentConfig, Config, ImageConfig
 from nisf.kinds.image.augment import Measured, Sample, alike, draw_sample
 from nisf.optimisation.loop import subjects_of
+from nisf.optimisation.ranks import share
 
 ALONE = 0.1
 """Share of the samples in which a field that sees two phases together gets only one, as of a still image."""
@@ -71,9 +72,12 @@ class Sampler:
     augment: AugmentConfig
 
     def __call__(self, step: int) -> list[list[Sample]]:
-        """Of each subject of a step, one phase or two; depends on seed and step alone."""
+        """Of each of this rank's subjects of a step, one phase or two; depends on seed and step alone."""
         train, image, out = self.config.train, image_at(step, self.config), []
-        for one in choose(step, self.pool, self.config):
+        own = share(train.subjects)
+        for number, one in enumerate(choose(step, self.pool, self.config)):
+            if number not in own:
+                continue
             # Both phases in one view: what differs is what moved, and the noise.
             state = one.rng.bit_generator.state
             phases = []

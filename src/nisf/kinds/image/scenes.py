@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from nisf.chunks import IMAGE_ROWS, rows_at_a_time
 from nisf.data.geometry import cycle_distance
+from nisf.data.scratch import let_go, room
 from nisf.device import module_device
 from nisf.kinds.image.recent import Recent
 from nisf.networks.canvas import Canvases
@@ -28,6 +30,8 @@ LEAST_WEIGHT = 0.02
 """Phases that count less are left out of an average over time."""
 
 
+Residual = Callable[[Scene, float], Scene]
+"""The slices of a phase with something added to their features, from the phase and its time."""
 LeftOut = Callable[[int], Bool[np.ndarray, "n"]]
 
 
@@ -37,13 +41,13 @@ class _Reference:
 
     Attributes:
         shown: what they show to every phase, level by level.
-        features: of each of them (n, h, w, f), by its index among the times.
+        features: of each of them (n, h, w, f), by its index among the times; gone once all mirrors are known.
         latents: likewise (l,).
     """
 
     shown: list[Tensor]
-    features: Mapping[int, Tensor]
-    latents: Mapping[int, Tensor]
+    features: dict[int, Tensor]
+    latents: dict[int, Tensor]
 
 
 class PlacesAsked:
@@ -79,6 +83,7 @@ class Scenes:
         both: whether slices are also counted from the other end, for anatomies whose order is not known.
         flips: pixel axes along which each image is flipped, instead of all that ``mirrors`` asks for.
         ready: averages over time kept at hand; between two phases there are two.
+        residual: what a person's corrections add to the features; nothing if None.
     """
 
     def __init__(
@@ -90,7 +95,9 @@ class Scenes:
         both: bool = True,
         flips: Sequence[Sequence[int]] | None = None,
         ready: int = 2,
+        residual: Residual | None = None,
     ) -> None:
+        self.residual = residual
         self.field, self.canvases, self.mirrors, self.both = field, canvases, mirrors, both
         self.times = np.unique(canvases.times)
         self._flips = flips_of(mirrors) if flips is None else [list(axes) for axes in flips]
@@ -102,6 +109,7 @@ class Scenes:
         self._kept: Recent[int, Scene] = Recent(max(KEPT, most) + further)
         self._averages: Recent[int, Scene] = Recent(ready + further)
         self._references: Recent[tuple[bytes, int], _Reference] = Recent()
+        self._own: Recent[bytes, Mapping[int, tuple[Tensor, Tensor]]] = Recent()
         self._maps: list[Tensor] = []
         self._lock = threading.Lock()
         self._local = threading.local()
@@ -111,7 +119,17 @@ class Scenes:
 
         Averages are of features, not of answers: as good, and the field is asked once.
         """
-        return self._averages.get(phase, self._average)
+        return self._averages.get(phase, self._corrected)
+
+    def corrected(self, residual: Residual) -> Scenes:
+        """The same slices, encoded once for both, with a residual on their features."""
+        out = copy.copy(self)
+        out.residual, out._averages = residual, Recent(self._averages.most)
+        return out
+
+    def _corrected(self, phase: int) -> Scene:
+        scene = self._average(phase)
+        return scene if self.residual is None else self.residual(scene, float(self.times[phase]))
 
     def _average(self, phase: int) -> Scene:
         own = self._encoded(phase)
@@ -125,6 +143,8 @@ class Scenes:
         for scene, weight in near:
             features.add_(scene.features, alpha=weight / total)
             latent.add_(scene.latent, alpha=weight / total)
+            if self.device.type == "cpu":
+                let_go(scene.features.numpy())
         return Scene(features, own.maps, latent)
 
     def _near(self, phase: int) -> list[tuple[int, float]]:
@@ -145,18 +165,27 @@ class Scenes:
             index = torch.from_numpy(np.flatnonzero(self.canvases.times == self.times[phase]))
             images = self.canvases.images[index].to(self.device).float()
             maps = self._same_maps(self.canvases.maps[index].to(self.device))
+            references, own = self._seen_together(maps)
+            if phase in own:
+                return Scene(self._aside(own[phase][0]), maps, own[phase][1])
             features, latents = [], []
-            for flips, reference in zip(self._flips, self._seen_together(maps), strict=True):
-                if reference is not None and phase in reference.features:
-                    features.append(reference.features[phase])
-                    latents.append(reference.latents[phase])
-                    continue
+            for flips, reference in zip(self._flips, references, strict=True):
                 mirrored = images.flip([2 + axis for axis in flips])
                 shown = None if reference is None else reference.shown
                 seen = self.field.encode(mirrored, _flipped(maps, flips, images.shape[2]), shown)
                 features.append(seen.features.flip([1 + axis for axis in flips]))
                 latents.append(seen.latent)
-            return Scene(torch.stack(features).mean(0), maps, torch.stack(latents).mean(0))
+            return Scene(self._aside(torch.stack(features).mean(0)), maps, torch.stack(latents).mean(0))
+
+    def _aside(self, features: Float[Tensor, "n h w f"]) -> Float[Tensor, "n h w f"]:
+        """Features of a phase that is kept, in a file if those of all that are kept are large."""
+        size = features.numel() * features.element_size()
+        if self.device.type != "cpu" or features.dtype != torch.float32:
+            return features
+        array = room(tuple(features.shape[::-1]), np.float32, part_of=size * (self._kept.most or 1))
+        kept = torch.from_numpy(array.T).copy_(features)
+        let_go(array)
+        return kept
 
     def _same_maps(self, maps: Float[Tensor, "n 3 4"]) -> Float[Tensor, "n 3 4"]:
         """The very tensor that another phase with the same maps has."""
@@ -167,13 +196,24 @@ class Scenes:
             self._maps.append(maps)
             return maps
 
-    def _seen_together(self, maps: Float[Tensor, "n 3 4"]) -> Sequence[_Reference | None]:
-        """The reference phases of the slices with these maps, in each mirror."""
+    def _seen_together(
+        self, maps: Float[Tensor, "n 3 4"]
+    ) -> tuple[Sequence[_Reference | None], Mapping[int, tuple[Tensor, Tensor]]]:
+        """The reference phases of the slices with these maps in each mirror; their features and latents."""
         if not self.field.image.phase_exchange:
-            return [None] * len(self._flips)
+            return [None] * len(self._flips), {}
         key = maps.cpu().numpy().tobytes()
         keys = [(key, mirror) for mirror in range(len(self._flips))]
-        return self._references.get_all(keys, lambda key: self._reference(maps, self._flips[key[1]]))
+        found = self._references.get_all(keys, lambda key: self._reference(maps, self._flips[key[1]]))
+
+        def own(_: bytes) -> Mapping[int, tuple[Tensor, Tensor]]:
+            means = {}
+            for phase in list(found[0].features):
+                features = torch.stack([reference.features.pop(phase) for reference in found]).mean(0)
+                means[phase] = features, torch.stack([one.latents[phase] for one in found]).mean(0)
+            return means
+
+        return found, self._own.get(key, own)
 
     def _reference(self, maps: Float[Tensor, "n 3 4"], flips: list[int]) -> _Reference:
         """The two phases that differ most among those with these slices, seen in one mirror."""

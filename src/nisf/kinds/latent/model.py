@@ -21,6 +21,7 @@ from nisf.data.region import Region
 from nisf.device import module_device
 from nisf.errors import BadFileError, BadSettingError, CannotFitError
 from nisf.kinds.latent.breath_hold import BreathHold, HeldSlices, breath_hold_of
+from nisf.kinds.latent.correction import corrected_latent
 from nisf.kinds.latent.fit import fit_latents, orientations, oriented
 from nisf.kinds.latent.parametrisation import breath_holds_of, moved_region, parametrisation_of
 from nisf.kinds.latent.posterior import draw_latents
@@ -52,7 +53,20 @@ class LatentSubject(Subject):
 
     @cached_property
     def field_answers(self) -> Answerer:
-        return self._answers_of(self.latent[None])
+        return self._answers_of(self.corrected_latent[None])
+
+    @cached_property
+    def corrected_latent(self) -> Float[Tensor, "l"]:
+        """The latent that explains the strokes too; the latent itself without any."""
+        if not self.strokes:
+            return self.latent
+        prior = self.prior
+        device = module_device(prior.field)
+        covariance = prior.latent_covariance if self.covariance is None else self.covariance
+        labels = prior.anatomy.labels
+        return corrected_latent(
+            prior.field, self.latent.to(device), covariance.to(device), self.strokes, labels, self.region
+        )
 
     def _answers_of(self, latents: Float[Tensor, "m l"]) -> Answerer:
         """Answers of one latent, or averaged over several."""
@@ -79,7 +93,7 @@ class LatentSubject(Subject):
             raise CannotFitError(
                 f"{self.name}: was fitted by an older nisf and has no posterior; fit it again"
             )
-        return draw_latents(self.latent, self.covariance, count, seed)
+        return draw_latents(self.corrected_latent.to(self.covariance.device), self.covariance, count, seed)
 
     @override
     def drawn(self, samples: int, seed: int = 0) -> Answerer:
@@ -117,7 +131,7 @@ class LatentPrior(Prior[LatentSubject]):
     latent_mean: Tensor = field(kw_only=True)
     latent_covariance: Tensor = field(kw_only=True)
 
-    fit_options = frozenset({"steps", "seed", "method", "shifts", "gains", "pose", "islands"})
+    fit_options = frozenset({"steps", "seed", "method", "shifts", "gains", "pose", "islands", "enclosed"})
 
     @classmethod
     def new_field(cls, config: Config) -> LatentField:

@@ -25,15 +25,17 @@ from nisf.networks.losses import class_bce, dice_loss, intensity_bce
 from nisf.optimisation.compile import compiled, in_parts
 from nisf.optimisation.loop import Validation, subjects_of
 from nisf.optimisation.muon import weight_optimisers
+from nisf.optimisation.ranks import Rows, counted_once, gathered, is_first, refuse_idle, share, summed, world
 from nisf.optimisation.state import State
 from nisf.prior.prior import Prior
 
 
 def latent_state(field: LatentField, config: TrainConfig, subjects: int) -> State:
     """An auto-decoder before its first step: weights as given, latents as drawn."""
-    latents = nn.Embedding(subjects, field.config.latent, sparse=config.latent_rows)
-    nn.init.normal_(latents.weight, std=config.latent_init)
-    # Drawn on the processor, so that the seed gives the same ones everywhere.
+    # All are drawn on the processor, so that the seed gives the same ones everywhere.
+    drawn = nn.Embedding(subjects, field.config.latent)
+    nn.init.normal_(drawn.weight, std=config.latent_init)
+    latents = Rows(drawn.weight.detach(), sparse=config.latent_rows)
     latents.to(module_device(field))
     weights = weight_optimisers(field, config, weight_decay=0.0)  # the objective has it
     kind = torch.optim.SparseAdam if config.latent_rows else torch.optim.Adam
@@ -44,15 +46,18 @@ def latent_state(field: LatentField, config: TrainConfig, subjects: int) -> Stat
 def draw_batch(
     pool: Sequence[CasePoints], config: TrainConfig, step: int, device: torch.device = CPU
 ) -> tuple[Tensor, Batch]:
-    """The subjects of a step and their points, on the device; depends on seed and step alone."""
-    chosen = subjects_of(step, len(pool), config)
-    rng = np.random.default_rng([config.seed, 3, step])
-    drawn = [
-        (pool[i], pool[i].draw(rng, config.points, config.balanced) if config.points else pool[i].frame(rng))
-        for i in chosen
-    ]
+    """The subjects of a step, and the points of this rank's share of them, on the device.
+
+    They depend on seed and step alone.
+    """
+    chosen, own, drawn = subjects_of(step, len(pool), config), share(config.subjects), []
+    for number in own:
+        points = pool[chosen[number]]
+        rng = np.random.default_rng([config.seed, 3, step, number])
+        index = points.draw(rng, config.points, config.balanced) if config.points else points.frame(rng)
+        drawn.append((points, index))
     # Whole frames fill up their last part, so that compiled code meets one shape.
-    pad = 1 if config.points else training_points(config.subjects, device)
+    pad = 1 if config.points else training_points(len(own), device)
     return torch.tensor(chosen, device=device), batch_of(drawn, pad_to=pad).to(device)
 
 
@@ -63,17 +68,29 @@ def objective(
     batch: Batch,
     config: TrainConfig,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The training loss and its terms (paper, equation 1)."""
+    """The training loss and its terms (paper, equation 1); on several ranks, that of all ranks' subjects."""
     intensity, classes = in_parts(network, batch.coordinates, latent)
-    terms = {
-        "class_bce": class_bce(classes, batch.label, batch.weight).mean(),
-        "dice_loss": dice_loss(classes, batch.label, batch.weight).mean(),
-        "intensity_bce": intensity_bce(intensity, batch.intensity, batch.weight).mean(),
-    }
+    each = torch.stack(
+        [
+            class_bce(classes, batch.label, batch.weight),
+            dice_loss(classes, batch.label, batch.weight),
+            intensity_bce(intensity, batch.intensity, batch.weight),
+        ],
+        dim=1,
+    )
+    terms = dict(zip(("class_bce", "dice_loss", "intensity_bce"), gathered(each).mean(0), strict=True))
     penalty = config.weight_l2 * torch.stack([p.square().sum() for p in field.penalised()]).sum()
-    penalty = penalty + config.latent_l2 * latent.square().mean()
+    penalty = counted_once(penalty) + config.latent_l2 * gathered(latent).square().mean()
     loss = terms["class_bce"] + terms["dice_loss"] + config.alpha * terms["intensity_bce"] + penalty
     return loss, {"loss": loss, **terms}
+
+
+def _mean_and_covariance(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the rows of all ranks, none of which sees another's; every rank has one row at least."""
+    count = summed(rows.new_tensor(float(len(rows))))
+    mean = summed(rows.sum(0)) / count
+    apart = rows - mean
+    return mean, summed(apart.T @ apart) / (count - 1)
 
 
 class LatentRecipe(Recipe):
@@ -102,14 +119,16 @@ class LatentRecipe(Recipe):
         if len(filled) < len(every):
             setup.say(f"{len(every) - len(filled)} cases have nothing inside their region and are left out")
         self.cases, self.pool = [setup.cases[i] for i in filled], [every[i] for i in filled]
-        self.validation = validation_points(setup.validated(), setup.search, setup.anatomy, dimensions)
+        refuse_idle(self.config.train.subjects, len(self.pool))
+        validated = setup.validated() if is_first() else ()
+        self.validation = validation_points(validated, setup.search, setup.anatomy, dimensions)
         self.field = LatentField(self.config.field).to(setup.device)
         self.state = latent_state(self.field, self.config.train, len(self.pool))
         self.network = compiled(self.field, setup.say) if self.config.train.compile else self.field
 
     @property
     def latents(self) -> Tensor:
-        """One row per subject (s, l)."""
+        """One row per subject (s, l); those of this rank."""
         embedding = self.state.modules["latents"]
         assert isinstance(embedding, nn.Embedding)
         return embedding.weight
@@ -125,20 +144,22 @@ class LatentRecipe(Recipe):
     @override
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         chosen, batch = draw_batch(self.pool, self.config.train, step, self.setup.device)
-        latent = self.state.modules["latents"](chosen)
+        own = share(self.config.train.subjects)
+        latent = self.state.modules["latents"](chosen)[own.start : own.stop]
         return objective(self.network, self.field, latent, batch, self.config.train)
 
     @override
     def validate(self) -> StepDice | None:
+        statistics = self.statistics()  # of which every rank has a share
         if not self.validation:
             return None
-        return validate(
-            self.field, *self.statistics(), self.validation, self.config, self.labels, self.setup.say
-        )
+        return validate(self.field, *statistics, self.validation, self.config, self.labels, self.setup.say)
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean (l,) and covariance (l, l) of the training latents."""
         latents = self.latents.detach()
+        if world() > 1:
+            return _mean_and_covariance(latents)
         if len(latents) > 1:
             return latents.mean(0), torch.cov(latents.T)
         return latents.mean(0), torch.eye(latents.shape[1], device=latents.device) * 1e-4

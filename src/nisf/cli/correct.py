@@ -1,0 +1,118 @@
+"""``nisf correct``: correct a segmented case by strokes; and the option of ``nisf segment`` for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+if TYPE_CHECKING:
+    from nisf.correction.stroke import Stroke
+    from nisf.subject.subject import Subject
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corrections:
+    """The option that ``nisf segment`` has for corrections."""
+
+    corrections: Path | None = None
+    """JSON file with strokes that the segmentation is to follow, of one case (see docs/correcting.md)."""
+
+    def refuse_several(self, cases: int) -> None:
+        """Strokes are of one case.
+
+        Raises:
+            BadSettingError: a file of strokes is given, and there are several cases.
+        """
+        from nisf.errors import BadSettingError
+
+        if self.corrections is not None and cases > 1:
+            raise BadSettingError(
+                f"--corrections {self.corrections}: is of one case, and there are {cases}; give --only"
+            )
+
+
+@dataclass(frozen=True)
+class Correct:
+    """Correct a segmented case by strokes, and write its segmentation, NAME.nisf and measures again.
+
+    The strokes of the file replace those that the case has; nisf segment --corrections gives the same.
+    """
+
+    subject: Annotated[Positional[Path], arg(metavar="SUBJECT")]
+    """OUT/NAME.nisf, as nisf segment wrote it."""
+    strokes: Annotated[Positional[Path | None], arg(metavar="STROKES.json")] = None
+    """File of strokes, as the viewer saves it (see docs/correcting.md)."""
+    add: bool = False
+    """Add the strokes to those that the case has."""
+    undo: int = 0
+    """Take back so many of the last strokes first."""
+    save: Path | None = None
+    """Write all strokes that hold then to this file too."""
+    prior: Path | None = None
+    """Folder of its prior, if it is not where it was."""
+    memory_mb: float = 512
+    """Working memory for queries, MiB."""
+    device: str = "cpu"
+    """Where networks run: cpu, cuda or cuda:NUMBER."""
+    overwrite: bool = False
+    """Replace files that are in the way, whoever wrote them."""
+
+    def run(self) -> int:
+        from nisf.cli.parse import refuse_missing, working_memory
+        from nisf.correction.file import write_strokes
+        from nisf.data.wording import counted
+        from nisf.device import named_device
+        from nisf.kinds.load import read_subject
+        from nisf.outputs import Made, recorded_file
+        from nisf.segmentation.correct import correct, write_corrected
+        from nisf.segmentation.measures import MeasureTables
+
+        refuse_missing([self.subject, self.strokes])
+        working_memory(self.memory_mb)
+        subject = read_subject(self.subject, self.prior)
+        subject = replace(subject, prior=subject.prior.to(named_device(self.device)))
+        new = correct(subject, self.wanted(subject))
+        folder = self.subject.parent
+        with MeasureTables(folder, overwrite=self.overwrite) as tables:
+            for path in write_corrected(
+                new, folder, memory_mb=self.memory_mb, overwrite=self.overwrite, say=print
+            ):
+                print(f"wrote {path}")
+            tables.note()
+        if self.save is not None:
+            made = Made(prior=new.prior.fingerprint)
+            with recorded_file(self.save, "strokes", made=made, overwrite=self.overwrite):
+                write_strokes(self.save, new.strokes)
+            print(f"wrote {self.save}")
+        print(f"{new.name}: {counted(len(new.strokes), 'stroke')}")
+        return 0
+
+    def wanted(self, subject: Subject) -> tuple[Stroke, ...]:
+        """The strokes that are to hold.
+
+        Raises:
+            NisfError: the options ask for nothing, or for what cannot be.
+        """
+        from nisf.correction.file import MOST_STROKES, read_strokes
+        from nisf.errors import BadSettingError
+
+        if self.undo < 0 or self.undo > len(subject.strokes):
+            raise BadSettingError(
+                f"--undo {self.undo}: the case has {len(subject.strokes)} strokes; give 0 to that many"
+            )
+        if self.strokes is None:
+            if not self.undo:
+                raise BadSettingError("give a file of strokes, or --undo")
+            return subject.strokes[: len(subject.strokes) - self.undo]
+        found = read_strokes(self.strokes, subject.stacks[0] if subject.stacks else None)
+        if not self.add:
+            if self.undo:
+                raise BadSettingError("--undo with a file: the file replaces all strokes; give --add too")
+            return found
+        found = (*subject.strokes[: len(subject.strokes) - self.undo], *found)
+        if len(found) > MOST_STROKES:
+            raise BadSettingError(f"{len(found)} strokes in all: give {MOST_STROKES} at most")
+        return found

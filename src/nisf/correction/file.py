@@ -1,0 +1,153 @@
+"""Strokes as JSON: a file of one case's corrections, and the list in a subject's file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nisf.correction.stroke import MOST_POINTS, Stroke
+from nisf.data.case import Stack
+from nisf.errors import BadFileError, BadSettingError
+from nisf.files import read_json, write_json
+
+FORMAT = 1
+"""Version of the file."""
+MOST_STROKES = 200
+MOST_BYTES = 16 * 2**20
+TIMES = ("time", "time_ms", "frame")
+
+
+def write_strokes(path: str | Path, strokes: Sequence[Stroke]) -> None:
+    """Write a file of strokes, whole or not at all."""
+    write_json(path, {"nisf_strokes": FORMAT, "strokes": strokes_to_json(strokes)})
+
+
+def read_strokes(path: str | Path, stack: Stack | None = None) -> tuple[Stroke, ...]:
+    """Read a file of strokes.
+
+    Args:
+        path: JSON, ``{"nisf_strokes": 1, "strokes": [...]}``; see `stroke_of`.
+        stack: whose frames and cycle times in frames and ms refer to.
+
+    Raises:
+        BadFileError: the file is missing, too large, no list of strokes, or of another version; the sentence
+            names the stroke and the value.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise BadFileError(f"{path}: cannot be read ({error.strerror})") from error
+    if size > MOST_BYTES:
+        raise BadFileError(f"{path}: {size} bytes are too many for strokes; give {MOST_BYTES} at most")
+    data = read_json(path)
+    if not isinstance(data, dict) or "nisf_strokes" not in data:
+        raise BadFileError(f"{path}: not a file of strokes; see docs/correcting.md for its format")
+    if data["nisf_strokes"] != FORMAT:
+        raise BadFileError(
+            f"{path}: strokes of format {str(data['nisf_strokes'])[:20]}; this nisf reads {FORMAT}"
+        )
+    try:
+        return strokes_of(data.get("strokes"), stack)
+    except BadSettingError as error:
+        raise BadFileError(f"{path}: {error}") from error
+
+
+def strokes_to_json(strokes: Sequence[Stroke]) -> list[dict[str, Any]]:
+    """The list as JSON takes it."""
+    return [
+        {
+            "label": stroke.label,
+            "present": stroke.present,
+            "time": stroke.time,
+            "radius_mm": stroke.radius_mm,
+            "points_mm": [list(point) for point in stroke.points],
+        }
+        for stroke in strokes
+    ]
+
+
+def strokes_of(data: Any, stack: Stack | None = None) -> tuple[Stroke, ...]:
+    """The strokes of a list in JSON.
+
+    Args:
+        data: the list.
+        stack: see `read_strokes`.
+
+    Raises:
+        BadSettingError: it is not one; the sentence names the stroke and the value.
+    """
+    if not isinstance(data, list) or len(data) > MOST_STROKES:
+        raise BadSettingError(f"strokes: give a list of at most {MOST_STROKES}")
+    found = []
+    for number, entry in enumerate(data, start=1):
+        try:
+            found.append(stroke_of(entry, stack))
+        except BadSettingError as error:
+            raise BadSettingError(f"stroke {number}: {error}") from error
+    return tuple(found)
+
+
+def stroke_of(entry: Any, stack: Stack | None = None) -> Stroke:
+    """One stroke from JSON.
+
+    Args:
+        entry: ``label``; ``points_mm``, a list of [x, y, z] in world mm (RAS+); one of ``time`` (fraction of
+            the cycle), ``time_ms`` and ``frame`` (from 0); and if wanted ``present`` and ``radius_mm``.
+        stack: see `read_strokes`.
+
+    Raises:
+        BadSettingError: an entry is missing, unknown, or out of bounds.
+    """
+    if not isinstance(entry, dict):
+        raise BadSettingError("give an object with label, points_mm and time")
+    unknown = sorted(map(str, set(entry) - {"label", "points_mm", "present", "radius_mm", *TIMES}))
+    if unknown:
+        raise BadSettingError(f"unknown entry '{unknown[0][:40]}'; leave it out")
+    label, present = entry.get("label"), entry.get("present", True)
+    if not isinstance(label, str):
+        raise BadSettingError("label: give the name of a class")
+    if not isinstance(present, bool):
+        raise BadSettingError("present: give true or false")
+    points = entry.get("points_mm")
+    if not isinstance(points, list) or not 1 <= len(points) <= MOST_POINTS:
+        raise BadSettingError(f"points_mm: give a list of 1 to {MOST_POINTS} points")
+    corners = tuple(_point(point) for point in points)
+    radius = 1.5 if "radius_mm" not in entry else _number(entry["radius_mm"], "radius_mm")
+    return Stroke(corners, _time(entry, stack), label, present, radius)
+
+
+def _number(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e12:
+        raise BadSettingError(f"{name}: give a number, not {str(value)[:40]}")
+    return float(value)
+
+
+def _point(point: Any) -> tuple[float, float, float]:
+    if not isinstance(point, list) or len(point) != 3:
+        raise BadSettingError(f"points_mm: a point is three numbers, not {str(point)[:40]}")
+    x, y, z = (_number(value, "points_mm") for value in point)
+    return x, y, z
+
+
+def _time(entry: Mapping[str, Any], stack: Stack | None) -> float:
+    """Fraction of the cycle."""
+    given = [name for name in TIMES if name in entry]
+    if len(given) != 1:
+        raise BadSettingError(f"give one of {', '.join(TIMES)}")
+    (name,) = given
+    value = _number(entry[name], name)
+    if name == "time":
+        return value
+    if name == "time_ms":
+        cycle = None if stack is None else stack.cycle_ms
+        if not cycle:
+            raise BadSettingError("time_ms: the case does not say how long its cycle is; give time or frame")
+        if not 0 <= value <= cycle:
+            raise BadSettingError(f"time_ms {value:g}: give 0 to {cycle:g}, the length of the cycle")
+        return value / cycle
+    times = () if stack is None else stack.grid.times
+    if value != int(value) or not 0 <= value < len(times):
+        raise BadSettingError(f"frame {value:g}: give a whole number from 0 to {len(times) - 1}")
+    return float(times[int(value)])

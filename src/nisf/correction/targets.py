@@ -1,0 +1,98 @@
+"""What strokes ask for, as places that a fit can see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from nisf.correction.stroke import Stroke
+
+STEP_MM, MOST_PLACES = 1.0, 48
+"""Spacing of the places along a stroke, and how many there are at most."""
+ASIDE = 0.7
+"""How far beside the line there are further places, as a fraction of the radius."""
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """Places in and on the strokes, and what is said of them.
+
+    Attributes:
+        position: world mm (n, 3).
+        time: fraction of the cycle (n,).
+        label: index of a class (n,).
+        present: whether it is there (n,).
+        share: weight of each place; those of one stroke sum up to 1 (n,).
+    """
+
+    position: Float[np.ndarray, "n 3"]
+    time: Float[np.ndarray, "n"]
+    label: Int[np.ndarray, "n"]
+    present: Bool[np.ndarray, "n"]
+    share: Float[np.ndarray, "n"]
+
+    def at(self, chosen: Bool[np.ndarray, "n"]) -> Targets:
+        """Some of them."""
+        return Targets(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+
+
+def targets_of(strokes: Sequence[Stroke], labels: Sequence[str]) -> Targets:
+    """The places of some strokes; where strokes cross, the later one alone is heard.
+
+    Args:
+        strokes: at least one.
+        labels: names of the classes.
+    """
+    found = []
+    for number, stroke in enumerate(strokes):
+        position = around(stroke.along(STEP_MM, MOST_PLACES), ASIDE * stroke.radius_mm)
+        open_ = np.ones(len(position), dtype=bool)
+        for later in strokes[number + 1 :]:
+            if later.lasts_at(stroke.time):
+                open_ &= ~later.covers(position)
+        position = position[open_]
+        n = len(position)
+        found.append(
+            Targets(
+                position,
+                np.full(n, stroke.time),
+                np.full(n, labels.index(stroke.label)),
+                np.full(n, stroke.present),
+                np.full(n, 1.0 / max(1, n)),
+            )
+        )
+    return Targets(
+        *(np.concatenate([getattr(t, name) for t in found]) for name in Targets.__dataclass_fields__)
+    )
+
+
+def around(line: Float[np.ndarray, "m 3"], distance: float) -> Float[np.ndarray, "n 3"]:
+    """Places of a line, and beside each of them on both sides along every axis."""
+    aside = distance * np.concatenate([np.zeros((1, 3)), np.eye(3), -np.eye(3)])
+    return (line[:, None] + aside).reshape(-1, 3)
+
+
+def misfit(
+    logits: Float[Tensor, "n k"],
+    label: Int[Tensor, "n"],
+    present: Bool[Tensor, "n"],
+    share: Float[Tensor, "n"],
+) -> Float[Tensor, ""]:
+    """Negative log-likelihood of what is said, each stroke counting as one observation.
+
+    Args:
+        logits: of the classes.
+        label: see `Targets`; likewise:
+        present: of each place.
+        share: of each place.
+    """
+    own = functional.log_softmax(logits, dim=1).gather(1, label[:, None])[:, 0]
+    # log(1 - p) = log of the others' sum, without cancellation.
+    others = logits.scatter(1, label[:, None], -torch.inf).logsumexp(1) - logits.logsumexp(1)
+    return -(torch.where(present, own, others) * share).sum()

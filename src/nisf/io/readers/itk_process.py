@@ -1,0 +1,130 @@
+"""Asks SimpleITK about files in a process of its own: a file that crashes it costs that file alone.
+
+One process serves all files, so that starting it is paid once; one that dies or hangs is replaced.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import subprocess
+import sys
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from nisf.data.scratch import STEP, let_go, room
+from nisf.errors import BadFileError
+
+SECONDS = 60.0
+"""What a header may take, the start of the process included; the machine may be busy."""
+BYTES_A_SECOND = 2e6
+"""Of voxels, at least: compressed, from a slow disk."""
+
+_turn = threading.Lock()
+_running: tuple[int, subprocess.Popen[bytes]] | None = None
+"""The process of ours that started it, and it: after a fork it is somebody else's."""
+
+
+def itk_information(path: Path) -> dict[str, Any]:
+    """What the header of an image says, see `nisf.io.readers.itk_worker.information`.
+
+    Raises:
+        BadFileError: SimpleITK is missing, cannot read it, crashes or hangs.
+    """
+    with _turn:
+        return _asked(path, voxels=False, seconds=SECONDS)[0]
+
+
+def itk_voxels(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """The voxels of an image, first axis fastest.
+
+    Args:
+        path: of the image.
+        shape: as its header says.
+        dtype: likewise.
+
+    Raises:
+        BadFileError: as `itk_information`; there are more or fewer.
+    """
+    nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    with _turn:
+        said, answers, alarm = _asked(path, voxels=True, seconds=SECONDS + nbytes / BYTES_A_SECOND)
+        if said["nbytes"] != nbytes or said["dtype"] != dtype.name:
+            _end()
+            raise BadFileError(f"{path}: its voxels are not what its header says; write it again")
+        out = room((nbytes,), np.uint8)
+        for first in range(0, nbytes, STEP):
+            part = out[first : first + STEP]
+            if answers.readinto(part) < len(part):  # ty: ignore[missing-attribute]
+                raise _crashed(path)
+            let_go(out)
+        alarm.cancel()
+    return np.ndarray(shape, dtype, buffer=out.data, order="F")
+
+
+def _asked(path: Path, *, voxels: bool, seconds: float) -> tuple[dict[str, Any], IO[bytes], threading.Timer]:
+    """What it says, where the voxels come from, and the alarm that goes off if they do not.
+
+    Raises:
+        BadFileError: it says nothing, or that it cannot.
+    """
+    process = _process(path)
+    alarm = threading.Timer(seconds, process.kill)
+    alarm.daemon = True
+    alarm.start()
+    questions, answers = process.stdin, process.stdout
+    assert questions is not None
+    assert answers is not None
+    try:
+        questions.write(json.dumps({"path": str(path), "voxels": voxels}).encode() + b"\n")
+        questions.flush()
+        line = answers.readline()
+    except OSError:
+        line = b""
+    if not voxels or not line:
+        alarm.cancel()
+    if not line.endswith(b"\n"):
+        raise _crashed(path)
+    said = json.loads(line)
+    if "error" in said:
+        alarm.cancel()
+        raise BadFileError(f"{path}: SimpleITK cannot read it ({said['error']}); write it again")
+    return said, answers, alarm
+
+
+def _process(path: Path) -> subprocess.Popen[bytes]:
+    global _running
+    if find_spec("SimpleITK") is None:
+        raise BadFileError(f"{path}: needs the package SimpleITK: pip install 'nisf[itk]'")
+    if _running is None or _running[0] != os.getpid() or _running[1].poll() is not None:
+        _end()
+        worker = Path(__file__).with_name("itk_worker.py")
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(
+            [sys.executable, "-P", str(worker)], stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL
+        )
+        _running = os.getpid(), process
+    return _running[1]
+
+
+def _crashed(path: Path) -> BadFileError:
+    _end()
+    return BadFileError(
+        f"{path}: SimpleITK crashed or hung on this file; write it again, or convert it to .nii.gz with the "
+        "program that made it"
+    )
+
+
+@atexit.register
+def _end() -> None:
+    """End the process, if it is ours."""
+    global _running
+    if _running is not None and _running[0] == os.getpid():
+        _running[1].kill()
+        _running[1].communicate()
+    _running = None

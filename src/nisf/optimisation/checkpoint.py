@@ -1,0 +1,117 @@
+"""The checkpoint of a training: one file that is replaced whole, and says what it was made with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from nisf.config.migration import todays_settings
+from nisf.config.overrides import from_dict
+from nisf.config.schema import Config
+from nisf.errors import BadFileError
+from nisf.files import read_metadata, read_tensors, write_tensors
+from nisf.optimisation.state import State
+
+CHECKPOINT = "checkpoint.safetensors"
+
+_WRONG = (KeyError, TypeError, ValueError, AttributeError, RuntimeError, RecursionError)
+
+
+def write_checkpoint(
+    path: Path, tensors: Mapping[str, Tensor], identity: Mapping[str, Any], step: int | None = None
+) -> None:
+    """Write a checkpoint.
+
+    Args:
+        path: of the file.
+        tensors: all that is kept.
+        identity: settings, cases and start, as JSON takes them.
+        step: done of the training; None before it has begun.
+    """
+    begun = {} if step is None else {"step": str(step)}
+    write_tensors(path, tensors, {"identity": json.dumps(identity), **begun})
+
+
+def has_begun(path: Path) -> bool:
+    """Whether a checkpoint is there, and one of a training that has begun: it may hold a finder alone.
+
+    Raises:
+        BadFileError: it is damaged.
+    """
+    return path.is_file() and "step" in read_metadata(path)
+
+
+def load_checkpoint(path: Path, state: State, identity: Mapping[str, Any]) -> None:
+    """Go back to a checkpoint.
+
+    Raises:
+        BadFileError: it is damaged, or belongs to other settings, cases or start.
+    """
+    tensors, metadata = read_tensors(path)
+    refuse_other(path, metadata, identity)
+    try:
+        state.load(tensors, int(metadata["step"]))
+    except _WRONG as error:
+        raise _not_ours(path, error) from error
+
+
+def refuse_other(path: Path, metadata: Mapping[str, str], identity: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint of another training.
+
+    Raises:
+        BadFileError: it belongs to other settings, cases or start; the sentence names them.
+    """
+    try:
+        before, now = _decisive(json.loads(metadata["identity"])), _decisive(identity)
+        differences = "" if before == now else _differences(before, now)
+    except _WRONG as error:
+        raise _not_ours(path, error) from error
+    if differences:
+        raise BadFileError(f"{path}: was made with other {differences}; give the same, or train elsewhere")
+
+
+def _not_ours(path: Path, error: Exception) -> BadFileError:
+    return BadFileError(
+        f"{path}: not a checkpoint of this training ({type(error).__name__}); train elsewhere"
+    )
+
+
+def stored_settings(path: Path) -> Config:
+    """The settings that a checkpoint was made with.
+
+    Raises:
+        BadFileError: it is damaged.
+    """
+    metadata = read_metadata(path)
+    try:
+        settings = todays_settings(json.loads(metadata["identity"])["config"])
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise BadFileError(f"{path}: does not say with which settings it was made") from error
+    return from_dict(Config, settings, f"{path}: config")
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """In which settings, by name, and in what else two identities differ."""
+    found = []
+    for part, settings in now["config"].items():
+        old = before["config"].get(part)
+        if isinstance(settings, dict) and isinstance(old, dict):
+            found += [
+                f"{part}.{name} ({old.get(name)}, now {value})"
+                for name, value in settings.items()
+                if old.get(name) != value
+            ]
+        elif old != settings:
+            found.append(f"{part} ({old}, now {settings})")
+    found += [name for name in ("cases", "start") if before.get(name) != now.get(name)]
+    return ", ".join(found[:8]) or "settings"
+
+
+def _decisive(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What the weights depend on. How subjects are fitted may change: it is validated anew."""
+    config = {name: part for name, part in todays_settings(identity["config"]).items() if name != "fit"}
+    return {**identity, "config": config}

@@ -1,0 +1,238 @@
+"""Several processes that train one prior together, as ``torchrun`` starts them; one alone is one rank.
+
+A step is the same step on any number of ranks: each takes a range of its samples, what the objective needs of
+all of them is gathered, and gradients are summed. Only the first rank writes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from nisf.errors import BadSettingError
+
+Value = TypeVar("Value")
+Loss = tuple[Tensor, dict[str, Tensor]]
+
+PATIENCE = timedelta(days=1)
+"""Ranks wait for the first as long as it trains a finder, validates or writes; a dead one is torchrun's."""
+
+
+def launched() -> bool:
+    """Whether torchrun, or something like it, started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def joined(device: torch.device) -> Generator[torch.device]:
+    """Be one of the ranks that torchrun started; alone it does nothing.
+
+    Args:
+        device: ``cpu``, whose ranks talk by gloo, or ``cuda``, of which each rank of a machine takes one card
+            and talks by nccl.
+
+    Yields:
+        This rank's device.
+
+    Raises:
+        BadSettingError: a card was given by number, or there are fewer cards than ranks.
+    """
+    if not launched():
+        yield device
+        return
+    device = _own(device)
+    backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
+    distributed.init_process_group(backend, timeout=PATIENCE)
+    try:
+        yield device
+    finally:
+        distributed.destroy_process_group()
+
+
+def _own(device: torch.device) -> torch.device:
+    if device.type != "cuda":
+        return device
+    local, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if local >= count:
+        raise BadSettingError(
+            f"cuda: rank {local} of this machine has no GPU of its own, there are {count}; start fewer ranks",
+            options=["device"],
+        )
+    torch.cuda.set_device(local)
+    return torch.device("cuda", local)
+
+
+def world() -> int:
+    """Ranks that train together; 1 for a process alone."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this rank, from 0."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def is_first() -> bool:
+    """Whether this is the rank that writes."""
+    return rank() == 0
+
+
+def share(count: int) -> range:
+    """The range of ``count`` things that is this rank's: as many as any other's, or one more."""
+    whole, number = world(), rank()
+    return range(count * number // whole, count * (number + 1) // whole)
+
+
+def refuse_idle(subjects: int, cases: int) -> None:
+    """Refuse more ranks than there are subjects in a step, or cases.
+
+    Raises:
+        BadSettingError: a rank would have nothing to do.
+    """
+    for count, what in ((subjects, "subjects in a step (train.subjects)"), (cases, "cases")):
+        if count < world():
+            raise BadSettingError(f"{world()} ranks, but {count} {what}; start no more ranks than that")
+
+
+def wait() -> None:
+    """Wait until every rank is here."""
+    if world() > 1:
+        distributed.barrier()
+
+
+def from_first(make: Callable[[], Value]) -> Value:
+    """What the first rank makes, on every rank; it is pickled on its way, between processes of one run."""
+    if world() == 1:
+        return make()
+    made: list[Any] = [make() if is_first() else None]
+    distributed.broadcast_object_list(made, src=0)
+    return made[0]
+
+
+def of_all(part: list[Value]) -> list[Value]:
+    """The lists of all ranks, one after another, on every rank."""
+    if world() == 1:
+        return part
+    parts: list[Any] = [None] * world()
+    distributed.all_gather_object(parts, part)
+    return [one for each in parts for one in each]
+
+
+def gathered(own: Tensor) -> Tensor:
+    """The rows of all ranks, in their order; gradients flow into this rank's own.
+
+    Where each rank backpropagates the same function of what this returns, the gradients of its weights that
+    the ranks find add up to those of one process that has all rows.
+
+    Args:
+        own: rows (n, ...); other ranks may have another n.
+    """
+    if world() == 1:
+        return own
+    lengths = [torch.zeros(1, dtype=torch.int64, device=own.device) for _ in range(world())]
+    distributed.all_gather(lengths, torch.tensor([len(own)], device=own.device))
+    counts = [int(length) for length in lengths]
+    padded = own.detach().new_zeros(max(counts), *own.shape[1:])
+    padded[: len(own)] = own.detach()
+    parts = [torch.empty_like(padded) for _ in counts]
+    distributed.all_gather(parts, padded)
+    rows = [part[:count] for part, count in zip(parts, counts, strict=True)]
+    rows[rank()] = own
+    return torch.cat(rows)
+
+
+def summed(own: Tensor) -> Tensor:
+    """The sum of all ranks' tensors, without gradients."""
+    total = own.detach().clone()
+    if world() > 1:
+        distributed.all_reduce(total)
+    return total
+
+
+def counted_once(term: Tensor) -> Tensor:
+    """A term that every rank computes alike: of its value, with a share of its gradient."""
+    return term if world() == 1 else term.detach() + (term - term.detach()) / world()
+
+
+class _Objective(nn.Module):
+    """The objective of a step as the module that `DistributedDataParallel` wraps."""
+
+    def __init__(self, network: nn.Module, loss: Callable[[int], Loss]) -> None:
+        super().__init__()
+        self.network, self._loss = network, loss
+
+    def forward(self, step: int) -> Loss:
+        return self._loss(step)
+
+
+def together(network: nn.Module, loss: Callable[[int], Loss]) -> Callable[[int], Loss]:
+    """``loss``, such that the gradients of the network's weights are summed over all ranks.
+
+    Args:
+        network: whose weights begin as the first rank's, and stay the same on every rank.
+        loss: of a step; this rank's part of the samples, see `gathered`.
+    """
+    if world() == 1:
+        return loss
+    module = DistributedDataParallel(_Objective(network, loss))
+
+    def call(step: int) -> Loss:
+        value, terms = module(step)
+        return value * world(), terms  # the wrapper takes the mean of the gradients
+
+    return call
+
+
+class Rows(nn.Embedding):
+    """A row of numbers for each of many subjects, spread over the ranks: each holds a range of them.
+
+    ``weight`` has this rank's rows. Every rank looks the same rows up, and after the backward pass `settle`
+    brings their gradients home.
+
+    Args:
+        weight: all rows (n, l), of which this rank keeps its own.
+        sparse: see `torch.nn.Embedding`.
+    """
+
+    def __init__(self, weight: Tensor, *, sparse: bool) -> None:
+        self.range, self.count = share(len(weight)), len(weight)
+        own = weight[self.range.start : self.range.stop].clone()
+        super().__init__(len(own), own.shape[1], sparse=sparse, _weight=own)
+        self._asked: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as in PyTorch
+        if world() == 1:
+            return super().forward(input)
+        mine = ((input >= self.range.start) & (input < self.range.stop)).nonzero().flatten()
+        found = super().forward(input[mine] - self.range.start)
+        table = found.new_zeros(len(input), self.embedding_dim).index_copy(0, mine, found)
+        asked = summed(table).requires_grad_()
+        self._asked = table, asked
+        return asked
+
+    def settle(self) -> None:
+        """Take the gradients that all ranks have found for this rank's rows."""
+        if self._asked is None:
+            return
+        (table, asked), self._asked = self._asked, None
+        gradient = torch.zeros_like(asked) if asked.grad is None else asked.grad
+        table.backward(summed(gradient) / world())  # the value that `together` returns is so much larger
+
+    def whole(self, own: Tensor) -> Tensor:
+        """All rows of what is kept by rows, e.g. an optimiser's state; on the processor, for a file.
+
+        Args:
+            own: this rank's rows (m, ...).
+        """
+        return gathered(own.detach().cpu())
+
+    def part(self, whole: Tensor) -> Tensor:
+        """The rows of this rank of what is there for all (n, ...)."""
+        return whole[self.range.start : self.range.stop]

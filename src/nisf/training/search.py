@@ -1,0 +1,141 @@
+"""Where cases are looked at: as a checkpoint says, or found anew by a finder that is trained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nisf.config.schema import Config
+from nisf.data.case import Case
+from nisf.data.region import half_size
+from nisf.errors import BadFileError
+from nisf.files import read_metadata, read_tensors
+from nisf.kinds.recipe import spread
+from nisf.networks.finder import Finder, finder_certainty, finder_of, look, train_finder
+from nisf.networks.finder_state import FinderState
+from nisf.optimisation.checkpoint import has_begun, refuse_other, write_checkpoint
+from nisf.prior.region_search import RegionSearch
+
+FINDER_CASES = 400
+"""Cases that the finder is trained on at most, evenly spread over all."""
+KEEP_SECONDS = 10.0
+"""Between two checkpoints of the finder's training."""
+UNFINISHED = "unfinished."
+"""How tensors of a finder in training are named in a checkpoint."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is prepared, how many steps of it are done, and how many there are."""
+
+
+class FinderCheckpoint:
+    """Keeps the finder's training in the run's checkpoint.
+
+    Args:
+        path: of the checkpoint.
+        identity: settings and cases that a checkpoint must agree with.
+        say: called with sentences for the user.
+        progress: told after each step.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        identity: Mapping[str, Any],
+        say: Callable[[str], None],
+        progress: Progress | None = None,
+    ) -> None:
+        self.path, self.identity, self.say, self.progress = path, identity, say, progress
+        self._saved = time.monotonic()
+
+    def begin(self, state: FinderState) -> None:
+        """Go on from the checkpoint, if there is one.
+
+        Raises:
+            BadFileError: it is damaged, or belongs to other settings or cases.
+        """
+        if not self.path.is_file() or has_begun(self.path):
+            return
+        tensors, metadata = read_tensors(self.path)
+        refuse_other(self.path, metadata, self.identity)
+        kept = {n.removeprefix(UNFINISHED): t for n, t in tensors.items() if n.startswith(UNFINISHED)}
+        if not kept:
+            return
+        try:
+            state.load(kept)
+        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise BadFileError(
+                f"{self.path}: not a checkpoint of this training ({type(error).__name__}); train elsewhere"
+            ) from error
+        self.say(f"resuming the finder at step {state.step} of {state.steps}")
+
+    def after_step(self, state: FinderState) -> None:
+        """Show how far it is, and save it now and then."""
+        if self.progress is not None:
+            self.progress("finder", state.step, state.steps)
+        if time.monotonic() - self._saved >= KEEP_SECONDS and state.step < state.steps:
+            tensors = {f"{UNFINISHED}{name}": tensor for name, tensor in state.tensors().items()}
+            write_checkpoint(self.path, tensors, self.identity)
+            self._saved = time.monotonic()
+
+
+def search_for(cases: Sequence[Case], config: Config, keeper: FinderCheckpoint) -> RegionSearch:
+    """The box around the cases' structures and a network that finds it, from the checkpoint or trained now.
+
+    Raises:
+        BadFileError: the checkpoint is damaged, or belongs to other settings or cases.
+    """
+    if keeper.path.is_file() and (found := search_in(keeper.path)) is not None:
+        if not has_begun(keeper.path):
+            refuse_other(keeper.path, read_metadata(keeper.path), keeper.identity)
+        return found
+    if config.region.whole:
+        return RegionSearch(None)
+    try:
+        half = half_size(cases, config.region.margin_mm)
+    except ValueError:
+        keeper.say("no case is labelled: the whole field of view is used")
+        return RegionSearch(None)
+    chosen = spread(cases, FINDER_CASES)
+    finder = train_finder(chosen, steps=config.region.finder_steps, seed=config.train.seed, keeper=keeper)
+    if finder is None:
+        return RegionSearch(half)
+    search = RegionSearch(half, finder, least_certain(chosen, finder))
+    # Before the recipe is set up, which takes its time.
+    write_checkpoint(keeper.path, search_tensors(search), keeper.identity)
+    return search
+
+
+def least_certain(cases: Sequence[Case], finder: Finder | None) -> float:
+    """The certainty to ask for: half of the finder's least on labelled cases."""
+    if finder is None:
+        return 0.0
+    sure = (finder_certainty(look(case, finder)) for case in spread(cases, FINDER_CASES) if case.labelled())
+    return round(0.5 * min(sure, default=0.0), 3)
+
+
+def search_tensors(search: RegionSearch) -> dict[str, Tensor]:
+    """The search for the checkpoint: a resumed run need not train the finder again."""
+    if search.half is None or search.finder is None:
+        return {}
+    found = {f"finder.{name}": tensor for name, tensor in search.finder.state_dict().items()}
+    half = torch.from_numpy(np.asarray(search.half, dtype=np.float64))
+    return {"region.half": half, "region.certain": torch.tensor(search.certain).double(), **found}
+
+
+def search_in(checkpoint: Path) -> RegionSearch | None:
+    """Back from the checkpoint, strictly; None if it has nothing of `search_tensors`."""
+    tensors, _ = read_tensors(checkpoint)
+    if not any(name.startswith(("region.", "finder.")) for name in tensors):
+        return None
+    half = tensors.get("region.half")
+    if half is None or half.shape != (3,):
+        raise BadFileError(f"{checkpoint}: tensor 'region.half' is missing or not of shape (3,)")
+    # Older checkpoints know no least certainty.
+    certain = float(tensors.get("region.certain", torch.tensor(0.0)))
+    return RegionSearch(half.numpy(), finder_of(tensors, checkpoint), certain)

@@ -1,0 +1,86 @@
+"""What becomes of one case, whatever process does it: errors are values."""
+
+from dataclasses import replace
+
+import pytest
+
+from nisf.engines import do_case
+from nisf.engines import work as module
+from nisf.engines.work import Result
+from nisf.interrupts import listen, restore
+from nisf.outputs import claimed, read_part
+
+
+def test_a_case_is_written_once(files, tiny, work):
+    told = []
+    first = do_case(files[0], tiny, work, told.append)
+    assert (first.state, first.error, first.done) == ("written", "", True)
+    assert first.summary["region"]
+    assert told[0] == "reading"
+    assert set(first.stages) >= {"reading", "answering", "writing"}
+    assert first.seconds > 0
+    assert first.cpu_s > 0
+    again = do_case(files[0], tiny, work)
+    assert (again.state, again.summary, again.done) == ("kept", {}, True)
+
+
+def test_a_writer_that_was_not_asked_before_is_run_alone(files, tiny, work):
+    assert do_case(files[0], tiny, replace(work, measures=False)).state == "written"
+    assert read_part(work.folder, files[0].name, "measures") is None
+    assert do_case(files[0], tiny, work).state == "kept"
+    assert read_part(work.folder, files[0].name, "measures") is not None
+
+
+def test_what_goes_wrong_is_a_value(files, tiny, work, monkeypatch):
+    damaged = do_case(files[3], tiny, work)
+    assert (damaged.state, damaged.done) == ("failed", False)
+    assert "sa.nii.gz" in damaged.error
+    with claimed(work.folder, files[0].name):
+        pass
+    monkeypatch.setattr(module, "segment_case", _raising(MemoryError("Unable to allocate 5.0 GiB")))
+    lacking = do_case(files[0], tiny, work)
+    assert lacking.error.startswith("needs about 5.4 GB at once; give less working memory")
+    assert "--memory-mb" in lacking.error
+    monkeypatch.setattr(module, "segment_case", _raising(ZeroDivisionError("never seen")))
+    assert do_case(files[0], tiny, work).error == "ZeroDivisionError: never seen"
+    assert not list(work.folder.glob("*")) if work.folder.exists() else True
+
+
+def test_an_interrupt_is_no_value(files, tiny, work, monkeypatch):
+    """Also one that a library turned into another error."""
+    monkeypatch.setattr(module, "segment_case", _raising(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        do_case(files[0], tiny, work)
+
+    def lost(*_, **__):
+        import os
+        import signal
+
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise ValueError("lost in a library") from None
+
+    listen()
+    try:
+        monkeypatch.setattr(module, "segment_case", lost)
+        with pytest.raises(KeyboardInterrupt):
+            do_case(files[0], tiny, work)
+    finally:
+        restore()
+
+
+def test_results_travel():
+    from multiprocessing.reduction import ForkingPickler
+
+    result = Result(
+        "a", "failed", "why", ("x",), {"k": "n"}, {"region": "finder"}, 1.0, 0.5, {"reading": 1.0}
+    )
+    assert ForkingPickler.loads(ForkingPickler.dumps(result)) == result
+
+
+def _raising(error):
+    def work(*_, **__):
+        raise error
+
+    return work

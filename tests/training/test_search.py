@@ -1,0 +1,120 @@
+"""The finder's training: kept, resumed, shown."""
+
+import json
+
+import pytest
+import torch
+
+import nisf.training.search
+import toys
+from nisf.errors import NisfError
+from nisf.files import read_metadata, read_tensors, write_tensors
+from nisf.optimisation.checkpoint import has_begun, stored_settings
+from nisf.training.search import FinderCheckpoint, search_for
+
+CONFIG = toys.settings(
+    toys.TINY,
+    train={"steps": 4},
+    region={"whole": False, "margin_mm": 8.0, "finder_steps": 30},
+)
+
+
+class StopError(Exception):
+    """Ends a training."""
+
+
+def stop_at(step):
+    def progress(_, done, count):
+        assert count == CONFIG.region.finder_steps
+        if done == step:
+            raise StopError
+
+    return progress
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch):
+    monkeypatch.setattr(nisf.training.search, "KEEP_SECONDS", 0.0)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finder") / "whole"
+    return folder, toys.train_toy(folder, CONFIG)
+
+
+@pytest.mark.parametrize("at", [2, 17, 29])
+def test_a_finder_that_was_interrupted_goes_on(whole, tmp_path, at):
+    folder, expected = whole
+    with pytest.raises(StopError):
+        toys.train_toy(tmp_path, CONFIG, progress=stop_at(at))
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    assert not has_begun(checkpoint)
+    assert stored_settings(checkpoint).region == CONFIG.region
+    seen, said = [], []
+    prior = toys.train_toy(
+        tmp_path, CONFIG, resume=True, progress=lambda *told: seen.append(told), say=said.append
+    )
+    # What was interrupted was a step that was done and not yet kept.
+    assert seen == [("finder", step, 30) for step in range(at, 31)]
+    assert f"resuming the finder at step {at - 1} of 30" in said
+    assert prior.fingerprint == expected.fingerprint
+    assert prior.config == expected.config
+    assert prior.card == expected.card
+    assert (tmp_path / "log.jsonl").read_text() == (folder / "log.jsonl").read_text()
+    found, wanted = (read_tensors(f / "checkpoint.safetensors")[0] for f in (tmp_path, folder))
+    assert set(found) == set(wanted)
+    assert any(name.startswith("finder.") for name in found)
+    for name, tensor in wanted.items():
+        assert torch.equal(found[name], tensor), name
+
+
+def test_a_trained_finder_is_kept_before_the_recipe_is_set_up(whole, tmp_path, monkeypatch):
+    def broken(*_):
+        raise StopError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nisf.training.train.TrainingSetup", broken)
+        with pytest.raises(StopError):
+            toys.train_toy(tmp_path, CONFIG)
+    with pytest.raises(NisfError, match=r"was made with other train\.seed \(0, now 3\)"):
+        toys.train_toy(tmp_path, toys.settings(CONFIG, train={"seed": 3}), resume=True)
+    monkeypatch.setattr(nisf.training.search, "train_finder", None)
+    assert toys.train_toy(tmp_path, CONFIG, resume=True).fingerprint == whole[1].fingerprint
+
+
+def test_what_belongs_to_another_training_is_refused(tmp_path):
+    with pytest.raises(StopError):
+        toys.train_toy(tmp_path, CONFIG, progress=stop_at(9))
+    with pytest.raises(NisfError, match="holds a run already; resume it"):
+        toys.train_toy(tmp_path, CONFIG)
+    other = toys.settings(CONFIG, region={"finder_steps": 31})
+    with pytest.raises(NisfError, match=r"was made with other region\.finder_steps \(30, now 31\)"):
+        toys.train_toy(tmp_path, other, resume=True)
+    with pytest.raises(NisfError, match="was made with other cases"):
+        toys.train_toy(tmp_path, CONFIG, cases=toys.toy_cohort(4), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("step", torch.tensor(31)), ("step", torch.tensor(0)), ("rng", torch.zeros(4, dtype=torch.uint8))],
+)
+def test_a_damaged_checkpoint_is_refused(tmp_path, name, value):
+    path = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(StopError):
+        toys.train_toy(tmp_path, CONFIG, progress=stop_at(9))
+    tensors, metadata = read_tensors(path)
+    write_tensors(path, {**tensors, f"unfinished.{name}": value}, metadata)
+    with pytest.raises(NisfError, match="not a checkpoint of this training"):
+        toys.train_toy(tmp_path, CONFIG, resume=True)
+
+
+def test_it_is_saved_now_and_then(tmp_path, monkeypatch):
+    monkeypatch.setattr(nisf.training.search, "KEEP_SECONDS", 3600.0)
+    identity = json.loads(json.dumps({"config": {}, "cases": []}))
+    keeper = FinderCheckpoint(tmp_path / "a", identity, print)
+    search = search_for(toys.toy_cohort(2), CONFIG, keeper)
+    assert search.finder is not None
+    metadata = read_metadata(tmp_path / "a")
+    assert "step" not in metadata
+    assert json.loads(metadata["identity"]) == identity
