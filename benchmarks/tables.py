@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,7 @@ def generalisation() -> str:
         f"at most {per_cent(cines['largest_volume_error'])}; LV Dice there is {score(cines['dice_volume'])} "
         "if slices without a contour count as background."
     )
-    return f"{table(head, rows)}\n\n{volume}"
+    return f"{table(head, rows)}\n\n{textwrap.fill(volume, 114)}"
 
 
 def structures() -> str:
