@@ -80,6 +80,7 @@ RECIPES = {
     "new80-scanners": Trial("", f"{BOTH_PHASES} train.seed=22 {SCANNERS}"),
     "new100-scanners": Trial("", f"{BOTH_PHASES} train.seed=22 {SCANNERS}", everyone=True),
     "on80-control": Trial("cardiac-sax-80", f"{BOTH_PHASES} train.seed=21"),
+    "on100-control": Trial("cardiac-sax", f"{BOTH_PHASES} train.seed=21", everyone=True),
     "new80-wide": Trial("", f"{BOTH_PHASES} train.seed=22 {SCANNERS} {WIDE}"),
 }
 QUICK = ("image.pixels=48", "image.pixel_mm=3.5", "augment.coarse_pixels=32", "train.points=64")

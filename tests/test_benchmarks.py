@@ -380,6 +380,24 @@ def test_how_sure_the_finder_is(tmp_path):
     assert {f"{side:g} x" for side in found.SIDES} < set(values)
 
 
+def test_the_finder_alone_is_trained_again(tmp_path, capsys):
+    import fit_finder
+
+    small_cohort(tmp_path / "data")
+    command = ["cardiac-sax", "--data", str(tmp_path / "data"), "-o", str(tmp_path / "out"), "--everyone"]
+    assert fit_finder.main([*command, "--steps", "2"]) == 0
+    assert "finder: step 2 of 2" in capsys.readouterr().out
+    old, new = load_prior("cardiac-sax"), load_prior(tmp_path / "out" / "prior")
+    assert new.fingerprint == old.fingerprint
+    assert new.appendices == old.appendices
+    assert new.card["finder"] == {"subjects": 1, "steps": 2, "seed": 0}
+    assert new.digest != old.digest
+    # Started again, it trains nothing, and writes the same.
+    assert fit_finder.main([*command, "--steps", "2"]) == 0
+    assert "finder: step" not in capsys.readouterr().out
+    assert load_prior(tmp_path / "out" / "prior").digest == new.digest
+
+
 def test_robustness(tmp_path):
     import robustness
 

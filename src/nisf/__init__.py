@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from nisf.prior.prior import Prior as Prior
     from nisf.quality.judge import judge as judge
     from nisf.quality.judgement import Judgement as Judgement
+    from nisf.report.notebook import subject_html as subject_html
     from nisf.segmentation import Request as Request
     from nisf.segmentation import segment as segment
     from nisf.segmentation import segment_case as segment_case
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
     from nisf.subject.views import view_plane as view_plane
     from nisf.training.train import TrainOptions as TrainOptions
     from nisf.training.train import train as train
+    from nisf.view import view as view
 
 __version__ = "0.1.0"
 
@@ -118,12 +120,14 @@ _HOMES = {
     "nisf.prior.prior": ("Prior",),
     "nisf.quality.judge": ("judge",),
     "nisf.quality.judgement": ("Judgement",),
+    "nisf.report.notebook": ("subject_html",),
     "nisf.segmentation": ("Request", "segment", "segment_case", "write_segmentation"),
     "nisf.segmentation.correct": ("correct",),
     "nisf.subject.rendering": ("Rendering",),
     "nisf.subject.subject": ("Subject",),
     "nisf.subject.views": ("view_plane",),
     "nisf.training.train": ("TrainOptions", "train"),
+    "nisf.view": ("view",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *sorted(_HOME_OF)]

@@ -46,7 +46,7 @@ def log(folder):
 
 
 def same_within_rounding(found, expected):
-    """Losses to three digits: Adam makes large differences of small ones; the first step is compared closely."""
+    """Losses to three digits: Adam makes much of small differences; the first step is compared closely."""
     assert [record["step"] for record in log(found)] == [record["step"] for record in log(expected)]
     for one, other in zip(log(found), log(expected), strict=True):
         assert set(one) == set(other)

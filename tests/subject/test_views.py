@@ -1,5 +1,8 @@
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -17,6 +20,7 @@ from nisf.phantom import long_axis as true_view
 from nisf.phantom.heart import axes
 from nisf.subject.views import box_grid, long_axis, view_plane
 
+DATA = Path(os.environ.get("NISF_DATA", Path(__file__).parents[3] / "shared" / "data"))
 ANATOMY = load_anatomy("cardiac-sax")
 NO_CANVASES = Canvases(torch.zeros(0, 1, 2, 2), torch.zeros(0, 3, 4), np.zeros(0))
 
@@ -31,6 +35,24 @@ def test_long_axis_of_half_an_ellipsoid(turn):
     middle, found = long_axis(grid[inside], np.array([0.0, 0.0, 1.0]))
     assert found @ direction > np.cos(np.deg2rad(2))
     assert np.linalg.norm(middle - (middle @ direction) * direction) < 1.0
+
+
+def test_the_apex_is_found_in_every_labelled_heart():
+    """All of ACDC is stored base first."""
+    files = sorted((DATA / "acdc").glob("patient*/*_gt.nii.gz"))
+    if not files:
+        pytest.skip(f"no ACDC masks under {DATA / 'acdc'}; set NISF_DATA")
+    for path in files:
+        image = nib.load(path)
+        spacing, mask = np.array(image.header.get_zooms()[:3]), np.asarray(image.dataobj)
+        shape = np.round(mask.shape * spacing / 4).astype(int)
+        nearest = [
+            np.clip(np.round((np.arange(size) + 0.5) * 4 / mm - 0.5), 0, count - 1).astype(int)
+            for size, mm, count in zip(shape, spacing, mask.shape, strict=True)
+        ]
+        label = mask[np.ix_(*nearest)]
+        cavity, whole = np.argwhere(label == 3) * 4.0, np.argwhere(label > 0) * 4.0
+        assert long_axis(cavity, np.array([0.0, 0.0, 1.0]), whole)[1][2] > 0, path.name
 
 
 def stub(heart, without=()):

@@ -1,10 +1,13 @@
 """The page in a real browser: what it shows is what Python answers, and nothing is written on the console."""
 
+import io
 import shutil
 
 import numpy as np
+import PIL.Image
 import pytest
 
+from nisf.measures.case import measure
 from nisf.view.questions import PlaneQuestion
 
 pytest.importorskip("starlette", reason="needs nisf[view]: starlette and uvicorn")
@@ -13,6 +16,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="needs the Python
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (apt-get install chromium)")
+PNG = "() => atob(nisfPage.views.a.canvas.toDataURL().split(',')[1])"
 SHARP = "() => ['a', 'b', 'c'].every((v) => nisfPage.views[v].canvas.dataset.sharp !== undefined)"
 
 
@@ -28,7 +32,7 @@ def opened(served):
         page.on("pageerror", lambda error: page.said.append(str(error)))
         page.on("request", lambda request: page.asked.append(request.url))
         page.goto(f"http://{host}/?token={token}")
-        wait(page, "() => window.nisfPage?.info && nisfPage.curves?.complete")
+        wait(page, "() => window.nisfPage?.info && nisfPage.findings?.complete")
         yield page
         browser.close()
     assert all(url.startswith((f"http://{host}/", "blob:", "data:")) for url in page.asked)
@@ -125,8 +129,7 @@ def test_time_layers_and_volumes(page, toy_seen):
     wait(page, SHARP)
     assert plane_of(page)[0].time == pytest.approx(0.25)
     shown = page.locator("#panel tbody tr").first.locator("td.number").first.inner_text()
-    label = toy_seen[0].render().label
-    curve = [(label[..., t] == 1).sum() * toy_seen[0].stacks[0].grid.voxel_ml for t in range(2)]
+    curve = measure(toy_seen[0]).curve.ml["blood"]
     assert float(shown) == pytest.approx(np.mean(curve), abs=0.06)
     for base in ("measured", "difference", "field"):
         page.click(f'#panel [data-value="{base}"]')
@@ -189,8 +192,14 @@ def test_a_hostile_link_changes_nothing(page):
 
 @pytest.mark.parametrize(
     ("button", "ending", "start"),
-    [("Picture", ".png", b"\x89PNG"), ("Mesh", ".stl", bytes(80)), ("NIfTI", ".nii.gz", b"\x1f\x8b")],
-    ids=["picture", "mesh", "nifti"],
+    [
+        ("Picture", ".png", b"\x89PNG"),
+        ("Mesh", ".stl", bytes(80)),
+        ("NIfTI", ".nii.gz", b"\x1f\x8b"),
+        ("Film", ".webm", b"\x1a\x45\xdf\xa3"),
+        ("GIF", ".gif", b"GIF89a"),
+    ],
+    ids=["picture", "mesh", "nifti", "film", "gif"],
 )
 def test_taken_away(page, button, ending, start, tmp_path):
     wait(page, "() => nisfPage.solid.canvas.dataset.surfaces === 'shown'")
@@ -200,6 +209,15 @@ def test_taken_away(page, button, ending, start, tmp_path):
     path = tmp_path / f"taken{ending}"
     download.value.save_as(path)
     assert path.read_bytes().startswith(start)
+    if button == "GIF":
+        with PIL.Image.open(path) as film:
+            assert film.n_frames == 2
+            film.seek(1)
+            last = np.asarray(film.convert("RGB")).astype(int)
+        page.locator('input[aria-label="Time in the cycle"]').fill("0.5")
+        wait(page, SHARP)
+        shown = PIL.Image.open(io.BytesIO(page.evaluate(PNG).encode("latin-1"))).convert("RGB")
+        assert np.abs(np.asarray(shown.resize(last.shape[1::-1])) - last).mean() < 6
     if button == "NIfTI":
         import nibabel as nib
 

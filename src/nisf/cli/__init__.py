@@ -16,6 +16,7 @@ from nisf.cli.correct import Correct
 from nisf.cli.demo import Demo
 from nisf.cli.doctor import Doctor
 from nisf.cli.evaluate import Evaluate
+from nisf.cli.export import Export
 from nisf.cli.info import Info
 from nisf.cli.measure import Measure
 from nisf.cli.mesh import Mesh
@@ -41,6 +42,7 @@ Command = (
     | Annotated[Measure, tyro.conf.subcommand("measure")]
     | Annotated[Mesh, tyro.conf.subcommand("mesh")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[View, tyro.conf.subcommand("view")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Settings, tyro.conf.subcommand("settings")]

@@ -66,9 +66,9 @@ class Correct:
         from nisf.data.wording import counted
         from nisf.device import named_device
         from nisf.kinds.load import read_subject
+        from nisf.measures.folder import Tables
         from nisf.outputs import Made, recorded_file
         from nisf.segmentation.correct import correct, write_corrected
-        from nisf.segmentation.measures import MeasureTables
 
         refuse_missing([self.subject, self.strokes])
         working_memory(self.memory_mb)
@@ -76,7 +76,7 @@ class Correct:
         subject = replace(subject, prior=subject.prior.to(named_device(self.device)))
         new = correct(subject, self.wanted(subject))
         folder = self.subject.parent
-        with MeasureTables(folder, overwrite=self.overwrite) as tables:
+        with Tables(folder, overwrite=self.overwrite) as tables:
             for path in write_corrected(
                 new, folder, memory_mb=self.memory_mb, overwrite=self.overwrite, say=print
             ):

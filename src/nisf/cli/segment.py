@@ -69,6 +69,9 @@ class Segment(Corrections):
     """Fit a shift and rotation of the whole subject too (second-order)."""
     islands: Literal["keep", "remove"] | None = None
     """Parts of a structure that are apart from its largest part, instead of the prior's way."""
+    enclosed: float | None = None
+    """Leave the LV out of basal slices where the myocardium covers less than this part of the cavity's rim:
+    0.5 is the SCMR's rule; by default the base is drawn as in the training data."""
     only: Path | None = None
     """Text file with the names of the cases to segment, one a line."""
     layout: str = "auto"
@@ -115,7 +118,6 @@ class Segment(Corrections):
         refuse_missing_prior(self.prior)
         refuse_missing([*(self.inputs if len(self.inputs) == 1 else ()), self.only])
 
-        from nisf.data.scratch import use_scratch
         from nisf.device import named_device
         from nisf.errors import BadSettingError
         from nisf.files import check_writable
@@ -140,7 +142,7 @@ class Segment(Corrections):
         self.refuse_several(len(cases))
         given = self.allotment(len(cases))
         work = self.work(request, given)
-        use_scratch(check_writable(self.output))
+        check_writable(self.output)
         remove_stale_locks(self.output)
         if not self.overwrite:
             refuse_other_labels(self.output, prior.anatomy.labels)
@@ -311,5 +313,14 @@ class Segment(Corrections):
                 raise BadSettingError(f"{flag} {value}: give a number of at least 1")
         if self.frames is not None and self.frames > MOST_FRAMES:
             raise BadSettingError(f"--frames {self.frames}: give {MOST_FRAMES} at most")
-        fit = FitOptions(self.steps, self.seed, self.method, self.shifts, self.gains, self.pose, self.islands)
+        fit = FitOptions(
+            steps=self.steps,
+            seed=self.seed,
+            method=self.method,
+            shifts=self.shifts,
+            gains=self.gains,
+            pose=self.pose,
+            islands=self.islands,
+            enclosed=self.enclosed,
+        )
         return Request(spacing, self.frames, self.probabilities, self.region, centre, fit, self.format)

@@ -295,7 +295,7 @@ class RegionConfig:
     """Room around the labelled structures of the training subjects, mm."""
     whole: bool = False
     """Use the whole field of view instead; nothing is left to be found."""
-    finder_steps: Annotated[int, Bounds(0, 1e6)] = 800
+    finder_steps: Annotated[int, Bounds(0, 1e6)] = 2400
     """Optimiser steps of the network that finds the region in images without labels."""
     certain: Fraction = 0.0
     """Least certainty of that network, in [0, 1]: a case in which it is less sure shows something else and is

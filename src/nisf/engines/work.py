@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 from nisf.correction.file import read_strokes
 from nisf.data.case import Case
+from nisf.data.scratch import use_scratch
 from nisf.data.wording import counted
 from nisf.errors import NisfError, told, unexpected
 from nisf.interrupts import check
@@ -170,6 +171,7 @@ def do_case(
     notes: dict[str, str] = {}
     state: Literal["written", "kept", "busy", "failed"] = "failed"
     error, summary = "", {}
+    use_scratch(work.folder)
     began = time.process_time()
     with Stopwatch(tell) as clock:
         try:

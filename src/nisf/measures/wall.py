@@ -135,7 +135,8 @@ def _frame_of(sampled: Sampled, cavity: int, across: Vector3) -> _Frame | None:
     places = sampled.lattice.places(np.flatnonzero(sampled.label == cavity))
     if len(places) < FEWEST or np.ptp(places @ across) < 4 * SMOOTH_MM:
         return None
-    middle, apex = long_axis(places, across)
+    whole = sampled.lattice.places(np.flatnonzero(sampled.label > 0))
+    middle, apex = long_axis(places, across, whole)
     along = (places - middle) @ apex
     hint = np.eye(3)[np.abs(apex).argmin()]
     front = hint - (hint @ apex) * apex

@@ -1,13 +1,13 @@
 """Find the anatomy in images without labels: a small network that colours coarse slices.
 
-It sees one slice at a time on a coarse grid, so that it depends neither on the order of the slices
-nor, through its augmentation, on orientation, scale or contrast. Trained in under a minute from the
-same labels as the prior, and saved with it.
+It sees one slice at a time on a coarse grid, so that it depends neither on the order of the slices nor,
+through its augmentation (`nisf.networks.finder_views`), on orientation, scale, contrast or field of view. It
+is trained from the same labels as the prior, and saved with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +17,14 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nisf.data.case import UNKNOWN, Case, Slice
+from nisf.data.case import Case, Slice
 from nisf.data.region import Region, mean_shift, reference_pose
 from nisf.data.scratch import let_go
 from nisf.files import load_part
 from nisf.networks.canvas import blur_sigma
-from nisf.networks.finder_state import FinderKeeper, FinderState
+from nisf.networks.finder_views import SIZE
 from nisf.types import Vector
 
-SIZE = 64
-"""Pixels along each side of the coarse grid."""
 SUREST_CELLS = 20
 """Cells of a slice that say how sure the finder is; a small anatomy covers about so many."""
 MAX_SLICES = 64
@@ -91,85 +89,6 @@ def coarse_case(case: Case, pixel_mm: float) -> tuple[list[Slice], np.ndarray]:
         image[:] = coarse_slice(item, case.stacks[0].normalise(item.image)[..., 0], pixel_mm)
         let_go(item.image)
     return slices, images
-
-
-def _augment(images: Tensor, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Rotations, mirrors, zooms, shifts, contrast and noise, one of each per slice."""
-    b = len(images)
-
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(b, generator=generator)
-
-    angle, zoom = uniform(-torch.pi, torch.pi), uniform(0.75, 1.3)
-    mirror = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
-    cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-    rows = [torch.stack([cos * mirror, -sin, uniform(-0.3, 0.3)], 1)]
-    rows.append(torch.stack([sin * mirror, cos, uniform(-0.3, 0.3)], 1))
-    grid = functional.affine_grid(torch.stack(rows, 1), [b, 1, SIZE, SIZE], align_corners=False)
-    images = functional.grid_sample(images[:, None], grid, align_corners=False)
-    target = functional.grid_sample(target[:, None], grid, mode="nearest", align_corners=False)
-    images = images.clamp(0, 1) ** uniform(0.6, 1.7)[:, None, None, None]
-    images = images * uniform(0.7, 1.2)[:, None, None, None]
-    images = images + 0.05 * torch.randn(images.shape, generator=generator)
-    return images, target[:, 0]
-
-
-def train_finder(
-    cases: Sequence[Case], *, steps: int = 800, seed: int = 0, keeper: FinderKeeper | None = None
-) -> Finder | None:
-    """A finder for the labelled cases; None if no slice is labelled.
-
-    Args:
-        cases: what it is trained on.
-        steps: optimiser steps of 16 slices each.
-        seed: of everything random.
-        keeper: keeps the training, and goes on with one that was kept; the result is the same.
-    """
-    fields_mm = [
-        float(max(np.array(s.image.shape[:2]) * s.affine.spacing[:2]))
-        for c in cases
-        for s in c.labelled()[:1]
-    ]
-    if not fields_mm:
-        return None
-    pixel_mm = float(np.max(fields_mm)) / SIZE
-    images, targets = [], []
-    for case in cases:
-        slices, coarse = coarse_case(case, pixel_mm)
-        for item, image in zip(slices, coarse, strict=True):
-            if item.label is not None and (item.label != UNKNOWN).all():
-                images.append(image)
-                targets.append(coarse_slice(item, (item.label > 0).astype(np.float32), pixel_mm))
-    if not images:
-        return None
-    rng = np.random.default_rng([seed, 1])
-    generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        finder = Finder(pixel_mm)
-    all_images, all_targets = torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(targets))
-    optimiser = torch.optim.AdamW(finder.parameters(), lr=5e-3, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-3, total_steps=max(steps, 2))
-    state = FinderState(finder, optimiser, schedule, rng, generator, steps)
-    if keeper is not None:
-        keeper.begin(state)
-    while state.step < steps:
-        chosen = torch.from_numpy(rng.integers(len(images), size=16))
-        image, target = _augment(all_images[chosen], all_targets[chosen], generator)
-        logits = finder(image)
-        target = functional.avg_pool2d(target, 2)
-        probability = torch.sigmoid(logits)
-        overlap = (2 * (probability * target).sum() + 1) / ((probability + target).sum() + 1)
-        # Dice beside cross-entropy: the anatomy is a few per cent of the pixels.
-        loss = functional.binary_cross_entropy_with_logits(logits, target) + 1 - overlap
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        state.step += 1
-        if keeper is not None:
-            keeper.after_step(state)
-    return finder.eval().requires_grad_(False)
 
 
 Seen = tuple[list[Slice], Float[np.ndarray, "b h w"]]

@@ -53,7 +53,7 @@ def nearby(maps: Float[Tensor, "n 3 4"], points: Float[Tensor, "p 3"], size: int
     rows = maps.transpose(0, 1).reshape(3 * n, 4)
     with autocast(points.device, "fp32"):  # in bf16 places would be off by half a pixel
         u, v, distance = torch.addmm(rows[:, 3], points, rows[:, :3].T).split(n, dim=1)
-    return _nearest(u, v, distance, size, count)
+    return nearest_slices(u, v, distance, size, count)
 
 
 def nearby_each(
@@ -67,7 +67,7 @@ def nearby_each(
     rows = maps.transpose(1, 2).reshape(b, 3 * n, 4)
     with autocast(points.device, "fp32"):
         found = torch.baddbmm(rows[:, None, :, 3], points, rows[..., :3].mT)
-    near = _nearest(*found.flatten(0, 1).split(n, dim=1), size, count)
+    near = nearest_slices(*found.flatten(0, 1).split(n, dim=1), size, count)
     first = torch.arange(b, device=maps.device)[:, None, None] * n
     index = near.index.reshape(b, points.shape[1], -1) + first
     return replace(near, index=index.flatten(0, 1))
@@ -78,8 +78,16 @@ AWAY = (0.0, 0.0, 1e-3, 1.001 * FAR_MM)
 everything, and yet the map can be inverted."""
 
 
-def _nearest(u: Tensor, v: Tensor, distance: Tensor, size: int, count: int) -> Nearby:
-    """The nearest slices of places (p), from where these project onto all slices (p, n)."""
+def nearest_slices(u: Tensor, v: Tensor, distance: Tensor, size: int, count: int) -> Nearby:
+    """The nearest slices of places, from where these project onto all slices.
+
+    Args:
+        u: pixel along the canvas's first axis, of each place on each slice (p, n).
+        v: along the second.
+        distance: signed, mm.
+        size: pixels along the canvas's sides.
+        count: slices wanted; fewer if there are not as many.
+    """
     n, middle = u.shape[1], (size - 1) / 2
     outside = torch.maximum((u - middle).abs(), (v - middle).abs()) > size / 2
     count = min(count, n)

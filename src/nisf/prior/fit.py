@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from nisf.config.schema import FitConfig
@@ -56,10 +55,10 @@ def fit(
             f"{case.name}: nothing was measured inside the region; give its centre", options=("centre",)
         )
     with stage("fitting"):
-        subject: Any = prior.fit_inside(case, region, config=settings, seed=seed, callback=callback)
+        first: Any = prior.fit_inside(case, region, config=settings, seed=seed, callback=callback)
+        subject: Any = prior.looked_again(case, first) if how in ("finder", "motion") else first
     seconds = round(time.perf_counter() - began, 3)
-    return replace(
-        subject,
+    return subject.noted(
         islands=settings.islands,
         certain=settings.certain,
         enclosed=settings.enclosed,

@@ -24,10 +24,11 @@ from nisf.data.anatomy import Anatomy, to_json
 from nisf.data.case import Case
 from nisf.data.region import Region
 from nisf.device import module_device
-from nisf.errors import BadFileError, BadSettingError
+from nisf.errors import BadFileError, BadSettingError, CannotFitError
 from nisf.files import load_part, write_json, write_tensors
 from nisf.networks.finder import Finder
 from nisf.prior.bundled import model_name
+from nisf.prior.exportable import Exportable
 from nisf.prior.region_search import RegionSearch
 from nisf.prior.stored import FORMAT, SPECIFICATION, WEIGHTS, Stored
 from nisf.prior.subject_record import SubjectRecord
@@ -112,6 +113,13 @@ class Prior(ABC, Generic[SubjectType]):
             CannotFitError: the case has nothing that this kind needs.
         """
 
+    def looked_again(self, case: Case, subject: Any) -> SubjectType:  # noqa: ARG002 - for those that do
+        """The subject of a case in a better region, if what was drawn shows that a found one is off.
+
+        Most kinds keep to the region that was found.
+        """
+        return subject
+
     @abstractmethod
     def subject_of(self, record: SubjectRecord) -> SubjectType:
         """The subject that a file describes.
@@ -123,6 +131,14 @@ class Prior(ABC, Generic[SubjectType]):
     @abstractmethod
     def accepts(self, config: Config) -> bool:
         """Whether training with these settings can begin with this prior's network."""
+
+    def exportable(self) -> Exportable:
+        """Its network in a form that other programs run.
+
+        Raises:
+            CannotFitError: this kind has none.
+        """
+        raise CannotFitError(f"a prior of the kind '{self.kind}' has no form for other programs")
 
     def continued(self) -> Config:
         """Settings for training on from this prior: its own."""

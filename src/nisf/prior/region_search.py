@@ -11,8 +11,30 @@ from nisf.data.case import Case
 from nisf.data.region import Region, reference_pose, region_from_motion, whole_region
 from nisf.errors import CannotFitError
 from nisf.networks.finder import Finder, Seen, finder_certainty, look, region_from_finder
+from nisf.types import PointsMm
 
 Finding = Literal["auto", "finder", "motion", "centre", "whole"]
+
+OFF_CENTRE = 1 / 3
+"""A box whose middle is off by more of its half length may have cut the anatomy."""
+
+
+def recentred(region: Region, drawn: PointsMm) -> Region | None:
+    """The box around the middle of what was drawn in it, moved in the plane; None if it lies there already.
+
+    A box that cuts the anatomy leaves what was drawn of it at one side.
+
+    Args:
+        region: where was looked.
+        drawn: places of the structures in it, world mm (n, 3).
+    """
+    if not len(drawn):
+        return None
+    low, high = np.percentile(region.pose(drawn), [2, 98], axis=0)
+    off = (low + high) / 2 * (1.0, 1.0, 0.0)
+    if (np.abs(off) <= OFF_CENTRE * region.half).all():
+        return None
+    return Region(region.moved(-off, np.zeros(3)).pose, region.half)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,15 +18,8 @@ from nisf.measures.case import CaseMeasures
 from nisf.report.pictures import Picture
 from nisf.report.plots import CurvePlot, Segment, bulls_eye, colour_of, curve_plot
 from nisf.report.slices import Shown
-from nisf.report.words import Row, headline, rows_of, sources_of
+from nisf.report.words import LIGHTS, Row, headline, rows_of, sources_of
 from nisf.subject.subject import Subject
-
-LIGHTS = {
-    "green": ("No sign of failure", "●"),
-    "amber": ("Look before use", "▲"),
-    "red": ("Likely wrong", "■"),
-}
-"""What each light of the quality means, and its shape: colours alone are not seen by all."""
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import numpy as np
 from nisf import __version__
 from nisf.errors import BadFileError
 from nisf.measures.case import CaseMeasures
-from nisf.report.case_page import LIGHTS, environment
+from nisf.report.case_page import environment
 from nisf.report.plots import BlandAltman, bland_altman
-from nisf.report.words import data, number, title_of, unit_of
+from nisf.report.words import LIGHTS, data, number, title_of, unit_of
 
 FEWEST = 8
 """Cases below which nothing is called an outlier."""

@@ -27,6 +27,14 @@ UNITS = {
 """Ending of a column to its unit; longer ones first where one is the end of another."""
 
 
+LIGHTS = {
+    "green": ("No sign of failure", "●"),
+    "amber": ("Look before use", "▲"),
+    "red": ("Likely wrong", "■"),
+}
+"""What each light of the quality means, and its shape: colours alone are not seen by all."""
+
+
 @cache
 def data() -> Mapping[str, Any]:
     """The contents of `measures.json`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -10,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from torch import Tensor
 
 from nisf.config.schema import Islands
 from nisf.correction.stroke import Stroke, check_labels
@@ -18,26 +16,23 @@ from nisf.data.case import Stack
 from nisf.data.geometry import Grid
 from nisf.data.region import Region
 from nisf.device import module_device, side_by_side
-from nisf.errors import BadSettingError, CannotFitError
-from nisf.prior.prior import Prior
+from nisf.errors import BadSettingError
 from nisf.stopwatch import advance
+from nisf.subject.abilities import Abilities
 from nisf.subject.answerer import Answerer, WithinEnds
 from nisf.subject.calibrated import Calibrated, Calibration
 from nisf.subject.islands import IslandMap, WithoutIslands
 from nisf.subject.painted import Painted, painted_voxels
-from nisf.subject.portable import Portable
 from nisf.subject.rendering import Answer, Frame, Rendering, empty_rendering, on_scale
 from nisf.subject.sections import SectionRules, section_rules
 from nisf.types import PointsMm
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Subject(ABC):
+class Subject(Abilities):
     """One subject; each kind of field has its own subclass.
 
     Attributes:
-        name: the case's name.
-        prior: what it belongs to.
         region: where the field answers.
         stacks: the grids that were measured; the first gives the intensity scale.
         summary: how the fit went: loss, steps, seconds, how the region was found.
@@ -48,8 +43,6 @@ class Subject(ABC):
         strokes: what a person has said of it; every answer follows, as far as the kind can spread them.
     """
 
-    name: str
-    prior: Prior
     region: Region
     stacks: tuple[Stack, ...]
     summary: Mapping[str, Any] = field(default_factory=dict)
@@ -65,71 +58,24 @@ class Subject(ABC):
         grids = ", ".join(f"{s.name} {' x '.join(map(str, s.grid.shape))}" for s in self.stacks) or "no stack"
         return f"<{type(self).__name__} {self.name}: {grids}, prior {self.prior.fingerprint}>"
 
-    # What each kind answers for itself.
+    def _repr_html_(self) -> str:
+        """How a notebook shows it; what draws it is above this package, and found by its public name."""
+        import nisf
 
-    @cached_property
-    @abstractmethod
-    def field_answers(self) -> Answerer:
-        """The field's own answers, with islands and all, adapted to the strokes if the kind can do that."""
+        return nisf.subject_html(self)
 
-    @abstractmethod
-    def own_tensors(self) -> dict[str, Tensor]:
-        """The tensors that its file keeps."""
+    # The same for all kinds.
 
-    def own_entries(self) -> dict[str, Any]:
-        """What else its file keeps, as JSON takes it."""
-        return {}
+    def noted(self, **entries: Any) -> Subject:
+        """The same with other entries, e.g. its summary, which the field's own answers do not depend on.
 
-    def signature(self, time: float) -> Float[np.ndarray, "l"] | None:  # noqa: ARG002 - for those that have one
-        """What the prior sees of the whole subject at a time, as a few numbers; None if it has none.
-
-        Args:
-            time: fraction of the cycle.
+        A kind that has computed something of those answers keeps it.
         """
-        return None
-
-    def drawn(self, samples: int, seed: int = 0) -> Answerer:  # noqa: ARG002 - for those that have some
-        """Answers averaged over draws of what else they could be, with their deviations.
-
-        Raises:
-            CannotFitError: this kind of subject has no draws.
-        """
-        raise CannotFitError(
-            f"{self.name}: a prior of the kind '{self.prior.kind}' gives one answer and has no posterior to "
-            "draw from; ask without samples",
-            options=("samples",),
-        )
-
-    def single_draws(self, samples: int, seed: int = 0) -> Sequence[Answerer]:
-        """The draws that `drawn` averages over, one by one.
-
-        Raises:
-            CannotFitError: this kind of subject has no draws.
-        """
-        return [self.drawn(samples, seed)]
-
-    def as_measured(self, answers: Answerer, stack: int) -> Answerer:  # noqa: ARG002 - for those that differ
-        """The answers as the slices of a stack show them, where that differs from the world's."""
-        return answers
+        return replace(self, **entries)
 
     def for_many_questions(self) -> Subject:
         """The same subject, which keeps what it computed for as long as memory allows: for a viewer."""
         return self
-
-    def portable(self, phases: Sequence[int], box: Region) -> Portable:  # noqa: ARG002 - for those that can
-        """What answers within a box without nisf, for a program of another language.
-
-        Args:
-            phases: indices of the measured phases to take.
-            box: where it is to answer.
-
-        Raises:
-            CannotFitError: this kind of subject has no such form.
-        """
-        raise CannotFitError(
-            f"{self.name}: a subject of the kind '{self.prior.kind}' cannot be put into a page of its own; "
-            "give one of the kind 'image'"
-        )
 
     def corrected(self, strokes: Sequence[Stroke]) -> Subject:
         """The same subject with these strokes, and no others: fewer undo, none gives the field's own answer.
@@ -146,8 +92,6 @@ class Subject(ABC):
                     "it out"
                 )
         return replace(self, strokes=tuple(strokes))
-
-    # The same for all kinds.
 
     @cached_property
     def _plain(self) -> Answerer:

@@ -28,18 +28,21 @@ def box_grid(subject: Subject, spacing: tuple[float, float, float]) -> Grid:
 def long_axis(
     places: Float[np.ndarray, "n 3"],
     across: Float[np.ndarray, "3"],
-    beside: Float[np.ndarray, "b 3"] | None = None,
+    whole: Float[np.ndarray, "b 3"] | None = None,
 ) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
     """A point on the line through the centres of a structure's cross-sections, and its direction.
 
     The direction runs from the larger to the smaller cross-sections. A ventricle that is round at both ends
-    of its stack says little about that; together with the structure beside it, it does.
+    of its stack says little about that; together with all structures around it, it does. The slices' own
+    planes are looked at for this: a tilted one cuts the stack's first and last slice.
 
     Args:
         places: world mm of the structure's voxels.
-        across: normal of the first cross-sections; those of the next rounds are across the axis found.
-        beside: world mm of another structure's voxels whose wide end is on the same side, or None.
+        across: normal of the slices, and of the first cross-sections; those of the next rounds are across the
+            axis found.
+        whole: world mm of all structures' voxels, itself among them; itself alone if None.
     """
+    normal = across
     for _ in range(ROUNDS):
         level = np.round(places @ across / SEARCH_MM)
         levels, area = np.unique(level, return_counts=True)
@@ -48,10 +51,10 @@ def long_axis(
         # Small cross-sections at the ends have uncertain centres.
         _, _, directions = np.linalg.svd((centres - middle) * np.sqrt(area)[:, None], full_matrices=False)
         across = directions[0]
-    both = places if beside is None else np.concatenate([places, beside])
-    levels, area = np.unique(np.round((both - middle) @ across / SEARCH_MM), return_counts=True)
+    seen = places if whole is None else whole
+    levels, area = np.unique(np.round((seen - middle) @ normal / SEARCH_MM), return_counts=True)
     falls = np.polyfit(levels, area, 1)[0] < 0
-    return middle, across * (1 if falls else -1)
+    return middle, across * (1 if falls == (across @ normal > 0) else -1)
 
 
 def view_plane(
@@ -88,7 +91,7 @@ def view_plane(
                 f"{subject.name}: {name} is in fewer than three levels, so its axis is not known"
             )
     axis, towards = grid.affine(index[view.axis]), grid.affine(index[view.towards])
-    middle, apex = long_axis(axis, grid.affine.normal(), towards)
+    middle, apex = long_axis(axis, grid.affine.normal(), grid.affine(np.argwhere(label > 0)))
     side = towards.mean(0) - middle
     side -= (side @ apex) * apex
     side /= np.linalg.norm(side)

@@ -17,8 +17,9 @@ from nisf.data.region import half_size
 from nisf.errors import BadFileError
 from nisf.files import read_metadata, read_tensors
 from nisf.kinds.recipe import spread
-from nisf.networks.finder import Finder, finder_certainty, finder_of, look, train_finder
+from nisf.networks.finder import Finder, finder_certainty, finder_of, look
 from nisf.networks.finder_state import FinderState
+from nisf.networks.finder_training import train_finder
 from nisf.optimisation.checkpoint import has_begun, refuse_other, write_checkpoint
 from nisf.prior.region_search import RegionSearch
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
 from nisf.subject.answerer import Answerer
 from nisf.subject.rendering import Frame, empty_rendering
@@ -32,6 +32,7 @@ class Background:
         count = 0 if self.grid is None else len(self.grid.times)
         self.volumes: list[list[float] | None] = [None] * count
         self._wished = 0
+        self._labels: dict[int, np.ndarray] = {}
         self._places: list[np.ndarray] = []
 
     def _frame(self, time: float) -> int:
@@ -87,6 +88,7 @@ class Background:
         if len(found):
             model = subject.region.pose(grid.affine(found))
             self._places += [model.min(0), model.max(0)]
+        self._labels[frame] = label
         counts = np.bincount(label.ravel(), minlength=answers.classes)
         self.volumes[frame] = [round(float(n) * grid.voxel_ml, 3) for n in counts[1:]]
         yield Step.WORKED
@@ -99,6 +101,10 @@ class Background:
                 self.grid.points_at(index), np.full(len(index), time), memory_mb=MEMORY_MB
             )
         target.relabel(index, answer.probability)
+
+    def labels(self) -> UInt8[np.ndarray, "x y z t"]:
+        """The segmentation on the reference stack, once every phase is filled."""
+        return np.stack([self._labels[frame] for frame in range(len(self.volumes))], axis=-1)
 
     def extent(self) -> tuple[Vector3, Vector3] | None:
         """Smallest and largest model coordinates of any structure at the phases filled so far."""

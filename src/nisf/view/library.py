@@ -16,6 +16,7 @@ from nisf.kinds.load import load_prior, read_subject
 from nisf.prior.prior import Prior
 from nisf.segmentation import Request, segment_case
 from nisf.subject.subject import Subject
+from nisf.view.findings import kept_measures
 from nisf.view.measured import description, measured_case
 from nisf.view.packets import Packet
 from nisf.view.viewed import Viewed
@@ -118,7 +119,7 @@ def _subject_entry(path: Path, prior: str | None, scan: Path | None) -> Entry:
         yield progress("Reading the subject", 0.1)
         subject = read_subject(path, prior)
         yield progress("Reading the scan", 0.5)
-        yield Viewed(subject, *measured_case(subject, scan))
+        yield Viewed(subject, *measured_case(subject, scan), kept_measures(subject, path))
 
     return Entry(path.stem, opened)
 

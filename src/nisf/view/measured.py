@@ -58,6 +58,7 @@ def description(viewed: Viewed) -> dict[str, Any]:
         "moves": grid is not None and len(grid.times) > 1,
         "stacks": [_stack(stack, viewed.case, index) for index, stack in enumerate(subject.stacks)],
         "missing": viewed.missing,
+        "draws": bool(viewed.spreads.draws),
     }
 
 

@@ -69,6 +69,10 @@ def _plane(library: Library, data: Mapping[str, Any]) -> Work:
     return _viewed(library, data).plane(PlaneQuestion.read(data))
 
 
+def _spread(library: Library, data: Mapping[str, Any]) -> Work:
+    return _viewed(library, data).spreads.plane(PlaneQuestion.read(data))
+
+
 def _point(library: Library, data: Mapping[str, Any]) -> Work:
     return _viewed(library, data).point(vector(data, "position", 1e5), number(data, "time", 0, 1))
 
@@ -92,8 +96,10 @@ VERBS: Mapping[str, Verb] = {
     "point": Verb(0, _point, lambda _: "point"),
     "measured": Verb(1, _once(_measured)),
     "curves": Verb(1, _once(lambda library, data: Packet(_viewed(library, data).background.curves()))),
+    "findings": Verb(1, _once(lambda library, data: Packet(_viewed(library, data).findings.header()))),
     "plane": Verb(2, _plane, lambda data: f"plane {data.get('view')!s:.16}"),
     "view": Verb(2, _view),
+    "spread": Verb(3, _spread, lambda data: f"spread {data.get('view')!s:.16}"),
     "volume": Verb(4, _volume, lambda _: "volume"),
     "later": Verb(6, _volume, lambda _: "later"),
 }
@@ -185,12 +191,12 @@ class Viewer:
             self.worker.drop(job)
 
     def _work_ahead(self, data: Mapping[str, Any]) -> Job | None:
-        """Start on the islands and volumes of a case that was opened."""
+        """Start on the islands, volumes and measures of a case that was opened."""
         try:
-            background = _viewed(self.library, data).background
+            viewed = _viewed(self.library, data)
         except NisfError:
             return None
-        return self.worker.submit("background", BACKGROUND, background.work(), lambda _: None)
+        return self.worker.submit("background", BACKGROUND, viewed.work_ahead(), lambda _: None)
 
 
 def bound(host: str, port: int) -> socket.socket:

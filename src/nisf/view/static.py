@@ -79,7 +79,7 @@ def static_page(viewed: Viewed, most_mb: float = 15.0, *, measured: bool = True)
         CannotFitError: the subject's kind has no decoder for browsers.
         BadSettingError: not even one phase fits.
     """
-    for _ in viewed.background.work():
+    for _ in viewed.work_ahead():
         pass
     box = _box(viewed)
     every = 1 if viewed.background.grid is None else len(viewed.background.grid.times)
@@ -142,7 +142,7 @@ def _page(viewed: Viewed, box: Region, phases: list[int], every: int, *, measure
     low, width = _quantise(portable, steps, chunks)
     info = description(viewed)
     times = [info["times"][phase] for phase in phases]
-    info |= {"times": times, "moves": len(times) > 1}
+    info |= {"times": times, "moves": len(times) > 1, "draws": False}
     info["region"] = {"pose": box.pose.matrix.tolist(), "half": box.half.tolist()}
     info["stacks"] = _stacks(viewed, info["stacks"], phases, chunks, measured=measured)
     if not measured:
@@ -153,6 +153,7 @@ def _page(viewed: Viewed, box: Region, phases: list[int], every: int, *, measure
         "islands": _islands(viewed, phases, chunks),
         "ends": _ends(viewed),
         "curves": _curves(viewed, phases),
+        "findings": _findings(viewed, phases),
         "views": _views(viewed, times[0]),
         "chunks": chunks.table,
     }
@@ -220,6 +221,13 @@ def _ends(viewed: Viewed) -> dict[str, Any] | None:
 def _curves(viewed: Viewed, phases: list[int]) -> dict[str, Any]:
     curves = viewed.background.curves()
     return {**curves, "volumes": [curves["volumes"][phase] for phase in phases]}
+
+
+def _findings(viewed: Viewed, phases: list[int]) -> dict[str, Any]:
+    """Measures, intervals and light; volumes and bands of the phases that are kept."""
+    found = viewed.findings.header()
+    kept = {name: [found[name][phase] for phase in phases] for name in ("volumes", "halves") if name in found}
+    return {**found, **kept}
 
 
 def _views(viewed: Viewed, time: float) -> dict[str, Any]:

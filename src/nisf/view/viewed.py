@@ -12,14 +12,17 @@ from jaxtyping import Float
 from nisf.data.case import Case
 from nisf.data.geometry import Grid
 from nisf.errors import BadSettingError, CannotFitError
+from nisf.measures.case import CaseMeasures
 from nisf.subject.islands import without
 from nisf.subject.rendering import Answer
 from nisf.subject.subject import Subject
 from nisf.subject.views import box_grid, view_plane
 from nisf.view.background import Background
+from nisf.view.findings import Findings
 from nisf.view.packets import Packet, sheet_bytes
 from nisf.view.questions import PlaneQuestion
 from nisf.view.refinement import AT_A_TIME, lattice_step, refined
+from nisf.view.spread import Spreads
 from nisf.view.threads import InThreads
 from nisf.view.worker import Step, Urgency, Work
 
@@ -41,14 +44,24 @@ class Viewed:
         subject: to be asked.
         case: its measured slices; None if they are not at hand.
         missing: why they are not, as one sentence.
+        measures: of the subject, if they are known already.
     """
 
-    def __init__(self, subject: Subject, case: Case | None, missing: str = "") -> None:
+    def __init__(
+        self, subject: Subject, case: Case | None, missing: str = "", measures: CaseMeasures | None = None
+    ) -> None:
         self.subject = subject.for_many_questions()
         self.case, self.missing = case, missing
         self.answers = InThreads(self.subject.raw_answers, min(MOST_THREADS, torch.get_num_threads()))
         self.background = Background(self.subject, self.answers)
+        self.findings = Findings(self.subject, case, self.background, measures)
+        self.spreads = Spreads(self.subject, self.background)
         self.channels = self.answers.channels
+
+    def work_ahead(self) -> Work:
+        """What is worked out while nobody asks: islands and volumes, then measures, light and bands."""
+        yield from self.background.work()
+        yield from self.findings.work()
 
     def asked(self, position: np.ndarray, time: float) -> Float[np.ndarray, "n m"]:
         """Intensities and class probabilities at world positions, islands and all (n, c + k)."""

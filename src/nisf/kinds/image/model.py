@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,16 +21,23 @@ from nisf.data.region import Region, over_all_slices
 from nisf.errors import CannotFitError
 from nisf.kinds.image.correction import fit_residual
 from nisf.kinds.image.draws import Draws
+from nisf.kinds.image.exportable import exportable_decoder, exportable_scene
 from nisf.kinds.image.portable import portable_field
 from nisf.kinds.image.scenes import Scenes
 from nisf.networks.canvas import Canvases, canvases
 from nisf.networks.image_field import ImageField
+from nisf.prior.exportable import Exportable
 from nisf.prior.prior import FitCallback, Prior
+from nisf.prior.region_search import recentred
 from nisf.prior.stored import Stored
 from nisf.prior.subject_record import SubjectRecord
 from nisf.subject.answerer import Answerer, AskedAgain, InRegion
 from nisf.subject.portable import Portable
 from nisf.subject.subject import Subject
+from nisf.types import PointsMm
+
+COARSE_MM = 6.0
+"""Distance of the places that tell whether a region lies where the anatomy is."""
 
 READY_BYTES = 2**30
 """Memory for encoded phases that a subject may take which is asked many questions."""
@@ -67,8 +75,23 @@ class ImageSubject(Subject):
         return Scenes(prior.field, self.canvases, prior.mirrors, both=prior.anatomy.reorder, ready=self.ready)
 
     @override
-    def corrected(self, strokes: Sequence[Stroke]) -> Subject:
-        return replace(super().corrected(strokes), encoded=self.uncorrected)
+    def corrected(self, strokes: Sequence[Stroke]) -> ImageSubject:
+        return replace(self, strokes=super().corrected(strokes).strokes, encoded=self.uncorrected)
+
+    @override
+    def noted(self, **entries: Any) -> ImageSubject:
+        known = self.__dict__.get("uncorrected", self.encoded)  # what is encoded already
+        return replace(self, encoded=known, **entries)
+
+    def drawn_places(self) -> PointsMm:
+        """Where its structures are, coarsely, at the first measured time: world mm (n, 3)."""
+        region, grid = self.region, self.stacks[0].grid
+        sides = [np.arange(-half + COARSE_MM / 2, half, COARSE_MM) for half in region.half[:2]]
+        slices = grid.affine(np.stack([np.zeros(grid.shape[2])] * 2 + [np.arange(grid.shape[2])], axis=-1))
+        places = np.meshgrid(*sides, region.pose(slices)[:, 2], indexing="ij")
+        world = region.pose.inverse(np.stack(places, axis=-1).reshape(-1, 3))
+        _, probability = self.query(world, float(grid.times[0]))
+        return world[probability.argmax(axis=-1) > 0]
 
     @cached_property
     def field_answers(self) -> Answerer:
@@ -146,6 +169,13 @@ class ImageSubject(Subject):
         return portable_field(self.prior.field, self.scenes, phases, box, shift)
 
     @override
+    def exportable(self, time: float = 0.0) -> Exportable:
+        """Its answers at the measured phase that is nearest to ``time``."""
+        phase, prior = nearest_frame(self.scenes.times, time), self.prior
+        scene, at = self.scenes.at(phase), float(self.scenes.times[phase])
+        return exportable_scene(prior.field, scene, self.region, at, both=prior.anatomy.reorder)
+
+    @override
     def own_tensors(self) -> dict[str, Tensor]:
         times = torch.from_numpy(self.canvases.times)
         return {
@@ -172,6 +202,10 @@ class ImagePrior(Prior[ImageSubject]):
     def new_field(cls, config: Config) -> ImageField:
         return ImageField(config.field, config.image)
 
+    @override
+    def exportable(self) -> Exportable:
+        return exportable_decoder(self.field, both=self.anatomy.reorder)
+
     @classmethod
     @override
     def own_parts(cls, stored: Stored) -> dict[str, object]:
@@ -193,6 +227,14 @@ class ImagePrior(Prior[ImageSubject]):
         region = over_all_slices(case, region)
         seen = canvases(case, case.slices, region, self.config.image)
         return ImageSubject(case.name, self, region, case.stacks, {"steps": 0}, canvases=seen)
+
+    @override
+    def looked_again(self, case: Case, subject: ImageSubject) -> ImageSubject:
+        # Once: seeing costs little, and the second region is only kept where the first was off.
+        region = recentred(subject.region, subject.drawn_places()) if case.stacks else None
+        if region is None:
+            return subject
+        return self.fit_inside(case, region, config=self.config.fit, seed=0, callback=None)
 
     @override
     def subject_of(self, record: SubjectRecord) -> ImageSubject:

@@ -22,6 +22,7 @@ from nisf.device import module_device
 from nisf.errors import BadFileError, BadSettingError, CannotFitError
 from nisf.kinds.latent.breath_hold import BreathHold, HeldSlices, breath_hold_of
 from nisf.kinds.latent.correction import corrected_latent
+from nisf.kinds.latent.exportable import exportable_field, exportable_subject
 from nisf.kinds.latent.fit import fit_latents, orientations, oriented
 from nisf.kinds.latent.parametrisation import breath_holds_of, moved_region, parametrisation_of
 from nisf.kinds.latent.posterior import draw_latents
@@ -29,6 +30,7 @@ from nisf.kinds.latent.second_order import fit_second_order, laplace
 from nisf.kinds.latent.validation import validation_points
 from nisf.networks.latent_field import LatentField
 from nisf.networks.latent_inference import ask, ask_samples
+from nisf.prior.exportable import Exportable
 from nisf.prior.prior import FitCallback, Prior
 from nisf.prior.stored import Stored
 from nisf.prior.subject_record import SubjectRecord
@@ -109,6 +111,11 @@ class LatentSubject(Subject):
         return HeldSlices(answers, holds, self.stacks[stack]) if holds else answers
 
     @override
+    def exportable(self, time: float = 0.0) -> Exportable:
+        """Its answers at any time, which is an input."""
+        return exportable_subject(self.prior.field, self.latent.cpu(), self.region)
+
+    @override
     def own_tensors(self) -> dict[str, Tensor]:
         posterior = {} if self.covariance is None else {"covariance": self.covariance}
         return {"latent": self.latent, **posterior}
@@ -148,6 +155,10 @@ class LatentPrior(Prior[LatentSubject]):
     @override
     def own_tensors(self) -> dict[str, Tensor]:
         return {"latent.mean": self.latent_mean, "latent.covariance": self.latent_covariance}
+
+    @override
+    def exportable(self) -> Exportable:
+        return exportable_field(self.field, self.latent_mean)
 
     @override
     def to(self, device: torch.device) -> LatentPrior:

@@ -13,7 +13,7 @@ export const KEYS = [
   ]],
   ["Time", [["Space", "Play or pause"], [", .", "Frame by frame"]]],
   ["Layers", [
-    ["C", "Contour, fill, off"], ["I", "Field, measured, difference"], ["H", "Hatch what was not measured"], ["X", "Lines of the other planes"],
+    ["C", "Contour, fill, off"], ["I", "Field, measured, difference"], ["H", "Hatch what was not measured"], ["U", "Uncertainty"], ["X", "Lines of the other planes"],
   ]],
   ["Tools", [["V", "Move"], ["P", "Point"], ["D", "Distance"], ["A", "Area"], ["Esc", "Give up a ruler"]]],
   ["Page", [["F", "One view large, or all alike"], ["Tab", "Next view"], ["S", "Save a picture"], ["L", "Copy a link"], ["T", "Dark or light"], ["?", "This sheet"]]],
@@ -46,7 +46,7 @@ function otherKey(event, page) {
     " ": () => moves && timeline.toggle(), ",": () => moves && timeline.step(-1), ".": () => moves && timeline.step(1),
     c: () => set({ classes: next(["contour", "fill", "none"], state.classes) }),
     i: () => set({ base: next(page.measured.there ? ["field", "measured", "difference"] : ["field", "none"], state.base) }),
-    h: () => set({ unmeasured: !state.unmeasured }), x: () => set({ lines: !state.lines }),
+    h: () => set({ unmeasured: !state.unmeasured }), u: () => page.info.draws && set({ spread: !state.spread }), x: () => set({ lines: !state.lines }),
     v: () => set({ tool: "move" }), p: () => set({ tool: "point" }), d: () => set({ tool: "distance" }), a: () => set({ tool: "area" }),
     f: () => set({ single: !state.single }), s: () => page.attempt(page.savePicture), l: () => page.attempt(page.saveLink),
     t: () => page.toggleTheme(), "?": () => showHelp(), "[": () => page.stepSlice(-1), "]": () => page.stepSlice(1), 0: () => page.reset(),

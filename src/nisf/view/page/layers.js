@@ -59,6 +59,22 @@ function paintProbability(out, plane) {
   }
 }
 
+/** The spread over draws: from 0 to 0.5 along the same ramp, on a coarser lattice, interpolated linearly. */
+export function paintSpread(out, sheet, spread) {
+  const table = Array.from({ length: 256 }, (_, v) => ramp(v / 255)), { width, height, deviation } = spread;
+  const pace = sheet.step / spread.step;
+  for (let j = 0, n = 0; j < sheet.height; j++) {
+    const y = Math.min(height - 1, j * pace), y0 = Math.min(Math.max(0, height - 2), Math.floor(y)), b = y - y0, below = height > 1 ? width : 0;
+    for (let i = 0; i < sheet.width; i++, n++) {
+      const x = Math.min(width - 1, i * pace), x0 = Math.min(Math.max(0, width - 2), Math.floor(x)), a = x - x0, right = width > 1 ? 1 : 0;
+      const c = y0 * width + x0;
+      const v = (1 - b) * ((1 - a) * deviation[c] + a * deviation[c + right])
+        + b * ((1 - a) * deviation[c + below] + a * deviation[c + below + right]);
+      if (v > 4) mix(out, 4 * n, table[Math.min(255, Math.round(v))], Math.min(0.9, 0.2 + v / 160));
+    }
+  }
+}
+
 /** Hatches what lies in the region but in no measured slice; a coarse sheet has no room for lines. */
 function paintUnmeasured(out, sheet, inside, there) {
   const { width, step } = sheet;
@@ -71,7 +87,7 @@ function paintUnmeasured(out, sheet, inside, there) {
 }
 
 /** A sheet of answers as an ImageData of its own size. */
-export function composed(question, sheet, state, info, found) {
+export function composed(question, sheet, state, info, found, spread) {
   const grid = gridOf(question, sheet);
   const inside = insideRegion(info.region, grid);
   const measured = found ? sampled(found, grid) : null;
@@ -80,6 +96,7 @@ export function composed(question, sheet, state, info, found) {
   if (state.probability > 0 && state.probability < info.labels.length) {
     paintProbability(out, sheet.probability[state.probability]);
   }
+  if (state.spread && spread) paintSpread(out, sheet, spread);
   if (state.classes === "fill") paintClasses(out, sheet, state, info.colours.map(rgb));
   if (state.unmeasured && measured && state.base !== "measured") {
     paintUnmeasured(out, sheet, inside, measured.there);

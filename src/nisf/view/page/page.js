@@ -1,5 +1,6 @@
 // The page: what it is made of, and how its parts hear of each other.
 import { find, make } from "./dom.js";
+import { chip, shownCurves } from "./findings.js";
 import { listenToKeys, showHelp } from "./keys.js";
 import { MeasuredSlices } from "./measured.js";
 import { VIEW_COLOURS } from "./overlay.js";
@@ -18,7 +19,7 @@ export class Page {
   constructor(source) {
     this.source = source;
     this.store = new Store();
-    this.info = this.measured = this.curves = null;
+    this.info = this.measured = this.curves = this.findings = null;
     this.names = {};
     this.snaps = {};
     this.working = new Set();
@@ -49,6 +50,10 @@ export class Page {
     });
     find("#help-button").addEventListener("click", showHelp);
     find("#theme").addEventListener("click", () => this.toggleTheme());
+    find("#quality").addEventListener("click", () => {
+      this.togglePanel(true);
+      find("#findings").scrollIntoView({ block: "start" });
+    });
     find("#panel-button").addEventListener("click", () => this.togglePanel());
     find("#case").addEventListener("change", (event) => this.openCase(Number(event.target.value)));
     store.listen((state, changed) => this.changed(state, changed));
@@ -97,6 +102,7 @@ export class Page {
       const info = await this.source.open(number, (words, fraction) => this.cover(words, fraction));
       this.measured = new MeasuredSlices(this.source, info);
       this.curves = null;
+      this.setFindings(null);
       find("#case").value = number;
       document.title = `${info.name} – nisf view`;
       const stack = info.stacks[0];
@@ -153,15 +159,27 @@ export class Page {
   async follow() {
     const { info } = this;
     try {
-      const curves = await this.source.curves();
+      const [curves, findings] = await Promise.all([this.source.curves(), this.source.findings()]);
       if (info !== this.info) return;
-      this.curves = curves;
-      this.timeline.setCurves(curves);
+      this.curves = shownCurves(curves, findings);
+      this.timeline.setCurves(this.curves);
+      this.setFindings(findings);
       this.panel.changed(this.store.state);
-      if (!curves.complete) this.polling = setTimeout(() => this.follow(), 700);
+      if (!curves.complete || !findings.complete) this.polling = setTimeout(() => this.follow(), 700);
     } catch (error) {
       if (error.name !== "AbortError" && info === this.info) this.fail(error.message);
     }
+  }
+
+  setFindings(findings) {
+    if (JSON.stringify(findings) === JSON.stringify(this.findings)) return;
+    this.findings = findings;
+    this.panel.setFindings(findings);
+    const light = find("#quality");
+    light.hidden = !findings?.quality;
+    if (!findings?.quality) return;
+    light.replaceChildren(chip(findings.quality));
+    light.setAttribute("aria-label", `Quality: ${findings.quality.meaning}`);
   }
 
   changed(state, changed) {

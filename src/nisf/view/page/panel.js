@@ -1,8 +1,9 @@
 // The panel: planes, layers, structures, places, what can be taken away.
 import { choice, find, make, swatch } from "./dom.js";
+import { findingsSection } from "./findings.js";
 import { wordsOf } from "./overlay.js";
 import { nearestSlice, snapsOf } from "./snaps.js";
-import { saveCine, saveLink, saveMesh, saveNifti, savePicture } from "./takeaway.js";
+import { saveCine, saveGif, saveLink, saveMesh, saveNifti, savePicture } from "./takeaway.js";
 import { volumesAt } from "./timeline.js";
 
 export class Panel {
@@ -20,8 +21,13 @@ export class Panel {
 
   build() {
     const close = make("button", { class: "close", "aria-label": "Close the panel", onclick: () => this.page.togglePanel(false) }, "✕");
-    this.root.replaceChildren(close, this.planes(), this.image(), this.structures(), this.place(), this.away());
+    this.root.replaceChildren(close, this.planes(), this.image(), this.structures(), findingsSection(null), this.place(), this.away());
     this.changed(this.page.store.state);
+  }
+
+  setFindings(findings) {
+    const old = find("#findings", this.root);
+    old?.replaceWith(findingsSection(findings));
   }
 
   set(changes) {
@@ -79,6 +85,12 @@ export class Panel {
       make("option", { value: 0 }, "No probability"),
       ...info.labels.slice(1).map((name, k) => make("option", { value: k + 1 }, `Probability of ${name}`)));
     section.append(make("div", {}, this.classChoice), this.slide("Opacity", "opacity", 0, 1, 0.05), this.probability);
+    const spread = this.check("Uncertainty: spread over 16 draws", "spread", "Standard deviation of the probabilities, as nisf render --std; dark blue 0, yellow 0.5");
+    if (!info.draws) {
+      find("input", spread).disabled = true;
+      spread.title = "There are no draws in this page.";
+    }
+    section.append(spread, make("div", { class: "ramp", "aria-hidden": "true" }, make("span", {}, "0"), make("i"), this.rampEnd = make("span", {}, "0.5")));
     return section;
   }
 
@@ -86,7 +98,7 @@ export class Panel {
     const { info, page } = this, { curves } = page;
     const now = volumesAt(curves, info.times, state.time);
     const named = Object.entries(curves?.phases || {});
-    this.head.replaceChildren(make("th", {}, "Volume, mL"), make("th", { class: "number" }, info.moves ? "now" : ""),
+    this.head.replaceChildren(make("th", { title: curves?.integrated ? "Integrated over the field" : "Voxels of the measured stack, until the field is integrated" }, "Volume, mL"), make(info.moves ? "th" : "td", { class: "number" }, info.moves ? "now" : ""),
       ...named.map(([name]) => make("th", { class: "number" }, name)));
     this.table.replaceChildren(...info.labels.slice(1).map((name, n) => {
       const k = n + 1, box = make("input", {
@@ -125,7 +137,7 @@ export class Panel {
     const { page } = this, button = (words, action, title) => make("button", { title, onclick: () => page.attempt(action) }, words);
     const row = make("div", { class: "row" },
       button("Picture", () => savePicture(page), "PNG of the chosen view (S)"), button("Link", () => saveLink(page), "Copy a link to this very view (L)"));
-    if (this.info.moves) row.append(button("Film", () => saveCine(page), "WebM of one cycle of the chosen view"));
+    if (this.info.moves) row.append(button("Film", () => saveCine(page), "WebM of two cycles of the chosen view"), button("GIF", () => saveGif(page), "Animated GIF of one cycle of the chosen view"));
     row.append(button("Mesh", () => saveMesh(page), "Surfaces now, as STL"), button("NIfTI", () => saveNifti(page), "Classes on the plane that is shown"));
     return make("section", {}, make("h2", {}, "Take away"), row);
   }
@@ -149,6 +161,9 @@ export class Panel {
       for (const button of group.children) button.setAttribute("aria-pressed", String(button.dataset.value === value));
     }
     this.probability.value = state.probability;
+    const ramp = find(".ramp", this.root);
+    ramp.hidden = !state.spread && !state.probability;
+    this.rampEnd.textContent = state.probability ? "100 %" : "0.5";
     const plane = state.planes[state.active], stack = this.info.stacks[0];
     if (plane && stack) this.sliceWords.textContent = `Measured slice ${nearestSlice(stack, plane.centre) + 1} of ${stack.shape[2]}`;
     for (const button of this.root.querySelectorAll("[data-snap]")) {

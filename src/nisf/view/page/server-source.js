@@ -64,4 +64,15 @@ export class ServerSource {
   async curves() {
     return (await last("curves", { case: this.number })).header;
   }
+
+  /** Measures with intervals, bands of the volumes, the light; as far as they are known. */
+  async findings() {
+    return (await last("findings", { case: this.number })).header;
+  }
+
+  /** Standard deviation of the classes' probabilities over draws, on a coarser lattice of the plane. */
+  async spread(question, onSheet, signal) {
+    await askServer("spread", { ...question, case: this.number },
+      (header, buffer) => onSheet({ ...header, deviation: new Uint8Array(buffer) }), signal);
+  }
 }

@@ -7,7 +7,7 @@ import { add, dot, scaled } from "./vectors.js";
 
 const MOST_PIXELS = 800;
 const KEPT_SHEETS = 48;
-const LAYERS = ["base", "classes", "opacity", "probability", "around", "unmeasured", "low", "high", "hidden"];
+const LAYERS = ["base", "classes", "opacity", "probability", "around", "unmeasured", "spread", "low", "high", "hidden"];
 
 export class SliceView {
   /**
@@ -24,6 +24,7 @@ export class SliceView {
     this.waiting = null;
     this.seconds = {};
     this.sheets = new Map();
+    this.spreads = new Map();
     new ResizeObserver(() => this.resized()).observe(canvas);
   }
 
@@ -46,6 +47,31 @@ export class SliceView {
     this.flight?.abort.abort();
     this.flight = this.waiting = this.sheet = this.question = null;
     this.sheets.clear();
+    this.spreads.clear();
+    this.spreading?.abort();
+  }
+
+  /** Asks how sure the answer that is shown is, unless that is known. */
+  async askSpread() {
+    const { question } = this, { info, store } = this.page;
+    if (!store.state.spread || !info?.draws || !question || store.state.playing) return;
+    const key = JSON.stringify(question);
+    if (this.spreads.has(key)) return;
+    this.spreading?.abort();
+    const own = this.spreading = new AbortController();
+    this.page.busy(this.name, true);
+    try {
+      await this.page.source.spread(question, (spread) => {
+        if (own !== this.spreading) return;
+        if (this.spreads.size >= KEPT_SHEETS) this.spreads.clear();
+        this.spreads.set(key, spread);
+        this.compose();
+        this.draw();
+      }, own.signal);
+    } catch (error) {
+      if (error.name !== "AbortError") this.page.fail(error.message);
+    }
+    if (own === this.spreading && !this.flight) this.page.busy(this.name, false);
   }
 
   /** The question for what is shown now, at the screen's own resolution. */
@@ -120,6 +146,7 @@ export class SliceView {
     this.sheet = sheet;
     this.compose();
     this.draw();
+    if (sheet.level === "sharp") this.askSpread();
   }
 
   /** Colours of the answer that is there. */
@@ -131,7 +158,7 @@ export class SliceView {
     const found = wanted ? this.page.measured?.at(question.time, () => { this.compose(); this.draw(); }) : null;
     this.picture.width = sheet.width;
     this.picture.height = sheet.height;
-    this.picture.getContext("2d").putImageData(composed(question, sheet, state, this.page.info, found), 0, 0);
+    this.picture.getContext("2d").putImageData(composed(question, sheet, state, this.page.info, found, this.spreads.get(JSON.stringify(question))), 0, 0);
     this.contours = state.classes === "contour" ? paths(sheet, state.hidden) : null;
     this.page.composed(this.name);
   }
@@ -139,6 +166,7 @@ export class SliceView {
   changed(state, changed) {
     if (!this.page.info || !this.plane) return;
     if (LAYERS.some((name) => changed.has(name))) this.compose();
+    if (changed.has("spread") || changed.has("playing")) this.askSpread();
     if (changed.has("planes") || changed.has("time")) {
       const key = JSON.stringify([this.plane, state.time]);
       if (key !== this.asked) {

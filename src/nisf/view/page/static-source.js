@@ -193,4 +193,8 @@ export class StaticSource {
   async curves() {
     return this.contents.curves;
   }
+
+  async findings() {
+    return this.contents.findings;
+  }
 }

@@ -4,12 +4,12 @@ export const VIEWS = ["a", "b", "c"];
 
 export const fresh = () => ({
   case: 0, time: 0, playing: false, speed: 1, planes: {}, active: "a", single: false, tool: "move",
-  base: "field", classes: "contour", opacity: 0.45, probability: 0, around: true, unmeasured: true,
+  base: "field", classes: "contour", opacity: 0.45, probability: 0, spread: false, around: true, unmeasured: true,
   lines: true, low: 0, high: 1, hidden: [], marks: [], camera: { turn: 0.7, lift: 0.35, zoom: 1 },
 });
 
 /** Names of the entries that a link restores. */
-const KEPT = ["case", "time", "planes", "active", "single", "base", "classes", "opacity", "probability",
+const KEPT = ["case", "time", "planes", "active", "single", "base", "classes", "opacity", "probability", "spread",
   "around", "unmeasured", "lines", "low", "high", "hidden", "marks", "camera"];
 
 export class Store {

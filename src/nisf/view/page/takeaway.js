@@ -1,4 +1,5 @@
 // What can be taken away: a picture, a film, a link, the surfaces, the plane as NIfTI.
+import { gif } from "./gif.js";
 import { hashOf } from "./store.js";
 
 function save(blob, name) {
@@ -60,6 +61,25 @@ export async function saveCine(page) {
   store.set({ time: before });
   save(new Blob(parts, { type }), `${stem(page)}.${type.includes("mp4") ? "mp4" : "webm"}`);
   page.say("The film was saved: two cycles.");
+}
+
+const GIF_PIXELS = 480;
+
+/** One cycle of the chosen view as GIF. */
+export async function saveGif(page) {
+  const { store } = page, { times } = page.info, cycle = page.info.stacks[0]?.cycle_ms || 1000, before = store.state.time;
+  store.set({ playing: false });
+  const source = chosenCanvas(page), shrink = Math.min(1, GIF_PIXELS / Math.max(source.width, source.height));
+  const small = Object.assign(document.createElement("canvas"), { width: Math.round(source.width * shrink), height: Math.round(source.height * shrink) });
+  const context = small.getContext("2d", { willReadFrequently: true }), pictures = [];
+  for (const time of times) {
+    await page.settled(time);
+    context.drawImage(source, 0, 0, small.width, small.height);
+    pictures.push(context.getImageData(0, 0, small.width, small.height));
+  }
+  store.set({ time: before });
+  save(new Blob(gif(pictures, cycle / times.length), { type: "image/gif" }), `${stem(page)}.gif`);
+  page.say("The film was saved as GIF: one cycle, again and again.");
 }
 
 /** Binary STL of all structures that are shown, in world mm. */

@@ -1,5 +1,6 @@
 // Time: play, scrub, speed, and the volumes over the cycle, which can be dragged along.
 import { draw, find, make } from "./dom.js";
+import { bands, highest } from "./findings.js";
 import { nearestFrame } from "./measured.js";
 
 const W = 1000, H = 92, TOP = 14, BOTTOM = 78;
@@ -83,11 +84,17 @@ export class Timeline {
     const { svg, info, curves } = this, { times, colours, labels } = info;
     svg.replaceChildren();
     const volumes = curves ? curves.volumes : times.map(() => null);
-    const most = Math.max(1, ...volumes.flatMap((entry) => entry || []));
+    const most = highest(curves);
     const x = (t) => t * W, y = (v) => BOTTOM - (v / most) * (BOTTOM - TOP);
     svg.append(draw("line", { class: "axis", x1: 0, x2: W, y1: BOTTOM, y2: BOTTOM, "vector-effect": "non-scaling-stroke" }));
     for (const t of times) {
       svg.append(draw("line", { class: "axis", x1: x(t), x2: x(t), y1: BOTTOM, y2: BOTTOM + 4, "vector-effect": "non-scaling-stroke" }));
+    }
+    for (let k = 1; k < labels.length; k++) {
+      for (const band of bands(curves, times, k - 1, x, y)) {
+        band.setAttribute("fill", colours[k]);
+        svg.append(band);
+      }
     }
     for (let k = 1; k < labels.length; k++) {
       const there = times.map((t, i) => [t, volumes[i]?.[k - 1]]).filter(([, v]) => v !== undefined);
@@ -113,12 +120,14 @@ export class Timeline {
     scrub.querySelectorAll(".word").forEach((word) => word.remove());
     const word = (words, share, top, title) => {
       const element = make("button", { class: "word", title, onclick: () => this.page.store.set({ time: share, playing: false }) }, words);
-      element.style.left = `${share * 100}%`;
+      element.style.left = `clamp(14px, ${share * 100}%, calc(100% - 14px))`;
       element.style.top = top;
       scrub.append(element);
     };
     for (const [name, t] of Object.entries(curves?.phases || {})) word(name, t, "-4px", `Go to ${name}`);
     const scale = make("span", { class: "word scale" }, curves && most > 1 ? `${most.toFixed(0)} mL` : "");
+    // On the side where no phase's name is in its way.
+    scale.classList.toggle("left", Object.values(curves?.phases || {}).some((t) => t > 0.9));
     scrub.append(scale);
   }
 

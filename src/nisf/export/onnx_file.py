@@ -1,0 +1,103 @@
+"""ONNX files of priors and subjects, each compared with PyTorch before it is written."""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nisf.errors import BadSettingError, CannotFitError
+from nisf.files import replacing
+from nisf.prior.exportable import Exportable
+
+OPSET = 17
+OUTPUTS = ("intensity", "probability")
+ROWS = "n"
+"""Name of the axis of the places that are asked for."""
+CLOSE = 1e-4
+"""Farthest that an answer of the file may be from PyTorch's."""
+
+
+def onnx_bytes(exportable: Exportable, labels: tuple[str, ...]) -> tuple[bytes, float]:
+    """An ONNX file, and how far its answers are from PyTorch's at most, in ONNX Runtime on the examples.
+
+    Args:
+        exportable: the network and examples of its inputs.
+        labels: names of the classes, which the file's metadata keep under the key ``nisf``.
+
+    Raises:
+        BadSettingError: onnx or onnxruntime is not installed.
+        CannotFitError: the file's answers differ by more than `CLOSE`.
+    """
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401 - needed below
+    except ImportError as error:
+        raise BadSettingError(
+            f"ONNX files need the package {error.name}: pip install 'nisf[export]'"
+        ) from error
+    model = onnx.load_from_string(_traced(exportable))
+    about = {**exportable.about, "labels": list(labels)}
+    onnx.helper.set_model_props(model, {"nisf": json.dumps(about, sort_keys=True)})
+    made = model.SerializeToString()
+    away = difference(made, exportable)
+    if not away <= CLOSE:
+        raise CannotFitError(
+            f"the ONNX file's answers would differ by {away:.1e} from PyTorch's; none is written"
+        )
+    return made, away
+
+
+def write_onnx(path: Path, exportable: Exportable, labels: tuple[str, ...]) -> float:
+    """Write an ONNX file, whole or not at all; result, arguments and errors are those of `onnx_bytes`."""
+    made, away = onnx_bytes(exportable, labels)
+    with replacing(path) as temporary:
+        temporary.write_bytes(made)
+    return away
+
+
+def difference(made: bytes, exportable: Exportable) -> float:
+    """The largest difference of any output between ONNX Runtime and PyTorch on the examples."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
+    session = onnxruntime.InferenceSession(made, options, providers=["CPUExecutionProvider"])
+    # Twice as many places as were traced: a number that the trace took for a constant is found.
+    inputs = {
+        name: torch.cat([x, x]) if exportable.free.get(name, {}).get(0) == ROWS else x
+        for name, x in exportable.inputs.items()
+    }
+    found = session.run(list(OUTPUTS), {name: x.numpy() for name, x in inputs.items()})
+    with torch.inference_mode():
+        wanted = exportable.network(*inputs.values())
+    pairs = zip(found, wanted, strict=True)
+    return max(float(np.abs(np.asarray(ours) - truth.numpy()).max()) for ours, truth in pairs)
+
+
+def _traced(exportable: Exportable) -> bytes:
+    """The file without metadata."""
+    file = io.BytesIO()
+    inputs: tuple[Tensor, ...] = tuple(exportable.inputs.values())
+    axes: dict[str, Any] = {name: dict(free) for name, free in exportable.free.items()}
+    axes |= {name: {0: ROWS} for name in OUTPUTS}
+    with warnings.catch_warnings():
+        # The tracer warns of itself, and of shapes that are the network's constants here.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            exportable.network.eval(),
+            inputs,
+            cast("Any", file),  # a stream does too, whatever its type says
+            input_names=list(exportable.inputs),
+            output_names=list(OUTPUTS),
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    return file.getvalue()

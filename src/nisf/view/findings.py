@@ -1,0 +1,224 @@
+"""A viewed case in numbers: its measures with their intervals, bands around its volumes, and its light.
+
+They are those of `nisf measure`: read from its file where there is one, else worked out while nobody asks for
+anything more urgent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from nisf.data.case import Case
+from nisf.errors import NisfError
+from nisf.measures.case import CaseMeasures, Measuring
+from nisf.measures.formulas import column
+from nisf.measures.table import ENDING, read_case
+from nisf.quality.judge import judge
+from nisf.quality.judgement import Judgement, kept_judgement
+from nisf.report.words import LIGHTS, rows_of
+from nisf.subject.rendering import Rendering
+from nisf.subject.subject import Subject
+from nisf.uncertainty.intervals import Intervals, Scale, intervals_of, with_intervals
+from nisf.uncertainty.spread import Spreading
+from nisf.view.background import Background
+from nisf.view.worker import Step, Work
+
+MEMORY_MB = 256.0
+
+
+def kept_measures(subject: Subject, path: Path) -> CaseMeasures | None:
+    """The measures beside a subject's file, if they are of it as it is now.
+
+    Args:
+        subject: read from the file.
+        path: of the file.
+    """
+    beside = path.with_name(path.stem + ENDING)
+    try:
+        if beside.stat().st_mtime < path.stat().st_mtime:
+            return None
+        measures = read_case(beside)
+    except (OSError, NisfError):
+        return None
+    times = np.sort(subject.stacks[0].grid.times) if subject.stacks else np.zeros(1)
+    known = np.zeros(0) if measures.curve is None else measures.curve.times
+    same = measures.case == subject.name and known.shape == times.shape
+    return measures if same and np.allclose(known, times, atol=1e-4) else None
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A measure of a structure's volume at a phase, whose scale is known.
+
+    Attributes:
+        ml: the volume there.
+        scale: of the measure.
+        per_ml: the measure's unit a mL.
+    """
+
+    ml: float
+    scale: Scale
+    per_ml: float
+
+    def half_ml(self, spread_ml: float) -> float:
+        """Half of the interval's width of a volume with such a spread."""
+        return self.scale.half_width(spread_ml * self.per_ml) / self.per_ml
+
+
+def anchors_of(subject: Subject, measures: CaseMeasures, intervals: Intervals) -> list[list[Anchor]]:
+    """For each structure what is known of its volumes' intervals."""
+    anatomy, curve = subject.prior.anatomy, measures.curve
+    out: list[list[Anchor]] = [[] for _ in anatomy.labels[1:]]
+    for rule in anatomy.measures:
+        scale = intervals.scales.get(column(rule, anatomy.measures))
+        known = rule.phase is None or rule.phase in measures.phases
+        if rule.rule not in ("volume", "mass") or rule.structure is None or scale is None or not known:
+            continue
+        assert curve is not None
+        time = float(curve.times[0]) if rule.phase is None else measures.phases[rule.phase]
+        per_ml = rule.g_per_ml if rule.rule == "mass" else 1.0
+        k = anatomy.labels.index(rule.structure) - 1
+        out[k].append(Anchor(curve.at(rule.structure, time), scale, per_ml))
+    return out
+
+
+def half_width(anchors: list[Anchor], ml: float, spread_ml: float) -> float | None:
+    """Half the width of a volume's band, mL; None where nothing is known of its intervals.
+
+    At a phase whose volume is a measure it is that measure's interval; between two it is mixed by volume.
+    """
+    if not anchors:
+        return None
+    ordered = sorted(anchors, key=lambda anchor: anchor.ml)
+    halves = [anchor.half_ml(spread_ml) for anchor in ordered]
+    return float(np.interp(ml, [anchor.ml for anchor in ordered], halves))
+
+
+class Findings:
+    """Numbers of one case, worked out step by step.
+
+    Args:
+        subject: to be measured.
+        case: what was measured of it; without it, quality that nobody judged before stays unknown.
+        background: fills the reference stack.
+        known: its measures, if they are known already.
+    """
+
+    def __init__(
+        self, subject: Subject, case: Case | None, background: Background, known: CaseMeasures | None = None
+    ) -> None:
+        self.subject, self.case, self.background, self.measures = subject, case, background, known
+        self.judgement = kept_judgement(subject)
+        count = len(subject.stacks[0].grid.times) if subject.stacks else 0
+        self.halves: list[list[float | None] | None] = [None] * count
+        self.complete = not count
+
+    def work(self) -> Work:
+        """Measure, judge, and find the bands; a step is one frame."""
+        if self.complete:
+            return
+        if self.measures is None:
+            yield from self._measure()
+        if self.judgement is None and self.case is not None:
+            with torch.inference_mode():
+                self.judgement = judge(self.subject, self.case, labels=self.background.labels())
+            yield Step.WORKED
+        yield from self._bands()
+        self.complete = True
+        yield Step.WORKED
+
+    def _measure(self) -> Work:
+        measuring = Measuring(self.subject, memory_mb=MEMORY_MB)
+        for t in range(len(measuring.times)):
+            measuring.frame(t)
+            yield Step.WORKED
+        label, grid = self.background.labels(), self.subject.stacks[0].grid
+        # Summation of slices looks at nothing but the labels.
+        rendering = Rendering(grid, np.zeros((*label.shape, 0), dtype=np.float32), label)
+        self.measures = measuring.finish(rendering)
+        yield Step.WORKED
+        self.measures = with_intervals(self.measures, self.subject, memory_mb=MEMORY_MB)
+        yield Step.WORKED
+
+    def _bands(self) -> Work:
+        intervals, measures = intervals_of(self.subject), self.measures
+        if intervals is None or measures is None or measures.curve is None:
+            return
+        spreading = Spreading(self.subject, draws=intervals.draws, memory_mb=MEMORY_MB)
+        anchors = anchors_of(self.subject, measures, intervals)
+        for t, time in enumerate(spreading.times):
+            ml = self._ml(float(time))
+            spread = np.sqrt(spreading.at([float(time)]).squares(ml[None], _volumes))
+            pairs = zip(anchors, ml, spread, strict=True)
+            self.halves[t] = [half_width(known, float(v), float(s)) for known, v, s in pairs]
+            yield Step.WORKED
+
+    def _ml(self, time: float) -> Float[np.ndarray, "s"]:
+        """Volumes of the structures at a measured time, mL."""
+        assert self.measures is not None
+        assert self.measures.curve is not None
+        curve = self.measures.curve
+        return np.array(
+            [curve.ml[name][curve.nearest(time)] for name in self.subject.prior.anatomy.labels[1:]]
+        )
+
+    def header(self) -> dict[str, Any]:
+        """What is known so far, as the page takes it."""
+        measures = self.measures
+        out: dict[str, Any] = {
+            "complete": self.complete,
+            "quality": self._quality(),
+            "groups": [],
+            "notes": [],
+        }
+        if measures is None:
+            return out
+        out["notes"] = list(measures.notes)
+        out["groups"] = [
+            {
+                "title": title,
+                "rows": [
+                    {"title": row.title, "value": row.value, "interval": row.interval, "unit": row.unit}
+                    for row in rows
+                ],
+            }
+            for title, rows in rows_of(measures).items()
+        ]
+        if measures.curve is not None and self.subject.stacks:
+            times = self.subject.stacks[0].grid.times
+            out["volumes"] = [[round(float(v), 3) for v in self._ml(float(time))] for time in times]
+            out["halves"] = [None if half is None else [_rounded(v) for v in half] for half in self.halves]
+            out["phases"] = {name: round(float(t), 6) for name, t in measures.phases.items()}
+        return out
+
+    def _quality(self) -> Mapping[str, Any] | None:
+        judgement = self.judgement or _judged(self.measures)
+        if judgement is None:
+            return None
+        meaning, shape = LIGHTS[judgement.light]
+        out = {"light": judgement.light, "meaning": meaning, "shape": shape}
+        return out | {"dice": round(judgement.mean, 3), "reasons": list(judgement.reasons)}
+
+
+def _judged(measures: CaseMeasures | None) -> Judgement | None:
+    """What measures say of the quality."""
+    if measures is None or measures.quality not in LIGHTS or measures.predicted_dice is None:
+        return None
+    light: Any = measures.quality
+    return Judgement(light, {}, measures.predicted_dice, measures.reasons)
+
+
+def _volumes(volumes: Float[np.ndarray, "t s"]) -> Float[np.ndarray, "s"]:
+    """The volumes at the only time, as measures of themselves."""
+    return volumes[0]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

@@ -1,0 +1,94 @@
+"""The viewer in a notebook."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nisf.data.case import Case
+from nisf.errors import CannotFitError
+from nisf.subject.subject import Subject
+from nisf.view.static import static_page
+from nisf.view.viewed import Viewed
+
+
+def _nothing() -> None:
+    """Nothing to end."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What a notebook shows: the page itself, or a link to a server.
+
+    Attributes:
+        text: HTML.
+        close: ends the server, if there is one.
+    """
+
+    text: str
+    close: Callable[[], None] = _nothing
+
+    def _repr_html_(self) -> str:
+        return self.text
+
+
+def embedded(
+    subject: Subject, case: Case | None = None, *, most_mb: float = 15.0, height: int = 640
+) -> Embedded:
+    """The viewer's page of a subject, for a notebook.
+
+    A subject of the kind ``image`` takes the whole page along, which goes on working in a saved notebook.
+    Another is served to this machine by a thread until `Embedded.close`, under a link with a secret token.
+
+    Args:
+        subject: to look at.
+        case: its measured slices, to be shown too; they are then in the notebook.
+        most_mb: largest size of the page, MB.
+        height: pixels.
+
+    Raises:
+        BadSettingError: not even one phase fits into ``most_mb``.
+    """
+    viewed = Viewed(subject, case, "" if case is not None else "The scan's own pixels were not given.")
+    try:
+        page = static_page(viewed, most_mb, measured=case is not None).html
+    except CannotFitError:
+        return _served(viewed)
+    # A sandbox: the page's script cannot reach the notebook.
+    return Embedded(
+        f'<iframe srcdoc="{html.escape(page, quote=True)}" sandbox="allow-scripts allow-downloads" '
+        f'style="width: 100%; height: {int(height)}px; border: 0" title="nisf view"></iframe>'
+    )
+
+
+def _served(viewed: Viewed) -> Embedded:
+    """A link to a server in a thread."""
+    import threading
+
+    import uvicorn
+
+    from nisf.view.library import Entry, Library
+    from nisf.view.server import Viewer, admission_for, bound
+    from nisf.view.worker import Work
+
+    def opened() -> Work:
+        yield viewed
+
+    listening = bound("127.0.0.1", 0)
+    port = listening.getsockname()[1]
+    admission = admission_for("127.0.0.1", port)
+    viewer = Viewer(Library([Entry(viewed.subject.name, opened)]))
+    server = uvicorn.Server(uvicorn.Config(viewer.app(admission), log_level="warning", server_header=False))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+
+    def close() -> None:
+        server.should_exit = True
+        thread.join(timeout=10)
+        listening.close()
+
+    address = html.escape(f"http://127.0.0.1:{port}/?token={admission.token}", quote=True)
+    name = html.escape(viewed.subject.name)
+    link = f'<a href="{address}" target="_blank" rel="noreferrer">Open the viewer of {name}</a>'
+    return Embedded(link, close)

@@ -1,0 +1,30 @@
+import html
+import re
+import urllib.request
+
+import pytest
+
+import nisf
+
+pytest.importorskip("starlette", reason="needs nisf[view]: starlette and uvicorn")
+
+
+def test_the_page_itself_is_in_the_notebook(toy_seen):
+    text = nisf.view(toy_seen[0], height=400)._repr_html_()
+    assert re.match(
+        r'<iframe srcdoc="[^"]*" sandbox="allow-scripts allow-downloads" style="[^"]*height: 400px', text
+    )
+    page = html.unescape(re.search(r'srcdoc="([^"]*)"', text)[1])
+    assert "default-src 'none'" in page
+    assert "nisf-contents" in page
+
+
+def test_a_latent_subject_is_served(toy_fitted):
+    shown = nisf.view(toy_fitted)
+    address = html.unescape(re.search(r'href="([^"]*)"', shown._repr_html_())[1])
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    with opener.open(address, timeout=20) as answer:
+        assert b"<html" in answer.read()
+    shown.close()
+    with pytest.raises(OSError, match="refused"):
+        opener.open(address, timeout=5)
