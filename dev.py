@@ -4,6 +4,9 @@
     python3 dev.py test     the tests, on all cores
     python3 dev.py lint     ruff and the type checker
     python3 dev.py docs     write the generated parts of the documents anew
+    python3 dev.py site     build the documentation in build/site; warnings are errors
+    python3 dev.py coverage the tests on one core, and which branches of src they take: build/coverage
+    python3 dev.py release  build the wheel and the source archive, install each alone, run the demo from it
     python3 dev.py run ...  any command of the environment, e.g. `run nisf --help`
 
 Needs nothing but Python 3.11 or newer; works the same on Linux, macOS and Windows.
@@ -25,7 +28,12 @@ VENV = ROOT / ".venv"
 LOCK = ROOT / "requirements-dev.txt"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
-GENERATED = {"settings": ("nisf", "settings", "--markdown")}
+TABLES = ("headline", "generalisation", "structures")
+GENERATED = {
+    "settings": ("nisf", "settings", "--markdown"),
+    "licences": ("python", "tools/third_party.py"),
+    **{name: ("python", "benchmarks/tables.py", name) for name in TABLES},
+}
 """The command whose output is a generated part of the documents, by the name in the part's markers."""
 
 
@@ -95,25 +103,50 @@ def write_docs() -> int:
     return 0
 
 
+def coverage(*tests: str) -> int:
+    """Run tests and report which branches of src they take; the exit status."""
+    report = ROOT / "build" / "coverage"
+    report.mkdir(parents=True, exist_ok=True)
+    options = ["--branch", "--source", "src/nisf", "--data-file", str(report / "data")]
+    status = run("python", "-m", "coverage", "run", *options, "-m", "pytest", *tests)
+    data = ["--data-file", str(report / "data")]
+    run("python", "-m", "coverage", "html", *data, "--directory", str(report / "html"), "--quiet")
+    return run("python", "-m", "coverage", "report", *data, "--sort", "cover", "--skip-covered") or status
+
+
 def main(arguments: list[str]) -> int:
     """The exit status of what was run."""
     if sys.version_info < (3, 11):  # noqa: UP036 - this runs before anything is installed
         print(f"nisf needs Python 3.11 or newer, this is {sys.version.split()[0]}", file=sys.stderr)
         return 2
     verb, *rest = arguments or ["help"]
-    if verb not in ("demo", "test", "lint", "docs", "run") or (verb == "run" and not rest):
+    verbs = ("demo", "test", "lint", "docs", "site", "coverage", "release", "run")
+    if verb not in verbs or (verb == "run" and not rest):
         print(__doc__)
         return 0 if verb in ("help", "-h", "--help") else 2
     set_up()
     if verb == "demo":
         return run("nisf", "demo", *rest)
     if verb == "test":
+        if not rest:
+            print("the tests take 10 to 15 minutes on two cores, less on more", flush=True)
         # A file of tests is one piece of work: what its tests share is made once.
         return run("python", "-m", "pytest", "-n", "auto", "--maxprocesses", "8", "--dist", "loadfile", *rest)
     if verb == "lint":
-        return run("ruff", "check") or run("ruff", "format", "--check") or run("ty", "check")
+        return (
+            run("ruff", "check")
+            or run("ruff", "format", "--check")
+            or run("ty", "check")
+            or (run("hadolint", "Dockerfile") if (BIN / "hadolint").exists() else 0)
+        )
     if verb == "docs":
         return write_docs()
+    if verb == "site":
+        return run("python", "docs/site/build.py", *rest)
+    if verb == "coverage":
+        return coverage(*rest)
+    if verb == "release":
+        return run("python", "tools/release.py", *rest)
     return run(*rest)
 
 

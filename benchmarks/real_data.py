@@ -170,17 +170,17 @@ def scores(arguments: argparse.Namespace) -> int:
     return report(outcome.scores, output / "scores.csv")
 
 
-def drawn_volumes(reference: Path, number: int, rendering: Rendering, name: str) -> dict[int, float]:
+def drawn_volumes(reference: Path, number: int, case: Case, rendering: Rendering) -> dict[int, float]:
     """Volume in mL of a reference's structure, by frame; prints the Dice of the first structure there.
 
     Args:
-        reference: labels on the cine's grid, in some of its frames.
+        reference: labels on the grid of the cine's file, in some of its frames.
         number: of the structure in that file.
+        case: the cine, whose axes may be others than its file's.
         rendering: of the cine.
-        name: of the first structure.
     """
-    numbers, _ = read_numbers(reference)
-    truth, out = np.asarray(numbers == number), {}
+    name, (numbers, _) = case.labels[1], read_numbers(reference)
+    truth, out = case.stacks[0].arrangement.apply(np.asarray(numbers == number)), {}
     for frame in np.flatnonzero(truth.any((0, 1, 2))).tolist():
         ours, drawn = rendering.label[..., frame] == 1, truth[..., frame]
         found, out[frame] = (float(mask.sum() * rendering.grid.voxel_ml) for mask in (ours, drawn))
@@ -238,7 +238,7 @@ def curve(arguments: argparse.Namespace) -> int:
     print("second differences, mL:", ", ".join(f"{n} {b:.1f}" for n, b in zip(names, bends, strict=True)))
     drawn: dict[int, float] = {}
     if arguments.reference:
-        drawn = drawn_volumes(arguments.reference, arguments.number, rendering, names[0])
+        drawn = drawn_volumes(arguments.reference, arguments.number, case, rendering)
     draw_curve(rendering, volumes, drawn, prior.anatomy, output / "curve.png")
     montage(frames_montage(case, rendering), prior.anatomy, output / "montage.png")
     extremes = {n: [float(v.min()), float(v.max())] for n, v in zip(names, volumes, strict=True)}

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import nisf
-from nisf.cli import main
+from nisf.cli import main, parsed
 from nisf.config.presets import PRESETS
 from nisf.config.tables import sections
 from nisf.data.anatomy import load_anatomy
@@ -29,7 +29,11 @@ from nisf.prior.bundled import FOLDER
 from tiny_budget import TINY
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(FOLDER.glob("*/README.md"))]
+DOCUMENTS = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted(FOLDER.glob("*/README.md")),
+]
 every_document = pytest.mark.parametrize(
     "document", DOCUMENTS, ids=lambda path: f"{path.parent.name}/{path.name}"
 )
@@ -89,18 +93,66 @@ def here(data, scan, tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.usefixtures("here")
-@pytest.mark.parametrize("document", ["README.md", "docs/howto.md", "docs/viewing.md"])
-def test_commands(document, capsys):
-    found = commands(ROOT / document)
-    assert len(found) > 5
-    for command in found:
-        if command.startswith("nisf phantom"):
-            continue  # its cohort is the fixture's; tests/test_cli.py runs it
-        command = re.sub(r"train\.steps=\d+", "train.steps=4", command)
-        status = main(shlex.split(command)[1:])
-        printed = capsys.readouterr()
-        assert status == 0, f"{command}\n{printed.out}\n{printed.err}"
+def pieces(path: Path) -> list[tuple[str, str, str]]:
+    """Language, text and name of each fenced block, in order; "Save this as `NAME`:" names one."""
+    text = path.read_text(encoding="utf-8")
+    found = re.finditer(
+        r"(?:Save this as `([^`]+)`:\n\n)?^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE
+    )
+    return [(match[2], match[3], match[1] or "") for match in found]
+
+
+def lines(text: str) -> list[str]:
+    """The commands of a block, without comments; a line that ends with a backslash goes on."""
+    joined = text.replace("\\\n", " ")
+    return [line.split(" #")[0].strip() for line in joined.splitlines()]
+
+
+PREPARED = {"cluster", "training-at-scale", "correcting"}
+"""Pages whose commands need something first; each has a test of its own."""
+RUN = [
+    path
+    for path in DOCUMENTS
+    if path.parent in (ROOT, ROOT / "docs") and path.stem not in PREPARED and commands(path)
+]
+
+
+@pytest.mark.parametrize("document", RUN, ids=lambda path: path.stem)
+def test_commands_and_snippets(document, here, capsys):
+    """In the order in which a reader meets them."""
+    names: dict[str, object] = {}
+    for language, text, name in pieces(document):
+        if name:
+            (here / name).write_text(text)
+        if language == "python":
+            exec(text, names)
+        for command in lines(text) if language == "sh" else ():
+            if not command.startswith("nisf ") or command.startswith("nisf phantom"):
+                continue  # the phantoms are the fixture's; tests/test_cli.py makes others
+            command = re.sub(r"train\.steps=\d+", "train.steps=4", command)
+            status = main(shlex.split(command)[1:])
+            printed = capsys.readouterr()
+            assert status == 0, f"{command}\n{printed.out}\n{printed.err}"
+
+
+def test_pages_with_commands_are_found():
+    assert {"README", "howto", "paper", "tutorial-first", "tutorial-anatomy"} <= {path.stem for path in RUN}
+
+
+@every_document
+def test_commands_that_need_more_can_be_parsed(document):
+    """Those in blocks that are not run: on real data, or for hours."""
+    for language, text, _ in pieces(document):
+        for command in lines(text) if not language else ():
+            if command.startswith("nisf "):
+                words = command.replace("EXPERIMENT", "table1").replace("NAME", "cardiac-sax")
+                parsed(shlex.split(words)[1:])
+
+
+@every_document
+def test_python_blocks_compile(document):
+    for text in blocks(document, "python"):
+        compile(text, str(document), "exec")
 
 
 @pytest.mark.usefixtures("here")
@@ -151,15 +203,6 @@ def test_the_script_for_slurm(here):
     )
     expected = "segment my data -o out --prior cardiac-sax --shard 3/16 --workers 2"
     assert done.stdout.strip() == expected
-
-
-def test_python_snippets(here):
-    assert main(["train", "data", "-o", "prior"]) == 0
-    snippets = blocks(ROOT / "README.md", "python")
-    assert snippets
-    for snippet in snippets:
-        exec(snippet, {})
-    assert (here / "out" / "scan_seg.nii.gz").is_file()
 
 
 def test_commands_and_snippets_of_correcting(here, capsys):
@@ -247,7 +290,8 @@ def test_modules_and_files_that_are_named_exist(document):
         assert is_there(name), name
     for path in re.findall(r"(?<![\w/.])(?:src|docs|tests|benchmarks)/[\w/.-]*\w", text):
         assert (ROOT / path).exists(), path
-    scripts = {path.name for path in (ROOT / "benchmarks").rglob("*.py")} | {"dev.py"}
+    folders = ("benchmarks", "tools", "docs/site", ".")
+    scripts = {path.name for folder in folders for path in (ROOT / folder).glob("*.py")}
     for script in re.findall(r"(?<![\w/])\w+\.py\b", text):
         assert script in scripts, script
 
@@ -256,7 +300,8 @@ def test_modules_and_files_that_are_named_exist(document):
 def test_settings_that_are_named_exist(document):
     names = {setting.name for section in sections() for setting in section.settings}
     parts = "|".join(section.name for section in sections())
-    for name in re.findall(rf"(?<![\w/.-])(?:{parts})\.[a-z]\w*", document.read_text(encoding="utf-8")):
+    text = re.sub(r"```python\n.*?```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for name in re.findall(rf"(?<![\w/.-])(?:{parts})\.[a-z]\w*", text):
         assert name in names, name
 
 

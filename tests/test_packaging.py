@@ -55,7 +55,10 @@ def spdx(name: str) -> str:
 def test_the_wheel_has_every_file_of_the_package(wheel):
     held = {name for name in wheel.namelist() if name.startswith("nisf/")}
     files = {path.relative_to(SOURCE) for path in (SOURCE / "nisf").rglob("*") if path.is_file()}
-    assert held == {path.as_posix() for path in files if "__pycache__" not in path.parts}
+    built = {"nisf/outputs/commit.txt"} if (ROOT / ".git").exists() else set()
+    assert held == {path.as_posix() for path in files if "__pycache__" not in path.parts} | built
+    if built:
+        assert re.fullmatch(r"\w{7,}(-dirty)?\n", wheel.read("nisf/outputs/commit.txt").decode())
     for name in model_names():
         for file in ("weights.safetensors", "prior.json", "README.md", "LICENSE"):
             assert f"nisf/prior/bundled/{name}/{file}" in held

@@ -14,6 +14,7 @@ import tyro
 from nisf.cli.check import Check
 from nisf.cli.correct import Correct
 from nisf.cli.demo import Demo
+from nisf.cli.doctor import Doctor
 from nisf.cli.evaluate import Evaluate
 from nisf.cli.export import Export
 from nisf.cli.info import Info
@@ -29,7 +30,7 @@ from nisf.cli.settings import Settings
 from nisf.cli.train import Train
 from nisf.cli.view import View
 from nisf.errors import BadSettingError, exit_status
-from nisf.outputs.provenance import COMMAND
+from nisf.outputs.provenance import COMMAND, commit
 
 Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
@@ -47,6 +48,7 @@ Command = (
     | Annotated[Settings, tyro.conf.subcommand("settings")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Models, tyro.conf.subcommand("models")]
+    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
     | Annotated[Paper, tyro.conf.subcommand("paper")]
     | Annotated[Phantom, tyro.conf.subcommand("phantom")]
 )
@@ -63,23 +65,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments == ["--version"]:
             from nisf import __version__
 
-            print(f"nisf {__version__}")
+            found = commit()
+            print(f"nisf {__version__}" + (f" ({found})" if found else ""))
             return 0
-        refuse_repeated(arguments)
-        command = tyro.cli(
-            Command,
-            prog="nisf",
-            description="Continuous segmentation of medical image volumes with neural implicit functions.",
-            args=arguments,
-            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
-        )
-        return command.run()
+        return parsed(arguments).run()
 
     token = COMMAND.set(tuple(arguments))
     try:
         return exit_status("nisf", run)
     finally:
         COMMAND.reset(token)
+
+
+def parsed(arguments: Sequence[str]) -> Command:
+    """The verb that the arguments ask for, with its options; nothing is run.
+
+    Raises:
+        BadSettingError: an option is given twice.
+        SystemExit: the arguments cannot be parsed, or ask for help.
+    """
+    refuse_repeated(arguments)
+    return tyro.cli(
+        Command,
+        prog="nisf",
+        description="Continuous segmentation of medical image volumes with neural implicit functions.",
+        args=arguments,
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+    )
 
 
 def refuse_repeated(arguments: Sequence[str]) -> None:

@@ -52,6 +52,8 @@ def show(report: Report) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from nisf.data.wording import counted
+
     console = Console(soft_wrap=True, highlight=False, markup=False)
     if report.cases:
         table = Table("case", "grid", "spacing mm", "frames", "labels", "problems")
@@ -74,17 +76,19 @@ def show(report: Report) -> None:
     for note in report.notes:
         console.print(f"note {note}")
     console.print(
-        f"{len(report.cases)} cases, layout {report.layout or 'unknown'}: "
-        f"{report.errors} errors, {report.warnings} warnings"
+        f"{counted(len(report.cases), 'case')}, layout {report.layout or 'unknown'}: "
+        f"{counted(report.errors, 'error')}, {counted(report.warnings, 'warning')}"
     )
 
 
 def _row(case: CaseReport) -> list[str]:
+    from nisf.data.wording import counted
+
     def lines(texts: list[str]) -> str:
         return "\n".join(texts)
 
     severities = [problem.severity for problem in case.problems]
-    counts = [f"{severities.count(kind)} {kind}s" for kind in ("error", "warning") if kind in severities]
+    counts = [counted(severities.count(kind), kind) for kind in ("error", "warning") if kind in severities]
     return [
         case.name,
         lines([f"{stack.name} " + " x ".join(map(str, stack.shape or ("?",))) for stack in case.stacks]),

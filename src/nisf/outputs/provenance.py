@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from collections.abc import Sequence
 from contextvars import ContextVar
 from functools import cache
+from pathlib import Path
 
 COMMAND: ContextVar[tuple[str, ...]] = ContextVar("command", default=())
 """The arguments of the command line that runs; empty in a library."""
@@ -24,6 +26,33 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def commit() -> str | None:
+    """The commit that this package was built from, or that its checkout is at; None if unknown.
+
+    A wheel has it in ``commit.txt`` (see ``hatch_build.py``); a checkout asks git, and adds ``-dirty`` if
+    files differ from the commit.
+    """
+    here = Path(__file__).resolve()
+    built = here.with_name("commit.txt")
+    if built.is_file():
+        return built.read_text(encoding="utf-8").strip() or None
+    root = here.parents[3]
+    if not (root / ".git").exists() or not (root / "src" / "nisf").is_dir():
+        return None
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None
 
 
 def command() -> list[str]:

@@ -43,7 +43,7 @@ def strange_number(_, label):
     ("harm", "severity", "said"),
     [
         (lambda _, label: label.unlink(), "warning", "no label file"),
-        (not_a_number, "warning", "1.11 % of the pixels are a filling or no number"),
+        (not_a_number, "warning", "1.11 % of the pixels are padding or not a number"),
         (lambda image, _: write(image, np.ones(SHAPE, np.int16)), "error", "every slice is blank"),
         (strange_number, "error", "unexpected label values [9]"),
         (lambda _, label: write(label, heart()[:5], np.eye(4), zooms=SIZE), "error", "its shape is"),
@@ -84,7 +84,7 @@ def test_command(tmp_path, capsys):
     assert Check((tmp_path,)).run() == 0
     shown = capsys.readouterr().out
     assert "patient001" in shown
-    assert "1 cases, layout acdc: 0 errors, 0 warnings" in shown
+    assert "1 case, layout acdc: 0 errors, 0 warnings" in shown
     write(folder / "patient001_frame12.nii.gz", np.ones(SHAPE, np.int16))
     assert Check((tmp_path,)).run() == 1
     assert "error" in capsys.readouterr().out

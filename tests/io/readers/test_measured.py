@@ -104,7 +104,7 @@ def test_a_constant_border_is_a_filling(prior, tmp_path, value, kind):
     notes: dict[str, str] = {}
     path = saved(tmp_path / "a.nii", filled, moved)
     case = read_image(path, TURNED, notes)
-    assert "are a filling or no number" in notes["filled"]
+    assert "are padding or not a number" in notes["filled"]
     low, high = case.stacks[0].intensity_range[0]
     np.testing.assert_allclose([low, high], np.percentile(array, [1, 99]), rtol=0.02, atol=3)
     # The finder looks at the whole image, and may set the region's centre a little otherwise.

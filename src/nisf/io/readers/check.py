@@ -280,7 +280,9 @@ def _check_measured(path: Path, anatomy: Anatomy, entry: CaseReport) -> None:
     if found.blank:
         entry.warn(f"{path}: {found.blank} of {found.slices.size} slices are blank; taken as not measured")
     if found.filled:
-        entry.warn(f"{path}: {100 * found.filled:.3g} % of the pixels are a filling or no number; left out")
+        entry.warn(
+            f"{path}: {100 * found.filled:.3g} % of the pixels are padding or not a number, and are ignored"
+        )
 
 
 def _measure(classes: np.ndarray, header: Header, anatomy: Anatomy, entry: CaseReport) -> None:

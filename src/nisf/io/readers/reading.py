@@ -237,14 +237,14 @@ def _note_measured(shown: str, found: Measured, notes: Notes) -> None:
     if found.blank:
         notes.setdefault(
             "blank",
-            f"{shown}: {found.blank} of {found.slices.size} slices are blank and taken as not measured (and "
-            "maybe some of others)",
+            f"{shown}: {found.blank} of {found.slices.size} slices are blank and taken as not measured "
+            "(other cases may have some, too)",
         )
     if found.filled:
         notes.setdefault(
             "filled",
-            f"{shown}: {100 * found.filled:.3g} % of the pixels are a filling or no number and taken as not "
-            "measured (and maybe some of others)",
+            f"{shown}: {100 * found.filled:.3g} % of the pixels are padding or not a number, and are taken "
+            "as not measured (other cases may have some, too)",
         )
 
 

@@ -1,0 +1,146 @@
+"""Tables of the documents, from the numbers that benchmarks wrote.
+
+    python benchmarks/tables.py headline|generalisation|structures
+
+Reads ``docs/results``: ``cardiac-sax-80.json`` and ``cardiac-sax.json`` are written by
+``benchmarks/generalisation.py --json``, ``baselines.json`` names its own commands. ``python3 dev.py docs``
+puts what is printed between the markers of that name in the documents. Imports nothing but Python's own.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
+Numbers = dict[str, Any]
+
+
+def numbers(name: str) -> Numbers:
+    """The contents of one of the files."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [list(head), ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def score(value: float | None) -> str:
+    """A Dice as the documents write it, or an empty cell."""
+    return "" if value is None else f"{value:.3f}"
+
+
+def per_cent(share: float) -> str:
+    """With its sign."""
+    return f"{100 * share:+.1f} %"
+
+
+def headline() -> str:
+    """The three numbers of the README."""
+    found, base = numbers("cardiac-sax-80")["parts"], numbers("baselines")
+    given, hidden, abroad = found["given"], found["every-2nd"], found["mnms-a"]
+    rows = [
+        (
+            f"Every slice given ({given['cases']} patients of ACDC that the model was not trained on)",
+            f"**{score(given['dice'])}**",
+            f"{score(base['unet']['given'])}, a U-Net of the same size and training set",
+        ),
+        (
+            "Slices the model never saw (the same patients, every 2nd slice hidden)",
+            f"**{score(hidden['dice'])}**",
+            f"{score(base['reference']['every-2nd'])}, the experts' own contours interpolated",
+        ),
+        (
+            f"Another hospital and scanner ({abroad['cases']} patients of M&Ms, vendor A)",
+            f"**{score(abroad['dice'])}**",
+            "",
+        ),
+    ]
+    return table(("Mean Dice of LV, myocardium and RV", "nisf", "for comparison"), rows)
+
+
+def generalisation() -> str:
+    """Where the models stand: at home, between slices, on other scanners, on the other anatomy."""
+    found, default = numbers("cardiac-sax-80")["parts"], numbers("cardiac-sax")["parts"]
+    base = numbers("baselines")
+    names = {
+        "given": "ACDC, every slice given",
+        "every-2nd": "ACDC, every 2nd slice hidden",
+        "basal": "ACDC, basal end hidden",
+        "apical": "ACDC, apical end hidden",
+        "mnms-a": "M&Ms vendor A",
+        "sunnybrook": "Sunnybrook cines, LV",
+        "hippocampus": "hippocampus",
+    }
+    rows = [
+        (
+            f"{name} ({found[part]['cases']})",
+            f"**{score(found[part]['dice'])}**",
+            score(found[part]["worst"]),
+            f"{found[part]['hd95_mm']:.1f}" if "hd95_mm" in found[part] else "",
+            score(default.get(part, {}).get("dice")),
+            score(base["unet"].get(part)),
+            score(base["reference"].get(part)),
+            f"{found[part]['seconds']:.1f}",
+        )
+        for part, name in names.items()
+    ]
+    head = (
+        "data (cases)",
+        "mean Dice",
+        "worst case",
+        "HD95 mm",
+        "`cardiac-sax`",
+        "U-Net",
+        "experts' contours",
+        "s a volume",
+    )
+    cines = found["sunnybrook"]
+    volume = (
+        f"LV volumes of the Sunnybrook cines are off by {100 * cines['volume_error']:.1f} % on average, "
+        f"at most {per_cent(cines['largest_volume_error'])}; LV Dice there is {score(cines['dice_volume'])} "
+        "if slices without a contour count as background."
+    )
+    return f"{table(head, rows)}\n\n{textwrap.fill(volume, 114)}"
+
+
+def structures() -> str:
+    """Dice of each structure and phase, mean and standard deviation over patients."""
+    found = numbers("cardiac-sax-80")["parts"]
+    names = {"given": "every slice given", "every-2nd": "hidden slices", "mnms-a": "M&Ms vendor A"}
+    cells = {
+        part: {
+            f"{row['structure']} {row['phase']}": f"{row['dice']:.3f} ({row['sd']:.3f})"
+            for row in found[part]["structures"]
+        }
+        for part in names
+    }
+    first = sorted(cells["given"])
+    rows = [(name, *(cells[part][column] for column in first)) for part, name in names.items()]
+    return table(("Dice (SD)", *first), rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "headline": headline,
+    "generalisation": generalisation,
+    "structures": structures,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Print one of the tables."""
+    if len(arguments) != 1 or arguments[0] not in TABLES:
+        print(__doc__, file=sys.stderr)
+        return 2
+    print(TABLES[arguments[0]]())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
