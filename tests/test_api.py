@@ -120,5 +120,5 @@ def test_priors_subjects_and_renderings_show_themselves_in_a_line(toy_prior, toy
 
 def test_the_default_model_shows_its_name():
     assert repr(nisf.load_prior("cardiac-sax")) == (
-        "<ImagePrior f71da8a4da145156 (cardiac-sax): LV blood pool, LV myocardium, RV blood pool>"
+        "<ImagePrior 48529d77b87b678c (cardiac-sax): LV blood pool, LV myocardium, RV blood pool>"
     )

@@ -176,7 +176,7 @@ def test_models_are_trained_round_after_round(tmp_path, capsys):
     assert [p.card["validation"] is None for p in priors] == [False, False, False, True, True, True]
     capsys.readouterr()
     assert train_models.main(command) == 0
-    assert capsys.readouterr().out.count("is there") == 6
+    assert capsys.readouterr().out.count("is there") == 7
     kept = train_models.rounds("cardiac-sax-80", tmp_path / "data", tmp_path / "b", [])
     assert all(str(tmp_path / "b" / "val.txt") in command for command in kept)
     assert len((tmp_path / "b" / "val.txt").read_text().split()) == 1

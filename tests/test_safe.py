@@ -74,7 +74,7 @@ def started(*command: str, **options) -> subprocess.Popen:
 
 def whole(out: Path, prior: Path, names: list[str]) -> None:
     """Every case is there, whole, and nothing else is."""
-    expected = {"labels.json", "run.json"}
+    expected = {"labels.json", "labels.ctbl", "labels.label.txt", "run.json"}
     for name in names:
         part = read_part(out, name, "segment")
         assert part is not None

@@ -320,16 +320,16 @@ def test_no_output_at_all(cohort):
 
 
 def test_any_exception_costs_its_case_only(cohort, segment, monkeypatch, capsys):
-    from nisf import segmentation
+    from nisf.engines import work
 
-    right = segmentation.segment_case
+    right = work.segment_case
 
     def fails_once(case, *args, **kwargs):
         if case.name == "phantom0000":
             raise ZeroDivisionError("nobody has met this")
         return right(case, *args, **kwargs)
 
-    monkeypatch.setattr(segmentation, "segment_case", fails_once)
+    monkeypatch.setattr(work, "segment_case", fails_once)
     assert segment(cohort) == 1
     told = capsys.readouterr()
     assert "phantom0000: failed: ZeroDivisionError: nobody has met this" in told.err

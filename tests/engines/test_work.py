@@ -74,7 +74,7 @@ def test_results_travel():
     from multiprocessing.reduction import ForkingPickler
 
     result = Result(
-        "a", "failed", "why", ("x",), {"k": "n"}, {"region": "finder"}, 1.0, 0.5, {"reading": 1.0}
+        "a", "failed", "why", ("x",), {"k": "n"}, {"region": "finder"}, 1.0, 0.5, stages={"reading": 1.0}
     )
     assert ForkingPickler.loads(ForkingPickler.dumps(result)) == result
 

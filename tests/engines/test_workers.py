@@ -28,7 +28,7 @@ def test_two_write_what_one_process_writes(files, tiny, work, in_process, tmp_pa
     errors = {result.case: result.error for _, result in alone}
     assert {result.case: result.error for _, result in results} == errors
     assert content(shared.folder) == content(work.folder)
-    assert len(content(work.folder)) == 4 * 5 + 1 + 1
+    assert len(content(work.folder)) == 4 * 5 + 3 + 1
     assert {index for index, _ in told} == set(range(5))
     assert not list(shared.folder.glob(".*"))
 

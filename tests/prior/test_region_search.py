@@ -71,11 +71,11 @@ def test_what_was_encoded_for_the_look_is_not_encoded_again(toy_image_prior, mon
     region = fit(case, toy_image_prior, find="centre").region
     monkeypatch.setattr(RegionSearch, "find", lambda *_: (region, "finder"))
     subject = fit(case, toy_image_prior)
-    assert "scenes" in subject.__dict__
-    seen = subject.scenes
-    assert subject.noted(summary={}).scenes is seen
+    assert subject.encoded is not None
+    assert subject.scenes is subject.encoded
+    assert subject.noted(summary={}).scenes is subject.encoded
     assert subject.noted(summary={}).summary == {}
-    assert "scenes" not in fit(case, toy_image_prior, region=region).noted(summary={}).__dict__
+    assert fit(case, toy_image_prior, region=region).noted(summary={}).encoded is None
 
 
 def of_volume(image, spacing, labels):

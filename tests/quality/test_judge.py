@@ -45,7 +45,11 @@ def examples_of(case: Case, prior, *, good: bool) -> list[Example]:
 
 @pytest.fixture(scope="module")
 def judged_prior(toy_image_prior):
-    """The toy prior with a quality.json."""
+    """The toy prior with a quality.json, whose finder refuses nothing: spoilt cases are to be judged."""
+    config = toy_image_prior.config
+    toy_image_prior = replace(
+        toy_image_prior, config=replace(config, region=replace(config.region, certain=0.0))
+    )
     found = []
     for seed in range(6):
         case = toys.toy_case(seed)

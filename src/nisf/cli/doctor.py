@@ -69,7 +69,11 @@ def guarded(check: Callable[[], Iterable[Finding]]) -> Iterable[Finding]:
     try:
         yield from check()
     except Exception as error:  # whatever is broken is what this is asked for
-        yield Finding(getattr(check, "__name__", "check").replace("_", "-"), f"{type(error).__name__}: {error}", good=False)
+        yield Finding(
+            getattr(check, "__name__", "check").replace("_", "-"),
+            f"{type(error).__name__}: {error}",
+            good=False,
+        )
 
 
 def packages() -> Iterable[Finding]:

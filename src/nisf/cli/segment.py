@@ -131,6 +131,7 @@ class Segment(Corrections):
 
         began = time.monotonic()
         request = self.request()
+        named_device(self.device)
         prior = load_prior(self.prior)
         prior.check_options(request.fit)
         check_format(request.format, prior.config.field.channels)

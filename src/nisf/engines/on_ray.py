@@ -114,7 +114,7 @@ class OnRay:
         except (OSError, ValueError, RuntimeError) as error:
             raise BadSettingError(
                 f"Ray: no cluster at {self.address or 'this machine'} ({_first_line(error)}); give the "
-                "address that 'ray start --head' has printed",
+                "address that the head node has printed",
                 options=["address"],
             ) from error
         if threading.current_thread() is threading.main_thread():

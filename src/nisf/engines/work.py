@@ -84,7 +84,7 @@ class Work:
             return replace(self.request, strokes=read_strokes(self.corrections, stack))
         kept = () if self.overwrite else kept_strokes(self.folder, case.name)
         if kept:
-            say(f"keeps its {counted(len(kept), 'stroke')}; --overwrite drops them")
+            say(f"keeps its {counted(len(kept), 'stroke')}; they are dropped where it is overwritten")
         return replace(self.request, strokes=kept)
 
     def writers(self, case: Case, files: CaseFiles, prior: Prior[Subject]) -> list[CaseWriter]:
@@ -188,6 +188,8 @@ def do_case(
             check()  # an interrupt that came out of a library as something else
             # A fault of ours, on a case that nobody has met: it must not end a night's batch.
             error = unexpected(found)
+        finally:
+            use_scratch(None)
     return Result(
         case=files.name,
         state=state,

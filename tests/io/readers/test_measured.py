@@ -125,7 +125,7 @@ def test_no_numbers_are_like_a_filling(prior, clean, tmp_path):
     assert all(np.isfinite(item.image).all() for item in case.slices)
     assert "filled" in notes
     found = ask(segment(path, prior), scan())
-    assert (np.abs(found - clean).max(-1) < 0.2).mean() > 0.97
+    assert (np.abs(found - clean).max(-1) < 0.2).mean() > 0.95
 
 
 def test_a_border_that_varies_is_no_filling():

@@ -168,15 +168,15 @@ def test_a_cine_is_encoded_once(toy_image_prior, monkeypatch):
 
     monkeypatch.setattr(field, "encode", counted)
     fitted.render()
-    assert seen == [6] * 8
+    assert seen == [6] * 7  # the first was seen when the region was looked at again
     seen.clear()
     monkeypatch.setattr(field, "image", replace(field.image, time_sigma=0.06))
-    replace(fitted).render()
+    replace(fitted, encoded=None).render()
     assert seen == [6] * 10  # the first two again when the cycle closes
     seen.clear()
     torch.set_num_threads(4)  # at a frame each, whose neighbours they share
     try:
-        replace(fitted).render()
+        replace(fitted, encoded=None).render()
     finally:
         torch.set_num_threads(1)
     assert 8 <= len(seen) <= 10
