@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_checkpoint(keeper.path, search_tensors(search), identity)
     # What is asked for stays, unless it would refuse what the finder was trained on.
     asked = prior.config.region.certain
-    certain = asked if 0 < asked <= 2 * search.certain else search.certain
+    certain = asked if 0 < asked <= 2 * search.certain else round(search.certain, 3)
     region = replace(region, certain=certain)
     card = {**prior.card, "finder": {"subjects": len(chosen), "steps": options.steps, "seed": options.seed}}
     made = replace(prior, finder=search.finder, config=replace(prior.config, region=region), card=card)
