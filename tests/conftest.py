@@ -10,6 +10,16 @@ hypothesis.settings.register_profile("nisf", deadline=None, max_examples=20, der
 hypothesis.settings.load_profile("nisf")
 
 
+LONGEST = ("test_docs.py", "test_paper.py", "test_benchmarks.py")
+"""Files that take minutes: begun first, so that no worker is left with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first; the others stay in order."""
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(LONGEST)))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     # The toys are so small that threads only wait for each other, above all on a busy machine.
