@@ -30,28 +30,49 @@ def block(region, centre):
     return region.pose.inverse(places)
 
 
+def around(region, *, half=90.0):
+    """World mm of the corners of an image about the region."""
+    ends = np.meshgrid(*[(-half, half)] * 3)
+    return region.pose.inverse(np.stack(ends, axis=-1).reshape(-1, 3))
+
+
 @pytest.mark.parametrize("centre", [(-35.0, 5.0, 3.0), (2.0, 45.0, -8.0)])
 def test_it_moves_in_the_plane_to_what_was_drawn(centre):
     region = box((3.0, -7.0, 20.0))
-    moved = recentred(region, block(region, centre))
+    moved = recentred(region, block(region, centre), around(region))
     assert moved is not None
     np.testing.assert_allclose(moved.centre(), region.pose.inverse(np.array([*centre[:2], 0.0])), atol=1e-6)
     np.testing.assert_allclose(moved.pose.matrix[:3, :3], region.pose.matrix[:3, :3])
     np.testing.assert_array_equal(moved.half, HALF)
-    assert recentred(moved, block(region, centre)) is None
+    assert recentred(moved, block(region, centre), around(region)) is None
 
 
 def test_it_stays_where_the_middle_is_near_or_nothing_was_drawn():
     region = box((0.0, 0.0, 0.0))
-    assert recentred(region, block(region, (15.0, -19.0, 30.0))) is None
-    assert recentred(region, np.zeros((0, 3))) is None
+    assert recentred(region, block(region, (15.0, -19.0, 30.0)), around(region)) is None
+    assert recentred(region, np.zeros((0, 3)), around(region)) is None
+
+
+def test_it_stays_in_an_image_that_ends_within_the_box():
+    """Nothing can have been cut off there: small images are not centred on what is in them."""
+    region = box((0.0, 0.0, 0.0))
+    drawn = block(region, (40.0, 35.0, 0.0))
+    assert recentred(region, drawn, around(region, half=55.0)) is None
+    # Beyond one side alone there is something.
+    longer = region.pose(around(region, half=55.0))
+    longer[longer[:, 0] > 0, 0] = 85.0
+    longer = region.pose.inverse(longer)
+    moved = recentred(region, drawn, longer)
+    assert moved is not None
+    np.testing.assert_allclose(moved.centre(), region.pose.inverse(np.array([40.0, 0.0, 0.0])), atol=1e-6)
 
 
 def test_a_subject_is_looked_at_again_only_where_its_region_was_off(toy_image_prior, monkeypatch):
     case = toys.toy_case(0, toys.toy_grid(frames=2))
     first = fit(case, toy_image_prior, find="centre")
-    region = first.region
+    region = Region(first.region.pose, first.region.half * (0.6, 0.6, 1.0))  # the image reaches beyond it
     monkeypatch.setattr(RegionSearch, "find", lambda *_: (region, "finder"))
+    first = fit(case, toy_image_prior, region=region)
     kept = fit(case, toy_image_prior)
     assert kept.region is not None
     np.testing.assert_array_equal(kept.region.pose.matrix, region.pose.matrix)

@@ -85,8 +85,7 @@ def same_place(first: Grid, second: Grid) -> bool:
     """Whether two grids have one shape, and their corners lie within a tenth of a voxel of each other."""
     if first.shape != second.shape:
         return False
-    corners = np.array(np.meshgrid(*[(0.0, n - 1.0) for n in first.shape])).reshape(3, -1).T
-    apart = np.linalg.norm(first.affine(corners) - second.affine(corners), axis=1)
+    apart = np.linalg.norm(first.corners() - second.corners(), axis=1)
     return bool(apart.max() <= 0.1 * first.spacing.min())
 
 

@@ -177,6 +177,11 @@ class Grid:
         index = np.stack(np.meshgrid(*map(np.arange, self.shape), indexing="ij"), axis=-1)
         return self.affine(index)
 
+    def corners(self) -> Float[np.ndarray, "8 3"]:
+        """World mm of the centres of the outermost voxels."""
+        ends = np.meshgrid(*[(0.0, n - 1.0) for n in self.shape])
+        return self.affine(np.stack(ends, axis=-1).reshape(-1, 3))
+
     def points_of_slice(self, k: int, rows: slice = slice(None)) -> PointsMm:
         """World positions of some rows of slice ``k``: ``(n, 3)`` mm, y fastest."""
         index = np.meshgrid(np.arange(self.shape[0])[rows], np.arange(self.shape[1]), [k], indexing="ij")

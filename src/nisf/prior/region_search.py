@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from nisf.data.case import Case
 from nisf.data.region import Region, reference_pose, region_from_motion, whole_region
@@ -19,19 +20,24 @@ OFF_CENTRE = 1 / 3
 """A box whose middle is off by more of its half length may have cut the anatomy."""
 
 
-def recentred(region: Region, drawn: PointsMm) -> Region | None:
+def recentred(region: Region, drawn: PointsMm, measured: Float[np.ndarray, "m 3"]) -> Region | None:
     """The box around the middle of what was drawn in it, moved in the plane; None if it lies there already.
 
-    A box that cuts the anatomy leaves what was drawn of it at one side.
+    A box that cuts the anatomy leaves what was drawn of it at one side. It can only do so where something was
+    measured beyond that side; in a small image that the box holds whole, it stays.
 
     Args:
         region: where was looked.
         drawn: places of the structures in it, world mm (n, 3).
+        measured: corners of what was measured, world mm (m, 3).
     """
     if not len(drawn):
         return None
     low, high = np.percentile(region.pose(drawn), [2, 98], axis=0)
     off = (low + high) / 2 * (1.0, 1.0, 0.0)
+    reach = region.pose(measured)
+    beyond = np.where(off > 0, reach.max(0) > region.half, reach.min(0) < -region.half)
+    off = off * beyond
     if (np.abs(off) <= OFF_CENTRE * region.half).all():
         return None
     return Region(region.moved(-off, np.zeros(3)).pose, region.half)

@@ -247,7 +247,9 @@ class ImagePrior(Prior[ImageSubject]):
     @override
     def looked_again(self, case: Case, subject: ImageSubject) -> ImageSubject:
         # Once: seeing costs little, and the second region is only kept where the first was off.
-        region = recentred(subject.region, subject.drawn_places()) if case.stacks else None
+        if not case.stacks:
+            return subject
+        region = recentred(subject.region, subject.drawn_places(), case.stacks[0].grid.corners())
         if region is None:
             return subject
         return self.fit_inside(case, region, config=self.config.fit, seed=0, callback=None)
