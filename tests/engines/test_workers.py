@@ -33,13 +33,18 @@ def test_two_write_what_one_process_writes(files, tiny, work, in_process, tmp_pa
     assert not list(shared.folder.glob(".*"))
 
 
+def running():
+    """The workers that run; other tests of this process may have left children of their own."""
+    return [child for child in multiprocessing.active_children() if child.name == "nisf-worker"]
+
+
 def test_a_worker_that_is_killed_costs_one_case(files, tiny, work):
     """With a draft and a lock of its own in the folder, which are removed."""
     killed = []
 
     def kill(index, what):
         if index == 1 and what == "answering" and not killed:
-            (worker,) = multiprocessing.active_children()
+            (worker,) = running()
             killed.append(worker.pid)
             os.kill(worker.pid, signal.SIGKILL)
 
@@ -58,10 +63,9 @@ def test_a_worker_that_is_killed_costs_one_case(files, tiny, work):
 def test_who_stops_listening_stops_the_workers(files, tiny, work):
     run = Workers(begin_of(tiny), work, 1).run(files, lambda *_: None)
     assert next(run)[1].state == "written"
-    workers = multiprocessing.active_children()
-    assert len(workers) == 1
+    assert len(running()) == 1
     run.close()
-    assert not multiprocessing.active_children()
+    assert not running()
     assert not list(work.folder.glob(".*"))
 
 
