@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from nisf.data.wording import counted, mm, place_mm, sizes
 from nisf.types import Matrix4, Places, PointsMm, Vector, Vector3
