@@ -7,12 +7,15 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 import nisf
 from nisf.errors import NisfError
 from nisf.files import check_writable, read_json, read_tensors, replacing, write_json, write_tensors
+from nisf.io.mapped import write_arrays
 
 
 def names(folder):
@@ -62,6 +65,23 @@ def test_replacing_when_the_disk_is_full(tmp_path):
         full()
     assert path.read_text() == "old"
     assert names(tmp_path) == ["image"]
+
+
+@pytest.mark.parametrize("write", ["torch", "numpy"])
+def test_tensors_when_the_disk_is_full(tmp_path, monkeypatch, write):
+    """The library of safetensors says so by an error of its own."""
+
+    def full(*_):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(f"safetensors.{write}.save_file", full)
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(NisfError, match=r"a\.safetensors: cannot be written \(.*No space left"):
+        if write == "torch":
+            write_tensors(path, {"a": torch.zeros(2)})
+        else:
+            write_arrays(path, {"a": np.zeros(2)}, None)
+    assert not names(tmp_path)
 
 
 def test_replacing_when_the_process_dies(tmp_path):

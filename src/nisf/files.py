@@ -172,14 +172,26 @@ def write_tensors(
     path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write tensors as safetensors, whole or not at all."""
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with replacing_safetensors(path) as temporary:
+        save_file(contiguous, temporary, None if metadata is None else dict(metadata))
+
+
+@contextmanager
+def replacing_safetensors(path: str | Path) -> Generator[Path]:
+    """`replacing` for what the safetensors library writes, which has an error of its own for a full disk.
+
+    Raises:
+        BadFileError: as `replacing`.
+    """
+    from safetensors import SafetensorError
+
     with replacing(path) as temporary:
         try:
-            save_file(contiguous, temporary, None if metadata is None else dict(metadata))
-        except SafetensorError as error:  # a full disk
+            yield temporary
+        except SafetensorError as error:
             raise BadFileError(f"{path}: cannot be written ({error})") from error
 
 
@@ -189,22 +201,25 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         BadFileError: it is missing, or not a safetensors file.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    if not path.is_file():
-        raise BadFileError(f"{path}: this file is missing")
-    try:
-        with safe_open(path, framework="pt") as file:
-            # Copied: they are mapped, and the program would end with a bus error if somebody cut the file.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-            return tensors, dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise BadFileError(f"{path}: not a whole safetensors file ({error})") from error
+    with _safetensors(path, "pt") as file:
+        # Copied: they are mapped, and the program would end with a bus error if somebody cut the file.
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        return tensors, dict(file.metadata() or {})
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
     """Metadata of a safetensors file, without its tensors.
+
+    Raises:
+        BadFileError: it is missing, or not a safetensors file.
+    """
+    with _safetensors(path, "numpy") as file:
+        return dict(file.metadata() or {})
+
+
+@contextmanager
+def _safetensors(path: str | Path, framework: str) -> Generator[Any]:
+    """An open safetensors file, whose tensors are the framework's.
 
     Raises:
         BadFileError: it is missing, or not a safetensors file.
@@ -215,8 +230,8 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     if not path.is_file():
         raise BadFileError(f"{path}: this file is missing")
     try:
-        with safe_open(path, framework="numpy") as file:
-            return dict(file.metadata() or {})
+        with safe_open(path, framework=framework) as file:
+            yield file
     except (SafetensorError, OSError) as error:
         raise BadFileError(f"{path}: not a whole safetensors file ({error})") from error
 

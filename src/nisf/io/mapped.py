@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nisf.errors import BadFileError
-from nisf.files import kept_by, replacing
+from nisf.files import kept_by, replacing_safetensors
 
 HEADER_BYTES = 1 << 24
 """The longest header that is read."""
@@ -33,7 +33,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], notes: Any) -> No
     from safetensors.numpy import save_file
 
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    with kept_by(None), replacing(path) as temporary:
+    with kept_by(None), replacing_safetensors(path) as temporary:
         save_file(whole, temporary, {"notes": json.dumps(notes)})
 
 

@@ -6,6 +6,7 @@ read, when a case is taken from it; it is written beside its place and then rena
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -53,9 +54,10 @@ def cached_case(files: CaseFiles, anatomy: Anatomy, folder: str | Path, notes: N
         try:
             _store(entry, volumes, said)
         except OSError as error:
+            # NumPy tells a write that was cut short by its counts alone.
+            reason = error.strerror or os.strerror(errno.ENOSPC)
             raise CacheError(
-                f"{folder}: the cache cannot be written ({error.strerror or error}); make room, or give "
-                "another folder",
+                f"{folder}: the cache cannot be written ({reason}); make room, or give another folder",
                 options=["cache"],
             ) from error
         volumes = _load(entry, notes) or volumes
