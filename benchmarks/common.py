@@ -49,6 +49,19 @@ def new_parser(text: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
+def prior_parser(text: str | None) -> argparse.ArgumentParser:
+    """PRIOR --data DATA -o OUT.
+
+    Args:
+        text: of the help.
+    """
+    parser = new_parser(text)
+    parser.add_argument("prior", help="folder, or name of a model that comes with nisf")
+    parser.add_argument("--data", type=Path, required=True, help="cohort with labels")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    return parser
+
+
 def cohort_parser(text: str | None, cases: int | None = 8) -> argparse.ArgumentParser:
     """COHORT PRIOR -o OUT [--only NAMES.txt] [--cases N].
 

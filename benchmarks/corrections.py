@@ -32,7 +32,7 @@ from scipy import ndimage
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 
-from common import Refused, load_average, new_parser, write_rows
+from common import Refused, load_average, prior_parser, write_rows
 from nisf.correction.stroke import Stroke
 from nisf.data.case import Case
 from nisf.data.geometry import Grid
@@ -233,10 +233,7 @@ def stored(path: Path, case: Case, prior: Prior, counts: Sequence[int]) -> list[
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, draw, correct, score, print, write."""
-    parser = new_parser(__doc__)
-    parser.add_argument("prior", help="folder, or name of a model that comes with nisf")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser = prior_parser(__doc__)
     parser.add_argument("--only", type=Path)
     parser.add_argument("--cases", type=int)
     parser.add_argument("--strokes", default="1,3,5")

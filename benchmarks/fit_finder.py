@@ -13,9 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from common import new_parser
+from common import prior_parser
 from nisf.config.overrides import to_dict
 from nisf.data.case import Case
 from nisf.errors import CannotFitError, exit_status
@@ -30,10 +29,7 @@ from train_models import kept_out
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse and run."""
-    parser = new_parser(__doc__)
-    parser.add_argument("prior", help="folder, or name of a model that comes with nisf")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser = prior_parser(__doc__)
     parser.add_argument("--everyone", action="store_true")
     parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--seed", type=int, default=0)

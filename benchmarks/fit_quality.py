@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from common import new_parser
+from common import prior_parser
 from corrupted import SPOILT, Picture, Rng, picture_of
 from nisf.data.case import UNKNOWN, Case
 from nisf.data.region import Region, reference_pose
@@ -263,10 +263,7 @@ def discard_other(folder: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Gather, learn, cross-check, write."""
-    parser = new_parser(__doc__)
-    parser.add_argument("prior", help="folder, or name of a model that comes with nisf")
-    parser.add_argument("--data", type=Path, required=True, help="cohort with labels")
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser = prior_parser(__doc__)
     parser.add_argument("--good", type=int, default=96, help="cases as they were measured")
     parser.add_argument("--spoilt", type=int, default=120, help="spoilt copies")
     parser.add_argument("--validation", type=int, default=5, help="every Nth is new to a model of the others")

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from common import new_parser, write_rows
+from common import prior_parser, write_rows
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import UNKNOWN, Case
 from nisf.data.geometry import cycle_distance
@@ -266,10 +266,7 @@ def told(title: str, rows: Sequence[dict[str, Any]]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, ask, fit, tell, write."""
-    parser = new_parser(__doc__)
-    parser.add_argument("prior", help="folder, or name of a model that comes with nisf")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser = prior_parser(__doc__)
     parser.add_argument("--only", type=Path)
     parser.add_argument("--also", action="append", default=[])
     parser.add_argument("--judge", type=Path, action="append", default=[])

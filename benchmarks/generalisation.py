@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from common import Refused, machine, new_parser
+from common import Refused, machine, prior_parser
 from nisf.data.case import Case
 from nisf.data.hiding import hide
 from nisf.errors import BadFileError, exit_status
@@ -236,10 +236,7 @@ def line_of(name: str, found: Row) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, score what is not yet there, print, write."""
-    parser = new_parser(__doc__)
-    parser.add_argument("prior", help="folder, or name of a model that comes with nisf")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser = prior_parser(__doc__)
     parser.add_argument("--hippocampus", default="hippocampus", help="the other anatomy's prior")
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--cases", type=int, help="of each part at most")

@@ -1,24 +1,14 @@
-import csv
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from measured_folder import add, read
 from nisf.errors import BadFileError
 from nisf.measures import folder
 from nisf.measures.case import CaseMeasures
 from nisf.measures.folder import Tables
 from nisf.measures.table import case_path, write_case
 from nisf.outputs import claimed
-
-
-def add(tables, case):
-    write_case(tables.folder, case)
-    tables.note()
-
-
-def read(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_case_measured_again_replaces_its_row(tmp_path):

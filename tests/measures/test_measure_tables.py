@@ -1,10 +1,10 @@
-import csv
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from measured_folder import add, read
 from nisf.errors import BadFileError
 from nisf.measures.case import CaseMeasures
 from nisf.measures.curve import VolumeCurve
@@ -32,16 +32,6 @@ def measures(name="a", **options):
     return CaseMeasures(
         name, values, phases={"ED": 0.0, "ES": 0.4}, curve=CURVE, wall=WALL, notes=("so, and so",), **options
     )
-
-
-def add(tables, case):
-    write_case(tables.folder, case)
-    tables.note()
-
-
-def read(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_case_there_and_back(tmp_path):

@@ -10,8 +10,9 @@ from nisf.io.subject_file import write_subject
 from nisf.measures.case import measure
 from nisf.measures.table import write_case
 from nisf.quality.judgement import Judgement, with_judgement
+from nisf.uncertainty.band import Anchor, half_width
 from nisf.uncertainty.intervals import Intervals, Scale, measured_columns, with_intervals
-from nisf.view.findings import Anchor, half_width, kept_measures
+from nisf.view.findings import kept_measures
 from nisf.view.viewed import Viewed
 
 
@@ -71,7 +72,7 @@ def test_between_phases_a_band_is_mixed_by_volume():
     assert half_width([large, small], 50.0, 0.0) == 3.0
     assert half_width([large, small], 100.0, 0.0) == 4.5
     assert half_width([large, small], 200.0, 4.0) == pytest.approx(np.hypot(4, 6))
-    assert half_width([], 100.0, 1.0) is None
+    assert np.isnan(half_width([], 100.0, 1.0))
     # A mass of 2 g/mL: half as many mL as g.
     assert half_width([Anchor(50.0, Scale(1.0, 3.0), 2.0)], 50.0, 2.0) == pytest.approx(np.hypot(4, 3) / 2)
 

@@ -59,7 +59,7 @@ def joined(device: torch.device) -> Generator[torch.device]:
         ) from error
     try:
         yield device
-        distributed.barrier()  # a rank that leaves takes its connections with it
+        wait()  # a rank that leaves takes its connections with it
     finally:
         distributed.destroy_process_group()
 

@@ -7,7 +7,7 @@ what was learnt of the largest volume tells of large ones, what was learnt of th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +39,9 @@ class Anchor:
         return self.scale.half_width(spread_ml * self.per_ml) / self.per_ml
 
 
-def anchors_of(anatomy: Anatomy, measures: CaseMeasures, scales: dict[str, Scale]) -> dict[str, list[Anchor]]:
+def anchors_of(
+    anatomy: Anatomy, measures: CaseMeasures, scales: Mapping[str, Scale]
+) -> dict[str, list[Anchor]]:
     """What is known of the intervals of each structure's volumes.
 
     Args:
@@ -70,7 +72,7 @@ def half_width(anchors: Sequence[Anchor], ml: float, spread_ml: float) -> float:
 
 
 def band_of(
-    anatomy: Anatomy, measures: CaseMeasures, scales: dict[str, Scale], spreading: Spreading
+    anatomy: Anatomy, measures: CaseMeasures, scales: Mapping[str, Scale], spreading: Spreading
 ) -> dict[str, Float[np.ndarray, "t"]]:
     """Half the width of the band at the curve's times, mL, of each structure of which something is known.
 

@@ -6,8 +6,8 @@ anything more urgent.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,14 @@ from jaxtyping import Float
 from nisf.data.case import Case
 from nisf.errors import NisfError, told
 from nisf.measures.case import CaseMeasures, Measuring
-from nisf.measures.formulas import column
 from nisf.measures.table import ENDING, read_case
 from nisf.quality.judge import judge
 from nisf.quality.judgement import Judgement, kept_judgement
 from nisf.report.words import LIGHTS, rows_of
 from nisf.subject.rendering import Rendering
 from nisf.subject.subject import Subject
-from nisf.uncertainty.intervals import Intervals, Scale, intervals_of, with_intervals
+from nisf.uncertainty.band import anchors_of, half_width
+from nisf.uncertainty.intervals import intervals_of, with_intervals
 from nisf.uncertainty.spread import Spreading
 from nisf.view.background import Background
 from nisf.view.worker import Step, Work
@@ -53,54 +53,6 @@ def kept_measures(subject: Subject, path: Path) -> CaseMeasures | None:
     return measures if same and np.allclose(known, times, atol=1e-4) else None
 
 
-@dataclass(frozen=True)
-class Anchor:
-    """A measure of a structure's volume at a phase, whose scale is known.
-
-    Attributes:
-        ml: the volume there.
-        scale: of the measure.
-        per_ml: the measure's unit a mL.
-    """
-
-    ml: float
-    scale: Scale
-    per_ml: float
-
-    def half_ml(self, spread_ml: float) -> float:
-        """Half of the interval's width of a volume with such a spread."""
-        return self.scale.half_width(spread_ml * self.per_ml) / self.per_ml
-
-
-def anchors_of(subject: Subject, measures: CaseMeasures, intervals: Intervals) -> list[list[Anchor]]:
-    """For each structure what is known of its volumes' intervals."""
-    anatomy, curve = subject.prior.anatomy, measures.curve
-    out: list[list[Anchor]] = [[] for _ in anatomy.labels[1:]]
-    for rule in anatomy.measures:
-        scale = intervals.scales.get(column(rule, anatomy.measures))
-        known = rule.phase is None or rule.phase in measures.phases
-        if rule.rule not in ("volume", "mass") or rule.structure is None or scale is None or not known:
-            continue
-        assert curve is not None
-        time = float(curve.times[0]) if rule.phase is None else measures.phases[rule.phase]
-        per_ml = rule.g_per_ml if rule.rule == "mass" else 1.0
-        k = anatomy.labels.index(rule.structure) - 1
-        out[k].append(Anchor(curve.at(rule.structure, time), scale, per_ml))
-    return out
-
-
-def half_width(anchors: list[Anchor], ml: float, spread_ml: float) -> float | None:
-    """Half the width of a volume's band, mL; None where nothing is known of its intervals.
-
-    At a phase whose volume is a measure it is that measure's interval; between two it is mixed by volume.
-    """
-    if not anchors:
-        return None
-    ordered = sorted(anchors, key=lambda anchor: anchor.ml)
-    halves = [anchor.half_ml(spread_ml) for anchor in ordered]
-    return float(np.interp(ml, [anchor.ml for anchor in ordered], halves))
-
-
 class Findings:
     """Numbers of one case, worked out step by step.
 
@@ -117,7 +69,7 @@ class Findings:
         self.subject, self.case, self.background, self.measures = subject, case, background, known
         self.judgement = kept_judgement(subject)
         count = len(subject.stacks[0].grid.times) if subject.stacks else 0
-        self.halves: list[list[float | None] | None] = [None] * count
+        self.halves: list[list[float] | None] = [None] * count
         self.problem: str | None = None
         self.complete = not count
 
@@ -159,12 +111,13 @@ class Findings:
         if intervals is None or measures is None or measures.curve is None:
             return
         spreading = Spreading(self.subject, draws=intervals.draws, memory_mb=MEMORY_MB)
-        anchors = anchors_of(self.subject, measures, intervals)
+        anatomy = self.subject.prior.anatomy
+        anchors = anchors_of(anatomy, measures, intervals.scales)
         for t, time in enumerate(spreading.times):
             ml = self._ml(float(time))
             spread = np.sqrt(spreading.at([float(time)]).squares(ml[None], _volumes))
-            pairs = zip(anchors, ml, spread, strict=True)
-            self.halves[t] = [half_width(known, float(v), float(s)) for known, v, s in pairs]
+            known = zip(anatomy.labels[1:], ml, spread, strict=True)
+            self.halves[t] = [half_width(anchors[name], float(v), float(s)) for name, v, s in known]
             yield Step.WORKED
 
     def _ml(self, time: float) -> Float[np.ndarray, "s"]:
@@ -227,5 +180,6 @@ def _volumes(volumes: Float[np.ndarray, "t s"]) -> Float[np.ndarray, "s"]:
     return volumes[0]
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
+def _rounded(value: float) -> float | None:
+    """For the page, which takes no NaN: None where nothing is known of a structure's intervals."""
+    return None if math.isnan(value) else round(value, 3)
