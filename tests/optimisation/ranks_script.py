@@ -49,3 +49,4 @@ def main(folder, kinds):
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), sys.argv[2].split(","))
+    ranks.leave(0)

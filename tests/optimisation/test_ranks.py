@@ -153,6 +153,7 @@ def test_alone_nothing_is_exchanged():
     assert ranks.of_all([1, 2]) == [1, 2]
     assert ranks.from_first(lambda: 7) == 7
     assert torch.equal(ranks.summed(x), x)
+    assert ranks.leave(3) == 3
     rows = ranks.Rows(torch.arange(6.0).reshape(3, 2), sparse=False)
     rows(torch.tensor([2, 0])).sum().backward()
     rows.settle()

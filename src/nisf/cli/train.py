@@ -65,11 +65,12 @@ class Train:
         self.refuse()
 
         from nisf.device import named_device, use_threads
-        from nisf.optimisation.ranks import joined
+        from nisf.optimisation.ranks import joined, leave
 
         use_threads(self.threads)
         with joined(named_device(self.device)) as device:
-            return self.train(device)
+            status = self.train(device)
+        return leave(status)
 
     def train(self, device: torch.device) -> int:
         """Train; the exit status. Among several ranks, the first alone says what it does.

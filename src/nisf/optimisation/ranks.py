@@ -7,6 +7,7 @@ all of them is gathered, and gradients are summed. Only the first rank writes.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -62,6 +63,19 @@ def joined(device: torch.device) -> Generator[torch.device]:
         wait()  # a rank that leaves takes its connections with it
     finally:
         distributed.destroy_process_group()
+
+
+def leave(status: int) -> int:
+    """End this process now with an exit status if it is one of several ranks; alone, give the status back.
+
+    `DistributedDataParallel` keeps gloo's threads to the very end. One that lets go of a tensor while Python
+    shuts down is killed in the middle of it, and with it the process: a finished rank counts as a failed one.
+    """
+    if launched():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 def _own(device: torch.device) -> torch.device:
