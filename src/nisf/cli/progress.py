@@ -184,6 +184,7 @@ def outcome(summary: Mapping[str, Any], seconds: float) -> str:
     """How a case went, for one line; ``seconds`` are all that it took."""
     took = f"in {seconds:.1f} s"
     if summary.get("intensity_bce") is None:
-        return f"segmented {took}, region found by {summary['region']}"
+        turned = f", {summary['turned']}" if "turned" in summary else ""
+        return f"segmented {took}, region found by {summary['region']}{turned}"
     end = "" if summary.get("converged", True) else ", not converged: give more --steps"
     return f"segmented {took} (intensity loss {summary['intensity_bce']:.4f}){end}"

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -72,6 +72,9 @@ class Segment(Corrections):
     enclosed: float | None = None
     """Leave the LV out of basal slices where the myocardium covers less than this part of the cavity's rim:
     0.5 is the SCMR's rule; by default the base is drawn as in the training data."""
+    as_stored: bool = False
+    """Look at images without orientation in their headers as they are stored; by default a model that can
+    tell in which way they are stored turns them to that of its training images."""
     only: Path | None = None
     """Text file with the names of the cases to segment, one a line."""
     layout: str = "auto"
@@ -335,14 +338,5 @@ class Segment(Corrections):
                 raise BadSettingError(f"{flag} {value}: give a number of at least 1")
         if self.frames is not None and self.frames > MOST_FRAMES:
             raise BadSettingError(f"--frames {self.frames}: give {MOST_FRAMES} at most")
-        fit = FitOptions(
-            steps=self.steps,
-            seed=self.seed,
-            method=self.method,
-            shifts=self.shifts,
-            gains=self.gains,
-            pose=self.pose,
-            islands=self.islands,
-            enclosed=self.enclosed,
-        )
+        fit = FitOptions(**{option.name: getattr(self, option.name) for option in fields(FitOptions)})
         return Request(spacing, self.frames, self.probabilities, self.region, centre, fit, self.format)

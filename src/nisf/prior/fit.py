@@ -6,6 +6,7 @@ import time
 from typing import Any, TypeVar
 
 from nisf.config.schema import FitConfig
+from nisf.data.arrangement import Arrangement
 from nisf.data.case import Case
 from nisf.data.region import Region, measured_inside
 from nisf.errors import BadSettingError, CannotFitError
@@ -45,24 +46,29 @@ def fit(
     began = time.perf_counter()
     settings = config or prior.config.fit
     _check(case, prior, settings)
-    how = "given"
-    if region is None:
-        with stage("finding the region"):
-            region, how = prior.search.find(case, find)
-    count = measured_inside(case, region)
+    with stage("finding the region"):
+        # The stack as training stacks lie, whatever its file: answers are asked for by places in the world.
+        way = Arrangement() if settings.as_stored else prior.way(case)
+        seen = case.arranged(way)
+        region, how = (
+            prior.search.find(seen, find) if region is None else (region.arranged(way), "given")
+        )
+    count = measured_inside(seen, region)
     if not count:
         raise CannotFitError(
             f"{case.name}: nothing was measured inside the region; give its centre", options=("centre",)
         )
     with stage("fitting"):
-        first: Any = prior.fit_inside(case, region, config=settings, seed=seed, callback=callback)
-        subject: Any = prior.looked_again(case, first) if how in ("finder", "motion") else first
+        first: Any = prior.fit_inside(seen, region, config=settings, seed=seed, callback=callback)
+        subject: Any = prior.looked_again(seen, first) if how in ("finder", "motion") else first
     seconds = round(time.perf_counter() - began, 3)
+    turned = {} if way.changes_nothing else {"turned": way.words()}
     return subject.noted(
+        stacks=case.stacks,
         islands=settings.islands,
         certain=settings.certain,
         enclosed=settings.enclosed,
-        summary={**subject.summary, "region": how, "points": count, "seconds": seconds},
+        summary={**subject.summary, "region": how, **turned, "points": count, "seconds": seconds},
     )
 
 
