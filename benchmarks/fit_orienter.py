@@ -2,11 +2,11 @@
 
     python benchmarks/fit_orienter.py PRIOR --data COHORT -o OUT [--everyone] [--steps N] [--seed N]
 
-Files that do not say how they lie in the patient may be stored in eight in-plane ways. A prior whose folder has
-this file brings them to the way in which the cases of COHORT lie, which has to be that in which its training
-cases lay. It is trained on the labelled cases whose number is not divisible by five, or on all with
+Files that do not say how they lie in the patient may be stored in eight in-plane ways. A prior whose folder
+has this file brings them to the way in which the cases of COHORT lie, which has to be that in which its
+training cases lay. It is trained on the labelled cases whose number is not divisible by five, or on all with
 ``--everyone``, as for a prior that has seen all. OUT keeps the training, which goes on where it was if it is
-started again. Judge it with ``ways.py`` and ``turned.py``.
+started again. It belongs to the prior's weights: train it again when they change. ``turned.py`` judges it.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prior = load_prior(options.prior)
     if prior.half is None or not prior.anatomy.turn or prior.folder is None:
         raise CannotFitError(
-            f"{options.prior}: looks at the whole field of view, or at files that are stored one way; nothing "
-            "is to be turned"
+            f"{options.prior}: looks at the whole field of view, or at files that are stored one way; there "
+            "is nothing to be turned"
         )
     found = open_cohort(options.data, prior.anatomy)
     names = [files.name for files in found.cases]
@@ -47,11 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     train = replace(prior.config.train, steps=options.steps, seed=options.seed)
     settings = to_dict(replace(prior.config, train=train))
     identity = {"config": settings, "cases": [files.name for files in chosen]}
-    keeper = FinderCheckpoint(options.output / "orienter-training.safetensors", identity, print, _said)
-    cases = [case for _, case in CaseReader(found, prior.anatomy, chosen) if isinstance(case, Case)]
-    orienter = train_orienter(
-        cases, prior.half, steps=options.steps, seed=options.seed, keeper=keeper
+    keeper = FinderCheckpoint(
+        options.output / "orienter-training.safetensors", identity, print, _said, "orienter"
     )
+    cases = [case for _, case in CaseReader(found, prior.anatomy, chosen) if isinstance(case, Case)]
+    orienter = train_orienter(cases, prior.half, steps=options.steps, seed=options.seed, keeper=keeper)
     if orienter is None:
         raise CannotFitError(f"{options.data}: no slice is labelled; give the data the prior was trained on")
     write_orienter(prior.folder / FILE, orienter, prior.fingerprint)

@@ -171,7 +171,7 @@ def setup_of(cases, config=TINY, device=None, validation=()):
 
 
 def ramp_orienter(pixel_mm):
-    """An orienter that is sure of the way in which brightness grows most along the first axis, then the second."""
+    """An orienter that is sure of the way in which brightness grows along the first axis, then the second."""
     import torch
     from torch import nn
 

@@ -1,4 +1,4 @@
-"""Stacks that do not say how they lie are brought to the way of the training stacks, and their answers back."""
+"""Stacks that do not say how they lie are brought to the way of the training stacks, their answers back."""
 
 from dataclasses import replace
 
@@ -61,7 +61,9 @@ def test_nothing_is_turned_that_says_how_it_lies_or_is_to_stay(prior):
     kept = replace(prior.config.fit, as_stored=True)
     subject = fit(turned, prior, config=kept)
     assert "turned" not in subject.summary
-    np.testing.assert_array_equal(subject.render().label, fit(turned, replace(prior, orienter=None)).render().label)
+    np.testing.assert_array_equal(
+        subject.render().label, fit(turned, replace(prior, orienter=None)).render().label
+    )
     oriented = replace(turned, stacks=(replace(turned.stacks[0], oriented=True),))
     assert "turned" not in fit(oriented, prior).summary
     one_way = replace(prior, anatomy=replace(prior.anatomy, turn=False))

@@ -84,7 +84,7 @@ class Arrangement:
         return Grid(self.of_shape(grid.shape), self.of_affine(grid.affine, grid.shape), grid.times)
 
     def then(self, other: Arrangement) -> Arrangement:
-        """This arrangement, and another one of what it gives."""
+        """One arrangement of both: first this one, then another."""
         a, b, c = (self.axes[axis] for axis in other.axes)
         x, y, z = (self.flips[axis] != flip for axis, flip in zip(other.axes, other.flips, strict=True))
         return Arrangement((a, b, c), (x, y, z))
@@ -99,9 +99,7 @@ class Arrangement:
 def in_plane() -> list[Arrangement]:
     """The eight that turn and mirror slices, and keep their order; the first changes nothing."""
     axes: tuple[tuple[int, int, int], ...] = ((0, 1, 2), (1, 0, 2))
-    return [
-        Arrangement(order, (x, y, False)) for order, x, y in product(axes, (False, True), (False, True))
-    ]
+    return [Arrangement(order, (x, y, False)) for order, x, y in product(axes, (False, True), (False, True))]
 
 
 def arrangements() -> Iterator[Arrangement]:

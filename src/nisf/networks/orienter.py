@@ -1,8 +1,8 @@
 """Tell in which of the eight in-plane ways a stack is stored: a small network that knows one of them.
 
-It gives a coarse slice one number, which is large where the slice lies as training slices do. Asked of a slice
-turned and mirrored in all ways, it tells which of them that is. So the answer for a stack is the same however
-it is stored, by construction and not by training. It sees one slice at a time, so that the order of the slices
+It gives a coarse slice one number, which is large where the slice lies as training slices do. Asked of a
+slice in all eight ways, it tells which of them that is. So the way that a stack is brought to does not depend
+on how it is stored, by construction and not by training. It sees one slice at a time, so that their order
 does not matter, and is saved beside a prior, in a file of its own.
 """
 
@@ -32,7 +32,7 @@ MOST_SLICES = 8
 MIDDLE = 0.2
 """Share of a stack at each of its ends whose slices are not looked at: they may show little."""
 
-SURE = 0.5
+SURE = 0.3
 """Least probability of a way for a stack to be brought to it; below, it is seen as it is stored."""
 
 
@@ -49,7 +49,12 @@ class Orienter(nn.Module):
             return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
 
         self.features = nn.Sequential(
-            block(1, 16, 2), block(16, 32, 2), block(32, 32), block(32, 48, 2), block(48, 64), block(64, 96, 2)
+            block(1, 16, 2),
+            block(16, 32, 2),
+            block(32, 32),
+            block(32, 48, 2),
+            block(48, 64),
+            block(64, 96, 2),
         )
         self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(96, 1))
 
@@ -72,7 +77,7 @@ def scores(orienter: Orienter, image: Float[Tensor, "b n n"]) -> Float[Tensor, "
 
 
 def slices_to_orient(case: Case) -> list[Slice]:
-    """The slices of the reference stack that tell its way: in its middle, at its first and its middle frame."""
+    """The slices of the reference stack that are looked at: in its middle, at its first and middle frame."""
     slices = [s for s in case.slices if s.stack == 0]
     positions = sorted({s.position for s in slices})
     ends = int(MIDDLE * len(positions))
@@ -90,7 +95,7 @@ def slices_to_orient(case: Case) -> list[Slice]:
 def way_probabilities(case: Case, orienter: Orienter) -> Float[np.ndarray, "8"] | None:
     """How probable it is that each of the ways of `in_plane` makes a case lie as training cases do.
 
-    None if there is no slice. If the case were stored otherwise, the numbers would be the same, in another order.
+    None if there is no slice. Stored otherwise, the case has the same numbers in another order.
     """
     slices = slices_to_orient(case)
     if not slices:
@@ -139,8 +144,8 @@ def read_orienter(path: Path, prior: str) -> Orienter | None:
     tensors, metadata = read_tensors(path)
     if metadata.get("prior") != prior:
         raise BadFileError(
-            f"{path}: belongs to the prior {metadata.get('prior')!r}, but this one is {prior}; delete the file "
-            "or train it again"
+            f"{path}: belongs to the prior {metadata.get('prior')!r}, but this one is {prior}; delete the "
+            "file or train it again"
         )
     orienter = Orienter(1.0)
     load_part(orienter, "orienter.", tensors, path)

@@ -50,9 +50,7 @@ def fit(
         # The stack as training stacks lie, whatever its file: answers are asked for by places in the world.
         way = Arrangement() if settings.as_stored else prior.way(case)
         seen = case.arranged(way)
-        region, how = (
-            prior.search.find(seen, find) if region is None else (region.arranged(way), "given")
-        )
+        region, how = prior.search.find(seen, find) if region is None else (region.arranged(way), "given")
     count = measured_inside(seen, region)
     if not count:
         raise CannotFitError(

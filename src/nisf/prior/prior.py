@@ -57,7 +57,7 @@ class Prior(ABC, Generic[SubjectType]):
         folder: where it was read from; None if it never was.
         appendices: what was learnt of it on validation cases after its training, by name; see
             `nisf.prior.stored.APPENDICES`.
-        orienter: tells in which in-plane way a stack without orientation is stored; None if it was not trained.
+        orienter: tells in which in-plane way a stack is stored; None if it was not trained.
     """
 
     config: Config
@@ -182,8 +182,8 @@ class Prior(ABC, Generic[SubjectType]):
     def digest(self) -> str:
         """Sixteen hexadecimal digits that change with anything that results depend on.
 
-        Beside the weights these are the finder, the orienter, the region, the settings, the structures and the
-        appendices.
+        Beside the weights these are the finder, the orienter, the region, the settings, the structures and
+        the appendices.
         """
         digest = hashlib.sha256()
         tensors = self.weights()
