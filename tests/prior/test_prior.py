@@ -13,6 +13,7 @@ from nisf.kinds.load import load_prior
 from nisf.networks.finder import Finder
 from nisf.networks.latent_field import LatentField
 from nisf.networks.latent_inference import ask
+from nisf.networks.orienter import Orienter
 
 SIZE = toys.CONFIG.field.latent
 
