@@ -140,6 +140,14 @@ class Prior(ABC, Generic[SubjectType]):
         """
         raise CannotFitError(f"a prior of the kind '{self.kind}' has no form for other programs")
 
+    def exportable_encoder(self) -> Exportable:
+        """What turns a case's slices into inputs of `exportable`, in a form that other programs run.
+
+        Raises:
+            CannotFitError: this kind has no encoder.
+        """
+        raise CannotFitError(f"a prior of the kind '{self.kind}' has no encoder; export its field")
+
     def continued(self) -> Config:
         """Settings for training on from this prior: its own."""
         return self.config
