@@ -9,6 +9,7 @@ from nisf.config.schema import FitConfig
 from nisf.data.case import Case
 from nisf.data.region import Region, measured_inside
 from nisf.errors import BadSettingError, CannotFitError
+from nisf.prior.fit_step import Seen
 from nisf.prior.prior import FitCallback, Prior
 from nisf.prior.region_search import Finding
 from nisf.stopwatch import stage
@@ -25,6 +26,7 @@ def fit(
     config: FitConfig | None = None,
     seed: int = 0,
     callback: FitCallback | None = None,
+    see: Seen | None = None,
 ) -> SubjectType:
     """Fit one case, or see it: whatever its prior's kind of field needs.
 
@@ -36,6 +38,7 @@ def fit(
         config: overrides the prior's settings.
         seed: of the drawn points.
         callback: called with the steps done and the latents, by priors that fit one.
+        see: gets the steps of the fit instead, to be looked at; what it raises ends the fit.
 
     Raises:
         CannotFitError: nothing was measured inside the region, channels do not fit, or the case lacks what
@@ -55,7 +58,10 @@ def fit(
             f"{case.name}: nothing was measured inside the region; give its centre", options=("centre",)
         )
     with stage("fitting"):
-        first: Any = prior.fit_inside(case, region, config=settings, seed=seed, callback=callback)
+        if see is None:
+            first: Any = prior.fit_inside(case, region, config=settings, seed=seed, callback=callback)
+        else:
+            first = prior.fit_seen(case, region, config=settings, seed=seed, see=see)
         subject: Any = prior.looked_again(case, first) if how in ("finder", "motion") else first
     seconds = round(time.perf_counter() - began, 3)
     return subject.noted(
