@@ -11,6 +11,7 @@ from nisf.config.schema import FitConfig
 from nisf.data.case import Case
 from nisf.data.region import Region, measured_inside
 from nisf.errors import BadSettingError, CannotFitError
+from nisf.prior.fit_step import Seen
 from nisf.prior.prior import FitCallback, Prior
 from nisf.prior.region_search import Finding
 from nisf.stopwatch import stage
@@ -28,6 +29,7 @@ def fit(
     seed: int = 0,
     callback: FitCallback | None = None,
     align: bool = False,
+    see: Seen | None = None,
 ) -> SubjectType:
     """Fit one case, or see it: whatever its prior's kind of field needs.
 
@@ -41,6 +43,7 @@ def fit(
         callback: called with the steps done and the latents, by priors that fit one.
         align: put slices in line first that breathing has shifted, by the planes that cut them; without such
             planes nothing moves. See `nisf.alignment`.
+        see: gets the steps of the fit instead, to be looked at; what it raises ends the fit.
 
     Raises:
         CannotFitError: nothing was measured inside the region, channels do not fit, or the case lacks what
@@ -67,7 +70,10 @@ def fit(
             case = aligned(case, shifts)
         moved["moved_mm"] = [round(math.hypot(*shift.mm), 2) for shift in shifts]
     with stage("fitting"):
-        first: Any = prior.fit_inside(case, region, config=settings, seed=seed, callback=callback)
+        if see is None:
+            first: Any = prior.fit_inside(case, region, config=settings, seed=seed, callback=callback)
+        else:
+            first = prior.fit_seen(case, region, config=settings, seed=seed, see=see)
         subject: Any = prior.looked_again(case, first) if how in ("finder", "motion") else first
     seconds = round(time.perf_counter() - began, 3)
     return subject.noted(
