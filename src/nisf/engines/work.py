@@ -243,5 +243,5 @@ def _written(
             overwrite=work.overwrite,
             say=say,
         )
-        told_of = ("region", "intensity_bce", "converged", "quality")
+        told_of = ("region", "intensity_bce", "converged", "quality", "moved_mm")
         return {key: subject.summary[key] for key in told_of if key in subject.summary}

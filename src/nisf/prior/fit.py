@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any, TypeVar
 
+from nisf.alignment import Shift, aligned, find_shifts
 from nisf.config.schema import FitConfig
 from nisf.data.case import Case
 from nisf.data.region import Region, measured_inside
@@ -25,6 +27,7 @@ def fit(
     config: FitConfig | None = None,
     seed: int = 0,
     callback: FitCallback | None = None,
+    align: bool = False,
 ) -> SubjectType:
     """Fit one case, or see it: whatever its prior's kind of field needs.
 
@@ -36,6 +39,8 @@ def fit(
         config: overrides the prior's settings.
         seed: of the drawn points.
         callback: called with the steps done and the latents, by priors that fit one.
+        align: put slices in line first that breathing has shifted, by the planes that cut them; without such
+            planes nothing moves. See `nisf.alignment`.
 
     Raises:
         CannotFitError: nothing was measured inside the region, channels do not fit, or the case lacks what
@@ -54,6 +59,13 @@ def fit(
         raise CannotFitError(
             f"{case.name}: nothing was measured inside the region; give its centre", options=("centre",)
         )
+    shifts: list[Shift] = []
+    moved: dict[str, list[float]] = {}
+    if align:
+        with stage("aligning"):
+            shifts = find_shifts(case, region)
+            case = aligned(case, shifts)
+        moved["moved_mm"] = [round(math.hypot(*shift.mm), 2) for shift in shifts]
     with stage("fitting"):
         first: Any = prior.fit_inside(case, region, config=settings, seed=seed, callback=callback)
         subject: Any = prior.looked_again(case, first) if how in ("finder", "motion") else first
@@ -62,7 +74,8 @@ def fit(
         islands=settings.islands,
         certain=settings.certain,
         enclosed=settings.enclosed,
-        summary={**subject.summary, "region": how, "points": count, "seconds": seconds},
+        shifts=tuple(shifts),
+        summary={**subject.summary, "region": how, "points": count, "seconds": seconds, **moved},
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nisf.alignment import aligned
 from nisf.data.case import Case
 from nisf.data.region import Region, reference_pose
 from nisf.errors import BadFileError, BadSettingError
@@ -72,6 +73,7 @@ def segment_case(
         find=request.find,
         config=request.fit.applied_to(prior.config.fit),
         seed=request.fit.seed or 0,
+        align=request.align,
     )
     if request.strokes:
         subject = subject.corrected(request.strokes)
@@ -188,7 +190,7 @@ def _write_more(
 def _judged(subject: Subject, case: Case, labels: np.ndarray | None, say: Callable[[str], None]) -> Subject:
     """The subject with what is said of its quality; a red light is told at once."""
     with stage("judging"):
-        judgement = judge(subject, case, labels=labels)
+        judgement = judge(subject, aligned(case, subject.shifts), labels=labels)
     if judgement is not None and judgement.light == "red":
         say(f"quality {judgement.words()}")
     return with_judgement(subject, judgement)
