@@ -207,7 +207,7 @@ class ImagePrior(Prior[ImageSubject]):
 
     field: ImageField
 
-    fit_options = frozenset({"islands", "enclosed"})
+    fit_options = frozenset({"islands", "enclosed", "as_stored"})
 
     @property
     def mirrors(self) -> int:
