@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,6 +14,7 @@ from tyro.conf import Positional, arg
 
 from nisf.cli.cohort import carry_out, notes_of
 from nisf.cli.correct import Corrections
+from nisf.cli.fitting import Fitting
 from nisf.cli.parse import refuse_missing, refuse_missing_prior, working_memory
 from nisf.cli.progress import CohortProgress
 from nisf.prior.bundled import DEFAULT, model_name
@@ -31,7 +32,7 @@ MOST_FRAMES = 10_000
 
 
 @dataclass(frozen=True)
-class Segment(Corrections):
+class Segment(Corrections, Fitting):
     """Segment images: NAME_seg.nii.gz, NAME_image.nii.gz, NAME.nisf, NAME.measures.json, measures.csv.
 
     NAME.run.json records what they were made from. A case that is done already, from the same input with the
@@ -51,30 +52,11 @@ class Segment(Corrections):
     probabilities: bool = False
     """Write the probability of each class too."""
     format: Literal["nii.gz", "nii", "hdr", "nrrd", "mha"] = "nii.gz"
-    """What images are written as; hdr is a NIfTI pair, mha needs nisf[itk]."""
+    """What images are written as; hdr is a NIfTI pair."""
     region: Literal["auto", "finder", "motion", "centre", "whole"] = "auto"
     """How to find the region of interest."""
     centre: str | None = None
     """Centre X,Y,Z of the region in world mm, instead of finding it."""
-    method: Literal["adam", "second-order"] | None = None
-    """How to fit, instead of the prior's way; second-order ends by convergence."""
-    steps: int | None = None
-    """Fitting steps, instead of the count that was best on the prior's validation cases; iterations at most
-    for second-order."""
-    shifts: bool = False
-    """Fit each slice's in-plane shift too (second-order)."""
-    gains: bool = False
-    """Fit each slice's gain and offset of intensity too (second-order)."""
-    pose: bool = False
-    """Fit a shift and rotation of the whole subject too (second-order)."""
-    islands: Literal["keep", "remove"] | None = None
-    """Parts of a structure that are apart from its largest part, instead of the prior's way."""
-    enclosed: float | None = None
-    """Leave the LV out of basal slices where the myocardium covers less than this part of the cavity's rim:
-    0.5 is the SCMR's rule; by default the base is drawn as in the training data."""
-    as_stored: bool = False
-    """Look at images without orientation in their headers as they are stored; by default a model that can
-    tell in which way they are stored turns them to that of its training images."""
     only: Path | None = None
     """Text file with the names of the cases to segment, one a line."""
     layout: str = "auto"
@@ -95,8 +77,6 @@ class Segment(Corrections):
     """Write no measures.csv, measures.json, curves.csv and wall.csv."""
     memory_mb: float | None = None
     """Working memory for queries, MiB, of all workers together; 512, or 128 a worker, if not given."""
-    seed: int | None = None
-    """Seed of the points that a fit draws."""
     device: str = "cpu"
     """Where networks run: cpu, cuda or cuda:NUMBER."""
     threads: int | None = None
@@ -320,7 +300,6 @@ class Segment(Corrections):
             BadSettingError: one does not parse; the sentence names it.
         """
         from nisf.cli.parse import numbers
-        from nisf.config.fit_options import FitOptions
         from nisf.errors import BadSettingError
         from nisf.segmentation import Request
 
@@ -333,10 +312,11 @@ class Segment(Corrections):
         if self.centre is not None:
             x, y, z = numbers(self.centre, 3, "--centre")
             centre = (x, y, z)
-        for flag, value in (("--frames", self.frames), ("--steps", self.steps)):
-            if value is not None and value < 1:
-                raise BadSettingError(f"{flag} {value}: give a number of at least 1")
+        if self.frames is not None and self.frames < 1:
+            raise BadSettingError(f"--frames {self.frames}: give a number of at least 1")
         if self.frames is not None and self.frames > MOST_FRAMES:
             raise BadSettingError(f"--frames {self.frames}: give {MOST_FRAMES} at most")
-        fit = FitOptions(**{option.name: getattr(self, option.name) for option in fields(FitOptions)})
-        return Request(spacing, self.frames, self.probabilities, self.region, centre, fit, self.format)
+        fit = self.fit_options()
+        return Request(
+            spacing, self.frames, self.probabilities, self.region, centre, fit, self.format, align=self.align
+        )

@@ -226,7 +226,7 @@ class FitConfig:
     """Least part of a cavity's rim that its wall covers in a slice: from the base inwards, cavity and wall
     are left out of slices below it. 0.5 is the SCMR's rule for the LV; 0 draws as the training data."""
     as_stored: bool = False
-    """Whether a prior that could turn files without orientation to lie like its training images does not."""
+    """Whether files without orientation are seen as stored, not turned to lie like the training images."""
 
     def __post_init__(self) -> None:
         check_bounds(self)

@@ -174,7 +174,7 @@ def do_case(
     notes: dict[str, str] = {}
     state: Literal["written", "kept", "busy", "failed"] = "failed"
     error, summary = "", {}
-    use_scratch(work.folder)
+    use_scratch(work.folder, work.memory_mb)
     began = time.process_time()
     with Stopwatch(tell) as clock:
         try:
@@ -249,5 +249,5 @@ def _written(
                 f"it was {subject.summary['turned']} to lie like the training images, and its segmentation "
                 "is turned back"
             )
-        told_of = ("region", "turned", "intensity_bce", "converged", "quality")
+        told_of = ("region", "turned", "intensity_bce", "converged", "quality", "moved_mm")
         return {key: subject.summary[key] for key in told_of if key in subject.summary}

@@ -32,6 +32,7 @@ from nisf.networks.orienter import FILE as ORIENTER
 from nisf.networks.orienter import Orienter, way_of, write_orienter
 from nisf.prior.bundled import model_name
 from nisf.prior.exportable import Exportable
+from nisf.prior.fit_step import Seen
 from nisf.prior.region_search import RegionSearch
 from nisf.prior.stored import FORMAT, SPECIFICATION, WEIGHTS, Stored
 from nisf.prior.subject_record import SubjectRecord
@@ -118,6 +119,26 @@ class Prior(ABC, Generic[SubjectType]):
             CannotFitError: the case has nothing that this kind needs.
         """
 
+    def fit_seen(
+        self,
+        case: Case,
+        region: Region,
+        *,
+        config: FitConfig,
+        seed: int,
+        see: Seen,  # noqa: ARG002 - for those that have steps
+    ) -> SubjectType:
+        """`fit_inside`, whose steps somebody looks at; most kinds have none.
+
+        Args:
+            case: as for `fit_inside`, likewise the others.
+            region: where to look.
+            config: how to fit.
+            seed: of drawn points.
+            see: gets the steps; what it raises ends the fit.
+        """
+        return self.fit_inside(case, region, config=config, seed=seed, callback=None)
+
     def looked_again(self, case: Case, subject: Any) -> SubjectType:  # noqa: ARG002 - for those that do
         """The subject of a case in a better region, if what was drawn shows that a found one is off.
 
@@ -144,6 +165,14 @@ class Prior(ABC, Generic[SubjectType]):
             CannotFitError: this kind has none.
         """
         raise CannotFitError(f"a prior of the kind '{self.kind}' has no form for other programs")
+
+    def exportable_encoder(self) -> Exportable:
+        """What turns a case's slices into inputs of `exportable`, in a form that other programs run.
+
+        Raises:
+            CannotFitError: this kind has no encoder.
+        """
+        raise CannotFitError(f"a prior of the kind '{self.kind}' has no encoder; export its field")
 
     def continued(self) -> Config:
         """Settings for training on from this prior: its own."""

@@ -32,6 +32,7 @@ class Sample:
         label: classes without them, as a segmentation has them (x, y, z).
         edge: pixels beside which nothing is measured or asked (x, y).
         detail_mm: length over which the image changes; NaN if it does not. See `detail`.
+        stripes: how far rows differ from those beside them; NaN if it is of one value. See `stripes`.
         signature: see `nisf.subject.subject.Subject.signature`; None if there is none.
     """
 
@@ -44,6 +45,7 @@ class Sample:
     label: Integer[np.ndarray, "x y z"]
     edge: Bool[np.ndarray, "x y"]
     detail_mm: float
+    stripes: float
     signature: Float[np.ndarray, "l"] | None
 
     @property
@@ -130,6 +132,27 @@ def detail(slices: Sequence[Slice], places: Places) -> float:
     return first / second if first and second else float("nan")
 
 
+def stripes(slices: Sequence[Slice], places: Places) -> float:
+    """How far the mean of a row of pixels is from those of the two beside it, in deviations of the image.
+
+    The larger of both directions of the image. Rows of a measured image hardly differ from those beside them;
+    where rows are missing, doubled or from elsewhere they do, and a network on larger pixels may not see it.
+
+    Args:
+        slices: of one frame.
+        places: in whose window the images are looked at, at all their pixels.
+    """
+    bend, spread = np.zeros(2), 0.0
+    for item in slices:
+        window = item.image[places.window][..., 0].astype(np.float64)
+        spread += float(window.std())
+        for axis in (0, 1):
+            row = window.mean(1 - axis)
+            if len(row) > 2:
+                bend[axis] += np.abs(row[1:-1] - (row[:-2] + row[2:]) / 2).mean()
+    return float(bend.max() / spread) if spread > 0 else float("nan")
+
+
 def _ask(
     subject: Subject, grid: Grid, time: float
 ) -> tuple[Float[np.ndarray, "x y z"], Float[np.ndarray, "x y z k"]]:
@@ -159,11 +182,11 @@ def sample(subject: Subject, case: Case, frame: int, places: Places) -> Sample:
         left = without(flat[barred.index], barred.structures)
         label.reshape(-1)[barred.index] = left.argmax(1)
     measured = np.full((3, *grid.shape), np.nan, dtype=np.float32)
-    for item in case.slices:
-        if item.stack == 0 and item.frame == frame:
-            image = stack.normalise(item.image).mean(-1)
-            for out, shift in zip(measured, ((0, 0), (1, 0), (0, 1)), strict=True):
-                out[:, :, item.position] = places.of_image(image, shift)
+    slices = [s for s in case.slices if s.stack == 0 and s.frame == frame]
+    for item in slices:
+        image = stack.normalise(item.image).mean(-1)
+        for out, shift in zip(measured, ((0, 0), (1, 0), (0, 1)), strict=True):
+            out[:, :, item.position] = places.of_image(image, shift)
     return Sample(
         grid.spacing,
         measured[0],
@@ -173,6 +196,7 @@ def sample(subject: Subject, case: Case, frame: int, places: Places) -> Sample:
         raw,
         label,
         places.edge,
-        detail([s for s in case.slices if s.stack == 0 and s.frame == frame], places),
+        detail(slices, places),
+        stripes(slices, places),
         subject.signature(time),
     )
