@@ -29,7 +29,7 @@ CORRECTED = 4
 
 
 def write_subject(path: str | Path, subject: Subject) -> None:
-    """Write one ``.nisf`` file, whole or not at all."""
+    """Write a ``.nisf`` file atomically."""
     metadata = {
         "format": CORRECTED if subject.strokes else FORMAT,
         "kind": subject.prior.kind,
