@@ -6,13 +6,7 @@ import torch
 
 import toys
 from nisf.data.case import Case, Points
-from nisf.networks.finder import (
-    SIZE,
-    Finder,
-    coarse_case,
-    coarse_slice,
-    region_from_finder,
-)
+from nisf.networks.finder import SIZE, Finder, coarse_case, coarse_slice, doubts, region_from_finder
 from nisf.networks.finder_training import train_finder
 
 GRID = {"shape": (36, 36, 6), "frames": 2, "spacing": (4.0, 4.0, 10.0)}

@@ -39,8 +39,8 @@ WIDE = """<script>
 // A table that scrolls on its own, with what only screen readers see at its far end.
 document.querySelector(".scroll").insertAdjacentHTML(
   "beforeend", "<div style='width: 3000px; text-align: right'>x<span class='hidden'>Source</span></div>");
-const all = [...document.querySelectorAll("body *")];
-document.title = document.documentElement.scrollWidth > innerWidth ? "the page scrolls" : all
+document.title = document.documentElement.scrollWidth > innerWidth ? "the page scrolls"
+  : [...document.querySelectorAll("body *")]
   .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(".scroll") && !e.closest("svg"))
   .map(e => e.tagName + "." + e.className).slice(0, 5).join(" ") || "fits";</script>"""
 SORT = """<script>{

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ class Fitting:
     enclosed: float | None = None
     """Leave the LV out of basal slices where the myocardium covers less than this part of the cavity's rim:
     0.5 is the SCMR's rule; by default the base is drawn as in the training data."""
+    as_stored: bool = False
+    """Look at images without orientation in their headers as they are stored; by default a model that can
+    tell in which way they are stored turns them to that of its training images."""
     seed: int | None = None
     """Seed of the points that a fit draws."""
 
@@ -46,13 +49,4 @@ class Fitting:
 
         if self.steps is not None and self.steps < 1:
             raise BadSettingError(f"--steps {self.steps}: give a number of at least 1")
-        return FitOptions(
-            steps=self.steps,
-            seed=self.seed,
-            method=self.method,
-            shifts=self.shifts,
-            gains=self.gains,
-            pose=self.pose,
-            islands=self.islands,
-            enclosed=self.enclosed,
-        )
+        return FitOptions(**{option.name: getattr(self, option.name) for option in fields(FitOptions)})

@@ -184,7 +184,8 @@ def outcome(summary: Mapping[str, Any], seconds: float) -> str:
     """How a case went, for one line; ``seconds`` are all that it took."""
     took, moved = f"in {seconds:.1f} s", alignment(summary.get("moved_mm"))
     if summary.get("intensity_bce") is None:
-        return f"segmented {took}, region found by {summary['region']}{moved}"
+        turned = f", {summary['turned']}" if "turned" in summary else ""
+        return f"segmented {took}, region found by {summary['region']}{turned}{moved}"
     end = "" if summary.get("converged", True) else ", not converged: give more --steps"
     return f"segmented {took} (intensity loss {summary['intensity_bce']:.4f}){moved}{end}"
 

@@ -140,7 +140,7 @@ def _inside(item: Slice, pixel_mm: float, region: Region) -> Bool[np.ndarray, "h
     i, j = (middle[axis] + scale[axis] * (np.arange(SIZE) - (SIZE - 1) / 2) for axis in (0, 1))
     x, y = np.meshgrid(i, j, indexing="ij")
     place = region.pose(item.affine(np.stack([x, y, np.zeros_like(x)], axis=-1)))
-    return (np.abs(place[..., :2]) <= region.half[:2]).all(-1)
+    return np.asarray((np.abs(place[..., :2]) <= region.half[:2]).all(-1))
 
 
 def doubts(case: Case, finder: Finder, region: Region) -> tuple[float, float]:

@@ -92,7 +92,9 @@ def places_of(subject: Subject, across: int = ACROSS) -> Places | None:
     grid = subject.stacks[0].grid
     half, spacing = subject.region.half, grid.spacing
     step = np.maximum(1, np.round(2 * half[:2] / across / spacing[:2])).astype(int)
-    # The region's axes are those of the reference stack or its mirror images.
+    # The region's axes are those of the reference stack or its mirror images, maybe in another order.
+    if abs(subject.region.pose.matrix[0, :3] @ grid.affine.axes[:, 0]) < 0.5:
+        half = half[[1, 0, 2]]
     reach = half[:2] / spacing[:2]
     middle = grid.affine.inverse(subject.region.centre())[:2]
     low = np.maximum(0, np.ceil(middle - reach)).astype(int)
