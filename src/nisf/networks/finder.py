@@ -36,7 +36,7 @@ MAX_SLICES = 64
 
 Coarse = tuple[list[Slice], Float[np.ndarray, "b h w"]]
 """The slices that are looked at, and their coarse images."""
-Seen = tuple[list[Slice], Float[np.ndarray, "b h w"]]
+Seen = tuple[list[Slice], Float[np.ndarray, "b h2 w2"]]
 """The slices that were looked at, and where the finder sees the anatomy on each."""
 
 
