@@ -185,6 +185,10 @@ def test_specification_is_something_else(folder, text):
     ("change", "message"),
     [
         (lambda t: t["field.class_head.bias"].add_(1e-3), "fingerprint .* copy both files again"),
+        (
+            lambda t: t["field.class_head.bias"].fill_(torch.nan),
+            "'field.class_head.bias' has values .* finite",
+        ),
         (lambda t: t.pop("field.class_head.bias"), "'field.class_head.bias' is missing"),
         (lambda t: t.update({"field.third.bias": torch.zeros(1)}), "'field.third.bias' is not expected"),
         (lambda t: t.update({"other": torch.zeros(1)}), "'other' is not expected"),

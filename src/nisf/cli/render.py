@@ -30,8 +30,8 @@ class Render:
     """Ask a subject (NAME.nisf) again: on any grid or plane, at any time, or at a list of points.
 
     The output's name says what is written: NAME.nii.gz gives NAME_seg.nii.gz and NAME_image.nii.gz, and
-    likewise .nii, .hdr (a NIfTI pair), .nrrd and .mha (which needs nisf[itk]); .png gives a picture of a
-    plane; .csv with --points gives a row per point.
+    likewise .nii, .hdr (a NIfTI pair), .nrrd and .mha; .png gives a picture of a plane; .csv with --points
+    gives a row per point.
     """
 
     subject: Annotated[Positional[Path], arg(metavar="SUBJECT")]

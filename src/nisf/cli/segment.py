@@ -52,7 +52,7 @@ class Segment(Corrections, Fitting):
     probabilities: bool = False
     """Write the probability of each class too."""
     format: Literal["nii.gz", "nii", "hdr", "nrrd", "mha"] = "nii.gz"
-    """What images are written as; hdr is a NIfTI pair, mha needs nisf[itk]."""
+    """What images are written as; hdr is a NIfTI pair."""
     region: Literal["auto", "finder", "motion", "centre", "whole"] = "auto"
     """How to find the region of interest."""
     centre: str | None = None

@@ -174,7 +174,7 @@ def do_case(
     notes: dict[str, str] = {}
     state: Literal["written", "kept", "busy", "failed"] = "failed"
     error, summary = "", {}
-    use_scratch(work.folder)
+    use_scratch(work.folder, work.memory_mb)
     began = time.process_time()
     with Stopwatch(tell) as clock:
         try:

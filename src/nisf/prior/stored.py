@@ -115,6 +115,9 @@ def read_stored(folder: str | Path) -> Stored:
         )
     weights = folder / WEIGHTS
     tensors, _ = read_tensors(weights)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise BadFileError(f"{weights}: tensor '{name}' has values that are not finite; train it again")
     finder = finder_of(tensors, weights) if has_finder else None
     if has_finder:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("finder.")}

@@ -75,12 +75,13 @@ class FinderCheckpoint:
             raise BadFileError(
                 f"{self.path}: not a checkpoint of this training ({type(error).__name__}); train elsewhere"
             ) from error
-        self.say(f"resuming the {self.name} at step {state.step} of {state.steps}")
+        if 0 < state.step < state.steps:
+            self.say(f"resuming the {self.name} at step {state.done} of {state.total}")
 
     def after_step(self, state: FinderState) -> None:
         """Show how far it is, and save it now and then."""
         if self.progress is not None:
-            self.progress(self.name, state.step, state.steps)
+            self.progress(self.name, state.done, state.total)
         if time.monotonic() - self._saved >= KEEP_SECONDS and state.step < state.steps:
             tensors = {f"{UNFINISHED}{name}": tensor for name, tensor in state.tensors().items()}
             write_checkpoint(self.path, tensors, self.identity)

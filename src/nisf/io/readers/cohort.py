@@ -14,7 +14,15 @@ from nisf.errors import BadFileError, BadSettingError
 from nisf.io.dicom.sources import ARCHIVES
 from nisf.io.readers.labels import Notes
 from nisf.io.readers.layouts import LAYOUTS, dicom
-from nisf.io.readers.listing import CaseFiles, Listing, Problem, StackFiles, is_dead_link, refuse_dead_links
+from nisf.io.readers.listing import (
+    CaseFiles,
+    Listing,
+    Problem,
+    StackFiles,
+    each_folder_once,
+    is_dead_link,
+    refuse_dead_links,
+)
 from nisf.io.readers.nifti import is_image_name, stem
 from nisf.io.readers.reading import read_case
 from nisf.outputs import file_stem, is_file_stem
@@ -60,7 +68,12 @@ def open_cohort(path: str | Path, anatomy: Anatomy, layout: str = "auto", *, lab
         BadFileError: nothing there, or no case in it; label names that the anatomy does not have.
         BadSettingError: an unknown layout.
     """
-    root = Path(path)
+    with each_folder_once():
+        return _opened(Path(path), anatomy, layout, labels=labels)
+
+
+def _opened(root: Path, anatomy: Anatomy, layout: str, *, labels: bool) -> Cohort:
+    """See `open_cohort`."""
     if layout not in ("auto", *LAYOUTS):
         raise BadSettingError(
             f"{layout}: no such layout; give one of auto, {', '.join(LAYOUTS)}", options=["layout"]
