@@ -178,21 +178,34 @@ def _values(sampled: Sampled, field: np.ndarray, places: PointsMm, order: int = 
 
 def _cast(sampled: Sampled, frame: _Frame, cavity: int, wall: int) -> _Rays:
     """Rays at each level and angle: where they leave the cavity, and then the wall."""
-    radius = np.arange(0, LONGEST_MM, RAY_MM)
+    radius = np.arange(0, _reach_mm(sampled, frame, cavity, wall), RAY_MM)
     places = frame.places(frame.levels[:, None, None], RAY_ANGLES[None, :, None], radius[None, None, :])
-    inside, known = sampled.chance((cavity,)), sampled.lattice.inside.astype(np.float32)
-    within = sampled.chance((cavity, wall))
-    return _crossings(*(_values(sampled, field, places) for field in (inside, within, known)))
+    return _crossings(sampled, places, cavity, wall)
 
 
-def _crossings(inside: np.ndarray, within: np.ndarray, known: np.ndarray) -> _Rays:
-    """Where rays leave the cavity and the wall, from probabilities at places along them."""
+def _reach_mm(sampled: Sampled, frame: _Frame, cavity: int, wall: int) -> float:
+    """Length of rays that leave the wall everywhere: no node of it is further from the axis."""
+    own = (sampled.label == cavity) | (sampled.label == wall)
+    offset = sampled.lattice.places(np.flatnonzero(own)) - frame.middle
+    away = np.linalg.norm(offset - (offset @ frame.apex)[:, None] * frame.apex, axis=1)
+    return min(LONGEST_MM, float(away.max()) + 4 * sampled.lattice.spacing_mm)
+
+
+def _crossings(sampled: Sampled, places: PointsMm, cavity: int, wall: int) -> _Rays:
+    """Where rays leave the cavity and the wall, from places along them, `RAY_MM` apart."""
+    index = np.moveaxis(sampled.lattice.affine.inverse(places), -1, 0)
+
+    def values(field: np.ndarray, at: np.ndarray) -> np.ndarray:
+        return ndimage.map_coordinates(field, at, order=1, mode="nearest")
+
+    inside, within = (values(sampled.chance(classes), index) for classes in ((cavity,), (cavity, wall)))
     begins = inside[..., 0] > 0.5
     inner = _falls(inside, np.zeros(inside.shape[:-1]))
     outer = _falls(within, inner)
     # What ends where the measured slab ends has no border there.
-    last = np.clip(np.nan_to_num(outer / RAY_MM).astype(int) + 1, 0, known.shape[-1] - 1)
-    seen = np.take_along_axis(known, last[..., None], axis=-1)[..., 0] > 0.5
+    last = np.clip(np.nan_to_num(outer / RAY_MM).astype(int) + 1, 0, index.shape[-1] - 1)
+    end = np.take_along_axis(index, np.broadcast_to(last, index.shape[:-1])[..., None], axis=-1)[..., 0]
+    seen = values(sampled.lattice.inside.astype(np.float32), end) > 0.5
     found = begins & seen & (outer - inner > RAY_MM)
     return _Rays(np.where(found, inner, np.nan), np.where(found, outer, np.nan))
 
@@ -285,8 +298,6 @@ def _at_tip(sampled: Sampled, frame: _Frame, cavity: int, wall: int) -> float:
     start = frame.middle + max(0.0, frame.tip_mm - LONGEST_MM / 2) * frame.apex
     along = np.arange(0, LONGEST_MM, RAY_MM)
     places = start + across[:, None] + along[:, None] * frame.apex
-    inside, within = sampled.chance((cavity,)), sampled.chance((cavity, wall))
-    known = sampled.lattice.inside.astype(np.float32)
-    rays = _crossings(*(_values(sampled, field, places)[None] for field in (inside, within, known)))
+    rays = _crossings(sampled, places[None], cavity, wall)
     values = (rays.outer - rays.inner)[np.isfinite(rays.outer)]
     return float(values.mean()) if len(values) >= FEWEST else float("nan")

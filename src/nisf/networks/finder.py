@@ -34,6 +34,12 @@ MAX_SLICES = 64
 """Slices looked at in one case: all positions, and a few frames of a cine."""
 
 
+Coarse = tuple[list[Slice], Float[np.ndarray, "b h w"]]
+"""The slices that are looked at, and their coarse images."""
+Seen = tuple[list[Slice], Float[np.ndarray, "b h2 w2"]]
+"""The slices that were looked at, and where the finder sees the anatomy on each."""
+
+
 class Finder(nn.Module):
     """Coarse slices ``(b, 1, 64, 64)`` to logits of 'part of the anatomy' ``(b, 32, 32)``."""
 
@@ -80,7 +86,7 @@ def coarse_slice(item: Slice, image: np.ndarray, pixel_mm: float, order: int = 1
     return ndimage.affine_transform(image, scale, offset, (SIZE, SIZE), order=order, mode="constant")
 
 
-def coarse_case(case: Case, pixel_mm: float) -> tuple[list[Slice], np.ndarray]:
+def coarse_case(case: Case, pixel_mm: float) -> Coarse:
     """The slices of the reference stack that are looked at, and their coarse images (b, 64, 64)."""
     slices = [s for s in case.slices if s.stack == 0]
     frames = sorted({s.frame for s in slices})
@@ -94,26 +100,19 @@ def coarse_case(case: Case, pixel_mm: float) -> tuple[list[Slice], np.ndarray]:
     return slices, images
 
 
-Seen = tuple[list[Slice], Float[np.ndarray, "b h w"]]
-"""The slices that were looked at, and where the finder sees the anatomy on each."""
-
-
 @torch.no_grad()
 @one_core()  # so that where a case is looked at does not depend on the number of threads, to the last bit
-def look(case: Case, finder: Finder, without: Region | None = None) -> Seen | None:
+def look(case: Case, finder: Finder, coarse: Coarse | None = None) -> Seen | None:
     """Look at a case's slices, all on one coarse grid; None if there is no slice.
 
     Args:
         case: whose reference stack is looked at.
         finder: the network.
-        without: a region that is blacked out before, along the whole stack.
+        coarse: what `coarse_case` gave, if it was asked already.
     """
     if not any(s.stack == 0 for s in case.slices):
         return None
-    slices, images = coarse_case(case, float(finder.pixel_mm))
-    if without is not None:
-        for image, item in zip(images, slices, strict=True):
-            image[_inside(item, float(finder.pixel_mm), without)] = 0.0
+    slices, images = coarse or coarse_case(case, float(finder.pixel_mm))
     # Stacks of thousands of slices exist; memory is that of `MAX_SLICES`.
     parts = torch.from_numpy(images)[:, None].split(MAX_SLICES)
     return slices, torch.cat([torch.sigmoid(finder(part)) for part in parts]).numpy()
@@ -144,23 +143,27 @@ def _inside(item: Slice, pixel_mm: float, region: Region) -> Bool[np.ndarray, "h
     return np.asarray((np.abs(place[..., :2]) <= region.half[:2]).all(-1))
 
 
-def second_find(case: Case, finder: Finder, region: Region, seen: Seen | None) -> float:
-    """How much of another anatomy the finder sees in a case, beside one: 0 for none, about 1 for as much.
+def doubts(case: Case, finder: Finder, region: Region) -> tuple[float, float]:
+    """How sure the finder is that a case shows the anatomy, and how much of a second one it sees.
 
-    The region is blacked out and the finder looks again. What it sees then, as a share of what it saw before,
-    counts as far as it is certain of it.
+    For the second, the region is blacked out and the finder looks again. What it sees then, as a share of
+    what it saw before, counts as far as it is certain of it: 0 for nothing, about 1 for as much.
 
     Args:
         case: whose reference stack is looked at.
         finder: the network.
         region: of the anatomy that was found.
-        seen: what `look` gave.
     """
-    again = look(case, finder, without=region)
-    if seen is None or again is None:
-        return 0.0
+    slices, images = coarse_case(case, float(finder.pixel_mm))
+    seen = look(case, finder, (slices, images))
+    if seen is None:
+        return 0.0, 0.0
+    for image, item in zip(images, slices, strict=True):
+        image[_inside(item, float(finder.pixel_mm), region)] = 0.0
+    again = look(case, finder, (slices, images))
+    assert again is not None
     before, after = (float(found[1][found[1] > SEEN].sum()) for found in (seen, again))
-    return finder_certainty(again) * after / before if before else 0.0
+    return finder_certainty(seen), finder_certainty(again) * after / before if before else 0.0
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from nisf.data.case import Case
 from nisf.data.region import Region, reference_pose, region_from_motion, whole_region
 from nisf.errors import CannotFitError
-from nisf.networks.finder import Finder, Seen, finder_certainty, look, region_from_finder, second_find
+from nisf.networks.finder import Finder, Seen, doubts, finder_certainty, look, region_from_finder
 from nisf.types import PointsMm
 
 Finding = Literal["auto", "finder", "motion", "centre", "whole"]
@@ -97,12 +97,9 @@ class RegionSearch:
             region: where the anatomy is taken to be.
 
         Returns:
-            Certainty in [0, 1], and `second_find`; None without a finder.
+            See `nisf.networks.finder.doubts`; None without a finder.
         """
-        if self.finder is None:
-            return None
-        seen = look(case, self.finder)
-        return finder_certainty(seen), second_find(case, self.finder, region, seen)
+        return None if self.finder is None else doubts(case, self.finder, region)
 
     def _check_seen(self, case: Case, seen: Seen | None) -> None:
         sure = finder_certainty(seen) if self.certain else 1.0
