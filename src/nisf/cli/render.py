@@ -30,7 +30,7 @@ class Render:
     """Evaluate a fitted subject (NAME.nisf) on any grid or plane, at any time, or at a list of points.
 
     The ending of the output sets the format. NAME.nii.gz writes NAME_seg.nii.gz and NAME_image.nii.gz; .nii,
-    .hdr (a NIfTI pair), .nrrd and .mha (needs nisf[itk]) work the same way. .png draws a plane. .csv with
+    .hdr (a NIfTI pair), .nrrd and .mha work the same way. .png draws a plane. .csv with
     --points writes one row per point.
     """
 

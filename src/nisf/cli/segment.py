@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,6 +14,7 @@ from tyro.conf import Positional, arg
 
 from nisf.cli.cohort import carry_out, notes_of
 from nisf.cli.correct import Corrections
+from nisf.cli.fitting import Fitting
 from nisf.cli.parse import refuse_missing, refuse_missing_prior, working_memory
 from nisf.cli.progress import CohortProgress
 from nisf.prior.bundled import DEFAULT, model_name
@@ -51,27 +52,11 @@ class Segment(Corrections):
     probabilities: bool = False
     """Also write the probability of each class."""
     format: Literal["nii.gz", "nii", "hdr", "nrrd", "mha"] = "nii.gz"
-    """File format of the output images; hdr is a NIfTI pair, mha needs nisf[itk]."""
+    """File format of the output images; hdr is a NIfTI pair."""
     region: Literal["auto", "finder", "motion", "centre", "whole"] = "auto"
     """How to find the region of interest."""
     centre: str | None = None
-    """Centre X,Y,Z of the region of interest in world mm, instead of searching for it."""
-    method: Literal["adam", "second-order"] | None = None
-    """Optimiser of the fit; by default that of the prior. second-order stops at convergence."""
-    steps: int | None = None
-    """Number of fitting steps; by default the number that worked best on the prior's validation cases. With
-    second-order: the maximum number of iterations."""
-    shifts: bool = False
-    """Also fit an in-plane shift for each slice (second-order only)."""
-    gains: bool = False
-    """Also fit an intensity gain and offset for each slice (second-order only)."""
-    pose: bool = False
-    """Also fit a translation and rotation of the whole subject (second-order only)."""
-    islands: Literal["keep", "remove"] | None = None
-    """Keep or remove components apart from a structure's largest one; by default as the prior says."""
-    enclosed: float | None = None
-    """Leave the LV out of basal slices where the myocardium covers less than this part of the cavity's rim:
-    0.5 is the SCMR's rule; by default the base is drawn as in the training data."""
+    """Centre X,Y,Z of the region in world mm, instead of searching for it."""
     only: Path | None = None
     """Text file with the names of the cases to segment, one a line."""
     layout: str = "auto"
@@ -92,8 +77,6 @@ class Segment(Corrections):
     """Do not write measures.csv, measures.json, curves.csv and wall.csv."""
     memory_mb: float | None = None
     """Working memory for queries in MiB, for all workers together; by default 512, or 128 per worker."""
-    seed: int | None = None
-    """Random seed of the points sampled during the fit."""
     device: str = "cpu"
     """Device to run networks on: cpu, cuda or cuda:NUMBER."""
     threads: int | None = None
@@ -116,6 +99,7 @@ class Segment(Corrections):
     """Segment one case as a trial, print the expected time, memory and disk space for all cases, and stop."""
     verbose: bool = False
     """Print how long each step of each case took."""
+    fitting: Fitting = field(default_factory=Fitting)
 
     def run(self) -> int:
         refuse_missing_prior(self.prior)
@@ -318,7 +302,6 @@ class Segment(Corrections):
             BadSettingError: one does not parse; the sentence names it.
         """
         from nisf.cli.parse import numbers
-        from nisf.config.fit_options import FitOptions
         from nisf.errors import BadSettingError
         from nisf.segmentation import Request
 
@@ -331,19 +314,18 @@ class Segment(Corrections):
         if self.centre is not None:
             x, y, z = numbers(self.centre, 3, "--centre")
             centre = (x, y, z)
-        for flag, value in (("--frames", self.frames), ("--steps", self.steps)):
-            if value is not None and value < 1:
-                raise BadSettingError(f"{flag} {value}: give a number of at least 1")
+        if self.frames is not None and self.frames < 1:
+            raise BadSettingError(f"--frames {self.frames}: give a number of at least 1")
         if self.frames is not None and self.frames > MOST_FRAMES:
             raise BadSettingError(f"--frames {self.frames}: give {MOST_FRAMES} at most")
-        fit = FitOptions(
-            steps=self.steps,
-            seed=self.seed,
-            method=self.method,
-            shifts=self.shifts,
-            gains=self.gains,
-            pose=self.pose,
-            islands=self.islands,
-            enclosed=self.enclosed,
+        fit = self.fitting.options()
+        return Request(
+            spacing,
+            self.frames,
+            self.probabilities,
+            self.region,
+            centre,
+            fit,
+            self.format,
+            align=self.fitting.align,
         )
-        return Request(spacing, self.frames, self.probabilities, self.region, centre, fit, self.format)

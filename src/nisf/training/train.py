@@ -15,7 +15,7 @@ from nisf.config.overrides import to_dict
 from nisf.config.schema import Config, for_data
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
-from nisf.data.outline import Outline, names_of, outlines_of
+from nisf.data.outline import Outline, content_of_all, names_of, outlines_of
 from nisf.device import CPU
 from nisf.errors import BadSettingError
 from nisf.files import check_writable
@@ -124,7 +124,7 @@ def _trained(
     everywhere = replace(search, certain=0.0)
     setup = TrainingSetup(cases, validation, anatomy, config, everywhere, options.say, *where)
     recipe = kind.recipe(setup)
-    identity: dict[str, Any] = {"config": to_dict(config), "cases": names_of(recipe.cases)}
+    identity: dict[str, Any] = {"config": to_dict(config), **data_of(recipe.cases)}
     if options.start is not None:
         recipe.begin_with(options.start)
         identity["start"] = options.start.fingerprint
@@ -192,11 +192,16 @@ def _search(
         return replace(search, certain=certain)
 
     def found() -> RegionSearch:
-        identity = {"config": to_dict(config), "cases": names_of(cases)}
+        identity = {"config": to_dict(config), **data_of(cases)}
         keeper = FinderCheckpoint(checkpoint, identity, options.say, options.progress)
         return search_for(cases, config, keeper, order=anatomy.reorder)
 
     return from_first(found)
+
+
+def data_of(cases: Sequence[Case]) -> dict[str, Any]:
+    """What is trained on, for the identity of a checkpoint: names, and a hash of all that is in the cases."""
+    return {"cases": names_of(cases), "data": content_of_all(cases)}
 
 
 def _check_start(start: Prior, config: Config, anatomy: Anatomy) -> None:

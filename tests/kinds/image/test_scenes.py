@@ -10,6 +10,7 @@ from nisf.data.region import Region, reference_pose
 from nisf.kinds.image.scenes import KEPT, Scenes
 from nisf.networks.canvas import canvases
 from nisf.networks.image_field import ImageField
+from nisf.networks.lookup import nearby, sample
 
 
 @pytest.fixture(scope="module", params=[0, 2])
@@ -31,8 +32,14 @@ def test_phases_are_mixed_and_the_cycle_closes(scenes):
     assert scenes.weights(0.1250001) == scenes.weights(0.1249999) == [(1, 1.0)]  # rounded
     assert scenes.weights(1.0) == scenes.weights(0.0) == [(0, 1.0)]
     place = np.random.default_rng(0).normal(size=(40, 3)) * 20
-    a, b, between = (scenes.ask(place, np.full(40, t))[1] for t in (0.875, 0.0, 0.9375))
-    np.testing.assert_allclose(between, (a + b) / 2, atol=1e-6)
+    between = scenes.ask(place, np.full(40, 0.9375))[1]
+    before, after, field = scenes.at(7), scenes.at(0), scenes.field
+    features = (before.features + after.features) / 2
+    latent = (before.latent + after.latent) / 2
+    near = nearby(before.maps, torch.from_numpy(place).float(), features.shape[1], field.image.neighbours)
+    own = sample(features, near.index, near.u, near.v)
+    expected = field.decode(own, near, latent, both=True)[1].softmax(dim=1)
+    np.testing.assert_allclose(between, expected.numpy(), atol=1e-6)
 
 
 def test_many_times_at_once(scenes):
@@ -42,13 +49,21 @@ def test_many_times_at_once(scenes):
     alone = np.concatenate([scenes.ask(place[i : i + 1], times[i : i + 1])[1] for i in range(30)])
     np.testing.assert_allclose(together, alone, atol=1e-5)
     np.testing.assert_allclose(together.sum(1), 1.0, atol=1e-5)
-    assert len(scenes._kept) <= KEPT
+    assert len(scenes._kept) <= len(scenes.times)
 
 
 def test_little_memory_gives_the_same(scenes):
     place = np.random.default_rng(2).normal(size=(600, 3)) * 20
     a, b = (scenes.ask(place, np.zeros(600), memory_mb=m)[0] for m in (512.0, 0.001))
     np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_few_phases_are_kept_where_they_are_large(scenes, monkeypatch):
+    monkeypatch.setattr("nisf.kinds.image.scenes.KEPT_BYTES", 1000)
+    few = Scenes(scenes.field, scenes.canvases)
+    for phase in range(len(few.times)):
+        few.at(phase)
+    assert len(few._kept) == KEPT
 
 
 def features_by_hand(scenes, phase, axes=()):

@@ -17,11 +17,12 @@ from nisf.correction.stroke import Stroke
 from nisf.data.case import Case
 from nisf.data.geometry import nearest_frame
 from nisf.data.region import Region, over_all_slices
-from nisf.device import require_bytes
+from nisf.device import one_core, require_bytes
 from nisf.errors import CannotFitError
 from nisf.kinds.image.correction import fit_residual
 from nisf.kinds.image.draws import Draws
 from nisf.kinds.image.exportable import exportable_decoder, exportable_scene
+from nisf.kinds.image.exportable_encoder import exportable_encoder
 from nisf.kinds.image.portable import portable_field
 from nisf.kinds.image.scenes import Scenes
 from nisf.networks.canvas import Canvases, canvases
@@ -206,7 +207,7 @@ class ImagePrior(Prior[ImageSubject]):
 
     field: ImageField
 
-    fit_options = frozenset({"islands", "enclosed"})
+    fit_options = frozenset({"islands", "enclosed", "as_stored"})
 
     @property
     def mirrors(self) -> int:
@@ -220,6 +221,10 @@ class ImagePrior(Prior[ImageSubject]):
     @override
     def exportable(self) -> Exportable:
         return exportable_decoder(self.field, both=self.anatomy.reorder)
+
+    @override
+    def exportable_encoder(self) -> Exportable:
+        return exportable_encoder(self.field, self.mirrors)
 
     @classmethod
     @override
@@ -249,7 +254,9 @@ class ImagePrior(Prior[ImageSubject]):
         # Once: seeing costs little, and the second region is only kept where the first was off.
         if not case.stacks:
             return subject
-        region = recentred(subject.region, subject.drawn_places(), case.stacks[0].grid.corners())
+        with one_core():  # the same bits on any number of threads, as when it is rendered
+            drawn = subject.drawn_places()
+        region = recentred(subject.region, drawn, case.stacks[0].grid.corners())
         if region is None:
             return subject
         return self.fit_inside(case, region, config=self.config.fit, seed=0, callback=None)
