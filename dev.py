@@ -144,7 +144,7 @@ def main(arguments: list[str]) -> int:
         return run("nisf", "demo", *rest)
     if verb == "test":
         if not rest:
-            print("the tests take about 6 minutes on two cores, less on more", flush=True)
+            print("the tests take 7 to 9 minutes on two cores, less on more", flush=True)
         return run("python", "-m", "pytest", *PARALLEL, *rest)
     if verb == "lint":
         return (
