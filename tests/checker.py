@@ -1,13 +1,74 @@
-"""The run-time checker of every signature in the tests."""
+"""The run-time checker of every signature in the tests.
 
-from collections.abc import Iterator
+The first calls of each function in each test are checked, and then one of many: a training step that is
+repeated a thousand times is checked often enough, and checking every call takes as long as the steps. What
+checks a function is built when it is first called, for building it takes milliseconds.
+"""
+
+import dataclasses
+import functools
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import CodeType
+from typing import Any
 
 import jaxtyping
 from beartype import BeartypeConf, beartype
 
+FIRST = 10
+"""Calls of a function that are checked in each test."""
+EVERY = 16
+"""Of its further calls, one of so many."""
+
 # As in the typing rules, an int is fine where a float is asked for.
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+calls: Counter[CodeType] = Counter()
+"""How often each function was called in this test; those made anew by each call of another count together."""
+_whole = jaxtyping.jaxtyped
+
+
+def sampled(function: Any = None, *, typechecker: Any) -> Any:
+    """In the place of `jaxtyping.jaxtyped`: the same checks, but not of every call."""
+    if function is None:
+        return functools.partial(sampled, typechecker=typechecker)
+    if inspect.isclass(function):
+        first = function.__dict__.get("__init__")
+        if dataclasses.is_dataclass(function) and first is not None and not hasattr(first, "checked"):
+            function.__init__ = _of_function(first, typechecker)
+        return function
+    if isinstance(function, classmethod | staticmethod):
+        return type(function)(sampled(function.__func__, typechecker=typechecker))
+    if isinstance(function, property):
+        parts = (function.fget, function.fset, function.fdel)
+        return property(*(part and _of_function(part, typechecker) for part in parts))
+    return _of_function(function, typechecker)
+
+
+def _of_function(function: Callable[..., Any], typechecker: Any) -> Callable[..., Any]:
+    code = inspect.unwrap(function).__code__
+    built: list[Callable[..., Any]] = []
+
+    @functools.wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        calls[code] += 1
+        number = calls[code]
+        if number > FIRST and number % EVERY:
+            return function(*args, **kwargs)
+        if not built:
+            built.append(_whole(function, typechecker=typechecker))
+        return built[0](*args, **kwargs)
+
+    checked.checked = True
+    return checked
+
+
+def install() -> None:
+    """Check what is imported of nisf from now on."""
+    jaxtyping.jaxtyped = sampled
+    jaxtyping.install_import_hook("nisf", "checker.check")
 
 
 @contextmanager

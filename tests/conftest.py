@@ -1,10 +1,14 @@
+import os
+import time
+
 import hypothesis
 import pytest
 import torch
-from jaxtyping import install_import_hook
 
-# Before anything of ours is imported: every shape and type in a signature is checked at run time.
-install_import_hook("nisf", "checker.check")
+import checker
+
+# Before anything of ours is imported: shapes and types in signatures are checked at run time.
+checker.install()
 
 hypothesis.settings.register_profile("nisf", deadline=None, max_examples=20, derandomize=True, database=None)
 hypothesis.settings.load_profile("nisf")
@@ -18,6 +22,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first; the others stay in order."""
     rank = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(LONGEST)))
+
+
+def pytest_runtest_setup() -> None:
+    """The first calls in each test are checked again."""
+    checker.calls.clear()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -34,13 +43,37 @@ def toy_cohort():
     return toys.toy_cohort(6)
 
 
+def trained_once(name: str, config, cohort, tmp_path_factory: pytest.TempPathFactory):
+    """A prior trained by whichever worker of pytest-xdist asks first; the others wait for it and load it."""
+    import toys
+    from nisf.kinds.load import load_prior
+
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, done = base / f"trained-{name}", base / f"trained-{name}.done"
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        while not done.exists():
+            time.sleep(0.1)
+        if done.read_text() == "failed":
+            pytest.fail(f"the training of {name} failed in another worker")
+        return load_prior(folder)
+    said = "failed"
+    try:
+        toys.train_toy(folder, config, cohort, [])
+        said = "trained"
+    finally:
+        done.write_text(said)
+    return load_prior(folder)
+
+
 @pytest.fixture(scope="session")
 def toy_prior(toy_cohort, tmp_path_factory):
     """A prior trained on the toy cohort for a few seconds."""
     import toys
 
-    folder = tmp_path_factory.mktemp("toy") / "prior"
-    return toys.train_toy(folder, toys.CONFIG, toy_cohort, [])
+    return trained_once("toy", toys.CONFIG, toy_cohort, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -48,8 +81,7 @@ def toy_image_prior(toy_cohort, tmp_path_factory):
     """An image-conditioned prior trained on the toy cohort for a few seconds."""
     import toys
 
-    folder = tmp_path_factory.mktemp("toy-image") / "prior"
-    return toys.train_toy(folder, toys.IMAGE, toy_cohort, [])
+    return trained_once("toy-image", toys.IMAGE, toy_cohort, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

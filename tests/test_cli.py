@@ -302,8 +302,11 @@ def test_phantom_and_version(tmp_path, capsys):
 
 
 def test_demo_runs_small(tmp_path, monkeypatch):
+    from nisf import demo
     from nisf.demo import run_demo
 
+    hearts, scanner = demo.cohort, Scanner(matrix=(48, 48), spacing_mm=4.2, frames=4)
+    monkeypatch.setattr(demo, "cohort", lambda count, seed, **_: hearts(count, seed=seed, scanner=scanner))
     monkeypatch.setattr("nisf.demo.CURVE_TIMES", 4)
     monkeypatch.setattr("nisf.demo.VOLUME_SPACING", (6.0, 6.0, 6.0))
     preset = PRESETS["demo"]

@@ -30,8 +30,8 @@ class Fitting:
     islands: Literal["keep", "remove"] | None = None
     """Keep or remove components apart from a structure's largest one; by default as the prior says."""
     enclosed: float | None = None
-    """Leave the LV out of basal slices where the myocardium covers less than this part of the cavity's rim:
-    0.5 is the SCMR's rule; by default the base is drawn as in the training data."""
+    """Exclude the LV from basal slices where the myocardium surrounds less than this fraction of the cavity.
+    0.5 is the SCMR's rule; by default the base follows the training data."""
     as_stored: bool = False
     """Do not turn images without orientation in their headers; by default, models that can detect how such an
     image is stored turn it to the orientation of their training images."""

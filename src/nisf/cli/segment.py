@@ -58,7 +58,7 @@ class Segment(Corrections):
     centre: str | None = None
     """Centre X,Y,Z of the region in world mm, instead of searching for it."""
     only: Path | None = None
-    """Text file with the names of the cases to segment, one a line."""
+    """Text file with the names of the cases to segment, one per line."""
     layout: str = "auto"
     """Folder layout of the cases; auto detects it."""
     series: str | None = None
