@@ -43,6 +43,16 @@ def test_parts_of_something_large_go_to_files(monkeypatch, tmp_path):
     assert scratch._mapping(room((10,), np.uint8, part_of=1000)) is not None
 
 
+def test_working_memory_says_what_is_large(tmp_path):
+    use_scratch(tmp_path, memory_mb=4.0)
+    try:
+        assert scratch._mapping(room((2**20 - 1,), np.uint8)) is None
+        assert scratch._mapping(room((2**20,), np.uint8)) is not None
+    finally:
+        use_scratch(None)
+    assert scratch._mapping(room((2**20,), np.uint8)) is None
+
+
 def test_no_place_on_the_disk_is_memory_then(in_files, monkeypatch):
     use_scratch(in_files / "missing")
     assert not fits_into_files(10)

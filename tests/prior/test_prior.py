@@ -13,6 +13,7 @@ from nisf.kinds.load import load_prior
 from nisf.networks.finder import Finder
 from nisf.networks.latent_field import LatentField
 from nisf.networks.latent_inference import ask
+from nisf.networks.orienter import Orienter
 
 SIZE = toys.CONFIG.field.latent
 
@@ -108,6 +109,20 @@ def test_appendices_belong_to_their_prior(tmp_path):
         load_prior(tmp_path)
 
 
+def test_an_orienter_belongs_to_its_prior(tmp_path):
+    prior = make_prior()
+    kept = replace(prior, orienter=Orienter(4.0))
+    assert kept.fingerprint == prior.fingerprint
+    assert kept.digest != prior.digest
+    kept.save(tmp_path)
+    again = load_prior(tmp_path)
+    assert again.digest == kept.digest
+    assert again.with_weights(again.weights(), tmp_path).orienter is None
+    make_prior(1).save(tmp_path)
+    with pytest.raises(BadFileError, match=r"orienter\.safetensors: belongs to the prior"):
+        load_prior(tmp_path)
+
+
 def test_fingerprint_sees_any_weight():
     prior = make_prior()
     before = prior.fingerprint
@@ -170,6 +185,10 @@ def test_specification_is_something_else(folder, text):
     ("change", "message"),
     [
         (lambda t: t["field.class_head.bias"].add_(1e-3), "fingerprint .* copy both files again"),
+        (
+            lambda t: t["field.class_head.bias"].fill_(torch.nan),
+            "'field.class_head.bias' has values .* finite",
+        ),
         (lambda t: t.pop("field.class_head.bias"), "'field.class_head.bias' is missing"),
         (lambda t: t.update({"field.third.bias": torch.zeros(1)}), "'field.third.bias' is not expected"),
         (lambda t: t.update({"other": torch.zeros(1)}), "'other' is not expected"),

@@ -1,6 +1,7 @@
 """The finder's training: kept, resumed, shown."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,8 +18,8 @@ CONFIG = toys.settings(
     train={"steps": 4},
     region={"whole": False, "margin_mm": 8.0, "finder_steps": 30},
 )
-FIRST_ROUND = 25
-"""Steps of the finder's first round, which is kept; the other five take a moment."""
+STEPS = CONFIG.region.finder_steps
+"""Of the finder: 25 in its first round, 5 in its second."""
 
 
 class StopError(Exception):
@@ -27,7 +28,7 @@ class StopError(Exception):
 
 def stop_at(step):
     def progress(_, done, count):
-        assert count == FIRST_ROUND
+        assert count == STEPS
         if done == step:
             raise StopError
 
@@ -45,7 +46,7 @@ def whole(tmp_path_factory):
     return folder, toys.train_toy(folder, CONFIG)
 
 
-@pytest.mark.parametrize("at", [2, 17, 24])
+@pytest.mark.parametrize("at", [2, 17, 24, 28])
 def test_a_finder_that_was_interrupted_goes_on(whole, tmp_path, at):
     folder, expected = whole
     with pytest.raises(StopError):
@@ -58,8 +59,8 @@ def test_a_finder_that_was_interrupted_goes_on(whole, tmp_path, at):
         tmp_path, CONFIG, resume=True, progress=lambda *told: seen.append(told), say=said.append
     )
     # What was interrupted was a step that was done and not yet kept.
-    assert seen == [("finder", step, FIRST_ROUND) for step in range(at, FIRST_ROUND + 1)]
-    assert f"resuming the finder at step {at - 1} of {FIRST_ROUND}" in said
+    assert seen == [("finder", step, STEPS) for step in range(at, STEPS + 1)]
+    assert f"resuming the finder at step {at - 1} of {STEPS}" in said
     assert prior.fingerprint == expected.fingerprint
     assert prior.config == expected.config
     assert prior.card == expected.card
@@ -97,9 +98,32 @@ def test_what_belongs_to_another_training_is_refused(tmp_path):
         toys.train_toy(tmp_path, CONFIG, cases=toys.toy_cohort(4), resume=True)
 
 
+def test_what_is_kept_between_the_rounds_is_the_end_of_the_first(whole, tmp_path):
+    """The second begins after its first step at the earliest."""
+    for at in (25, 26):
+        with pytest.raises(StopError):
+            toys.train_toy(tmp_path / str(at), CONFIG, progress=stop_at(at))
+        assert toys.train_toy(tmp_path / str(at), CONFIG, resume=True).fingerprint == whole[1].fingerprint
+
+
+def test_other_images_under_the_same_names_are_refused(tmp_path):
+    with pytest.raises(StopError):
+        toys.train_toy(tmp_path, CONFIG, progress=stop_at(9))
+    cases = toys.toy_cohort(3)
+    brighter = replace(cases[1].slices[0], image=cases[1].slices[0].image + 1)
+    cases[1] = replace(cases[1], slices=(brighter, *cases[1].slices[1:]))
+    with pytest.raises(NisfError, match=r"was made with other images or labels of the cases; give the same"):
+        toys.train_toy(tmp_path, CONFIG, cases=cases, resume=True)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("step", torch.tensor(31)), ("step", torch.tensor(0)), ("rng", torch.zeros(4, dtype=torch.uint8))],
+    [
+        ("before", torch.tensor(3)),
+        ("step", torch.tensor(31)),
+        ("step", torch.tensor(0)),
+        ("rng", torch.zeros(4, dtype=torch.uint8)),
+    ],
 )
 def test_a_damaged_checkpoint_is_refused(tmp_path, name, value):
     path = tmp_path / "checkpoint.safetensors"

@@ -14,11 +14,13 @@ class Phantom:
     """Write a cohort of beating-heart phantoms in UK Biobank style, with their true volumes."""
 
     output: Annotated[Positional[Path], arg(metavar="FOLDER")]
-    """Folder of the cohort."""
+    """Folder to write the cohort to."""
     subjects: int = 10
     """Number of subjects."""
     seed: int = 0
-    """Seed of anatomy, noise and shifts."""
+    """Random seed of the anatomy, noise and slice shifts."""
+    long_axis: bool = False
+    """Also write a 2-chamber and a 4-chamber cine."""
 
     def run(self) -> int:
         from nisf.errors import BadSettingError
@@ -28,6 +30,6 @@ class Phantom:
         if self.subjects < 1:
             raise BadSettingError(f"--subjects {self.subjects}: give a number of at least 1")
         check_writable(self.output)
-        write_cohort(self.output, self.subjects, self.seed)
+        write_cohort(self.output, self.subjects, self.seed, views=("2ch", "4ch") if self.long_axis else ())
         print(f"{self.subjects} subjects written to {self.output}")
         return 0

@@ -1,7 +1,8 @@
-"""What training needs to know of every case before it looks at one: counts, spacing, where structures lie."""
+"""Summary of a case that training needs before reading it: counts, spacing, location of the structures."""
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ class Outline:
         half: half the extent of the labelled structures along the reference pose's axes, mm (3,); None
             without labels.
         pose: world to model, centred on them; see `nisf.data.region.region_from_labels`. None likewise.
+        content: see `content_of`; empty where the case itself is at hand.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Outline:
     spacing: np.ndarray
     half: Vector3 | None
     pose: Affine | None
+    content: str = ""
 
     def region(self, half: Vector) -> Region | None:
         """`nisf.data.region.region_from_labels`: a box around the labelled structures, or None without."""
@@ -55,6 +58,7 @@ class Outline:
             "spacing": self.spacing.tolist(),
             "half": None if self.half is None else self.half.tolist(),
             "pose": None if self.pose is None else self.pose.matrix.tolist(),
+            "content": self.content,
         }
 
     @classmethod
@@ -72,6 +76,7 @@ class Outline:
             np.array(data["spacing"], dtype=np.float64).reshape(-1, 3),
             None if half is None else np.array(half, dtype=np.float64).reshape(3),
             None if pose is None else Affine(np.array(pose, dtype=np.float64).reshape(4, 4)),
+            str(data["content"]),
         )
 
 
@@ -91,6 +96,28 @@ def outline(case: Case, *, order: bool) -> Outline:
     spacing = np.array([stack.grid.spacing for stack in case.stacks]).reshape(-1, 3)
     labelled = len(case.labelled())
     return Outline(case.name, case.channels, len(case.slices), labelled, spacing, half, pose)
+
+
+def content_of(case: Case) -> str:
+    """Sixteen hexadecimal digits that change with any pixel, label or pose of a case, not with its files."""
+    digest = hashlib.blake2b(digest_size=8)
+    for item in case.slices:
+        digest.update(np.array([item.time, item.stack, item.thickness], dtype=np.float64).tobytes())
+        digest.update(item.affine.matrix.tobytes())
+        for array in (item.image, item.label):
+            if array is not None:
+                digest.update(f"{array.dtype} {array.shape}".encode())
+                digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def content_of_all(cases: Sequence[Case]) -> str:
+    """The same of many cases in their order; none that is stored is read for it."""
+    if isinstance(cases, StoredCases):
+        contents = [one.content for one in cases.outlines]
+    else:
+        contents = [content_of(case) for case in cases]
+    return hashlib.blake2b("\n".join(contents).encode(), digest_size=8).hexdigest()
 
 
 def box_of(outlines: Sequence[Outline], margin_mm: float) -> Vector3:

@@ -1,4 +1,4 @@
-"""Large arrays in files without a name: memory holds the part that is worked on, not a whole cine.
+"""Large arrays backed by anonymous files, so that memory holds only the part in use.
 
 Such an array is like any other. Its pages come from the file when they are touched, and `let_go` gives them
 back, so that a loop over frames holds a frame. The file has no name in its folder, or loses it with the
@@ -20,7 +20,9 @@ from typing import Any
 import numpy as np
 
 LARGE = 128 * 2**20
-"""Bytes from which an array is put into a file."""
+"""Bytes from which an array is put into a file, where nothing is said about memory."""
+PART_OF_MEMORY = 1 / 4
+"""Of the working memory: what an array may take of it without being put into a file."""
 STEP = 32 * 2**20
 """Bytes of such an array that may be touched before its pages are given back."""
 MOST_OF_DISK = 0.9
@@ -29,16 +31,23 @@ _FRAMES = 3
 """The axis of time in volumes (x, y, z, t, ...)."""
 
 _folder: Path | None = None
+_memory_mb: float | None = None
 
 
-def use_scratch(folder: str | Path | None) -> None:
+def use_scratch(folder: str | Path | None, memory_mb: float | None = None) -> None:
     """Have the files of large arrays made in a folder; None takes the system's for temporary files.
 
     Args:
         folder: on a disk with room for them. What the system calls temporary is memory on some machines.
+        memory_mb: working memory, MiB, which says from what size on arrays are large; `LARGE` if None.
     """
-    global _folder
-    _folder = None if folder is None else Path(folder)
+    global _folder, _memory_mb
+    _folder, _memory_mb = None if folder is None else Path(folder), memory_mb
+
+
+def is_large(nbytes: int) -> bool:
+    """Whether an array of so many bytes is put into a file."""
+    return nbytes >= (LARGE if _memory_mb is None else PART_OF_MEMORY * _memory_mb * 2**20)
 
 
 def room(shape: tuple[int, ...], dtype: np.dtype | type, *, part_of: int = 0) -> np.ndarray:
@@ -75,7 +84,7 @@ def let_go(array: np.ndarray) -> None:
 def fits_into_files(nbytes: int) -> bool:
     """Whether so many bytes are large, and the disk has room for them."""
     with suppress(OSError):
-        return LARGE <= nbytes < MOST_OF_DISK * shutil.disk_usage(_place()).free
+        return is_large(nbytes) and nbytes < MOST_OF_DISK * shutil.disk_usage(_place()).free
     return False
 
 
@@ -88,7 +97,7 @@ def by_frame(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 def packed(array: np.ndarray) -> np.ndarray:
     """A volume (x, y, z, t, ...) with its first axis fastest in memory; itself, if it is so already."""
-    if array.flags.f_contiguous or array.nbytes < LARGE or array.ndim <= _FRAMES:
+    if array.flags.f_contiguous or not is_large(array.nbytes) or array.ndim <= _FRAMES:
         return np.asfortranarray(array)
     out = room(array.shape, array.dtype)
     for t, frame in by_frame(array):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +10,11 @@ import numpy as np
 
 from nisf.data.arrangement import same_place
 from nisf.data.case import Stack
-from nisf.data.geometry import LPS_RAS, Grid
+from nisf.data.geometry import Grid
 from nisf.data.scratch import as_stored
 from nisf.errors import BadFileError, BadSettingError
 from nisf.files import read_json, replacing, write_json
+from nisf.io.metaimage import write_mha
 from nisf.io.nrrd import write_nrrd
 from nisf.io.readers.header import header_to_write, read_header
 from nisf.outputs import file_words, recorded
@@ -36,7 +36,6 @@ def check_format(name: str, channels: int = 1) -> str:
 
     Raises:
         BadSettingError: there is no such format, or it takes one channel.
-        BadFileError: it needs SimpleITK, which is not installed.
     """
     if name not in FORMATS:
         raise BadSettingError(
@@ -45,10 +44,6 @@ def check_format(name: str, channels: int = 1) -> str:
     if channels > 1 and name in ("nrrd", "mha"):
         raise BadSettingError(
             f"{name}: {channels} channels are only written as NIfTI; leave the format out", options=["format"]
-        )
-    if name == "mha" and find_spec("SimpleITK") is None:
-        raise BadFileError(
-            "writing .mha needs the package SimpleITK: pip install 'nisf[itk]'", options=["format"]
         )
     return name
 
@@ -92,14 +87,14 @@ def write_volume(
 
     Args:
         path: ends in one of `FORMATS`; channels can only be written as NIfTI.
-        data: uint8 labels or float32 intensities.
-        grid: where the voxels are.
-        stack: the measured stack the answer belongs to.
-        own: whether ``grid`` is the stack's own, so that the source file's header and affine are taken
-            where both are NIfTI.
+        data: labels (uint8) or intensities (float32).
+        grid: grid of the voxels.
+        stack: the measured stack that the data belong to.
+        own: whether ``grid`` is the stack's own; header and affine are then copied from the source file
+            if both are NIfTI.
 
     Raises:
-        BadSettingError: the file's name ends in something else.
+        BadSettingError: the file ending is not supported.
         BadFileError: the file cannot be written.
     """
     path = Path(path)
@@ -118,7 +113,7 @@ def write_volume(
     if path.suffix == ".nrrd":
         write_nrrd(path, data, grid.affine, frame_ms=frame_ms)
     elif path.suffix == ".mha":
-        _write_mha(path, data, grid, frame_ms)
+        write_mha(path, data, grid.affine, frame_ms=frame_ms)
     else:
         _write_nifti(path, data, *(_header(grid, stack) if source is None else source), frame_ms)
 
@@ -152,25 +147,6 @@ def _write_nifti(
     if pair:  # the header last: a pair that has it is whole
         with replacing(path) as temporary, temporary.open("wb") as file:
             image.header.write_to(file)
-
-
-def _write_mha(path: Path, data: np.ndarray, grid: Grid, frame_ms: float) -> None:
-    """Write a MetaImage by SimpleITK, LPS as ITK has it."""
-    import SimpleITK as sitk  # noqa: N813
-
-    image = sitk.GetImageFromArray(np.ascontiguousarray(data.T), isVector=False)
-    turn = np.eye(data.ndim)
-    turn[:3, :3] = LPS_RAS[:, None] * grid.affine.axes
-    image.SetSpacing([*grid.spacing.tolist(), frame_ms][: data.ndim])
-    image.SetOrigin([*(LPS_RAS * grid.affine.origin).tolist(), 0.0][: data.ndim])
-    image.SetDirection(turn.ravel().tolist())
-    try:
-        with replacing(path) as temporary:
-            sitk.WriteImage(image, str(temporary), True)
-    except RuntimeError as error:
-        raise BadFileError(
-            f"{path}: SimpleITK cannot write it ({str(error).strip().splitlines()[-1]})"
-        ) from error
 
 
 def write_labels_json(folder: str | Path, labels: Sequence[str], *, overwrite: bool = False) -> list[str]:

@@ -22,8 +22,10 @@ class FinderState:
         schedule: of the optimiser's rate.
         rng: chooses the slices of a step.
         generator: of the augmentation.
-        steps: of the whole training.
+        steps: of this round of the training.
         step: done.
+        before: steps of the rounds before.
+        after: steps of the rounds after.
     """
 
     finder: nn.Module
@@ -33,6 +35,18 @@ class FinderState:
     generator: torch.Generator
     steps: int
     step: int = 0
+    before: int = 0
+    after: int = 0
+
+    @property
+    def done(self) -> int:
+        """Steps of all rounds that are done."""
+        return self.before + self.step
+
+    @property
+    def total(self) -> int:
+        """Steps of all rounds."""
+        return self.before + self.steps + self.after
 
     def tensors(self) -> dict[str, Tensor]:
         """What `load` takes back; the generators' states are among them."""
@@ -41,14 +55,27 @@ class FinderState:
             out |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in entries.items()}
         drawn = json.dumps(self.rng.bit_generator.state).encode("ascii")
         out["rng"] = torch.frombuffer(bytearray(drawn), dtype=torch.uint8)
-        return {**out, "generator": self.generator.get_state(), "step": torch.tensor(self.step)}
+        counts = {"step": torch.tensor(self.step), "before": torch.tensor(self.before)}
+        return {**out, "generator": self.generator.get_state(), **counts}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Back to where `tensors` was called.
 
+        If that was in an earlier round, nothing is loaded. If it was in a later one, this round is over; the
+        later one loads the network.
+
         Raises:
             KeyError, ValueError, RuntimeError: they are not those of such a training.
         """
+        # Older checkpoints know the first round alone.
+        before = int(tensors.get("before", torch.tensor(0)))
+        if before < self.before:
+            return
+        if before > self.before:
+            if not self.before + self.steps <= before < self.total:
+                raise ValueError(f"a round after {before} steps")
+            self.step = self.steps
+            return
         step = int(tensors["step"])
         if not 0 < step <= self.steps:
             raise ValueError(f"step {step} of {self.steps}")
@@ -74,7 +101,7 @@ class FinderKeeper(Protocol):
     """Keeps a finder's training, and shows how far it is."""
 
     def begin(self, state: FinderState) -> None:
-        """Load what was kept into the state, which has not made a step; or leave it as it is."""
+        """Load what was kept of its round into the state, which has not made a step; or leave it as it is."""
 
     def after_step(self, state: FinderState) -> None:
         """Called after each step."""

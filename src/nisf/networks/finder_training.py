@@ -47,7 +47,7 @@ def train_finder(
         cases: those without labels are left out.
         steps: optimiser steps of 16 slices each, in two rounds.
         seed: of everything random.
-        keeper: keeps the first round, and goes on with one that was kept; the result is the same.
+        keeper: keeps the training, and goes on with one that was kept; the result is the same.
     """
     fields_mm = [
         float(max(np.array(s.image.shape[:2]) * s.affine.spacing[:2]))
@@ -65,31 +65,42 @@ def train_finder(
         torch.manual_seed(seed)
         finder = Finder(pixel_mm)
     last = steps // LAST
-    train_round(finder, seen, steps - last, FIRST, rng, torch.Generator().manual_seed(seed), keeper)
-    rng = np.random.default_rng([seed, 2])
-    train_round(finder, seen, last, SECOND, rng, torch.Generator().manual_seed(seed + 1))
+    first = _begin(finder, FIRST, (0, steps - last, last), rng, seed)
+    train_round(first, seen, FIRST, keeper)
+    second = _begin(finder, SECOND, (steps - last, last, 0), np.random.default_rng([seed, 2]), seed + 1)
+    train_round(second, seen, SECOND, keeper)
     return finder.eval().requires_grad_(False)
 
 
-def train_round(
-    finder: Finder,
-    seen: CoarseSlices,
-    steps: int,
-    settings: Round,
-    rng: np.random.Generator,
-    generator: torch.Generator,
-    keeper: FinderKeeper | None = None,
-) -> None:
-    """Train a finder on; ``rng`` chooses the slices, ``generator`` how they are shown."""
+def _begin(
+    finder: Finder, settings: Round, steps: tuple[int, int, int], rng: np.random.Generator, seed: int
+) -> FinderState:
+    """A round at its beginning.
+
+    Args:
+        finder: to be trained on.
+        settings: of the round.
+        steps: before it, of it, and after it.
+        rng: chooses the slices.
+        seed: of how they are shown.
+    """
+    before, own, after = steps
     optimiser = torch.optim.AdamW(finder.parameters(), lr=settings.rate, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.rate, total_steps=max(steps, 2))
-    state = FinderState(finder, optimiser, schedule, rng, generator, steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.rate, total_steps=max(own, 2))
+    generator = torch.Generator().manual_seed(seed)
+    return FinderState(finder, optimiser, schedule, rng, generator, own, before=before, after=after)
+
+
+def train_round(
+    state: FinderState, seen: CoarseSlices, settings: Round, keeper: FinderKeeper | None = None
+) -> None:
+    """Train a finder on, from where the round is."""
     if keeper is not None:
         keeper.begin(state)
-    while state.step < steps:
-        chosen = torch.from_numpy(rng.integers(len(seen.image), size=BATCH))
-        image, target = seen.views(chosen, generator)
-        logits = finder(image[:, None])
+    while state.step < state.steps:
+        chosen = torch.from_numpy(state.rng.integers(len(seen.image), size=BATCH))
+        image, target = seen.views(chosen, state.generator)
+        logits = state.finder(image[:, None])
         target = functional.avg_pool2d(target, 2)
         probability = torch.sigmoid(logits)
         overlap = (2 * (probability * target).sum() + 1) / ((probability + target).sum() + 1)
@@ -97,10 +108,10 @@ def train_round(
         weight = torch.where(target.sum((1, 2)) > 0, 1.0, settings.nothing)
         # Dice beside cross-entropy: the anatomy is a few per cent of the pixels.
         loss = (weight * entropy).mean() + 1 - overlap
-        optimiser.zero_grad()
+        state.optimiser.zero_grad()
         loss.backward()
-        optimiser.step()
-        schedule.step()
+        state.optimiser.step()
+        state.schedule.step()
         state.step += 1
         if keeper is not None:
             keeper.after_step(state)

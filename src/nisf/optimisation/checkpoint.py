@@ -67,6 +67,8 @@ def refuse_other(path: Path, metadata: Mapping[str, str], identity: Mapping[str,
     """
     try:
         before, now = _decisive(json.loads(metadata["identity"])), _decisive(identity)
+        if "data" not in before:  # of a version that did not look into the cases
+            now.pop("data", None)
         differences = "" if before == now else _differences(before, now)
     except _WRONG as error:
         raise _not_ours(path, error) from error
@@ -107,7 +109,10 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
             ]
         elif old != settings:
             found.append(f"{part} ({old}, now {settings})")
-    found += [name for name in ("cases", "start") if before.get(name) != now.get(name)]
+    words = {"cases": "cases", "data": "images or labels of the cases", "start": "start"}
+    if before.get("cases") != now.get("cases"):
+        del words["data"]  # follows from it
+    found += [word for name, word in words.items() if before.get(name) != now.get(name)]
     return ", ".join(found[:8]) or "settings"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nisf.alignment import aligned
 from nisf.data.case import Case
 from nisf.data.region import Region, reference_pose
 from nisf.errors import BadFileError, BadSettingError
@@ -52,10 +53,9 @@ def segment_case(
     Args:
         case: its intensities are used; its labels never.
         prior: the trained prior.
-        request: wishes; the prior's own way if None.
-        inputs: the files that the case was read from, whose state is recorded; the source of each stack if
-            none are given.
-        see: gets the steps of the fit, to be looked at.
+        request: options; None for the prior's defaults.
+        inputs: files that the case was read from, for the record; by default the source of each stack.
+        see: receives the steps of the fit, for display.
 
     Raises:
         BadSettingError: an option means nothing to this prior.
@@ -79,6 +79,7 @@ def segment_case(
         find=request.find,
         config=request.fit.applied_to(prior.config.fit),
         seed=request.fit.seed or 0,
+        align=request.align,
         see=see,
     )
     if request.strokes:
@@ -98,23 +99,23 @@ def write_segmentation(
     overwrite: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> list[Path]:
-    """Render every stack of a subject and write it, then what else is wanted; the case's record says so.
+    """Render and write every stack of a subject, run further writers, and record everything.
 
     Args:
-        subject: to be written.
-        folder: to write to.
+        subject: the subject to write.
+        folder: output folder.
         request: the grid, and whether to write probabilities.
-        case: what was measured, to judge the segmentation by; it is not judged if None.
+        case: the measured case, needed to assess the quality; None skips that.
         memory_mb: working memory beside the result, MiB.
-        writers: of further files.
+        writers: writers of further files.
         overwrite: replace what nisf did not write, and results of another input or prior.
-        say: told in a sentence what was replaced or removed.
+        say: called with a message when something was replaced or removed.
 
     Returns:
         The files written.
 
     Raises:
-        BadFileError: a file cannot be written, or is in the way.
+        BadFileError: a file cannot be written or must not be replaced.
     """
     request, folder, say = request or Request(), Path(folder), say or _nobody
     labels = subject.prior.anatomy.labels
@@ -196,7 +197,7 @@ def _write_more(
 def _judged(subject: Subject, case: Case, labels: np.ndarray | None, say: Callable[[str], None]) -> Subject:
     """The subject with what is said of its quality; a red light is told at once."""
     with stage("judging"):
-        judgement = judge(subject, case, labels=labels)
+        judgement = judge(subject, aligned(case, subject.shifts), labels=labels)
     if judgement is not None and judgement.light == "red":
         say(f"quality {judgement.words()}")
     return with_judgement(subject, judgement)
@@ -244,8 +245,8 @@ def segment(
 
     Args:
         path: a NIfTI file, or a case folder of a known layout.
-        prior: a prior, its folder, or the name of a model that comes with the package.
-        request: other wishes.
+        prior: a prior, its folder, or the name of a bundled model.
+        request: options.
 
     Raises:
         BadFileError: the input cannot be read, or there is more than one case.

@@ -15,7 +15,7 @@ from nisf.config.overrides import to_dict
 from nisf.config.schema import Config, for_data
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
-from nisf.data.outline import Outline, names_of, outlines_of
+from nisf.data.outline import Outline, content_of_all, names_of, outlines_of
 from nisf.device import CPU
 from nisf.errors import BadSettingError
 from nisf.files import check_writable
@@ -46,13 +46,13 @@ class TrainOptions:
             its `Prior.continued`.
         resume: go on from the folder's checkpoint, if there is one.
         snapshots: steps at which the prior is kept, for `nisf.prior.snapshots.prior_at`.
-        report: called with every record of the log.
-        say: called with sentences for the user.
-        progress: called while what is needed before the first step is made.
-        card: entries for the prior's card, e.g. its licence; without one, that of `start` holds on.
-        device: where the network is trained.
-        workers: processes that prepare the coming steps, which changes none of them; the recipe's choice
-            if None.
+        report: called with every log record.
+        say: called with messages for the user.
+        progress: called during preparations before the first step.
+        card: entries for the prior's card, e.g. its licence; by default that of `start`.
+        device: device to train on.
+        workers: processes that prepare samples in advance; results do not depend on it. None lets the
+            recipe choose.
     """
 
     start: Prior | None = None
@@ -76,22 +76,21 @@ def train(
 ) -> Prior[Subject]:
     """Train a prior and write its folder.
 
-    Among several ranks (`nisf.optimisation.ranks`) each calls it with the same arguments; the first writes.
+    With several ranks (`nisf.optimisation.ranks`), call it with the same arguments on each; the first one
+    writes.
 
     Args:
         cases: training subjects; labels may be missing for pixels, slices, frames or whole subjects.
-        validation: subjects on which the number of fitting steps is chosen; may be empty.
+        validation: subjects used to choose the number of fitting steps; may be empty.
         anatomy: label names.
-        config: settings; sizes that follow from the data are set here.
+        config: settings; sizes that depend on the data are filled in.
         folder: the prior's folder; also gets ``log.jsonl`` and ``checkpoint.safetensors``.
-        options: how to run it.
+        options: options of the run.
 
-    Raises:
-        BadSettingError: there is nothing to train on, the folder holds a run already, or the sizes are not
-            those of the start.
-        BusyError: another process trains there.
-        BadFileError: a file is in the way that nisf did not write, the folder cannot be written, or the
-            checkpoint is damaged or belongs to other settings, cases or start.
+    Raises: BadSettingError: there is nothing to train on, the folder already holds a run, or the sizes differ
+    from those of the prior to start from. BusyError: another process is training in this folder.
+    BadFileError: a file that nisf did not write would be replaced, the folder cannot be written, or the
+    checkpoint is damaged or belongs to other settings, cases or starting weights.
     """
     options = options or TrainOptions()
     if not cases:
@@ -125,7 +124,7 @@ def _trained(
     everywhere = replace(search, certain=0.0)
     setup = TrainingSetup(cases, validation, anatomy, config, everywhere, options.say, *where)
     recipe = kind.recipe(setup)
-    identity: dict[str, Any] = {"config": to_dict(config), "cases": names_of(recipe.cases)}
+    identity: dict[str, Any] = {"config": to_dict(config), **data_of(recipe.cases)}
     if options.start is not None:
         recipe.begin_with(options.start)
         identity["start"] = options.start.fingerprint
@@ -193,11 +192,16 @@ def _search(
         return replace(search, certain=certain)
 
     def found() -> RegionSearch:
-        identity = {"config": to_dict(config), "cases": names_of(cases)}
+        identity = {"config": to_dict(config), **data_of(cases)}
         keeper = FinderCheckpoint(checkpoint, identity, options.say, options.progress)
         return search_for(cases, config, keeper, order=anatomy.reorder)
 
     return from_first(found)
+
+
+def data_of(cases: Sequence[Case]) -> dict[str, Any]:
+    """What is trained on, for the identity of a checkpoint: names, and a hash of all that is in the cases."""
+    return {"cases": names_of(cases), "data": content_of_all(cases)}
 
 
 def _check_start(start: Prior, config: Config, anatomy: Anatomy) -> None:

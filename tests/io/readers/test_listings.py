@@ -10,7 +10,7 @@ import pytest
 from nisf.data.anatomy import load_anatomy
 from nisf.errors import BadFileError
 from nisf.io.readers import CaseReader, check_cohort, only_named, open_cohort, read_case
-from nisf.io.readers.listing import whole_number
+from nisf.io.readers.listing import each_folder_once, existing, whole_number
 
 from .helpers import (
     HEART,
@@ -314,3 +314,20 @@ def test_odd_digits_in_tables(tmp_path, frame):
     path.write_text(f"case,image,phase\none,a.nii,ED:{frame}\n", encoding="utf-8")
     with pytest.raises(BadFileError, match="write ED for a row's own moment"):
         open_cohort(path, HEART)
+
+
+def test_a_folder_is_listed_once_while_a_cohort_is_opened(tmp_path, monkeypatch):
+    (tmp_path / "sa.nii").touch()
+    assert existing(tmp_path, "la") is None
+    with each_folder_once():
+        assert existing(tmp_path, "sa") == tmp_path / "sa.nii"
+        monkeypatch.setattr("os.listdir", None)
+        assert existing(tmp_path, "la") is None
+        (tmp_path / "la.nii.gz").touch()
+        assert existing(tmp_path, "la") is None  # it was not there when the folder was listed
+    assert existing(tmp_path, "la") == tmp_path / "la.nii.gz"
+
+
+def test_a_folder_that_is_not_there_has_no_file(tmp_path):
+    with each_folder_once():
+        assert existing(tmp_path / "none", "sa") is None

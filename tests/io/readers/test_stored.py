@@ -1,6 +1,7 @@
 """Cases in a cache: outlined once, mapped when asked for, trained on like those in memory."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 import toys
 from nisf.data.anatomy import load_anatomy
 from nisf.data.case import Case
-from nisf.data.outline import Outline, box_of, outline, outlines_of
+from nisf.data.outline import Outline, box_of, content_of, content_of_all, outline, outlines_of
 from nisf.data.region import half_size, region_from_labels
 from nisf.io.readers import CaseReader, open_cohort, stored_cases
 from nisf.io.readers import cache as cache_module
@@ -40,7 +41,7 @@ def test_outlines_are_those_of_the_cases(data, tmp_path):
     half = half_size(read, 12.0)
     np.testing.assert_array_equal(box_of(stored.outlines, 12.0), half)
     for found, case in zip(stored.outlines, read, strict=True):
-        expected = outline(case, order=HEART.reorder)
+        expected = replace(outline(case, order=HEART.reorder), content=content_of(case))
         assert found.to_json() == expected.to_json()
         assert found.slices == len(case.slices)
         assert found.labelled_slices == len(case.labelled())
@@ -48,6 +49,8 @@ def test_outlines_are_those_of_the_cases(data, tmp_path):
         np.testing.assert_array_equal(found.region(half).pose.matrix, region.pose.matrix)
         np.testing.assert_array_equal(found.region(half).half, region.half)
     assert outlines_of(stored, order=True) is stored.outlines
+    assert content_of_all(stored) == content_of_all(read)
+    assert content_of_all(read[:1]) != content_of_all(read[1:2])
     assert [case.name for case in stored.only([2, 0])] == [read[2].name, read[0].name]
     assert [case.name for case in stored[1:3]] == [case.name for case in read[1:3]]
     assert stored.only([2]).folder(0) == stored.folder(2)
@@ -78,7 +81,7 @@ def test_a_case_without_labels_has_no_region(toy_cohort):
         box_of([found], 0)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"format": 2}', '{"format": 1, "outline": {}, "notes": {}}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 3}', '{"format": 2, "outline": {}, "notes": {}}'])
 def test_a_damaged_outline_is_made_again(data, tmp_path, text):
     stored = stored_cases(reader(data, tmp_path))
     path = stored.folder(1) / "outline.json"

@@ -14,6 +14,7 @@ from nisf.io.subject_file import write_subject
 from nisf.kinds.image.augment import draw_sample, measured
 from nisf.kinds.image.objective import image_objective
 from nisf.kinds.load import load_prior, read_subject
+from nisf.networks.encoder_inference import FrozenEncoder
 from nisf.networks.image_field import ImageField
 from nisf.prior.fit import fit
 
@@ -160,19 +161,23 @@ def test_a_cine_is_encoded_once(toy_image_prior, monkeypatch):
     grid = toys.toy_grid(frames=8)
     fitted = replace(fit(toys.toy_case(99, grid), toy_image_prior), islands="remove")
     field = toy_image_prior.field
-    encode, seen = field.encode, []
+    encode, seen = FrozenEncoder.coarse, []
 
-    def counted(images, maps, shown=None):
+    def counted(encoder, images, maps, shown=None):
         seen.append(len(images))
-        return encode(images, maps, shown)
+        return encode(encoder, images, maps, shown)
 
-    monkeypatch.setattr(field, "encode", counted)
+    monkeypatch.setattr(FrozenEncoder, "coarse", counted)
     fitted.render()
     assert seen == [6] * 7  # the first was seen when the region was looked at again
     seen.clear()
     monkeypatch.setattr(field, "image", replace(field.image, time_sigma=0.06))
     replace(fitted, encoded=None).render()
-    assert seen == [6] * 10  # the first two again when the cycle closes
+    assert seen == [6] * 8  # all are kept until the cycle closes
+    seen.clear()
+    monkeypatch.setattr("nisf.kinds.image.scenes.KEPT_BYTES", 0)
+    replace(fitted, encoded=None).render()
+    assert seen == [6] * 10  # the first two again when it closes
     seen.clear()
     torch.set_num_threads(4)  # at a frame each, whose neighbours they share
     try:

@@ -11,9 +11,18 @@ from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
 from nisf.data.wording import counted
 from nisf.errors import BadFileError, BadSettingError
+from nisf.io.dicom.sources import ARCHIVES
 from nisf.io.readers.labels import Notes
 from nisf.io.readers.layouts import LAYOUTS, dicom
-from nisf.io.readers.listing import CaseFiles, Listing, Problem, StackFiles, is_dead_link, refuse_dead_links
+from nisf.io.readers.listing import (
+    CaseFiles,
+    Listing,
+    Problem,
+    StackFiles,
+    each_folder_once,
+    is_dead_link,
+    refuse_dead_links,
+)
 from nisf.io.readers.nifti import is_image_name, stem
 from nisf.io.readers.reading import read_case
 from nisf.outputs import file_stem, is_file_stem
@@ -23,14 +32,14 @@ __all__ = ["CaseFiles", "Cohort", "Problem", "StackFiles", "open_cohort", "read_
 
 @dataclass(frozen=True, repr=False)
 class Cohort:
-    """The cases of one folder, by name, not yet read.
+    """The listed cases of a folder, not yet read.
 
     Attributes:
-        root: what was opened.
+        root: the path that was opened.
         layout: a name of `LAYOUTS`, or ``file`` for a single image.
         labels: the anatomy's label names, background first.
         cases: in the order of their folders or rows.
-        problems: what was found wrong while listing.
+        problems: problems found while listing.
         notes: remarks by kind, to which readers add theirs; a `CaseReader` has all that is to be shown.
     """
 
@@ -53,13 +62,18 @@ def open_cohort(path: str | Path, anatomy: Anatomy, layout: str = "auto", *, lab
     """List the cases of a cohort folder, one case folder, one image file or a manifest CSV.
 
     Args:
-        labels: whether labels are to be read too; without, it does not matter what they are called.
+        labels: whether labels will be read; if not, their names are not checked.
 
     Raises:
-        BadFileError: nothing there, or no case in it; label names that the anatomy does not have.
-        BadSettingError: an unknown layout.
+        BadFileError: the path does not exist or holds no case, or the anatomy lacks a label name.
+        BadSettingError: the layout is unknown.
     """
-    root = Path(path)
+    with each_folder_once():
+        return _opened(Path(path), anatomy, layout, labels=labels)
+
+
+def _opened(root: Path, anatomy: Anatomy, layout: str, *, labels: bool) -> Cohort:
+    """See `open_cohort`."""
     if layout not in ("auto", *LAYOUTS):
         raise BadSettingError(
             f"{layout}: no such layout; give one of auto, {', '.join(LAYOUTS)}", options=["layout"]
@@ -92,7 +106,8 @@ def open_cohort(path: str | Path, anatomy: Anatomy, layout: str = "auto", *, lab
     _note_skipped(listing)
     cases = _usable(listing)
     if not cases:
-        reason = f" ({listing.problems[0].message})" if listing.problems else ""
+        reason = listing.problems[0].message.removeprefix(f"{root}: ") if listing.problems else ""
+        reason = f" ({reason})" if reason else ""
         raise BadFileError(
             f"{root}: no case of the layout {layout} in it{reason}; check path and layout", options=["layout"]
         )
@@ -113,7 +128,14 @@ def recognise(root: Path) -> str:
         raise BadFileError(f"{root}: cannot be listed ({error}); check its permissions") from error
     if root.is_file():
         raise BadFileError(f"{root}: not a manifest; its first row must have the columns case and image")
-    empty = "an empty folder" if not any(root.iterdir()) else "not laid out in a way that we know"
+    files = sorted(root.iterdir())
+    packed = [path for path in files if path.name.lower().endswith(ARCHIVES) and not is_image_name(path)]
+    if packed:
+        raise BadFileError(
+            f"{root}: holds an archive ({packed[0].name}) and no images that we know; unpack it, and give "
+            "the new folder"
+        )
+    empty = "not laid out in a way that we know" if files else "an empty folder"
     raise BadFileError(
         f"{root}: {empty} ({', '.join(LAYOUTS)}); give the folder right above the cases, or a CSV file with "
         "the columns case,image,label"

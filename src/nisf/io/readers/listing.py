@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -191,11 +193,45 @@ def existing(folder: Path, name: str) -> Path | None:
 
     A link without a target counts, after all that can be read.
     """
-    endings = (".nii.gz", ".nii", *ENDINGS)
+    names = [f"{name}{ending}" for ending in (".nii.gz", ".nii", *ENDINGS)]
     # As text first: nearly all of what is asked for is not there, and paths are slow to make.
-    texts = [text for ending in endings if os.path.lexists(text := os.path.join(folder, f"{name}{ending}"))]
-    found = [path for path in map(Path, texts) if is_listed(path)]
+    listed = _names_in(str(folder))
+    if listed is None:
+        there = [one for one in names if os.path.lexists(os.path.join(folder, one))]
+    else:
+        there = [one for one in names if one in listed]
+    found = [path for path in (folder / one for one in there) if is_listed(path)]
     return min(found, key=is_dead_link, default=None)
+
+
+_LISTED: ContextVar[OrderedDict[str, frozenset[str]] | None] = ContextVar("listed", default=None)
+LISTED = 16
+"""Folders whose names are kept at a time."""
+
+
+@contextmanager
+def each_folder_once() -> Generator[None]:
+    """`existing` lists a folder once in the block, instead of asking for each name that a file could have."""
+    token = _LISTED.set(OrderedDict())
+    try:
+        yield
+    finally:
+        _LISTED.reset(token)
+
+
+def _names_in(folder: str) -> frozenset[str] | None:
+    """What is in a folder; None outside of `each_folder_once`, and where it cannot be listed."""
+    known = _LISTED.get()
+    if known is None:
+        return None
+    if folder not in known:
+        try:
+            known[folder] = frozenset(os.listdir(folder))
+        except OSError:
+            return None
+        while len(known) > LISTED:
+            known.popitem(last=False)
+    return known[folder]
 
 
 def is_listed(path: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -12,7 +13,7 @@ from typing_extensions import override
 
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
-from nisf.data.outline import Outline, StoredCases, outline
+from nisf.data.outline import Outline, StoredCases, content_of, outline
 from nisf.errors import BadFileError
 from nisf.files import kept_by, replacing
 from nisf.io.readers.cache import cache_entry, cached_case
@@ -20,7 +21,7 @@ from nisf.io.readers.cases import CaseReader
 from nisf.io.readers.labels import Notes
 from nisf.io.readers.listing import CaseFiles
 
-OUTLINE, FORMAT = "outline.json", 1
+OUTLINE, FORMAT = "outline.json", 2
 MAPPED = 16
 """Cases that are mapped at a time; each takes two file descriptors a stack."""
 
@@ -129,7 +130,8 @@ def _stored(files: CaseFiles, reader: CaseReader) -> tuple[Outline, Path] | str:
         case = reader.read(files, notes)
         if isinstance(case, str):
             return case
-        kept = outline(case, order=reader.anatomy.reorder), notes
+        found = replace(outline(case, order=reader.anatomy.reorder), content=content_of(case))
+        kept = found, notes
         with kept_by(None), replacing(entry / OUTLINE) as draft:
             said = {"format": FORMAT, "outline": kept[0].to_json(), "notes": notes}
             draft.write_text(json.dumps(said), encoding="utf-8")

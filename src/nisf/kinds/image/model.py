@@ -17,7 +17,7 @@ from nisf.correction.stroke import Stroke
 from nisf.data.case import Case
 from nisf.data.geometry import nearest_frame
 from nisf.data.region import Region, over_all_slices
-from nisf.device import require_bytes
+from nisf.device import one_core, require_bytes
 from nisf.errors import CannotFitError
 from nisf.kinds.image.correction import fit_residual
 from nisf.kinds.image.draws import Draws
@@ -207,7 +207,7 @@ class ImagePrior(Prior[ImageSubject]):
 
     field: ImageField
 
-    fit_options = frozenset({"islands", "enclosed"})
+    fit_options = frozenset({"islands", "enclosed", "as_stored"})
 
     @property
     def mirrors(self) -> int:
@@ -254,7 +254,9 @@ class ImagePrior(Prior[ImageSubject]):
         # Once: seeing costs little, and the second region is only kept where the first was off.
         if not case.stacks:
             return subject
-        region = recentred(subject.region, subject.drawn_places(), case.stacks[0].grid.corners())
+        with one_core():  # the same bits on any number of threads, as when it is rendered
+            drawn = subject.drawn_places()
+        region = recentred(subject.region, drawn, case.stacks[0].grid.corners())
         if region is None:
             return subject
         return self.fit_inside(case, region, config=self.config.fit, seed=0, callback=None)

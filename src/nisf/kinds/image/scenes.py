@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,16 +17,20 @@ from nisf.chunks import IMAGE_ROWS, rows_at_a_time
 from nisf.data.geometry import cycle_distance
 from nisf.data.scratch import let_go, room
 from nisf.device import module_device
+from nisf.kinds.image.places import PlacesAsked
 from nisf.kinds.image.recent import Recent
 from nisf.networks.canvas import Canvases
+from nisf.networks.encoder_inference import FrozenEncoder
 from nisf.networks.image_field import ImageField, Scene
 from nisf.networks.image_inference import FrozenImageField
-from nisf.networks.lookup import Nearby, nearby, without_slices
+from nisf.networks.lookup import without_slices
 from nisf.networks.phase_exchange import most_different
 from nisf.stopwatch import stage
 
+KEPT_BYTES = 2**29
+"""Encoded phases are kept up to this, in files if they are many; a phase of a cine takes about 15 MB."""
 KEPT = 4
-"""Encoded phases kept at hand, or as many as an average needs; a phase of a cine takes about 15 MB."""
+"""Of them at least, or as many as an average needs."""
 LEAST_WEIGHT = 0.02
 """Phases that count less are left out of an average over time."""
 
@@ -41,35 +46,14 @@ class _Reference:
 
     Attributes:
         shown: what they show to every phase, level by level.
-        features: of each of them (n, h, w, f), by its index among the times; gone once all mirrors are known.
+        coarse: what the features of each are made of, by its index among the times; gone once all mirrors are
+            known.
         latents: likewise (l,).
     """
 
     shown: list[Tensor]
-    features: dict[int, Tensor]
+    coarse: dict[int, Tensor]
     latents: dict[int, Tensor]
-
-
-class PlacesAsked:
-    """Places that are asked at one time after the other: where they lie among the slices is found once.
-
-    Args:
-        points: model mm (n, 3), on the field's device.
-        rows: places at a time.
-    """
-
-    def __init__(self, points: Float[Tensor, "n 3"], rows: int) -> None:
-        self.parts = points.split(rows)
-        self._near: tuple[Tensor, list[Nearby]] | None = None
-
-    def near(self, scene: Scene, neighbours: int) -> list[Nearby]:
-        """The nearest slices of each part's places; phases that are posed alike have the very same maps."""
-        known = self._near
-        if known is None or known[0] is not scene.maps:
-            size = scene.features.shape[1]
-            known = scene.maps, [nearby(scene.maps, part, size, neighbours) for part in self.parts]
-            self._near = known
-        return known[1]
 
 
 class Scenes:
@@ -101,12 +85,15 @@ class Scenes:
         self.field, self.canvases, self.mirrors, self.both = field, canvases, mirrors, both
         self.times = np.unique(canvases.times)
         self._flips = flips_of(mirrors) if flips is None else [list(axes) for axes in flips]
-        self.device = module_device(field)
+        self.device, self._encoder = module_device(field), FrozenEncoder(field.encoder)
         # One more than an average over time needs: between two phases there are two averages.
         most = 1 + max(len(self._near(phase)) for phase in range(len(self.times)))
         # Every further thread is at a frame of its own, next to the others'.
         further = torch.get_num_threads() - 1
-        self._kept: Recent[int, Scene] = Recent(max(KEPT, most) + further)
+        n, _, *pixels = canvases.images.shape
+        size = 4 * math.prod(pixels) * field.image.features * -(-n // len(self.times))
+        most = max(KEPT, most, min(len(self.times), KEPT_BYTES // size))
+        self._kept: Recent[int, Scene] = Recent(most + further)
         self._averages: Recent[int, Scene] = Recent(ready + further)
         self._references: Recent[tuple[bytes, int], _Reference] = Recent()
         self._own: Recent[bytes, Mapping[int, tuple[Tensor, Tensor]]] = Recent()
@@ -168,14 +155,20 @@ class Scenes:
             references, own = self._seen_together(maps)
             if phase in own:
                 return Scene(self._aside(own[phase][0]), maps, own[phase][1])
-            features, latents = [], []
+            coarse, latents = [], []
             for flips, reference in zip(self._flips, references, strict=True):
                 mirrored = images.flip([2 + axis for axis in flips])
                 shown = None if reference is None else reference.shown
-                seen = self.field.encode(mirrored, _flipped(maps, flips, images.shape[2]), shown)
-                features.append(seen.features.flip([1 + axis for axis in flips]))
-                latents.append(seen.latent)
-            return Scene(self._aside(torch.stack(features).mean(0)), maps, torch.stack(latents).mean(0))
+                found, latent, _ = self._encoder.coarse(
+                    mirrored, _flipped(maps, flips, images.shape[2]), shown
+                )
+                coarse.append(found)
+                latents.append(latent.mean(0))
+            return Scene(self._aside(self._joined(coarse)), maps, torch.stack(latents).mean(0))
+
+    def _joined(self, coarse: Sequence[Tensor]) -> Float[Tensor, "n h w f"]:
+        """The mean of the features that were seen in each mirror, turned back."""
+        return self._encoder.features(list(zip(coarse, self._flips, strict=True)))
 
     def _aside(self, features: Float[Tensor, "n h w f"]) -> Float[Tensor, "n h w f"]:
         """Features of a phase that is kept, in a file if those of all that are kept are large."""
@@ -208,8 +201,8 @@ class Scenes:
 
         def own(_: bytes) -> Mapping[int, tuple[Tensor, Tensor]]:
             means = {}
-            for phase in list(found[0].features):
-                features = torch.stack([reference.features.pop(phase) for reference in found]).mean(0)
+            for phase in list(found[0].coarse):
+                features = self._joined([reference.coarse.pop(phase) for reference in found])
                 means[phase] = features, torch.stack([one.latents[phase] for one in found]).mean(0)
             return means
 
@@ -226,12 +219,10 @@ class Scenes:
         images = torch.stack(found)
         chosen = list(most_different(images))
         flat = images[chosen].flatten(0, 1).to(self.device).float().flip([2 + axis for axis in flips])
-        mirrored = [_flipped(maps, flips, flat.shape[-1])] * len(chosen)
-        shown, features, latents = self.field.encoder.shown_by(flat, mirrored)
-        features = features.flip([1 + axis for axis in flips]).split(len(maps))
-        own = [phases[i] for i in chosen]
+        coarse, latents, shown = self._encoder.coarse(flat, _flipped(maps, flips, flat.shape[-1]))
+        own, each = [phases[i] for i in chosen], coarse.split(len(maps))
         means = [part.mean(0) for part in latents.split(len(maps))]
-        return _Reference(shown, dict(zip(own, features, strict=True)), dict(zip(own, means, strict=True)))
+        return _Reference(shown, dict(zip(own, each, strict=True)), dict(zip(own, means, strict=True)))
 
     def weights(self, time: float) -> list[tuple[int, float]]:
         """The measured phases around a time on the cycle, and how much each counts."""

@@ -20,7 +20,7 @@ from nisf.data.points import CasePoints
 from nisf.data.region import Region
 from nisf.device import module_device
 from nisf.errors import BadFileError, BadSettingError, CannotFitError
-from nisf.kinds.latent.breath_hold import BreathHold, HeldSlices, breath_hold_of
+from nisf.kinds.latent.breath_hold import BreathHold, HeldSlices, breath_hold_of, shifted
 from nisf.kinds.latent.correction import corrected_latent
 from nisf.kinds.latent.exportable import exportable_field, exportable_subject
 from nisf.kinds.latent.fit import fit_latents, orientations, oriented
@@ -110,7 +110,9 @@ class LatentSubject(Subject):
     @override
     def as_measured(self, answers: Answerer, stack: int) -> Answerer:
         holds = [hold for hold in self.breath_holds if hold.stack == stack]
-        return HeldSlices(answers, holds, self.stacks[stack]) if holds else answers
+        if not holds:
+            return super().as_measured(answers, stack)
+        return HeldSlices(answers, shifted(holds, self.shifts), self.stacks[stack])
 
     @override
     def exportable(self, time: float = 0.0) -> Exportable:

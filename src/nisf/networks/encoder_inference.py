@@ -1,0 +1,187 @@
+"""The encoder at rest: weights fixed, so that each layer can be computed in the quickest order.
+
+Pixels lie beside each other with all their channels, so that pooling, norms and linear maps read memory in
+one go. A convolution of an enlarged image is one of the small image: among three neighbours of a fine pixel
+two are the same coarse one, whose weights are added up beforehand, and nothing is enlarged or joined. The
+answers are those of `nisf.networks.encoder.Encoder` to within rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nisf.networks.encoder import Encoder
+from nisf.networks.phase_exchange import PhaseExchange
+
+SLOPE = 0.01
+"""Of the encoder's leaky rectifiers below zero."""
+EPSILON = 1e-5
+"""Added to variances by PyTorch's norms."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Two convolutions with their norms; on the way up the first also reads a coarser image.
+
+    Attributes:
+        weights: of both convolutions (outputs, inputs, 3, 3), the first of the finer image's channels alone.
+        norms: weight and bias of both norms.
+        coarse: of the coarser image's channels, for the four fine pixels in each coarse one
+            (4 * outputs, inputs, 2, 2); None on the way down.
+    """
+
+    weights: tuple[Tensor, Tensor]
+    norms: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
+    coarse: Tensor | None
+
+    def __call__(
+        self, x: Float[Tensor, "n c h w"], below: Float[Tensor, "n d h2 w2"] | None = None
+    ) -> Float[Tensor, "n o h w"]:
+        for weight, (scale, shift) in zip(self.weights, self.norms, strict=True):
+            x = functional.conv2d(x, weight, padding=1)
+            if below is not None and self.coarse is not None:
+                _add_enlarged(x, functional.conv2d(below, self.coarse, padding=1))
+                below = None
+            functional.leaky_relu_(_normalise(x, scale, shift), SLOPE)
+        return x
+
+
+class FrozenEncoder:
+    """Features and latents by the encoder as it is now; not differentiable, and on a processor.
+
+    Args:
+        encoder: the network.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        with torch.no_grad():
+            self.down = [_block(block, 0) for block in encoder.down]
+            widths = [block.weights[1].shape[0] for block in self.down]
+            self.up = [_block(block, widths[level]) for level, block in enumerate(encoder.up)]
+            # Outputs of the head as the four fine pixels have them, row by row, each with all its features.
+            weight = encoder.head.weight.flatten(1).unflatten(0, (-1, 2, 2)).permute(1, 2, 0, 3)
+            bias = torch.zeros(len(encoder.head.weight)) if encoder.head.bias is None else encoder.head.bias
+            self.head = (weight, bias.unflatten(0, (-1, 2, 2)).permute(1, 2, 0))
+        self.latent, self.exchange = encoder.latent, encoder.exchange
+        # An empty list of modules has no type of its own.
+        self.phases = [module for module in encoder.moments if isinstance(module, PhaseExchange)]
+
+    @torch.inference_mode()
+    def coarse(
+        self,
+        images: Float[Tensor, "n c h w"],
+        maps: Float[Tensor, "m 3 4"],
+        shown: Sequence[Tensor] | None = None,
+    ) -> tuple[Float[Tensor, "n h2 w2 k"], Float[Tensor, "n l"], list[Tensor]]:
+        """What `features` are made of, at every second pixel, and one latent per slice.
+
+        Args:
+            images: intensities in [0, 1] of the slices of one phase, or of all reference phases in turn.
+            maps: of one phase's slices: model mm to canvas pixel and signed distance in mm.
+            shown: by the reference phases, level by level; by these phases if None.
+
+        Returns:
+            Also what was shown, level by level.
+        """
+        seen: list[Tensor] = []
+        phases = len(images) // len(maps)
+
+        def exchanged(x: Tensor, done: int) -> Tensor:
+            """After ``done`` levels on the way up: with what phases and neighbours show."""
+            if done < len(self.phases):
+                seen.append(x.unflatten(0, (phases, -1)).mean(0) if shown is None else shown[done])
+                x = _with_shown(self.phases[done], x, seen[-1])
+            return self.exchange[done](x, [maps] * phases) if done < len(self.exchange) else x
+
+        x = functional.pixel_unshuffle(images, 2).contiguous(memory_format=torch.channels_last)
+        skips: list[Tensor] = []
+        for level, block in enumerate(self.down):
+            x = block(functional.max_pool2d(x, 2) if level else x)
+            skips.append(x)
+        x = exchanged(x, 0)
+        latent = self.latent(x.mean((2, 3)))
+        for level in reversed(range(len(self.up))):
+            x = self.up[level](skips[level], x)
+            x = exchanged(x, len(self.up) - level)
+        return x.permute(0, 2, 3, 1), latent, seen
+
+    @torch.inference_mode()
+    def features(
+        self, seen: Sequence[tuple[Float[Tensor, "n h2 w2 k"], Sequence[int]]]
+    ) -> Float[Tensor, "n h w f"]:
+        """The mean over mirror images of the features of every pixel.
+
+        Args:
+            seen: of each mirror image, what `coarse` found, and the pixel axes along which it is flipped.
+        """
+        weight, bias = self.head
+        n, h, w, channels = seen[0][0].shape
+        out = bias.new_empty((n, h, 2, w, 2, bias.shape[2]))
+        # The head is linear: what the mirror images show is turned back and joined before it.
+        turned = torch.cat([x.flip([1 + axis for axis in axes]) for x, axes in seen], dim=-1)
+        turned = turned.reshape(-1, channels * len(seen))
+        for row, column in np.ndindex(2, 2):
+            there = [(row ^ (0 in axes), column ^ (1 in axes)) for _, axes in seen]
+            weights = torch.cat([weight[place] for place in there], dim=1).T / len(seen)
+            constant = torch.stack([bias[place] for place in there]).mean(0)
+            out[:, :, row, :, column] = torch.addmm(constant, turned, weights).reshape(n, h, w, -1)
+        return out.reshape(n, 2 * h, 2 * w, -1)
+
+
+def _block(block: nn.Module, own: int) -> _Block:
+    """A block of the encoder; of its first inputs ``own`` are the finer image's, all if 0."""
+    assert isinstance(block, nn.Sequential)
+    layers = list(block)
+    convolutions = [layer.weight for layer in layers if isinstance(layer, nn.Conv2d)]
+    norms = [(layer.weight, layer.bias) for layer in layers if isinstance(layer, nn.InstanceNorm2d)]
+    first, second = (weight.contiguous(memory_format=torch.channels_last) for weight in convolutions)
+    coarse = None
+    if own:
+        coarse = _of_coarse(first[:, own:]).contiguous(memory_format=torch.channels_last)
+        first = first[:, :own].contiguous(memory_format=torch.channels_last)
+    return _Block((first, second), (norms[0], norms[1]), coarse)
+
+
+def _with_shown(
+    exchange: PhaseExchange, x: Float[Tensor, "pn c h w"], shown: Float[Tensor, "n c h w"]
+) -> Float[Tensor, "pn c h w"]:
+    """The exchange between phases; its convolutions of single pixels are linear maps of rows here."""
+    rows, theirs = x.permute(0, 2, 3, 1), shown.permute(0, 2, 3, 1)
+    own, other, into = (part.weight.flatten(1) for part in (exchange.own, exchange.shown, exchange.into))
+    both = functional.linear(rows, own, exchange.own.bias)
+    both.unflatten(0, (-1, len(shown))).add_(functional.linear(theirs, other))
+    return (rows + functional.linear(both.relu_(), into, exchange.into.bias)).permute(0, 3, 1, 2)
+
+
+def _normalise(x: Float[Tensor, "n c h w"], scale: Tensor, shift: Tensor) -> Float[Tensor, "n c h w"]:
+    """Instance norm in place, for images whose channels lie beside each other; PyTorch's takes far longer."""
+    rows = x.permute(0, 2, 3, 1).flatten(1, 2)
+    rows -= rows.mean(1, keepdim=True)
+    variance = rows.square().mean(1, keepdim=True)
+    torch.addcmul(shift, rows, scale / torch.sqrt(variance + EPSILON), out=rows)
+    return x
+
+
+def _of_coarse(weight: Float[Tensor, "o i 3 3"]) -> Float[Tensor, "o4 i 2 2"]:
+    """Weights of the coarse pixels around each of the four fine ones; rows first, then columns."""
+    # The first fine pixel sees one of the coarse pixel before and two of its own, the second two and one.
+    along = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], dtype=weight.dtype)
+    return torch.einsum("oiuv,aku,blv->aboikl", weight, along, along).flatten(0, 2)
+
+
+def _add_enlarged(x: Float[Tensor, "n o h w"], found: Float[Tensor, "n o4 h3 w3"]) -> None:
+    """Add what the coarse pixels say to the fine ones."""
+    _, outputs, h, w = x.shape
+    fine = x.permute(0, 2, 3, 1).unflatten(2, (w // 2, 2)).unflatten(1, (h // 2, 2))
+    each = found.permute(0, 2, 3, 1)
+    for row, column in np.ndindex(2, 2):
+        first = (2 * row + column) * outputs
+        here = each[:, row : row + h // 2, column : column + w // 2, first : first + outputs]
+        fine[:, :, row, :, column] += here
