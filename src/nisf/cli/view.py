@@ -90,7 +90,7 @@ class View:
         kept, every = made.phases
         print(
             f"wrote {path}: {len(made.html.encode()) / 1e6:.1f} MB, {kept} of {every} phases, "
-            f"features of {made.bits} bits"
+            f"answers within {made.error:.0e} of Python's where compared"
         )
 
     def serve(self, library: Library) -> None:

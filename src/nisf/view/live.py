@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from queue import Empty, SimpleQueue
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from scipy.ndimage import map_coordinates
 
 from nisf.data.case import Case
@@ -137,7 +137,7 @@ def panels_of(
     return out
 
 
-def _picture(values: Float[np.ndarray, "n"]) -> UInt8[np.ndarray, "h w"]:
+def _picture(values: Shaped[np.ndarray, "n"]) -> UInt8[np.ndarray, "h w"]:
     return values.astype(np.uint8).reshape(SIZE, SIZE)
 
 

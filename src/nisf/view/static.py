@@ -21,6 +21,7 @@ from nisf.files import replacing
 from nisf.outputs import recorded_file
 from nisf.subject.portable import Portable
 from nisf.view.bundle import bundled
+from nisf.view.coding import BEFORE, SPATIAL, UNIT, coded
 from nisf.view.measured import description, measured_frame
 from nisf.view.viewed import Viewed
 from nisf.view.worker import Step
@@ -28,12 +29,6 @@ from nisf.view.worker import Step
 PAGE = Path(__file__).parent / "page"
 MARGIN_MM = 12.0
 """Around the structures; the file answers within."""
-FINE, COARSE = 65535, 255
-"""Steps between a feature's smallest and largest value: of few phases, and of many."""
-EVERY = 8
-"""Of so many phases one does not need those before it."""
-FEW_PHASES = 2
-"""Phases of which features are kept finely."""
 
 
 @dataclass
@@ -43,15 +38,16 @@ class Chunks:
     data: bytearray
     table: dict[str, dict[str, Any]]
 
-    def add(self, name: str, array: Shaped[np.ndarray, "..."], *, follows: bool = False) -> None:
-        """Append an array; ``follows`` says that it is added to that of the phase before."""
-        packed = zlib.compress(np.ascontiguousarray(array).tobytes(), 9)
+    def add(self, name: str, array: Shaped[np.ndarray, "..."], **more: Any) -> None:
+        """Append an array; ``more`` goes into the table."""
+        packing = zlib.compressobj(9, zlib.DEFLATED, 15, 9, zlib.Z_FILTERED)
+        packed = packing.compress(np.ascontiguousarray(array).tobytes()) + packing.flush()
         self.table[name] = {
             "at": len(self.data),
             "bytes": len(packed),
             "type": array.dtype.newbyteorder("=").name,
             "shape": list(array.shape),
-            **({"follows": True} if follows else {}),
+            **more,
         }
         self.data += packed
 
@@ -63,12 +59,12 @@ class Made:
     Attributes:
         html: the file's text.
         phases: how many measured phases it has, and how many there are.
-        bits: of each feature.
+        error: largest difference of an answer from Python's that was measured.
     """
 
     html: str
     phases: tuple[int, int]
-    bits: int
+    error: float
 
 
 def static_page(viewed: Viewed, most_mb: float = 15.0, *, measured: bool = True) -> Made:
@@ -140,10 +136,9 @@ def _box(viewed: Viewed) -> Region:
 def _page(viewed: Viewed, box: Region, phases: list[int], every: int, *, measured: bool) -> Made:
     portable = viewed.subject.portable(phases, box)
     chunks = Chunks(bytearray(), {})
-    steps = FINE if len(phases) <= FEW_PHASES else COARSE
     for name, array in portable.weights.items():
         chunks.add(name, array)
-    low, width = _quantise(portable, steps, chunks)
+    coding, error = _features(portable, chunks)
     info = description(viewed)
     times = [info["times"][phase] for phase in phases]
     info |= {"times": times, "moves": len(times) > 1, "draws": False}
@@ -153,7 +148,7 @@ def _page(viewed: Viewed, box: Region, phases: list[int], every: int, *, measure
         info["missing"] = "This file does not hold the scan's own pixels."
     contents = {
         "info": info,
-        "decoder": {**portable.settings, "low": low, "width": width, "steps": steps},
+        "decoder": {**portable.settings, "coding": coding},
         "islands": _islands(viewed, phases, chunks),
         "ends": _ends(viewed),
         "curves": _curves(viewed, phases),
@@ -162,32 +157,21 @@ def _page(viewed: Viewed, box: Region, phases: list[int], every: int, *, measure
         "chunks": chunks.table,
     }
     html = _html(contents, bytes(chunks.data), f"{viewed.subject.name} – nisf view")
-    return Made(html, (len(phases), every), 16 if steps == FINE else 8)
+    return Made(html, (len(phases), every), error)
 
 
-def _quantise(portable: Portable, steps: int, chunks: Chunks) -> tuple[list[float], list[float]]:
-    """Features in whole steps of each one's own range; smallest values and widths of a step."""
-    flat = [table.reshape(-1, table.shape[-1]) for tables in portable.features for table in tables]
-    low = np.min([table.min(0) for table in flat], axis=0).astype(np.float64)
-    high = np.max([table.max(0) for table in flat], axis=0).astype(np.float64)
-    width = np.maximum(high - low, 1e-12) / steps
-    dtype = np.dtype("<u2" if steps > COARSE else "u1")
-    before: list[np.ndarray] = []
-    for t, tables in enumerate(portable.features):
-        now = [np.round((table - low) / width).astype(dtype).transpose(2, 0, 1) for table in tables]
-        # Differences from the phase before and from the pixel before deflate better; they wrap around.
-        follows = t % EVERY > 0 and _alike(portable.settings["crops"], t, now, before)
-        for k, planes in enumerate(now):
-            planes = planes - before[k] if follows else planes
-            differences = np.diff(planes, axis=2, prepend=np.zeros_like(planes[..., :1]))
-            chunks.add(f"features {t} {k}", differences, follows=follows)
-        before = now
-    return low.tolist(), width.tolist()
-
-
-def _alike(crops: list[Any], t: int, now: list[np.ndarray], before: list[np.ndarray]) -> bool:
-    """Whether a phase has the same slices, cut out alike, as the one before."""
-    return crops[t] == crops[t - 1] and [x.shape for x in now] == [x.shape for x in before]
+def _features(portable: Portable, chunks: Chunks) -> tuple[dict[str, Any], float]:
+    """Features of all phases as chunks; how the page unpacks them, and the error that was measured."""
+    found = coded(portable)
+    chunks.add("basis", found.basis)
+    chunks.add("middle", found.middle)
+    for before, taps in enumerate(found.taps):
+        chunks.add(f"taps {before}", taps.astype("<i4"))
+    for t, phase in enumerate(found.phases):
+        chunks.add(f"features {t}", phase.codes, counts=phase.counts, before=phase.before)
+    shapes = [[list(table.shape[:2]) for table in tables] for tables in portable.features]
+    ways = {"spatial": SPATIAL, "before": BEFORE, "unit": UNIT}
+    return {"block": portable.block, "shapes": shapes, **ways}, found.error
 
 
 def _stacks(

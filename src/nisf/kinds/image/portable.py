@@ -6,20 +6,29 @@ The decoder does what `nisf.networks.image_inference` does; nisf's page has one 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
-from torch import nn
+from torch import Tensor, nn
 
+from nisf.chunks import IMAGE_ROWS
 from nisf.data.region import Region
 from nisf.kinds.image.scenes import Scenes
-from nisf.networks.image_field import ImageField
+from nisf.networks.image_field import ImageField, Scene
+from nisf.networks.image_inference import FrozenImageField
+from nisf.networks.lookup import nearby, sample
 from nisf.subject.portable import Portable
 from nisf.types import Vector3
 
 ROOM = 2
 """Pixels around what a box projects to."""
+BLOCK = 2
+"""Pixels along each side of what the encoder's last step makes at once."""
+PLACES, FEW = 30_000, 3_000
+"""Places at which answers are compared, and at which their derivatives are taken."""
 
 
 def portable_field(
@@ -61,7 +70,71 @@ def portable_field(
         )
     settings["posed"] = [posed.index(one) for one in posed]
     settings |= {"maps": maps, "latents": latents, "crops": crops}
-    return Portable(settings, _weights(field), tuple(features))
+    places = Places(field, scenes, phases, crops, box, shift)
+    cut = tuple(features)
+    return Portable(settings, _weights(field), cut, BLOCK, places.metric(), places.error)
+
+
+class Places:
+    """Places in the box at which answers are compared.
+
+    Args:
+        field: the network.
+        scenes: of the subject.
+        phases: their indices.
+        crops: first row and column of each slice's features, by phase.
+        box: where.
+        shift: its middle in the region's model mm.
+    """
+
+    def __init__(
+        self,
+        field: ImageField,
+        scenes: Scenes,
+        phases: Sequence[int],
+        crops: Sequence[Sequence[Sequence[int]]],
+        box: Region,
+        shift: Vector3,
+    ) -> None:
+        self.field, self.scenes, self.phases, self.crops = field, scenes, phases, crops
+        scaled = np.random.default_rng(0).uniform(-1, 1, (PLACES, 3))
+        self.points = torch.from_numpy((scaled * box.half + shift).astype(np.float32)).to(scenes.device)
+
+    def _answers(self, scene: Scene) -> Float[Tensor, "n m"]:
+        parts = []
+        frozen = FrozenImageField(self.field, IMAGE_ROWS)
+        for part in self.points.split(IMAGE_ROWS):
+            near = nearby(scene.maps, part, self.field.image.pixels, self.field.image.neighbours)
+            values, classes = frozen([(scene, 1.0)], near, both=self.scenes.both)
+            parts.append(torch.cat([torch.sigmoid(values), torch.softmax(classes, dim=1)], dim=1))
+        return torch.cat(parts)
+
+    def error(self, number: int, features: Sequence[Float[np.ndarray, "_ _ f"]]) -> float:
+        """See `nisf.subject.portable.Portable`."""
+        scene = self.scenes.at(self.phases[number])
+        with torch.inference_mode():
+            changed = scene.features.clone()
+            for k, table in enumerate(features):
+                (i, j), (h, w, _) = self.crops[number][k], table.shape
+                changed[k, i : i + h, j : j + w] = torch.from_numpy(table).to(changed)
+            away = self._answers(replace(scene, features=changed)) - self._answers(scene)
+            return float(away.abs().max())
+
+    def metric(self) -> Float[np.ndarray, "f f"]:
+        """See `nisf.subject.portable.Portable`; at the first phase."""
+        scene, points = self.scenes.at(self.phases[0]), self.points[:FEW]
+        near = nearby(scene.maps, points, self.field.image.pixels, self.field.image.neighbours)
+        seen = sample(scene.features, near.index, near.u, near.v)
+        out = np.zeros((seen.shape[-1],) * 2)
+        with torch.inference_mode(False), torch.enable_grad():
+            own, latent = seen.clone().requires_grad_(True), scene.latent.clone()
+            values, classes = self.field.decode(own, near, latent, both=self.scenes.both)
+            answers = torch.cat([torch.sigmoid(values), torch.softmax(classes, dim=1)], dim=1)
+            for answer in answers.sum(0):
+                (change,) = torch.autograd.grad(answer, own, retain_graph=True)
+                flat = change.flatten(0, 1).cpu().double().numpy()
+                out += flat.T @ flat / len(points)
+        return out
 
 
 def _crop(
@@ -72,8 +145,10 @@ def _crop(
     seen = (corners @ map_[:, :3].T + map_[:, 3])[:, :2]
     first = np.floor(seen.min(0)).astype(int) - ROOM
     last = np.ceil(seen.max(0)).astype(int) + 1 + ROOM
-    first = first.clip(0, pixels - 2)
-    return first, np.maximum(last.clip(0, pixels), first + 2)
+    # Whole blocks: the encoder's last step makes each of four pixels at once.
+    first = first.clip(0, pixels - BLOCK) // BLOCK * BLOCK
+    last = -(-last.clip(0, pixels) // BLOCK) * BLOCK
+    return first, np.maximum(last, first + BLOCK)
 
 
 def _weights(field: ImageField) -> dict[str, np.ndarray]:
