@@ -1,17 +1,19 @@
 """What it changes in which of the eight in-plane ways a stack is stored.
 
-    python benchmarks/turned.py COHORT PRIOR -o OUT [--only NAMES.txt] [--cases N]
+    python benchmarks/turned.py COHORT PRIOR -o OUT [--only NAMES.txt] [--cases N] [--unoriented]
 
 Every case is segmented as it is, and turned by quarters and mirrored: the answers are turned back, and
 compared with those of the case as it is and with the labels. Cases that say how they lie in the patient are
-read one way however they are stored; this is about those that do not say it. OUT gets ``turned.csv``, one row
-for each case and way, which a second run goes on with.
+read one way however they are stored; this is about those that do not say it, and with ``--unoriented`` about
+all. For a prior with an orienter, it is shown how often the way that it finds is the case's own, and how sure
+it is. OUT gets ``turned.csv``, one row for each case and way, which a second run goes on with.
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from nisf.errors import exit_status
 from nisf.evaluation.metrics import dice
 from nisf.evaluation.scores import score_case
 from nisf.kinds.load import load_prior
+from nisf.networks.orienter import way_probabilities
 from nisf.prior.prior import Prior
 from robustness import rebuilt, segmented, volumes
 
@@ -52,6 +55,8 @@ def rows_of(case: Case, prior: Prior) -> list[dict[str, Any]]:
         NisfError: the case cannot be segmented in one of the ways.
     """
     image, label, spacing = volumes(case)
+    probability = None if prior.orienter is None else way_probabilities(case, prior.orienter)
+    own, sure = ("", "") if probability is None else (probability[0], probability.max())
     rows: list[dict[str, Any]] = []
     first: np.ndarray | None = None
     for way, (quarters, mirror) in WAYS.items():
@@ -63,7 +68,8 @@ def rows_of(case: Case, prior: Prior) -> list[dict[str, Any]]:
         for k, name in enumerate(prior.anatomy.labels[1:], start=1):
             row[name] = dice(found == k, first == k)
         scores = score_case(np.ascontiguousarray(found), rebuilt(case, (image, label, spacing)))
-        rows.append({**row, "reference": float(np.mean([score.dice for score in scores]))})
+        reference = float(np.mean([score.dice for score in scores]))
+        rows.append({**row, "own way": own, "surest way": sure, "reference": reference})
     return rows
 
 
@@ -73,14 +79,19 @@ def done_before(path: Path) -> list[dict[str, Any]]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         return [
-            {key: value if key in ("case", "way") else float(value) for key, value in row.items()}
+            {
+                key: value if key in ("case", "way") or not value else float(value)
+                for key, value in row.items()
+            }
             for row in csv.DictReader(file)
         ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse and run."""
-    options = cohort_parser(__doc__, cases=None).parse_args(arguments)
+    parser = cohort_parser(__doc__, cases=None)
+    parser.add_argument("--unoriented", action="store_true", help="as if no case said how it lies")
+    options = parser.parse_args(arguments)
     prior = load_prior(options.prior)
     path = options.output / "turned.csv"
     rows = done_before(path)
@@ -89,7 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if case.name in done:
             continue
         with refused.go_on(case.name):
-            mine = rows_of(case, prior)
+            stacks = tuple(replace(s, oriented=s.oriented and not options.unoriented) for s in case.stacks)
+            mine = rows_of(replace(case, stacks=stacks), prior)
             rows += mine
             write_rows(path, rows)
             print(case.name, *(f"{row['way']} {row['reference']:.3f}" for row in mine), flush=True)
@@ -117,6 +129,14 @@ def told(rows: Sequence[dict[str, Any]], structures: Sequence[str]) -> None:
         f"best minus worst way of a case: mean {np.mean(spread):.4f}, most {max(spread):.4f}; "
         f"{len(first)} cases"
     )
+    found = [row for row in rows if row["way"] == next(iter(WAYS)) and row["surest way"] != ""]
+    if found:
+        own = sum(row["own way"] == row["surest way"] for row in found)
+        sure = [row["surest way"] for row in found]
+        print(
+            f"the way is the case's own in {own} of {len(found)} cases; it has a probability of "
+            f"{np.mean(sure):.2f}, at least {min(sure):.2f}"
+        )
 
 
 if __name__ == "__main__":

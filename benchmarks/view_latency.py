@@ -1,12 +1,15 @@
 """How long the viewer takes to answer a plane: coarse, sharp, and the page's first picture.
 
-    python benchmarks/view_latency.py SUBJECT.nisf [--planes N] [--pixels N] [--browser CHROMIUM] [-o OUT]
+    python benchmarks/view_latency.py SUBJECT.nisf [--planes N] [--pixels N] [--browser CHROMIUM]
+        [--play MINUTES] [-o OUT]
 
 Planes through the region's middle in random directions, 160 mm wide, half of them at measured times and half
 between two; asked over HTTP as the page asks, one after the other, once the phases that they need are
 encoded. First paint is the time from opening the address until all three views are sharp, of a server that
 has just opened the case; it needs a Chromium and the Python package playwright. Times are wall-clock, and so
 are those of whatever else the machine does: beside them stands the process's processor time a plane.
+--play has the browser play the cine, turning a plane every second, and reads memory at twenty times: of this
+process, which serves, and of the page's scripts after a collection of their garbage.
 """
 
 from __future__ import annotations
@@ -131,6 +134,68 @@ def first_paint(library: Library, browser: str) -> float:
     return round(seconds, 2)
 
 
+def resident_mb() -> float:
+    """Memory of this process that is resident now, MB; the most it ever was where there is no /proc."""
+    import resource  # not on Windows
+
+    status = Path("/proc/self/statm")
+    if status.exists():
+        return int(status.read_text().split()[1]) * resource.getpagesize() / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+TURN = """() => {
+  const { store } = nisfPage, { b } = store.state.planes, c = Math.cos(0.1), s = Math.sin(0.1);
+  const right = b.right.map((v, d) => c * v + s * b.down[d]);
+  const down = b.down.map((v, d) => c * v - s * b.right[d]);
+  store.setPlane('b', { ...b, right, down }); }"""
+"""Turns the second view by a tenth of a radian."""
+
+
+def played(library: Library, browser: str, minutes: float) -> dict[str, Any]:
+    """Memory of server and page while a cine plays: at the start, at the end, and at most."""
+    from playwright.sync_api import sync_playwright
+
+    server: list[float] = []
+    page_heap: list[float] = []
+    with served(library) as (host, token), sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        page = opened.new_page(viewport={"width": 1440, "height": 900})
+        page.goto(f"http://{host}/?token={token}")
+        page.wait_for_function("() => window.nisfPage?.info && nisfPage.findings?.complete", timeout=900_000)
+        session = page.context.new_cdp_session(page)
+        page.evaluate("() => nisfPage.timeline.toggle()")
+        began = time.perf_counter()
+        for reading in range(READINGS + 1):
+            while time.perf_counter() - began < reading * 60 * minutes / READINGS:
+                page.wait_for_timeout(1000)
+                page.evaluate(TURN)
+            session.send("HeapProfiler.collectGarbage")
+            heap = session.send("Runtime.getHeapUsage")
+            page_heap.append((heap["usedSize"] + heap.get("backingStorageSize", 0)) / 1e6)
+            server.append(resident_mb())
+        playing = bool(page.evaluate("() => nisfPage.store.state.playing"))
+        opened.close()
+    return {
+        "minutes": minutes,
+        "still playing": playing,
+        "server, MB": _course(server),
+        "page, MB": _course(page_heap),
+    }
+
+
+def _course(mb: list[float]) -> dict[str, float]:
+    """First, last and largest reading, and what the line through the second half of them gains, MB."""
+    half = mb[len(mb) // 2 :]
+    gain = float(np.polyfit(np.linspace(0, 1, len(half)), half, 1)[0])
+    found = {"first": mb[0], "last": mb[-1], "most": max(mb), "gain of the second half": gain}
+    return {name: round(value, 1) for name, value in found.items()}
+
+
+READINGS = 20
+"""Of memory."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, and write what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -138,12 +203,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--planes", type=int, default=40)
     parser.add_argument("--pixels", type=int, default=512)
     parser.add_argument("--browser")
+    parser.add_argument("--play", type=float, metavar="MINUTES")
     parser.add_argument("-o", "--output", type=Path)
     given = parser.parse_args(arguments)
     result: dict[str, Any] = {"threads": torch.get_num_threads(), "pixels": given.pixels}
     if given.browser:
         library = library_of([given.subject], None, None, Request())
         result["first paint, s"] = first_paint(library, given.browser)
+    if given.play:
+        if not given.browser:
+            parser.error("--play needs --browser")
+        library = library_of([given.subject], None, None, Request())
+        result["memory"] = played(library, given.browser, given.play)
     library = library_of([given.subject], None, None, Request())
     result |= planes(library, given.planes, given.pixels)
     print(json.dumps(result, indent=2))

@@ -398,6 +398,21 @@ def test_the_finder_alone_is_trained_again(tmp_path, capsys):
     assert load_prior(tmp_path / "out" / "prior").digest == new.digest
 
 
+def test_the_orienter_alone_is_trained(tmp_path, capsys):
+    import fit_orienter
+
+    small_cohort(tmp_path / "data")
+    shutil.copytree(load_prior("cardiac-sax").folder, tmp_path / "prior")
+    command = [str(tmp_path / "prior"), "--data", str(tmp_path / "data"), "-o", str(tmp_path / "out")]
+    assert fit_orienter.main([*command, "--everyone", "--steps", "2"]) == 0
+    assert "orienter: step 2 of 2" in capsys.readouterr().out
+    old, new = load_prior("cardiac-sax"), load_prior(tmp_path / "prior")
+    assert new.fingerprint == old.fingerprint
+    assert new.digest != old.digest
+    with pytest.raises(NisfError, match="files that are stored one way"):
+        fit_orienter.main(["hippocampus", *command[1:]])
+
+
 def test_robustness(tmp_path):
     import robustness
 

@@ -86,7 +86,7 @@ def test_answers_of_an_image_conditioned_field():
     maps = torch.zeros(3, 3, 4, device=META)
     scene = field.encode(torch.zeros(3, 1, image.pixels, image.pixels, device=META), maps)
     near = nearby(maps, torch.zeros(5, 3, device=META), image.pixels, image.neighbours)
-    answers = FrozenImageField(field, 8)(scene, near, both=True)
+    answers = FrozenImageField(field, 8)([(scene, 1.0)], near, both=True)
     assert {answer.device for answer in answers} == {META}
 
 

@@ -64,12 +64,21 @@ def scan(tmp_path_factory):
     return folder / "phantom0000" / "sa.nii.gz"
 
 
+@pytest.fixture(scope="module")
+def views(tmp_path_factory):
+    """A phantom with long-axis cines."""
+    folder = tmp_path_factory.mktemp("docs") / "views"
+    write_cohort(folder, 1, seed=5, scanner=Scanner(matrix=(128, 128), frames=2), views=("2ch", "4ch"))
+    return folder
+
+
 @pytest.fixture
-def here(data, scan, tmp_path, monkeypatch):
+def here(data, scan, views, tmp_path, monkeypatch):
     """A folder with what the documents speak of, and presets that take seconds."""
     for name in ("data", "DATA"):
         (tmp_path / name).symlink_to(data)
     (tmp_path / "scan.nii.gz").symlink_to(scan)
+    (tmp_path / "views").symlink_to(views)
     (tmp_path / "names.txt").write_text("phantom0001\nphantom0004\n")
     (tmp_path / "bodies.csv").write_text("case,height_cm,weight_kg\nphantom0001,180,80\n")
     (tmp_path / "points.csv").write_text("x,y,z,t\n0,0,0,0.1\n5,-5,10,0.4\n")

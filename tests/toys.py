@@ -168,3 +168,18 @@ def setup_of(cases, config=TINY, device=None, validation=()):
 
     device = torch.device("cpu") if device is None else device
     return TrainingSetup(cases, validation, ANATOMY, config, RegionSearch(None), lambda _: None, device)
+
+
+def ramp_orienter(pixel_mm):
+    """An orienter that is sure of the way in which brightness grows along the first axis, then the second."""
+    import torch
+    from torch import nn
+
+    from nisf.networks.orienter import Orienter
+
+    orienter, steps = Orienter(pixel_mm), torch.linspace(-1, 1, 64)
+    orienter.features, ramp = nn.Identity(), nn.Linear(64 * 64, 1)
+    with torch.no_grad():
+        ramp.weight[:] = 100 * (steps[:, None] + 0.4 * steps).flatten()
+    orienter.head = nn.Sequential(nn.Flatten(), ramp)
+    return orienter.eval().requires_grad_(False)

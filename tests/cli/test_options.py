@@ -132,12 +132,11 @@ def test_the_time_told_is_the_whole_time(toy_image_prior, scan, tmp_path, capsys
     status, out, _ = run(capsys, *words, "--verbose")
     assert status == 0
     assert float(re.search(r"segmented in ([\d.]+) s", out)[1]) >= 0.6
-    stages = re.search(r"\[1/1\] scan: (writing .*)", out)[1]
-    assert {part.split(" ")[0] for part in stages.split(", ")} >= {
-        "reading",
-        "answering",
-        "writing",
-        "fitting",
-    }
-    assert float(re.search(r"writing ([\d.]+) s", stages)[1]) >= 0.6
-    assert "scan: writing" not in run(capsys, *words, "--overwrite")[1]
+    stages = dict(
+        re.findall(r"([a-z ]+?) ([\d.]+) s(?:,|$)", re.search(r"\[1/1\] scan: (.*writing .*)", out)[1])
+    )
+    stages = {name.strip(): float(seconds) for name, seconds in stages.items()}
+    assert set(stages) >= {"reading", "answering", "writing", "fitting"}
+    assert list(stages.values()) == sorted(stages.values(), reverse=True)
+    assert stages["writing"] >= 0.6
+    assert "reading" not in run(capsys, *words, "--overwrite")[1]

@@ -23,3 +23,14 @@ def test_how_a_case_went():
     assert outcome({"region": "finder"}, 2.0) == "segmented in 2.0 s, region found by finder"
     fitted = {"intensity_bce": 0.5, "converged": False}
     assert outcome(fitted, 2.0).endswith("(intensity loss 0.5000), not converged: give more --steps")
+
+
+def test_how_far_slices_were_moved():
+    summary = {"region": "finder"}
+    assert "moved" not in outcome(summary, 1.0)
+    assert outcome({**summary, "moved_mm": [1.0, 3.0]}, 1.0).endswith(
+        ", 2 slices moved by 2.0 mm on average, 3.0 mm at most"
+    )
+    assert outcome({**summary, "moved_mm": []}, 1.0).endswith(
+        ", no slice moved (no planes of another direction cut them)"
+    )

@@ -10,11 +10,13 @@ from nisf.data.arrangement import (
     Arrangement,
     arrangement_between,
     arrangements,
+    in_plane,
     towards_world,
 )
 from nisf.data.geometry import Affine, Grid
 
 EVERY = list(arrangements())
+PLANE = np.arange(6).reshape(2, 3, 1)
 SHAPE = (3, 4, 5)
 
 
@@ -66,6 +68,25 @@ def test_not_found_where_grids_do_not_coincide():
     assert arrangement_between(grid, shifted) is None
     assert arrangement_between(grid, turned) is None
     assert arrangement_between(grid, Grid((3, 4, 6), grid.affine)) is None
+
+
+@given(st.sampled_from(EVERY), st.sampled_from(EVERY))
+def test_one_after_the_other(first, second):
+    array = np.arange(24).reshape(2, 3, 4)
+    np.testing.assert_array_equal(first.then(second).apply(array), second.apply(first.apply(array)))
+
+
+def test_eight_of_them_keep_the_order_of_the_slices():
+    ways = in_plane()
+    assert ways[0].changes_nothing
+    assert len(set(ways)) == 8
+    assert all(way.axes[2] == 2 and not way.flips[2] for way in ways)
+    quarter = next(way for way in ways if np.array_equal(way.apply(PLANE), np.rot90(PLANE)))
+    half, mirror = quarter.then(quarter), Arrangement(flips=(True, False, False))
+    assert (Arrangement().words(), quarter.words()) == ("", "turned by 90 degrees")
+    assert half.words() == "turned by 180 degrees"
+    assert half.then(quarter).words() == "turned by 90 degrees"
+    assert {mirror.then(way).words() for way in (Arrangement(), quarter, half)} == {"mirrored"}
 
 
 @given(st.sampled_from(EVERY), st.sampled_from(["RAS", "LPS", "PIR", "ASL", "SPL"]), st.integers(0, 1000))

@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import toys
+from nisf.data.arrangement import Arrangement, in_plane
 from nisf.data.case import UNKNOWN, Case, Points, Stack, intensity_range, slices_of_volume
 from nisf.data.geometry import Affine
+from nisf.data.region import pixel_positions
 
 
 def loose(n=5, channels=1):
@@ -131,3 +133,21 @@ def test_shown_in_one_line(seed, frames, labelled, count):
     case = replace(case, points=loose(count) if count else None)
     for thing in (case, case.stacks[0], case.slices[-1], loose(count)):
         assert toys.shown(thing).startswith(f"{type(thing).__name__}(")
+
+
+def test_another_in_plane_way_moves_nothing_in_the_world():
+    case = toys.toy_case(0, toys.toy_grid((7, 5, 2), spacing=(2.0, 3.0, 10.0), axes=toys.rotation(3)))
+    assert case.arranged(Arrangement()) is case
+    for way in in_plane()[1:]:
+        moved = case.arranged(way)
+        assert moved.stacks[0].arrangement == way
+        assert moved.stacks[0].grid.shape == way.of_shape((7, 5, 2))
+        np.testing.assert_array_equal(way.undo(toys.image_of(moved)), toys.image_of(case))
+        np.testing.assert_array_equal(way.undo(toys.label_of(moved)), toys.label_of(case))
+        for old, new in zip(case.slices, moved.slices, strict=True):
+            places = way.undo(pixel_positions(new)[:, :, None])[:, :, 0]
+            np.testing.assert_allclose(places, pixel_positions(old), atol=1e-9)
+            np.testing.assert_allclose(
+                new.affine.matrix, moved.stacks[0].grid.affine.shifted((0, 0, new.position)).matrix, atol=1e-9
+            )
+            assert new.image.base is not None  # a view

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import toys
+from nisf.data.arrangement import in_plane
 from nisf.data.case import Case, Points, Stack, slices_of_volume
 from nisf.data.geometry import Affine, Grid, cycle_times
 from nisf.data.region import (
@@ -290,3 +291,13 @@ def test_the_whole_region_of_a_cine_takes_the_memory_of_a_slice():
     np.testing.assert_allclose(region.half, [200.0, 200.0, 30.0], atol=2.0)
     first = case.keep(lambda item: item.frame == 0)
     np.testing.assert_array_equal(whole_region(first).pose.matrix, region.pose.matrix)
+
+
+def test_along_the_axes_of_a_stack_that_is_stored_another_way():
+    case = toys.toy_case(0, toys.toy_grid(axes=toys.rotation(4)))
+    region = Region(reference_pose(case, (1.0, 2.0, 3.0)), np.array([10.0, 20, 30]))
+    for way in in_plane():
+        found = region.arranged(way)
+        expected = reference_pose(case.arranged(way), (1.0, 2.0, 3.0))
+        np.testing.assert_allclose(found.pose.matrix, expected.matrix, atol=1e-9)
+        np.testing.assert_array_equal(found.half, [20, 10, 30] if way.axes[0] else [10, 20, 30])

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from nisf.cli.progress import outcome
 from nisf.engines import do_case
 from nisf.engines import work as module
 from nisf.engines.work import Result
@@ -22,6 +23,19 @@ def test_a_case_is_written_once(files, tiny, work):
     assert first.cpu_s > 0
     again = do_case(files[0], tiny, work)
     assert (again.state, again.summary, again.done) == ("kept", {}, True)
+
+
+def test_a_turned_stack_is_told(files, tiny, work, monkeypatch):
+    segment_case = module.segment_case
+
+    def turned(*arguments, **options):
+        return segment_case(*arguments, **options).noted(summary={"region": "whole", "turned": "mirrored"})
+
+    monkeypatch.setattr(module, "segment_case", turned)
+    found = do_case(files[0], tiny, work)
+    assert found.summary["turned"] == "mirrored"
+    assert "it was mirrored to lie like the training images" in found.notes["turned"]
+    assert outcome(found.summary, 1.0) == "segmented in 1.0 s, region found by whole, mirrored"
 
 
 def test_a_writer_that_was_not_asked_before_is_run_alone(files, tiny, work):

@@ -6,7 +6,15 @@ import torch
 
 import toys
 from nisf.data.case import Case, Points
-from nisf.networks.finder import SIZE, Finder, coarse_case, coarse_slice, region_from_finder
+from nisf.networks.finder import (
+    SIZE,
+    Finder,
+    coarse_case,
+    coarse_slice,
+    look,
+    region_from_finder,
+    second_find,
+)
 from nisf.networks.finder_training import train_finder
 
 GRID = {"shape": (36, 36, 6), "frames": 2, "spacing": (4.0, 4.0, 10.0)}
@@ -65,6 +73,24 @@ def points_alone():
     index = np.array([-1])
     points = Points(np.zeros((1, 3)), np.zeros(1), np.zeros((1, 1)), np.array([1]), index, index)
     return Case("p", (), (), toys.LABELS, points=points)
+
+
+def test_a_second_find(finder):
+    grid = toys.toy_grid(**GRID)
+    alone = toys.toy_case(70, grid, (-36, 0, 0), labelled=False)
+    both = replace(
+        alone,
+        slices=tuple(
+            replace(s, image=np.concatenate([s.image[:18], s.image[:18]]), label=None) for s in alone.slices
+        ),
+    )
+
+    def found(case):
+        seen = look(case, finder)
+        return second_find(case, finder, region_from_finder(alone, finder, HALF), seen)
+
+    assert found(alone) < 0.1
+    assert found(both) > 0.3
 
 
 def test_no_slices(finder, toy_cohort):

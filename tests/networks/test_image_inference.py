@@ -93,7 +93,7 @@ def test_one_moment(field, slices, both):
     assert (near.weight.sum(1) == 0).any()  # some places are out of sight
     encoded = field.encoder(seen.images.float(), [seen.maps])
     expected = plainly(field, *encoded, seen.maps, place, both)
-    ways = [FrozenImageField(field, 400)(scene, near, both=both)]
+    ways = [FrozenImageField(field, 400)([(scene, 1.0)], near, both=both)]
     if not both:
         ways.append(field(scene, place))
     for found in ways:
@@ -101,19 +101,37 @@ def test_one_moment(field, slices, both):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+def encoded_in_mirrors(field, seen, phase, mirrors):
+    """Features, latents and maps of the slices at one of two phases."""
+    index = torch.from_numpy(seen.times == phase / 2)
+    return *in_mirrors(field, seen.images[index].float(), seen.maps[index], mirrors), seen.maps[index]
+
+
 @pytest.mark.parametrize("mirrors", [0, 1, 2])
 @pytest.mark.parametrize("shares", [(1.0, 0.0), (0.25, 0.75)])
 def test_scenes_ask_it_for_mirror_images_and_times_between(field, mirrors, shares):
     seen, place = subject(times=2)
-    expected = [np.zeros((400, 2)), np.zeros((400, 3))]
-    for phase, share in enumerate(shares):
-        slice_index = torch.from_numpy(seen.times == phase / 2)
-        encoded = in_mirrors(field, seen.images[slice_index].float(), seen.maps[slice_index], mirrors)
-        values, classes = plainly(field, *encoded, seen.maps[slice_index], place, True)
-        expected[0] += share * torch.sigmoid(values).numpy()
-        expected[1] += share * torch.softmax(classes, dim=1).numpy()
+    phases = [encoded_in_mirrors(field, seen, phase, mirrors) for phase in (0, 1)]
+    features, latents = (
+        sum(share * phase[part] for share, phase in zip(shares, phases, strict=True)) for part in (0, 1)
+    )
+    values, classes = plainly(field, features, latents, phases[0][2], place, True)
     scenes = Scenes(field, seen, mirrors=mirrors)
     found = scenes.ask(place.double().numpy(), np.full(400, shares[1] / 2))
+    expected = torch.sigmoid(values), torch.softmax(classes, dim=1)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b.numpy(), atol=2e-6)
+
+
+def test_answers_are_mixed_between_phases_that_are_posed_otherwise(field):
+    seen, place = subject(times=2)
+    seen.maps[torch.from_numpy(seen.times > 0), 0, 3] += 1.5
+    expected = [np.zeros((400, 2)), np.zeros((400, 3))]
+    for phase, share in enumerate((0.25, 0.75)):
+        values, classes = plainly(field, *encoded_in_mirrors(field, seen, phase, 0), place, True)
+        expected[0] += share * torch.sigmoid(values).numpy()
+        expected[1] += share * torch.softmax(classes, dim=1).numpy()
+    found = Scenes(field, seen).ask(place.double().numpy(), np.full(400, 0.375))
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-6)
 

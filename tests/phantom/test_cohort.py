@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nisf.data.anatomy import load_anatomy
+from nisf.io.readers import open_cohort, read_case
 from nisf.phantom import Scanner, cohort, ejection_fraction, random_heart, volumes_ml, write_cohort
 from nisf.phantom.cohort import GROUPS, volume
 
@@ -55,6 +57,17 @@ def test_written_folders_are_those_of_uk_biobank(tmp_path):
         assert truth["volumes_ml"]["ED"] == volumes_ml(scan.heart, 0.0)
         assert truth["ejection_fraction"]["LV blood pool"] == pytest.approx(scan.heart.ejection_fraction)
         np.testing.assert_allclose(truth["shifts_mm"], scan.shifts_mm)
+
+
+def test_long_axis_cines_are_written_too(tmp_path):
+    (folder,) = write_cohort(tmp_path, 1, 5, SMALL, views=("2ch", "4ch"))
+    anatomy = load_anatomy("cardiac-sax")
+    case = read_case(open_cohort(tmp_path, anatomy).cases[0], anatomy)
+    assert [stack.name for stack in case.stacks] == ["sa", "la_2ch", "la_4ch"]
+    normals = [stack.grid.affine.axes[:, 2] for stack in case.stacks]
+    assert max(abs(normals[0] @ normal) for normal in normals[1:]) < 0.2
+    assert [len(stack.grid.times) for stack in case.stacks] == [2, 2, 2]
+    assert not (folder / "seg_la_4ch.nii.gz").exists()
 
 
 def test_an_unknown_group_is_refused():

@@ -13,6 +13,7 @@ from nisf.kinds.load import load_prior
 from nisf.networks.finder import Finder
 from nisf.networks.latent_field import LatentField
 from nisf.networks.latent_inference import ask
+from nisf.networks.orienter import Orienter
 
 SIZE = toys.CONFIG.field.latent
 
@@ -105,6 +106,20 @@ def test_appendices_belong_to_their_prior(tmp_path):
         load_prior(tmp_path)
     (tmp_path / "quality.json").write_text('{"prior": "0123456789abcdef"}')
     with pytest.raises(BadFileError, match=r"quality\.json: belongs to the prior '0123456789abcdef'"):
+        load_prior(tmp_path)
+
+
+def test_an_orienter_belongs_to_its_prior(tmp_path):
+    prior = make_prior()
+    kept = replace(prior, orienter=Orienter(4.0))
+    assert kept.fingerprint == prior.fingerprint
+    assert kept.digest != prior.digest
+    kept.save(tmp_path)
+    again = load_prior(tmp_path)
+    assert again.digest == kept.digest
+    assert again.with_weights(again.weights(), tmp_path).orienter is None
+    make_prior(1).save(tmp_path)
+    with pytest.raises(BadFileError, match=r"orienter\.safetensors: belongs to the prior"):
         load_prior(tmp_path)
 
 

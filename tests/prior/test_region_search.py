@@ -8,7 +8,7 @@ import pytest
 import toys
 from nisf.data.case import Case, Stack, intensity_range, slices_of_volume
 from nisf.data.geometry import Affine, Grid
-from nisf.data.region import Region, reference_pose, region_from_labels
+from nisf.data.region import Region, reference_pose, region_from_labels, whole_region
 from nisf.kinds.image.model import ImageSubject
 from nisf.kinds.load import load_prior
 from nisf.phantom import Scanner, cohort
@@ -112,7 +112,7 @@ def test_the_default_model_finds_phantoms_of_small_fields_of_view(matrix):
     scanner = Scanner(frames=1, matrix=matrix)
     prior = load_prior("cardiac-sax")
     for scan in cohort(2, 21, scanner):
-        assert prior.search.certainty(scan.case) > 0.7
+        assert prior.search.doubts(scan.case, whole_region(scan.case))[0] > 0.7
         region, how = prior.search.find(scan.case)
         assert how == "finder"
         truth = region_from_labels(scan.case, region.half, order=False)
@@ -129,4 +129,4 @@ def test_the_default_model_finds_nothing_in_noise_and_ramps():
     }
     for name, (image, spacing) in images.items():
         case = of_volume(image, spacing, prior.anatomy.labels)
-        assert prior.search.certainty(case) < 0.3, name
+        assert prior.search.doubts(case, whole_region(case))[0] < 0.3, name

@@ -17,7 +17,7 @@ from nisf.quality.judge import examine, frames_to_judge, judge
 from nisf.quality.judgement import Judgement, kept_judgement, with_judgement
 from nisf.quality.learning import Example, learn
 from nisf.quality.model import to_json
-from nisf.quality.sampling import detail, places_of
+from nisf.quality.sampling import detail, places_of, stripes
 
 
 def with_images(case: Case, change) -> Case:
@@ -92,6 +92,30 @@ def test_detail_is_the_width_of_a_blur(toy_image_prior):
     assert softer == pytest.approx(2 * soft, rel=0.15)
     assert detail([replace(case.slices[0], image=7 * noise + 100)], places) == pytest.approx(sharp)
     assert np.isnan(detail([replace(case.slices[0], image=0 * noise)], places))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_rows_that_are_missing_are_stripes(toy_image_prior, axis):
+    case = toys.toy_case(6, toys.toy_grid((64, 64, 4), spacing=(1.0, 1.0, 10.0)))
+    places = places_of(fit(case, toy_image_prior))
+
+    def found(change):
+        image = change(case.slices[1].image.swapaxes(0, axis).copy()).swapaxes(0, axis)
+        return stripes([replace(case.slices[1], image=image)], places)
+
+    def without(every):
+        def change(image):
+            image[::every] = 0
+            return image
+
+        return change
+
+    clean = found(lambda image: image)
+    assert found(lambda image: 3 * image + 100) == pytest.approx(clean)
+    assert clean < 0.1
+    assert found(without(2)) > 1
+    assert found(without(8)) > 0.2
+    assert np.isnan(found(np.zeros_like))
 
 
 def test_a_sample_is_what_the_subject_answers(toy_image_prior):

@@ -36,6 +36,7 @@ def ring_sample(slices=8):
         label=label,
         edge=edge,
         detail_mm=2.0,
+        stripes=0.01,
         signature=None,
     )
 
@@ -113,6 +114,11 @@ def test_nothing_found_and_nothing_measured(perfect):
     signs = of_frame(unseen, NAMES, PIXEL)
     assert all(np.isfinite(value) for value in signs.values())
     assert signs["blank"] == 1
+
+
+def test_an_image_of_one_value_has_no_stripes(perfect):
+    assert of_frame(perfect, NAMES, PIXEL)["stripes"] == 0.01
+    assert "stripes" not in of_frame(replace(perfect, stripes=float("nan")), NAMES, PIXEL)
 
 
 def test_between_frames(perfect):

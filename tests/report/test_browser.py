@@ -35,7 +35,12 @@ def browse(path, *ask, width=1200):
     return done.stdout
 
 
-WIDE = """<script>document.title = [...document.querySelectorAll("body *")]
+WIDE = """<script>
+// A table that scrolls on its own, with what only screen readers see at its far end.
+document.querySelector(".scroll").insertAdjacentHTML(
+  "beforeend", "<div style='width: 3000px; text-align: right'>x<span class='hidden'>Source</span></div>");
+document.title = document.documentElement.scrollWidth > innerWidth ? "the page scrolls"
+  : [...document.querySelectorAll("body *")]
   .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(".scroll") && !e.closest("svg"))
   .map(e => e.tagName + "." + e.className).slice(0, 5).join(" ") || "fits";</script>"""
 SORT = """<script>{

@@ -1,3 +1,4 @@
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -29,11 +30,10 @@ def library(toy_seen):
     return library
 
 
-@pytest.fixture(scope="module")
-def served(library):
-    """A viewer that is served on a free port, in a thread: its address and port."""
+@contextmanager
+def _serving(library):
+    """A viewer that is served on a free port, in a thread: its address and token."""
     import threading
-    from urllib.parse import urlsplit
 
     uvicorn = pytest.importorskip("uvicorn", reason="needs nisf[view]: starlette and uvicorn")
     from nisf.view.server import Viewer, admission_for, bound
@@ -44,10 +44,21 @@ def served(library):
     server = uvicorn.Server(uvicorn.Config(Viewer(library).app(admission), log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
-    address = f"http://127.0.0.1:{port}/?token={admission.token}"
     try:
-        yield urlsplit(address).netloc, admission.token
+        yield f"127.0.0.1:{port}", admission.token
     finally:
         server.should_exit = True
         thread.join(timeout=20)
         listening.close()
+
+
+@pytest.fixture(scope="session")
+def serving():
+    return _serving
+
+
+@pytest.fixture(scope="module")
+def served(library):
+    """A viewer of the library: its address and token."""
+    with _serving(library) as found:
+        yield found

@@ -14,9 +14,9 @@ class Export:
     """Write the network of a subject (NAME.nisf) or of a prior as an ONNX file, for other programs.
 
     A subject's file answers places in world mm; one of the kind image holds the encoded slices of one
-    measured phase. A prior's file takes the latent, or the encoded slices, as inputs. Islands are not
-    removed. Each file is compared with PyTorch in ONNX Runtime before it is written.
-    Needs: pip install 'nisf[export]'.
+    measured phase. A prior's file takes the latent, or the encoded slices, as inputs; --encoder writes what
+    encodes them. Islands are not removed. Each file is compared with PyTorch in ONNX Runtime before it is
+    written. Needs: pip install 'nisf[export]'.
     """
 
     source: Annotated[Positional[str], arg(metavar="SUBJECT|PRIOR")]
@@ -27,6 +27,8 @@ class Export:
     """Folder of a subject's prior, if it is not where it was."""
     time: float = 0.0
     """Of a subject of the kind image: the measured phase nearest to this fraction of the cycle."""
+    encoder: bool = False
+    """Of a prior of the kind image: write the encoder, which turns slices into inputs of the decoder."""
     overwrite: bool = False
     """Replace a file that is in the way, whoever wrote it."""
 
@@ -41,13 +43,15 @@ class Export:
         if not 0 <= self.time <= 1:
             raise BadSettingError(f"--time {self.time:g}: give a fraction of the cycle, 0 to 1")
         if self.source.endswith(".nisf"):
+            if self.encoder:
+                raise BadSettingError("--encoder: goes with a prior")
             subject = read_subject(Path(self.source), self.prior)
             prior, exportable = subject.prior, subject.exportable(self.time)
         else:
             if self.prior is not None:
                 raise BadSettingError("--prior: goes with a subject")
             prior = load_prior(self.source)
-            exportable = prior.exportable()
+            exportable = prior.exportable_encoder() if self.encoder else prior.exportable()
         made = Made(prior=prior.fingerprint)
         with recorded_file(self.output, "export", made=made, overwrite=self.overwrite):
             away = write_onnx(self.output, exportable, prior.anatomy.labels)

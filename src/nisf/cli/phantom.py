@@ -19,6 +19,8 @@ class Phantom:
     """Number of subjects."""
     seed: int = 0
     """Seed of anatomy, noise and shifts."""
+    long_axis: bool = False
+    """Write a 2-chamber and a 4-chamber cine too."""
 
     def run(self) -> int:
         from nisf.errors import BadSettingError
@@ -28,6 +30,6 @@ class Phantom:
         if self.subjects < 1:
             raise BadSettingError(f"--subjects {self.subjects}: give a number of at least 1")
         check_writable(self.output)
-        write_cohort(self.output, self.subjects, self.seed)
+        write_cohort(self.output, self.subjects, self.seed, views=("2ch", "4ch") if self.long_axis else ())
         print(f"{self.subjects} subjects written to {self.output}")
         return 0

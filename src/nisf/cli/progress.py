@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -182,8 +182,22 @@ class CohortProgress:
 
 def outcome(summary: Mapping[str, Any], seconds: float) -> str:
     """How a case went, for one line; ``seconds`` are all that it took."""
-    took = f"in {seconds:.1f} s"
+    took, moved = f"in {seconds:.1f} s", alignment(summary.get("moved_mm"))
     if summary.get("intensity_bce") is None:
-        return f"segmented {took}, region found by {summary['region']}"
+        turned = f", {summary['turned']}" if "turned" in summary else ""
+        return f"segmented {took}, region found by {summary['region']}{turned}{moved}"
     end = "" if summary.get("converged", True) else ", not converged: give more --steps"
-    return f"segmented {took} (intensity loss {summary['intensity_bce']:.4f}){end}"
+    return f"segmented {took} (intensity loss {summary['intensity_bce']:.4f}){moved}{end}"
+
+
+def alignment(moved_mm: Sequence[float] | None) -> str:
+    """How far slices were moved to put them in line, for the end of a line; None if nobody asked for it."""
+    if moved_mm is None:
+        return ""
+    if not moved_mm:
+        return ", no slice moved (no planes of another direction cut them)"
+    from nisf.data.wording import counted
+
+    mean = sum(moved_mm) / len(moved_mm)
+    count = counted(len(moved_mm), "slice")
+    return f", {count} moved by {mean:.1f} mm on average, {max(moved_mm):.1f} mm at most"

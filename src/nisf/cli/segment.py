@@ -14,6 +14,7 @@ from tyro.conf import Positional, arg
 
 from nisf.cli.cohort import carry_out, notes_of
 from nisf.cli.correct import Corrections
+from nisf.cli.fitting import Fitting
 from nisf.cli.parse import refuse_missing, refuse_missing_prior, working_memory
 from nisf.cli.progress import CohortProgress
 from nisf.prior.bundled import DEFAULT, model_name
@@ -31,7 +32,7 @@ MOST_FRAMES = 10_000
 
 
 @dataclass(frozen=True)
-class Segment(Corrections):
+class Segment(Corrections, Fitting):
     """Segment images: NAME_seg.nii.gz, NAME_image.nii.gz, NAME.nisf, NAME.measures.json, measures.csv.
 
     NAME.run.json records what they were made from. A case that is done already, from the same input with the
@@ -56,22 +57,6 @@ class Segment(Corrections):
     """How to find the region of interest."""
     centre: str | None = None
     """Centre X,Y,Z of the region in world mm, instead of finding it."""
-    method: Literal["adam", "second-order"] | None = None
-    """How to fit, instead of the prior's way; second-order ends by convergence."""
-    steps: int | None = None
-    """Fitting steps, instead of the count that was best on the prior's validation cases; iterations at most
-    for second-order."""
-    shifts: bool = False
-    """Fit each slice's in-plane shift too (second-order)."""
-    gains: bool = False
-    """Fit each slice's gain and offset of intensity too (second-order)."""
-    pose: bool = False
-    """Fit a shift and rotation of the whole subject too (second-order)."""
-    islands: Literal["keep", "remove"] | None = None
-    """Parts of a structure that are apart from its largest part, instead of the prior's way."""
-    enclosed: float | None = None
-    """Leave the LV out of basal slices where the myocardium covers less than this part of the cavity's rim:
-    0.5 is the SCMR's rule; by default the base is drawn as in the training data."""
     only: Path | None = None
     """Text file with the names of the cases to segment, one a line."""
     layout: str = "auto"
@@ -92,8 +77,6 @@ class Segment(Corrections):
     """Write no measures.csv, measures.json, curves.csv and wall.csv."""
     memory_mb: float | None = None
     """Working memory for queries, MiB, of all workers together; 512, or 128 a worker, if not given."""
-    seed: int | None = None
-    """Seed of the points that a fit draws."""
     device: str = "cpu"
     """Where networks run: cpu, cuda or cuda:NUMBER."""
     threads: int | None = None
@@ -317,7 +300,6 @@ class Segment(Corrections):
             BadSettingError: one does not parse; the sentence names it.
         """
         from nisf.cli.parse import numbers
-        from nisf.config.fit_options import FitOptions
         from nisf.errors import BadSettingError
         from nisf.segmentation import Request
 
@@ -330,19 +312,11 @@ class Segment(Corrections):
         if self.centre is not None:
             x, y, z = numbers(self.centre, 3, "--centre")
             centre = (x, y, z)
-        for flag, value in (("--frames", self.frames), ("--steps", self.steps)):
-            if value is not None and value < 1:
-                raise BadSettingError(f"{flag} {value}: give a number of at least 1")
+        if self.frames is not None and self.frames < 1:
+            raise BadSettingError(f"--frames {self.frames}: give a number of at least 1")
         if self.frames is not None and self.frames > MOST_FRAMES:
             raise BadSettingError(f"--frames {self.frames}: give {MOST_FRAMES} at most")
-        fit = FitOptions(
-            steps=self.steps,
-            seed=self.seed,
-            method=self.method,
-            shifts=self.shifts,
-            gains=self.gains,
-            pose=self.pose,
-            islands=self.islands,
-            enclosed=self.enclosed,
+        fit = self.fit_options()
+        return Request(
+            spacing, self.frames, self.probabilities, self.region, centre, fit, self.format, align=self.align
         )
-        return Request(spacing, self.frames, self.probabilities, self.region, centre, fit, self.format)

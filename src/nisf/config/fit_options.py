@@ -25,6 +25,7 @@ class FitOptions:
         pose: whether to fit a shift and rotation of the whole subject too.
         islands: whether parts apart from a structure's largest part are kept.
         enclosed: least part of a cavity's rim that its wall covers in basal slices; 0.5 is the SCMR's rule.
+        as_stored: whether files without orientation are not turned to the way of the training images.
     """
 
     steps: Annotated[int, Bounds(1, 1e9)] | None = None
@@ -35,6 +36,7 @@ class FitOptions:
     pose: bool = False
     islands: Islands | None = None
     enclosed: Annotated[float, Bounds(0, 1)] | None = None
+    as_stored: bool = False
 
     def __post_init__(self) -> None:
         try:
@@ -58,6 +60,7 @@ class FitOptions:
             "pose_degrees": 8.0 if self.pose else None,
             "islands": self.islands,
             "enclosed": self.enclosed,
+            "as_stored": self.as_stored or None,
         }
         config = replace(config, **{name: value for name, value in wishes.items() if value is not None})
         if self.steps is None:

@@ -225,6 +225,8 @@ class FitConfig:
     enclosed: Fraction = 0.0
     """Least part of a cavity's rim that its wall covers in a slice: from the base inwards, cavity and wall
     are left out of slices below it. 0.5 is the SCMR's rule for the LV; 0 draws as the training data."""
+    as_stored: bool = False
+    """Whether files without orientation are seen as stored, not turned to lie like the training images."""
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -334,7 +336,7 @@ UNUSED: dict[str, frozenset[str]] = {
     "image": frozenset(
         {
             *_all_of("field", but=("kind", "dimensions", "channels", "classes")),
-            *_all_of("fit", but=("islands", "certain", "enclosed")),
+            *_all_of("fit", but=("islands", "certain", "enclosed", "as_stored")),
             *("train.balanced", "train.latent_rate", "train.latent_rows", "train.latent_l2"),
             *("train.latent_init", "train.validate_points", "train.compile"),
         }

@@ -57,22 +57,49 @@ class Arrangement:
             affine: voxel to world, mm.
             shape: of the file's array.
         """
-        matrix = np.zeros((4, 4))
-        matrix[3, 3] = 1.0
-        for new, (axis, flip) in enumerate(zip(self.axes, self.flips, strict=True)):
-            matrix[axis, new] = -1.0 if flip else 1.0
+        matrix = np.eye(4)
+        matrix[:3, :3] = self.of_axes().T
+        for axis, flip in zip(self.axes, self.flips, strict=True):
             matrix[axis, 3] = shape[axis] - 1 if flip else 0.0
         return affine @ Affine(matrix)
+
+    def of_axes(self) -> np.ndarray:
+        """The rows are the directions of the new axes along those of the file (3, 3)."""
+        matrix = np.zeros((3, 3))
+        for new, (axis, flip) in enumerate(zip(self.axes, self.flips, strict=True)):
+            matrix[new, axis] = -1.0 if flip else 1.0
+        return matrix
+
+    def words(self) -> str:
+        """What an in-plane arrangement does: ``mirrored``, ``turned by 180 degrees``; empty if nothing."""
+        if self.changes_nothing:
+            return ""
+        swapped, (x, y, _) = self.axes != (0, 1, 2), self.flips
+        if swapped == (x == y):
+            return "mirrored"
+        return "turned by 90 degrees" if swapped else "turned by 180 degrees"
 
     def of_grid(self, grid: Grid) -> Grid:
         """The file's grid, rearranged."""
         return Grid(self.of_shape(grid.shape), self.of_affine(grid.affine, grid.shape), grid.times)
+
+    def then(self, other: Arrangement) -> Arrangement:
+        """One arrangement of both: first this one, then another."""
+        a, b, c = (self.axes[axis] for axis in other.axes)
+        x, y, z = (self.flips[axis] != flip for axis, flip in zip(other.axes, other.flips, strict=True))
+        return Arrangement((a, b, c), (x, y, z))
 
     def undo_grid(self, grid: Grid) -> Grid:
         """A grid in the stack's arrangement, back in the file's."""
         x, y, z = (self.axes.index(axis) for axis in range(3))
         back = Arrangement((x, y, z), (self.flips[x], self.flips[y], self.flips[z]))
         return back.of_grid(grid)
+
+
+def in_plane() -> list[Arrangement]:
+    """The eight that turn and mirror slices, and keep their order; the first changes nothing."""
+    axes: tuple[tuple[int, int, int], ...] = ((0, 1, 2), (1, 0, 2))
+    return [Arrangement(order, (x, y, False)) for order, x, y in product(axes, (False, True), (False, True))]
 
 
 def arrangements() -> Iterator[Arrangement]:

@@ -184,9 +184,40 @@ class Case:
         """
         return replace(self, slices=tuple(s for s in self.slices if wanted(s)))
 
+    def arranged(self, arrangement: Arrangement) -> Case:
+        """The same case as if the files of its reference stack were stored in another in-plane way.
+
+        Every pixel stays where it is in the world; the arrays are views, nothing is copied.
+
+        Args:
+            arrangement: one of `nisf.data.arrangement.in_plane`.
+        """
+        if arrangement.changes_nothing:
+            return self
+        first, *others = self.stacks
+        stack = replace(
+            first,
+            grid=arrangement.of_grid(first.grid),
+            arrangement=first.arrangement.then(arrangement),
+        )
+        slices = tuple(_arranged(s, arrangement) if s.stack == 0 else s for s in self.slices)
+        return replace(self, stacks=(stack, *others), slices=slices)
+
     def labelled(self) -> tuple[Slice, ...]:
         """The slices with at least one known label."""
         return tuple(s for s in self.slices if s.labelled)
+
+
+def _arranged(item: Slice, arrangement: Arrangement) -> Slice:
+    """A slice in another in-plane way; its pixels stay where they are in the world."""
+    nx, ny = item.image.shape[:2]
+    label = None if item.label is None else arrangement.apply(item.label[:, :, None])[:, :, 0]
+    return replace(
+        item,
+        image=arrangement.apply(item.image[:, :, None])[:, :, 0],
+        label=label,
+        affine=arrangement.of_affine(item.affine, (nx, ny, 1)),
+    )
 
 
 def slices_of_volume(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from nisf.data.arrangement import Arrangement
 from nisf.data.case import Case, Slice
 from nisf.data.geometry import Affine
 from nisf.data.scratch import let_go
@@ -56,6 +57,12 @@ class Region:
         matrix = np.eye(4)
         matrix[:3, :3] = turn
         return Region(Affine(matrix @ self.pose.matrix), np.abs(turn @ self.half))
+
+    def arranged(self, arrangement: Arrangement) -> Region:
+        """The same box along the axes that an in-plane arrangement gives those of the reference stack."""
+        matrix = np.eye(4)
+        matrix[:3, :3] = arrangement.of_axes()
+        return Region(Affine(matrix @ self.pose.matrix), np.abs(matrix[:3, :3]) @ self.half)
 
     def moved(self, shift_mm: Vector3, turn: Vector3) -> Region:
         """The same box where what was at model position ``p`` is at ``rotated(p) + shift_mm``.

@@ -243,5 +243,11 @@ def _written(
             overwrite=work.overwrite,
             say=say,
         )
-        told_of = ("region", "intensity_bce", "converged", "quality")
+        if "turned" in subject.summary:
+            notes["turned"] = (
+                f"{case.name} (and maybe others) does not say how it lies in the patient; by what it shows, "
+                f"it was {subject.summary['turned']} to lie like the training images, and its segmentation "
+                "is turned back"
+            )
+        told_of = ("region", "turned", "intensity_bce", "converged", "quality", "moved_mm")
         return {key: subject.summary[key] for key in told_of if key in subject.summary}

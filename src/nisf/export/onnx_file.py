@@ -14,12 +14,9 @@ from torch import Tensor
 
 from nisf.errors import BadSettingError, CannotFitError
 from nisf.files import replacing
-from nisf.prior.exportable import Exportable
+from nisf.prior.exportable import ROWS, Exportable
 
 OPSET = 17
-OUTPUTS = ("intensity", "probability")
-ROWS = "n"
-"""Name of the axis of the places that are asked for."""
 CLOSE = 1e-4
 """Farthest that an answer of the file may be from PyTorch's."""
 
@@ -69,12 +66,14 @@ def difference(made: bytes, exportable: Exportable) -> float:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
     session = onnxruntime.InferenceSession(made, options, providers=["CPUExecutionProvider"])
-    # Twice as many places as were traced: a number that the trace took for a constant is found.
-    inputs = {
+    # Other lengths than were traced: a number that the trace took for a constant is found.
+    inputs = exportable.others or {
         name: torch.cat([x, x]) if exportable.free.get(name, {}).get(0) == ROWS else x
         for name, x in exportable.inputs.items()
     }
-    found = session.run(list(OUTPUTS), {name: x.numpy() for name, x in inputs.items()})
+    # An input that the network makes no use of is not in the file.
+    asked = {entry.name: inputs[entry.name].numpy() for entry in session.get_inputs()}
+    found = session.run(list(exportable.outputs), asked)
     with torch.inference_mode():
         wanted = exportable.network(*inputs.values())
     pairs = zip(found, wanted, strict=True)
@@ -85,8 +84,8 @@ def _traced(exportable: Exportable) -> bytes:
     """The file without metadata."""
     file = io.BytesIO()
     inputs: tuple[Tensor, ...] = tuple(exportable.inputs.values())
-    axes: dict[str, Any] = {name: dict(free) for name, free in exportable.free.items()}
-    axes |= {name: {0: ROWS} for name in OUTPUTS}
+    named = {**exportable.free, **exportable.outputs}
+    axes: dict[str, Any] = {name: dict(free) for name, free in named.items()}
     with warnings.catch_warnings():
         # The tracer warns of itself, and of shapes that are the network's constants here.
         warnings.simplefilter("ignore")
@@ -95,7 +94,7 @@ def _traced(exportable: Exportable) -> bytes:
             inputs,
             cast("Any", file),  # a stream does too, whatever its type says
             input_names=list(exportable.inputs),
-            output_names=list(OUTPUTS),
+            output_names=list(exportable.outputs),
             dynamic_axes=axes,
             opset_version=OPSET,
             dynamo=False,

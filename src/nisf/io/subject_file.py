@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
+from nisf.alignment import shift_of
 from nisf.correction.file import strokes_of, strokes_to_json
 from nisf.data.geometry import Affine
 from nisf.data.region import Region
@@ -24,14 +26,14 @@ SubjectType = TypeVar("SubjectType")
 FORMAT = 3
 """Version of the file. 3 says which kind of field it is of, and keeps nothing that its kind does not have.
 Formats 1 (a latent without covariance and breath-holds) and 2 are still read."""
-CORRECTED = 4
-"""Version of a file with strokes: who knows nothing of them must not give the answer without them."""
+CHANGED = 4
+"""Version of a file with strokes or shifted slices, which a reader that does not know them must refuse."""
 
 
 def write_subject(path: str | Path, subject: Subject) -> None:
     """Write one ``.nisf`` file, whole or not at all."""
     metadata = {
-        "format": CORRECTED if subject.strokes else FORMAT,
+        "format": CHANGED if subject.strokes or subject.shifts else FORMAT,
         "kind": subject.prior.kind,
         "name": subject.name,
         "prior": {"fingerprint": subject.prior.fingerprint, "folder": subject.prior.source},
@@ -42,6 +44,7 @@ def write_subject(path: str | Path, subject: Subject) -> None:
         "enclosed": subject.enclosed,
         "summary": dict(subject.summary),
         **({"strokes": strokes_to_json(subject.strokes)} if subject.strokes else {}),
+        **({"shifts": [asdict(shift) for shift in subject.shifts]} if subject.shifts else {}),
         **subject.own_entries(),
     }
     write_tensors(path, subject.own_tensors(), {"nisf": json.dumps(metadata, allow_nan=False)})
@@ -58,10 +61,9 @@ def read_record(path: str | Path) -> SubjectRecord:
     tensors, header = read_tensors(path)
     try:
         data = json.loads(header["nisf"])
-        if data["format"] not in (1, 2, FORMAT, CORRECTED):
+        if data["format"] not in (1, 2, FORMAT, CHANGED):
             raise BadFileError(
-                f"{path}: format {data['format']!r}, but this nisf reads formats 1 to {CORRECTED}; "
-                "fit it again"
+                f"{path}: format {data['format']!r}, but this nisf reads formats 1 to {CHANGED}; fit it again"
             )
         return SubjectRecord(
             path=path,
@@ -77,6 +79,7 @@ def read_record(path: str | Path) -> SubjectRecord:
             entries=data,
             tensors=tensors,
             strokes=strokes_of(data.get("strokes", [])),
+            shifts=tuple(map(shift_of, data.get("shifts", []))),
         )
     except BadSettingError as error:
         raise BadFileError(f"{path}: {error}") from error

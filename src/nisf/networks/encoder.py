@@ -73,19 +73,24 @@ class Encoder(nn.Module):
         return features, latents
 
     def shown_by(
-        self, images: Float[Tensor, "n c h w"], maps: Sequence[Float[Tensor, "_ 3 4"]]
+        self,
+        images: Float[Tensor, "n c h w"],
+        maps: Sequence[Float[Tensor, "_ 3 4"]] | Float[Tensor, "b m 3 4"],
+        together: Float[Tensor, "1 p p"] | None = None,
     ) -> tuple[list[Tensor], Float[Tensor, "n h w f"], Float[Tensor, "n l"]]:
         """What one subject's reference phases show on each level of the exchange between phases.
 
         Args:
             images: of all its reference phases in turn; the same slices at each.
             maps: of each phase.
+            together: how much the phases count, where a trace must not fix their number; all alike if None.
 
         Returns:
             What they show, and their own features and latents, as `forward` gives them.
         """
-        features, latents, each = self._encode(images, maps, [len(maps)], None)
-        return [level[: len(maps[0])] for level in each], features, latents
+        mix = [len(maps)] if together is None else together
+        features, latents, each = self._encode(images, maps, mix, None)
+        return [level[: maps[0].shape[0]] for level in each], features, latents
 
     def _encode(
         self,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional
@@ -28,6 +28,8 @@ from nisf.types import Vector
 
 SUREST_CELLS = 20
 """Cells of a slice that say how sure the finder is; a small anatomy covers about so many."""
+SEEN = 0.5
+"""Probability from which a cell counts as seen."""
 MAX_SLICES = 64
 """Slices looked at in one case: all positions, and a few frames of a cine."""
 
@@ -98,11 +100,20 @@ Seen = tuple[list[Slice], Float[np.ndarray, "b h w"]]
 
 @torch.no_grad()
 @one_core()  # so that where a case is looked at does not depend on the number of threads, to the last bit
-def look(case: Case, finder: Finder) -> Seen | None:
-    """Look at a case's slices, all on one coarse grid; None if there is no slice."""
+def look(case: Case, finder: Finder, without: Region | None = None) -> Seen | None:
+    """Look at a case's slices, all on one coarse grid; None if there is no slice.
+
+    Args:
+        case: whose reference stack is looked at.
+        finder: the network.
+        without: a region that is blacked out before, along the whole stack.
+    """
     if not any(s.stack == 0 for s in case.slices):
         return None
     slices, images = coarse_case(case, float(finder.pixel_mm))
+    if without is not None:
+        for image, item in zip(images, slices, strict=True):
+            image[_inside(item, float(finder.pixel_mm), without)] = 0.0
     # Stacks of thousands of slices exist; memory is that of `MAX_SLICES`.
     parts = torch.from_numpy(images)[:, None].split(MAX_SLICES)
     return slices, torch.cat([torch.sigmoid(finder(part)) for part in parts]).numpy()
@@ -122,6 +133,34 @@ def finder_certainty(seen: Seen | None) -> float:
     _, probability = seen
     cells = np.sort(probability.reshape(len(probability), -1), axis=1)[:, -SUREST_CELLS:].mean(axis=1)
     return float(np.sort(cells)[-max(1, len(cells) // 3) :].mean())
+
+
+def _inside(item: Slice, pixel_mm: float, region: Region) -> Bool[np.ndarray, "h w"]:
+    """Which pixels of a slice's coarse image lie in a region, however far along its third axis."""
+    middle, scale = (np.array(item.image.shape[:2]) - 1) / 2, pixel_mm / item.affine.spacing[:2]
+    i, j = (middle[axis] + scale[axis] * (np.arange(SIZE) - (SIZE - 1) / 2) for axis in (0, 1))
+    x, y = np.meshgrid(i, j, indexing="ij")
+    place = region.pose(item.affine(np.stack([x, y, np.zeros_like(x)], axis=-1)))
+    return np.asarray((np.abs(place[..., :2]) <= region.half[:2]).all(-1))
+
+
+def second_find(case: Case, finder: Finder, region: Region, seen: Seen | None) -> float:
+    """How much of another anatomy the finder sees in a case, beside one: 0 for none, about 1 for as much.
+
+    The region is blacked out and the finder looks again. What it sees then, as a share of what it saw before,
+    counts as far as it is certain of it.
+
+    Args:
+        case: whose reference stack is looked at.
+        finder: the network.
+        region: of the anatomy that was found.
+        seen: what `look` gave.
+    """
+    again = look(case, finder, without=region)
+    if seen is None or again is None:
+        return 0.0
+    before, after = (float(found[1][found[1] > SEEN].sum()) for found in (seen, again))
+    return finder_certainty(again) * after / before if before else 0.0
 
 
 @torch.no_grad()

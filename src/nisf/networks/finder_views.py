@@ -65,7 +65,7 @@ class CoarseSlices:
         stack = torch.stack(
             [self.image[chosen], self.target[chosen], self.extent[where], self.measured[where]], dim=1
         )
-        image, target, extent, inside = _windows(stack, dice).unbind(1)
+        image, target, extent, inside = _windows(stack, dice, torch.pi, 0.5, BESIDE).unbind(1)
         target, inside = target.round(), inside > 0.5
         nothing, pattern = dice.uniform(0, 1), self.patterns[dice.below(len(self.patterns))]
         erased, patterned = nothing < ERASED, (nothing >= ERASED) & (nothing < ERASED + PATTERN)
@@ -73,6 +73,13 @@ class CoarseSlices:
         image = torch.where(_each(patterned), pattern, image)
         target = torch.where(_each(erased | patterned), 0.0, target) * inside
         return _lit(image, inside, dice), target
+
+    def upright(self, chosen: Int[Tensor, "b"], generator: torch.Generator, most: float) -> Images:
+        """A random view of each chosen slice that shows the anatomy, turned by at most ``most`` radians."""
+        dice, where = _Dice(len(chosen), generator), self.case[chosen]
+        parts = [self.image[chosen], self.target[chosen], self.extent[where], self.measured[where]]
+        image, _, _, inside = _windows(torch.stack(parts, dim=1), dice, most, 0.0, 0.0).unbind(1)
+        return _lit(image, inside > 0.5, dice)
 
 
 class _Dice:
@@ -95,10 +102,20 @@ def _each(values: Tensor) -> Tensor:
     return values[:, None, None]
 
 
-def _windows(stack: Float[Tensor, "b 4 h w"], dice: _Dice) -> Float[Tensor, "b 4 h w"]:
-    """Turned, zoomed, moved, and cut to a window of the field of view, whose middle is the grid's."""
-    angle, zoom = dice.uniform(-torch.pi, torch.pi), dice.uniform(0.75, 1.3)
-    mirror = torch.where(dice.uniform(0, 1) < 0.5, -1.0, 1.0)
+def _windows(
+    stack: Float[Tensor, "b 4 h w"], dice: _Dice, most: float, mirrored: float, besides: float
+) -> Float[Tensor, "b 4 h w"]:
+    """Turned, zoomed, moved, and cut to a window of the field of view, whose middle is the grid's.
+
+    Args:
+        stack: image, target, extent and field of view.
+        dice: random numbers.
+        most: angle by which views are turned at most, radians.
+        mirrored: share of the views that is mirrored.
+        besides: share of the windows that lie beside the anatomy.
+    """
+    angle, zoom = dice.uniform(-most, most), dice.uniform(0.75, 1.3)
+    mirror = torch.where(dice.uniform(0, 1) < mirrored, -1.0, 1.0)
     cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     turn = torch.stack([torch.stack([cos * mirror, -sin], 1), torch.stack([sin * mirror, cos], 1)], 1)
     middle, half = _box(stack[:, 2])
@@ -108,7 +125,7 @@ def _windows(stack: Float[Tensor, "b 4 h w"], dice: _Dice) -> Float[Tensor, "b 4
     side = side * torch.exp(dice.uniform(-0.15, 0.15, 2))
     # The anatomy lies anywhere in the window, or just outside of it.
     off = dice.uniform(-1, 1, 2) * (side - 1).clamp_min(0.1) * half
-    beside = dice.uniform(0, 1) < BESIDE
+    beside = dice.uniform(0, 1) < besides
     axis = functional.one_hot(dice.below(2), 2).float()
     sign = torch.where(dice.uniform(0, 1) < 0.5, -1.0, 1.0)[:, None]
     away = axis * sign * (1 + side) * half + (1 - axis) * off

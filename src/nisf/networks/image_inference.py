@@ -7,13 +7,15 @@ answers are those of `nisf.networks.image_field.ImageField` to within rounding.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from nisf.networks.image_field import ImageField, Scene
-from nisf.networks.lookup import Nearby, sample
+from nisf.networks.lookup import Nearby, sample_mixed
 
 
 def _linears(layers: nn.Sequential) -> list[tuple[Tensor, Tensor]]:
@@ -43,12 +45,13 @@ class FrozenImageField:
 
     @torch.inference_mode()
     def __call__(
-        self, scene: Scene, near: Nearby, *, both: bool
+        self, scenes: Sequence[tuple[Scene, float]], near: Nearby, *, both: bool
     ) -> tuple[Float[Tensor, "p c"], Float[Tensor, "p k"]]:
         """Logits of intensity and of class.
 
         Args:
-            scene: the encoded slices.
+            scenes: the encoded slices at one phase or more, all of the same maps, and how much each counts:
+                what is decoded is their weighted mean.
             near: the places' nearest slices among them; ``rows`` places at most.
             both: average over counting the slices from either end, which makes the answer independent of
                 it; training draws one at random instead.
@@ -57,10 +60,12 @@ class FrozenImageField:
         common, moved, each = self.wide[:, : places * count]
         joined, hidden, other = self.narrow[:, :places]
         rows = torch.arange(places * count, device=near.index.device).reshape(places, count)
-        features = sample(scene.features, near.index, near.u, near.v).reshape(places * count, -1)
+        tables = [(scene.features, share) for scene, share in scenes]
+        features = sample_mixed(tables, near.index, near.u, near.v).reshape(places * count, -1)
         torch.addmm(self.first_bias, features, self.first, out=common)
         distance = near.distance.reshape(-1, 1)
-        bias = self.join_bias + scene.latent @ self.latent
+        latent = torch.stack([scene.latent * share for scene, share in scenes]).sum(0)
+        bias = self.join_bias + latent @ self.latent
         for sign, result in ((1, hidden), (-1, other))[: 1 + both]:
             torch.addcmul(common, distance, self.along, value=sign, out=moved).relu_()
             torch.addmm(self.second[1], moved, self.second[0], out=each).relu_()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -163,3 +164,25 @@ def sample(features: Float[Tensor, "n h w f"], index: Tensor, u: Tensor, v: Tens
     # Looks up and adds in one go: 4 times as fast as four look-ups.
     found = functional.embedding_bag(corners, table, mode="sum", per_sample_weights=corner_weight)
     return found.reshape(*index.shape, f)
+
+
+def sample_mixed(
+    tables: Sequence[tuple[Float[Tensor, "n h w f"], float]], index: Tensor, u: Tensor, v: Tensor
+) -> Float[Tensor, "..."]:
+    """Weighted sum of `sample` from several features; not differentiable.
+
+    Args:
+        tables: features of canvases that are posed alike, and how much each counts.
+        index: of the canvas, any shape.
+        u: along the first pixel axis, same shape.
+        v: along the second.
+    """
+    (n, h, w, f), total = tables[0][0].shape, None
+    corners, corner_weight = corners_of((h, w), index, u, v)
+    for features, share in tables:
+        table = features.reshape(n * h * w, f).to(corner_weight.dtype)
+        weight = corner_weight if share == 1 else corner_weight * share
+        found = functional.embedding_bag(corners, table, mode="sum", per_sample_weights=weight)
+        total = found if total is None else total.add_(found)
+    assert total is not None
+    return total.reshape(*index.shape, f)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from nisf.phantom.heart import (
     shape_at,
     volumes_ml,
 )
-from nisf.phantom.scanner import Scan, Scanner, scan
+from nisf.phantom.scanner import Scan, Scanner, long_axis, scan, scan_plane
 
 # Share of a population, end-diastolic volume (mL), ejection fraction, wall (mm), length over width, and
 # the right ventricle's end-diastolic volume over the left one's.
@@ -122,12 +122,15 @@ def _name(index: int) -> str:
     return f"phantom{index:04d}"
 
 
-def write_cohort(folder: str | Path, n: int, seed: int, scanner: Scanner | None = None) -> list[Path]:
+def write_cohort(
+    folder: str | Path, n: int, seed: int, scanner: Scanner | None = None, *, views: Sequence[str] = ()
+) -> list[Path]:
     """Write a cohort as UK Biobank's folders; returns one folder per subject.
 
     Each has ``sa.nii.gz`` (4D cine), ``seg_sa.nii.gz`` (UK Biobank's numbers, every frame) and
     ``truth.json``: the heart, its true volumes (mL) at end-diastole, end-systole and every frame, its
-    ejection fractions, and the shift (mm) of every slice.
+    ejection fractions, and the shift (mm) of every slice. Each of ``views`` (see
+    `nisf.phantom.scanner.long_axis`) adds a long-axis cine, e.g. ``la_4ch.nii.gz``, shifted like a slice.
 
     Raises:
         BadFileError: a file is there that nisf did not write, or cannot be written.
@@ -135,7 +138,7 @@ def write_cohort(folder: str | Path, n: int, seed: int, scanner: Scanner | None 
     numbers = {label: number for number, label in load_anatomy("cardiac-sax").numbers["ukb"].items()}
     table = np.array([numbers.get(label, 0) for label in LABELS], dtype=np.int16)
     written = []
-    files = ["sa.nii.gz", "seg_sa.nii.gz", "truth.json"]
+    files = ["sa.nii.gz", "seg_sa.nii.gz", "truth.json", *(f"la_{view}.nii.gz" for view in views)]
     for index in range(n):  # before anything is computed
         refuse_to_replace(Path(folder) / _name(index), "", "phantom", planned=files)
     for one in cohort(n, seed, scanner):
@@ -145,8 +148,21 @@ def write_cohort(folder: str | Path, n: int, seed: int, scanner: Scanner | None 
             _write(path / "sa.nii.gz", image.astype(np.int16), one)
             _write(path / "seg_sa.nii.gz", table[labels], one)
             write_json(path / "truth.json", truth(one))
+            for view in views:
+                plane = _long_axis(one, view, seed, scanner)
+                _write(path / f"la_{view}.nii.gz", volume(plane)[0].astype(np.int16), plane)
         written.append(path)
     return written
+
+
+def _long_axis(one: Scan, view: str, seed: int, scanner: Scanner | None) -> Scan:
+    """A long-axis cine of a scanned heart, in a breath-hold of its own."""
+    index = int(one.case.name.removeprefix("phantom"))
+    _, own = subject(seed, index, scanner)
+    grid = long_axis(one.heart, view, spacing_mm=own.spacing_mm, frames=own.frames)
+    number = sum(view.encode())  # two views lie off differently
+    drawn = np.random.default_rng([seed, index, number]).integers(2**31)
+    return scan_plane(one.heart, grid, own, int(drawn), stack=f"la_{view}", name=one.case.name)
 
 
 def volume(one: Scan) -> tuple[np.ndarray, np.ndarray]:

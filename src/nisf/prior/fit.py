@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any, TypeVar
 
+from nisf.alignment import Shift, aligned, find_shifts
 from nisf.config.schema import FitConfig
+from nisf.data.arrangement import Arrangement
 from nisf.data.case import Case
 from nisf.data.region import Region, measured_inside
 from nisf.errors import BadSettingError, CannotFitError
+from nisf.prior.fit_step import Seen
 from nisf.prior.prior import FitCallback, Prior
 from nisf.prior.region_search import Finding
 from nisf.stopwatch import stage
@@ -25,6 +29,8 @@ def fit(
     config: FitConfig | None = None,
     seed: int = 0,
     callback: FitCallback | None = None,
+    align: bool = False,
+    see: Seen | None = None,
 ) -> SubjectType:
     """Fit one case, or see it: whatever its prior's kind of field needs.
 
@@ -36,6 +42,8 @@ def fit(
         config: overrides the prior's settings.
         seed: of the drawn points.
         callback: called with the steps done and the latents, by priors that fit one.
+        align: correct breath-hold shifts first, by the planes that cut slices; see `nisf.alignment`.
+        see: gets the steps of the fit instead, to be looked at; what it raises ends the fit.
 
     Raises:
         CannotFitError: nothing was measured inside the region, channels do not fit, or the case lacks what
@@ -45,25 +53,50 @@ def fit(
     began = time.perf_counter()
     settings = config or prior.config.fit
     _check(case, prior, settings)
-    how = "given"
-    if region is None:
-        with stage("finding the region"):
-            region, how = prior.search.find(case, find)
+    with stage("finding the region"):
+        # The stack as training stacks lie, whatever its file: answers are asked for by places in the world.
+        way = Arrangement() if settings.as_stored else prior.way(case)
+        seen = case.arranged(way)
+        region, how = prior.search.find(seen, find) if region is None else (region.arranged(way), "given")
+    count = _measured(seen, region)
+    said: dict[str, Any] = {"region": how, "points": count}
+    if not way.changes_nothing:
+        said["turned"] = way.words()
+    shifts: list[Shift] = []
+    if align:
+        with stage("aligning"):
+            shifts = find_shifts(case, region)
+        said["moved_mm"] = [round(math.hypot(*shift.mm), 2) for shift in shifts]
+        seen = aligned(case, shifts).arranged(way)
+    with stage("fitting"):
+        if see is None:
+            first: Any = prior.fit_inside(seen, region, config=settings, seed=seed, callback=callback)
+        else:
+            first = prior.fit_seen(seen, region, config=settings, seed=seed, see=see)
+        subject: Any = prior.looked_again(seen, first) if how in ("finder", "motion") else first
+    said["seconds"] = round(time.perf_counter() - began, 3)
+    return subject.noted(
+        stacks=case.stacks,
+        islands=settings.islands,
+        certain=settings.certain,
+        enclosed=settings.enclosed,
+        shifts=tuple(shifts),
+        summary={**subject.summary, **said},
+    )
+
+
+def _measured(case: Case, region: Region) -> int:
+    """Number of points that were measured inside the region.
+
+    Raises:
+        CannotFitError: there is none.
+    """
     count = measured_inside(case, region)
     if not count:
         raise CannotFitError(
             f"{case.name}: nothing was measured inside the region; give its centre", options=("centre",)
         )
-    with stage("fitting"):
-        first: Any = prior.fit_inside(case, region, config=settings, seed=seed, callback=callback)
-        subject: Any = prior.looked_again(case, first) if how in ("finder", "motion") else first
-    seconds = round(time.perf_counter() - began, 3)
-    return subject.noted(
-        islands=settings.islands,
-        certain=settings.certain,
-        enclosed=settings.enclosed,
-        summary={**subject.summary, "region": how, "points": count, "seconds": seconds},
-    )
+    return count
 
 
 def _check(case: Case, prior: Prior[Any], settings: FitConfig) -> None:

@@ -21,14 +21,18 @@ from nisf.config.fit_options import FitOptions
 from nisf.config.overrides import to_dict
 from nisf.config.schema import Config, FitConfig
 from nisf.data.anatomy import Anatomy, to_json
+from nisf.data.arrangement import Arrangement
 from nisf.data.case import Case
 from nisf.data.region import Region
 from nisf.device import module_device
 from nisf.errors import BadFileError, BadSettingError, CannotFitError
 from nisf.files import load_part, write_json, write_tensors
 from nisf.networks.finder import Finder
+from nisf.networks.orienter import FILE as ORIENTER
+from nisf.networks.orienter import Orienter, way_of, write_orienter
 from nisf.prior.bundled import model_name
 from nisf.prior.exportable import Exportable
+from nisf.prior.fit_step import Seen
 from nisf.prior.region_search import RegionSearch
 from nisf.prior.stored import FORMAT, SPECIFICATION, WEIGHTS, Stored
 from nisf.prior.subject_record import SubjectRecord
@@ -54,6 +58,7 @@ class Prior(ABC, Generic[SubjectType]):
         folder: where it was read from; None if it never was.
         appendices: what was learnt of it on validation cases after its training, by name; see
             `nisf.prior.stored.APPENDICES`.
+        orienter: tells in which in-plane way a stack is stored; None if it was not trained.
     """
 
     config: Config
@@ -64,6 +69,7 @@ class Prior(ABC, Generic[SubjectType]):
     card: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
     appendices: Mapping[str, Any] = field(default_factory=dict)
+    orienter: Orienter | None = None
 
     fit_options: ClassVar[frozenset[str]] = frozenset()
     """Names of `FitOptions` that mean something to this kind."""
@@ -113,6 +119,26 @@ class Prior(ABC, Generic[SubjectType]):
             CannotFitError: the case has nothing that this kind needs.
         """
 
+    def fit_seen(
+        self,
+        case: Case,
+        region: Region,
+        *,
+        config: FitConfig,
+        seed: int,
+        see: Seen,  # noqa: ARG002 - for those that have steps
+    ) -> SubjectType:
+        """`fit_inside`, whose steps somebody looks at; most kinds have none.
+
+        Args:
+            case: as for `fit_inside`, likewise the others.
+            region: where to look.
+            config: how to fit.
+            seed: of drawn points.
+            see: gets the steps; what it raises ends the fit.
+        """
+        return self.fit_inside(case, region, config=config, seed=seed, callback=None)
+
     def looked_again(self, case: Case, subject: Any) -> SubjectType:  # noqa: ARG002 - for those that do
         """The subject of a case in a better region, if what was drawn shows that a found one is off.
 
@@ -139,6 +165,14 @@ class Prior(ABC, Generic[SubjectType]):
             CannotFitError: this kind has none.
         """
         raise CannotFitError(f"a prior of the kind '{self.kind}' has no form for other programs")
+
+    def exportable_encoder(self) -> Exportable:
+        """What turns a case's slices into inputs of `exportable`, in a form that other programs run.
+
+        Raises:
+            CannotFitError: this kind has no encoder.
+        """
+        raise CannotFitError(f"a prior of the kind '{self.kind}' has no encoder; export its field")
 
     def continued(self) -> Config:
         """Settings for training on from this prior: its own."""
@@ -177,12 +211,14 @@ class Prior(ABC, Generic[SubjectType]):
     def digest(self) -> str:
         """Sixteen hexadecimal digits that change with anything that results depend on.
 
-        Beside the weights these are the finder, the region, the settings, the structures and the appendices.
+        Beside the weights these are the finder, the orienter, the region, the settings, the structures and
+        the appendices.
         """
         digest = hashlib.sha256()
         tensors = self.weights()
-        if self.finder is not None:
-            tensors |= {f"finder.{name}": t for name, t in self.finder.state_dict().items()}
+        for part, network in (("finder", self.finder), ("orienter", self.orienter)):
+            if network is not None:
+                tensors |= {f"{part}.{name}": t for name, t in network.state_dict().items()}
         for name, tensor in sorted(tensors.items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -190,6 +226,14 @@ class Prior(ABC, Generic[SubjectType]):
         rest = [to_dict(self.config), to_json(self.anatomy), half, dict(self.appendices)]
         digest.update(json.dumps(rest, sort_keys=True, default=str).encode())
         return digest.hexdigest()[:16]
+
+    def way(self, case: Case) -> Arrangement:
+        """What brings a case to the in-plane way in which the training cases lie, where that is not known.
+
+        Nothing is changed where the case says how it lies in the patient, or nobody can tell.
+        """
+        known = not case.stacks or case.stacks[0].oriented or not self.anatomy.turn
+        return Arrangement() if known or self.orienter is None else way_of(case, self.orienter)
 
     def check_options(self, options: FitOptions) -> None:
         """Refuse options that mean nothing to this kind of prior.
@@ -238,6 +282,7 @@ class Prior(ABC, Generic[SubjectType]):
             card=stored.card,
             folder=stored.folder,
             appendices=stored.appendices,
+            orienter=stored.orienter,
             **own,
         )
         if extra := sorted(set(stored.tensors) - set(prior.weights())):
@@ -264,6 +309,8 @@ class Prior(ABC, Generic[SubjectType]):
         if self.finder is not None:
             tensors |= {f"finder.{name}": t for name, t in self.finder.state_dict().items()}
         write_tensors(folder / WEIGHTS, tensors)
+        if self.orienter is not None:
+            write_orienter(folder / ORIENTER, self.orienter, self.fingerprint)
         for name, appendix in self.appendices.items():
             write_json(folder / f"{name}.json", dict(appendix))
         write_json(

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from nisf.data.case import Case
 from nisf.data.region import Region, reference_pose, region_from_motion, whole_region
 from nisf.errors import CannotFitError
-from nisf.networks.finder import Finder, Seen, finder_certainty, look, region_from_finder
+from nisf.networks.finder import Finder, Seen, finder_certainty, look, region_from_finder, second_find
 from nisf.types import PointsMm
 
 Finding = Literal["auto", "finder", "motion", "centre", "whole"]
@@ -89,9 +89,20 @@ class RegionSearch:
         whole = whole_region(case)
         return Region(reference_pose(case, whole.centre()), self.half), "centre"
 
-    def certainty(self, case: Case) -> float | None:
-        """How sure the finder is that a case shows the anatomy, in [0, 1]; None without a finder."""
-        return None if self.finder is None else finder_certainty(look(case, self.finder))
+    def doubts(self, case: Case, region: Region) -> tuple[float, float] | None:
+        """How sure the finder is that a case shows the anatomy, and how much of a second one it sees.
+
+        Args:
+            case: its reference stack is looked at.
+            region: where the anatomy is taken to be.
+
+        Returns:
+            Certainty in [0, 1], and `second_find`; None without a finder.
+        """
+        if self.finder is None:
+            return None
+        seen = look(case, self.finder)
+        return finder_certainty(seen), second_find(case, self.finder, region, seen)
 
     def _check_seen(self, case: Case, seen: Seen | None) -> None:
         sure = finder_certainty(seen) if self.certain else 1.0

@@ -18,6 +18,8 @@ from nisf.data.anatomy import Anatomy, from_json
 from nisf.errors import BadFileError, NoSuchModelError
 from nisf.files import read_json, read_tensors
 from nisf.networks.finder import Finder, finder_of
+from nisf.networks.orienter import FILE as ORIENTER
+from nisf.networks.orienter import Orienter, read_orienter
 from nisf.prior.bundled import model_folder, model_names
 
 FORMAT = 1
@@ -48,6 +50,7 @@ class Stored:
         tensors: of the network (``field.*``) and whatever else the kind of field keeps.
         source: the file that the tensors are from.
         appendices: what was learnt of it afterwards, by name (`APPENDICES`); those that are there.
+        orienter: tells in which way a stack is stored; None if there is none.
     """
 
     config: Config
@@ -60,6 +63,7 @@ class Stored:
     tensors: Mapping[str, Tensor]
     source: Path
     appendices: Mapping[str, Any] = field(default_factory=dict)
+    orienter: Orienter | None = None
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """A tensor that has to be there.
@@ -118,7 +122,8 @@ def read_stored(folder: str | Path) -> Stored:
     if has_finder:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("finder.")}
     parts = (config, anatomy, half, finder, card, folder.resolve(), fingerprint, tensors, weights)
-    return Stored(*parts, appendices=read_appendices(folder, fingerprint))
+    orienter = read_orienter(folder / ORIENTER, fingerprint)
+    return Stored(*parts, appendices=read_appendices(folder, fingerprint), orienter=orienter)
 
 
 def read_appendices(folder: Path, fingerprint: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from nisf.alignment import Shift
 from nisf.config.schema import Islands
 from nisf.correction.stroke import Stroke
 from nisf.data.case import Stack
@@ -33,6 +34,7 @@ class SubjectRecord:
         entries: JSON of the kind itself.
         tensors: of the kind itself.
         strokes: what a person has said of it.
+        shifts: how far slices lie off that were put in line before the fit.
     """
 
     path: Path
@@ -48,6 +50,7 @@ class SubjectRecord:
     entries: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
     strokes: tuple[Stroke, ...] = ()
+    shifts: tuple[Shift, ...] = ()
 
     def common(self) -> dict[str, Any]:
         """The arguments of any kind of subject, its prior and what is its own left out."""
@@ -60,4 +63,5 @@ class SubjectRecord:
             "certain": self.certain,
             "enclosed": self.enclosed,
             "strokes": self.strokes,
+            "shifts": self.shifts,
         }

@@ -29,6 +29,7 @@ class Family:
 
 FAMILIES = {
     "finder": Family("low", 0.05, "the image hardly looks like what the prior was trained on"),
+    "second": Family("high", 0.1, "", "the anatomy is seen a second time, outside the region of interest"),
     "features": Family("high", 1.0, "", "the image looks unlike those of the training set"),
     "sure": Family("low", 0.02, "the field is not sure where the {0} is", alarms=False),
     "section": Family("low", 0.02, "the field is not sure of the {0} in some slices", alarms=False),
@@ -65,6 +66,9 @@ FAMILIES = {
     "grain": Family("both", 0.2, "the image is smoother than usual", "the image is noisy"),
     "detail": Family("both", 0.25, "the image has stripes, or is noise", "the image is blurred"),
     "flat": Family("high", 0.02, "", "parts of the image are of one value"),
+    "stripes": Family(
+        "high", 0.1, "", "single rows or columns of the image are darker than those beside them"
+    ),
     "black": Family("high", 0.05, "", "much of the image is black"),
     "white": Family("high", 0.02, "", "much of the image is white"),
     "blank": Family("high", 0.15, "", "slices are missing"),

@@ -48,8 +48,10 @@ def examine(subject: Subject, case: Case, frames: Sequence[int] | None = None) -
     names = subject.prior.anatomy.labels[1:]
     pixel_mm = subject.stacks[0].grid.spacing[:2]
     chosen = frames_to_judge(case, subject.prior.anatomy) if frames is None else frames
-    certainty = subject.prior.search.certainty(case)
-    common: Signs = {} if certainty is None else {"finder": certainty}
+    # As the finder saw it: a stack that was turned for the fit is turned here too.
+    seen = case.arranged(subject.prior.way(case)) if "turned" in subject.summary else case
+    doubts = subject.prior.search.doubts(seen, subject.region)
+    common: Signs = {} if doubts is None else {"finder": doubts[0], "second": doubts[1]}
     samples = {frame: sample(subject, case, frame, places) for frame in chosen}
     signs = {frame: of_frame(found, names, pixel_mm) for frame, found in samples.items()}
     pair = _larger_and_smaller(case, subject.prior.anatomy, signs)

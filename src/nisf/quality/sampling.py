@@ -32,6 +32,7 @@ class Sample:
         label: classes without them, as a segmentation has them (x, y, z).
         edge: pixels beside which nothing is measured or asked (x, y).
         detail_mm: length over which the image changes; NaN if it does not. See `detail`.
+        stripes: how far rows differ from those beside them; NaN if it is of one value. See `stripes`.
         signature: see `nisf.subject.subject.Subject.signature`; None if there is none.
     """
 
@@ -44,6 +45,7 @@ class Sample:
     label: Integer[np.ndarray, "x y z"]
     edge: Bool[np.ndarray, "x y"]
     detail_mm: float
+    stripes: float
     signature: Float[np.ndarray, "l"] | None
 
     @property
@@ -90,7 +92,9 @@ def places_of(subject: Subject, across: int = ACROSS) -> Places | None:
     grid = subject.stacks[0].grid
     half, spacing = subject.region.half, grid.spacing
     step = np.maximum(1, np.round(2 * half[:2] / across / spacing[:2])).astype(int)
-    # The region's axes are those of the reference stack or its mirror images.
+    # The region's axes are those of the reference stack or its mirror images, maybe in another order.
+    if abs(subject.region.pose.matrix[0, :3] @ grid.affine.axes[:, 0]) < 0.5:
+        half = half[[1, 0, 2]]
     reach = half[:2] / spacing[:2]
     middle = grid.affine.inverse(subject.region.centre())[:2]
     low = np.maximum(0, np.ceil(middle - reach)).astype(int)
@@ -128,6 +132,27 @@ def detail(slices: Sequence[Slice], places: Places) -> float:
     return first / second if first and second else float("nan")
 
 
+def stripes(slices: Sequence[Slice], places: Places) -> float:
+    """How far the mean of a row of pixels is from those of the two beside it, in deviations of the image.
+
+    The larger of both directions of the image. Rows of a measured image hardly differ from those beside them;
+    where rows are missing, doubled or from elsewhere they do, and a network on larger pixels may not see it.
+
+    Args:
+        slices: of one frame.
+        places: in whose window the images are looked at, at all their pixels.
+    """
+    bend, spread = np.zeros(2), 0.0
+    for item in slices:
+        window = item.image[places.window][..., 0].astype(np.float64)
+        spread += float(window.std())
+        for axis in (0, 1):
+            row = window.mean(1 - axis)
+            if len(row) > 2:
+                bend[axis] += np.abs(row[1:-1] - (row[:-2] + row[2:]) / 2).mean()
+    return float(bend.max() / spread) if spread > 0 else float("nan")
+
+
 def _ask(
     subject: Subject, grid: Grid, time: float
 ) -> tuple[Float[np.ndarray, "x y z"], Float[np.ndarray, "x y z k"]]:
@@ -157,11 +182,11 @@ def sample(subject: Subject, case: Case, frame: int, places: Places) -> Sample:
         left = without(flat[barred.index], barred.structures)
         label.reshape(-1)[barred.index] = left.argmax(1)
     measured = np.full((3, *grid.shape), np.nan, dtype=np.float32)
-    for item in case.slices:
-        if item.stack == 0 and item.frame == frame:
-            image = stack.normalise(item.image).mean(-1)
-            for out, shift in zip(measured, ((0, 0), (1, 0), (0, 1)), strict=True):
-                out[:, :, item.position] = places.of_image(image, shift)
+    slices = [s for s in case.slices if s.stack == 0 and s.frame == frame]
+    for item in slices:
+        image = stack.normalise(item.image).mean(-1)
+        for out, shift in zip(measured, ((0, 0), (1, 0), (0, 1)), strict=True):
+            out[:, :, item.position] = places.of_image(image, shift)
     return Sample(
         grid.spacing,
         measured[0],
@@ -171,6 +196,7 @@ def sample(subject: Subject, case: Case, frame: int, places: Places) -> Sample:
         raw,
         label,
         places.edge,
-        detail([s for s in case.slices if s.stack == 0 and s.frame == frame], places),
+        detail(slices, places),
+        stripes(slices, places),
         subject.signature(time),
     )

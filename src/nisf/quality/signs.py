@@ -179,6 +179,8 @@ def appearance(sample: Sample, names: Sequence[str]) -> Signs:
     steps = steps[np.isfinite(steps)]
     if np.isfinite(sample.detail_mm):
         found["detail"] = float(np.log(sample.detail_mm))
+    if np.isfinite(sample.stripes):
+        found["stripes"] = sample.stripes
     if len(steps) >= LEAST_PIXELS:
         found["grain"] = float(np.log(max(1e-3, steps.mean())))
         found["flat"] = float((steps < 1e-6).mean())

@@ -178,8 +178,10 @@ def done_of(subject: Subject, measures: CaseMeasures | None) -> list[tuple[str, 
     fit = {k: v for k, v in (request.get("fit") or {}).items() if v not in (None, False)}
     options = {k: v for k, v in request.items() if k not in ("inputs", "fit", "series") and v and v != "auto"}
     words = [f"{name} {value}" for name, value in {**options, **fit}.items()]
+    turned = [f"{summary['turned']} to lie like the training images"] if "turned" in summary else []
+    unknown = [] if stack.oriented else ["position in the patient unknown", *turned]
     rows = [
-        ("Input", stack.grid.words() + ("" if stack.oriented else "; position in the patient unknown")),
+        ("Input", "; ".join([stack.grid.words(), *unknown])),
         ("Fingerprint of the input", ", ".join(inputs) or "not recorded"),
         ("Model", f"{prior.card.get('name', prior.anatomy.name)}, kind {prior.kind}, {prior.fingerprint}"),
         ("Region found by", str(summary.get("region", "not recorded"))),

@@ -46,6 +46,7 @@ class Request:
         fit: how to fit; the prior's way if it asks for nothing.
         format: what images are written as, one of `nisf.io.writers.FORMATS`.
         strokes: corrections, which the answers follow.
+        align: whether slices are put in line first by the planes that cut them.
     """
 
     spacing: tuple[float, float, float] | None = None
@@ -56,11 +57,13 @@ class Request:
     fit: FitOptions = field(default_factory=FitOptions)
     format: str = "nii.gz"
     strokes: tuple[Stroke, ...] = ()
+    align: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """As a record keeps it; without strokes as records did before there were any."""
+        """As a record keeps it; what is not asked for is left out, as it was before it could be asked for."""
         found = json.loads(json.dumps(asdict(replace(self, strokes=()))))
-        del found["strokes"]
+        del found["strokes"], found["align"]
+        found |= {"align": True} if self.align else {}
         return found | ({"strokes": strokes_to_json(self.strokes)} if self.strokes else {})
 
 

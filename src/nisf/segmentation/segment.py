@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nisf.alignment import aligned
 from nisf.data.case import Case
 from nisf.data.region import Region, reference_pose
 from nisf.errors import BadFileError, BadSettingError
@@ -19,6 +20,7 @@ from nisf.measures.case import said_by
 from nisf.outputs import Made, as_json, claimed, file_stem, input_state, read_part, recorded
 from nisf.prior.bundled import DEFAULT
 from nisf.prior.fit import fit
+from nisf.prior.fit_step import Seen
 from nisf.prior.prior import Prior
 from nisf.quality.judge import judge
 from nisf.quality.judgement import with_judgement
@@ -39,7 +41,12 @@ from nisf.subject.subject import Subject
 
 
 def segment_case(
-    case: Case, prior: Prior[Subject], request: Request | None = None, *, inputs: Sequence[Path] = ()
+    case: Case,
+    prior: Prior[Subject],
+    request: Request | None = None,
+    *,
+    inputs: Sequence[Path] = (),
+    see: Seen | None = None,
 ) -> Subject:
     """Fit a case as requested.
 
@@ -49,6 +56,7 @@ def segment_case(
         request: wishes; the prior's own way if None.
         inputs: the files that the case was read from, whose state is recorded; the source of each stack if
             none are given.
+        see: gets the steps of the fit, to be looked at.
 
     Raises:
         BadSettingError: an option means nothing to this prior.
@@ -72,6 +80,8 @@ def segment_case(
         find=request.find,
         config=request.fit.applied_to(prior.config.fit),
         seed=request.fit.seed or 0,
+        align=request.align,
+        see=see,
     )
     if request.strokes:
         subject = subject.corrected(request.strokes)
@@ -188,7 +198,7 @@ def _write_more(
 def _judged(subject: Subject, case: Case, labels: np.ndarray | None, say: Callable[[str], None]) -> Subject:
     """The subject with what is said of its quality; a red light is told at once."""
     with stage("judging"):
-        judgement = judge(subject, case, labels=labels)
+        judgement = judge(subject, aligned(case, subject.shifts), labels=labels)
     if judgement is not None and judgement.light == "red":
         say(f"quality {judgement.words()}")
     return with_judgement(subject, judgement)

@@ -73,10 +73,6 @@ class Abilities(ABC):
         """
         return [self.drawn(samples, seed)]
 
-    def as_measured(self, answers: Answerer, stack: int) -> Answerer:  # noqa: ARG002 - for those that differ
-        """The answers as the slices of a stack show them, where that differs from the world's."""
-        return answers
-
     def portable(self, phases: Sequence[int], box: Region) -> Portable:  # noqa: ARG002 - for those that can
         """What answers within a box without nisf, for a program of another language.
 

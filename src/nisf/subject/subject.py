@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from nisf.alignment import Shift
 from nisf.config.schema import Islands
 from nisf.correction.stroke import Stroke, check_labels
 from nisf.data.case import Stack
@@ -21,6 +22,7 @@ from nisf.stopwatch import advance
 from nisf.subject.abilities import Abilities
 from nisf.subject.answerer import Answerer, WithinEnds
 from nisf.subject.calibrated import Calibrated, Calibration
+from nisf.subject.in_line import ShiftedSlices
 from nisf.subject.islands import IslandMap, WithoutIslands
 from nisf.subject.painted import Painted, painted_voxels
 from nisf.subject.rendering import Answer, Frame, Rendering, empty_rendering, on_scale
@@ -41,6 +43,7 @@ class Subject(Abilities):
         certain: how sure a section of each structure has to be; see `nisf.subject.sections`.
         enclosed: how much of a cavity has to be surrounded by its wall in a basal slice, likewise.
         strokes: what a person has said of it; every answer follows, as far as the kind can spread them.
+        shifts: how far slices lie off that were put in line before the fit.
     """
 
     region: Region
@@ -50,6 +53,7 @@ class Subject(Abilities):
     certain: tuple[float, ...] = ()
     enclosed: float = 0.0
     strokes: tuple[Stroke, ...] = ()
+    shifts: tuple[Shift, ...] = ()
 
     def __post_init__(self) -> None:
         check_labels(self.strokes, self.prior.anatomy.labels)
@@ -212,6 +216,11 @@ class Subject(Abilities):
         image = on_scale(answer, self._scale(stack))
         deviation = np.zeros_like(answer.probability) if answer.deviation is None else answer.deviation
         return _shaped(image, shape), _shaped(answer.probability, shape), _shaped(deviation, shape)
+
+    def as_measured(self, answers: Answerer, stack: int) -> Answerer:
+        """The answers as the slices of a stack show them, where that differs from the world's."""
+        shifts = [shift for shift in self.shifts if shift.stack == stack]
+        return ShiftedSlices(answers, shifts, self.stacks[stack]) if shifts else answers
 
     def _asked(
         self, answers: Answerer, position: np.ndarray, time: np.ndarray | float, memory_mb: float

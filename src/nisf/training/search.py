@@ -35,13 +35,14 @@ Progress = Callable[[str, int, int], None]
 
 
 class FinderCheckpoint:
-    """Keeps the finder's training in the run's checkpoint.
+    """Keeps the training of a finder, or of a network like it, in a checkpoint.
 
     Args:
         path: of the checkpoint.
         identity: settings and cases that a checkpoint must agree with.
         say: called with sentences for the user.
         progress: told after each step.
+        name: of the network.
     """
 
     def __init__(
@@ -50,8 +51,9 @@ class FinderCheckpoint:
         identity: Mapping[str, Any],
         say: Callable[[str], None],
         progress: Progress | None = None,
+        name: str = "finder",
     ) -> None:
-        self.path, self.identity, self.say, self.progress = path, identity, say, progress
+        self.path, self.identity, self.say, self.progress, self.name = path, identity, say, progress, name
         self._saved = time.monotonic()
 
     def begin(self, state: FinderState) -> None:
@@ -74,12 +76,12 @@ class FinderCheckpoint:
                 f"{self.path}: not a checkpoint of this training ({type(error).__name__}); train elsewhere"
             ) from error
         if 0 < state.step < state.steps:
-            self.say(f"resuming the finder at step {state.done} of {state.total}")
+            self.say(f"resuming the {self.name} at step {state.done} of {state.total}")
 
     def after_step(self, state: FinderState) -> None:
         """Show how far it is, and save it now and then."""
         if self.progress is not None:
-            self.progress("finder", state.done, state.total)
+            self.progress(self.name, state.done, state.total)
         if time.monotonic() - self._saved >= KEEP_SECONDS and state.step < state.steps:
             tensors = {f"{UNFINISHED}{name}": tensor for name, tensor in state.tensors().items()}
             write_checkpoint(self.path, tensors, self.identity)

@@ -13,10 +13,12 @@ from nisf.errors import BadFileError, BadSettingError
 from nisf.io.readers import CaseFiles, read_case
 from nisf.io.readers.several import open_inputs
 from nisf.kinds.load import load_prior, read_subject
+from nisf.prior.fit_step import Seen
 from nisf.prior.prior import Prior
 from nisf.segmentation import Request, segment_case
 from nisf.subject.subject import Subject
 from nisf.view.findings import kept_measures
+from nisf.view.live import LiveFit
 from nisf.view.measured import description, measured_case
 from nisf.view.packets import Packet
 from nisf.view.viewed import Viewed
@@ -141,8 +143,12 @@ def _scan_entry(files: CaseFiles, prior: Prior[Subject], anatomy: Anatomy, reque
     def opened() -> Work:
         yield progress("Reading the scan", 0.1)
         case: Case = read_case(files, anatomy)
-        yield progress("Finding the anatomy and segmenting", 0.3)
-        subject = segment_case(case, prior, request, inputs=files.paths())
+        yield progress("Finding the anatomy and segmenting", 0.2)
+
+        def fit(see: Seen) -> Subject:
+            return segment_case(case, prior, request, inputs=files.paths(), see=see)
+
+        subject = yield from LiveFit(fit, case).work()
         yield progress("Preparing the first view", 0.9)
         yield Step.WORKED
         yield Viewed(subject, case)

@@ -496,6 +496,20 @@ def test_bombs(tmp_path):
         listed(tmp_path / "broken.zip")
 
 
+def test_archives_without_images_of_their_own(tmp_path):
+    (tmp_path / "outer").mkdir()
+    with zipfile.ZipFile(tmp_path / "outer" / "outer.zip", "w") as archive:
+        archive.writestr("inner.zip", b"PK\x03\x04" + b"\0" * 200)
+    with pytest.raises(BadFileError, match=r"archives in the archive are not opened; unpack them first"):
+        listed(tmp_path / "outer" / "outer.zip")
+    with pytest.raises(BadFileError, match=r"holds an archive \(outer.zip\) and no images .* unpack it"):
+        listed(tmp_path / "outer")
+    with zipfile.ZipFile(tmp_path / "scans.zip", "w") as archive:
+        archive.writestr("scan.nii", b"\0" * 400)
+    with pytest.raises(BadFileError, match=r"scans.zip: no case .*\(no DICOM image in it; a zip of other"):
+        listed(tmp_path / "scans.zip")
+
+
 def test_one_broken_archive_or_link_costs_itself(tmp_path):
     write(tmp_path / "all" / "a")
     (tmp_path / "all" / f"{ID}.zip").write_bytes(b"PK\x03\x04" + b"\0" * 300)

@@ -10,6 +10,7 @@ from nisf.data.region import Region, reference_pose
 from nisf.kinds.image.scenes import KEPT, Scenes
 from nisf.networks.canvas import canvases
 from nisf.networks.image_field import ImageField
+from nisf.networks.lookup import nearby, sample
 
 
 @pytest.fixture(scope="module", params=[0, 2])
@@ -31,8 +32,14 @@ def test_phases_are_mixed_and_the_cycle_closes(scenes):
     assert scenes.weights(0.1250001) == scenes.weights(0.1249999) == [(1, 1.0)]  # rounded
     assert scenes.weights(1.0) == scenes.weights(0.0) == [(0, 1.0)]
     place = np.random.default_rng(0).normal(size=(40, 3)) * 20
-    a, b, between = (scenes.ask(place, np.full(40, t))[1] for t in (0.875, 0.0, 0.9375))
-    np.testing.assert_allclose(between, (a + b) / 2, atol=1e-6)
+    between = scenes.ask(place, np.full(40, 0.9375))[1]
+    before, after, field = scenes.at(7), scenes.at(0), scenes.field
+    features = (before.features + after.features) / 2
+    latent = (before.latent + after.latent) / 2
+    near = nearby(before.maps, torch.from_numpy(place).float(), features.shape[1], field.image.neighbours)
+    own = sample(features, near.index, near.u, near.v)
+    expected = field.decode(own, near, latent, both=True)[1].softmax(dim=1)
+    np.testing.assert_allclose(between, expected.numpy(), atol=1e-6)
 
 
 def test_many_times_at_once(scenes):

@@ -21,7 +21,8 @@ MAX_TOTAL = 2**36
 MAX_RATIO = 250
 """Of unpacked to packed bytes, for members of more than a megabyte; an image is far below."""
 
-_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
+"""Endings of names of files that hold other files, or a packed one."""
 _REPRESENTATIONS = {b"AE", b"CS", b"DA", b"IS", b"LO", b"OB", b"PN", b"SH", b"ST", b"TM", b"UI", b"UL", b"US"}
 
 
@@ -159,7 +160,7 @@ def _members(path: Path, notes: dict[str, str]) -> Iterator[Entry]:
         name = info.filename.rsplit("/", 1)[-1]
         if name.startswith(".") or name.upper() == "DICOMDIR" or info.file_size < 132:
             continue
-        if name.lower().endswith(_ARCHIVES):
+        if name.lower().endswith(ARCHIVES):
             notes.setdefault("nested", f"{path}: archives in the archive are not opened; unpack them first")
             continue
         if info.flag_bits & 1:

@@ -11,6 +11,7 @@ from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
 from nisf.data.wording import counted
 from nisf.errors import BadFileError, BadSettingError
+from nisf.io.dicom.sources import ARCHIVES
 from nisf.io.readers.labels import Notes
 from nisf.io.readers.layouts import LAYOUTS, dicom
 from nisf.io.readers.listing import (
@@ -105,7 +106,8 @@ def _opened(root: Path, anatomy: Anatomy, layout: str, *, labels: bool) -> Cohor
     _note_skipped(listing)
     cases = _usable(listing)
     if not cases:
-        reason = f" ({listing.problems[0].message})" if listing.problems else ""
+        reason = listing.problems[0].message.removeprefix(f"{root}: ") if listing.problems else ""
+        reason = f" ({reason})" if reason else ""
         raise BadFileError(
             f"{root}: no case of the layout {layout} in it{reason}; check path and layout", options=["layout"]
         )
@@ -126,7 +128,14 @@ def recognise(root: Path) -> str:
         raise BadFileError(f"{root}: cannot be listed ({error}); check its permissions") from error
     if root.is_file():
         raise BadFileError(f"{root}: not a manifest; its first row must have the columns case and image")
-    empty = "an empty folder" if not any(root.iterdir()) else "not laid out in a way that we know"
+    files = sorted(root.iterdir())
+    packed = [path for path in files if path.name.lower().endswith(ARCHIVES) and not is_image_name(path)]
+    if packed:
+        raise BadFileError(
+            f"{root}: holds an archive ({packed[0].name}) and no images that we know; unpack it, and give "
+            "the new folder"
+        )
+    empty = "not laid out in a way that we know" if files else "an empty folder"
     raise BadFileError(
         f"{root}: {empty} ({', '.join(LAYOUTS)}); give the folder right above the cases, or a CSV file with "
         "the columns case,image,label"

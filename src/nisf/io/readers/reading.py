@@ -14,6 +14,7 @@ from nisf.data.case import Case, Stack, slices_of_volume
 from nisf.data.geometry import Grid
 from nisf.data.scratch import let_go, packed, room
 from nisf.data.stacking import arrangement_of
+from nisf.data.time_axis import frames_may_be_slices
 from nisf.data.wording import mm
 from nisf.errors import BadFileError
 from nisf.io.dicom.study import DicomStudy
@@ -24,6 +25,11 @@ from nisf.io.readers.labels import Notes, Placed, hide_undrawn, read_labels
 from nisf.io.readers.listing import CaseFiles, StackFiles
 from nisf.io.readers.measured import Measured, measured, nothing_measured
 from nisf.io.readers.nifti import Header, read_header, read_volume
+
+EXCHANGED = (
+    "it changes less from slice to slice than from frame to frame; if time is stored before the slices, "
+    "store it as x, y, slices, time"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,6 +240,8 @@ def _arranged(path: Path, first: Header, wanted: Grid, arrangement: Arrangement,
 
 
 def _note_measured(shown: str, found: Measured, notes: Notes) -> None:
+    if frames_may_be_slices(found.image):
+        notes.setdefault("exchanged", f"{shown}: {EXCHANGED}")
     if found.blank:
         notes.setdefault(
             "blank",

@@ -33,7 +33,7 @@ class _Decoder(nn.Module):
         u, v, distance = (place @ maps[:, axis, :3].T + maps[:, axis, 3] for axis in range(3))
         near = nearest_slices(u, v, distance, self.image.pixels, self.image.neighbours)
         latents = latent + torch.zeros_like(place[:, :1])
-        seen = _sample(features, near)
+        seen = sampled(features, near)
         distance, hidden = near.distance[..., None] / self.image.distance_mm, []
         for sign in self.signs:
             each = self.each(torch.cat([seen, sign * distance], dim=-1))
@@ -44,7 +44,7 @@ class _Decoder(nn.Module):
         return torch.sigmoid(answer[:, : self.channels]), torch.softmax(answer[:, self.channels :], dim=1)
 
 
-def _sample(features: Float[Tensor, "n h w f"], near: Nearby) -> Float[Tensor, "p k f"]:
+def sampled(features: Float[Tensor, "n h w f"], near: Nearby) -> Float[Tensor, "p k f"]:
     """As `nisf.networks.lookup.sample`, by look-ups that other programs have."""
     _, h, w, f = features.shape
     table = features.reshape(-1, f)

@@ -22,6 +22,7 @@ from nisf.errors import CannotFitError
 from nisf.kinds.image.correction import fit_residual
 from nisf.kinds.image.draws import Draws
 from nisf.kinds.image.exportable import exportable_decoder, exportable_scene
+from nisf.kinds.image.exportable_encoder import exportable_encoder
 from nisf.kinds.image.portable import portable_field
 from nisf.kinds.image.scenes import Scenes
 from nisf.networks.canvas import Canvases, canvases
@@ -206,7 +207,7 @@ class ImagePrior(Prior[ImageSubject]):
 
     field: ImageField
 
-    fit_options = frozenset({"islands", "enclosed"})
+    fit_options = frozenset({"islands", "enclosed", "as_stored"})
 
     @property
     def mirrors(self) -> int:
@@ -220,6 +221,10 @@ class ImagePrior(Prior[ImageSubject]):
     @override
     def exportable(self) -> Exportable:
         return exportable_decoder(self.field, both=self.anatomy.reorder)
+
+    @override
+    def exportable_encoder(self) -> Exportable:
+        return exportable_encoder(self.field, self.mirrors)
 
     @classmethod
     @override

@@ -31,6 +31,7 @@ def portable_field(
 
     - ``times``, ``latents``, ``maps`` (phases, slices, 3, 4: mm from the box's middle to canvas pixel and
       signed distance);
+    - ``posed``: a number for each phase, the same for those whose maps are the same;
     - ``crops``: first row and column of each slice's features on its canvas, by phase;
     - ``pose``: world to model mm; ``pixels``, ``neighbours``, ``distance_mm``, ``channels``, ``both``.
     """
@@ -44,8 +45,10 @@ def portable_field(
         "both": scenes.both,
     }
     maps, latents, crops, features = [], [], [], []
+    posed: list[int] = []
     for phase in phases:
         scene = scenes.at(phase)
+        posed.append(id(scene.maps))
         own = scene.maps.cpu().numpy().astype(np.float64)
         own[:, :, 3] += own[:, :, :3] @ shift
         corners = [_crop(map_, box, field.image.pixels) for map_ in own]
@@ -56,6 +59,7 @@ def portable_field(
         features.append(
             tuple(table[k, first[0] : last[0], first[1] : last[1]] for k, (first, last) in enumerate(corners))
         )
+    settings["posed"] = [posed.index(one) for one in posed]
     settings |= {"maps": maps, "latents": latents, "crops": crops}
     return Portable(settings, _weights(field), tuple(features))
 

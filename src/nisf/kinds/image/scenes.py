@@ -284,19 +284,19 @@ class Scenes:
 
         Args:
             places: from `places`.
-            time: fraction of the cycle; between measured phases the answers of both are mixed.
+            time: fraction of the cycle; between two measured phases their features are mixed.
             left_out: for a number of slices, which of them count only where they are the nearest.
         """
+        mixes = self._mixed(time)
         total: list[tuple[Tensor, Tensor]] = []
-        for phase, weight in self.weights(time):
-            scene = self.at(phase)
-            near = places.near(scene, self.field.image.neighbours)
+        for scenes, weight in mixes:
+            near = places.near(scenes[0][0], self.field.image.neighbours)
             frozen = self._at_rest(max(len(part) for part in places.parts))
             if left_out is not None:
-                chosen = torch.from_numpy(left_out(len(scene.maps))).to(self.device)
+                chosen = torch.from_numpy(left_out(len(scenes[0][0].maps))).to(self.device)
                 near = [without_slices(part, chosen) for part in near]
             for i, part in enumerate(near):
-                values, classes = frozen(scene, part, both=self.both)
+                values, classes = frozen(scenes, part, both=self.both)
                 values, classes = torch.sigmoid(values).mul_(weight), torch.softmax(classes, 1).mul_(weight)
                 if len(total) == i:
                     total.append((values, classes))
@@ -304,6 +304,18 @@ class Scenes:
                     total[i][0].add_(values)
                     total[i][1].add_(classes)
         return torch.cat([values for values, _ in total]), torch.cat([classes for _, classes in total])
+
+    def _mixed(self, time: float) -> list[tuple[list[tuple[Scene, float]], float]]:
+        """What is decoded at a time, and how much each answer counts.
+
+        Between two phases that are posed alike this is the mean of their features, asked once: as over
+        neighbouring phases, and nearer to a frame that was hidden than the mean of two answers is. Phases of
+        other maps have no pixel in common, so that their answers are mixed.
+        """
+        found = [(self.at(phase), weight) for phase, weight in self.weights(time)]
+        if len(found) > 1 and found[0][0].maps is found[1][0].maps:
+            return [(found, 1.0)]
+        return [([(scene, 1.0)], weight) for scene, weight in found]
 
     def ask(
         self,
@@ -317,7 +329,7 @@ class Scenes:
 
         Args:
             position: model mm.
-            time: fraction of the cycle; between measured phases the answers of both are mixed.
+            time: fraction of the cycle; between two measured phases their features are mixed.
             memory_mb: working memory beside the result and the encoded slices, MiB.
             left_out: for a number of slices, which of them count only where they are the nearest.
         """

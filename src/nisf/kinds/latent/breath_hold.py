@@ -11,6 +11,7 @@ from jaxtyping import Float
 from scipy.special import expit, logit
 from typing_extensions import override
 
+from nisf.alignment import Shift
 from nisf.data.case import Stack
 from nisf.data.geometry import Grid
 from nisf.subject.answerer import Answerer
@@ -45,6 +46,24 @@ def breath_hold_of(entry: Mapping[str, Any]) -> BreathHold:
     """
     x, y = entry["shift_mm"]
     return BreathHold(entry["stack"], entry["position"], (x, y), entry["gain"], entry["offset"])
+
+
+def shifted(holds: Sequence[BreathHold], shifts: Sequence[Shift]) -> list[BreathHold]:
+    """Breath-holds of slices that were put in line before the fit, as the slices themselves show them.
+
+    Args:
+        holds: of one stack.
+        shifts: of any stack.
+    """
+    together = {(hold.stack, hold.position): hold for hold in holds}
+    stacks = {hold.stack for hold in holds}
+    for shift in shifts:
+        if shift.stack in stacks:
+            key = shift.stack, shift.position
+            hold = together.get(key, BreathHold(*key))
+            moved = hold.shift_mm[0] + shift.mm[0], hold.shift_mm[1] + shift.mm[1]
+            together[key] = replace(hold, shift_mm=moved)
+    return list(together.values())
 
 
 class AtBreathHold(Answerer):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -20,17 +20,19 @@ from nisf.data.points import CasePoints
 from nisf.data.region import Region
 from nisf.device import module_device
 from nisf.errors import BadFileError, BadSettingError, CannotFitError
-from nisf.kinds.latent.breath_hold import BreathHold, HeldSlices, breath_hold_of
+from nisf.kinds.latent.breath_hold import BreathHold, HeldSlices, breath_hold_of, shifted
 from nisf.kinds.latent.correction import corrected_latent
 from nisf.kinds.latent.exportable import exportable_field, exportable_subject
 from nisf.kinds.latent.fit import fit_latents, orientations, oriented
 from nisf.kinds.latent.parametrisation import breath_holds_of, moved_region, parametrisation_of
 from nisf.kinds.latent.posterior import draw_latents
 from nisf.kinds.latent.second_order import fit_second_order, laplace
+from nisf.kinds.latent.steps import Steps
 from nisf.kinds.latent.validation import validation_points
 from nisf.networks.latent_field import LatentField
 from nisf.networks.latent_inference import ask, ask_samples
 from nisf.prior.exportable import Exportable
+from nisf.prior.fit_step import Seen
 from nisf.prior.prior import FitCallback, Prior
 from nisf.prior.stored import Stored
 from nisf.prior.subject_record import SubjectRecord
@@ -108,7 +110,9 @@ class LatentSubject(Subject):
     @override
     def as_measured(self, answers: Answerer, stack: int) -> Answerer:
         holds = [hold for hold in self.breath_holds if hold.stack == stack]
-        return HeldSlices(answers, holds, self.stacks[stack]) if holds else answers
+        if not holds:
+            return super().as_measured(answers, stack)
+        return HeldSlices(answers, shifted(holds, self.shifts), self.stacks[stack])
 
     @override
     def exportable(self, time: float = 0.0) -> Exportable:
@@ -175,11 +179,35 @@ class LatentPrior(Prior[LatentSubject]):
     def fit_inside(
         self, case: Case, region: Region, *, config: FitConfig, seed: int, callback: FitCallback | None
     ) -> LatentSubject:
+        return self._fitted(case, region, config, seed, lambda _: callback)
+
+    @override
+    def fit_seen(
+        self, case: Case, region: Region, *, config: FitConfig, seed: int, see: Seen
+    ) -> LatentSubject:
+        def follow(points: CasePoints) -> FitCallback:
+            def subject_of(latent: Tensor) -> LatentSubject:
+                return LatentSubject(case.name, self, points.region, case.stacks, latent=latent)
+
+            return Steps(self.field, points, config, seed, subject_of, see)
+
+        return self._fitted(case, region, config, seed, follow)
+
+    def _fitted(
+        self,
+        case: Case,
+        region: Region,
+        config: FitConfig,
+        seed: int,
+        follow: Callable[[CasePoints], FitCallback | None],
+    ) -> LatentSubject:
+        """See `fit_inside`; ``follow`` makes the callback, once it is known which way round the case is."""
         points = CasePoints(case, region, self.config.field.dimensions)
         points, orientation = oriented(
             points, orientations(case, self.anatomy), self.field, self.latent_mean, self.config.fit, seed
         )
         model = parametrisation_of(self.field, self.latent_mean, self.latent_covariance, config, [points])
+        callback = follow(points)
         summary: dict[str, Any] = {"method": config.method, "orientation": orientation}
         region, holds = points.region, ()
         if config.method == "second-order":

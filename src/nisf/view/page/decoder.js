@@ -84,26 +84,34 @@ export class Decoder {
     return [[before, 1 - way], [after, way]];
   }
 
+  /** What is decoded at a time: means of features where phases are posed alike, else answers that are mixed. */
+  mixed(time) {
+    const found = this.weightsAt(time), { posed } = this.settings;
+    if (found.length > 1 && posed[found[0][0]] === posed[found[1][0]]) return [[found, 1]];
+    return found.map(([t, share]) => [[[t, 1]], share]);
+  }
+
   /** Intensities and class probabilities at places (mm from the box's middle), one row each. */
   answer(places, time) {
     const count = places.length / 3, { outputs } = this, out = new Float32Array(count * outputs);
-    for (const [t, share] of this.weightsAt(time)) {
+    for (const [phases, share] of this.mixed(time)) {
       for (let first = 0; first < count; first += PLACES) {
         const n = Math.min(PLACES, count - first);
-        this.part(places.subarray(3 * first, 3 * (first + n)), n, t);
+        this.part(places.subarray(3 * first, 3 * (first + n)), n, phases);
         this.squash(out.subarray(first * outputs, (first + n) * outputs), n, share);
       }
     }
     return out;
   }
 
-  /** Logits of some places at one phase, in the memory's `answer`. */
-  part(places, n, t) {
-    const { h, f, k, a, at } = this, near = this.nearby(places, n, t);
-    this.sample(near, n, t);
+  /** Logits of some places at one phase or a mean of phases, in the memory's `answer`. */
+  part(places, n, phases) {
+    const { h, f, k, a, at } = this, near = this.nearby(places, n, phases[0][0]);
+    a.features.fill(0, 0, n * near.count * f);
+    for (const [t, share] of phases) this.sample(near, n, t, share);
     const rows = n * near.count;
     this.gemm(at.features, at.first, at.firstBias, at.common, rows, f, 4 * h, 0);
-    this.bias(t);
+    this.bias(phases);
     const signs = this.settings.both ? [1, -1] : [1];
     a.final.fill(0, 0, n * (h + f));
     for (const sign of signs) {
@@ -132,12 +140,12 @@ export class Decoder {
     return k;
   }
 
-  /** The join's bias with the phase's latent. */
-  bias(t) {
-    const latent = this.settings.latents[t], { hidden } = this;
+  /** The join's bias with the phases' latent. */
+  bias(phases) {
+    const { latents } = this.settings, { hidden } = this;
     for (let c = 0; c < hidden; c++) {
       let sum = this.joinOwn[c];
-      for (let l = 0; l < this.latent; l++) sum += latent[l] * this.joinLatent[l * hidden + c];
+      for (const [t, share] of phases) for (let l = 0; l < this.latent; l++) sum += share * latents[t][l] * this.joinLatent[l * hidden + c];
       this.a.joinBias[c] = sum;
     }
   }
@@ -199,8 +207,8 @@ export class Decoder {
     return out;
   }
 
-  /** Features where places project onto their slices, linearly between pixels. */
-  sample(near, n, t) {
+  /** Adds a phase's features where places project onto their slices, linearly between pixels. */
+  sample(near, n, t, share) {
     const { f, a } = this, tables = this.phase(t), crops = this.settings.crops[t], last = this.settings.pixels - 1;
     for (let r = 0; r < n * near.count; r++) {
       const { values, rows, columns } = tables[near.index[r]], [i0, j0] = crops[near.index[r]];
@@ -208,9 +216,9 @@ export class Decoder {
       const v = Math.min(columns - 1, Math.max(0, Math.min(last, Math.max(0, near.v[r])) - j0));
       const i = Math.min(rows - 2, Math.floor(u)), j = Math.min(columns - 2, Math.floor(v)), p = u - i, q = v - j;
       const corner = (i * columns + j) * f, below = columns * f;
-      const [w00, w01, w10, w11] = [(1 - p) * (1 - q), (1 - p) * q, p * (1 - q), p * q];
+      const [w00, w01, w10, w11] = [share * (1 - p) * (1 - q), share * (1 - p) * q, share * p * (1 - q), share * p * q];
       for (let c = 0; c < f; c++) {
-        a.features[r * f + c] = w00 * values[corner + c] + w01 * values[corner + f + c]
+        a.features[r * f + c] += w00 * values[corner + c] + w01 * values[corner + f + c]
           + w10 * values[corner + below + c] + w11 * values[corner + below + f + c];
       }
     }

@@ -1,6 +1,7 @@
 // The page: what it is made of, and how its parts hear of each other.
 import { find, make } from "./dom.js";
 import { chip, shownCurves } from "./findings.js";
+import { LiveFit } from "./live.js";
 import { listenToKeys, showHelp } from "./keys.js";
 import { MeasuredSlices } from "./measured.js";
 import { VIEW_COLOURS } from "./overlay.js";
@@ -32,6 +33,7 @@ export class Page {
     this.timeline = new Timeline(find("#timeline"), this);
     this.panel = new Panel(find("#panel"), this);
     this.strokes = new Strokes(this);
+    this.live = new LiveFit(find("#fit"));
     this.savePicture = () => savePicture(this);
     this.saveLink = () => saveLink(this);
     this.wire();
@@ -95,6 +97,9 @@ export class Page {
 
   /** Opens a case; a link's state is restored where there is one. */
   async openCase(number, given = null) {
+    this.opening?.abort();
+    const opening = this.opening = new AbortController();
+    this.live.begin(() => this.stopFit(opening, number));
     this.cover("Opening the case", 0);
     this.info = null;
     clearTimeout(this.polling);
@@ -104,7 +109,12 @@ export class Page {
       find("small", view.canvas.parentElement).textContent = "";
     });
     try {
-      const info = await this.source.open(number, (words, fraction) => this.cover(words, fraction));
+      const info = await this.source.open(number, (words, fraction, fit) => {
+        if (opening.signal.aborted) return;
+        this.cover(words, fraction);
+        if (fit) this.live.show(fit);
+      }, opening.signal);
+      if (opening !== this.opening) return;
       this.measured = new MeasuredSlices(this.source, info);
       this.curves = null;
       this.setFindings(null);
@@ -130,6 +140,13 @@ export class Page {
     } catch (error) {
       if (error.name !== "AbortError") this.cover(error.message, null, true);
     }
+  }
+
+  /** Ends the fit that is shown. */
+  stopFit(opening, number) {
+    opening.abort();
+    this.cover("The fit was stopped.", null, true);
+    this.live.stopped(() => this.openCase(number));
   }
 
   /** The planes before anything is known of the anatomy: along the slices and across them. */

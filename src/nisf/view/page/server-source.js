@@ -24,13 +24,14 @@ export class ServerSource {
     return (await last("cases", {})).header.cases;
   }
 
-  /** Opens a case; `onProgress(sentence, fraction)` tells how far it is. */
-  async open(number, onProgress) {
+  /** Opens a case; `onProgress(sentence, fraction, fit)` tells how far it is, and shows a fit's steps. */
+  async open(number, onProgress, signal) {
     let info = null;
-    await askServer("open", { case: number }, (header) => {
-      if (header.progress) onProgress(header.progress, header.fraction);
+    await askServer("open", { case: number }, (header, buffer) => {
+      if (header.progress) onProgress(header.progress, header.fraction, header.fit && { ...header.fit, buffer });
       else info = header;
-    });
+    }, signal);
+    if (!info) throw new DOMException("another case is being opened", "AbortError");
     this.number = number;
     this.info = info;
     return info;

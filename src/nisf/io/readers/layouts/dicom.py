@@ -47,6 +47,9 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:  # noqa: ARG001
             "read as DICOM; copy or export them again"
         )
     listing.cases = [case_of(study) for study in found]
+    if not listing.cases and not listing.problems:
+        nothing = f"{hide(str(root))}: no DICOM image in it; a zip of other files has to be unpacked"
+        listing.error("", listing.notes.get("dicom_nested", nothing))
     return listing
 
 

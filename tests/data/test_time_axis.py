@@ -1,0 +1,44 @@
+"""Slices differ more than frames do; where they do not, the axes may be exchanged."""
+
+import nibabel
+import numpy as np
+import pytest
+
+from nisf.cli import main
+from nisf.data.time_axis import frames_may_be_slices
+from nisf.phantom import Scanner, cohort
+
+
+def cine(seed, frames):
+    """Intensities (x, y, z, t, 1) of a phantom."""
+    scanner = Scanner(matrix=(64, 64), spacing_mm=3.5, frames=frames)
+    case = next(iter(cohort(1, seed=seed, scanner=scanner))).case
+    grid = case.stacks[0].grid
+    image = np.zeros((*grid.shape, frames, 1), np.float32)
+    for item in case.slices:
+        image[:, :, item.position, item.frame] = item.image
+    return image
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_cine_is_told_from_one_with_time_third(seed):
+    image = cine(seed, frames=12)
+    assert not frames_may_be_slices(image)
+    assert frames_may_be_slices(image.swapaxes(2, 3))
+
+
+def test_few_frames_say_nothing():
+    assert not frames_may_be_slices(cine(1, frames=2))
+    assert not frames_may_be_slices(cine(1, frames=2).swapaxes(2, 3))
+
+
+def test_check_says_so(tmp_path, capsys):
+    image = cine(1, frames=12)[..., 0]
+    for name, array in (("right", image), ("exchanged", image.swapaxes(2, 3))):
+        file = nibabel.Nifti1Image(array, np.diag([3.5, 3.5, 10, 1]))
+        file.header.set_xyzt_units("mm", "msec")
+        nibabel.save(file, tmp_path / f"{name}.nii.gz")
+    main(["check", str(tmp_path)])
+    lines = [line for line in capsys.readouterr().out.splitlines() if "less from slice to slice" in line]
+    assert len(lines) == 1
+    assert "exchanged.nii.gz" in lines[0]
