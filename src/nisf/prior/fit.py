@@ -75,14 +75,9 @@ def fit(
             first = prior.fit_seen(seen, region, config=settings, seed=seed, see=see)
         subject: Any = prior.looked_again(seen, first) if how in ("finder", "motion") else first
     said["seconds"] = round(time.perf_counter() - began, 3)
-    return subject.noted(
-        stacks=case.stacks,
-        islands=settings.islands,
-        certain=settings.certain,
-        enclosed=settings.enclosed,
-        shifts=tuple(shifts),
-        summary={**subject.summary, **said},
-    )
+    kept = {name: getattr(settings, name) for name in ("islands", "certain", "enclosed")}
+    summary = {**subject.summary, **said}
+    return subject.noted(stacks=case.stacks, shifts=tuple(shifts), summary=summary, **kept)
 
 
 def _measured(case: Case, region: Region) -> int:
