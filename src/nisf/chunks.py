@@ -1,7 +1,7 @@
-"""How many places, rows or points are worked on at a time: the one module that decides it.
+"""Chunk sizes: how many positions, rows or points are processed at a time.
 
-Results do not depend on it beyond rounding. On a processor the layers' results should stay in a core's cache;
-on a GPU only the memory asked for bounds them.
+Results do not depend on them beyond rounding. On a CPU, activations should fit into a core's cache; on a GPU
+only the memory limit matters.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ POSITION_BYTES = 256
 
 
 def positions_at_a_time(memory_mb: float) -> int:
-    """World positions that are turned into field coordinates at a time, within half of ``memory_mb`` MiB."""
+    """Number of world positions to transform at a time, using at most half of ``memory_mb`` MiB."""
     return int(np.clip(memory_mb * 2**20 / 2 / POSITION_BYTES, FEWEST_ROWS, MOST_POSITIONS))
 
 
 def rows_at_a_time(device: torch.device, memory_mb: float, bytes_a_row: int, cached: int) -> int:
-    """Rows that a network answers at a time.
+    """Number of rows to evaluate with a network at a time.
 
     Args:
-        device: where.
+        device: that runs the network.
         memory_mb: working memory, MiB.
-        bytes_a_row: working memory of one row.
-        cached: rows whose results stay in a processor's cache; the most there.
+        bytes_a_row: working memory per row.
+        cached: upper limit on a CPU: rows whose activations fit into its cache.
     """
     most = cached if device.type == "cpu" else GPU_ROWS
     return int(min(max(memory_mb * 2**20 / bytes_a_row, FEWEST_ROWS), most))
 
 
 def training_points(subjects: int, device: torch.device) -> int:
-    """Points of each subject that a training step takes through the network at a time."""
+    """Number of points per subject that a training step processes at a time."""
     most = TRAINING_POINTS if device.type == "cpu" else GPU_TRAINING_POINTS
     return max(1, most // subjects)
 
 
 def linearised_points(subjects: int) -> int:
-    """Points of each subject that are linearised at a time."""
+    """Number of points per subject to linearise at a time."""
     return max(1, LINEARISED_POINTS // subjects)

@@ -1,6 +1,6 @@
-"""The demo: a prior trained on phantoms, an unseen heart subject from half of its slices.
+"""The demo: train a prior on phantoms and reconstruct an unseen heart from half of its slices.
 
-Every number is measured against the phantom's analytic truth.
+All numbers are measured against the phantom's analytic ground truth.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ FILES = ("unseen.nii.gz", "demo.png")
 
 @dataclass(frozen=True, eq=False)
 class DemoResult:
-    """What the demo found.
+    """Results of the demo.
 
     Attributes:
         seen: scores of the slices that were fitted.
-        hidden: scores of the slices that were kept back.
+        hidden: scores of the withheld slices.
         curve: class name to volume in mL at `times`.
         truth: the same from the phantom's formulas.
         times: fractions of the cycle.
@@ -88,14 +88,14 @@ def run_demo(
     report: LogCallback | None = None,
     say: Callable[[str], None] = print,
 ) -> DemoResult:
-    """Train, fit, measure; writes ``prior/``, the unseen subject's files, ``demo.png`` and ``report/``.
+    """Train, fit and measure; write ``prior/``, the unseen subject's files, ``demo.png`` and ``report/``.
 
     Args:
         folder: where to write.
-        config: settings; the preset ``demo`` if None.
-        subjects: phantoms to train on.
-        report: called with every record of the training's log.
-        say: told what happens, in sentences.
+        config: settings; None for the preset ``demo``.
+        subjects: number of phantoms to train on.
+        report: called with every record of the training log.
+        say: called with progress messages.
 
     Raises:
         BadFileError: the folder cannot be written, or holds files of these names that nisf did not write.
@@ -142,7 +142,7 @@ def run_demo(
 
 
 def _clear(folder: Path) -> None:
-    """Remove what an earlier demo wrote, and refuse what else is in the way."""
+    """Remove the files of an earlier demo; refuse to replace any others."""
     remove_recorded(folder / "prior", "", TRAINED)
     remove_recorded(folder, "unseen", SEGMENTED)
     refuse_to_replace(folder / "prior", "", TRAINED, planned=TRAINED_FILES)
@@ -156,7 +156,7 @@ def _ejection(lv: np.ndarray, unseen: Scan) -> tuple[float, float]:
 
 
 def _nearest(case: Case, grid: Grid, time_index: int) -> np.ndarray:
-    """What the seen slices alone show on a plane: the nearest slice's pixel."""
+    """The plane as the given slices alone show it: the pixel of the nearest slice."""
     points = grid.points()[:, :, 0]
     image = np.zeros(grid.shape[:2], dtype=np.float32)
     best = np.full(grid.shape[:2], np.inf)

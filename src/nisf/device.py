@@ -1,4 +1,4 @@
-"""Where networks run: the cores side by side, or a GPU; and memory, asked before much is taken."""
+"""Devices, threads, precision, and checks of available memory."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ Item = TypeVar("Item")
 
 
 def named_device(name: str) -> torch.device:
-    """The device that a user names: ``cpu``, ``cuda`` or ``cuda:1``.
+    """The device with this name: ``cpu``, ``cuda`` or ``cuda:1``.
 
     Raises:
-        BadSettingError: there is none of that name here.
+        BadSettingError: this machine has no such device.
     """
     kind, _, number = name.partition(":")
     if kind == "cpu" and not number:
@@ -55,16 +55,16 @@ def named_device(name: str) -> torch.device:
 
 
 def use_threads(count: int | None = None) -> int:
-    """Have PyTorch compute with some threads; by default with as many as there are idle cores.
+    """Set the number of PyTorch's threads; by default to the number of idle cores.
 
-    More threads than idle cores wait for each other: on a busy machine the default of one a core takes
-    several times as long as a single thread. ``OMP_NUM_THREADS``, where it is set, is a decision already.
+    With more threads than idle cores, threads wait for each other: on a busy machine, one thread per core can
+    be several times slower than a single thread. If ``OMP_NUM_THREADS`` is set, it is respected.
 
     Args:
-        count: threads; None to choose.
+        count: number of threads; None chooses.
 
     Returns:
-        The number in use.
+        The number of threads in use.
 
     Raises:
         BadSettingError: fewer than one.
@@ -78,7 +78,7 @@ def use_threads(count: int | None = None) -> int:
 
 
 def idle_cores() -> int:
-    """Cores that this process may use, less those that others keep busy; at least one."""
+    """Number of cores that this process may use and that other processes leave idle; at least one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with suppress(OSError, ValueError):  # a container's share
         limit, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
@@ -90,9 +90,9 @@ def idle_cores() -> int:
 
 
 def half_precision(wanted: str, device: torch.device) -> bool:
-    """Whether products are in bf16: as wanted, or with ``auto`` on processors that have units for it.
+    """Whether to compute matrix products in bf16: as requested, or with ``auto`` on CPUs with bf16 units.
 
-    Not on a GPU, which waits for the processor either way: see docs/performance.md.
+    ``auto`` never chooses it on a GPU, which is limited by the CPU either way (docs/performance.md).
     """
     if wanted != "auto":
         return wanted == "bf16"
@@ -100,27 +100,29 @@ def half_precision(wanted: str, device: torch.device) -> bool:
 
 
 def bf16_units() -> bool:
-    """Whether the processor multiplies in bf16 (AMX or AVX-512)."""
+    """Whether the CPU has bf16 matrix units (AMX or AVX-512)."""
     # PyTorch's own questions; older versions cannot answer them.
     names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in names)
 
 
 def autocast(device: torch.device, wanted: str) -> AbstractContextManager[Any]:
-    """A context in which products are computed as wanted (see `half_precision`), whatever is around it."""
+    """Context manager that sets the precision of products (see `half_precision`), overriding any outer
+    context.
+    """
     if device.type not in ("cpu", "cuda"):
         return nullcontext()  # nothing is computed, as on PyTorch's meta device
     return torch.autocast(device.type, torch.bfloat16, enabled=half_precision(wanted, device))
 
 
 def module_device(module: nn.Module) -> torch.device:
-    """Where a network's weights are."""
+    """The device that holds a network's weights."""
     return next(module.parameters()).device
 
 
 @contextmanager
 def one_core() -> Generator[int]:
-    """Every operation in the block runs on one core; gives the number of threads that PyTorch had."""
+    """Run every operation in the block on one core; yields PyTorch's previous number of threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -130,18 +132,18 @@ def one_core() -> Generator[int]:
 
 
 def side_by_side(work: Callable[[Item], object], items: Iterable[Item], *, most: int | None = None) -> None:
-    """Do the work for each item, in their order as far as threads are free, each on one core.
+    """Call ``work`` on each item in parallel threads, each on one core; items start in order.
 
-    The number of threads is PyTorch's (``torch.set_num_threads``). As every operation runs on one core alone,
-    results do not depend on it, to the last bit, and threads never wait for each other inside an operation.
+    The number of threads is that of PyTorch (``torch.set_num_threads``). Every operation runs on a single
+    core, so results are bitwise independent of the number of threads.
 
     Args:
-        work: done once for each item; it may not depend on what it does for another.
-        items: of the work.
-        most: threads at most; as many as PyTorch has if None.
+        work: called once per item; calls must be independent of each other.
+        items: arguments for ``work``.
+        most: maximum number of threads; None for PyTorch's.
 
     Raises:
-        Exception: the first that the work raised; what had not begun by then is left undone.
+        Exception: the first exception raised by ``work``; items that have not started are skipped.
     """
     with one_core() as threads:
         threads = threads if most is None else min(threads, most)
@@ -161,7 +163,7 @@ def side_by_side(work: Callable[[Item], object], items: Iterable[Item], *, most:
 
 
 def available_bytes() -> int | None:
-    """Bytes that can be taken without swapping, by the system and the container; None if nobody says."""
+    """Bytes that can be allocated without swapping, within the container's limit; None if unknown."""
     found = []
     with suppress(OSError, ValueError, IndexError):
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
@@ -176,7 +178,7 @@ def available_bytes() -> int | None:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has ever had, bytes; 0 where the system does not say."""
+    """Peak memory of this process in bytes; 0 where the system does not report it."""
     try:
         import resource
     except ImportError:  # Windows
@@ -188,16 +190,16 @@ def peak_bytes() -> int:
 def require_bytes(
     wanted: int, what: str, *, advice: str = LESS, options: Sequence[str] = ("spacing", "frames")
 ) -> None:
-    """Refuse what would not fit into memory, before it is allocated.
+    """Raise an error before allocating more memory than is available.
 
     Args:
         wanted: bytes.
-        what: that needs them, for the sentence.
-        advice: what to do, likewise.
-        options: names of the arguments that would help.
+        what: what needs them, for the message.
+        advice: what the user can do, for the message.
+        options: names of arguments that would help.
 
     Raises:
-        CannotFitError: there are not so many.
+        CannotFitError: not enough memory is available.
     """
     free = available_bytes()
     if free is not None and wanted > free:

@@ -1,4 +1,4 @@
-"""The exceptions that users see as a sentence instead of a traceback, and how a program ends with one."""
+"""Exceptions that the command line reports as one sentence instead of a traceback."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from nisf.interrupts import caught, ignore, listen, restore
 
 
 class NisfError(Exception):
-    """Something the user can mend: the message names the file, the value found and what to do.
+    """An error that the user can fix. The message names the file, the value found and what to do.
 
     Args:
-        message: one sentence; it speaks of no command line.
-        options: names, as Python spells them, of the arguments that would help, e.g. ``["centre"]``.
+        message: one sentence, without command-line flags.
+        options: Python names of the arguments that would help, e.g. ``["centre"]``.
     """
 
     def __init__(self, message: str, *, options: Sequence[str] = ()) -> None:
@@ -26,7 +26,7 @@ class NisfError(Exception):
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Names of the arguments that would help; those of its cause if it has none of its own."""
+        """Names of the arguments that would help, or those of its cause if it has none."""
         cause = self.__cause__
         return cause.options if not self._options and isinstance(cause, NisfError) else self._options
 
@@ -36,32 +36,32 @@ class BadFileError(NisfError):
 
 
 class BadSettingError(NisfError):
-    """A setting, option or argument has a value that means nothing, or nothing here."""
+    """A setting, option or argument has an invalid value."""
 
 
 class NoSuchModelError(NisfError):
-    """There is no prior in the folder, or no model of the name."""
+    """The folder contains no prior, or no bundled model has this name."""
 
 
 class CannotFitError(NisfError):
-    """A case cannot be fitted, answered or scored: what that needs is not in it."""
+    """A case lacks what is needed to fit, evaluate or score it."""
 
 
 def told(error: NisfError) -> str:
-    """The error as a command tells it: the sentence, then the flags that would help."""
+    """The error as the command line prints it: the message, then the flags that would help."""
     flags = ", ".join(f"--{name.replace('_', '-')}" for name in error.options)
     return f"{error} ({flags})" if flags else str(error)
 
 
 def unexpected(error: Exception) -> str:
-    """An error that nobody foresaw, in one line; one of memory says what helps."""
+    """An unexpected error in one line; for an error of memory, with what helps."""
     if lacking := out_of_memory(error):
         return told(lacking)
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def gigabytes(count: float) -> str:
-    """Bytes in words, e.g. ``3.2 GB``."""
+    """A number of bytes in readable form, e.g. ``3.2 GB``."""
     return f"{count / 1e9:.1f} GB" if count < 1e13 else f"{count / 1e12:.0f} TB"
 
 
@@ -71,7 +71,7 @@ _LACKS = ("not enough memory", "out of memory", "can't allocate memory", "cannot
 
 
 def out_of_memory(error: BaseException) -> CannotFitError | None:
-    """What to tell of a failed allocation of Python, NumPy or PyTorch; None for other errors."""
+    """A message for a failed allocation of Python, NumPy or PyTorch; None for other errors."""
     text = str(error)
     lacks = any(part in text.lower() for part in _LACKS)
     if not isinstance(error, MemoryError) and not (isinstance(error, RuntimeError | OSError) and lacks):
@@ -91,10 +91,10 @@ TRACEBACK = "NISF_TRACEBACK"
 
 
 def exit_status(program: str, run: Callable[[], int]) -> int:
-    """What ``run`` returns, or how it failed, in one line.
+    """Call ``run`` and return its exit status; report an error in one line.
 
-    2 after an error that the user can mend, 1 after one that nobody foresaw, 130 or 143 after Ctrl-C or
-    SIGTERM; 1 without a word where nobody reads our output any more.
+    The status is 2 after an error that the user can fix, 1 after an unexpected one, 130 or 143 after Ctrl-C
+    or SIGTERM, and 1 without a message if the output pipe is closed.
     """
     listen()
     streams = sys.stdout, sys.stderr
@@ -129,7 +129,7 @@ def exit_status(program: str, run: Callable[[], int]) -> int:
 
 
 def _ended(error: BaseException) -> tuple[int, str | None]:
-    """Exit status and sentence for what ended a program; no sentence for what is to be raised."""
+    """Exit status and message for an exception; no message if it should be raised."""
     number = caught()
     if number is not None or isinstance(error, KeyboardInterrupt):
         number = number or 2
@@ -146,10 +146,10 @@ def _ended(error: BaseException) -> tuple[int, str | None]:
 
 
 class Tolerant:
-    """A stream of messages that cannot end the work: what cannot be written is lost, and noted.
+    """A stream whose write errors do not stop the program: they are recorded instead.
 
     Attributes:
-        lost: why something could not be written; empty if all was.
+        lost: why something could not be written; empty if everything was.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -157,11 +157,11 @@ class Tolerant:
 
     @classmethod
     def around(cls, stream: Any) -> Any:
-        """The stream so wrapped; None, where there is no stream, stays."""
+        """The wrapped stream; None stays None."""
         return None if stream is None else cls(stream)
 
     def write(self, text: str) -> int:
-        """Write, if it can be written."""
+        """Write; errors are recorded."""
         try:
             return self._stream.write(text)
         except BrokenPipeError:
@@ -171,7 +171,7 @@ class Tolerant:
             return len(text)
 
     def flush(self) -> None:
-        """Flush, if that can be done."""
+        """Flush; errors are recorded."""
         try:
             self._stream.flush()
         except BrokenPipeError:
@@ -184,7 +184,7 @@ class Tolerant:
 
 
 def say_anything(stream: object) -> None:
-    """Let a stream write what its encoding lacks, e.g. in a file's name, as escapes instead of failing."""
+    """Make a stream escape characters that its encoding lacks, e.g. in file names, instead of failing."""
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""Writing that is never half done, and reading that says what is wrong."""
+"""Atomic writing, and reading with clear error messages."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 class Keeper(ABC):
-    """Says whether a file may be replaced, and notes what is written; see `nisf.outputs.record`."""
+    """Decides whether a file may be replaced and records what is written; see `nisf.outputs.record`."""
 
     @abstractmethod
     def admit(self, path: Path, draft: Path) -> bool:
-        """Whether ``draft`` is to replace ``path``; False if that would change nothing.
+        """Whether ``draft`` should replace ``path``; False if they are equal.
 
         Raises:
-            BadFileError: it must not be replaced.
+            BadFileError: ``path`` must not be replaced.
         """
 
 
@@ -47,7 +47,7 @@ _keeper: ContextVar[Keeper | None] = ContextVar("keeper", default=None)
 
 @contextmanager
 def kept_by(keeper: Keeper | None) -> Generator[None]:
-    """Have a keeper asked for every file that is written inside; None asks nobody."""
+    """Ask this keeper about every file written inside the block; None disables it."""
     token = _keeper.set(keeper)
     try:
         yield
@@ -56,12 +56,12 @@ def kept_by(keeper: Keeper | None) -> Generator[None]:
 
 
 def draft_prefix() -> str:
-    """How this process's temporary names begin."""
+    """Prefix of this process's temporary names."""
     return f"{DRAFT}{_HERE}-{os.getpid()}-"
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove temporary files and folders that processes left there which are gone."""
+    """Remove temporary files and folders left behind by processes that no longer exist."""
     for path in folder.glob(f"{DRAFT}*"):
         here, _, rest = path.name.removeprefix(DRAFT).partition("-")
         number = rest.partition("-")[0]
@@ -88,13 +88,13 @@ def _alive(process: int) -> bool:
 
 @contextmanager
 def replacing(path: str | Path) -> Generator[Path]:
-    """A temporary path in the same folder that becomes ``path`` if the block succeeds.
+    """Yield a temporary path in the same folder that is renamed to ``path`` if the block succeeds.
 
-    The temporary name ends like ``path``, for writers that look at the extension. Every file that nisf
-    writes comes this way, so that the `Keeper` is asked.
+    The temporary name has the same ending as ``path``, for writers that look at it. Every file that nisf
+    writes goes through this function, so that the `Keeper` is asked.
 
     Raises:
-        BadFileError: the folder cannot be made or written, or the keeper refuses.
+        BadFileError: the folder cannot be created or written, or the keeper refuses.
     """
     path = Path(path)
     try:
@@ -122,7 +122,7 @@ def replacing(path: str | Path) -> Generator[Path]:
 
 
 def _to_disk(path: Path) -> None:
-    """Have the system write a file out: its name must not reach the disk before its content."""
+    """Flush a file to disk: its name must not reach the disk before its content."""
     handle = os.open(path, os.O_RDWR)
     try:
         os.fsync(handle)
@@ -131,7 +131,7 @@ def _to_disk(path: Path) -> None:
 
 
 def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file, whole or not at all.
+    """Write a CSV file atomically.
 
     Raises:
         BadFileError: the file cannot be written.
@@ -146,7 +146,7 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[o
 
 
 def write_json(path: str | Path, data: Any) -> None:
-    """Write ``data`` as indented JSON, whole or not at all."""
+    """Write ``data`` atomically as indented JSON."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -171,7 +171,7 @@ def read_json(path: str | Path) -> Any:
 def write_tensors(
     path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write tensors as safetensors, whole or not at all."""
+    """Write tensors atomically as safetensors."""
     from safetensors.torch import save_file
 
     contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
@@ -181,7 +181,7 @@ def write_tensors(
 
 @contextmanager
 def replacing_safetensors(path: str | Path) -> Generator[Path]:
-    """`replacing` for what the safetensors library writes, which has an error of its own for a full disk.
+    """`replacing` for the safetensors library, which raises its own error on a full disk.
 
     Raises:
         BadFileError: as `replacing`.
@@ -196,7 +196,7 @@ def replacing_safetensors(path: str | Path) -> Generator[Path]:
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file.
+    """Read the tensors and metadata of a safetensors file.
 
     Raises:
         BadFileError: it is missing, or not a safetensors file.
@@ -208,7 +208,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """Metadata of a safetensors file, without its tensors.
+    """Read the metadata of a safetensors file without its tensors.
 
     Raises:
         BadFileError: it is missing, or not a safetensors file.
@@ -219,7 +219,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 @contextmanager
 def _safetensors(path: str | Path, framework: str) -> Generator[Any]:
-    """An open safetensors file, whose tensors are the framework's.
+    """Open a safetensors file; its tensors are those of ``framework``.
 
     Raises:
         BadFileError: it is missing, or not a safetensors file.
@@ -240,7 +240,7 @@ def load_part(module: nn.Module, prefix: str, tensors: Mapping[str, Tensor], pat
     """Load the tensors under ``prefix`` into a module, strictly.
 
     Raises:
-        BadFileError: one is missing, not expected, or of another shape; ``path`` is the file they are from.
+        BadFileError: a tensor is missing, unexpected or has the wrong shape; the message names ``path``.
     """
     wanted = module.state_dict()
     have = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
@@ -256,10 +256,10 @@ def load_part(module: nn.Module, prefix: str, tensors: Mapping[str, Tensor], pat
 
 
 def check_writable(folder: str | Path) -> Path:
-    """Make ``folder`` and try to write into it, before hours of work are spent on its contents.
+    """Create ``folder`` and check that it can be written, before any long computation.
 
     Raises:
-        BadFileError: it cannot be made or written.
+        BadFileError: it cannot be created or written.
     """
     folder = Path(folder)
     try:

@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM: noticed wherever they arrive, so that a command ends with one line.
+"""Reliable handling of Ctrl-C and SIGTERM, so that a command ends with one line.
 
-An interrupt that arrives inside a library may come out as another error, or be lost in a destructor. What was
-caught is remembered, for whoever ends the program and for loops that ask between two cases.
+An interrupt inside a library can surface as a different error or get lost in a destructor. The signal is
+therefore remembered; loops check for it between cases.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _owner: list[int] = []
 
 
 def listen() -> None:
-    """Catch SIGINT and SIGTERM from now on, in this process alone; only the main thread can."""
+    """Start catching SIGINT and SIGTERM in this process. Call it from the main thread."""
     if threading.current_thread() is not threading.main_thread():
         return
     _caught.clear()
@@ -33,7 +33,7 @@ def caught() -> int | None:
 
 
 def check() -> None:
-    """Raise again what was lost on its way.
+    """Raise an interrupt that was caught but lost.
 
     Raises:
         KeyboardInterrupt: a signal arrived.
@@ -43,14 +43,14 @@ def check() -> None:
 
 
 def ignore() -> None:
-    """Ignore Ctrl-C from now on: the program is ending."""
+    """Ignore Ctrl-C while the program ends."""
     if threading.current_thread() is threading.main_thread():
         with suppress(ValueError, OSError):
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def restore() -> None:
-    """What Python does by itself."""
+    """Restore Python's default handlers."""
     if threading.current_thread() is threading.main_thread():
         _caught.clear()
         with suppress(ValueError, OSError):

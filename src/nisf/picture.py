@@ -55,7 +55,7 @@ class Panel:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure that belongs to no window and no global state; sizes in inches."""
+    """A figure without a window or global state; sizes in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -65,13 +65,13 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write a figure whole or not at all; the name's ending says the format."""
+    """Write a figure atomically; the file ending sets the format."""
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=DPI, format=Path(path).suffix.lstrip("."))
 
 
 def draw_panel(axes: Axes, panel: Panel, anatomy: Anatomy) -> None:
-    """Image in grey, classes filled or outlined in the anatomy's colours."""
+    """Draw an image in grey with classes filled or outlined in the anatomy's colours."""
     from matplotlib.colors import to_rgba
 
     vmax = float(np.percentile(panel.image, 99.5)) if panel.vmax is None else panel.vmax
@@ -95,7 +95,7 @@ def draw_panel(axes: Axes, panel: Panel, anatomy: Anatomy) -> None:
 
 
 def legend_of(figure: Figure, anatomy: Anatomy) -> None:
-    """The classes' colours under the figure."""
+    """Add a legend of the class colours below the figure."""
     from matplotlib.patches import Patch
 
     handles = [
@@ -105,7 +105,7 @@ def legend_of(figure: Figure, anatomy: Anatomy) -> None:
 
 
 def montage(rows: Sequence[Sequence[Panel]], anatomy: Anatomy, path: str | Path, *, title: str = "") -> None:
-    """Rows of panels with a legend, written to ``path``."""
+    """Write rows of panels with a legend to ``path``."""
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):  # ty: ignore[invalid-argument-type]

@@ -1,4 +1,4 @@
-"""Where the time of a case goes: stages that the library names, summed by whoever wants to know."""
+"""Time spent in each stage of a case. The library names the stages; a `Stopwatch` sums them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _running: ContextVar[Stopwatch | None] = ContextVar("running", default=None)
 
 
 class Stopwatch:
-    """Wall-clock seconds by stage, from `start` until `seconds` is read; use it as a context manager.
+    """Wall-clock seconds per stage, from `start` until `seconds` is read. Use it as a context manager.
 
-    A stage within another counts for itself alone, so that the stages sum up to the whole. Where several
-    threads work, the seconds of all of them are added up.
+    The time of a nested stage does not count towards the outer one, so the stages sum to the total. The
+    seconds of parallel threads are added up.
 
     Args:
-        tell: told the name of each stage that begins, and how far it is where that is known.
+        tell: called with the name of each stage as it begins, and with its progress where known.
 
     Attributes:
-        stages: name of a stage to its seconds.
+        stages: seconds by stage name.
     """
 
     def __init__(self, tell: Callable[[str], None] | None = None) -> None:
@@ -36,7 +36,7 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """Since it was made."""
+        """Seconds since the stopwatch was created."""
         return time.perf_counter() - self._began
 
     def __enter__(self) -> Stopwatch:
@@ -68,14 +68,14 @@ class Stopwatch:
 
 
 def told(stages: Mapping[str, float]) -> str:
-    """The stages in words, the longest first: ``answering 2.1 s, encoding 0.4 s``."""
+    """The stages as text, longest first: ``answering 2.1 s, encoding 0.4 s``."""
     ordered = sorted(stages.items(), key=lambda item: -item[1])
     return ", ".join(f"{name} {seconds:.1f} s" for name, seconds in ordered)
 
 
 @contextmanager
 def stage(name: str) -> Generator[None]:
-    """What happens in this block is a stage of the stopwatch that is running, if one is."""
+    """Count this block as a stage of the running stopwatch, if there is one."""
     watch = _running.get()
     if watch is None:
         yield
@@ -85,11 +85,11 @@ def stage(name: str) -> Generator[None]:
 
 
 def advance(done: int, whole: int) -> None:
-    """Say how far the stage is that the running stopwatch is in, if one is.
+    """Report the progress of the current stage to the running stopwatch, if there is one.
 
     Args:
-        done: parts that are done.
-        whole: parts that there are.
+        done: number of finished parts.
+        whole: total number of parts.
     """
     watch = _running.get()
     if watch is not None and watch._tell and watch._names and whole > 1:

@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Check:
-    """Look for files that are missing, damaged, empty, or do not fit together.
+    """Check a cohort for files that are missing, damaged, empty or inconsistent with each other.
 
-    The exit status is 1 if there is any error; warnings alone leave it 0.
+    The exit status is 1 if there are errors; warnings do not count.
     """
 
     inputs: Annotated[Positional[tuple[Path, ...]], arg(metavar="INPUT")]
-    """Cohort folders, case folders, image files or manifest CSVs; patterns with * are matched."""
+    """Cohort folders, case folders, image files or manifest CSVs; patterns such as *.nii.gz are expanded."""
     anatomy: str = "cardiac-sax"
-    """Structures: a name, or a JSON file."""
+    """Anatomy: a name or a JSON file."""
     layout: str = "auto"
-    """How the cases lie in their folder; found out if auto."""
+    """Folder layout of the cases; auto detects it."""
     json: bool = False
     """Print the report as JSON instead of a table."""
     identifiers: bool = False
-    """Show names, IDs and dates of DICOM studies, which are hidden otherwise."""
+    """Show the names, IDs and dates of DICOM studies; by default they are hidden."""
 
     def run(self) -> int:
         import json

@@ -18,7 +18,7 @@ class Corrections:
     """The option that ``nisf segment`` has for corrections."""
 
     corrections: Path | None = None
-    """JSON file with strokes that the segmentation is to follow, of one case (see docs/correcting.md)."""
+    """JSON file with correction strokes for one case (see docs/correcting.md)."""
 
     def refuse_several(self, cases: int) -> None:
         """Strokes are of one case.
@@ -36,29 +36,30 @@ class Corrections:
 
 @dataclass(frozen=True)
 class Correct:
-    """Correct a segmented case by strokes, and write its segmentation, NAME.nisf and measures again.
+    """Apply correction strokes to a segmented case and rewrite its segmentation, NAME.nisf and measures.
 
-    The strokes of the file replace those that the case has; nisf segment --corrections gives the same.
+    The strokes in the file replace the case's existing strokes. nisf segment --corrections gives the same
+    result.
     """
 
     subject: Annotated[Positional[Path], arg(metavar="SUBJECT")]
     """OUT/NAME.nisf, as nisf segment wrote it."""
     strokes: Annotated[Positional[Path | None], arg(metavar="STROKES.json")] = None
-    """File of strokes, as the viewer saves it (see docs/correcting.md)."""
+    """JSON file with strokes, as saved by the viewer (see docs/correcting.md)."""
     add: bool = False
-    """Add the strokes to those that the case has."""
+    """Add the strokes to the existing ones instead of replacing them."""
     undo: int = 0
-    """Take back so many of the last strokes first."""
+    """First remove this many of the most recent strokes."""
     save: Path | None = None
-    """Write all strokes that hold then to this file too."""
+    """Also write the resulting list of strokes to this file."""
     prior: Path | None = None
-    """Folder of its prior, if it is not where it was."""
+    """Folder of the prior, if it has moved."""
     memory_mb: float = 512
-    """Working memory for queries, MiB."""
+    """Working memory for queries in MiB."""
     device: str = "cpu"
-    """Where networks run: cpu, cuda or cuda:NUMBER."""
+    """Device to run networks on: cpu, cuda or cuda:NUMBER."""
     overwrite: bool = False
-    """Replace files that are in the way, whoever wrote them."""
+    """Replace existing files even if nisf did not write them."""
 
     def run(self) -> int:
         from nisf.cli.parse import refuse_missing, working_memory

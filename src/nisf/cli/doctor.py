@@ -16,12 +16,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the answer.
+    """One line of the output.
 
     Attributes:
-        part: what it is about.
+        part: the component it describes.
         says: one sentence or value.
-        good: False if nisf cannot work like this.
+        good: False if nisf cannot work because of it.
     """
 
     part: str
@@ -31,16 +31,16 @@ class Finding:
 
 @dataclass(frozen=True)
 class Doctor:
-    """Check this installation: versions, devices, models, caches, extras, and a self-test of some seconds.
+    """Check this installation: versions, devices, models, caches, extras, and a self-test of a few seconds.
 
-    Paste what it prints into a bug report: it names no file of yours. The exit status is 1 if something that
-    nisf needs does not work; missing extras are not counted.
+    The output names none of your files, so you can paste it into a bug report. The exit status is 1 if
+    something that nisf needs does not work; missing extras do not count.
     """
 
     json: bool = False
     """Print the findings as JSON."""
     no_self_test: bool = False
-    """Leave out the self-test, which segments a phantom."""
+    """Skip the self-test, which segments a phantom."""
 
     def run(self) -> int:
         checks: list[Callable[[], Iterable[Finding]]] = [packages, devices, models, caches, extras]

@@ -19,42 +19,43 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Score against reference labels: Dice, HD95 and ASSD in mm, volumes in mL.
+    """Compare segmentations with reference labels: Dice, HD95 and ASSD in mm, volumes in mL.
 
-    Scores either the files of --predictions, or what --prior makes of each case; then --hide keeps slices
-    or frames back from the fit and scores those alone. Structures that are missed count with Dice 0 and
-    the diagonal of the volume as distance. The exit status is 1 if any case could not be scored.
+    Scores the files in --predictions, or fits each case with --prior. With --prior, --hide withholds slices
+    or frames from the fit and scores only those. A missed structure has a Dice of 0 and the diagonal of the
+    volume as its distance. The exit status is 1 if a case could not be scored.
     """
 
     references: Annotated[Positional[Path], arg(metavar="REFERENCES")]
     """Folder of the cohort with the reference labels."""
     predictions: Annotated[Path | None, arg(aliases=["-p"])] = None
-    """Folder with NAME_seg.nii.gz files and labels.json (label number to name)."""
+    """Folder with NAME_seg.nii.gz files and labels.json, which maps label numbers to names."""
     prior: Path | None = None
-    """Folder of a prior to fit each case with, instead of --predictions."""
+    """Prior to fit each case with, instead of --predictions: a folder or the name of a bundled model."""
     hide: str = "none"
-    """Keep back from the fit: every-2nd-slice, basal, apical, all-but-3, every-2nd-frame, or none."""
+    """What to withhold from the fit: every-2nd-slice, basal, apical, all-but-3, every-2nd-frame, or none."""
     measures: bool = False
-    """Compare the measures in --predictions (measures.csv) with those of the labels, by Bland and Altman."""
+    """Compare the measures in --predictions (measures.csv) with those of the labels (Bland-Altman)."""
     plots: Path | None = None
-    """With --measures: picture of the Bland-Altman plots, .png, .pdf or .svg."""
+    """With --measures: file for the Bland-Altman plots, .png, .pdf or .svg."""
     output: Annotated[Path | None, arg(aliases=["-o"])] = None
-    """CSV file for one row per case, frame and structure; with --measures per case and measure."""
+    """CSV file to write: one row per case, frame and structure; with --measures one row per case and
+    measure."""
     only: Path | None = None
-    """Text file with the names of the cases to score, one a line."""
+    """Text file with the names of the cases to score, one per line."""
     steps: int | None = None
-    """With --prior: fitting steps, instead of the count that was best on the prior's validation cases;
-    iterations at most for the second-order method."""
+    """With --prior: number of fitting steps; by default the number that worked best on the prior's validation
+    cases. For the second-order method: the maximum number of iterations."""
     anatomy: str = "cardiac-sax"
-    """Structures of the references: a name, or a JSON file; a prior brings its own."""
+    """Anatomy of the references: a name or a JSON file; with --prior that of the prior."""
     layout: str = "auto"
-    """How the references lie in their folder; found out if auto."""
+    """Folder layout of the references; auto detects it."""
     device: str = "cpu"
-    """Where networks run: cpu, cuda or cuda:NUMBER."""
+    """Device to run networks on: cpu, cuda or cuda:NUMBER."""
     threads: int | None = None
-    """Threads of the processor; as many as there are idle cores if not given."""
+    """CPU threads; by default the number of idle cores."""
     overwrite: bool = False
-    """Replace the CSV file whoever wrote it."""
+    """Replace the CSV file even if nisf did not write it."""
 
     def run(self) -> int:
         refuse_missing([self.references, self.predictions, self.only])

@@ -11,34 +11,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Fitting:
-    """How to fit; which of the options mean something depends on the prior's kind of field."""
+    """Options of the fit; which of them apply depends on the prior's kind of field."""
 
     method: Literal["adam", "second-order"] | None = None
-    """How to fit, instead of the prior's way; second-order ends by convergence."""
+    """Optimiser of the fit; by default that of the prior. second-order stops at convergence."""
     steps: int | None = None
-    """Fitting steps, instead of the count that was best on the prior's validation cases; iterations at most
-    for second-order."""
+    """Number of fitting steps; by default the number that worked best on the prior's validation cases. With
+    second-order: the maximum number of iterations."""
     shifts: bool = False
-    """Fit each slice's in-plane shift too (second-order)."""
+    """Also fit an in-plane shift for each slice (second-order only)."""
     gains: bool = False
-    """Fit each slice's gain and offset of intensity too (second-order)."""
+    """Also fit an intensity gain and offset for each slice (second-order only)."""
     pose: bool = False
-    """Fit a shift and rotation of the whole subject too (second-order)."""
+    """Also fit a translation and rotation of the whole subject (second-order only)."""
     align: bool = False
     """Correct breath-hold shifts of slices by the long-axis images that cut them, and say how far they moved.
     """
     islands: Literal["keep", "remove"] | None = None
-    """Parts of a structure that are apart from its largest part, instead of the prior's way."""
+    """Keep or remove components apart from a structure's largest one; by default as the prior says."""
     enclosed: float | None = None
     """Leave the LV out of basal slices where the myocardium covers less than this part of the cavity's rim:
     0.5 is the SCMR's rule; by default the base is drawn as in the training data."""
     as_stored: bool = False
-    """Look at images without orientation in their headers as they are stored; by default a model that can
-    tell in which way they are stored turns them to that of its training images."""
+    """Do not turn images without orientation in their headers; by default, models that can detect how such an
+    image is stored turn it to the orientation of their training images."""
     seed: int | None = None
-    """Seed of the points that a fit draws."""
+    """Random seed of the points sampled during the fit."""
 
-    def fit_options(self) -> FitOptions:
+    def options(self) -> FitOptions:
         """The options as the library takes them.
 
         Raises:

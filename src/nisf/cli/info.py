@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Info:
-    """Print what made a file that nisf wrote: versions, prior, inputs' hashes, options, seed, time.
+    """Print how a file was made: versions, prior, hashes of the inputs, options, seed and date.
 
-    The exit status is 1 if the file is not what was written any more, and 2 if nisf did not write it.
+    The exit status is 1 if the file has changed since nisf wrote it, and 2 if nisf did not write it.
     """
 
     path: Annotated[Positional[Path], arg(metavar="FILE")]
     """A segmentation, subject, mesh, table, page, checkpoint or record, or the folder of a prior."""
     json: bool = False
-    """As JSON."""
+    """Print JSON."""
 
     def run(self) -> int:
         from nisf.errors import BadFileError

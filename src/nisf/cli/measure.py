@@ -16,37 +16,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measure:
-    """Measure segmented cases again, from their .nisf files: measures.csv, curves.csv, wall.csv and so on.
+    """Measure segmented cases again from their .nisf files and rewrite measures.csv, curves.csv and wall.csv.
 
-    Nothing is fitted. The exit status is 1 if a case could not be measured; the others are.
+    Nothing is fitted. If a case cannot be measured, the others still are, and the exit status is 1.
     """
 
     folder: Annotated[Positional[Path], arg(metavar="OUT")]
-    """Folder that nisf segment has written."""
+    """Output folder of nisf segment."""
     prior: str | None = None
-    """Folder of the prior or model they were made with, instead of the one that each file names."""
+    """Prior or model that the cases were segmented with; by default the one that each file names."""
     only: Path | None = None
-    """Text file with the names of the cases to measure, one a line."""
+    """Text file with the names of the cases to measure, one per line."""
     ed: int | None = None
-    """Frame of end-diastole, from 0, instead of what the files or the volumes say."""
+    """Frame of end-diastole, counted from 0; by default taken from the files or the volumes."""
     es: int | None = None
-    """Frame of end-systole, likewise."""
+    """Frame of end-systole, as for --ed."""
     bsa: float | None = None
-    """Body surface in m2, for measures by it; for one case."""
+    """Body surface area in m2, for indexed measures. For a single case."""
     height: float | None = None
-    """Height in cm, for body surface (Mosteller); for one case, with --weight."""
+    """Height in cm; with --weight gives the body surface area (Mosteller). For a single case."""
     weight: float | None = None
     """Weight in kg."""
     body: Path | None = None
-    """CSV file with a row for each case: case, and bsa_m2 or height_cm and weight_kg."""
+    """CSV file with one row per case and the columns case and bsa_m2, or case, height_cm and weight_kg."""
     parquet: bool = False
-    """Write measures.parquet too (needs pyarrow)."""
+    """Also write measures.parquet (needs nisf[parquet])."""
     memory_mb: float = 512
-    """Working memory for queries, MiB."""
+    """Working memory for queries in MiB."""
     device: str = "cpu"
-    """Where networks run: cpu, cuda or cuda:NUMBER."""
+    """Device to run networks on: cpu, cuda or cuda:NUMBER."""
     overwrite: bool = False
-    """Replace files that are in the way, whoever wrote them."""
+    """Replace existing files even if nisf did not write them."""
 
     def run(self) -> int:
         from nisf.errors import BadFileError, NisfError, told

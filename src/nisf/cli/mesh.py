@@ -18,36 +18,37 @@ if TYPE_CHECKING:
 class Mesh:
     """Write watertight surfaces of a subject's structures (NAME.nisf) for other programs.
 
-    The vertices lie on the field's own surface, not on voxels. -o NAME.stl gives NAME_lv-blood-pool.stl and
-    so on, and with several times NAME_lv-blood-pool_t00.stl. Needs: pip install 'nisf[mesh]'.
+    The vertices lie on the decision surface of the field, not on a voxel grid. -o NAME.stl writes one file
+    per structure, e.g. NAME_lv-blood-pool.stl; with several times NAME_lv-blood-pool_t00.stl and so on.
+    Needs: pip install 'nisf[mesh]'.
     """
 
     subject: Annotated[Positional[Path], arg(metavar="SUBJECT")]
     """File of a subject, as nisf segment writes it."""
     output: Annotated[Path, arg(aliases=["-o"])]
-    """File to write, also the format: .stl, .ply, .obj or .vtp."""
+    """File to write; its ending sets the format: .stl, .ply, .obj or .vtp."""
     prior: Path | None = None
-    """Folder of its prior, if it is not where it was."""
+    """Folder of the prior, if it has moved."""
     structures: str | None = None
-    """Structures or unions, separated by commas, e.g. "LV blood pool,LV epicardium"; all if left out."""
+    """Structures or unions, separated by commas, e.g. "LV blood pool,LV epicardium"; by default all."""
     spacing: float | None = None
-    """Spacing in mm of the grid that the triangles are made on, instead of one that suits the region's size;
-    smaller gives more triangles."""
+    """Spacing in mm of the sampling grid; smaller gives more triangles. By default it depends on the size of
+    the region."""
     frames: int | None = None
     """Number of equally spaced times of the cycle."""
     time: str | None = None
-    """Times as fractions of the cycle, separated by commas, instead of --frames; the first measured time
-    if neither is given."""
+    """Times as fractions of the cycle, separated by commas, instead of --frames. By default the first
+    measured time."""
     same_triangles: bool = False
-    """The same triangles at all times: the mesh of the first time follows the structure through the cycle."""
+    """Use the same triangles at all times: the mesh of the first time is deformed through the cycle."""
     space: Literal["RAS", "LPS"] = "RAS"
-    """World coordinates (mm): RAS as in NIfTI, or LPS as in DICOM and ITK. The files say which."""
+    """World coordinates in mm: RAS as in NIfTI, or LPS as in DICOM and ITK. Noted in the files."""
     memory_mb: float = 512
-    """Working memory for queries, MiB."""
+    """Working memory for queries in MiB."""
     device: str = "cpu"
-    """Where networks run: cpu, cuda or cuda:NUMBER."""
+    """Device to run networks on: cpu, cuda or cuda:NUMBER."""
     overwrite: bool = False
-    """Replace files that are in the way, whoever wrote them."""
+    """Replace existing files even if nisf did not write them."""
 
     def run(self) -> int:
         from nisf.cli.parse import words

@@ -10,10 +10,10 @@ from tyro.conf import Positional, arg
 
 @dataclass(frozen=True)
 class Models:
-    """List the models that come with nisf, or print one's model card."""
+    """List the bundled models, or print the model card of one."""
 
     name: Annotated[Positional[str | None], arg(metavar="NAME")] = None
-    """Model whose card to print."""
+    """Name of the model whose card to print."""
 
     def run(self) -> int:
         from nisf.errors import NoSuchModelError

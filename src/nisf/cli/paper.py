@@ -15,10 +15,10 @@ Choice = Literal[
 
 @dataclass(frozen=True)
 class Paper:
-    """Run the experiments of the NISF paper, and what it lacks, on a cohort.
+    """Run the experiments of the NISF paper, and some that it lacks, on a cohort.
 
-    Every 5th case is a test subject. Results are CSV files, figures (PDF and PNG) and summary.html; what is
-    in the output folder already is used again, so that an interrupted run goes on.
+    Every 5th case is a test subject. Writes CSV files, figures (PDF and PNG) and summary.html. Results that
+    are already in the output folder are reused, so an interrupted run can be continued.
     """
 
     experiment: Positional[Choice]
@@ -28,24 +28,24 @@ class Paper:
     data: Path
     """Folder of the cohort."""
     output: Annotated[Path, arg(aliases=["-o"])]
-    """Folder of results."""
+    """Folder to write results to."""
     budget: Literal["minutes", "hours", "paper"] = "hours"
-    """How much may be spent: minutes shows that everything runs, hours fits two cores, paper has the paper's
-    numbers and wants a GPU."""
+    """Size of the experiments: minutes only shows that everything runs, hours suits two cores, paper uses the
+    paper's numbers and needs a GPU."""
     test: int | None = None
-    """Test subjects at most; the budget's number if not given."""
+    """Maximum number of test subjects; by default that of the budget."""
     use: tuple[str, ...] = ()
-    """Priors that are trained already, not on test subjects: image=cardiac-sax paper=FOLDER unet=FOLDER."""
+    """Already trained priors that have not seen the test subjects: image=NAME paper=FOLDER unet=FOLDER."""
     anatomy: str = "cardiac-sax"
-    """Structures: a name, or a JSON file."""
+    """Anatomy: a name or a JSON file."""
     layout: str = "auto"
-    """How the cases lie in their folder; found out if auto."""
+    """Folder layout of the cases; auto detects it."""
     device: str = "cpu"
-    """Where priors and the U-Net are trained: cpu, cuda or cuda:NUMBER; subjects are fitted on cpu."""
+    """Device to train priors and the U-Net on: cpu, cuda or cuda:NUMBER. Subjects are fitted on the CPU."""
     estimate: bool = False
-    """Only print how long it would take."""
+    """Print the expected time and stop."""
     overwrite: bool = False
-    """Replace files that are in the way, whoever wrote them."""
+    """Replace existing files even if nisf did not write them."""
 
     def run(self) -> int:
         from nisf.outputs import recorded

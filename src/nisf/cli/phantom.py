@@ -14,13 +14,13 @@ class Phantom:
     """Write a cohort of beating-heart phantoms in UK Biobank style, with their true volumes."""
 
     output: Annotated[Positional[Path], arg(metavar="FOLDER")]
-    """Folder of the cohort."""
+    """Folder to write the cohort to."""
     subjects: int = 10
     """Number of subjects."""
     seed: int = 0
-    """Seed of anatomy, noise and shifts."""
+    """Random seed of the anatomy, noise and slice shifts."""
     long_axis: bool = False
-    """Write a 2-chamber and a 4-chamber cine too."""
+    """Also write a 2-chamber and a 4-chamber cine."""
 
     def run(self) -> int:
         from nisf.errors import BadSettingError

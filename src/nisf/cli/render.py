@@ -27,11 +27,11 @@ DRAWS = 16
 
 @dataclass(frozen=True)
 class Render:
-    """Ask a subject (NAME.nisf) again: on any grid or plane, at any time, or at a list of points.
+    """Evaluate a fitted subject (NAME.nisf) on any grid or plane, at any time, or at a list of points.
 
-    The output's name says what is written: NAME.nii.gz gives NAME_seg.nii.gz and NAME_image.nii.gz, and
-    likewise .nii, .hdr (a NIfTI pair), .nrrd and .mha; .png gives a picture of a plane; .csv with --points
-    gives a row per point.
+    The ending of the output sets the format. NAME.nii.gz writes NAME_seg.nii.gz and NAME_image.nii.gz; .nii,
+    .hdr (a NIfTI pair), .nrrd and .mha work the same way. .png draws a plane. .csv with
+    --points writes one row per point.
     """
 
     subject: Annotated[Positional[Path], arg(metavar="SUBJECT")]
@@ -39,39 +39,39 @@ class Render:
     output: Annotated[Path, arg(aliases=["-o"])]
     """File to write: .nii.gz, .nii, .hdr, .nrrd, .mha, .png or .csv."""
     prior: Path | None = None
-    """Folder of its prior, if it is not where it was."""
+    """Folder of the prior, if it has moved."""
     spacing: str | None = None
     """Spacing X,Y,Z in mm along the stack's axes; for a plane, one number."""
     frames: int | None = None
-    """Number of equally spaced frames of the cycle."""
+    """Number of equally spaced frames of the cycle; by default the measured ones."""
     time: str | None = None
     """Times as fractions of the cycle, separated by commas, instead of --frames."""
     plane: str | None = None
-    """A plane by its normal NX,NY,NZ (world), through the region's centre or --centre."""
+    """Plane with this normal NX,NY,NZ (world), through --centre or the centre of the region."""
     view: str | None = None
-    """A plane by its name in the anatomy, e.g. 4ch or 2ch, found from the subject's own segmentation."""
+    """Named view of the anatomy, e.g. 4ch or 2ch, located from the subject's own segmentation."""
     centre: str | None = None
-    """Point X,Y,Z in world mm that the plane goes through."""
+    """Point X,Y,Z in world mm on the plane."""
     size: float = 160.0
-    """Side of the plane, mm."""
+    """Side length of the plane in mm."""
     points: Path | None = None
-    """CSV with the columns x,y,z (world mm) and, if wanted, t (fraction of the cycle)."""
+    """CSV file with the columns x,y,z (world mm) and optionally t (fraction of the cycle)."""
     probabilities: bool = False
-    """Write the probability of each class too."""
+    """Also write the probability of each class."""
     samples: int = 0
-    """Average over this many draws, instead of the best answer alone: from the subject's posterior or, with a
-    prior that sees the slices (preset image), of what fewer slices would have told."""
+    """Average over this many samples instead of using the best estimate alone. A latent prior samples its
+    posterior; an image-conditioned prior (preset image) answers from random subsets of the slices."""
     std: bool = False
-    """Write the standard deviation of each class's probability over the draws too, 16 if --samples says
-    nothing else."""
+    """Also write the standard deviation of each class's probability over the samples (--samples, by default
+    16)."""
     memory_mb: float = 512
-    """Working memory for queries, MiB."""
+    """Working memory for queries in MiB."""
     device: str = "cpu"
-    """Where networks run: cpu, cuda or cuda:NUMBER."""
+    """Device to run networks on: cpu, cuda or cuda:NUMBER."""
     threads: int | None = None
-    """Threads of the processor; as many as there are idle cores if not given."""
+    """CPU threads; by default the number of idle cores."""
     overwrite: bool = False
-    """Replace files that are in the way, whoever wrote them."""
+    """Replace existing files even if nisf did not write them."""
 
     def run(self) -> int:
         refuse_missing([self.subject, self.points])

@@ -14,9 +14,9 @@ from tyro.conf import Positional, arg
 class Report:
     """Write a page for each case of a folder that nisf segment wrote, and one for all: OUT/report/index.html.
 
-    Each page is one file that needs nothing else and prints on A4: all slices with contours, cine, long-axis
-    views, measures, and what was done. Cases are called by numbers, which OUT/report-key.csv explains, so
-    that the folder of pages can be given away.
+    Each page is a self-contained file that prints on A4: all slices with contours, cine, long-axis views,
+    measures and the processing steps. Cases are numbered, so the folder can be shared; OUT/report-key.csv
+    maps the numbers to case names.
     """
 
     folder: Annotated[Positional[Path], arg(metavar="OUT")]
@@ -24,19 +24,19 @@ class Report:
     output: Annotated[Path | None, arg(aliases=["-o"])] = None
     """Folder for the pages, instead of OUT/report."""
     prior: Path | None = None
-    """Folder of the prior, if it is not where it was."""
+    """Folder of the prior, if it has moved."""
     identifiers: bool = False
-    """Call cases by their names, which may be those of patients."""
+    """Use the names of the cases, which may identify patients, instead of numbers."""
     only: Path | None = None
-    """Text file with the names of the cases, one a line."""
+    """Text file with the names of the cases to include, one per line."""
     references: Path | None = None
     """CSV of reference values, with the column case and columns named as in measures.csv: the page of all
     cases shows how they agree (Bland and Altman)."""
     overwrite: bool = False
-    """Make pages again of which nothing has changed, and replace files that are in the way, whoever wrote
+    """Rewrite pages even if nothing has changed, and replace existing files even if nisf did not write
     them."""
     memory_mb: float = 512
-    """Working memory for queries, MiB."""
+    """Working memory for queries in MiB."""
 
     def run(self) -> int:
         from nisf.report.cohort_page import read_references

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -28,76 +28,78 @@ if TYPE_CHECKING:
     from nisf.subject.subject import Subject
 
 MOST_FRAMES = 10_000
-"""More times of a cycle are a slip of the finger."""
+"""Upper limit of --frames; more is almost certainly a typing error."""
 
 
 @dataclass(frozen=True)
-class Segment(Corrections, Fitting):
+class Segment(Corrections):
     """Segment images: NAME_seg.nii.gz, NAME_image.nii.gz, NAME.nisf, NAME.measures.json, measures.csv.
 
-    NAME.run.json records what they were made from. A case that is done already, from the same input with the
-    same options, is skipped. Files that nisf did not write are not replaced. Exit status 1: a case failed.
+    NAME.run.json records the inputs and options. Cases that are already done with the same input and options
+    are skipped. Files that nisf did not write are never replaced. The exit status is 1 if a case failed.
     """
 
     inputs: Annotated[Positional[tuple[Path, ...]], arg(metavar="INPUT")]
-    """Image files, case folders, cohort folders or manifest CSVs; patterns with * are matched."""
+    """Image files, case folders, cohort folders or manifest CSVs; patterns such as *.nii.gz are expanded."""
     output: Annotated[Path, arg(aliases=["-o"])]
     """Folder to write to."""
     prior: str = DEFAULT
-    """Folder of a prior, or a model that comes with nisf (see nisf models)."""
+    """Folder of a prior, or the name of a bundled model (see nisf models)."""
     spacing: str | None = None
-    """Spacing X,Y,Z in mm along the stack's axes, instead of the input's."""
+    """Output spacing X,Y,Z in mm along the stack's axes; by default that of the input."""
     frames: int | None = None
-    """Number of equally spaced frames of the cycle, instead of the input's."""
+    """Number of equally spaced output frames; by default those of the input."""
     probabilities: bool = False
-    """Write the probability of each class too."""
+    """Also write the probability of each class."""
     format: Literal["nii.gz", "nii", "hdr", "nrrd", "mha"] = "nii.gz"
-    """What images are written as; hdr is a NIfTI pair."""
+    """File format of the output images; hdr is a NIfTI pair."""
     region: Literal["auto", "finder", "motion", "centre", "whole"] = "auto"
     """How to find the region of interest."""
     centre: str | None = None
-    """Centre X,Y,Z of the region in world mm, instead of finding it."""
+    """Centre X,Y,Z of the region in world mm, instead of searching for it."""
     only: Path | None = None
     """Text file with the names of the cases to segment, one a line."""
     layout: str = "auto"
-    """How the cases lie in their folder; found out if auto."""
+    """Folder layout of the cases; auto detects it."""
     series: str | None = None
-    """Number or description of the DICOM series, instead of the short-axis stack (see nisf check)."""
+    """Number or description of the DICOM series; by default the short-axis stack (see nisf check)."""
     identifiers: bool = False
-    """Show names, IDs and dates of DICOM studies, which are hidden otherwise, and write them to DICOM SEG."""
+    """Show names, IDs and dates of DICOM studies, hidden by default, and write them to DICOM SEG."""
     dicom_seg: str | None = None
-    """Write DICOM SEG too, NAME_ED_seg.dcm and so on: auto for the named phases or the largest and smallest
-    volume, all, or names and frames from 0, with commas. Only with --identifiers has it the name, ID, dates
-    and UIDs by which it is filed with the images; without, the case's name and fresh UIDs."""
+    """Also write DICOM SEG files such as NAME_ED_seg.dcm, for these phases: auto (the named phases, or the
+    largest and smallest volume), all, or a comma-separated list of names or frame numbers from 0. With
+    --identifiers they carry the patient's name, ID, dates and UIDs; otherwise the case name and new UIDs."""
     seg_nrrd: str | None = None
-    """Write NAME_ED.seg.nrrd and so on for 3D Slicer too; which phases, as for --dicom-seg."""
+    """Also write files such as NAME_ED.seg.nrrd for 3D Slicer, for these phases (as in --dicom-seg)."""
     bids: bool = False
-    """Write a BIDS derivative data set too: OUT/bids/sub-NAME/anat/sub-NAME_desc-nisf_dseg.nii.gz."""
+    """Also write a BIDS derivative dataset: OUT/bids/sub-NAME/anat/sub-NAME_desc-nisf_dseg.nii.gz."""
     no_measures: bool = False
-    """Write no measures.csv, measures.json, curves.csv and wall.csv."""
+    """Do not write measures.csv, measures.json, curves.csv and wall.csv."""
     memory_mb: float | None = None
-    """Working memory for queries, MiB, of all workers together; 512, or 128 a worker, if not given."""
+    """Working memory for queries in MiB, for all workers together; by default 512, or 128 per worker."""
     device: str = "cpu"
-    """Where networks run: cpu, cuda or cuda:NUMBER."""
+    """Device to run networks on: cpu, cuda or cuda:NUMBER."""
     threads: int | None = None
-    """Threads of the processor, all workers together; as many as there are idle cores if not given."""
+    """CPU threads, for all workers together; by default the number of idle cores."""
     workers: int | None = None
-    """Processes that share the cases; as many as cores are idle and cases are worth it if not given."""
+    """Worker processes; by default chosen from the number of idle cores and cases."""
     engine: Literal["auto", "ray"] = "auto"
-    """What runs the cases: processes of this machine, or Ray (needs nisf[ray])."""
+    """Where cases are run: auto uses processes on this machine, ray a Ray cluster (needs nisf[ray])."""
     address: str | None = None
-    """Ray cluster that runs, HOST:PORT or auto, instead of one of this machine; its nodes share folders."""
+    """Running Ray cluster to use, HOST:PORT or auto, whose nodes share the folders; by default a local
+    one."""
     shard: str | None = None
-    """Do one of several parts of the cases, e.g. 3/16 for the third of sixteen: for job arrays. All parts
-    may run at the same time and write to one folder."""
+    """Process only one part of the cases, e.g. 3/16 for the third of sixteen. Meant for job arrays: all parts
+    can run at the same time and write to the same folder."""
     report: bool = False
-    """Write pages to look at and print too: OUT/report/index.html (see nisf report)."""
+    """Also write a report: OUT/report/index.html (see nisf report)."""
     overwrite: bool = False
-    """Do cases again that are done already, and replace files that are in the way, whoever wrote them."""
+    """Redo cases that are done, and replace existing files even if nisf did not write them."""
     estimate: bool = False
-    """Do one case for a trial, say how long all will take and how much memory and disk, and end."""
+    """Segment one case as a trial, print the expected time, memory and disk space for all cases, and stop."""
     verbose: bool = False
-    """Say where each case's time went."""
+    """Print how long each step of each case took."""
+    fitting: Fitting = field(default_factory=Fitting)
 
     def run(self) -> int:
         refuse_missing_prior(self.prior)
@@ -316,7 +318,14 @@ class Segment(Corrections, Fitting):
             raise BadSettingError(f"--frames {self.frames}: give a number of at least 1")
         if self.frames is not None and self.frames > MOST_FRAMES:
             raise BadSettingError(f"--frames {self.frames}: give {MOST_FRAMES} at most")
-        fit = self.fit_options()
+        fit = self.fitting.options()
         return Request(
-            spacing, self.frames, self.probabilities, self.region, centre, fit, self.format, align=self.align
+            spacing,
+            self.frames,
+            self.probabilities,
+            self.region,
+            centre,
+            fit,
+            self.format,
+            align=self.fitting.align,
         )

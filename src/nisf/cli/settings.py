@@ -21,14 +21,14 @@ UNUSED = "-"
 
 @dataclass(frozen=True)
 class Settings:
-    """List the settings of a prior, which 'nisf train' takes by --set, and their values in each preset."""
+    """List the settings that 'nisf train --set' accepts, with their values in each preset."""
 
     section: Annotated[Positional[str | None], arg(metavar="SECTION")] = None
-    """Only the settings of this section, e.g. train."""
+    """List only the settings of this section, e.g. train."""
     preset: str | None = None
-    """Only the values of this preset, and only the settings that have a meaning with it."""
+    """List only the values of this preset, and only the settings that apply to it."""
     markdown: bool = False
-    """As Markdown tables, like those of docs/reference.md."""
+    """Print Markdown tables, as in docs/reference.md."""
 
     def run(self) -> int:
         from nisf.config.presets import PRESETS, preset

@@ -21,45 +21,47 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Train:
-    """Train a prior over a population.
+    """Train a prior on a cohort of labelled cases.
 
-    Validation cases choose how long new subjects are fitted; without --validation every fifth case is taken.
-    The exit status is 1 if a case was left out; the others are used.
+    Validation cases determine how many steps new subjects are fitted for; by default every fifth case is
+    used. If a case cannot be read, training goes on without it, and the exit status is 1.
     """
 
     cohort: Annotated[Positional[Path], arg(metavar="COHORT")]
     """Folder of the training cohort, or a manifest CSV."""
     output: Annotated[Path, arg(aliases=["-o"])]
-    """Folder of the prior."""
+    """Folder to write the prior to."""
     preset: str | None = None
-    """Settings to start from: image (sees the slices; most accurate; if none is given), cpu (a latent per
-    subject, half an hour on two cores) or paper (the paper's numbers)."""
+    """Base settings: image (conditioned on the slices; the most accurate, and the default), cpu (one latent
+    vector per subject; half an hour on two cores), demo (small and fast) or paper (the paper's numbers)."""
     start: Path | None = None
-    """Go on from this prior's weights, region and settings, with these cases: a folder or a model's name."""
+    """Prior to continue from: its weights, region and settings are the starting point. A folder or a model's
+    name."""
     validation: str = "every-5th"
-    """every-Nth case, a text file with one case name a line, another cohort's folder, or none."""
+    """Validation cases: every-Nth (e.g. every-5th), a text file with one case name per line, the folder of
+    another cohort, or none."""
     set: Annotated[tuple[str, ...], arg(aliases=["-s"])] = ()
-    """Other settings, e.g. train.steps=3000 train.seed=1; 'nisf settings' lists them."""
+    """Settings to change, e.g. train.steps=3000 train.seed=1; 'nisf settings' lists them all."""
     anatomy: str | None = None
-    """Structures: a name, or a JSON file; cardiac-sax if none is given, or those of --start."""
+    """Anatomy: a name or a JSON file; by default cardiac-sax, or that of --start."""
     layout: str = "auto"
-    """How the cases lie in their folder; found out if auto."""
+    """Folder layout of the cases; auto detects it."""
     licence: str | None = None
-    """Licence of the prior, for its card; data licences often forbid commercial use. That of --start if not
-    given."""
+    """Licence to record in the prior's card; many data licences forbid commercial use. By default that of
+    --start."""
     cache: Path | None = None
-    """Folder for decompressed cases; .cache in the prior's folder if not given."""
+    """Folder for decompressed cases; by default .cache in the prior's folder."""
     resume: bool = False
-    """Go on from the checkpoint in the output folder, with its settings."""
+    """Resume from the checkpoint in the output folder, with its settings."""
     device: str = "cpu"
-    """Where networks run: cpu, cuda or cuda:NUMBER."""
+    """Device to run networks on: cpu, cuda or cuda:NUMBER."""
     threads: int | None = None
-    """Threads of the processor; as many as there are idle cores if not given."""
+    """CPU threads; by default the number of idle cores."""
     workers: int | None = None
-    """Processes that draw augmented samples ahead of the network; if not given, none with --device cpu, one a
-    core but one, 8 at most, with cuda."""
+    """Processes that prepare augmented samples in advance; by default none on the CPU, and on CUDA one per
+    core except one, at most 8."""
     tensorboard: bool = False
-    """Write TensorBoard events too (pip install nisf[tensorboard])."""
+    """Also write TensorBoard events (needs nisf[tensorboard])."""
 
     def run(self) -> int:
         self.refuse()

@@ -15,37 +15,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class View:
-    """Look at subjects (NAME.nisf, or the folder they are in) or at scans, which are segmented first.
+    """Open subjects (NAME.nisf files or their folder) or scans, which are segmented first, in the browser.
 
-    Opens a page in the browser: any plane at any time, surfaces, volumes. It is served to this machine only,
-    under an address with a secret token, until Ctrl-C.
+    The page shows any plane at any time, surfaces and volumes. It is served to this machine only, at an
+    address with a secret token, until you press Ctrl-C.
     """
 
     inputs: Annotated[Positional[tuple[Path, ...]], arg(metavar="INPUT")]
     """Files of subjects, folders of such files, or scans (files, case folders, cohort folders)."""
     prior: str | None = None
-    """Prior of subjects whose prior has moved; for scans the prior or model to segment with."""
+    """For scans: the prior or model to segment with. For subjects: their prior, if it has moved."""
     scan: Path | None = None
-    """The images of a single subject, if they are not where they were when it was segmented."""
+    """Images of a single subject, if they have moved since it was segmented."""
     region: Literal["auto", "finder", "motion", "centre", "whole"] = "auto"
-    """Of scans: how to find the region of interest."""
+    """For scans: how to find the region of interest."""
     host: str = "127.0.0.1"
-    """Address to listen on; with any other than the loopback address, everyone on the network who has the
-    page's address can look at the images."""
+    """Address to listen on. Unless it is the loopback address, everyone on the network who knows the page's
+    address can see the images."""
     port: int = 0
-    """Port to listen on; 0 takes any that is free."""
+    """Port to listen on; 0 chooses a free one."""
     no_browser: bool = False
-    """Print the address, but open no browser."""
+    """Print the address without opening a browser."""
     once: bool = False
-    """Open the first case, answer one plane, and end: shows whether it works here."""
+    """Open the first case, compute one plane and exit: a test whether the viewer works here."""
 
     static: Path | None = None
-    """Write the page of the first case to this .html file instead, which needs no server: the decoder runs in
-    the browser (subjects of the kind image). It holds the images: whoever has the file can look at them."""
+    """Write the page of the first case to this .html file instead. It needs no server, because the decoder
+    runs in the browser (image-conditioned subjects only). The file contains the images."""
     most_mb: float = 15.0
-    """With --static: largest size of the file in MB; it takes as many phases as fit."""
+    """With --static: maximum file size in MB; as many phases are included as fit."""
     overwrite: bool = False
-    """With --static: replace the file if it is there, whoever wrote it."""
+    """With --static: replace an existing file even if nisf did not write it."""
 
     def run(self) -> int:
         from nisf.errors import BadSettingError

@@ -1,4 +1,4 @@
-"""Bounds of settings: part of their types, checked when a dataclass is made, told in the help."""
+"""Bounds of settings: declared in their types, checked when a dataclass is created, shown in the help."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from nisf.errors import BadSettingError
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a number may be, each number of a list alike; it must be finite in any case.
+    """Bounds of a number, or of each number in a list. Numbers must always be finite.
 
     Attributes:
         least: smallest value.
         most: largest value.
-        beyond: whether the smallest value itself is excluded.
+        beyond: whether ``least`` itself is excluded.
     """
 
     least: float = 0
@@ -34,7 +34,7 @@ class Bounds:
         return f"above {low}, at most {self.most:g}" if self.beyond else f"{low} to {self.most:g}"
 
     def allow(self, value: float) -> bool:
-        """Whether a value is finite and within."""
+        """Whether a value is finite and within the bounds."""
         if not math.isfinite(value):
             return False
         return (value > self.least if self.beyond else value >= self.least) and value <= self.most
@@ -46,7 +46,7 @@ Seed = Annotated[int, Bounds(0, 2**63 - 1)]
 
 @cache
 def bounds_of(kind: type) -> Mapping[str, Bounds]:
-    """Field name to bounds of a dataclass, of the fields that have any."""
+    """The bounds of a dataclass by field name, for fields that have any."""
     found = {}
     for name, hint in typing.get_type_hints(kind, include_extras=True).items():
         parts = typing.get_args(hint) if typing.get_origin(hint) is not Annotated else (hint,)
@@ -58,12 +58,12 @@ def bounds_of(kind: type) -> Mapping[str, Bounds]:
 
 
 def check_bounds(values: Any) -> None:
-    """Check the fields of a dataclass against their bounds; for its ``__post_init__``.
+    """Check the fields of a dataclass against their bounds. Call it in ``__post_init__``.
 
-    Numbers without bounds must be finite. Values of another type are left to whoever checks types.
+    Numbers without bounds must be finite. Values of other types are not checked.
 
     Raises:
-        BadSettingError: one is out of bounds; the sentence names it, its value and the bounds.
+        BadSettingError: a value is out of bounds; the message names the field, the value and the bounds.
     """
     known = bounds_of(type(values))
     for one in fields(values):

@@ -1,4 +1,4 @@
-"""What a user may ask of a fit, beside the settings that its prior brings."""
+"""Options of a fit that override the prior's settings."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from nisf.errors import BadSettingError
 
 @dataclass(frozen=True)
 class FitOptions:
-    """Options of a fit; None and False leave the prior's way.
+    """Options of a fit; None and False keep the prior's settings.
 
-    Each kind of prior says which of them mean something to it (`nisf.prior.prior.Prior.fit_options`).
+    Each kind of prior declares which of them it supports (`nisf.prior.prior.Prior.fit_options`).
 
     Attributes:
         steps: fitting steps, or iterations of the second-order method.
-        seed: seed of the drawn points.
-        method: how to fit.
-        shifts: whether to fit each slice's in-plane shift too.
-        gains: whether to fit each slice's gain and offset too.
-        pose: whether to fit a shift and rotation of the whole subject too.
-        islands: whether parts apart from a structure's largest part are kept.
+        seed: random seed of the sampled points.
+        method: optimiser, ``adam`` or ``second-order``.
+        shifts: whether to also fit an in-plane shift per slice.
+        gains: whether to also fit an intensity gain and offset per slice.
+        pose: whether to also fit a translation and rotation of the whole subject.
+        islands: whether to ``keep`` or ``remove`` components apart from a structure's largest one.
         enclosed: least part of a cavity's rim that its wall covers in basal slices; 0.5 is the SCMR's rule.
         as_stored: whether files without orientation are not turned to the way of the training images.
     """
@@ -45,12 +45,12 @@ class FitOptions:
             raise BadSettingError(str(error), options=(str(error).partition("=")[0],)) from None
 
     def given(self) -> list[str]:
-        """Names of the options that ask for something."""
+        """Names of the options that are set."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return [name for name, value in values.items() if value is not None and value is not False]
 
     def applied_to(self, config: FitConfig) -> FitConfig:
-        """The settings of the fit, starting from the prior's."""
+        """The prior's fit settings with these options applied."""
         # Breath-holds differ by some millimetres, and a coil's shading by some tenths of a logit.
         wishes = {
             "method": self.method,

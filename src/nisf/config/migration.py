@@ -1,4 +1,4 @@
-"""Settings that older versions of nisf wrote, by today's names."""
+"""Translate settings written by older versions of nisf."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RENAMED = {"image": {"exchange": "slice_exchange", "moments": "phase_exchange"}}
 
 
 def todays_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of any version by today's names; those that are newer than the file keep its old way.
+    """Translate settings of any version; settings newer than the file get the value of the old behaviour.
 
     Args:
         settings: all of them as JSON, by part.

@@ -19,7 +19,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(kind: type[T], data: Mapping[str, Any], where: str = "settings") -> T:
-    """Settings back from JSON; strict in both directions.
+    """Settings from JSON; missing and unknown entries are errors.
 
     Raises:
         BadFileError: an entry is unknown, missing or of the wrong kind.
@@ -56,14 +56,14 @@ def from_dict(kind: type[T], data: Mapping[str, Any], where: str = "settings") -
 
 
 def override(config: Config, assignments: Sequence[str]) -> Config:
-    """``config`` with some settings replaced.
+    """Return ``config`` with some settings replaced.
 
     Args:
-        config: where to start.
+        config: settings to start from.
         assignments: ``section.name=value`` each.
 
     Raises:
-        BadSettingError: a setting does not exist or its value is not of its kind.
+        BadSettingError: a setting does not exist or its value has the wrong type.
     """
     for text in assignments:
         path, equals, value = text.partition("=")

@@ -1,4 +1,4 @@
-"""The presets: all settings under a name."""
+"""Presets: named sets of all settings."""
 
 from __future__ import annotations
 

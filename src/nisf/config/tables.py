@@ -1,6 +1,6 @@
-"""The settings as tables: what each one is, what it takes, and its value in each preset.
+"""Tables of settings: help, type, and value in each preset.
 
-The dataclasses of `nisf.config.schema` are where a setting's help stands; here it is read from their source.
+The help texts are the field docstrings of the dataclasses in `nisf.config.schema`, read from their source.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Setting:
 
     Attributes:
         name: as ``--set`` takes it, ``section.name``.
-        help: what it is; one line.
-        kind: what it takes: its choices with commas between, or its type in words.
+        help: one line of help.
+        kind: its choices, separated by commas, or its type in words.
         values: by preset, as ``--set`` takes it; None where it has no meaning with the preset's kind of
             field.
     """
@@ -47,11 +47,11 @@ class Setting:
 
 @dataclass(frozen=True)
 class Section:
-    """The settings of one part.
+    """One section of the settings.
 
     Attributes:
-        name: what stands before the dot.
-        help: what the part is; one line.
+        name: prefix before the dot.
+        help: one line of help.
         settings: in the order of the dataclass.
     """
 
@@ -60,7 +60,7 @@ class Section:
     settings: tuple[Setting, ...]
 
     def used_by(self, presets: Sequence[str]) -> list[str]:
-        """Those of the presets in which some of these settings have a meaning."""
+        """The presets to which at least one of these settings applies."""
         return [name for name in presets if any(s.values[name] is not None for s in self.settings)]
 
 
@@ -91,7 +91,7 @@ def _section(section: str, kind: type) -> Section:
 
 
 def docstrings(kind: type) -> tuple[str, dict[str, str]]:
-    """The docstring of a class, and those that follow its fields; each in one line."""
+    """The docstring of a class and those of its fields, each as one line."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     assert isinstance(tree, ast.ClassDef)
     found = {}
@@ -106,12 +106,12 @@ def docstrings(kind: type) -> tuple[str, dict[str, str]]:
 
 
 def _kind(hint: Any) -> str:
-    """What a setting of this type takes, in words."""
+    """The type of a setting in words."""
     return KINDS[hint] if hint in KINDS else ", ".join(typing.get_args(hint))
 
 
 def written(value: Any) -> str:
-    """A value as ``--set`` takes it, but for an empty list: ``none``."""
+    """A value as ``--set`` takes it; an empty list is ``none``."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):

@@ -19,7 +19,7 @@ TIMES = ("time", "time_ms", "frame")
 
 
 def write_strokes(path: str | Path, strokes: Sequence[Stroke]) -> None:
-    """Write a file of strokes, whole or not at all."""
+    """Write a file of strokes atomically."""
     write_json(path, {"nisf_strokes": FORMAT, "strokes": strokes_to_json(strokes)})
 
 
@@ -28,7 +28,7 @@ def read_strokes(path: str | Path, stack: Stack | None = None) -> tuple[Stroke, 
 
     Args:
         path: JSON, ``{"nisf_strokes": 1, "strokes": [...]}``; see `stroke_of`.
-        stack: whose frames and cycle times in frames and ms refer to.
+        stack: the stack that times given in frames or ms refer to.
 
     Raises:
         BadFileError: the file is missing, too large, no list of strokes, or of another version; the sentence

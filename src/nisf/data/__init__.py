@@ -1,1 +1,1 @@
-"""What is measured of a subject: geometry, slices and points, the region of interest, the anatomy."""
+"""Data model of a subject: geometry, slices and points, the region of interest, the anatomy."""

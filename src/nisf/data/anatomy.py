@@ -1,4 +1,6 @@
-"""Anatomies: which structures there are. Data in the JSON files of `anatomies/`; no code knows an organ."""
+"""Anatomies: the structures of an organ, declared in the JSON files of `anatomies/`. No code knows an
+organ.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,8 @@ class View:
 
     Attributes:
         axis: the structure.
-        towards: the structure that lies to the second side; its direction and the axis span the plane.
-        degrees: by how much the plane is then turned about the axis.
+        towards: a second structure; the direction towards it and the axis span the plane.
+        degrees: rotation of that plane about the axis.
     """
 
     axis: str
@@ -51,7 +53,7 @@ class Code:
     Attributes:
         value: e.g. ``87878005``.
         meaning: e.g. ``Left Ventricle``.
-        category: code and meaning of the kind of thing that it is.
+        category: code and meaning of its category.
     """
 
     value: str
@@ -65,20 +67,20 @@ class Anatomy:
 
     Attributes:
         name: e.g. ``cardiac-sax``.
-        labels: class names, background first; the order is the numbering of what we write.
+        labels: class names, background first; the index is the label number in output files.
         colours: one ``#rrggbb`` per label, for pictures.
         phases: how phases of the cycle are named, e.g. ``{"by": "LV blood pool", "largest": "ED",
             "smallest": "ES"}``; None for static anatomy.
-        reorder: whether files count slices from either end (base or apex first).
-        turn: whether files may show the images turned by quarters or mirrored.
-        orientation: where the array axes of training images point in the patient, e.g. ``RAS``: files that
-            say how they lie are brought to it. None where files are taken as they are stored.
-        numbers: layout name to the label numbers that its files use.
+        reorder: whether files may list the slices in either order (base or apex first).
+        turn: whether files may store images rotated by multiples of 90 degrees or mirrored.
+        orientation: patient directions of the array axes of training images, e.g. ``RAS``. Files with an
+            orientation are rearranged to match. None uses files as they are stored.
+        numbers: label numbers in the files of each layout, by layout name.
         views: planes by name, e.g. ``4ch``; found from a segmentation by `nisf.subject.views`.
-        codes: label name to its SNOMED CT code; empty in priors that were saved before there were any.
-        unions: name of what several structures are together, and their label names; empty likewise.
-        declared: the measures of `nisf.measures`, likewise; see `measures`.
-        wall: the wall whose thickness is measured; None if there is none.
+        codes: SNOMED CT codes by label name; empty in priors saved by older versions.
+        unions: label names of combined structures, by the name of the union; empty in older priors.
+        declared: the declared measures (`nisf.measures`); empty in older priors; see `measures`.
+        wall: the wall whose thickness is measured, or None.
     """
 
     name: str
@@ -97,13 +99,13 @@ class Anatomy:
 
     @property
     def phase_names(self) -> tuple[str, ...]:
-        """Names of the phases of largest and of smallest volume; none for a static anatomy."""
+        """Names of the phases with the largest and the smallest volume; empty for a static anatomy."""
         rule = self.phases or {}
         return tuple(rule[size] for size in ("largest", "smallest") if size in rule)
 
     @property
     def measures(self) -> tuple[MeasureRule, ...]:
-        """The measures that it declares, else volume, surface and extent of each structure."""
+        """The declared measures, or by default volume, surface and extent of each structure."""
         return self.declared or default_rules(self.labels, self.phase_names)
 
     def __repr__(self) -> str:
@@ -196,7 +198,7 @@ def from_json(data: Any, where: str | Path) -> Anatomy:
     """An anatomy from the contents of its JSON file.
 
     Raises:
-        BadFileError: an entry is missing or not of its kind; the sentence names ``where``.
+        BadFileError: an entry is missing or has the wrong type; the message names ``where``.
     """
     if not isinstance(data, Mapping):
         raise BadFileError(f"{where}: not an anatomy; give an object with 'name', 'labels' and 'colours'")
@@ -237,10 +239,10 @@ def from_json(data: Any, where: str | Path) -> Anatomy:
 
 
 def _refuse_strange_names(anatomy: Anatomy, where: str | Path) -> None:
-    """Every name that an anatomy speaks of has to be one of its labels or phases.
+    """Check that every name in an anatomy is one of its labels or phases.
 
     Raises:
-        BadFileError: one is not; the sentence names ``where``.
+        BadFileError: an unknown name is used; the message names ``where``.
     """
     if anatomy.labels[:1] != (BACKGROUND,) or len(anatomy.colours) != len(anatomy.labels):
         raise BadFileError(
@@ -268,12 +270,12 @@ def _refuse_strange_names(anatomy: Anatomy, where: str | Path) -> None:
 
 
 def anatomy_names() -> list[str]:
-    """The anatomies that come with the package."""
+    """Names of the bundled anatomies."""
     return sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
 def load_anatomy(name: str | Path) -> Anatomy:
-    """An anatomy by name, or from a JSON file of the user's.
+    """Load a bundled anatomy by name, or an anatomy from a JSON file.
 
     Raises:
         BadSettingError: no such name or file.

@@ -1,7 +1,7 @@
-"""Protocols that keep part of a case back from the fit, to be scored on what the fit never saw.
+"""Protocols that withhold part of a case from the fit, to score it on data that the fit never saw.
 
-All count along the reference stack (the case's first) and in all frames alike; slices of other stacks
-stay seen.
+They apply to the reference stack (the case's first) and to all frames alike; slices of other stacks are
+always seen.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ALL_BUT = re.compile(r"all-but-(\d+)")
 
 
 def hide(case: Case, protocol: str) -> tuple[Case, Case]:
-    """Split a case into what the fit sees and what is kept back.
+    """Split a case into a part that the fit sees and a part that is withheld.
 
     The two parts partition the slices and points of the case, except for ``none``, which returns the
     case twice. Labels stay on the seen slices: a fit from intensities does not look at them. Points go
@@ -44,7 +44,7 @@ def hide(case: Case, protocol: str) -> tuple[Case, Case]:
 
     Raises:
         BadSettingError: no such protocol.
-        CannotFitError: nothing would be left to see or to score.
+        CannotFitError: one of the two parts would be empty.
     """
     check_protocol(protocol)
     if protocol == "none":

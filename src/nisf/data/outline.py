@@ -1,4 +1,4 @@
-"""What training needs to know of every case before it looks at one: counts, spacing, where structures lie."""
+"""Summary of a case that training needs before reading it: counts, spacing, location of the structures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every voxel of a case inside its region, ready to be drawn from in microseconds."""
+"""The voxels of a case inside its region, stored for fast random sampling."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Batch:
         coordinates: in units of the region's half size; fourth column is time.
         intensity: in [0, 1].
         label: class index or `UNKNOWN`.
-        weight: 1, or 0 where a point only fills up the batch.
+        weight: 1, or 0 for padding.
     """
 
     coordinates: Float[Tensor, "s n d"]
@@ -195,7 +195,7 @@ class CasePoints:
 
 
 def batch_of(items: list[tuple[CasePoints, np.ndarray]], pad_to: int = 1) -> Batch:
-    """One batch of the given voxels of each subject; shorter ones are filled up with weight 0.
+    """One batch with the given voxels of each subject; shorter lists are padded with weight 0.
 
     Args:
         items: cases and flat indices, one per subject.

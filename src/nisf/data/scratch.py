@@ -1,4 +1,4 @@
-"""Large arrays in files without a name: memory holds the part that is worked on, not a whole cine.
+"""Large arrays backed by anonymous files, so that memory holds only the part in use.
 
 Such an array is like any other. Its pages come from the file when they are touched, and `let_go` gives them
 back, so that a loop over frames holds a frame. The file has no name in its folder, or loses it with the

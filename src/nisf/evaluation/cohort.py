@@ -21,7 +21,7 @@ from nisf.subject.subject import Subject
 def score_prior(
     case: Case, prior: Prior[Subject], protocol: str = "none", options: FitOptions | None = None
 ) -> list[Score]:
-    """Scores of one case: fitted on the seen slices' intensities, scored on the hidden slices' labels.
+    """Fit a case to the intensities of its seen slices and score it on the labels of its hidden slices.
 
     Args:
         case: with labels.
@@ -30,8 +30,8 @@ def score_prior(
         options: of the fit; the prior's way if None.
 
     Raises:
-        BadSettingError: an option means nothing to this prior.
-        CannotFitError: the case cannot be fitted, or nothing would be left to see or score.
+        BadSettingError: the prior does not support an option.
+        CannotFitError: the case cannot be fitted, or its seen or hidden part is empty.
     """
     seen, hidden = hide(case, protocol)
     options = options or FitOptions()
@@ -52,16 +52,16 @@ def evaluate_prior(
     only: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Evaluation:
-    """Score every case of a cohort; one that fails costs itself.
+    """Fit and score every case of a cohort. A case that fails does not stop the others.
 
     Args:
         references: the cohort.
         prior: the trained prior.
         protocol: what is kept back.
         options: of the fits; the prior's way if None.
-        layout: how the cohort lies in its folder.
+        layout: folder layout of the cohort.
         only: text file with the names of the cases to score.
-        say: told each case's mean Dice as it comes.
+        say: called with each case's mean Dice.
 
     Raises:
         NisfError: the cohort or the list of names cannot be read.

@@ -31,12 +31,12 @@ LABELS_FILE = "labels.json"
 
 @dataclass
 class Evaluation:
-    """What came of a set of cases.
+    """Scores of a set of cases.
 
     Attributes:
         scores: of all cases that could be scored.
-        failures: case name to a sentence that says why it could not be.
-        notes: what the reader has to say about the references, once for all.
+        failures: reason for each case that could not be scored, by case name.
+        notes: remarks of the reader about the references.
     """
 
     scores: list[Score] = field(default_factory=list)
@@ -83,16 +83,16 @@ def score_case(
     Args:
         rendering: class indices (x, y, z, t) on the stack's grid and times; numbers as in ``case.labels``.
         case: the reference.
-        stack: which of the case's stacks.
-        positions: slices to score; all if None.
-        missing_mm: distance of a structure that only one side has; the volume's diagonal if None.
-        outlines: whether distances run between the slices' outlines; for a part of a volume.
+        stack: index of the case's stack.
+        positions: slices to score; None for all.
+        missing_mm: distance assigned to a structure that only one side has; None for the volume's diagonal.
+        outlines: whether distances are measured between 2D outlines; use it for part of a volume.
 
     Returns:
         One score per labelled frame and class.
 
     Raises:
-        ValueError: the rendering is not on the stack's grid.
+        ValueError: the rendering does not match the stack's grid.
     """
     grid = case.stacks[stack].grid
     shape = (*grid.shape, len(grid.times))
@@ -131,11 +131,11 @@ def evaluate_folder(
         predictions: folder with the segmentations and their `LABELS_FILE`.
         references: folder of the cohort.
         anatomy: name or JSON file of the anatomy.
-        layout: how the cohort lies in its folder.
-        only: text file with the names of the cases to score, one a line; all if None.
+        layout: folder layout of the cohort.
+        only: text file with the names of the cases to score, one per line; None for all.
 
     Returns:
-        The scores; a case that cannot be scored is named among the failures, and the others go on.
+        The scores. A case that cannot be scored is listed in the failures; the others are still scored.
 
     Raises:
         NisfError: the predictions' label list or the cohort cannot be read.

@@ -31,7 +31,7 @@ CHANGED = 4
 
 
 def write_subject(path: str | Path, subject: Subject) -> None:
-    """Write one ``.nisf`` file, whole or not at all."""
+    """Write a ``.nisf`` file atomically."""
     metadata = {
         "format": CHANGED if subject.strokes or subject.shifts else FORMAT,
         "kind": subject.prior.kind,

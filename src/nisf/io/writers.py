@@ -87,14 +87,14 @@ def write_volume(
 
     Args:
         path: ends in one of `FORMATS`; channels can only be written as NIfTI.
-        data: uint8 labels or float32 intensities.
-        grid: where the voxels are.
-        stack: the measured stack the answer belongs to.
-        own: whether ``grid`` is the stack's own, so that the source file's header and affine are taken
-            where both are NIfTI.
+        data: labels (uint8) or intensities (float32).
+        grid: grid of the voxels.
+        stack: the measured stack that the data belong to.
+        own: whether ``grid`` is the stack's own; header and affine are then copied from the source file
+            if both are NIfTI.
 
     Raises:
-        BadSettingError: the file's name ends in something else.
+        BadSettingError: the file ending is not supported.
         BadFileError: the file cannot be written.
     """
     path = Path(path)

@@ -13,15 +13,15 @@ from nisf.subject.subject import Subject
 
 
 def load_prior(folder: str | Path) -> Prior[Subject]:
-    """Read a prior's folder, strictly.
+    """Load a prior.
 
     Args:
-        folder: as `Prior.save` wrote it, or the name of a model that comes with the package.
+        folder: a folder written by `Prior.save`, or the name of a bundled model.
 
     Raises:
         NoSuchModelError: there is no such folder or model.
-        BadFileError: a file is missing or damaged, the format is another version's, or weights and
-            specification do not belong together.
+        BadFileError: a file is missing or damaged, has an unsupported version, or weights and settings do not
+            match.
     """
     stored = read_stored(folder)
     prior = kind_of(stored.config).prior.from_stored(stored)
@@ -38,11 +38,11 @@ def read_subject(path: str | Path, prior: Prior[Subject] | str | Path | None = N
 
     Args:
         path: the file.
-        prior: the prior it was made with, or its folder; by default the folder that the file names.
+        prior: the prior of the subject, or its folder; by default the folder named in the file.
 
     Raises:
         NoSuchModelError: the prior is not found.
-        BadFileError: the file is damaged, of another version, or another prior's.
+        BadFileError: the file is damaged, has an unsupported version, or belongs to another prior.
     """
     record = read_record(path)
     if prior is None:

@@ -107,19 +107,19 @@ def surfaces(
 ) -> dict[str, Surface]:
     """Closed surfaces of structures and unions, on the level set where the label changes.
 
-    Surfaces are closed where the region ends, and half a slice beyond the ends of the measured stack. Where
-    the subject removes islands, each surface is one part (with its hollows).
+    Surfaces are closed at the border of the region and half a slice beyond the ends of the measured stack. If
+    the subject removes islands, each surface is a single component, possibly with cavities.
 
     Args:
-        subject: asked for its answers in the world.
-        names: of structures or unions (`meshable`); all that are there at this time if None.
+        subject: the subject to evaluate.
+        names: structures or unions (`meshable`); None for all that are present at this time.
         time: fraction of the cycle.
-        spacing_mm: of the grid whose edges the surface is looked for on; `default_spacing` if None.
-        memory_mb: working memory, MiB, beside the probabilities on the grid.
+        spacing_mm: spacing of the sampling grid; None for `default_spacing`.
+        memory_mb: working memory in MiB, in addition to the probabilities on the grid.
 
     Raises:
         BadSettingError: no such structure, no such spacing, or a package is missing.
-        CannotFitError: a structure that is named is not there at this time, or none is.
+        CannotFitError: a named structure is absent at this time, or all are.
     """
     levels = levels_at(subject, names, time, spacing_mm, memory_mb)
     return {name: surface_of(levels, name) for name in levels.margins}

@@ -22,19 +22,18 @@ Space = Literal["RAS", "LPS"]
 
 
 def write_surface(path: str | Path, surface: Surface, *, space: Space = "RAS") -> None:
-    """Write one mesh, mm; binary but for OBJ, which is text.
+    """Write one mesh in mm; binary except for OBJ, which is text.
 
-    Each file says ``SPACE=RAS`` or ``SPACE=LPS`` where 3D Slicer looks for it (STL header, PLY and OBJ
-    comment, VTP field data); without it Slicer takes meshes for LPS. Other programs show the numbers as
-    they are.
+    Each file contains ``SPACE=RAS`` or ``SPACE=LPS`` where 3D Slicer looks for it (STL header, PLY and OBJ
+    comment, VTP field data); without it, Slicer assumes LPS. Other programs use the numbers as they are.
 
     Args:
         path: ``.stl``, ``.ply``, ``.obj`` or ``.vtp``.
-        surface: in RAS+, as all of ours.
-        space: coordinates to write.
+        surface: the surface, in RAS+.
+        space: coordinate system to write.
 
     Raises:
-        BadSettingError: the name ends in something else, or a package is missing.
+        BadSettingError: the file ending is not supported, or a package is missing.
         BadFileError: the file cannot be written.
     """
     path = Path(path)

@@ -1,4 +1,4 @@
-"""Beating-heart phantoms: hearts known at every place and time, measured as a scanner would."""
+"""Beating-heart phantoms: analytic hearts, known at every position and time, and a simulated scanner."""
 
 from nisf.phantom.chest import tissue_intensity
 from nisf.phantom.cohort import cohort, random_heart, write_cohort

@@ -1,4 +1,4 @@
-"""What a heart lies in, and how bright everything is in a balanced steady-state (bSSFP) cine.
+"""The surroundings of the heart, and the signal of all tissues in a balanced steady-state (bSSFP) cine.
 
 Blood and fat are bright, muscle is dark grey, lung is dark. Atria, great vessels and the descending aorta
 shine like the ventricles and are background: what makes basal slices hard in patients.
@@ -58,7 +58,7 @@ def chest_of(seed: int) -> Chest:
 
 
 def texture(heart: Heart, points: PointsMm) -> Float[np.ndarray, "*n"]:
-    """Factor around 1 on the signal: smooth in space, fixed in time, the subject's own."""
+    """Multiplicative texture around 1: smooth in space, constant in time, specific to the subject."""
     chest = chest_of(heart.chest)
     return 1 + 0.03 * np.sin(points @ chest.wave.T + chest.phase).sum(-1)
 
@@ -109,7 +109,7 @@ def tissue(heart: Heart, shape: Shape, local: PointsMm, around: np.ndarray) -> I
 
     Args:
         shape: the ventricles at these places' times.
-        around: what `surroundings` says of the same places, (...).
+        around: result of `surroundings` at the same positions, (...).
     """
     x, y, z = local[..., 0], local[..., 1], local[..., 2] - shape.middle
     found = around.copy()
@@ -130,7 +130,9 @@ def tissue(heart: Heart, shape: Shape, local: PointsMm, around: np.ndarray) -> I
 def _above_base(
     found: np.ndarray, shape: Shape, x: np.ndarray, y: np.ndarray, z: np.ndarray, fat: float
 ) -> None:
-    """Draw atria and great vessels: they hang on the basal plane and fill while the ventricles empty."""
+    """Draw atria and great vessels: they are attached to the basal plane and fill while the ventricles
+    empty.
+    """
     up = -shape.above - z  # mm above the basal plane
     where = np.nonzero((up > 0) & (up < 80))
     if not where[0].size:
@@ -171,7 +173,7 @@ def tissue_intensity(heart: Heart, points: PointsMm, times: Numbers) -> Float[np
 
 
 def near(heart: Heart, local: PointsMm) -> np.ndarray:
-    """Whether places in heart coordinates (..., 3) can ever be part of the heart: a roomy box."""
+    """Whether positions in heart coordinates (..., 3) lie in a generous bounding box of the heart."""
     rest = shape_at(heart, 0.0)
     radius, tip = float(rest.outer_radius), (heart.length_mm + heart.wall_mm) / 2
     reach = max(radius + heart.rv_width_mm + 16, float(rest.rv_offset + 0.45 * rest.rv_axes[0]) + 40)

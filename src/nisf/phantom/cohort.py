@@ -1,4 +1,4 @@
-"""Cohorts of phantoms: many hearts, healthy and not, each measured a little differently."""
+"""Cohorts of phantoms: healthy and diseased hearts, each scanned slightly differently."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ GROUPS = {
 
 
 def random_heart(rng: np.random.Generator, group: str | None = None) -> Heart:
-    """A heart of the population, or of one of its ``GROUPS``.
+    """A random heart of the population, or of one of its ``GROUPS``.
 
     Left end-diastolic volume 70-260 mL, ejection fraction 20-75 %, wall 6-15 mm. The right ventricle is
-    as wide as its volume asks for, and ejects what the left one does wherever its wall can move so far.
+    as wide as its volume requires, and ejects as much as the left one where its wall can move that far.
 
     Raises:
         ValueError: no such group.
@@ -79,7 +79,7 @@ def random_heart(rng: np.random.Generator, group: str | None = None) -> Heart:
 
 
 def _about(rng: np.random.Generator, spread: float) -> float:
-    """A normal number, of at most two standard deviations: nobody's heart points to the right."""
+    """A normal random number, truncated at two standard deviations."""
     return float(np.clip(rng.normal(0, spread), -2 * spread, 2 * spread))
 
 
@@ -91,7 +91,7 @@ def _solve(error: Callable[[float], float], low: float, high: float) -> float:
 
 
 def subject(seed: int, index: int, scanner: Scanner | None = None) -> tuple[Heart, Scanner]:
-    """One subject's heart, and how it is measured: turned, tilted, off the middle, brighter or darker."""
+    """One subject's heart and its scanner settings: rotation, tilt, offset and brightness vary."""
     rng = np.random.default_rng([seed, index])
     heart = random_heart(rng)
     scanner = scanner or Scanner()
@@ -125,7 +125,7 @@ def _name(index: int) -> str:
 def write_cohort(
     folder: str | Path, n: int, seed: int, scanner: Scanner | None = None, *, views: Sequence[str] = ()
 ) -> list[Path]:
-    """Write a cohort as UK Biobank's folders; returns one folder per subject.
+    """Write a cohort in UK Biobank's layout; returns one folder per subject.
 
     Each has ``sa.nii.gz`` (4D cine), ``seg_sa.nii.gz`` (UK Biobank's numbers, every frame) and
     ``truth.json``: the heart, its true volumes (mL) at end-diastole, end-systole and every frame, its
@@ -133,7 +133,7 @@ def write_cohort(
     `nisf.phantom.scanner.long_axis`) adds a long-axis cine, e.g. ``la_4ch.nii.gz``, shifted like a slice.
 
     Raises:
-        BadFileError: a file is there that nisf did not write, or cannot be written.
+        BadFileError: a file exists that nisf did not write, or a file cannot be written.
     """
     numbers = {label: number for number, label in load_anatomy("cardiac-sax").numbers["ukb"].items()}
     table = np.array([numbers.get(label, 0) for label in LABELS], dtype=np.int16)
@@ -178,7 +178,7 @@ def volume(one: Scan) -> tuple[np.ndarray, np.ndarray]:
 
 
 def truth(one: Scan) -> dict:
-    """What is true of a scan, ready for JSON; see `write_cohort`."""
+    """Ground truth of a scan as JSON data; see `write_cohort`."""
     heart, times = one.heart, one.case.stacks[0].grid.times
     return {
         "heart": asdict(heart),

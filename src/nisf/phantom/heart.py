@@ -1,4 +1,4 @@
-"""A beating heart as a function of place and time: what is where, and how large it is, exactly.
+"""A beating heart as an analytic function of position and time, with exact volumes.
 
 The left ventricle is a prolate ellipsoid cut by the basal plane, its epicardium a second one with the
 same centre and cut, the right ventricle a third, bent around the first two. Nothing is sampled: every
@@ -40,7 +40,7 @@ RV_DIRECTION = np.array([0.70, 0.70, 0.0])
 
 @dataclass(frozen=True)
 class Heart:
-    """One subject; all lengths are those at end-diastole.
+    """The heart of one subject; all lengths at end-diastole.
 
     Attributes:
         radius_mm: radius of the left ventricle's cavity where it is widest.

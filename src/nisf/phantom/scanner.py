@@ -1,4 +1,6 @@
-"""A scanner: hearts to cases, with thick slices, noise, a coil's shading and breath-hold shifts."""
+"""A simulated scanner: turns hearts into cases with thick slices, noise, coil shading and breath-hold
+shifts.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ WITHIN = 2  # samples along each side of a pixel
 
 @dataclass(frozen=True)
 class Scanner:
-    """How a heart is measured.
+    """Scanner settings.
 
     Attributes:
         spacing_mm: pixel size.
@@ -63,13 +65,10 @@ class Scanner:
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """A measured heart, with what only a phantom knows.
+    """A scanned heart and its ground truth.
 
-    Attributes:
-        case: what the scanner gives.
-        shifts_mm: how far each position's image lies off, along the grid's two image axes: what is seen
-            at world ``x`` is the tissue at ``x`` minus the shift.
-        heart: the truth.
+    Attributes: case: the scanned images and labels. shifts_mm: in-plane shift of each slice along the grid's
+    two image axes: the image at world ``x`` shows the tissue at ``x`` minus the shift. heart: the true heart.
     """
 
     case: Case
@@ -78,7 +77,7 @@ class Scan:
 
 
 def short_axis(heart: Heart, scanner: Scanner) -> Grid:
-    """The short-axis stack that a radiographer plans at end-diastole: base to apex, and a little more.
+    """The short-axis stack planned at end-diastole, from slightly above the base to slightly below the apex.
 
     Viewed as radiologists do: from the apex, right ventricle to the left, diaphragm at the bottom.
     """
@@ -123,7 +122,7 @@ def long_axis(
 
 
 def scan(heart: Heart, scanner: Scanner | None = None, seed: int = 0, *, name: str = "phantom") -> Scan:
-    """Measure a short-axis cine; the same arguments give the same numbers.
+    """Simulate a short-axis cine; the result is deterministic.
 
     Slices are cut through their thickness; labels are drawn at pixel centres in the slice's mid-plane,
     where the heart is seen, shift included. Intensities are whole numbers that fit in int16.
@@ -141,7 +140,9 @@ def scan_plane(
     stack: str = "plane",
     name: str = "phantom",
 ) -> Scan:
-    """Measure any grid of one or more planes; of ``scanner`` only what does not place the grid is used."""
+    """Simulate any grid of one or more planes; the settings of ``scanner`` that place the grid are
+    ignored.
+    """
     scanner = scanner or Scanner()
     rng = np.random.default_rng([seed, 11])
     shifts = rng.normal(size=(grid.shape[2], 2)) * scanner.shift_mm

@@ -19,14 +19,14 @@ from nisf.subject.subject import Subject
 
 
 def correct(subject: Subject, strokes: Sequence[Stroke]) -> Subject:
-    """The subject with these strokes, and no others: every answer, measure and mesh of it follows them.
+    """Return the subject with these correction strokes; all its answers, measures and meshes follow them.
 
     Args:
-        subject: fitted or read; its own strokes are replaced.
-        strokes: what a person says, the latest last; none gives the prior's own answer back.
+        subject: a fitted subject; its existing strokes are replaced.
+        strokes: strokes in order, the latest last; an empty list restores the uncorrected answer.
 
     Raises:
-        BadSettingError: a class is unknown, or a stroke lies outside of the region.
+        BadSettingError: a class is unknown, or a stroke lies outside the region.
     """
     new = subject.corrected(strokes)
     summary = dict(new.summary)

@@ -35,18 +35,18 @@ from nisf.subject.subject import Subject
 
 @dataclass(frozen=True)
 class Request:
-    """What is wanted of each case.
+    """Options of the segmentation of a case.
 
     Attributes:
-        spacing: mm along the stack's axes; None for the input's own grid.
-        frames: equally spaced times of the cycle; None for the input's own.
-        probabilities: whether to write one more file per class.
-        find: how to find the region.
-        centre: world mm of the region's centre, instead of finding it.
-        fit: how to fit; the prior's way if it asks for nothing.
-        format: what images are written as, one of `nisf.io.writers.FORMATS`.
-        strokes: corrections, which the answers follow.
-        align: whether slices are put in line first by the planes that cut them.
+        spacing: output spacing in mm along the stack's axes; None for the input's grid.
+        frames: number of equally spaced output times; None for the input's.
+        probabilities: whether to also write one probability file per class.
+        find: method to find the region.
+        centre: centre of the region in world mm; None searches for it.
+        fit: options of the fit; by default the prior's.
+        format: file format of images, one of `nisf.io.writers.FORMATS`.
+        strokes: correction strokes.
+        align: whether to correct breath-hold shifts of slices first; see `nisf.alignment`.
     """
 
     spacing: tuple[float, float, float] | None = None

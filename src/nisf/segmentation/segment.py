@@ -53,10 +53,9 @@ def segment_case(
     Args:
         case: its intensities are used; its labels never.
         prior: the trained prior.
-        request: wishes; the prior's own way if None.
-        inputs: the files that the case was read from, whose state is recorded; the source of each stack if
-            none are given.
-        see: gets the steps of the fit, to be looked at.
+        request: options; None for the prior's defaults.
+        inputs: files that the case was read from, for the record; by default the source of each stack.
+        see: receives the steps of the fit, for display.
 
     Raises:
         BadSettingError: an option means nothing to this prior.
@@ -100,23 +99,23 @@ def write_segmentation(
     overwrite: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> list[Path]:
-    """Render every stack of a subject and write it, then what else is wanted; the case's record says so.
+    """Render and write every stack of a subject, run further writers, and record everything.
 
     Args:
-        subject: to be written.
-        folder: to write to.
+        subject: the subject to write.
+        folder: output folder.
         request: the grid, and whether to write probabilities.
-        case: what was measured, to judge the segmentation by; it is not judged if None.
+        case: the measured case, needed to assess the quality; None skips that.
         memory_mb: working memory beside the result, MiB.
-        writers: of further files.
+        writers: writers of further files.
         overwrite: replace what nisf did not write, and results of another input or prior.
-        say: told in a sentence what was replaced or removed.
+        say: called with a message when something was replaced or removed.
 
     Returns:
         The files written.
 
     Raises:
-        BadFileError: a file cannot be written, or is in the way.
+        BadFileError: a file cannot be written or must not be replaced.
     """
     request, folder, say = request or Request(), Path(folder), say or _nobody
     labels = subject.prior.anatomy.labels
@@ -246,8 +245,8 @@ def segment(
 
     Args:
         path: a NIfTI file, or a case folder of a known layout.
-        prior: a prior, its folder, or the name of a model that comes with the package.
-        request: other wishes.
+        prior: a prior, its folder, or the name of a bundled model.
+        request: options.
 
     Raises:
         BadFileError: the input cannot be read, or there is more than one case.

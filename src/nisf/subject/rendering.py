@@ -33,14 +33,14 @@ class Answer:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Rendering:
-    """Answers on a grid.
+    """A subject evaluated on a grid.
 
     Attributes:
-        grid: where and when.
+        grid: positions and times.
         image: intensities on the input's scale (x, y, z, t, c), float32; 0 outside the region.
         label: class index (x, y, z, t), uint8; background outside the region.
         probability: per class (x, y, z, t, k), float32, or None if not asked for.
-        deviation: standard deviation of each probability over the posterior, likewise.
+        deviation: standard deviation of each probability over the posterior, or None.
     """
 
     grid: Grid

@@ -46,13 +46,13 @@ class TrainOptions:
             its `Prior.continued`.
         resume: go on from the folder's checkpoint, if there is one.
         snapshots: steps at which the prior is kept, for `nisf.prior.snapshots.prior_at`.
-        report: called with every record of the log.
-        say: called with sentences for the user.
-        progress: called while what is needed before the first step is made.
-        card: entries for the prior's card, e.g. its licence; without one, that of `start` holds on.
-        device: where the network is trained.
-        workers: processes that prepare the coming steps, which changes none of them; the recipe's choice
-            if None.
+        report: called with every log record.
+        say: called with messages for the user.
+        progress: called during preparations before the first step.
+        card: entries for the prior's card, e.g. its licence; by default that of `start`.
+        device: device to train on.
+        workers: processes that prepare samples in advance; results do not depend on it. None lets the
+            recipe choose.
     """
 
     start: Prior | None = None
@@ -76,22 +76,21 @@ def train(
 ) -> Prior[Subject]:
     """Train a prior and write its folder.
 
-    Among several ranks (`nisf.optimisation.ranks`) each calls it with the same arguments; the first writes.
+    With several ranks (`nisf.optimisation.ranks`), call it with the same arguments on each; the first one
+    writes.
 
     Args:
         cases: training subjects; labels may be missing for pixels, slices, frames or whole subjects.
-        validation: subjects on which the number of fitting steps is chosen; may be empty.
+        validation: subjects used to choose the number of fitting steps; may be empty.
         anatomy: label names.
-        config: settings; sizes that follow from the data are set here.
+        config: settings; sizes that depend on the data are filled in.
         folder: the prior's folder; also gets ``log.jsonl`` and ``checkpoint.safetensors``.
-        options: how to run it.
+        options: options of the run.
 
-    Raises:
-        BadSettingError: there is nothing to train on, the folder holds a run already, or the sizes are not
-            those of the start.
-        BusyError: another process trains there.
-        BadFileError: a file is in the way that nisf did not write, the folder cannot be written, or the
-            checkpoint is damaged or belongs to other settings, cases or start.
+    Raises: BadSettingError: there is nothing to train on, the folder already holds a run, or the sizes differ
+    from those of the prior to start from. BusyError: another process is training in this folder.
+    BadFileError: a file that nisf did not write would be replaced, the folder cannot be written, or the
+    checkpoint is damaged or belongs to other settings, cases or starting weights.
     """
     options = options or TrainOptions()
     if not cases:

@@ -134,14 +134,14 @@ def check_cohort(
     *,
     identifiers: bool = False,
 ) -> Report:
-    """Check every case of a cohort; what is wrong is in the report, nothing is raised.
+    """Check every case of a cohort. Problems are reported, not raised.
 
     Args:
         path: the cohort, or several inputs.
         anatomy: its structures.
-        layout: how its cases lie in their folder.
+        layout: folder layout of its cases.
         full: also measure the labels' volumes.
-        identifiers: show who the persons of DICOM studies are.
+        identifiers: whether to show the identities in DICOM studies.
     """
     paths = [path] if isinstance(path, str | Path) else path
     report = Report(Path(paths[0]) if len(paths) == 1 else Path(), anatomy.name)

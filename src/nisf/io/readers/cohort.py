@@ -32,14 +32,14 @@ __all__ = ["CaseFiles", "Cohort", "Problem", "StackFiles", "open_cohort", "read_
 
 @dataclass(frozen=True, repr=False)
 class Cohort:
-    """The cases of one folder, by name, not yet read.
+    """The listed cases of a folder, not yet read.
 
     Attributes:
-        root: what was opened.
+        root: the path that was opened.
         layout: a name of `LAYOUTS`, or ``file`` for a single image.
         labels: the anatomy's label names, background first.
         cases: in the order of their folders or rows.
-        problems: what was found wrong while listing.
+        problems: problems found while listing.
         notes: remarks by kind, to which readers add theirs; a `CaseReader` has all that is to be shown.
     """
 
@@ -62,11 +62,11 @@ def open_cohort(path: str | Path, anatomy: Anatomy, layout: str = "auto", *, lab
     """List the cases of a cohort folder, one case folder, one image file or a manifest CSV.
 
     Args:
-        labels: whether labels are to be read too; without, it does not matter what they are called.
+        labels: whether labels will be read; if not, their names are not checked.
 
     Raises:
-        BadFileError: nothing there, or no case in it; label names that the anatomy does not have.
-        BadSettingError: an unknown layout.
+        BadFileError: the path does not exist or holds no case, or the anatomy lacks a label name.
+        BadSettingError: the layout is unknown.
     """
     with each_folder_once():
         return _opened(Path(path), anatomy, layout, labels=labels)

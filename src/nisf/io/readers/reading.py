@@ -55,10 +55,10 @@ def read_case(files: CaseFiles, anatomy: Anatomy, notes: Notes | None = None) ->
     """Read a case's files.
 
     Args:
-        notes: remarks are added here, one per kind; share it among the cases of a cohort.
+        notes: collects remarks, one per kind; share it among the cases of a cohort.
 
     Raises:
-        BadFileError: a file cannot be read, shapes do not fit, or labels have unexpected numbers.
+        BadFileError: a file cannot be read, shapes do not match, or a label number is unknown.
     """
     return assemble(files, anatomy, read_volumes(files, anatomy, notes))
 

@@ -18,12 +18,13 @@ from nisf.data.geometry import cycle_distance
 from nisf.data.scratch import let_go, room
 from nisf.device import module_device
 from nisf.kinds.image.mirrors import flipped, flips_of
+from nisf.kinds.image.places import PlacesAsked
 from nisf.kinds.image.recent import Recent
 from nisf.networks.canvas import Canvases
 from nisf.networks.encoder_inference import FrozenEncoder
 from nisf.networks.image_field import ImageField, Scene
 from nisf.networks.image_inference import FrozenImageField
-from nisf.networks.lookup import Nearby, nearby, without_slices
+from nisf.networks.lookup import without_slices
 from nisf.networks.phase_exchange import most_different
 from nisf.stopwatch import stage
 
@@ -54,28 +55,6 @@ class _Reference:
     shown: list[Tensor]
     coarse: dict[int, Tensor]
     latents: dict[int, Tensor]
-
-
-class PlacesAsked:
-    """Places that are asked at one time after the other: where they lie among the slices is found once.
-
-    Args:
-        points: model mm (n, 3), on the field's device.
-        rows: places at a time.
-    """
-
-    def __init__(self, points: Float[Tensor, "n 3"], rows: int) -> None:
-        self.parts = points.split(rows)
-        self._near: tuple[Tensor, list[Nearby]] | None = None
-
-    def near(self, scene: Scene, neighbours: int) -> list[Nearby]:
-        """The nearest slices of each part's places; phases that are posed alike have the very same maps."""
-        known = self._near
-        if known is None or known[0] is not scene.maps:
-            size = scene.features.shape[1]
-            known = scene.maps, [nearby(scene.maps, part, size, neighbours) for part in self.parts]
-            self._near = known
-        return known[1]
 
 
 class Scenes:
