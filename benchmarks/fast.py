@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if tuple(key.values()) in known:
                 continue
             try:
-                row: dict[str, Any] = key | row_of(read_case(files, prior.anatomy), prior)
+                row: Row = {**key, **row_of(read_case(files, prior.anatomy), prior)}
             except NisfError as error:
                 print(f"left out: {error}", file=sys.stderr)
                 continue

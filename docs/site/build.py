@@ -38,7 +38,7 @@ NAVIGATION: dict[str, tuple[str, ...]] = {
         "tutorial-cluster",
         "notebooks",
     ),
-    "Guides": ("howto", "viewing", "correcting", "cluster", "training-at-scale"),
+    "Guides": ("howto", "viewing", "correcting", "cluster", "training-at-scale", "scaling"),
     "Understand": ("concepts", "design"),
     "Reference": ("reference", "api", "models"),
     "Judge": ("results", "paper", "performance", "experiments", "archive"),

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-from nisf.kinds.image.scenes import LeftOut, Residual, Scenes, flips_of
+from nisf.kinds.image.mirrors import flips_of
+from nisf.kinds.image.scenes import LeftOut, Residual, Scenes
 from nisf.networks.canvas import Canvases
 from nisf.networks.image_field import ImageField
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from nisf.kinds.image.exportable import sampled
-from nisf.kinds.image.scenes import flips_of
+from nisf.kinds.image.mirrors import flips_of
 from nisf.networks.encoder import Encoder
 from nisf.networks.image_field import ImageField
 from nisf.networks.lookup import nearest_slices

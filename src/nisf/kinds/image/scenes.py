@@ -17,6 +17,7 @@ from nisf.chunks import IMAGE_ROWS, rows_at_a_time
 from nisf.data.geometry import cycle_distance
 from nisf.data.scratch import let_go, room
 from nisf.device import module_device
+from nisf.kinds.image.mirrors import flipped, flips_of
 from nisf.kinds.image.places import PlacesAsked
 from nisf.kinds.image.recent import Recent
 from nisf.networks.canvas import Canvases
@@ -160,7 +161,7 @@ class Scenes:
                 mirrored = images.flip([2 + axis for axis in flips])
                 shown = None if reference is None else reference.shown
                 found, latent, _ = self._encoder.coarse(
-                    mirrored, _flipped(maps, flips, images.shape[2]), shown
+                    mirrored, flipped(maps, flips, images.shape[2]), shown
                 )
                 coarse.append(found)
                 latents.append(latent.mean(0))
@@ -219,7 +220,7 @@ class Scenes:
         images = torch.stack(found)
         chosen = list(most_different(images))
         flat = images[chosen].flatten(0, 1).to(self.device).float().flip([2 + axis for axis in flips])
-        coarse, latents, shown = self._encoder.coarse(flat, _flipped(maps, flips, flat.shape[-1]))
+        coarse, latents, shown = self._encoder.coarse(flat, flipped(maps, flips, flat.shape[-1]))
         own, each = [phases[i] for i in chosen], coarse.split(len(maps))
         means = [part.mean(0) for part in latents.split(len(maps))]
         return _Reference(shown, dict(zip(own, each, strict=True)), dict(zip(own, means, strict=True)))
@@ -321,19 +322,3 @@ class Scenes:
             values, classes = self.answer(places, float(wanted), left_out)
             intensity[asked], probability[asked] = values.cpu().numpy(), classes.cpu().numpy()
         return intensity, probability
-
-
-def flips_of(mirrors: int) -> list[list[int]]:
-    """The pixel axes along which each of 1, 2 or 4 images is flipped."""
-    flips: list[list[int]] = [[]]
-    for axis in range(mirrors):
-        flips += [[*axes, axis] for axes in flips]
-    return flips
-
-
-def _flipped(maps: Float[Tensor, "n 3 4"], axes: list[int], size: int) -> Float[Tensor, "n 3 4"]:
-    """Maps to canvases of ``size`` pixels that are flipped along these pixel axes."""
-    maps = maps.clone()
-    maps[:, axes] *= -1
-    maps[:, axes, 3] += size - 1
-    return maps
