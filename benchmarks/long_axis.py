@@ -152,9 +152,10 @@ def patients(prior: Prior[Any], cases: Iterator[Case], shift_mm: float) -> Itera
         yield {"case": case.name, "error": error, "shift": shift, "unmoved": unmoved, "dice": dice}
 
 
-def report(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def report(prior: Prior[Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What is written: summaries and the rows themselves."""
     found: dict[str, Any] = {
+        "prior": prior.fingerprint,
         "cases": len(rows),
         "shifts, mm": summary([row["shift"] for row in rows]),
         "errors of the found shifts, mm": summary([row["error"] for row in rows]),
@@ -195,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         dice = ", ".join(f"{name} {np.mean(values):.3f}" for name, values in row["dice"].items())
         print(f"{row['case']}: shifts of {shift:.2f} mm found to {error:.2f} mm; Dice {dice}", flush=True)
         rows.append(row)
-    written = report(rows)
+    written = report(prior, rows)
     print({name: value for name, value in written.items() if name != "rows"})
     asked.output.mkdir(parents=True, exist_ok=True)
     write_json(asked.output / "long_axis.json", written)

@@ -1,6 +1,6 @@
 """Tables of the documents, from the numbers that benchmarks wrote.
 
-    python benchmarks/tables.py headline|generalisation|structures
+    python benchmarks/tables.py headline|generalisation|structures|alignment
 
 Reads ``docs/results``: ``cardiac-sax-80.json`` and ``cardiac-sax.json`` are written by
 ``benchmarks/generalisation.py --json``, ``baselines.json`` names its own commands. ``python3 dev.py docs``
@@ -126,10 +126,32 @@ def structures() -> str:
     return table(("Dice (SD)", *first), rows)
 
 
+def alignment() -> str:
+    """Breath-hold shifts that were found where planes cross, and Dice with and without."""
+    names = {"long-axis-phantoms": "phantoms", "long-axis-acdc": "ACDC, long-axis planes rendered"}
+    rows = []
+    for file, name in names.items():
+        found = numbers(file)
+        shifts, errors = found["shifts, mm"], found["errors of the found shifts, mm"]
+        within, dice = errors["within 0.7 mm"], found["mean Dice"]
+        rows.append(
+            (
+                f"{name} ({found['cases']})",
+                *(f"{row['mean']:.2f}; {row['p95']:.2f}; {row['largest']:.2f}" for row in (shifts, errors)),
+                f"{100 * within:.0f} %",
+                score(dice["stack"]),
+                score(dice["in line"]),
+            )
+        )
+    head = ("shifts, mm: mean; 95th percentile; largest", "errors left", "below 0.7 mm")
+    return table(("", *head, "Dice before", "Dice aligned"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "headline": headline,
     "generalisation": generalisation,
     "structures": structures,
+    "alignment": alignment,
 }
 
 

@@ -687,3 +687,18 @@ def test_side_by_side_of_training_steps(tmp_path, monkeypatch):
     first, other = ([(name, steps) for steps in side_by_side.STEPS["cpu"]] for name in ("first", "other"))
     # The round that is not counted, and two that begin with another one.
     assert order == [*other, *first, *first, *other, *other, *first]
+
+
+def test_long_axis_planes_put_slices_in_line(tmp_path, capsys):
+    import long_axis
+
+    words = ["phantom", "cardiac-sax-80", "-o", str(tmp_path), "--cases", "1"]
+    long_axis.FRAMES, frames = 1, long_axis.FRAMES
+    try:
+        assert long_axis.main(words) == 0
+    finally:
+        long_axis.FRAMES = frames
+    found = json.loads((tmp_path / "long_axis.json").read_text())
+    assert found["errors of the found shifts, mm"]["largest"] < 1 < found["shifts, mm"]["largest"]
+    assert found["mean Dice"]["in line"] > found["mean Dice"]["stack"]
+    assert "phantom0000: shifts of" in capsys.readouterr().out

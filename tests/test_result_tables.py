@@ -85,3 +85,6 @@ def test_weights_of_the_results_are_those_that_ship():
         for part, row in parts.items():
             model = "hippocampus" if part == "hippocampus" else name
             assert row["prior"] == load_prior(model).fingerprint, (name, part)
+    for name in ("long-axis-phantoms", "long-axis-acdc"):
+        found = json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text())
+        assert found["prior"] == load_prior("cardiac-sax-80").fingerprint
