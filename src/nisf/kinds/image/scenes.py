@@ -28,7 +28,7 @@ from nisf.networks.lookup import without_slices
 from nisf.networks.phase_exchange import most_different
 from nisf.stopwatch import stage
 
-KEPT_BYTES = 2**29
+KEPT_BYTES = 300 * 2**20
 """Encoded phases are kept up to this, in files if they are many; a phase of a cine takes about 15 MB."""
 KEPT = 4
 """Of them at least, or as many as an average needs."""
