@@ -25,17 +25,17 @@ from common import cases_of, new_parser
 from nisf.alignment import Shift, aligned, find_shifts
 from nisf.data.case import Case, Stack, slices_of_volume
 from nisf.data.geometry import Grid
-from nisf.data.region import Region
 from nisf.errors import exit_status
 from nisf.evaluation.scores import score_case
 from nisf.files import write_json
 from nisf.kinds.load import load_prior
 from nisf.phantom import Scanner, scan
-from nisf.phantom.cohort import subject
+from nisf.phantom.cohort import subject as phantom_of
 from nisf.phantom.heart import Heart, pose, shape_at, ventricles
 from nisf.phantom.scanner import long_axis, scan_plane
 from nisf.prior.fit import fit
 from nisf.prior.prior import Prior
+from nisf.subject.subject import Subject
 from nisf.subject.views import view_plane
 
 VIEWS = ("4ch", "2ch")
@@ -88,7 +88,7 @@ def true_dice(label: np.ndarray, heart: Heart, grid: Grid) -> list[float]:
 def phantoms(prior: Prior[Any], count: int, seed: int, shift_mm: float) -> Iterator[dict[str, Any]]:
     """One row a heart."""
     for index in range(count):
-        heart, scanner = subject(seed, index, Scanner(frames=FRAMES, shift_mm=shift_mm))
+        heart, scanner = phantom_of(seed, index, Scanner(frames=FRAMES, shift_mm=shift_mm))
         scanner = replace(scanner, frames=FRAMES, shift_mm=shift_mm)
         short = scan(heart, scanner, index, name=f"phantom{index:04d}")
         grids = [long_axis(heart, view, frames=FRAMES) for view in VIEWS]
@@ -117,11 +117,11 @@ def phantoms(prior: Prior[Any], count: int, seed: int, shift_mm: float) -> Itera
         yield {"case": short.case.name, "error": error, "shift": shift, "dice": dice}
 
 
-def rendered(prior: Prior[Any], case: Case) -> list[Case]:
+def rendered(found: Subject, case: Case) -> list[Case]:
     """Long-axis planes of a case, as its fitted subject shows them."""
-    found, out = fit(case, prior), []
+    out = []
     for view in VIEWS:
-        grid = view_plane(found, prior.anatomy.views[view], spacing_mm=1.4)
+        grid = view_plane(found, found.prior.anatomy.views[view], spacing_mm=1.4)
         grid = grid.at_times(case.stacks[0].grid.times)
         image = found.render(grid).image
         stack = Stack(view, grid, intensity_range=case.stacks[0].intensity_range)
@@ -139,15 +139,14 @@ def patients(prior: Prior[Any], cases: Iterator[Case], shift_mm: float) -> Itera
     """One row a case."""
     rng = np.random.default_rng(0)
     for case in cases:
-        planes = rendered(prior, case)
-        region = fit(case, prior).region
-        box = Region(region.pose, region.half)
+        subject = fit(case, prior)
+        planes, box = rendered(subject, case), subject.region
         true = rng.normal(size=(case.stacks[0].grid.shape[2], 2)) * shift_mm
         error, shift = left_over(case, true, find_shifts(joined(shifted(case, true), planes), box))
         unmoved, _ = left_over(case, np.zeros_like(true), find_shifts(joined(case, planes), box))
         dice = {}
-        for name, seen, align in (("stack", case, False), ("in line", joined(case, planes), True)):
-            scores = score_case(fit(seen, prior, align=align).render().label.astype(np.int16), case)
+        for name, found in (("stack", subject), ("in line", fit(joined(case, planes), prior, align=True))):
+            scores = score_case(found.render().label.astype(np.int16), case)
             dice[name] = [round(score.dice, 4) for score in scores]
         yield {"case": case.name, "error": error, "shift": shift, "unmoved": unmoved, "dice": dice}
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nisf.data import scratch
-from nisf.data.scratch import as_stored, by_frame, fits_into_files, let_go, packed, room, use_scratch
+from nisf.data.scratch import by_frame, fits_into_files, let_go, packed, room, use_scratch, voxel_bytes
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_packing_changes_the_memory_alone(flip):
 def test_voxels_as_a_file_has_them(shape):
     array = np.random.default_rng(0).integers(0, 999, shape).astype(np.int16)[::-1]
     stored = np.dtype(">i2")
-    assert b"".join(as_stored(array, stored)) == array.astype(stored).tobytes(order="F")
+    assert b"".join(voxel_bytes(array, stored)) == array.astype(stored).tobytes(order="F")
 
 
 def test_frames_in_their_order():

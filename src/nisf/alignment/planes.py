@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nisf.data.case import Case, Slice
-from nisf.data.geometry import Affine
+from nisf.data.geometry import Affine, cycle_distance
 from nisf.data.region import Region
 
 STEP_MM = 1.0
@@ -119,5 +119,4 @@ def _same_times(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndar
     if len(other) < len(one):
         second, first = _same_times(other, one)
         return first, second
-    apart = np.abs(one[:, None] - other[None])
-    return np.arange(len(one)), np.minimum(apart, 1 - apart).argmin(axis=1)
+    return np.arange(len(one)), cycle_distance(one[:, None], other[None]).argmin(axis=1)

@@ -106,7 +106,7 @@ def packed(array: np.ndarray) -> np.ndarray:
     return out
 
 
-def as_stored(array: np.ndarray, dtype: np.dtype) -> Iterator[bytes]:
+def voxel_bytes(array: np.ndarray, dtype: np.dtype) -> Iterator[bytes]:
     """The voxels (x, y, z, ...) as a file of this type has them, first axis fastest, a frame at a time."""
     for index in np.ndindex(*array.shape[:2:-1]):
         yield array[(..., *index[::-1])].astype(dtype, copy=False).tobytes(order="F")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from nisf.data.geometry import LPS_RAS, Affine
-from nisf.data.scratch import as_stored
+from nisf.data.scratch import voxel_bytes
 from nisf.files import replacing
 
 _TYPES = {"uint8": "MET_UCHAR", "int16": "MET_SHORT", "int32": "MET_INT", "float32": "MET_FLOAT"}
@@ -55,7 +55,7 @@ def write_mha(path: str | Path, voxels: np.ndarray, affine: Affine, *, frame_ms:
     packer = zlib.compressobj()
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(header)
-        for piece in as_stored(voxels, voxels.dtype.newbyteorder("<")):
+        for piece in voxel_bytes(voxels, voxels.dtype.newbyteorder("<")):
             file.write(packer.compress(piece))
         file.write(packer.flush())
         size = file.tell() - len(header)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from nisf.data.geometry import LPS_RAS, Affine
-from nisf.data.scratch import as_stored
+from nisf.data.scratch import voxel_bytes
 from nisf.files import replacing
 
 _TYPES = {"uint8": "unsigned char", "int16": "short", "int32": "int", "float32": "float", "float64": "double"}
@@ -58,7 +58,7 @@ def write_nrrd(
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)  # gzip, and no time in it
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(header.encode())
-        for piece in as_stored(voxels, voxels.dtype.newbyteorder("<")):
+        for piece in voxel_bytes(voxels, voxels.dtype.newbyteorder("<")):
             file.write(packer.compress(piece))
         file.write(packer.flush())
 

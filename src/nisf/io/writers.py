@@ -11,7 +11,7 @@ import numpy as np
 from nisf.data.arrangement import same_place
 from nisf.data.case import Stack
 from nisf.data.geometry import Grid
-from nisf.data.scratch import as_stored
+from nisf.data.scratch import voxel_bytes
 from nisf.errors import BadFileError, BadSettingError
 from nisf.files import read_json, replacing, write_json
 from nisf.io.metaimage import write_mha
@@ -142,7 +142,7 @@ def _write_nifti(
     ):
         if not pair:
             image.header.write_to(file)
-        for piece in as_stored(data, image.header.get_data_dtype()):
+        for piece in voxel_bytes(data, image.header.get_data_dtype()):
             file.write(piece)
     if pair:  # the header last: a pair that has it is whole
         with replacing(path) as temporary, temporary.open("wb") as file:

@@ -40,6 +40,12 @@ Seen = tuple[list[Slice], Float[np.ndarray, "b h2 w2"]]
 """The slices that were looked at, and where the finder sees the anatomy on each."""
 
 
+def convolution_block(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
+    """A convolution of 3 x 3 pixels, normalised over the batch."""
+    convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
+
+
 class Finder(nn.Module):
     """Coarse slices ``(b, 1, 64, 64)`` to logits of 'part of the anatomy' ``(b, 32, 32)``."""
 
@@ -48,10 +54,7 @@ class Finder(nn.Module):
         self.pixel_mm: Tensor
         self.register_buffer("pixel_mm", torch.tensor(float(pixel_mm)))
 
-        def block(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
-            convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
-            return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
-
+        block = convolution_block
         self.to_half = block(1, 16, 2)
         self.to_quarter = nn.Sequential(block(16, 32, 2), block(32, 32))
         self.to_eighth = nn.Sequential(block(32, 64, 2), block(64, 64), block(64, 64))

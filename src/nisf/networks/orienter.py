@@ -21,7 +21,7 @@ from nisf.data.scratch import let_go
 from nisf.device import one_core
 from nisf.errors import BadFileError
 from nisf.files import load_part, read_tensors, write_tensors
-from nisf.networks.finder import coarse_slice
+from nisf.networks.finder import coarse_slice, convolution_block
 
 FILE = "orienter.safetensors"
 """Name of the file in a prior's folder."""
@@ -44,10 +44,7 @@ class Orienter(nn.Module):
         self.pixel_mm: Tensor
         self.register_buffer("pixel_mm", torch.tensor(float(pixel_mm)))
 
-        def block(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
-            convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
-            return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
-
+        block = convolution_block
         self.features = nn.Sequential(
             block(1, 16, 2),
             block(16, 32, 2),

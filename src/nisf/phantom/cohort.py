@@ -141,7 +141,7 @@ def write_cohort(
     files = ["sa.nii.gz", "seg_sa.nii.gz", "truth.json", *(f"la_{view}.nii.gz" for view in views)]
     for index in range(n):  # before anything is computed
         refuse_to_replace(Path(folder) / _name(index), "", "phantom", planned=files)
-    for one in cohort(n, seed, scanner):
+    for index, one in enumerate(cohort(n, seed, scanner)):
         path = Path(folder) / one.case.name
         with recorded(path, "", "phantom", Made(options={"seed": seed}), planned=files):
             image, labels = volume(one)
@@ -149,15 +149,14 @@ def write_cohort(
             _write(path / "seg_sa.nii.gz", table[labels], one)
             write_json(path / "truth.json", truth(one))
             for view in views:
-                plane = _long_axis(one, view, seed, scanner)
+                plane = _long_axis(one, view, seed, index, scanner)
                 _write(path / f"la_{view}.nii.gz", volume(plane)[0].astype(np.int16), plane)
         written.append(path)
     return written
 
 
-def _long_axis(one: Scan, view: str, seed: int, scanner: Scanner | None) -> Scan:
+def _long_axis(one: Scan, view: str, seed: int, index: int, scanner: Scanner | None) -> Scan:
     """A long-axis cine of a scanned heart, in a breath-hold of its own."""
-    index = int(one.case.name.removeprefix("phantom"))
     _, own = subject(seed, index, scanner)
     grid = long_axis(one.heart, view, spacing_mm=own.spacing_mm, frames=own.frames)
     number = sum(view.encode())  # two views lie off differently

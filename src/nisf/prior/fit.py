@@ -12,7 +12,7 @@ from nisf.data.arrangement import Arrangement
 from nisf.data.case import Case
 from nisf.data.region import Region, measured_inside
 from nisf.errors import BadSettingError, CannotFitError
-from nisf.prior.fit_step import Seen
+from nisf.prior.fit_step import OnStep
 from nisf.prior.prior import FitCallback, Prior
 from nisf.prior.region_search import Finding
 from nisf.stopwatch import stage
@@ -30,7 +30,7 @@ def fit(
     seed: int = 0,
     callback: FitCallback | None = None,
     align: bool = False,
-    see: Seen | None = None,
+    see: OnStep | None = None,
 ) -> SubjectType:
     """Fit one case, or see it: whatever its prior's kind of field needs.
 

@@ -24,5 +24,5 @@ class FitStep:
     loss: Callable[[], float]
 
 
-Seen = Callable[[FitStep], None]
+OnStep = Callable[[FitStep], None]
 """Gets every step of a fit; what it raises ends the fit."""

@@ -32,7 +32,7 @@ from nisf.networks.orienter import FILE as ORIENTER
 from nisf.networks.orienter import Orienter, way_of, write_orienter
 from nisf.prior.bundled import model_name
 from nisf.prior.exportable import Exportable
-from nisf.prior.fit_step import Seen
+from nisf.prior.fit_step import OnStep
 from nisf.prior.region_search import RegionSearch
 from nisf.prior.stored import FORMAT, SPECIFICATION, WEIGHTS, Stored
 from nisf.prior.subject_record import SubjectRecord
@@ -126,7 +126,7 @@ class Prior(ABC, Generic[SubjectType]):
         *,
         config: FitConfig,
         seed: int,
-        see: Seen,  # noqa: ARG002 - for those that have steps
+        see: OnStep,  # noqa: ARG002 - for those that have steps
     ) -> SubjectType:
         """`fit_inside`, whose steps somebody looks at; most kinds have none.
 

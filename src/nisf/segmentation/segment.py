@@ -20,7 +20,7 @@ from nisf.measures.case import said_by
 from nisf.outputs import Made, as_json, claimed, file_stem, input_state, read_part, recorded
 from nisf.prior.bundled import DEFAULT
 from nisf.prior.fit import fit
-from nisf.prior.fit_step import Seen
+from nisf.prior.fit_step import OnStep
 from nisf.prior.prior import Prior
 from nisf.quality.judge import judge
 from nisf.quality.judgement import with_judgement
@@ -46,7 +46,7 @@ def segment_case(
     request: Request | None = None,
     *,
     inputs: Sequence[Path] = (),
-    see: Seen | None = None,
+    see: OnStep | None = None,
 ) -> Subject:
     """Fit a case as requested.
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float
 from typing_extensions import override
 
-from nisf.alignment import Shift
 from nisf.data.case import Stack
 from nisf.data.geometry import Grid
 from nisf.subject.answerer import Answerer
@@ -20,12 +19,14 @@ class AtShift(Answerer):
 
     Args:
         raw: whose answers.
-        shift: world mm (3,): what is seen at a place is the tissue at that place minus the shift.
+        shift_mm: along the image's two axes: what is seen at a place is the tissue at that place minus the
+            shift, from which the breath has moved it there.
+        stack: whose slices are shifted.
     """
 
-    def __init__(self, raw: Answerer, shift: Float[np.ndarray, "3"]) -> None:
+    def __init__(self, raw: Answerer, shift_mm: tuple[float, float], stack: Stack) -> None:
         super().__init__(raw.channels, raw.classes)
-        self.raw, self.shift = raw, shift
+        self.raw, self.shift = raw, stack.grid.affine.axes[:, :2] @ np.array(shift_mm)
 
     @override
     def answer(
@@ -34,20 +35,17 @@ class AtShift(Answerer):
         return self.raw.answer(position - self.shift, time, memory_mb=memory_mb)
 
 
-class ShiftedSlices(Answerer):
-    """Someone's answers on a stack's own grid, each slice as it was measured.
+class SliceBySlice(Answerer):
+    """Someone's answers on a stack's own grid, where slices may have answers of their own.
 
     Args:
-        raw: whose answers.
-        shifts: of this stack's slices.
-        stack: whose grid will be asked for.
+        raw: whose answers, for all else.
+        slices: the answers of slices, by their position along the stack.
     """
 
-    def __init__(self, raw: Answerer, shifts: Sequence[Shift], stack: Stack) -> None:
+    def __init__(self, raw: Answerer, slices: Mapping[int, Answerer]) -> None:
         super().__init__(raw.channels, raw.classes)
-        axes = stack.grid.affine.axes[:, :2]
-        self.raw = raw
-        self.slices = {shift.position: AtShift(raw, axes @ np.array(shift.mm)) for shift in shifts}
+        self.raw, self.slices = raw, slices
 
     @override
     def answer(

@@ -22,7 +22,7 @@ from nisf.stopwatch import advance
 from nisf.subject.abilities import Abilities
 from nisf.subject.answerer import Answerer, WithinEnds
 from nisf.subject.calibrated import Calibrated, Calibration
-from nisf.subject.in_line import ShiftedSlices
+from nisf.subject.in_line import AtShift, SliceBySlice
 from nisf.subject.islands import IslandMap, WithoutIslands
 from nisf.subject.painted import Painted, painted_voxels
 from nisf.subject.rendering import Answer, Frame, Rendering, empty_rendering, on_scale
@@ -219,8 +219,9 @@ class Subject(Abilities):
 
     def as_measured(self, answers: Answerer, stack: int) -> Answerer:
         """The answers as the slices of a stack show them, where that differs from the world's."""
-        shifts = [shift for shift in self.shifts if shift.stack == stack]
-        return ShiftedSlices(answers, shifts, self.stacks[stack]) if shifts else answers
+        own, shifts = self.stacks[stack], [shift for shift in self.shifts if shift.stack == stack]
+        slices = {shift.position: AtShift(answers, shift.mm, own) for shift in shifts}
+        return SliceBySlice(answers, slices) if slices else answers
 
     def _asked(
         self, answers: Answerer, position: np.ndarray, time: np.ndarray | float, memory_mb: float

@@ -13,7 +13,7 @@ from nisf.errors import BadFileError, BadSettingError
 from nisf.io.readers import CaseFiles, read_case
 from nisf.io.readers.several import open_inputs
 from nisf.kinds.load import load_prior, read_subject
-from nisf.prior.fit_step import Seen
+from nisf.prior.fit_step import OnStep
 from nisf.prior.prior import Prior
 from nisf.segmentation import Request, segment_case
 from nisf.subject.subject import Subject
@@ -145,7 +145,7 @@ def _scan_entry(files: CaseFiles, prior: Prior[Subject], anatomy: Anatomy, reque
         case: Case = read_case(files, anatomy)
         yield progress("Finding the anatomy and segmenting", 0.2)
 
-        def fit(see: Seen) -> Subject:
+        def fit(see: OnStep) -> Subject:
             return segment_case(case, prior, request, inputs=files.paths(), see=see)
 
         subject = yield from LiveFit(fit, case).work()

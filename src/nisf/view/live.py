@@ -12,7 +12,7 @@ from jaxtyping import Float, Shaped, UInt8
 from scipy.ndimage import map_coordinates
 
 from nisf.data.case import Case
-from nisf.prior.fit_step import FitStep, Seen
+from nisf.prior.fit_step import FitStep, OnStep
 from nisf.subject.subject import Subject
 from nisf.view.packets import Packet
 from nisf.view.worker import Step
@@ -40,7 +40,7 @@ class LiveFit:
         case: what is fitted.
     """
 
-    def __init__(self, fit: Callable[[Seen], Subject], case: Case) -> None:
+    def __init__(self, fit: Callable[[OnStep], Subject], case: Case) -> None:
         self.fit, self.case = fit, case
         self._stop = threading.Event()
         self._found: SimpleQueue[Packet | Subject | BaseException] = SimpleQueue()

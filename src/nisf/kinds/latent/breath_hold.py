@@ -13,9 +13,9 @@ from typing_extensions import override
 
 from nisf.alignment import Shift
 from nisf.data.case import Stack
-from nisf.data.geometry import Grid
 from nisf.subject.answerer import Answerer
-from nisf.subject.rendering import Answer, Frame
+from nisf.subject.in_line import AtShift
+from nisf.subject.rendering import Answer
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def shifted(holds: Sequence[BreathHold], shifts: Sequence[Shift]) -> list[Breath
     return list(together.values())
 
 
-class AtBreathHold(Answerer):
+class AtBreathHold(AtShift):
     """Someone's answers as the slices of one breath-hold show them: shifted, and with their brightness.
 
     Args:
@@ -76,42 +76,14 @@ class AtBreathHold(Answerer):
     """
 
     def __init__(self, raw: Answerer, hold: BreathHold, stack: Stack) -> None:
-        super().__init__(raw.channels, raw.classes)
-        self.raw, self.hold, self.stack = raw, hold, stack
+        super().__init__(raw, hold.shift_mm, stack)
+        self.hold = hold
 
     @override
     def answer(
         self, position: Float[np.ndarray, "n 3"], time: Float[np.ndarray, "n"], *, memory_mb: float
     ) -> Answer:
-        # What is seen at a place is the tissue from which the breath has moved it there.
-        tissue = position - self.stack.grid.affine.axes[:, :2] @ np.array(self.hold.shift_mm)
-        answer = self.raw.answer(tissue, time, memory_mb=memory_mb)
+        answer = super().answer(position, time, memory_mb=memory_mb)
         shown = expit(self.hold.gain * logit(answer.intensity.clip(1e-6, 1 - 1e-6)) + self.hold.offset)
         intensity = np.where(answer.inside[:, None], shown, answer.intensity).astype(np.float32)
         return replace(answer, intensity=intensity)
-
-
-class HeldSlices(Answerer):
-    """Someone's answers on a stack's own grid, each slice as its breath-hold shows it.
-
-    Args:
-        raw: whose answers.
-        holds: of this stack.
-        stack: whose grid will be asked for.
-    """
-
-    def __init__(self, raw: Answerer, holds: Sequence[BreathHold], stack: Stack) -> None:
-        super().__init__(raw.channels, raw.classes)
-        self.raw = raw
-        self.slices = {hold.position: AtBreathHold(raw, hold, stack) for hold in holds}
-
-    @override
-    def answer(
-        self, position: Float[np.ndarray, "n 3"], time: Float[np.ndarray, "n"], *, memory_mb: float
-    ) -> Answer:
-        return self.raw.answer(position, time, memory_mb=memory_mb)
-
-    @override
-    def fill_slice(self, frame: Frame, grid: Grid, k: int, time: float, *, memory_mb: float) -> None:
-        answers = self.slices.get(k, self.raw)
-        answers.fill_slice(frame, grid, k, time, memory_mb=memory_mb)

@@ -20,7 +20,7 @@ from nisf.data.points import CasePoints
 from nisf.data.region import Region
 from nisf.device import module_device
 from nisf.errors import BadFileError, BadSettingError, CannotFitError
-from nisf.kinds.latent.breath_hold import BreathHold, HeldSlices, breath_hold_of, shifted
+from nisf.kinds.latent.breath_hold import AtBreathHold, BreathHold, breath_hold_of, shifted
 from nisf.kinds.latent.correction import corrected_latent
 from nisf.kinds.latent.exportable import exportable_field, exportable_subject
 from nisf.kinds.latent.fit import fit_latents, orientations, oriented
@@ -32,11 +32,12 @@ from nisf.kinds.latent.validation import validation_points
 from nisf.networks.latent_field import LatentField
 from nisf.networks.latent_inference import ask, ask_samples
 from nisf.prior.exportable import Exportable
-from nisf.prior.fit_step import Seen
+from nisf.prior.fit_step import OnStep
 from nisf.prior.prior import FitCallback, Prior
 from nisf.prior.stored import Stored
 from nisf.prior.subject_record import SubjectRecord
 from nisf.subject.answerer import Answerer, InRegion
+from nisf.subject.in_line import SliceBySlice
 from nisf.subject.subject import Subject
 
 
@@ -112,7 +113,8 @@ class LatentSubject(Subject):
         holds = [hold for hold in self.breath_holds if hold.stack == stack]
         if not holds:
             return super().as_measured(answers, stack)
-        return HeldSlices(answers, shifted(holds, self.shifts), self.stacks[stack])
+        own, holds = self.stacks[stack], shifted(holds, self.shifts)
+        return SliceBySlice(answers, {hold.position: AtBreathHold(answers, hold, own) for hold in holds})
 
     @override
     def exportable(self, time: float = 0.0) -> Exportable:
@@ -183,7 +185,7 @@ class LatentPrior(Prior[LatentSubject]):
 
     @override
     def fit_seen(
-        self, case: Case, region: Region, *, config: FitConfig, seed: int, see: Seen
+        self, case: Case, region: Region, *, config: FitConfig, seed: int, see: OnStep
     ) -> LatentSubject:
         def follow(points: CasePoints) -> FitCallback:
             def subject_of(latent: Tensor) -> LatentSubject:

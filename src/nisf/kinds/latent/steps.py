@@ -14,7 +14,7 @@ from nisf.config.schema import FitConfig
 from nisf.data.points import Batch, CasePoints, batch_of
 from nisf.networks.latent_field import LatentField
 from nisf.networks.losses import intensity_bce
-from nisf.prior.fit_step import FitStep, Seen
+from nisf.prior.fit_step import FitStep, OnStep
 from nisf.subject.subject import Subject
 
 LOSS_POINTS = 4096
@@ -39,7 +39,7 @@ class Steps:
     config: FitConfig
     seed: int
     subject_of: Callable[[Tensor], Subject]
-    see: Seen
+    see: OnStep
 
     @cached_property
     def _batch(self) -> Batch:
