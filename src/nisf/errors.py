@@ -11,6 +11,9 @@ from typing import Any
 
 from nisf.interrupts import caught, ignore, listen, restore
 
+MALFORMED = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+"""What Python raises where entries of a file are missing, or not of the form that their reader expects."""
+
 
 class NisfError(Exception):
     """An error that the user can fix. The message names the file, the value found and what to do.

@@ -15,7 +15,7 @@ from nisf.config.migration import todays_settings
 from nisf.config.overrides import from_dict
 from nisf.config.schema import Config
 from nisf.data.anatomy import Anatomy, from_json
-from nisf.errors import BadFileError, NoSuchModelError
+from nisf.errors import MALFORMED, BadFileError, NoSuchModelError
 from nisf.files import read_json, read_tensors
 from nisf.networks.finder import Finder, finder_of
 from nisf.networks.orienter import FILE as ORIENTER
@@ -105,7 +105,7 @@ def read_stored(folder: str | Path) -> Stored:
         anatomy = from_json(data["anatomy"], path)
         half = None if data["half_mm"] is None else np.array(data["half_mm"], dtype=np.float64)
         has_finder, card, fingerprint = bool(data["finder"]), dict(data["card"]), str(data["fingerprint"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except MALFORMED as error:
         raise BadFileError(
             f"{path}: entry {error} is missing or wrong; it was not written by this version of nisf"
         ) from error
