@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +53,7 @@ class Stored:
         source: the file that the tensors are from.
         appendices: what was learnt of it afterwards, by name (`APPENDICES`); those that are there.
         orienter: tells in which way a stack is stored; None if there is none.
+        changed: whether ``prior.json`` states other contents than the folder has (`contents_of`).
     """
 
     config: Config
@@ -64,6 +67,7 @@ class Stored:
     source: Path
     appendices: Mapping[str, Any] = field(default_factory=dict)
     orienter: Orienter | None = None
+    changed: bool = False
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """A tensor that has to be there.
@@ -115,6 +119,8 @@ def read_stored(folder: str | Path) -> Stored:
         )
     weights = folder / WEIGHTS
     tensors, _ = read_tensors(weights)
+    # Folders of earlier versions do not say what they hold.
+    changed = data.get("contents") not in (None, contents_of(data, tensors))
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise BadFileError(f"{weights}: tensor '{name}' has values that are not finite; train it again")
@@ -123,7 +129,31 @@ def read_stored(folder: str | Path) -> Stored:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("finder.")}
     parts = (config, anatomy, half, finder, card, folder.resolve(), fingerprint, tensors, weights)
     orienter = read_orienter(folder / ORIENTER, fingerprint)
-    return Stored(*parts, appendices=read_appendices(folder, fingerprint), orienter=orienter)
+    appendices = read_appendices(folder, fingerprint)
+    return Stored(*parts, appendices=appendices, orienter=orienter, changed=changed)
+
+
+def contents_of(data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Sixteen hexadecimal digits that change with everything in a prior's folder that answers depend on.
+
+    Beside the weights of all networks these are the settings, the region's size, and of the anatomy its
+    labels and how it lies; colours, views and measures may be edited. The files of appendices and the
+    orienter name their prior themselves.
+
+    Args:
+        data: of ``prior.json``.
+        tensors: of the weights' file.
+    """
+    anatomy = {
+        name: data["anatomy"].get(name) for name in ("labels", "phases", "reorder", "turn", "orientation")
+    }
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    parts = {"config": data["config"], "half_mm": data["half_mm"], "anatomy": anatomy}
+    digest.update(json.dumps(parts, sort_keys=True).encode())
+    return digest.hexdigest()[:16]
 
 
 def read_appendices(folder: Path, fingerprint: str) -> dict[str, Any]:
