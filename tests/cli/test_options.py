@@ -59,7 +59,7 @@ def test_evaluate_refuses_steps_that_mean_nothing(toy_image_prior, cohort, tmp_p
     prior = ["--prior", toy_image_prior.folder]
     status, _, error = run(capsys, "evaluate", cohort, *prior, "--steps", "3")
     assert (status, error.count("\n")) == (2, 1)
-    assert "steps: a prior of the kind 'image' fits nothing that this changes" in error
+    assert "steps: has no effect on a prior of the kind 'image'" in error
     status, _, error = run(capsys, "evaluate", cohort, "--predictions", tmp_path, "--steps", "3")
     assert (status, "--steps 3: needs --prior" in error) == (2, True)
 

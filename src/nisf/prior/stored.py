@@ -1,4 +1,4 @@
-"""A prior's folder as it is on the disk: ``prior.json`` and the weights, read strictly, without a pickle."""
+"""A prior's folder on disk: ``prior.json`` and the weights, read strictly and without pickle."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ from nisf.networks.orienter import Orienter, read_orienter
 from nisf.prior.bundled import model_folder, model_names
 
 FORMAT = 1
-"""Version of the folder's layout; raised when an older nisf could no longer read it."""
+"""Version of the folder's layout; raised when older versions of nisf can no longer read it."""
 
 SPECIFICATION, WEIGHTS = "prior.json", "weights.safetensors"
 
 APPENDICES = ("calibration", "intervals", "quality")
-"""What may be learnt of a trained prior on validation cases.
+"""Names of the results that may be fitted on validation cases after training.
 
-Each has one JSON file of its name in the folder, which may be missing. Its entry ``prior`` is the fingerprint
-of the prior that it belongs to; the package that uses it checks the other entries.
+Each is an optional JSON file of this name in the folder. Its entry ``prior`` is the fingerprint of the prior
+that it belongs to; the package that uses it checks the other entries.
 """
 
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """What a prior's folder holds, checked as far as it is the same for all kinds of field.
+    """Contents of a prior's folder, checked as far as all kinds of field have them in common.
 
     Attributes:
-        config: all settings it was trained with.
+        config: all settings of its training.
         anatomy: label names, colours and phases.
         half: half lengths of the region's box, mm (3,); None for the whole field of view.
         finder: finds the region; None if there is none.
         card: training set, validation scores, licence, versions.
-        folder: where it was read from; None if it never was.
+        folder: the folder that it was read from, if any.
         fingerprint: of the weights, as ``prior.json`` says.
-        tensors: of the network (``field.*``) and whatever else the kind of field keeps.
-        source: the file that the tensors are from.
-        appendices: what was learnt of it afterwards, by name (`APPENDICES`); those that are there.
-        orienter: tells in which way a stack is stored; None if there is none.
+        tensors: of the network (``field.*``), and others that the kind of field keeps.
+        source: the file that the tensors were read from.
+        appendices: the appendices that are there, by name; see `APPENDICES`.
+        orienter: recognises the orientation in which a stack is stored; None if there is none.
     """
 
     config: Config
@@ -66,7 +66,7 @@ class Stored:
     orienter: Orienter | None = None
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """A tensor that has to be there.
+        """Return a required tensor.
 
         Raises:
             BadFileError: it is missing, or of another shape.
@@ -81,11 +81,11 @@ def read_stored(folder: str | Path) -> Stored:
     """Read a prior's folder.
 
     Args:
-        folder: as `nisf.prior.prior.Prior.save` wrote it, or the name of a model that comes with the package.
+        folder: written by `nisf.prior.prior.Prior.save`, or the name of a bundled model.
 
     Raises:
         NoSuchModelError: there is no such folder or model.
-        BadFileError: a file is missing or damaged, or the format is another version's.
+        BadFileError: a file is missing or damaged, or has a format of another version.
     """
     folder = model_folder(folder)
     if not folder.is_dir():
@@ -127,10 +127,10 @@ def read_stored(folder: str | Path) -> Stored:
 
 
 def read_appendices(folder: Path, fingerprint: str) -> dict[str, Any]:
-    """The appendices that a prior's folder has, by name.
+    """The appendices in a prior's folder, by name.
 
     Raises:
-        BadFileError: one is not a JSON object, or was learnt of a prior with another fingerprint.
+        BadFileError: one is not a JSON object, or belongs to a prior with another fingerprint.
     """
     found = {}
     for name in APPENDICES:
@@ -143,6 +143,6 @@ def read_appendices(folder: Path, fingerprint: str) -> dict[str, Any]:
         if found[name].get("prior") != fingerprint:
             raise BadFileError(
                 f"{path}: belongs to the prior {found[name].get('prior')!r}, but this one is {fingerprint}; "
-                "delete the file or learn it again"
+                "delete the file or fit it again"
             )
     return found

@@ -97,4 +97,4 @@ class Abilities(ABC):
         Raises:
             CannotFitError: this kind has none.
         """
-        raise CannotFitError(f"{self.name}: the kind '{self.prior.kind}' has no form for other programs")
+        raise CannotFitError(f"{self.name}: the kind '{self.prior.kind}' cannot be exported")
