@@ -94,7 +94,7 @@ def test_workers_without_a_meaning_are_refused(cohort, tmp_path, capsys):
     words = ["train", cohort, "-o", tmp_path / "prior", "--preset", "demo", "--workers", "2", *brief]
     status, _, error = run(capsys, *words)
     assert status == 2
-    assert "draws its points as it goes" in error
+    assert "draws its points in the training process" in error
     assert error.endswith("(--workers)\n")
 
 
