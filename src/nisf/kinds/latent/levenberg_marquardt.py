@@ -108,8 +108,7 @@ def solve(
         problems: returns the problem of an iteration. New points need a new object. While the same object is
             returned, its linearisation is kept; the fit can converge only then.
         start: initial unknowns.
-        callback: called with the number of iterations done and the unknowns (s, u), at the start and after
-            each iteration.
+        callback: called with the iterations done and the unknowns (s, u), at the start and after each.
     """
     s = len(start)
     x = start.detach().clone()
