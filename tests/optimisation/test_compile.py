@@ -37,7 +37,7 @@ def test_no_compiler(monkeypatch):
     assert not can_compile()
     assert compiled(double, said.append) is double
     assert len(said) == 1
-    assert "no C++ compiler" in said[0]
+    assert "no working C++ compiler" in said[0]
 
 
 def test_compiler_at_hand(monkeypatch):
