@@ -74,7 +74,7 @@ def test_another_network_or_other_structures_are_refused(start, tmp_path):
     with pytest.raises(NisfError, match=r"(latent|image): its network has other sizes"):
         toys.train_toy(tmp_path, other, start=start)
     channels = [replace(c, slices=tuple(map(doubled, c.slices))) for c in toys.toy_cohort(2)]
-    with pytest.raises(NisfError, match="its network has other sizes than the settings or the cases"):
+    with pytest.raises(NisfError, match="the settings or the cases need a network of other sizes"):
         toys.train_toy(tmp_path, start.continued(), channels, start=start)
     start = replace(start, anatomy=replace(toys.ANATOMY, labels=("background", "blood", "scar")))
     with pytest.raises(NisfError, match="structures are background, blood, scar, those of the cases backg"):

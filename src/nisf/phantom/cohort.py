@@ -26,8 +26,8 @@ from nisf.phantom.heart import (
 )
 from nisf.phantom.scanner import Scan, Scanner, long_axis, scan, scan_plane
 
-# Share of a population, end-diastolic volume (mL), ejection fraction, wall (mm), length over width, and
-# the right ventricle's end-diastolic volume over the left one's.
+# Fraction of the population, end-diastolic volume (mL), ejection fraction, wall (mm), length over width,
+# and the right ventricle's end-diastolic volume relative to the left one's.
 GROUPS = {
     "normal": (0.4, (95, 180), (0.53, 0.70), (6.5, 9.5), (1.70, 2.00), (0.90, 1.20)),
     "dilated": (0.2, (180, 260), (0.20, 0.42), (6.0, 9.0), (1.35, 1.65), (0.55, 0.85)),
@@ -69,7 +69,7 @@ def random_heart(rng: np.random.Generator, group: str | None = None) -> Heart:
 
     def right_ml(width: float, moved: float, time: float) -> float:
         other = replace(heart, rv_width_mm=width, rv_contraction=moved)
-        # A coarse sum is within 0.2 %, and asked for often.
+        # A coarse sum is within 0.2 %, which is enough for the many evaluations of the root finder.
         return right_volume_mm3(shape_at(other, time), steps=80) / 1000
 
     width = _solve(lambda width: right_ml(width, 0.5, 0.0) - right * volume, 8.0, 75.0)
@@ -84,7 +84,7 @@ def _about(rng: np.random.Generator, spread: float) -> float:
 
 
 def _solve(error: Callable[[float], float], low: float, high: float) -> float:
-    """Where ``error``, which grows, is zero, or the nearer end."""
+    """The root of the increasing function ``error``, or the nearer end of the interval."""
     if error(low) >= 0:
         return low
     return high if error(high) <= 0 else float(brentq(error, low, high, xtol=1e-3))
@@ -159,7 +159,7 @@ def _long_axis(one: Scan, view: str, seed: int, index: int, scanner: Scanner | N
     """A long-axis cine of a scanned heart, in a breath-hold of its own."""
     _, own = subject(seed, index, scanner)
     grid = long_axis(one.heart, view, spacing_mm=own.spacing_mm, frames=own.frames)
-    number = sum(view.encode())  # two views lie off differently
+    number = sum(view.encode())  # different views get different shifts
     drawn = np.random.default_rng([seed, index, number]).integers(2**31)
     return scan_plane(one.heart, grid, own, int(drawn), stack=f"la_{view}", name=one.case.name)
 
