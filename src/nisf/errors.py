@@ -11,6 +11,9 @@ from typing import Any
 
 from nisf.interrupts import caught, ignore, listen, restore
 
+MALFORMED = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+"""Python's exceptions for entries of a file that are missing or not of the expected form."""
+
 
 class NisfError(Exception):
     """An error that the user can fix. The message names the file, the value found and what to do.

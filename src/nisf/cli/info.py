@@ -115,7 +115,7 @@ def flat(options: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 
 def says_itself(path: Path) -> dict[str, Any]:
     """What a prior's folder, a subject or a checkpoint says of itself; empty for other files."""
-    from nisf.errors import NisfError
+    from nisf.errors import MALFORMED, NisfError
     from nisf.files import read_json, read_metadata
 
     if path.name in ("prior.json", "weights.safetensors"):
@@ -131,7 +131,7 @@ def says_itself(path: Path) -> dict[str, Any]:
         if "nisf" in metadata:
             return _of_subject(json.loads(metadata["nisf"]))
         return _of_checkpoint(metadata) if "identity" in metadata else {}
-    except (NisfError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (NisfError, *MALFORMED):
         return {}  # a file of that name by somebody else
 
 

@@ -254,13 +254,13 @@ def read_points(path: Path) -> np.ndarray:
 
     import numpy as np
 
-    from nisf.errors import BadFileError
+    from nisf.errors import MALFORMED, BadFileError
 
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [[*(row[axis] for axis in "xyz"), row.get("t") or 0] for row in csv.DictReader(file)]
         points = np.array(rows, dtype=np.float64)
-    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
+    except (OSError, csv.Error, *MALFORMED) as error:
         raise BadFileError(
             f"{path}: needs the columns x,y,z (mm) and perhaps t, all numbers ({error})"
         ) from error

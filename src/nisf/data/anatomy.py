@@ -22,7 +22,7 @@ from nisf.data.measure_rules import (
     wall_to_json,
 )
 from nisf.data.wording import counted
-from nisf.errors import BadFileError, BadSettingError
+from nisf.errors import MALFORMED, BadFileError, BadSettingError
 from nisf.files import read_json
 
 T = TypeVar("T")
@@ -208,7 +208,7 @@ def from_json(data: Any, where: str | Path) -> Anatomy:
             return default[0]
         try:
             return make(data[name])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except MALFORMED as error:
             have = f"is {data[name]!r}" if name in data else "is missing"
             raise BadFileError(f"{where}: the entry {name!r} {have}; give {expected}") from error
 

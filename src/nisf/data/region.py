@@ -28,6 +28,12 @@ class Region:
     pose: Affine
     half: Vector3
 
+    def __post_init__(self) -> None:
+        half = np.array(self.half, dtype=np.float64)
+        if half.shape != (3,) or not (np.isfinite(half).all() and half.min() > 0):
+            raise ValueError(f"a region has three half lengths above 0 mm, not {self.half}")
+        object.__setattr__(self, "half", half)
+
     def __repr__(self) -> str:
         return f"Region({mm(2 * self.half)} around {place_mm(self.centre())})"
 

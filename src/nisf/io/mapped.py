@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nisf.errors import BadFileError
+from nisf.errors import MALFORMED, BadFileError
 from nisf.files import kept_by, replacing_safetensors
 
 HEADER_BYTES = 1 << 24
@@ -56,7 +56,7 @@ def mapped_arrays(path: Path) -> tuple[dict[str, np.ndarray], Any]:
         return {name: _view(np.asarray(data), entry) for name, entry in header.items()}, notes
     except FileNotFoundError as error:
         raise BadFileError(f"{path}: this file is missing") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+    except (OSError, *MALFORMED) as error:
         raise BadFileError(f"{path}: not a complete file of arrays ({error}); remove it") from error
 
 

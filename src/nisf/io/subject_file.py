@@ -13,7 +13,7 @@ from nisf.alignment import shift_of
 from nisf.correction.file import strokes_of, strokes_to_json
 from nisf.data.geometry import Affine
 from nisf.data.region import Region
-from nisf.errors import BadFileError, BadSettingError
+from nisf.errors import MALFORMED, BadFileError, BadSettingError
 from nisf.files import read_tensors, write_tensors
 from nisf.io.readers.itk import is_image_name
 from nisf.io.stack_json import stack_from_json, stack_to_json
@@ -83,7 +83,7 @@ def read_record(path: str | Path) -> SubjectRecord:
         )
     except BadSettingError as error:
         raise BadFileError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+    except MALFORMED as error:
         raise BadFileError(f"{path}: not a subject written by nisf ({error!r})") from error
 
 
@@ -120,5 +120,5 @@ def subject_in(record: SubjectRecord, prior: Prior[SubjectType]) -> SubjectType:
         return prior.subject_of(record)
     except BadSettingError as error:
         raise BadFileError(f"{record.path}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except MALFORMED as error:
         raise BadFileError(f"{record.path}: not a subject written by nisf ({error!r})") from error

@@ -30,6 +30,11 @@ def load_prior(folder: str | Path) -> Prior[Subject]:
             f"{stored.source}: fingerprint {prior.fingerprint}, but {stored.source.parent / SPECIFICATION} "
             f"says {stored.fingerprint}; copy both files again"
         )
+    if stored.changed:
+        raise BadFileError(
+            f"{stored.source.parent / SPECIFICATION}: settings, region, labels or finder are not those that "
+            "the prior was written with; copy the whole folder again"
+        )
     return prior
 
 

@@ -16,7 +16,7 @@ from typing_extensions import override
 from nisf.data.case import Case
 from nisf.data.outline import StoredCases
 from nisf.data.region import Region
-from nisf.errors import BadFileError
+from nisf.errors import MALFORMED, BadFileError
 from nisf.io.mapped import mapped_arrays, write_arrays
 
 Item = TypeVar("Item")
@@ -97,7 +97,7 @@ class MappedPool(Sequence[Item]):
         if path.is_file():
             try:
                 return prepared.take(*mapped_arrays(path))
-            except (BadFileError, KeyError, TypeError, ValueError):
+            except (BadFileError, *MALFORMED):
                 path.unlink(missing_ok=True)  # damaged: make it again
         write_arrays(path, *prepared.keep(prepared.make(self._cases[index], region)))
         return prepared.take(*mapped_arrays(path))

@@ -14,7 +14,7 @@ from jaxtyping import Float, Integer
 from nisf.data.case import Case
 from nisf.data.geometry import Grid, nearest_frame
 from nisf.data.scratch import by_frame
-from nisf.errors import BadSettingError
+from nisf.errors import MALFORMED, BadSettingError
 from nisf.measures.body import surface_of
 from nisf.measures.curve import VolumeCurve, choose_phases
 from nisf.measures.formulas import Shapes, values_of
@@ -221,7 +221,7 @@ class Measuring:
         said = said_of(self.subject)
         try:
             height, weight = float(said["height_cm"]), float(said["weight_kg"])
-        except (KeyError, TypeError, ValueError):
+        except MALFORMED:
             return None, []
         try:
             return surface_of(height, weight, "the files"), []

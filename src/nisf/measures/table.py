@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nisf.errors import BadFileError
+from nisf.errors import MALFORMED, BadFileError
 from nisf.files import read_json, replacing, write_csv, write_json
 from nisf.measures.case import CaseMeasures
 from nisf.measures.curve import VolumeCurve
@@ -133,7 +133,7 @@ def read_case(path: str | Path) -> CaseMeasures:
     data = read_json(path)
     try:
         return from_json(data)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except MALFORMED as error:
         raise BadFileError(
             f"{path}: not measures written by this nisf ({error!r}); delete it and measure again"
         ) from error

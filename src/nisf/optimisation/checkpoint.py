@@ -12,7 +12,7 @@ from torch import Tensor
 from nisf.config.migration import todays_settings
 from nisf.config.overrides import from_dict
 from nisf.config.schema import Config
-from nisf.errors import BadFileError
+from nisf.errors import MALFORMED, BadFileError
 from nisf.files import read_metadata, read_tensors, write_tensors
 from nisf.optimisation.state import State
 
@@ -91,7 +91,7 @@ def stored_settings(path: Path) -> Config:
     metadata = read_metadata(path)
     try:
         settings = todays_settings(json.loads(metadata["identity"])["config"])
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except MALFORMED as error:
         raise BadFileError(f"{path}: does not contain the settings that it was made with") from error
     return from_dict(Config, settings, f"{path}: config")
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nisf.errors import BadFileError
+from nisf.errors import MALFORMED, BadFileError
 
 
 def input_state(paths: Sequence[Path]) -> list[dict[str, Any]]:
@@ -41,7 +41,7 @@ def same_content(recorded: Any, state: Sequence[Mapping[str, Any]]) -> bool:
     """Whether two states describe files with the same content, in order."""
     try:
         return [entry["sha256"] for entry in recorded] == [entry["sha256"] for entry in state]
-    except (KeyError, TypeError):
+    except MALFORMED:
         return False
 
 
@@ -50,7 +50,7 @@ def other_places(recorded: Any, state: Sequence[Mapping[str, Any]]) -> bool:
     try:
         places = {str(entry["place"]) for entry in recorded}
         return bool(places) and bool(state) and not places & {str(entry["place"]) for entry in state}
-    except (KeyError, TypeError):
+    except MALFORMED:
         return False
 
 
@@ -62,7 +62,7 @@ def same_inputs(recorded: Any, paths: Sequence[Path]) -> bool:
     """
     try:
         return len(recorded) == len(paths) and all(map(_same, recorded, paths))
-    except (OSError, KeyError, TypeError):
+    except (OSError, *MALFORMED):
         return False  # an entry of an older version, or the file no longer exists
 
 

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from nisf.errors import BadFileError, NisfError
+from nisf.errors import MALFORMED, BadFileError, NisfError
 from nisf.files import kept_by, read_json, write_json
 from nisf.outputs.input_state import sha256_of
 from nisf.outputs.names import file_stem
@@ -130,7 +130,7 @@ def read_record(folder: str | Path, name: str = "") -> Record:
                 f"{path}: a record of format {data['nisf_record']!r}; this nisf reads {FORMAT}"
             )
         return Record(folder, name, {str(key): _part(part) for key, part in data["parts"].items()})
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except MALFORMED as error:
         raise BadFileError(
             f"{path}: not a record written by nisf; move it away, or choose another output folder"
         ) from error

@@ -34,7 +34,7 @@ from nisf.prior.bundled import model_name
 from nisf.prior.exportable import Exportable
 from nisf.prior.fit_step import OnStep
 from nisf.prior.region_search import RegionSearch
-from nisf.prior.stored import FORMAT, SPECIFICATION, WEIGHTS, Stored
+from nisf.prior.stored import FORMAT, SPECIFICATION, WEIGHTS, Stored, contents_of
 from nisf.prior.subject_record import SubjectRecord
 
 SubjectType = TypeVar("SubjectType", covariant=True)
@@ -313,17 +313,18 @@ class Prior(ABC, Generic[SubjectType]):
             write_orienter(folder / ORIENTER, self.orienter, self.fingerprint)
         for name, appendix in self.appendices.items():
             write_json(folder / f"{name}.json", dict(appendix))
-        write_json(
-            folder / SPECIFICATION,
-            {
-                "format": FORMAT,
-                "nisf": __version__,
-                "fingerprint": self.fingerprint,
-                "config": to_dict(self.config),
-                "anatomy": to_json(self.anatomy),
-                "half_mm": None if self.half is None else [float(h) for h in self.half],
-                "finder": self.finder is not None,
-                "card": dict(self.card),
-            },
-        )
+        specification = {
+            "format": FORMAT,
+            "nisf": __version__,
+            "fingerprint": self.fingerprint,
+            "config": to_dict(self.config),
+            "anatomy": to_json(self.anatomy),
+            "half_mm": None if self.half is None else [float(h) for h in self.half],
+            "finder": self.finder is not None,
+            "card": dict(self.card),
+        }
+        # What is hashed is what a reader of the file sees.
+        read_again = json.loads(json.dumps(specification, allow_nan=False))
+        specification["contents"] = contents_of(read_again, tensors)
+        write_json(folder / SPECIFICATION, specification)
         return replace(self, folder=folder.resolve())

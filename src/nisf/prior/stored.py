@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +17,7 @@ from nisf.config.migration import todays_settings
 from nisf.config.overrides import from_dict
 from nisf.config.schema import Config
 from nisf.data.anatomy import Anatomy, from_json
-from nisf.errors import BadFileError, NoSuchModelError
+from nisf.errors import MALFORMED, BadFileError, NoSuchModelError
 from nisf.files import read_json, read_tensors
 from nisf.networks.finder import Finder, finder_of
 from nisf.networks.orienter import FILE as ORIENTER
@@ -51,6 +53,7 @@ class Stored:
         source: the file that the tensors were read from.
         appendices: the appendices that are there, by name; see `APPENDICES`.
         orienter: recognises the orientation in which a stack is stored; None if there is none.
+        changed: whether the folder's contents differ from those stated in ``prior.json`` (`contents_of`).
     """
 
     config: Config
@@ -64,6 +67,7 @@ class Stored:
     source: Path
     appendices: Mapping[str, Any] = field(default_factory=dict)
     orienter: Orienter | None = None
+    changed: bool = False
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """Return a required tensor.
@@ -105,7 +109,7 @@ def read_stored(folder: str | Path) -> Stored:
         anatomy = from_json(data["anatomy"], path)
         half = None if data["half_mm"] is None else np.array(data["half_mm"], dtype=np.float64)
         has_finder, card, fingerprint = bool(data["finder"]), dict(data["card"]), str(data["fingerprint"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except MALFORMED as error:
         raise BadFileError(
             f"{path}: entry {error} is missing or wrong; it was not written by this version of nisf"
         ) from error
@@ -115,6 +119,8 @@ def read_stored(folder: str | Path) -> Stored:
         )
     weights = folder / WEIGHTS
     tensors, _ = read_tensors(weights)
+    # Folders of earlier versions have no such entry.
+    changed = data.get("contents") not in (None, contents_of(data, tensors))
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise BadFileError(f"{weights}: tensor '{name}' has values that are not finite; train it again")
@@ -123,7 +129,31 @@ def read_stored(folder: str | Path) -> Stored:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("finder.")}
     parts = (config, anatomy, half, finder, card, folder.resolve(), fingerprint, tensors, weights)
     orienter = read_orienter(folder / ORIENTER, fingerprint)
-    return Stored(*parts, appendices=read_appendices(folder, fingerprint), orienter=orienter)
+    appendices = read_appendices(folder, fingerprint)
+    return Stored(*parts, appendices=appendices, orienter=orienter, changed=changed)
+
+
+def contents_of(data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Sixteen hexadecimal digits that change with anything in a prior's folder that affects answers.
+
+    Besides the weights of all networks these are the settings, the region's size, and the labels and the
+    orientation of the anatomy; colours, views and measures may be edited. The files of appendices and the
+    orienter name their prior themselves.
+
+    Args:
+        data: contents of ``prior.json``.
+        tensors: contents of the file of weights.
+    """
+    anatomy = {
+        name: data["anatomy"].get(name) for name in ("labels", "phases", "reorder", "turn", "orientation")
+    }
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    parts = {"config": data["config"], "half_mm": data["half_mm"], "anatomy": anatomy}
+    digest.update(json.dumps(parts, sort_keys=True).encode())
+    return digest.hexdigest()[:16]
 
 
 def read_appendices(folder: Path, fingerprint: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
+from nisf.errors import MALFORMED
 from nisf.subject.subject import Subject
 
 Light = Literal["green", "amber", "red"]
@@ -59,5 +60,5 @@ def kept_judgement(subject: Subject) -> Judgement | None:
         lights: dict[str, Light] = {"green": "green", "amber": "amber", "red": "red"}
         dice = {str(name): float(value) for name, value in data["predicted_dice"].items()}
         return Judgement(lights[data["light"]], dice, float(data["mean"]), tuple(map(str, data["reasons"])))
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except MALFORMED:
         return None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from nisf.errors import BadFileError
+from nisf.errors import MALFORMED, BadFileError
 from nisf.quality.families import FAMILIES, family, words
 from nisf.quality.judgement import Judgement, Light
 from nisf.quality.signs import Signs
@@ -241,7 +241,7 @@ def from_json(data: Mapping[str, Any], structures: Sequence[str], where: str) ->
         strange = [name for name in usual if name.split("/")[0] not in FAMILIES]
         if strange or any(not set(signs) <= set(usual) for signs in curves.values()):
             raise ValueError(strange)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except MALFORMED as error:
         raise BadFileError(
             f"{where}: entry {error} is missing or wrong; fit it again, or delete it"
         ) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from nisf import __version__
-from nisf.errors import BadFileError
+from nisf.errors import MALFORMED, BadFileError
 from nisf.measures.case import CaseMeasures
 from nisf.report.case_page import environment
 from nisf.report.plots import BlandAltman, bland_altman
@@ -150,7 +150,7 @@ def read_references(path: Path) -> dict[str, dict[str, float]]:
             for row in csv.DictReader(file):
                 case = row.pop("case")
                 out[case] = {c: float(v) for c, v in row.items() if c and v and unit_of(c)[1]}
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
+    except (OSError, csv.Error, *MALFORMED) as error:
         raise BadFileError(
             f"{path}: needs the column case and columns of numbers named as in measures.csv ({error!r})"
         ) from error

@@ -14,7 +14,7 @@ import numpy as np
 
 from nisf import __version__
 from nisf.data.case import Case
-from nisf.errors import BadFileError, NisfError
+from nisf.errors import MALFORMED, BadFileError, NisfError
 from nisf.files import replacing, write_csv
 from nisf.io.readers import open_cohort, read_case
 from nisf.kinds.load import read_subject
@@ -164,7 +164,7 @@ def numbered(folder: Path, names: Sequence[str], write: Writer) -> dict[str, str
         try:
             with path.open(newline="", encoding="utf-8") as file:
                 known = {row["case"]: int(row["number"]) for row in csv.DictReader(file)}
-        except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
+        except (OSError, csv.Error, *MALFORMED) as error:
             raise BadFileError(f"{path}: not a key of reports ({error!r}); delete it") from error
     following = 1 + max(known.values(), default=0)
     new = {name: following + k for k, name in enumerate(n for n in names if n not in known)}

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from typing_extensions import override
 
 from nisf.data.geometry import Grid
-from nisf.errors import BadFileError
+from nisf.errors import MALFORMED, BadFileError
 from nisf.subject.answerer import Answerer
 from nisf.subject.islands import IslandMap
 from nisf.subject.rendering import Answer, Frame
@@ -76,7 +76,7 @@ class Calibration:
         """
         try:
             found = cls(tuple(float(w) for w in entries["temperature"]), float(entries["removed"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except MALFORMED as error:
             raise BadFileError(
                 f"{source}: the appendix 'calibration' has no usable {error}; delete or fit it again"
             ) from error

@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from nisf.data.anatomy import Anatomy
 from nisf.data.measure_rules import MeasureRule
-from nisf.errors import BadFileError
+from nisf.errors import MALFORMED, BadFileError
 from nisf.measures.case import CaseMeasures
 from nisf.measures.curve import VolumeCurve
 from nisf.measures.formulas import column, index_column, values_of
@@ -62,7 +62,7 @@ class Intervals:
                 for name, scale in entries["measures"].items()
             }
             draws = int(entries["draws"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except MALFORMED as error:
             raise BadFileError(
                 f"{source}: the appendix 'intervals' has no usable {error}; delete or fit it again"
             ) from error

@@ -272,7 +272,7 @@ def test_duplicates(tmp_path):
     case, notes = read(folder)
     assert_right(case)
     assert any("1 copy of the same image left out" in note for note in notes.values())
-    assert any("1 image with the trigger time of another left out" in note for note in notes.values())
+    assert any("1 image left out, with the trigger time of another" in note for note in notes.values())
 
 
 # Slices
@@ -502,7 +502,7 @@ def test_archives_without_images_of_their_own(tmp_path):
         archive.writestr("inner.zip", b"PK\x03\x04" + b"\0" * 200)
     with pytest.raises(BadFileError, match=r"archives in the archive are not opened; unpack them first"):
         listed(tmp_path / "outer" / "outer.zip")
-    with pytest.raises(BadFileError, match=r"holds an archive \(outer.zip\) and no images .* unpack it"):
+    with pytest.raises(BadFileError, match=r"holds an archive \(outer.zip\) and no known images; unpack it"):
         listed(tmp_path / "outer")
     with zipfile.ZipFile(tmp_path / "scans.zip", "w") as archive:
         archive.writestr("scan.nii", b"\0" * 400)
@@ -519,7 +519,7 @@ def test_one_broken_archive_or_link_costs_itself(tmp_path):
     messages = sorted(problem.message for problem in cohort.problems if problem.severity == "error")
     assert [message.split(": ")[1][:24] for message in messages] == [
         "cannot be read as a zip ",
-        "a link whose target is n",
+        "a link with a missing ta",
     ]
     assert not any(ID in message for message in messages)
 

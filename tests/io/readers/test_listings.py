@@ -29,7 +29,7 @@ from .helpers import (
 
 
 def lose(path):
-    """The file becomes a link whose target is not there, as git-annex leaves it."""
+    """The file becomes a link with a missing target, as git-annex leaves it."""
     path.unlink()
     path.symlink_to("../.git/annex/objects/aa/bb/SHA256E-s1--c")
     return path

@@ -20,7 +20,7 @@ import numpy as np
 
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
-from nisf.errors import BadFileError
+from nisf.errors import MALFORMED, BadFileError
 from nisf.io.readers.itk import files_of
 from nisf.io.readers.labels import Notes
 from nisf.io.readers.listing import CaseFiles
@@ -129,7 +129,7 @@ def _load(entry: Path, notes: Notes) -> list[Volume] | None:
         data = json.loads((entry / "case.json").read_text(encoding="utf-8"))
         volumes = [_volume(entry, i, described) for i, described in enumerate(data["stacks"])]
         said = dict(data["notes"])
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, SyntaxError, RecursionError):
+    except (OSError, EOFError, SyntaxError, *MALFORMED):
         return None
     for kind, note in said.items():
         notes.setdefault(kind, note)

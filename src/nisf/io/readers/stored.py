@@ -14,7 +14,7 @@ from typing_extensions import override
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
 from nisf.data.outline import Outline, StoredCases, content_of, outline
-from nisf.errors import BadFileError
+from nisf.errors import MALFORMED, BadFileError
 from nisf.files import kept_by, replacing
 from nisf.io.readers.cache import cache_entry, cached_case
 from nisf.io.readers.cases import CaseReader
@@ -147,5 +147,5 @@ def _read(path: Path) -> tuple[Outline, Notes] | None:
         if data["format"] != FORMAT:
             return None
         return Outline.from_json(data["outline"]), dict(data["notes"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, *MALFORMED):
         return None

@@ -57,6 +57,22 @@ class _Reference:
     latents: dict[int, Tensor]
 
 
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """An encoded phase, and the array with its features if that may be in a file.
+
+    A tensor does not know the array that it was made from, and only the array can release its pages.
+    """
+
+    scene: Scene
+    array: np.ndarray | None = None
+
+    def let_go(self) -> None:
+        """Release the memory pages of the features if they are in a file."""
+        if self.array is not None:
+            let_go(self.array)
+
+
 class Scenes:
     """One subject's canvases and the field that is conditioned on them.
 
@@ -94,7 +110,7 @@ class Scenes:
         n, _, *pixels = canvases.images.shape
         size = 4 * math.prod(pixels) * field.image.features * -(-n // len(self.times))
         most = max(KEPT, most, min(len(self.times), KEPT_BYTES // size))
-        self._kept: Recent[int, Scene] = Recent(most + further)
+        self._kept: Recent[int, _Kept] = Recent(most + further)
         self._averages: Recent[int, Scene] = Recent(ready + further)
         self._references: Recent[tuple[bytes, int], _Reference] = Recent()
         self._own: Recent[bytes, Mapping[int, tuple[Tensor, Tensor]]] = Recent()
@@ -120,19 +136,18 @@ class Scenes:
         return scene if self.residual is None else self.residual(scene, float(self.times[phase]))
 
     def _average(self, phase: int) -> Scene:
-        own = self._encoded(phase)
+        own = self._encoded(phase).scene
         near = [(self._encoded(other), weight) for other, weight in self._near(phase)]
         # Phases with equal poses, as in a cine, share one maps tensor.
-        near = [(scene, weight) for scene, weight in near if scene.maps is own.maps]
+        near = [(kept, weight) for kept, weight in near if kept.scene.maps is own.maps]
         if len(near) == 1:
             return own
         total = sum(weight for _, weight in near)
         features, latent = torch.zeros_like(own.features), torch.zeros_like(own.latent)
-        for scene, weight in near:
-            features.add_(scene.features, alpha=weight / total)
-            latent.add_(scene.latent, alpha=weight / total)
-            if self.device.type == "cpu":
-                let_go(scene.features.numpy())
+        for kept, weight in near:
+            features.add_(kept.scene.features, alpha=weight / total)
+            latent.add_(kept.scene.latent, alpha=weight / total)
+            kept.let_go()
         return Scene(features, own.maps, latent)
 
     def _near(self, phase: int) -> list[tuple[int, float]]:
@@ -143,11 +158,11 @@ class Scenes:
         weight /= weight.sum()
         return [(int(i), float(weight[i])) for i in np.flatnonzero(weight >= LEAST_WEIGHT)]
 
-    def _encoded(self, phase: int) -> Scene:
+    def _encoded(self, phase: int) -> _Kept:
         return self._kept.get(phase, self._encode)
 
     @torch.inference_mode()
-    def _encode(self, phase: int) -> Scene:
+    def _encode(self, phase: int) -> _Kept:
         """Encode the slices of one phase; mirror images are flipped back."""
         with stage("encoding"):
             index = torch.from_numpy(np.flatnonzero(self.canvases.times == self.times[phase]))
@@ -155,7 +170,7 @@ class Scenes:
             maps = self._same_maps(self.canvases.maps[index].to(self.device))
             references, own = self._seen_together(maps)
             if phase in own:
-                return Scene(self._aside(own[phase][0]), maps, own[phase][1])
+                return self._aside(Scene(own[phase][0], maps, own[phase][1]))
             coarse, latents = [], []
             for flips, reference in zip(self._flips, references, strict=True):
                 mirrored = images.flip([2 + axis for axis in flips])
@@ -165,20 +180,21 @@ class Scenes:
                 )
                 coarse.append(found)
                 latents.append(latent.mean(0))
-            return Scene(self._aside(self._joined(coarse)), maps, torch.stack(latents).mean(0))
+            return self._aside(Scene(self._joined(coarse), maps, torch.stack(latents).mean(0)))
 
     def _joined(self, coarse: Sequence[Tensor]) -> Float[Tensor, "n h w f"]:
         """Features averaged over the mirror images, flipped back."""
         return self._encoder.features(list(zip(coarse, self._flips, strict=True)))
 
-    def _aside(self, features: Float[Tensor, "n h w f"]) -> Float[Tensor, "n h w f"]:
-        """Features of a cached phase; moved to a file if all cached phases together are large."""
+    def _aside(self, scene: Scene) -> _Kept:
+        """A phase for the cache; its features are in a file if those of all cached phases are large."""
+        features = scene.features
         size = features.numel() * features.element_size()
         if self.device.type != "cpu" or features.dtype != torch.float32:
-            return features
+            return _Kept(scene)
         array = room(tuple(features.shape[::-1]), np.float32, part_of=size * (self._kept.most or 1))
-        kept = torch.from_numpy(array.T).copy_(features)
-        let_go(array)
+        kept = _Kept(Scene(torch.from_numpy(array.T).copy_(features), scene.maps, scene.latent), array)
+        kept.let_go()
         return kept
 
     def _same_maps(self, maps: Float[Tensor, "n 3 4"]) -> Float[Tensor, "n 3 4"]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nisf.data.anatomy import Anatomy
-from nisf.errors import BadFileError
+from nisf.errors import MALFORMED, BadFileError
 from nisf.io.readers.itk import ENDINGS
 from nisf.io.readers.listing import (
     UNKNOWN_NAME,
@@ -48,7 +48,7 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
         _refuse_other_endings(path, data)
         entries = _entries(root, data)
         numbers = numbers_of(anatomy, "nnunet") or _matched(path, data, anatomy, listing)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, *MALFORMED) as error:
         raise BadFileError(
             f"{path}: not a dataset.json of nnU-Net or the Decathlon ({error!r}); correct it"
         ) from error
