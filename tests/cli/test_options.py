@@ -6,7 +6,7 @@ import pytest
 
 import nisf.subject.islands
 import toys
-from nisf.cli import main
+from nisf.cli import main, option_names, parsed
 from nisf.config.fit_options import FitOptions
 from nisf.config.schema import FitConfig
 from nisf.io.writers import write_volume
@@ -85,7 +85,7 @@ def test_settings_without_a_meaning_are_refused(cohort, tmp_path, capsys, preset
     words = ["train", cohort, "-o", tmp_path / "prior", "--preset", preset, "--set", "train.steps=2", setting]
     status, _, error = run(capsys, *words)
     assert status == 2
-    assert re.search(rf"--set {setting.split('=')[0]}: has no meaning for a field of the kind '\w+'", error)
+    assert re.search(rf"--set {setting.split('=')[0]}: does not apply to a field of the kind '\w+'", error)
     assert not (tmp_path / "prior").exists()
 
 
@@ -140,3 +140,9 @@ def test_the_time_told_is_the_whole_time(toy_image_prior, scan, tmp_path, capsys
     assert list(stages.values()) == sorted(stages.values(), reverse=True)
     assert stages["writing"] >= 0.6
     assert "reading" not in run(capsys, *words, "--overwrite")[1]
+
+
+def test_the_options_of_a_command_include_nested_groups():
+    names = option_names(parsed(["segment", "a.nii.gz", "-o", "out"]))
+    assert {"output", "overwrite", "steps", "corrections"} <= names
+    assert "overwrite" not in option_names(parsed(["train", "data", "-o", "prior"]))

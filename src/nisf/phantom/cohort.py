@@ -123,7 +123,13 @@ def _name(index: int) -> str:
 
 
 def write_cohort(
-    folder: str | Path, n: int, seed: int, scanner: Scanner | None = None, *, views: Sequence[str] = ()
+    folder: str | Path,
+    n: int,
+    seed: int,
+    scanner: Scanner | None = None,
+    *,
+    views: Sequence[str] = (),
+    overwrite: bool = False,
 ) -> list[Path]:
     """Write a cohort in UK Biobank's layout; returns one folder per subject.
 
@@ -131,19 +137,20 @@ def write_cohort(
     ``truth.json``: the heart, its true volumes (mL) at end-diastole, end-systole and every frame, its
     ejection fractions, and the shift (mm) of every slice. Each of ``views`` (see
     `nisf.phantom.scanner.long_axis`) adds a long-axis cine, e.g. ``la_4ch.nii.gz``, shifted like a slice.
+    ``overwrite`` replaces existing files, whoever wrote them.
 
     Raises:
         BadFileError: a file exists that nisf did not write, or a file cannot be written.
     """
     numbers = {label: number for number, label in load_anatomy("cardiac-sax").numbers["ukb"].items()}
     table = np.array([numbers.get(label, 0) for label in LABELS], dtype=np.int16)
-    written = []
+    written, made = [], Made(options={"seed": seed})
     files = ["sa.nii.gz", "seg_sa.nii.gz", "truth.json", *(f"la_{view}.nii.gz" for view in views)]
-    for index in range(n):  # before anything is computed
+    for index in range(0 if overwrite else n):  # before anything is computed
         refuse_to_replace(Path(folder) / _name(index), "", "phantom", planned=files)
     for index, one in enumerate(cohort(n, seed, scanner)):
         path = Path(folder) / one.case.name
-        with recorded(path, "", "phantom", Made(options={"seed": seed}), planned=files):
+        with recorded(path, "", "phantom", made, planned=files, overwrite=overwrite):
             image, labels = volume(one)
             _write(path / "sa.nii.gz", image.astype(np.int16), one)
             _write(path / "seg_sa.nii.gz", table[labels], one)
