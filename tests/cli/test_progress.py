@@ -32,5 +32,5 @@ def test_how_far_slices_were_moved():
         ", 2 slices moved by 2.0 mm on average, 3.0 mm at most"
     )
     assert outcome({**summary, "moved_mm": []}, 1.0).endswith(
-        ", no slice moved (no planes of another direction cut them)"
+        ", no slice moved (no planes in other directions intersect them)"
     )

@@ -71,7 +71,7 @@ def test_who_stops_listening_stops_the_workers(files, tiny, work):
 
 def test_a_prior_that_was_changed_meanwhile(files, tiny, work):
     begin = replace(begin_of(tiny), digest="0" * 16)
-    with pytest.raises(NisfError, match=r"no worker could be started: .*changed while it was being used"):
+    with pytest.raises(NisfError, match=r"no worker could be started: .*changed while it was in use"):
         list(Workers(begin, work, 1).run(files, lambda *_: None))
 
 

@@ -110,7 +110,9 @@ def test_without_the_structure_beside_there_are_no_segments():
         replace_label(subject, lambda world, t: np.where((k := label(heart, world, t)) == 3, 0, k))
     )
     assert found.wall is None
-    assert any(note.startswith("no thickness by segment: no RV blood pool") for note in found.notes)
+    assert any(
+        note.startswith("no wall thickness by segment: there is no RV blood pool") for note in found.notes
+    )
 
 
 def test_a_tip_beyond_the_slab_is_not_known():

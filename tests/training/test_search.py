@@ -89,7 +89,7 @@ def test_a_trained_finder_is_kept_before_the_recipe_is_set_up(whole, tmp_path, m
 def test_what_belongs_to_another_training_is_refused(tmp_path):
     with pytest.raises(StopError):
         toys.train_toy(tmp_path, CONFIG, progress=stop_at(9))
-    with pytest.raises(NisfError, match="holds a run already; resume it"):
+    with pytest.raises(NisfError, match="already contains a run; resume it"):
         toys.train_toy(tmp_path, CONFIG)
     other = toys.settings(CONFIG, region={"finder_steps": 31})
     with pytest.raises(NisfError, match=r"was made with other region\.finder_steps \(30, now 31\)"):

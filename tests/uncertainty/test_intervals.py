@@ -47,7 +47,7 @@ def test_the_appendix_is_read_again_and_checked():
     for entries, sentence in (
         ({}, "no usable 'measures'"),
         ({"measures": {"a": {"factor": 1}}, "draws": 0}, "no usable 'floor'"),
-        ({"measures": {"a": {"factor": -1, "floor": 0}}, "draws": 0}, "not finite or below 0"),
+        ({"measures": {"a": {"factor": -1, "floor": 0}}, "draws": 0}, "negative or not finite"),
         ({"measures": {}, "draws": 10_000}, "10000 draws"),
     ):
         with pytest.raises(BadFileError, match=sentence):

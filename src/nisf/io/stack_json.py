@@ -1,4 +1,4 @@
-"""A `Stack` as JSON takes it: the same in the cache of cases and in the file of a fitted subject."""
+"""A `Stack` as JSON, in the cache of cases and in subject files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nisf.data.geometry import Affine, Grid
 
 
 def stack_to_json(stack: Stack) -> dict[str, Any]:
-    """Everything that a stack knows: grid and affine in mm, times as fractions of the cycle."""
+    """All attributes of a stack: grid and affine in mm, times as fractions of the cycle."""
     return {
         "name": stack.name,
         "shape": list(stack.grid.shape),
@@ -30,10 +30,10 @@ def stack_to_json(stack: Stack) -> dict[str, Any]:
 
 
 def stack_from_json(data: Mapping[str, Any]) -> Stack:
-    """The stack that `stack_to_json` described; entries that are not its own are ignored.
+    """The inverse of `stack_to_json`; unknown entries are ignored.
 
     Raises:
-        KeyError, TypeError, ValueError: an entry is missing or not of its kind (`nisf.errors.MALFORMED`).
+        KeyError, TypeError, ValueError: an entry is missing or of the wrong type (`nisf.errors.MALFORMED`).
     """
     return Stack(
         name=_of_type(data["name"], str),
@@ -54,7 +54,7 @@ def _of_type(value: Any, *types: type) -> Any:
 
 
 def _arrangement(data: Any) -> Arrangement:
-    """Older files have none: theirs are as stored."""
+    """The arrangement; older files have none and were used as stored."""
     if data is None:
         return Arrangement()
     (a, b, c), (x, y, z) = data

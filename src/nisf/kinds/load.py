@@ -1,4 +1,4 @@
-"""Read priors and subjects of whatever kind."""
+"""Load priors and subjects of any kind."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def read_subject(path: str | Path, prior: Prior[Subject] | str | Path | None = N
     record = read_record(path)
     if prior is None:
         if record.source is None:
-            raise BadFileError(f"{path}: does not say where its prior is; give it", options=("prior",))
+            raise BadFileError(f"{path}: does not name its prior; give the prior", options=("prior",))
         prior = record.source
     if not isinstance(prior, Prior):
         prior = load_prior(prior)
