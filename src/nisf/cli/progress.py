@@ -175,9 +175,9 @@ class CohortProgress:
             return ""
         name = max(self.stages, key=self.stages.__getitem__)
         if not engine:
-            return f", {self.stages[name]:.1f} s of them {name}"
+            return f" (slowest step: {name}, {self.stages[name]:.1f} s)"
         part = self.stages[name] / max(self.cases_s, 1e-9)
-        return f" {engine}, {100 * part:.0f} % of the cases' time {name}"
+        return f" {engine} (slowest step: {name}, {100 * part:.0f} % of the cases' time)"
 
 
 def outcome(summary: Mapping[str, Any], seconds: float) -> str:
