@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from nisf.data.arrangement import MIRRORED
 from nisf.measures.case import measure
 from nisf.measures.wall import _longest_run
 from nisf.phantom import Heart, Scanner
@@ -91,6 +92,13 @@ def test_segments_are_counted_from_the_anterior_wall_over_the_septum(degrees, se
     wall = measure(thicker_on_one_side(heart, degrees, oriented=oriented)).wall
     assert wall.thickness_mm["ED"][6:12].argmax() + 6 == segment
     assert wall.names[segment].startswith("mid")
+
+
+@pytest.mark.parametrize(("oriented", "segment"), [(False, 6), (True, 9)])
+def test_a_mirror_image_swaps_anterior_and_inferior_where_the_file_has_no_orientation(oriented, segment):
+    subject = thicker_on_one_side(Heart(roll_deg=8.0), 90, oriented=oriented)
+    wall = measure(replace(subject, summary={**subject.summary, "turned": MIRRORED})).wall
+    assert wall.thickness_mm["ED"][6:12].argmax() + 6 == segment
 
 
 def test_without_the_structure_beside_there_are_no_segments():

@@ -58,7 +58,7 @@ class TrainingProgress:
         now = time.monotonic()
         if self.preparing is None or self.preparing[0] != what:
             self.preparing, self.last = (what, done, now), now
-            self.say(f"{what}: trained first, {count - done} steps")
+            self.say(f"{what}: trained first, {count - done + 1} steps")
         if self.bar:
             if self.before is None:
                 self.before = self.bar.add_task(what, total=count, losses="")

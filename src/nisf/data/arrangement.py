@@ -13,6 +13,9 @@ import numpy as np
 
 from nisf.data.geometry import Affine, Grid
 
+MIRRORED = "mirrored"
+"""Name of every in-plane arrangement that is not a rotation."""
+
 
 @dataclass(frozen=True)
 class Arrangement:
@@ -76,7 +79,7 @@ class Arrangement:
             return ""
         swapped, (x, y, _) = self.axes != (0, 1, 2), self.flips
         if swapped == (x == y):
-            return "mirrored"
+            return MIRRORED
         return "turned by 90 degrees" if swapped else "turned by 180 degrees"
 
     def of_grid(self, grid: Grid) -> Grid:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Integer
 
+from nisf.data.arrangement import MIRRORED
 from nisf.data.case import Case
 from nisf.data.geometry import Grid, nearest_frame
 from nisf.data.scratch import by_frame
@@ -212,7 +213,8 @@ class Measuring:
         if rule is None or rule.phase not in phases:
             return None, []
         at = {name: self._near(phases[name]) for name in (rule.phase, rule.to) if name in phases}
-        return measure_wall(rule, self.anatomy, at, self.subject.stacks[0])
+        mirrored = self.subject.summary.get("turned") == MIRRORED
+        return measure_wall(rule, self.anatomy, at, self.subject.stacks[0], mirrored=mirrored)
 
     def _body(self) -> tuple[float | None, list[str]]:
         """Body surface area: given by the user, or from height and weight in the files."""

@@ -95,7 +95,7 @@ class _Rays(NamedTuple):
 
 
 def measure_wall(
-    rule: WallRule, anatomy: Anatomy, at: Mapping[str, Sampled], stack: Stack
+    rule: WallRule, anatomy: Anatomy, at: Mapping[str, Sampled], stack: Stack, *, mirrored: bool = False
 ) -> tuple[Wall | None, list[str]]:
     """Thickness of a wall by segment.
 
@@ -104,6 +104,7 @@ def measure_wall(
         anatomy: numbers the structures.
         at: the structures' nodes at the rule's known phases; the first phase is among them.
         stack: the reference stack, whose normal is close to the axis.
+        mirrored: whether a stack of unknown orientation is stored as a mirror image of the training images.
 
     Returns:
         The thickness, or None if there is no axis or no adjacent structure; sentences that say why.
@@ -125,7 +126,7 @@ def measure_wall(
             if own is None:
                 continue
             frame, rays = own, _cast(sampled, own, cavity, wall)
-        degrees = _from_anterior(frame, septum, stack)
+        degrees = _from_anterior(frame, septum, stack, mirrored)
         thickness[name] = _by_segment(rays, frame, degrees, _at_tip(sampled, frame, cavity, wall))
     return Wall(thickness, rule.phase, rule.to, rule.segments), []
 
@@ -152,12 +153,12 @@ def _frame_of(sampled: Sampled, cavity: int, across: Vector3) -> _Frame | None:
     )
 
 
-def _from_anterior(frame: _Frame, septum: Vector3, stack: Stack) -> Float[np.ndarray, "a"]:
+def _from_anterior(frame: _Frame, septum: Vector3, stack: Stack, mirrored: bool) -> Float[np.ndarray, "a"]:
     """Angles of the rays in degrees from the anterior wall, via the septum to the inferior wall and on.
 
     Seen from the tip of the heart, with the septum to the left, the anterior wall is at the top. If the file
     does not give the orientation in the patient, images are taken to be seen from the tip, as scanners store
-    them.
+    them, or from the base if they are mirrored.
     """
     across = septum - (septum @ frame.apex) * frame.apex
     across /= np.linalg.norm(across)
@@ -165,7 +166,7 @@ def _from_anterior(frame: _Frame, septum: Vector3, stack: Stack) -> Float[np.nda
     if not stack.oriented:
         right, down, _ = stack.grid.affine.axes.T
         seen = -(across @ down) * right + (across @ right) * down
-        up = up if up @ seen >= 0 else -up
+        up = up if (up @ seen >= 0) != mirrored else -up
     rays = np.cos(RAY_ANGLES)[:, None] * frame.front + np.sin(RAY_ANGLES)[:, None] * frame.side
     return np.rad2deg(np.arctan2(rays @ across, rays @ up)) % 360
 

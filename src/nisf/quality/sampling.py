@@ -33,6 +33,7 @@ class Sample:
         edge: pixels at the edge of what was measured or queried (x, y).
         detail_mm: length over which the image changes; NaN if it is constant. See `detail`.
         stripes: how far rows differ from their neighbours; NaN if the image is constant. See `stripes`.
+        zigzag: how regularly neighbouring pixels alternate; NaN if the image is constant. See `zigzag`.
         signature: see `nisf.subject.subject.Subject.signature`; None if there is none.
     """
 
@@ -46,6 +47,7 @@ class Sample:
     edge: Bool[np.ndarray, "x y"]
     detail_mm: float
     stripes: float
+    zigzag: float
     signature: Float[np.ndarray, "l"] | None
 
     @property
@@ -153,6 +155,29 @@ def stripes(slices: Sequence[Slice], places: Places) -> float:
     return float(bend.max() / spread) if spread > 0 else float("nan")
 
 
+def zigzag(slices: Sequence[Slice], places: Places) -> float:
+    """Ratio of second to first differences of neighbouring pixels, along the axis where it is larger.
+
+    In a measured image neighbouring differences mostly have one sign, and the ratio is 0.9 to 1.4; in white
+    noise it is 1.7. Where rows or columns are swapped in pairs, each step is followed by one back, and it is
+    1.8 to 2.
+
+    Args:
+        slices: of one frame.
+        places: define the window; all its pixels are used.
+    """
+    first, second = np.zeros(2), np.zeros(2)
+    for item in slices:
+        window = item.image[places.window][..., 0].astype(np.float64)
+        for axis in (0, 1):
+            step = np.diff(window, axis=axis)
+            bend = np.diff(step, axis=axis)
+            if bend.size:
+                first[axis] += np.abs(step).mean()
+                second[axis] += np.abs(bend).mean()
+    return float((second / first).max()) if first.min() > 0 else float("nan")
+
+
 def _ask(
     subject: Subject, grid: Grid, time: float
 ) -> tuple[Float[np.ndarray, "x y z"], Float[np.ndarray, "x y z k"]]:
@@ -198,5 +223,6 @@ def sample(subject: Subject, case: Case, frame: int, places: Places) -> Sample:
         places.edge,
         detail(slices, places),
         stripes(slices, places),
+        zigzag(slices, places),
         subject.signature(time),
     )

@@ -181,6 +181,8 @@ def appearance(sample: Sample, names: Sequence[str]) -> Signs:
         found["detail"] = float(np.log(sample.detail_mm))
     if np.isfinite(sample.stripes):
         found["stripes"] = sample.stripes
+    if np.isfinite(sample.zigzag):
+        found["zigzag"] = sample.zigzag
     if len(steps) >= LEAST_PIXELS:
         found["grain"] = float(np.log(max(1e-3, steps.mean())))
         found["flat"] = float((steps < 1e-6).mean())
