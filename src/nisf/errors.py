@@ -71,6 +71,8 @@ def unexpected(error: Exception) -> str:
 
 def gigabytes(count: float) -> str:
     """A number of bytes in readable form, e.g. ``3.2 GB``."""
+    if count < 1e8:
+        return f"{count / 1e6:.1f} MB"
     return f"{count / 1e9:.1f} GB" if count < 1e13 else f"{count / 1e12:.0f} TB"
 
 

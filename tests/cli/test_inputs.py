@@ -272,7 +272,7 @@ def test_links_without_a_target_fail(cohort, segment, tmp_path, capsys):
     assert segment(data) == 1
     printed = capsys.readouterr()
     assert f"{link}: a link with a missing target" in printed.err
-    assert "layout: other\n" in printed.err
+    assert "such images: other\n" in printed.err
     assert printed.err.splitlines()[-1] == "failed: phantom0002"
     assert written(tmp_path / "out") == ["phantom0000", "phantom0001", "phantom0003"]
     assert main(["check", str(data)]) == 1

@@ -136,7 +136,7 @@ def test_the_time_told_is_the_whole_time(toy_image_prior, scan, tmp_path, capsys
         re.findall(r"([a-z ]+?) ([\d.]+) s(?:,|$)", re.search(r"\[1/1\] scan: (.*writing .*)", out)[1])
     )
     stages = {name.strip(): float(seconds) for name, seconds in stages.items()}
-    assert set(stages) >= {"reading", "answering", "writing", "fitting"}
+    assert set(stages) >= {"reading", "rendering", "writing", "fitting"}
     assert list(stages.values()) == sorted(stages.values(), reverse=True)
     assert stages["writing"] >= 0.6
     assert "reading" not in run(capsys, *words, "--overwrite")[1]

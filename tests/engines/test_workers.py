@@ -43,7 +43,7 @@ def test_a_worker_that_is_killed_costs_one_case(files, tiny, work):
     killed = []
 
     def kill(index, what):
-        if index == 1 and what == "answering" and not killed:
+        if index == 1 and what == "rendering" and not killed:
             (worker,) = running()
             killed.append(worker.pid)
             os.kill(worker.pid, signal.SIGKILL)

@@ -156,7 +156,7 @@ def test_labels_json(tmp_path):
     path.write_text('{"1": "LV blood pool"}')  # says the same
     assert write_labels_json(tmp_path, ("background", "LV blood pool")) == []
     assert path.read_text() == '{"1": "LV blood pool"}'
-    with pytest.raises(NisfError, match="another list of labels"):
+    with pytest.raises(NisfError, match="lists other labels"):
         write_labels_json(tmp_path, ("background", "spleen"))
     assert write_labels_json(tmp_path, ("background", "spleen"), overwrite=True) == ["labels.json"]
 

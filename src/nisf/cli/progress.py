@@ -58,7 +58,7 @@ class TrainingProgress:
         now = time.monotonic()
         if self.preparing is None or self.preparing[0] != what:
             self.preparing, self.last = (what, done, now), now
-            self.say(f"{what}: trained first, {count - done} steps")
+            self.say(f"{what}: trained first, {count - done + 1} steps")
         if self.bar:
             if self.before is None:
                 self.before = self.bar.add_task(what, total=count, losses="")
@@ -175,9 +175,9 @@ class CohortProgress:
             return ""
         name = max(self.stages, key=self.stages.__getitem__)
         if not engine:
-            return f", {self.stages[name]:.1f} s of them {name}"
+            return f" (slowest step: {name}, {self.stages[name]:.1f} s)"
         part = self.stages[name] / max(self.cases_s, 1e-9)
-        return f" {engine}, {100 * part:.0f} % of the cases' time {name}"
+        return f" {engine} (slowest step: {name}, {100 * part:.0f} % of the cases' time)"
 
 
 def outcome(summary: Mapping[str, Any], seconds: float) -> str:

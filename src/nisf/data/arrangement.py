@@ -14,7 +14,7 @@ import numpy as np
 from nisf.data.geometry import Affine, Grid
 
 MIRRORED = "mirrored"
-"""How an in-plane arrangement is called that no rotation is."""
+"""Name of every in-plane arrangement that is not a rotation."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nisf.data.wording import counted
 from nisf.engines.work import Result, Work
 from nisf.engines.worker import Begin
 from nisf.engines.workers import Workers
@@ -46,10 +47,10 @@ class Estimate:
 
     def told(self, workers: int) -> list[str]:
         """Lines for the user, given the number of workers."""
-        hours = self.seconds / 3600
+        trial, hours = self.trial, self.seconds / 3600
         wall = hours / max(1, min(workers, self.cases))
         return [
-            f"{self.cases} cases; the trial run on {self.trial.case} took {self.trial.seconds:.1f} s",
+            f"{counted(self.cases, 'case')}; the trial run on {trial.case} took {trial.seconds:.1f} s",
             f"time: {_hours(wall)} with {workers} at a time ({_hours(hours)} of one CPU)",
             f"memory: at most {gigabytes(self.memory_bytes)} for each of them",
             f"disk: {gigabytes(self.disk_bytes)}",

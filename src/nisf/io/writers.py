@@ -193,7 +193,7 @@ def refuse_other_labels(folder: str | Path, labels: Sequence[str]) -> None:
     if not isinstance(found, dict) or {**found, "0": labels[0]} != ours:
         names = ", ".join(map(str, found.values())) if isinstance(found, dict) else "no list of labels"
         raise BadFileError(
-            f"{path}: another list of labels ({names[:200]}) than that of this prior ({', '.join(labels)}); "
+            f"{path}: lists other labels ({names[:200]}) than this prior ({', '.join(labels)}); "
             "choose another output folder, or overwrite it",
             options=["overwrite"],
         )

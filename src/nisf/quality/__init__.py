@@ -1,1 +1,1 @@
-"""Judge a segmentation without labels: predicted Dice, and a traffic light with its reasons."""
+"""Judge a segmentation without labels: predicted Dice, and a warning light with its reasons."""

@@ -1,4 +1,4 @@
-"""Judge a segmentation without labels: predicted Dice, and a traffic light with its reasons."""
+"""Judge a segmentation without labels: predicted Dice, and a warning light with its reasons."""
 
 from __future__ import annotations
 

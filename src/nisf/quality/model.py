@@ -1,4 +1,4 @@
-"""Predict Dice and a traffic light from signs: a model fitted for a prior and stored in its folder."""
+"""Predict Dice and a warning light from signs: a model fitted for a prior and stored in its folder."""
 
 from __future__ import annotations
 

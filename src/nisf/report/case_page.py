@@ -176,7 +176,9 @@ def done_of(subject: Subject, measures: CaseMeasures | None) -> list[tuple[str, 
     request = request if isinstance(request, Mapping) else {}
     inputs = [str(entry.get("sha256", ""))[:16] for entry in request.get("inputs") or [] if entry]
     fit = {k: v for k, v in (request.get("fit") or {}).items() if v not in (None, False)}
-    options = {k: v for k, v in request.items() if k not in ("inputs", "fit", "series") and v and v != "auto"}
+    default = {"find": "auto", "format": "nii.gz"}
+    shown = {k: v for k, v in request.items() if k not in ("inputs", "fit", "series", "model", "grids")}
+    options = {k: v for k, v in shown.items() if v and v != default.get(k)}
     words = [f"{name} {value}" for name, value in {**options, **fit}.items()]
     turned = [f"{summary['turned']} to match the training images"] if "turned" in summary else []
     unknown = [] if stack.oriented else ["position in the patient unknown", *turned]

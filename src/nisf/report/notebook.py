@@ -1,4 +1,4 @@
-"""A subject's display in a notebook: contact sheet, measures, quality light."""
+"""A subject's display in a notebook: contact sheet, measures, warning light."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FEW_FRAMES = 4
 
 
 def subject_html(subject: Subject) -> str:
-    """HTML of a subject: slices at the first time, measures if it has few frames, quality light.
+    """HTML of a subject: slices at the first time, measures if it has few frames, warning light.
 
     Everything is escaped, and nothing is loaded from elsewhere.
     """

@@ -32,7 +32,7 @@ LIGHTS = {
     "amber": ("Check before use", "▲"),
     "red": ("Likely wrong", "■"),
 }
-"""Meaning of each quality light, and its symbol, because some readers cannot tell the colours apart."""
+"""Meaning of each warning light, and its symbol, because some readers cannot tell the colours apart."""
 
 
 @cache

@@ -228,7 +228,7 @@ def _answered(
         grid = subject.stacks[index].grid
         grid = grid if request.spacing is None else grid.at_spacing(request.spacing)
         grid = grid if request.frames is None else grid.with_frames(request.frames)
-    with stage("answering"):
+    with stage("rendering"):
         return subject.render(
             grid,
             probabilities=request.probabilities,

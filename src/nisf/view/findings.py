@@ -1,4 +1,4 @@
-"""The findings of a case in the viewer: measures with intervals, bands around volumes, and the quality light.
+"""The findings of a case in the viewer: measures with intervals, bands around volumes, and the warning light.
 
 They equal those of `nisf measure`: read from its file if there is one, otherwise computed in the background.
 """

@@ -221,7 +221,7 @@ def _curves(viewed: Viewed, phases: list[int]) -> dict[str, Any]:
 
 
 def _findings(viewed: Viewed, phases: list[int]) -> dict[str, Any]:
-    """Measures, intervals and quality light; volumes and bands of the included phases."""
+    """Measures, intervals and warning light; volumes and bands of the included phases."""
     found = viewed.findings.header()
     kept = {name: [found[name][phase] for phase in phases] for name in ("volumes", "halves") if name in found}
     return {**found, **kept}

@@ -59,7 +59,7 @@ class Viewed:
         self.channels = self.answers.channels
 
     def work_ahead(self) -> Work:
-        """Background work: islands and volumes, then measures, quality light and bands."""
+        """Background work: islands and volumes, then measures, warning light and bands."""
         yield from self.background.work()
         yield from self.findings.work()
 
