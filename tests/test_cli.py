@@ -17,7 +17,8 @@ from nisf.config.presets import PRESETS
 from nisf.kinds.load import read_subject
 from nisf.phantom import Scanner, write_cohort
 
-SMALL = Scanner(matrix=(40, 40), spacing_mm=4.5, frames=3)
+pytestmark = pytest.mark.usefixtures("light")
+SMALL = Scanner(matrix=(36, 36), spacing_mm=5.0, thickness_mm=12.0, gap_mm=2.0, frames=3)
 QUICK = ["--set", "train.steps=30", "train.points=256", "train.subjects=2", "train.compile=false"]
 QUICK += [
     "field.latent=16",

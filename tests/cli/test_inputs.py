@@ -15,6 +15,7 @@ from nisf.io.readers.nifti import read_volume
 from nisf.kinds.load import read_subject
 from nisf.phantom import Scanner, write_cohort
 
+pytestmark = pytest.mark.usefixtures("light")
 QUICK = ["--preset", "demo", "--set", "train.steps=2", "train.points=64", "train.subjects=2"]
 QUICK += ["train.compile=false", "field.latent=8", "field.width=8", "field.layers=2"]
 QUICK += ["fit.steps=2", "fit.points=64", "fit.points_last=32", "region.finder_steps=2"]

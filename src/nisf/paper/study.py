@@ -273,5 +273,5 @@ class Study:
             if isinstance(kept, dict) and kept.get("settings") == wanted:
                 return kept["outcome"]
         outcome = json.loads(json.dumps(make()))
-        write_json(path, {"settings": wanted, "outcome": outcome})
+        write_json(path, {"settings": wanted, "outcome": outcome}, indent=None)
         return outcome

@@ -64,7 +64,7 @@ class MeasureFiles:
             measuring, spreading = Measuring(subject, memory_mb=self.memory_mb), None
         own = bool(subject.stacks) and rendering.grid is subject.stacks[0].grid
         measures = measuring.finish(rendering if own else None)
-        measures = with_intervals(measures, measuring.subject, spreading=spreading, memory_mb=self.memory_mb)
+        measures = with_intervals(measures, subject, spreading=spreading, memory_mb=self.memory_mb)
         return [write_case(folder, with_quality(measures, subject))]
 
 

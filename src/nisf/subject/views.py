@@ -44,9 +44,12 @@ def long_axis(
     """
     normal = across
     for _ in range(ROUNDS):
-        level = np.round(places @ across / SEARCH_MM)
-        levels, area = np.unique(level, return_counts=True)
-        centres = np.array([places[level == value].mean(0) for value in levels])
+        level = np.round(places @ across / SEARCH_MM).astype(int)
+        level -= level.min()
+        area = np.bincount(level)
+        sums = np.stack([np.bincount(level, weights=along) for along in places.T], axis=-1)
+        sums, area = sums[area > 0], area[area > 0]
+        centres = sums / area[:, None]
         middle = np.average(centres, axis=0, weights=area)
         # Small cross-sections at the ends have uncertain centres.
         _, _, directions = np.linalg.svd((centres - middle) * np.sqrt(area)[:, None], full_matrices=False)

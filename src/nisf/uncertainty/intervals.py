@@ -5,6 +5,10 @@ measure's error is divided by its spread (`nisf.uncertainty.spread`). The 90 % q
 the correction for a finite number of cases, is the factor for the spread of new cases. The median spread of
 the validation cases is added to each spread first, because a few cases cannot show that an easy-looking case
 really has smaller errors.
+
+The spread shows what the field itself is unsure of. On another scanner, or where an image is poor, the field
+errs more than it knows. Intervals therefore widen with the error that the quality light predicts
+(`nisf.quality`), where it is larger than that of the median validation case.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from nisf.errors import MALFORMED, BadFileError
 from nisf.measures.case import CaseMeasures
 from nisf.measures.curve import VolumeCurve
 from nisf.measures.formulas import column, index_column, values_of
+from nisf.quality.judgement import Judgement, kept_judgement
 from nisf.subject.subject import Subject
 from nisf.uncertainty.band import band_of
 from nisf.uncertainty.scale import Scale
@@ -40,10 +45,12 @@ class Intervals:
     Attributes:
         scales: of each measure, by column name.
         draws: number of draws that the spread includes.
+        usual_error: 1 less the predicted Dice, of the median validation case; None if it was not predicted.
     """
 
     scales: Mapping[str, Scale]
     draws: int = 0
+    usual_error: float | None = None
 
     @classmethod
     def from_json(cls, entries: Mapping[str, Any], source: str) -> Intervals:
@@ -62,17 +69,19 @@ class Intervals:
                 for name, scale in entries["measures"].items()
             }
             draws = int(entries["draws"])
+            usual = None if entries.get("usual_error") is None else float(entries["usual_error"])
         except MALFORMED as error:
             raise BadFileError(
                 f"{source}: the appendix 'intervals' has no usable {error}; delete or fit it again"
             ) from error
         numbers = np.array([(scale.factor, scale.floor) for scale in scales.values()])
-        if not np.isfinite(numbers).all() or (numbers < 0).any() or not 0 <= draws <= 256:
+        usable = np.isfinite(numbers).all() and (numbers >= 0).all() and (usual is None or 0 < usual <= 1)
+        if not usable or not 0 <= draws <= 256:
             raise BadFileError(
-                f"{source}: the appendix 'intervals' has factors that are negative or not finite, or {draws} "
-                "draws; delete or fit it again"
+                f"{source}: the appendix 'intervals' has factors that are negative or not finite, {draws} "
+                f"draws, or a usual error of {usual}; delete or fit it again"
             )
-        return cls(scales, draws)
+        return cls(scales, draws, usual)
 
     def to_json(self) -> dict[str, Any]:
         """Entries of the appendix."""
@@ -80,7 +89,25 @@ class Intervals:
             name: {"factor": float(f"{scale.factor:.5g}"), "floor": float(f"{scale.floor:.5g}")}
             for name, scale in self.scales.items()
         }
-        return {"level": LEVEL, "draws": self.draws, "measures": scales}
+        usual = None if self.usual_error is None else float(f"{self.usual_error:.5g}")
+        return {"level": LEVEL, "draws": self.draws, "usual_error": usual, "measures": scales}
+
+    def of_case(self, judgement: Judgement | None) -> dict[str, Scale]:
+        """The scales for a case: the fitted ones, widened by `widening`; as they are if it was not judged."""
+        if judgement is None or self.usual_error is None:
+            return dict(self.scales)
+        wider = widening(judgement.mean, self.usual_error)
+        return {name: Scale(scale.factor * wider, scale.floor) for name, scale in self.scales.items()}
+
+
+def widening(predicted_dice: float, usual_error: float) -> float:
+    """How much wider the intervals of a case are than those of the median validation case; at least 1.
+
+    Args:
+        predicted_dice: of the case, the mean over structures.
+        usual_error: see `Intervals`.
+    """
+    return max(1.0, (1.0 - predicted_dice) / usual_error)
 
 
 def intervals_of(subject: Subject) -> Intervals | None:
@@ -104,7 +131,7 @@ def with_intervals(
 
     Args:
         measures: of the subject.
-        subject: its prior holds the scales.
+        subject: its prior holds the scales, its summary how good its segmentation is expected to be.
         spreading: frames examined while the subject was rendered; examined now if None.
         memory_mb: working memory, MiB.
 
@@ -118,16 +145,15 @@ def with_intervals(
         spreading = Spreading(subject, draws=found.draws, memory_mb=memory_mb)
     anatomy = subject.prior.anatomy
     spreads = spreads_of(anatomy, measures, spreading.at(times_of(measures)))
-    widths = {
-        name: scale.half_width(spreads[name]) for name, scale in found.scales.items() if name in spreads
-    }
+    scales = found.of_case(kept_judgement(subject))
+    widths = {name: scale.half_width(spreads[name]) for name, scale in scales.items() if name in spreads}
     ends = {
         name: _ends(name, value, widths[name])
         for name, value in measures.values.items()
         if name in widths and value is not None
     }
     intervals = {**measures.intervals, **ends, **_derived(anatomy, measures, ends)}
-    band = band_of(anatomy, measures, dict(found.scales), spreading)
+    band = band_of(anatomy, measures, scales, spreading)
     return replace(measures, intervals=intervals, band_ml=band)
 
 
@@ -233,7 +259,7 @@ def fit_scale(error: Float[np.ndarray, "n"], spread: Float[np.ndarray, "n"]) -> 
     """The scale of one measure from validation cases.
 
     Args:
-        error: measured minus true, in the measure's unit.
+        error: measured minus true, in the measure's unit, divided by the case's `widening`.
         spread: before scaling, in the measure's unit.
     """
     floor = max(float(np.median(spread)), 1e-6)
