@@ -6,9 +6,9 @@ the correction for a finite number of cases, is the factor for the spread of new
 the validation cases is added to each spread first, because a few cases cannot show that an easy-looking case
 really has smaller errors.
 
-The spread only reflects the field's own uncertainty. On another scanner or in a poor image, errors are larger.
-Intervals therefore widen with the error that the warning light predicts (`nisf.quality`), where it is larger
-than that of the median validation case.
+The spread only reflects the field's own uncertainty. On another scanner or in a poor image, errors are
+larger. Intervals therefore widen with the error that the warning light predicts (`nisf.quality`), where it is
+larger than that of the median validation case.
 """
 
 from __future__ import annotations
