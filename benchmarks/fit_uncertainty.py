@@ -78,7 +78,7 @@ def true_volumes(case: Case, measures: CaseMeasures) -> np.ndarray:
 
 
 def predicted(subject: Subject, case: Case, quality: dict[str, Any]) -> float:
-    """The Dice that the quality light predicts; NaN if nothing was learnt for the prior."""
+    """The Dice that the warning light predicts; NaN if the prior has no warning light."""
     seen = replace(subject, prior=replace(subject.prior, appendices=quality))
     judgement = judge(seen, case, labels=seen.render().label)
     return float("nan") if judgement is None else judgement.mean
