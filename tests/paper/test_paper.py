@@ -36,7 +36,7 @@ def test_before_anything_is_done(phantoms, tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     for name in EXPERIMENTS:
         assert name in printed
-    assert "in all, estimated" in printed
+    assert "in total, estimated" in printed
     assert not (tmp_path / "priors").exists()
     assert read_part(tmp_path, "", "paper").whole(tmp_path)
     mine = tmp_path / "table1.csv"

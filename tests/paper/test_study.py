@@ -99,7 +99,7 @@ def test_no_test_subject_can_be_read(phantoms, tmp_path):
     study = Study(data, tmp_path / "out", ANATOMY, TINY, say=said.append)
     image = data / study.files["test"][0].name / "sa.nii.gz"
     image.write_bytes(image.read_bytes()[:500])
-    with pytest.raises(NisfError, match="no test subject"):
+    with pytest.raises(NisfError, match="no readable test subject"):
         _ = study.test
     assert not study.other_stacks
     (left_out,) = [line for line in said if line.startswith("left out: ")]  # though it was tried twice

@@ -21,7 +21,7 @@ def test_snapshots_are_what_the_training_was(tmp_path, config):
 def test_missing_snapshot(tmp_path):
     config = toys.settings(toys.TINY, train={"steps": 2})
     prior = toys.train_toy(tmp_path, config, validation=[], snapshots=(1,))
-    with pytest.raises(BadFileError, match="kept no snapshot after 2"):
+    with pytest.raises(BadFileError, match="no snapshot of its training after 2"):
         prior_at(prior, 2)
     path = tmp_path / "snapshots" / "step-1.safetensors"
     wider = toys.settings(toys.TINY, field={"width": 12}, train={"steps": 1})

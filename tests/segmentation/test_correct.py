@@ -101,7 +101,7 @@ def test_corrections_are_of_one_case(world, capsys):
     other.write_bytes((path / "scan.nii.gz").read_bytes())
     command = [run[0], str(other), *run[1:], "-o", str(path / "two"), "--corrections"]
     assert main([*command, str(path / "strokes.json")]) == 2
-    assert "is of one case, and there are 2; give --only" in capsys.readouterr().err
+    assert "applies to one case, but there are 2; give --only" in capsys.readouterr().err
 
 
 def test_what_was_asked_comes_back(world):

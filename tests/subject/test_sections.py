@@ -216,5 +216,5 @@ def test_open_sections_are_barred_with_islands():
 
 def test_a_rule_without_islands_is_told(toy_image_prior):
     config = replace(toy_image_prior.config.fit, islands="keep", enclosed=0.5)
-    with pytest.raises(BadSettingError, match="only left out where islands are removed"):
+    with pytest.raises(BadSettingError, match="removed together with islands only"):
         fit(toys.toy_case(99), toy_image_prior, config=config)

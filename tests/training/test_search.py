@@ -105,7 +105,7 @@ def test_a_trained_finder_is_kept_before_the_recipe_is_set_up(whole, tmp_path, m
 
 
 def test_what_belongs_to_another_training_is_refused(interrupted):
-    with pytest.raises(NisfError, match="holds a run already; resume it"):
+    with pytest.raises(NisfError, match="already contains a run; resume it"):
         toys.train_toy(interrupted, CONFIG)
     other = toys.settings(CONFIG, region={"finder_steps": 19})
     with pytest.raises(NisfError, match=r"was made with other region\.finder_steps \(18, now 19\)"):

@@ -72,10 +72,10 @@ def test_settings_are_its_own_on_fine_canvases(start):
 
 def test_another_network_or_other_structures_are_refused(start, tmp_path):
     other = toys.settings(start.continued(), field={"width": 9}, image={"hidden": 20})
-    with pytest.raises(NisfError, match=r"(latent|image): its network has other sizes"):
+    with pytest.raises(NisfError, match=r"(latent|image): .*need a network of other sizes"):
         toys.train_toy(tmp_path, other, start=start)
     channels = [replace(c, slices=tuple(map(doubled, c.slices))) for c in toys.toy_cohort(2)]
-    with pytest.raises(NisfError, match="its network has other sizes than the settings or the cases"):
+    with pytest.raises(NisfError, match="the settings or the cases need a network of other sizes"):
         toys.train_toy(tmp_path, start.continued(), channels, start=start)
     start = replace(start, anatomy=replace(toys.ANATOMY, labels=("background", "blood", "scar")))
     with pytest.raises(NisfError, match="structures are background, blood, scar, those of the cases backg"):
@@ -93,7 +93,7 @@ def test_an_exchange_between_slices_may_be_new(start, tmp_path):
     a, b = (fit(case, p).render(probabilities=True).probability for p in (start, prior))
     np.testing.assert_allclose(a, b, atol=1e-5)
     assert [tuple(part.into.weight.shape) for part in prior.field.encoder.exchange] == [(36, 36), (24, 24)]
-    with pytest.raises(NisfError, match="its network has other sizes"):
+    with pytest.raises(NisfError, match="need a network of other sizes"):
         toys.train_toy(tmp_path / "b", start.continued(), start=prior)
 
 

@@ -1,4 +1,4 @@
-"""A subject in a form that programs of other languages can answer from."""
+"""A subject in a form that programs in other languages can query."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from jaxtyping import Float, Shaped
 
 @dataclass(frozen=True, eq=False)
 class Portable:
-    """Numbers and arrays that a decoder of the kind needs.
+    """Numbers and arrays for a decoder of the kind.
 
     Attributes:
-        settings: as JSON takes them; what they mean is the kind's business.
+        settings: as JSON; their meaning depends on the kind.
         weights: arrays of the network, float32.
-        features: of each phase and slice, cut out around the box (h, w, f).
-        block: side of the square blocks of pixels that features come in; it divides h and w.
-        metric: mean over places of J'J, where J is what the features of one slice change of the answers.
-        error: from a phase's index and its features, a little changed, the largest difference of an answer at
-            places that are fixed.
+        features: of each phase and slice, cropped to the box (h, w, f).
+        block: side of the square blocks of pixels in which features come; divides h and w.
+        metric: mean over points of J'J, where J is the derivative of the answers by one slice's features.
+        error: given a phase's index and its modified features, returns the largest difference of an answer
+            at fixed points.
     """
 
     settings: Mapping[str, Any]

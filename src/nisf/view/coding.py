@@ -1,12 +1,12 @@
-"""Features of all phases in few bytes, so that answers stay within a bound: transform coding.
+"""Transform coding: compress the features of all phases such that the error of the answers stays bounded.
 
-Neighbouring pixels of an encoder's features say nearly the same, and all but a few directions of a block of
-them hardly move an answer. So blocks of pixels are brought to axes on which answers change alike, on average,
-in all directions (the metric's Cholesky factor), turned to their principal axes (Karhunen-Loève transform),
-and rounded with one step for all. The whole numbers are predicted from neighbours and from the phases before,
-each axis on its own, and what is left is deflated. The step is as large as the bound allows, measured on the
-answers themselves. Axes that are zero everywhere are left out: an encoder that ends with a pixel shuffle
-fills only some of a block's.
+Neighbouring pixels of the encoder's features are similar, and most directions of a block of them hardly
+affect an answer. Blocks of pixels are therefore transformed to axes along which answers change equally in all
+directions on average (Cholesky factor of the metric), then to their principal axes (Karhunen-Loève
+transform), and quantised with one common step. The resulting integers are predicted, for each axis, from
+neighbours and from the preceding phases, and the residuals are deflated. The step is as large as the bound
+allows, with errors measured on the answers themselves. Axes that are zero everywhere are left out: an encoder
+that ends with a pixel shuffle uses only some axes of a block.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from jaxtyping import Float, Int, UInt8
 from nisf.subject.portable import Portable
 
 WITHIN = 0.9e-3
-"""Largest difference of an answer that is allowed at the places where it is measured."""
+"""Maximum difference of an answer at the points where it is measured."""
 SPATIAL = ((0, 1), (1, 0), (1, 1), (1, -1))
-"""Neighbours that predict: so many rows up and columns to the left."""
+"""Neighbours used for prediction: offsets in rows up and columns to the left."""
 BEFORE = (((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0)), ((0, 0),))
-"""Likewise at the phase before, and at the one before that."""
+"""Likewise at the preceding phase, and at the one before that."""
 UNIT = 64
-"""Weights of neighbours are whole numbers of its inverse, so that every machine predicts the same."""
+"""Weights of neighbours are integer multiples of 1 / UNIT, so that all machines predict exactly the same."""
 EVERY = 12
-"""Of so many phases one does not need those before it."""
+"""One phase in this many is coded without the preceding ones."""
 FITTED, MEASURED = 6, 4
-"""Phases that the transform is fitted on, and those that errors are measured at."""
+"""Number of phases that the transform is fitted to, and at which errors are measured."""
 RIDGE = 1e-3
 
 Codes = list[Int[np.ndarray, "_ _ _"]]
-"""Whole numbers of each slice's blocks, axis by axis."""
+"""Integers of each slice's blocks, axis by axis."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +42,9 @@ class Phase:
     """One phase as bytes.
 
     Attributes:
-        codes: lowest bytes of what is left of all axes and slices, then the next bytes of the first axes.
-        counts: axes that have so many bytes.
-        before: phases before it that it is predicted from.
+        codes: lowest bytes of the residuals of all axes and slices, then further bytes of the first axes.
+        counts: number of axes with at least one, two, ... bytes.
+        before: number of preceding phases used for prediction.
     """
 
     codes: UInt8[np.ndarray, "n"]
@@ -54,14 +54,14 @@ class Phase:
 
 @dataclass(frozen=True, eq=False)
 class Coded:
-    """Features in few bytes.
+    """Compressed features.
 
     Attributes:
         basis: block features of each axis, one step long (d, b).
-        middle: block features where all numbers are zero (b,).
-        taps: weights of the neighbours of each axis, in `UNIT`ths, for 0, 1 and 2 phases before.
-        phases: one after the other.
-        error: largest difference of an answer that was measured.
+        middle: block features where all integers are zero (b,).
+        taps: weights of the neighbours of each axis, in units of 1 / `UNIT`, for 0, 1 and 2 preceding phases.
+        phases: in order.
+        error: largest measured difference of an answer.
     """
 
     basis: Float[np.ndarray, "d b"]
@@ -86,10 +86,10 @@ def unblocked(cut: Float[np.ndarray, "y x b"], side: int) -> Float[np.ndarray, "
 
 
 class Transform:
-    """Blocks of features to whole numbers and back; fitted to some phases.
+    """Transforms blocks of features to integers and back; fitted to some phases.
 
     Args:
-        portable: whose features.
+        portable: provides the features.
     """
 
     def __init__(self, portable: Portable) -> None:
@@ -106,27 +106,27 @@ class Transform:
         return blocks(table.astype(np.float64) @ self.factor, self.side)
 
     def numbers(self, table: Float[np.ndarray, "h w f"], step: float) -> Int[np.ndarray, "b y x"]:
-        """Whole numbers of a slice, axis by axis."""
+        """Integers of a slice, axis by axis."""
         along = (self._scaled(table) - self.middle) @ self.axes
         return np.rint(along / step).astype(np.int64).transpose(2, 0, 1)
 
     def rounded(self, table: Float[np.ndarray, "h w f"], step: float) -> Float[np.ndarray, "h w f"]:
-        """Features as they come back."""
+        """Features after quantisation."""
         return self.features(self.numbers(table, step), step)
 
     def features(self, numbers: Int[np.ndarray, "b y x"], step: float) -> Float[np.ndarray, "h w f"]:
-        """Features of whole numbers."""
+        """Features from integers."""
         scaled = numbers.transpose(1, 2, 0) * step @ self.axes.T + self.middle
         return unblocked(scaled, self.side) @ np.linalg.inv(self.factor)
 
     def basis(self, step: float) -> tuple[Float[np.ndarray, "b b"], Float[np.ndarray, "b"]]:
-        """Block features of each axis, one step long, and those of the middle."""
+        """Block features of each axis, one step long, and of the middle."""
         inverse = np.kron(np.eye(self.side**2), np.linalg.inv(self.factor))
         return step * self.axes.T @ inverse, self.middle @ inverse
 
 
 def coded(portable: Portable, within: float = WITHIN) -> Coded:
-    """Features of all phases, with answers that differ by no more than ``within`` where it is measured.
+    """Compress the features of all phases; measured answers differ by no more than ``within``.
 
     Args:
         portable: the subject.
@@ -145,7 +145,7 @@ def coded(portable: Portable, within: float = WITHIN) -> Coded:
 
 
 def _step(portable: Portable, transform: Transform, within: float) -> tuple[float, float]:
-    """The step, and the largest error that was measured with it."""
+    """The quantisation step, and the largest error measured with it."""
     phases = _spread(len(portable.features), MEASURED)
 
     def error(step: float) -> float:
@@ -167,12 +167,12 @@ def _step(portable: Portable, transform: Transform, within: float) -> tuple[floa
 
 
 def _spread(count: int, most: int) -> list[int]:
-    """At most so many of ``count`` phases, evenly spread."""
+    """At most ``most`` of ``count`` phases, evenly spread."""
     return np.unique(np.linspace(0, count - 1, most).round().astype(int)).tolist()
 
 
 def _before(portable: Portable, t: int, numbers: Sequence[Codes]) -> int:
-    """How many phases before one have the same slices, cut out alike, and are there to predict it."""
+    """How many preceding phases with the same slices and crops can predict a phase."""
     crops, count = portable.settings["crops"], 0
     assert isinstance(crops, list)
     for back in range(1, min(t % EVERY, len(BEFORE)) + 1):
@@ -184,7 +184,7 @@ def _before(portable: Portable, t: int, numbers: Sequence[Codes]) -> int:
 
 
 def shifted(codes: Int[np.ndarray, "d h w"], up: int, left: int) -> Int[np.ndarray, "d h w"]:
-    """What lies so many rows up and columns to the left; zero where nothing does."""
+    """Values shifted by rows up and columns to the left; zero outside."""
     _, h, w = codes.shape
     out = np.zeros_like(codes)
     rows, columns = slice(max(up, 0), h + min(up, 0)), slice(max(left, 0), w + min(left, 0))
@@ -194,7 +194,7 @@ def shifted(codes: Int[np.ndarray, "d h w"], up: int, left: int) -> Int[np.ndarr
 
 
 def _neighbours(numbers: Sequence[Codes], t: int, slice_: int, before: int) -> Int[np.ndarray, "t d h w"]:
-    """Neighbours that predict a slice: its own, then those of the phases before."""
+    """Neighbours that predict a slice: its own, then those at the preceding phases."""
     own = [shifted(numbers[t][slice_], *way) for way in SPATIAL]
     for back in range(before):
         own += [shifted(numbers[t - 1 - back][slice_], *way) for way in BEFORE[back]]
@@ -202,12 +202,12 @@ def _neighbours(numbers: Sequence[Codes], t: int, slice_: int, before: int) -> I
 
 
 def _count(before: int) -> int:
-    """Neighbours with so many phases before."""
+    """Number of neighbours for this many preceding phases."""
     return len(SPATIAL) + sum(map(len, BEFORE[:before]))
 
 
 def _taps(numbers: Sequence[Codes], before: int) -> Int[np.ndarray, "d t"]:
-    """Weights with the least squares of what is left, for each axis."""
+    """Least-squares weights of the prediction, for each axis."""
     count, axes = _count(before), len(numbers[0][0])
     square, cross = np.zeros((axes, count, count)), np.zeros((axes, count))
     chosen = range(before, len(numbers), max(1, len(numbers) // FITTED))
@@ -230,7 +230,7 @@ def _taps(numbers: Sequence[Codes], before: int) -> Int[np.ndarray, "d t"]:
 
 
 def left(numbers: Sequence[Codes], t: int, taps: Int[np.ndarray, "d t"]) -> Codes:
-    """What is left of a phase's numbers when neighbours are taken off."""
+    """Residuals of a phase's integers after prediction from neighbours."""
     before = next(
         n for n in range(len(BEFORE) + 1) if len(SPATIAL) + sum(map(len, BEFORE[:n])) == taps.shape[1]
     )
@@ -242,7 +242,7 @@ def left(numbers: Sequence[Codes], t: int, taps: Int[np.ndarray, "d t"]) -> Code
 
 
 def _phase(codes: Codes, before: int) -> Phase:
-    """Numbers as bytes, the lowest of all axes first."""
+    """Integers as bytes, the lowest byte of all axes first."""
     flat = np.concatenate([x.reshape(len(x), -1) for x in codes], axis=1)
     reach = np.maximum(flat.max(1), -1 - flat.min(1))
     counts, planes = [len(flat)], [flat.astype(np.uint8)]

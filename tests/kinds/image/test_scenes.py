@@ -1,5 +1,7 @@
 import copy
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,6 +68,19 @@ def test_few_phases_are_kept_where_they_are_large(scenes, monkeypatch):
     assert len(few._kept) == KEPT
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux what is resident")
+def test_pages_of_averaged_phases_are_given_back(scenes, monkeypatch, tmp_path):
+    monkeypatch.setattr("nisf.data.scratch.LARGE", 1)
+    monkeypatch.setattr("nisf.data.scratch._folder", tmp_path)
+    large = smoothed_over(scenes, 1 / 8)
+    large.at(3)
+    lines = Path("/proc/self/smaps").read_text().splitlines()
+    start = [i for i, line in enumerate(lines) if str(tmp_path) in line]
+    resident = [int(line.split()[1]) for i in start for line in lines[i : i + 6] if line.startswith("Rss:")]
+    assert len(resident) == 5
+    assert sum(resident) == 0
+
+
 def features_by_hand(scenes, phase, axes=()):
     """Of the canvases flipped along some pixel axes, flipped back."""
     seen, size = scenes.canvases, scenes.field.image.pixels
@@ -110,7 +125,7 @@ def test_phases_that_are_posed_otherwise_are_not_averaged(scenes):
     maps = scenes.canvases.maps.clone()
     maps[6:12, :2, 3] += 1.0  # the second phase's
     found = smoothed_over(scenes, 1 / 8, maps=maps)
-    assert found.at(1).features.equal(found._encoded(1).features)
+    assert found.at(1).features.equal(found._encoded(1).scene.features)
     weight = {3: 1.0, 2: np.exp(-0.5), 4: np.exp(-0.5), 5: np.exp(-2.0)}
     terms = [w / sum(weight.values()) * features_by_hand(scenes, k) for k, w in weight.items()]
     torch.testing.assert_close(found.at(3).features, torch.stack(terms).sum(0).float(), rtol=1e-3, atol=1e-3)
