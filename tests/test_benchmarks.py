@@ -69,7 +69,9 @@ def test_speed(tmp_path, monkeypatch, capsys):
     import speed
     import tasks
 
-    monkeypatch.setattr(common, "FIT", FitConfig(steps=2, points=16, iterations=2, points_first=16, points_last=32))
+    monkeypatch.setattr(
+        common, "FIT", FitConfig(steps=2, points=16, iterations=2, points_first=16, points_last=32)
+    )
     monkeypatch.setattr(nisf.kinds.latent.fit, "TRIAL_STEPS", 1)
     monkeypatch.setattr(common, "product", lambda *sizes: lambda: float(np.prod(sizes)))
     monkeypatch.setattr(tasks, "start_up", lambda *_: {"beyond torch": common.summary([1.0])})

@@ -71,7 +71,9 @@ def scan(tmp_path_factory):
 def views(tmp_path_factory):
     """A phantom with long-axis cines."""
     folder = tmp_path_factory.mktemp("docs") / "views"
-    write_cohort(folder, 1, seed=5, scanner=Scanner(matrix=(64, 64), spacing_mm=3.6, **FEW), views=("2ch", "4ch"))
+    write_cohort(
+        folder, 1, seed=5, scanner=Scanner(matrix=(64, 64), spacing_mm=3.6, **FEW), views=("2ch", "4ch")
+    )
     return folder
 
 

@@ -14,9 +14,9 @@ from nisf.errors import NisfError
 from nisf.kinds.image.model import ImageSubject
 from nisf.kinds.load import load_prior
 from nisf.networks.canvas import Canvases
-from nisf.phantom.cohort import subject
 from nisf.phantom import label as true_label
 from nisf.phantom import long_axis as true_view
+from nisf.phantom.cohort import subject
 from nisf.phantom.heart import axes
 from nisf.subject.views import box_grid, long_axis, view_plane
 
