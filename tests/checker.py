@@ -16,9 +16,9 @@ from typing import Any
 import jaxtyping
 from beartype import BeartypeConf, beartype
 
-FIRST = 10
+FIRST = 5
 """Calls of a function that are checked in each test."""
-EVERY = 16
+EVERY = 32
 """Of its further calls, one of so many."""
 FIRST_NESTED = 2
 """The same of functions within functions: what checks one is built anew whenever the outer one is called."""

@@ -69,7 +69,9 @@ def test_speed(tmp_path, monkeypatch, capsys):
     import speed
     import tasks
 
-    monkeypatch.setattr(common, "FIT", FitConfig(steps=2, points=16))
+    monkeypatch.setattr(
+        common, "FIT", FitConfig(steps=2, points=16, iterations=2, points_first=16, points_last=32)
+    )
     monkeypatch.setattr(nisf.kinds.latent.fit, "TRIAL_STEPS", 1)
     monkeypatch.setattr(common, "product", lambda *sizes: lambda: float(np.prod(sizes)))
     monkeypatch.setattr(tasks, "start_up", lambda *_: {"beyond torch": common.summary([1.0])})
@@ -186,7 +188,7 @@ def test_models_are_trained_round_after_round(tmp_path, capsys):
 def test_seeds_of_three_methods(tmp_path, capsys):
     import seeds
 
-    write_cohort(tmp_path / "data", 10, 0, replace(small().scanner, matrix=(32, 32), spacing_mm=6.0))
+    write_cohort(tmp_path / "data", 5, 0, replace(small().scanner, matrix=(32, 32), spacing_mm=6.0))
     command = [str(tmp_path / "data"), "-o", str(tmp_path / "out"), "--seeds", "3", "4", "--test", "1"]
     command += ["--longer", "1", "--set", *TINY.split(), "augment.coarse=0"]
     assert seeds.main(command) == 0

@@ -38,9 +38,9 @@ every_document = pytest.mark.parametrize(
     "document", DOCUMENTS, ids=lambda path: f"{path.parent.name}/{path.name}"
 )
 pytestmark = pytest.mark.usefixtures("light")
-FEW = {"thickness_mm": 14.0, "gap_mm": 4.0, "frames": 2}
+FEW = {"thickness_mm": 16.0, "gap_mm": 4.0, "frames": 2}
 """Slices and frames of the phantoms: what a command takes is mostly a multiple of their number."""
-SMALL = Scanner(matrix=(40, 40), spacing_mm=4.5, **FEW)
+SMALL = Scanner(matrix=(32, 32), spacing_mm=5.6, **FEW)
 
 
 def blocks(path: Path, language: str) -> list[str]:
@@ -71,7 +71,9 @@ def scan(tmp_path_factory):
 def views(tmp_path_factory):
     """A phantom with long-axis cines."""
     folder = tmp_path_factory.mktemp("docs") / "views"
-    write_cohort(folder, 1, seed=5, scanner=Scanner(matrix=(128, 128), frames=2), views=("2ch", "4ch"))
+    write_cohort(
+        folder, 1, seed=5, scanner=Scanner(matrix=(64, 64), spacing_mm=3.6, **FEW), views=("2ch", "4ch")
+    )
     return folder
 
 

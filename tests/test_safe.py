@@ -332,16 +332,8 @@ def test_a_training_that_is_killed_again_and_again(long_cohort, tmp_path):
 
     def words(out: Path) -> list[str]:
         resume = ["--resume"] if (out / "checkpoint.safetensors").exists() else []
-        return [
-            "train",
-            str(long_cohort),
-            "-o",
-            str(out),
-            "--cache",
-            str(tmp_path / "cache"),
-            *quick,
-            *resume,
-        ]
+        command = ["train", str(long_cohort), "-o", str(out), "--cache", str(tmp_path / "cache")]
+        return [*command, *quick, *resume]
 
     assert main(words(tmp_path / "whole")) == 0
     out = tmp_path / "killed"

@@ -12,7 +12,8 @@ from nisf.config.schema import FitConfig
 from nisf.io.writers import write_volume
 from nisf.phantom import Scanner, write_cohort
 
-SMALL = Scanner(matrix=(40, 40), spacing_mm=4.5, frames=2)
+pytestmark = pytest.mark.usefixtures("light")
+SMALL = Scanner(matrix=(36, 36), spacing_mm=5.0, thickness_mm=14.0, gap_mm=4.0, frames=2)
 
 
 @pytest.fixture(scope="module")

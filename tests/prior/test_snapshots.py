@@ -8,7 +8,7 @@ from nisf.prior.snapshots import prior_at, snapshot_steps
 
 @pytest.mark.parametrize("config", [toys.TINY, toys.IMAGE], ids=["latent", "image"])
 def test_snapshots_are_what_the_training_was(tmp_path, config):
-    config = toys.settings(config, train={"steps": 6})
+    config = toys.settings(config, train={"steps": 6}, region={"finder_steps": 3})
     whole = toys.train_toy(tmp_path / "a", config, validation=[], snapshots=(2, 4, 6))
     assert snapshot_steps(tmp_path / "a") == [2, 4, 6]
     last = prior_at(whole, 6)

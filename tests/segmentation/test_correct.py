@@ -17,6 +17,8 @@ from nisf.outputs import read_part
 from nisf.segmentation import PART
 from nisf.segmentation.correct import correct, kept_strokes, request_of
 
+pytestmark = pytest.mark.usefixtures("light")
+
 
 def made(folder):
     return read_part(folder, "scan", PART).made.options

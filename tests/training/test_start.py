@@ -15,9 +15,10 @@ from nisf.kinds.load import load_prior
 from nisf.prior.fit import fit
 
 REGION = {"whole": False, "margin_mm": 8.0, "finder_steps": 5}
+FEW = {"steps": 3, "checkpoint_every": 4}
 KINDS = {
-    "latent": toys.settings(toys.TINY, train={"steps": 3}, region=REGION),
-    "image": toys.settings(toys.IMAGE, train={"steps": 3}, region=REGION),
+    "latent": toys.settings(toys.TINY, train=FEW, region=REGION),
+    "image": toys.settings(toys.IMAGE, train=FEW, region=REGION),
 }
 
 
@@ -109,22 +110,22 @@ def doubled(item):
 
 
 def test_resumed_is_undisturbed_and_knows_its_start(start, tmp_path):
-    whole = go_on(start, tmp_path / "a", 40)
+    whole = go_on(start, tmp_path / "a", 16)
 
     def crash(record):
-        if record["step"] == 30:
+        if record["step"] == 10:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        go_on(start, tmp_path / "b", 40, report=crash)
+        go_on(start, tmp_path / "b", 16, report=crash)
     identity = json.loads(read_tensors(tmp_path / "b" / "checkpoint.safetensors")[1]["identity"])
     assert identity["start"] == start.fingerprint
-    config = toys.settings(start.continued(), train={"steps": 40})
+    config = toys.settings(start.continued(), train={"steps": 16})
     with pytest.raises(NisfError, match="was made with other start"):
         toys.train_toy(tmp_path / "b", config, toys.toy_cohort(2, 40), [], resume=True)
     with pytest.raises(NisfError, match="was made with other start"):
-        go_on(whole, tmp_path / "b", 40, resume=True)
-    assert go_on(start, tmp_path / "b", 40, resume=True).fingerprint == whole.fingerprint
+        go_on(whole, tmp_path / "b", 16, resume=True)
+    assert go_on(start, tmp_path / "b", 16, resume=True).fingerprint == whole.fingerprint
 
 
 def test_licence_of_the_start_holds_on(start, tmp_path):

@@ -12,7 +12,7 @@ from nisf.files import Keeper, kept_by
 from nisf.outputs.input_state import other_places, same_content
 from nisf.outputs.lock import locked
 from nisf.outputs.names import file_stem
-from nisf.outputs.record import ENDING, Made, Part, Record, as_json, is_plain, mark_of, read_record
+from nisf.outputs.record import ENDING, Made, Part, Record, as_json, is_plain, mark_of, read_part, read_record
 
 
 class Writing(Keeper):
@@ -259,7 +259,15 @@ def refuse_to_replace(
 
     Arguments and errors are the same.
     """
-    _begun(Path(folder), name, part, made, (), False).check(planned)
+    while True:
+        before = read_part(folder, name, part)
+        writing = _begun(Path(folder), name, part, made, (), False)
+        try:
+            return writing.check(planned)
+        except BadFileError:
+            # Nothing is locked here: another process may have written a file since the record was read.
+            if read_part(folder, name, part) == before:
+                raise
 
 
 def remove_recorded(folder: str | Path, name: str, part: str) -> None:
