@@ -100,7 +100,7 @@ def generalisation() -> str:
         "`cardiac-sax`",
         "U-Net",
         "experts' contours",
-        "s a volume",
+        "s per volume",
     )
     cines = found["sunnybrook"]
     volume = (

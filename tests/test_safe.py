@@ -219,7 +219,7 @@ def test_shards_at_once_in_one_folder(long_cohort, prior, tmp_path):
             told += printed
         assert told.count(turn) == 3
         assert "2 of 2 cases written" in told
-        assert "1 of 1 cases written" in told
+        assert "1 of 1 case written" in told
         assert [line.split(",")[0] for line in (out / "measures.csv").read_text().splitlines()[1:]] == NAMES
 
 
