@@ -66,6 +66,18 @@ def test_few_phases_are_kept_where_they_are_large(scenes, monkeypatch):
     assert len(few._kept) == KEPT
 
 
+def test_encoded_phases_go_once_all_averages_are_there(scenes):
+    few, every = (Scenes(scenes.field, scenes.canvases, ready=ready) for ready in (2, 9))
+    phases = range(len(every.times))
+    assert len(phases) > 2
+    found = [(few.at(phase), every.at(phase)) for phase in phases]
+    assert (len(few._kept), len(every._kept)) == (len(phases), 0)
+    for a, b in found:
+        assert torch.equal(a.features, b.features)
+    again = every.corrected(lambda scene, _: scene)
+    assert again.at(1) is every.at(1)
+
+
 def features_by_hand(scenes, phase, axes=()):
     """Of the canvases flipped along some pixel axes, flipped back."""
     seen, size = scenes.canvases, scenes.field.image.pixels
