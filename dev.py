@@ -142,6 +142,9 @@ def main(arguments: list[str]) -> int:
     set_up()
     if verb == "demo":
         return run("nisf", "demo", *rest)
+    if verb in ("test", "coverage"):
+        # Each worker and each command that a test starts would compile all of nisf again.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if verb == "test":
         if not rest:
             print("the tests take 7 to 9 minutes on two cores, less on more", flush=True)

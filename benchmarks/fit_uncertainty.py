@@ -5,7 +5,8 @@
 The cases are those whose number is divisible by five, or those of ``--only``; the prior must not have been
 trained on them. ``calibration.json`` and ``intervals.json`` go to the prior's folder. ``--also`` writes the
 same numbers to another prior of the same recipe that has seen all cases, such as ``cardiac-sax``. ``--judge``
-tells how many intervals hold the truth in other cohorts. ``--draws N`` takes account of N draws of the answer
+tells how many intervals hold the truth in other cohorts. Fit the light before (`fit_quality.py`): intervals
+widen with the error that it predicts. ``--draws N`` takes account of N draws of the answer
 in the error bars.
 
 OUT gets ``uncertainty.json``, ``calibration.csv``, ``intervals.csv``, ``reliability.png``, and what was asked
@@ -37,7 +38,9 @@ from nisf.measures.case import CaseMeasures, measure, said_by, slice_volumes_ml
 from nisf.picture import STYLE, new_figure, save_figure
 from nisf.prior.fit import fit
 from nisf.prior.prior import Prior
+from nisf.quality.judge import judge
 from nisf.subject.calibrated import Calibration
+from nisf.subject.subject import Subject
 from nisf.uncertainty.calibration import Voxels, calibrated, fit_calibration, reliabilities, voxels_of
 from nisf.uncertainty.intervals import (
     Intervals,
@@ -48,6 +51,7 @@ from nisf.uncertainty.intervals import (
     spreads_of,
     times_of,
     values_at,
+    widening,
 )
 from nisf.uncertainty.spread import Spreading
 from train_models import kept_out
@@ -73,27 +77,37 @@ def true_volumes(case: Case, measures: CaseMeasures) -> np.ndarray:
     return out[nearest]
 
 
-def measured(case: Case, prior: Prior, draws: int) -> dict[str, np.ndarray]:
-    """A case's measures, those of its labels, and how far each could move; NaN where it is not known."""
+def predicted(subject: Subject, case: Case, quality: dict[str, Any]) -> float:
+    """The Dice that the warning light predicts; NaN if the prior has no warning light."""
+    seen = replace(subject, prior=replace(subject.prior, appendices=quality))
+    judgement = judge(seen, case, labels=seen.render().label)
+    return float("nan") if judgement is None else judgement.mean
+
+
+def measured(case: Case, prior: Prior, draws: int, quality: dict[str, Any]) -> dict[str, np.ndarray]:
+    """A case's measures, those of its labels, how far each could move, its predicted Dice; NaN if unknown."""
     subject = fit(case, prior)
     subject = replace(subject, summary={**subject.summary, "said": said_by(case)})
     spreading, found = Spreading(subject, draws=draws), measure(subject)
     columns, anatomy = measured_columns(prior.anatomy), prior.anatomy
     spread = spreads_of(anatomy, found, spreading.at(times_of(found)))
     truth = values_at(anatomy, found, true_volumes(case, found))
-    return {
+    out = {
         name: np.array([np.nan if source.get(c) is None else source[c] for c in columns], dtype=float)
         for name, source in (("value", found.values), ("truth", truth), ("spread", spread))
     }
+    return out | {"predicted": np.array(predicted(subject, case, quality))}
 
 
-def asked(case: Case, prior: Prior, folder: Path, draws: int, *, voxels: bool) -> dict[str, np.ndarray]:
+def asked(
+    case: Case, prior: Prior, folder: Path, draws: int, quality: dict[str, Any], *, voxels: bool
+) -> dict[str, np.ndarray]:
     """What is needed of a case, from the folder if it was asked before."""
     path = folder / prior.fingerprint / f"{case.name}-{draws}-{int(voxels)}.npz"
     if path.is_file():
         with np.load(path) as stored:
             return dict(stored)
-    out = measured(case, prior, draws)
+    out = measured(case, prior, draws, quality)
     for way, protocol in WAYS.items() if voxels else ():
         seen, scored = hide(case, protocol)
         for name, values in vars(voxels_of(fit(seen, prior), scored)).items():
@@ -111,6 +125,7 @@ def cases_asked(
     prior: Prior,
     folder: Path,
     draws: int,
+    quality: dict[str, Any],
     *,
     validation: bool,
     count: int | None = None,
@@ -132,7 +147,7 @@ def cases_asked(
                 raise NisfError(case)
             if not case.labelled():
                 raise CannotFitError(f"{name}: has no labels to compare with")
-            out[name] = asked(case, prior, folder / data.name, draws, voxels=validation)
+            out[name] = asked(case, prior, folder / data.name, draws, quality, voxels=validation)
             print(f"{name}: asked", flush=True)
         except NisfError as error:
             print(f"left out: {error}", flush=True)
@@ -173,14 +188,17 @@ def fit_intervals(
 ) -> tuple[Intervals, list[dict[str, Any]]]:
     """The error bars of all cases, and a row of numbers for each measure, cross-fitted."""
     value, truth, spread = (np.array([case[name] for case in cases]) for name in ("value", "truth", "spread"))
+    errors = 1 - np.array([float(case["predicted"]) for case in cases])
+    usual = float(np.median(errors)) if np.isfinite(errors).all() else None
+    wider = wider_than_usual(cases, usual)
     scales, rows = dict[str, Scale](), []
     for j, name in enumerate(measured_columns(anatomy)):
         known = np.isfinite(value[:, j] + truth[:, j] + spread[:, j])
         if known.sum() < FOLDS:
             continue
         error, width = (value - truth)[known, j], spread[known, j]
-        scales[name] = fit_scale(error, width)
-        inside, half = cross_fitted(error, width, FOLDS)
+        scales[name] = fit_scale(error / wider[known], width)
+        inside, half = cross_fitted(error / wider[known], width, FOLDS)
         plain, plain_half = cross_fitted(error, np.ones_like(width), FOLDS)
         rows.append(
             {
@@ -189,27 +207,37 @@ def fit_intervals(
                 "mean_error": error.mean(),
                 "sd_error": error.std(ddof=1),
                 "coverage": inside,
-                "median_half_width": np.median(half),
+                "median_half_width": np.median(half * wider[known]),
                 "coverage_one_width": plain,
                 "half_width_one_width": np.median(plain_half),
-                "half_width_all_cases": np.median([scales[name].half_width(w) for w in width]),
+                "half_width_all_cases": np.median(
+                    [scales[name].half_width(w) * g for w, g in zip(width, wider[known], strict=True)]
+                ),
             }
         )
-    return Intervals(scales, draws), rows
+    return Intervals(scales, draws, usual), rows
+
+
+def wider_than_usual(cases: Sequence[dict[str, np.ndarray]], usual: float | None) -> np.ndarray:
+    """How much wider the intervals of each case are (n,); 1 where nothing predicts its Dice."""
+    if usual is None:
+        return np.ones(len(cases))
+    return np.array([widening(float(case["predicted"]), usual) for case in cases])
 
 
 def judged(
     cases: Sequence[dict[str, np.ndarray]], anatomy: Anatomy, intervals: Intervals
 ) -> list[dict[str, Any]]:
     """How many intervals hold the truth in cases that nothing was fitted on."""
-    rows = []
+    rows, wider = [], wider_than_usual(cases, intervals.usual_error)
     for j, name in enumerate(measured_columns(anatomy)):
         scale = intervals.scales.get(name)
         found = np.array([[case[n][j] for n in ("value", "truth", "spread")] for case in cases])
-        found = found[np.isfinite(found).all(1)]
+        known = np.isfinite(found).all(1)
+        found = found[known]
         if scale is None or not len(found):
             continue
-        half = np.array([scale.half_width(width) for width in found[:, 2]])
+        half = wider[known] * [scale.half_width(width) for width in found[:, 2]]
         error = found[:, 0] - found[:, 1]
         rows.append(
             {
@@ -276,11 +304,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--draws", type=int, default=0)
     parser.add_argument("--no-write", action="store_true", help="leave the priors' folders as they are")
     chosen = parser.parse_args(arguments)
-    # What was fitted before must not change what is asked now.
-    prior = replace(load_prior(chosen.prior), appendices={})
+    # What was fitted before must not change what is asked now, except for the light, which is fitted first.
+    whole = load_prior(chosen.prior)
+    prior, quality = (
+        replace(whole, appendices={}),
+        {k: v for k, v in whole.appendices.items() if k == "quality"},
+    )
     others = [load_prior(other) for other in chosen.also]
     folder = chosen.output / "cases"
-    found = cases_asked(chosen.data, chosen.only, prior, folder, chosen.draws, validation=True)
+    found = cases_asked(chosen.data, chosen.only, prior, folder, chosen.draws, quality, validation=True)
     cases = list(found.values())
     calibration, reliability = fit_probabilities(cases)
     table = [
@@ -306,7 +338,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_rows(chosen.output / "intervals.csv", rounded(rows))
     for data in chosen.judge:
         elsewhere = cases_asked(
-            data, None, prior, folder, chosen.draws, validation=False, count=chosen.judge_cases
+            data, None, prior, folder, chosen.draws, quality, validation=False, count=chosen.judge_cases
         )
         rows = judged(list(elsewhere.values()), prior.anatomy, intervals)
         told(f"intervals in {data.name}", rows)

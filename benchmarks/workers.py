@@ -27,7 +27,7 @@ from nisf.io.readers import CaseFiles, only_named, open_cohort
 from nisf.kinds.load import load_prior
 from nisf.outputs.names import file_stem
 
-COMPUTING = {"encoding", "answering", "measuring", "judging", "error bars", "islands"}
+COMPUTING = {"encoding", "rendering", "measuring", "judging", "error bars", "islands"}
 """Stages whose time is the networks' and the integrals', not what surrounds them."""
 
 say = partial(print, flush=True)

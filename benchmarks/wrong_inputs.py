@@ -114,6 +114,14 @@ def in_plane_stripes(picture: Picture, rng: Rng) -> Picture:  # noqa: ARG001
     return replace(picture, image=image)
 
 
+def swapped_columns(picture: Picture, rng: Rng) -> Picture:  # noqa: ARG001
+    """Columns change places in pairs, as of a file that was written with another byte or word order."""
+    count = picture.image.shape[1] // 2 * 2
+    order = np.arange(picture.image.shape[1])
+    order[:count] = order[:count].reshape(-1, 2)[:, ::-1].ravel()
+    return replace(picture, image=picture.image[:, order])
+
+
 def sheared_rows(picture: Picture, rng: Rng) -> Picture:  # noqa: ARG001
     """Rows of another length than the header says: the image leans over."""
     image, width = picture.image.copy(), picture.image.shape[1]
@@ -157,6 +165,7 @@ WRONG: dict[str, Callable[[Picture, Rng], Picture]] = {
     "blur of 8 mm": lambda p, rng: blurred(p, 8.0),  # noqa: ARG005
     "strong noise": lambda p, rng: noisy(p, 0.7, rng),
     "every 2nd row blank": in_plane_stripes,
+    "columns swapped in pairs": swapped_columns,
     "rows of a wrong length": sheared_rows,
     "axes exchanged": sideways,
 }

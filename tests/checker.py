@@ -8,7 +8,6 @@ checks a function is built when it is first called, for building it takes millis
 import dataclasses
 import functools
 import inspect
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import CodeType
@@ -17,16 +16,34 @@ from typing import Any
 import jaxtyping
 from beartype import BeartypeConf, beartype
 
-FIRST = 10
+FIRST = 5
 """Calls of a function that are checked in each test."""
-EVERY = 16
+EVERY = 32
 """Of its further calls, one of so many."""
+FIRST_NESTED = 2
+"""The same of functions within functions: what checks one is built anew whenever the outer one is called."""
 
 # As in the typing rules, an int is fine where a float is asked for.
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))
-calls: Counter[CodeType] = Counter()
-"""How often each function was called in this test; those made anew by each call of another count together."""
 _whole = jaxtyping.jaxtyped
+
+
+@dataclasses.dataclass(slots=True)
+class Calls:
+    """How often a function was called in a test; those made anew by each call of another count together."""
+
+    test: int = 0
+    number: int = 0
+
+
+_calls: dict[CodeType, Calls] = {}
+_test = 0
+
+
+def begin_test() -> None:
+    """From now on the first calls of every function are checked again."""
+    global _test
+    _test += 1
 
 
 def sampled(function: Any = None, *, typechecker: Any) -> Any:
@@ -47,15 +64,18 @@ def sampled(function: Any = None, *, typechecker: Any) -> Any:
 
 
 def _of_function(function: Callable[..., Any], typechecker: Any) -> Callable[..., Any]:
-    code = inspect.unwrap(function).__code__
+    # Looked up here and not in each call: to hash code takes longer than most functions.
+    calls = _calls.setdefault(inspect.unwrap(function).__code__, Calls())
+    first = FIRST_NESTED if "<locals>" in function.__qualname__ else FIRST
     built: list[Callable[..., Any]] = []
 
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        calls[code] += 1
-        number = calls[code]
-        if number > FIRST and number % EVERY:
+        if calls.test != _test:
+            calls.test, calls.number = _test, 0
+        calls.number = number = calls.number + 1
+        if number > first and number % EVERY:
             return function(*args, **kwargs)
         if not built:
             built.append(_whole(function, typechecker=typechecker))

@@ -1,3 +1,4 @@
+import gc
 import os
 import time
 
@@ -14,6 +15,19 @@ hypothesis.settings.register_profile("nisf", deadline=None, max_examples=20, der
 hypothesis.settings.load_profile("nisf")
 
 
+LIGHT = {
+    "kinds.latent.fit.TRIAL_STEPS": 4,
+    "measures.lattice.SPACING_MM": 6.0,
+    "measures.lattice.NODES": 24,
+    "mesh.extraction.LARGEST_SPACING_MM": 5.0,
+    "mesh.extraction.REGION_STEPS": 20,
+    "report.slices.CINE_MM": 5.0,
+    "report.slices.CONTOUR_MM": 4.0,
+    "report.slices.LOOK_MM": 8.0,
+    "subject.views.SEARCH_MM": 8.0,
+}
+"""Constants that say how finely something is done, not what is done; see the fixture `light`."""
+
 LONGEST = ("test_docs.py", "test_paper.py", "test_benchmarks.py")
 """Files that take minutes: begun first, so that no worker is left with one of them at the end."""
 
@@ -24,15 +38,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: rank.get(item.path.name, len(LONGEST)))
 
 
+def pytest_collection_finish() -> None:
+    """What was imported stays: the garbage collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_runtest_setup() -> None:
     """The first calls in each test are checked again."""
-    checker.calls.clear()
+    checker.begin_test()
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     # The toys are so small that threads only wait for each other, above all on a busy machine.
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def light():
+    """Commands measure, look for axes, draw and mesh coarsely, and try orientations for a few steps only.
+
+    It is the same code and less work. What a coarse answer is worth is tested where no fixture changes it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in LIGHT.items():
+            patch.setattr(f"nisf.{name}", value)
+        yield
 
 
 @pytest.fixture(scope="session")

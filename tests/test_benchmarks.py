@@ -1,5 +1,6 @@
 """The benchmarks run to their end on little; what they measure is theirs alone."""
 
+import csv
 import json
 import runpy
 import shutil
@@ -68,7 +69,9 @@ def test_speed(tmp_path, monkeypatch, capsys):
     import speed
     import tasks
 
-    monkeypatch.setattr(common, "FIT", FitConfig(steps=2, points=16))
+    monkeypatch.setattr(
+        common, "FIT", FitConfig(steps=2, points=16, iterations=2, points_first=16, points_last=32)
+    )
     monkeypatch.setattr(nisf.kinds.latent.fit, "TRIAL_STEPS", 1)
     monkeypatch.setattr(common, "product", lambda *sizes: lambda: float(np.prod(sizes)))
     monkeypatch.setattr(tasks, "start_up", lambda *_: {"beyond torch": common.summary([1.0])})
@@ -185,7 +188,7 @@ def test_models_are_trained_round_after_round(tmp_path, capsys):
 def test_seeds_of_three_methods(tmp_path, capsys):
     import seeds
 
-    write_cohort(tmp_path / "data", 10, 0, replace(small().scanner, matrix=(32, 32), spacing_mm=6.0))
+    write_cohort(tmp_path / "data", 5, 0, replace(small().scanner, matrix=(32, 32), spacing_mm=6.0))
     command = [str(tmp_path / "data"), "-o", str(tmp_path / "out"), "--seeds", "3", "4", "--test", "1"]
     command += ["--longer", "1", "--set", *TINY.split(), "augment.coarse=0"]
     assert seeds.main(command) == 0
@@ -303,6 +306,28 @@ def test_certainty_is_chosen_on_one_half_and_measured_on_the_other(tmp_path, cap
     rows = (tmp_path / "out" / "certainty.csv").read_text().splitlines()
     assert len(rows) == 1 + 3 * 2 * 3 + 3 * 2 * 2
     assert all(0 <= float(row.rsplit(",", 1)[1]) <= 1 for row in rows[1:])
+
+
+def test_what_a_convention_of_reading_costs(tmp_path, capsys):
+    import reading
+
+    label, reference = np.zeros((2, 4, 4, 3), dtype=np.uint8)
+    label[:2], reference[:2, :, 1:] = 1, 1
+    label[2:, :, 0] = 2
+    restricted = reading.as_read(label, reference, 3)
+    np.testing.assert_array_equal(restricted, reference)
+
+    write_cohort(tmp_path / "data", 1, 0, replace(small().scanner, matrix=(64, 64), spacing_mm=5.0))
+    assert reading.main([str(tmp_path / "data"), "cardiac-sax-80", "-o", str(tmp_path / "out")]) == 0
+    as_is, as_read = map(float, capsys.readouterr().out.splitlines()[-1].split()[1:])
+    assert 0.6 < as_is <= as_read <= 1
+    rows = list(csv.DictReader((tmp_path / "out" / "reading.csv").read_text().splitlines()))
+    assert {(row["label"], row["phase"]) for row in rows} == {
+        (name, phase)
+        for name in ("LV blood pool", "LV myocardium", "RV blood pool")
+        for phase in ("ED", "ES")
+    }
+    assert all(float(row["only_model_ml"]) >= 0 for row in rows)
 
 
 def test_what_hidden_slices_cost(tmp_path, capsys):

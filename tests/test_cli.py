@@ -17,7 +17,8 @@ from nisf.config.presets import PRESETS
 from nisf.kinds.load import read_subject
 from nisf.phantom import Scanner, write_cohort
 
-SMALL = Scanner(matrix=(40, 40), spacing_mm=4.5, frames=3)
+pytestmark = pytest.mark.usefixtures("light")
+SMALL = Scanner(matrix=(36, 36), spacing_mm=5.0, thickness_mm=12.0, gap_mm=2.0, frames=3)
 QUICK = ["--set", "train.steps=30", "train.points=256", "train.subjects=2", "train.compile=false"]
 QUICK += [
     "field.latent=16",
@@ -264,8 +265,8 @@ def test_wrong_options(cohort, prior, tmp_path, capsys):
     assert "leave --preset and --anatomy out" in fails(capsys, *train, "--start", prior, "--preset", "cpu")
     assert "leave --preset and --anatomy out" in fails(capsys, *train, "--start", prior, "--anatomy", "x")
     assert "no such folder" in fails(capsys, *train, "--start", tmp_path / "none")
-    assert "its network has other sizes" in fails(capsys, *train, "--start", prior, "--set", "field.width=9")
-    assert "holds a run already" in fails(capsys, "train", cohort, "-o", prior, "--preset", "demo", *QUICK)
+    assert "a network of other sizes" in fails(capsys, *train, "--start", prior, "--set", "field.width=9")
+    assert "already contains a run" in fails(capsys, "train", cohort, "-o", prior, "--preset", "demo", *QUICK)
     assert "either" in fails(capsys, "evaluate", cohort)
     assert "every-2nd-slice" in fails(capsys, "evaluate", cohort, "--prior", prior, "--hide", "sideways")
     subject = tmp_path / "x.nisf"

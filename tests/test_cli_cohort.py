@@ -13,6 +13,7 @@ from toys import image_of, label_of
 QUICK = ["--preset", "demo", "--set", "train.steps=2", "train.points=64", "train.subjects=2"]
 QUICK += ["train.compile=false", "field.latent=8", "field.width=8", "field.layers=2"]
 QUICK += ["fit.steps=2", "fit.points=64", "fit.points_last=32", "region.finder_steps=2"]
+pytestmark = pytest.mark.usefixtures("light")
 THICK = Scanner(matrix=(24, 24), spacing_mm=7.5, thickness_mm=16.0, frames=3)
 ACDC_NUMBERS = np.array([0, 3, 2, 1], dtype=np.uint8)
 """Numbers of ACDC's files for the phantom's labels: blood pool, myocardium and blood pool of the right."""

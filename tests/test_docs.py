@@ -37,9 +37,10 @@ DOCUMENTS = [
 every_document = pytest.mark.parametrize(
     "document", DOCUMENTS, ids=lambda path: f"{path.parent.name}/{path.name}"
 )
-FEW = {"thickness_mm": 14.0, "gap_mm": 4.0, "frames": 2}
+pytestmark = pytest.mark.usefixtures("light")
+FEW = {"thickness_mm": 16.0, "gap_mm": 4.0, "frames": 2}
 """Slices and frames of the phantoms: what a command takes is mostly a multiple of their number."""
-SMALL = Scanner(matrix=(40, 40), spacing_mm=4.5, **FEW)
+SMALL = Scanner(matrix=(32, 32), spacing_mm=5.6, **FEW)
 
 
 def blocks(path: Path, language: str) -> list[str]:
@@ -70,7 +71,9 @@ def scan(tmp_path_factory):
 def views(tmp_path_factory):
     """A phantom with long-axis cines."""
     folder = tmp_path_factory.mktemp("docs") / "views"
-    write_cohort(folder, 1, seed=5, scanner=Scanner(matrix=(128, 128), frames=2), views=("2ch", "4ch"))
+    write_cohort(
+        folder, 1, seed=5, scanner=Scanner(matrix=(64, 64), spacing_mm=3.6, **FEW), views=("2ch", "4ch")
+    )
     return folder
 
 
@@ -90,19 +93,17 @@ def here(data, scan, views, tmp_path, monkeypatch):
         small = replace(
             preset,
             field=replace(preset.field, **tiny),
-            train=replace(preset.train, steps=20, subjects=2, points=256, compile=False, checkpoint_every=10),
+            train=replace(preset.train, steps=4, subjects=2, points=64, compile=False, checkpoint_every=2),
             fit=replace(
-                preset.fit, steps=10, points=256, iterations=3, growth=2, points_first=64, points_last=128
+                preset.fit, steps=4, points=64, iterations=3, growth=2, points_first=64, points_last=128
             ),
-            region=replace(preset.region, finder_steps=5),
+            region=replace(preset.region, finder_steps=3),
             image=replace(preset.image, pixels=32, pixel_mm=5.0, width=8, levels=3, features=4, hidden=8),
             augment=replace(preset.augment, coarse_pixels=16),
         )
         monkeypatch.setitem(PRESETS, name, small)
-    steps = ("train.steps=4", "fit.steps=4", "region.finder_steps=3")
-    budget = replace(TINY, paper=(*TINY.paper, *steps), image=(*TINY.image, *steps), unet_steps=2)
     for name in BUDGETS:
-        monkeypatch.setitem(BUDGETS, name, budget)
+        monkeypatch.setitem(BUDGETS, name, TINY)
     return tmp_path
 
 

@@ -196,3 +196,12 @@ def test_flags_are_found_in_sentences_alone(tmp_path):
     path = tmp_path / "a.py"
     path.write_text('"""Has --this."""\nX = 1  # and --that\n"""Or --these."""\nY = f"give --those {X}"\n')
     assert sentences(path) == ["give --those "]
+
+
+def test_options_that_a_command_lacks_are_not_advised():
+    error = BadFileError("a: is in the way", options=["overwrite", "output"])
+    error.offer({"output", "prior"})
+    assert told(error) == "a: is in the way (--output)"
+    outer = wrapped(BadFileError("a: is in the way", options=["overwrite"]))
+    outer.offer({"output"})
+    assert told(outer) == "b: a: is in the way"

@@ -93,7 +93,7 @@ def test_notice_card_and_list_of_models_agree(name, capsys):
 
 def test_readme_names_each_models_licence():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (paragraph,) = (part for part in text.split("\n\n") if part.startswith("Licence: "))
+    _, _, paragraph = text.partition("\n## Licence\n")
     for name in model_names():
         _, _, after = paragraph.partition(f"`{name}`")
         named = re.search(r"CC (BY\S+) 4\.0", after)

@@ -24,15 +24,27 @@ from nisf.errors import NisfError
 from nisf.files import read_tensors
 from nisf.kinds.load import read_subject
 from nisf.outputs import read_part
-from nisf.phantom import write_cohort
+from nisf.phantom import Scanner, write_cohort
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs signals")
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="needs signals"),
+    pytest.mark.usefixtures("light"),
+]
 FILES = {"seg.nii.gz", "image.nii.gz"}
+SMALL = Scanner(matrix=(36, 36), spacing_mm=5.0, thickness_mm=14.0, gap_mm=4.0, frames=2)
 
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cohort")
+    write_cohort(folder, 3, seed=4, scanner=SMALL)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def long_cohort(tmp_path_factory):
+    """One whose cases take seconds each, so that what is stopped is stopped amid them."""
+    folder = tmp_path_factory.mktemp("long")
     write_cohort(folder, 3, seed=4)
     return folder
 
@@ -168,12 +180,12 @@ def test_measures_that_a_user_made_are_refused_before_anything_is_computed(
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_a_cohort_that_is_stopped_again_and_again(cohort, prior, tmp_path, number, workers):
+def test_a_cohort_that_is_stopped_again_and_again(long_cohort, prior, tmp_path, number, workers):
     """Ctrl-C as a terminal sends it, to all processes; the others to the command alone."""
     rng = random.Random(int(number))
     out = tmp_path / "out"
     for _ in range(6):
-        command = words(cohort, prior, out, "--probabilities", "--workers", workers)
+        command = words(long_cohort, prior, out, "--probabilities", "--workers", workers)
         with started(*command, start_new_session=True) as process:
             time.sleep(rng.uniform(1.0, 12.0))
             if number == signal.SIGINT:
@@ -186,17 +198,17 @@ def test_a_cohort_that_is_stopped_again_and_again(cohort, prior, tmp_path, numbe
             # Before the first line of ours ran, Python ended as it ends then.
             assert process.returncode == 128 + number or not out.exists()
             assert not list(out.glob(".*")) if out.exists() else True
-    with started(*words(cohort, prior, out)) as process:
+    with started(*words(long_cohort, prior, out)) as process:
         _, error = process.communicate(timeout=300)
     assert process.returncode == 0, error
     whole(out, prior, NAMES)
 
 
 @pytest.mark.slow
-def test_shards_at_once_in_one_folder(cohort, prior, tmp_path):
+def test_shards_at_once_in_one_folder(long_cohort, prior, tmp_path):
     """Each case once, and one table of all, whoever ends last; a second run has nothing to do."""
     out = tmp_path / "out"
-    command = ["segment", str(cohort), "--prior", str(prior), "-o", str(out), "--steps", "1"]
+    command = ["segment", str(long_cohort), "--prior", str(prior), "-o", str(out), "--steps", "1"]
     for turn in ("segmented in", "done already"):
         processes = [started(*command, "--shard", f"{number}/2") for number in (1, 2)]
         told = ""
@@ -212,9 +224,9 @@ def test_shards_at_once_in_one_folder(cohort, prior, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_in_one_folder(cohort, prior, tmp_path):
+def test_two_processes_in_one_folder(long_cohort, prior, tmp_path):
     out = tmp_path / "out"
-    processes = [started(*words(cohort, prior, out)) for _ in range(2)]
+    processes = [started(*words(long_cohort, prior, out)) for _ in range(2)]
     for process in processes:
         with process:
             _, error = process.communicate(timeout=300)
@@ -223,14 +235,14 @@ def test_two_processes_in_one_folder(cohort, prior, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_full(cohort, prior, tmp_path):
+def test_a_disk_that_is_full(long_cohort, prior, tmp_path):
     """No file beyond 8 kB can be written: each case fails in a sentence, and nothing half written is left."""
     out = tmp_path / "out"
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
 
-    with started(*words(cohort, prior, out), preexec_fn=limit) as process:
+    with started(*words(long_cohort, prior, out), preexec_fn=limit) as process:
         _, error = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "Traceback" not in error
@@ -241,7 +253,7 @@ def test_a_disk_that_is_full(cohort, prior, tmp_path):
         assert part is None or not part.whole(out)
     for path in out.glob("*.nii.gz"):
         np.asarray(nib.load(path).dataobj)
-    assert main(words(cohort, prior, out)) == 0
+    assert main(words(long_cohort, prior, out)) == 0
     whole(out, prior, NAMES)
 
 
@@ -264,16 +276,16 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_small_disk_that_fills_up(cohort, prior, small_disk, capsys):
+def test_a_small_disk_that_fills_up(long_cohort, prior, small_disk, capsys):
     """Segment, render, pages, training and its cache: a sentence, no draft, and done once there is room."""
     place, size = small_disk
     out = place / "out"
     size(256)
-    assert main(words(cohort, prior, out)) == 1
+    assert main(words(long_cohort, prior, out)) == 1
     assert "No space left on device" in capsys.readouterr().err
     assert not list(out.glob(".*"))
     size(131_072)
-    assert main(words(cohort, prior, out)) == 0
+    assert main(words(long_cohort, prior, out)) == 0
     whole(out, prior, NAMES)
     subject = str(out / "phantom0000.nisf")
 
@@ -294,17 +306,17 @@ def test_a_small_disk_that_fills_up(cohort, prior, small_disk, capsys):
     full(["render", subject, "-o", str(out / "fine.nii.gz"), "--spacing", "2,2,4"], 16)
     full(["report", str(out)], 19)
     quick = ["--preset", "demo", "--set", "train.steps=2", "train.points=64", "train.compile=false"]
-    full(["train", str(cohort), "-o", str(place / "new"), *quick], 22)
+    full(["train", str(long_cohort), "-o", str(place / "new"), *quick], 22)
 
 
 @pytest.mark.slow
-def test_a_folder_that_may_only_be_read(cohort, prior, small_disk, capsys):
+def test_a_folder_that_may_only_be_read(long_cohort, prior, small_disk, capsys):
     place, _ = small_disk
     subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
     for command in (
-        words(cohort, prior, place),
-        ["train", str(cohort), "-o", str(place / "new"), "--preset", "demo"],
-        ["paper", "table1", "--data", str(cohort), "-o", str(place)],
+        words(long_cohort, prior, place),
+        ["train", str(long_cohort), "-o", str(place / "new"), "--preset", "demo"],
+        ["paper", "table1", "--data", str(long_cohort), "-o", str(place)],
         ["phantom", str(place / "phantoms")],
     ):
         assert main(command) == 2, command
@@ -312,7 +324,7 @@ def test_a_folder_that_may_only_be_read(cohort, prior, small_disk, capsys):
 
 
 @pytest.mark.slow
-def test_a_training_that_is_killed_again_and_again(cohort, tmp_path):
+def test_a_training_that_is_killed_again_and_again(long_cohort, tmp_path):
     """It goes on where it was, no draft stays, and the weights are those of one that nobody killed."""
     rng = random.Random(5)
     quick = ["--preset", "demo", "--set", "train.steps=12", "train.points=64", "train.checkpoint_every=2"]
@@ -320,7 +332,8 @@ def test_a_training_that_is_killed_again_and_again(cohort, tmp_path):
 
     def words(out: Path) -> list[str]:
         resume = ["--resume"] if (out / "checkpoint.safetensors").exists() else []
-        return ["train", str(cohort), "-o", str(out), "--cache", str(tmp_path / "cache"), *quick, *resume]
+        command = ["train", str(long_cohort), "-o", str(out), "--cache", str(tmp_path / "cache")]
+        return [*command, *quick, *resume]
 
     assert main(words(tmp_path / "whole")) == 0
     out = tmp_path / "killed"

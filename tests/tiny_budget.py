@@ -4,15 +4,16 @@ from dataclasses import replace
 
 from nisf.paper.budget import BUDGETS
 
+FEW = ("train.steps=4", "fit.steps=4", "fit.iterations=3", "region.finder_steps=3")
 TINY = replace(
     BUDGETS["minutes"],
-    paper=(*BUDGETS["minutes"].paper, "field.width=24", "field.latent=16", "region.finder_steps=20"),
+    paper=(*BUDGETS["minutes"].paper, "field.width=24", "field.latent=16", *FEW, "train.steps=20"),
     image=(
         *BUDGETS["minutes"].image,
-        *("image.pixels=32", "image.pixel_mm=5.0", "augment.coarse=0", "region.finder_steps=20"),
+        *("image.pixels=32", "image.pixel_mm=5.0", "image.width=4", "augment.coarse=0", *FEW),
     ),
-    unet_steps=40,
-    variant=("train.steps=10", "train.points=64", "fit.steps=5", "fit.points=64", "region.finder_steps=3"),
+    unet_steps=2,
+    variant=(*FEW, "train.points=64", "fit.points=64", "region.whole=true"),
     test=1,
     curve_steps=20,
     curve_iterations=4,

@@ -156,7 +156,7 @@ def _ejection(lv: np.ndarray, unseen: Scan) -> tuple[float, float]:
 
 
 def _nearest(case: Case, grid: Grid, time_index: int) -> np.ndarray:
-    """The plane as the given slices alone show it: the pixel of the nearest slice."""
+    """The plane as the given slices show it, by nearest slice."""
     points = grid.points()[:, :, 0]
     image = np.zeros(grid.shape[:2], dtype=np.float32)
     best = np.full(grid.shape[:2], np.inf)

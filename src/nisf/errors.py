@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
 from nisf.interrupts import caught, ignore, listen, restore
+
+MALFORMED = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+"""Python's exceptions for entries of a file that are missing or not of the expected form."""
 
 
 class NisfError(Exception):
@@ -22,13 +25,19 @@ class NisfError(Exception):
 
     def __init__(self, message: str, *, options: Sequence[str] = ()) -> None:
         super().__init__(message)
-        self._options = tuple(options)
+        self._options = tuple(options) or None
 
     @property
     def options(self) -> tuple[str, ...]:
         """Names of the arguments that would help, or those of its cause if it has none."""
         cause = self.__cause__
-        return cause.options if not self._options and isinstance(cause, NisfError) else self._options
+        return (
+            cause.options if self._options is None and isinstance(cause, NisfError) else self._options or ()
+        )
+
+    def offer(self, names: Collection[str]) -> None:
+        """Keep only the arguments with these names, e.g. those that a command has."""
+        self._options = tuple(name for name in self.options if name in names)
 
 
 class BadFileError(NisfError):
@@ -62,6 +71,8 @@ def unexpected(error: Exception) -> str:
 
 def gigabytes(count: float) -> str:
     """A number of bytes in readable form, e.g. ``3.2 GB``."""
+    if count < 1e8:
+        return f"{count / 1e6:.1f} MB"
     return f"{count / 1e9:.1f} GB" if count < 1e13 else f"{count / 1e12:.0f} TB"
 
 

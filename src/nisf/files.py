@@ -145,10 +145,13 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[o
         writer.writerows(rows)
 
 
-def write_json(path: str | Path, data: Any) -> None:
-    """Write ``data`` atomically as indented JSON."""
+def write_json(path: str | Path, data: Any, indent: int | None = 2) -> None:
+    """Write ``data`` atomically as JSON, by default indented.
+
+    Without indentation the standard library's fast encoder is used: right for long lists of numbers.
+    """
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(data, indent=indent, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: str | Path) -> Any:

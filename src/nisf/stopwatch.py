@@ -68,7 +68,7 @@ class Stopwatch:
 
 
 def told(stages: Mapping[str, float]) -> str:
-    """The stages as text, longest first: ``answering 2.1 s, encoding 0.4 s``."""
+    """The stages as text, longest first: ``rendering 2.1 s, encoding 0.4 s``."""
     ordered = sorted(stages.items(), key=lambda item: -item[1])
     return ", ".join(f"{name} {seconds:.1f} s" for name, seconds in ordered)
 

@@ -67,7 +67,7 @@ def test_a_subject_without_its_record(out, toy_image_prior, tmp_path, capsys):
     shutil.copy(out / "toy50.nisf", tmp_path)
     assert told(capsys, tmp_path / "toy50.nisf")["itself"]["prior"] == toy_image_prior.fingerprint
     assert main(["info", str(tmp_path / "toy50.nisf")]) == 0
-    assert "no record names it" in capsys.readouterr().out
+    assert "no record lists it" in capsys.readouterr().out
 
 
 def test_what_was_changed_or_is_gone(out, tmp_path, capsys):
@@ -81,7 +81,7 @@ def test_what_was_changed_or_is_gone(out, tmp_path, capsys):
     file.unlink()
     assert told(capsys, tmp_path / "out" / "toy50.run.json", 1)["written_by"][0]["changed"] == [file.name]
     assert main(["info", str(tmp_path / "out" / "toy50.run.json")]) == 1
-    assert "changed since, or gone: toy50_seg.nii.gz" in capsys.readouterr().out
+    assert "changed or removed: toy50_seg.nii.gz" in capsys.readouterr().out
 
 
 def test_files_below_the_folder_of_their_record(tmp_path, capsys):

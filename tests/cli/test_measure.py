@@ -73,10 +73,10 @@ def test_one_case_that_cannot_be_read_costs_itself(out, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--bsa", "1.9"], "--bsa: is of one person"),
-        (["--height", "180"], "--height: is of one person"),
+        (["--bsa", "1.9"], "--bsa: is for one person"),
+        (["--height", "180"], "--height: is for one person"),
         (["--body", "none.csv"], "cannot be read"),
-        (["--body", "none.csv", "--bsa", "1.8"], "--bsa: is of one person"),
+        (["--body", "none.csv", "--bsa", "1.8"], "--bsa: is for one person"),
         (["--only", "none.txt"], "cannot be read"),
     ],
 )

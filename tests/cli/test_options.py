@@ -6,13 +6,14 @@ import pytest
 
 import nisf.subject.islands
 import toys
-from nisf.cli import main
+from nisf.cli import main, option_names, parsed
 from nisf.config.fit_options import FitOptions
 from nisf.config.schema import FitConfig
 from nisf.io.writers import write_volume
 from nisf.phantom import Scanner, write_cohort
 
-SMALL = Scanner(matrix=(40, 40), spacing_mm=4.5, frames=2)
+pytestmark = pytest.mark.usefixtures("light")
+SMALL = Scanner(matrix=(36, 36), spacing_mm=5.0, thickness_mm=14.0, gap_mm=4.0, frames=2)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_evaluate_refuses_steps_that_mean_nothing(toy_image_prior, cohort, tmp_p
     prior = ["--prior", toy_image_prior.folder]
     status, _, error = run(capsys, "evaluate", cohort, *prior, "--steps", "3")
     assert (status, error.count("\n")) == (2, 1)
-    assert "steps: a prior of the kind 'image' fits nothing that this changes" in error
+    assert "steps: has no effect on a prior of the kind 'image'" in error
     status, _, error = run(capsys, "evaluate", cohort, "--predictions", tmp_path, "--steps", "3")
     assert (status, "--steps 3: needs --prior" in error) == (2, True)
 
@@ -85,7 +86,7 @@ def test_settings_without_a_meaning_are_refused(cohort, tmp_path, capsys, preset
     words = ["train", cohort, "-o", tmp_path / "prior", "--preset", preset, "--set", "train.steps=2", setting]
     status, _, error = run(capsys, *words)
     assert status == 2
-    assert re.search(rf"--set {setting.split('=')[0]}: has no meaning for a field of the kind '\w+'", error)
+    assert re.search(rf"--set {setting.split('=')[0]}: does not apply to a field of the kind '\w+'", error)
     assert not (tmp_path / "prior").exists()
 
 
@@ -94,7 +95,7 @@ def test_workers_without_a_meaning_are_refused(cohort, tmp_path, capsys):
     words = ["train", cohort, "-o", tmp_path / "prior", "--preset", "demo", "--workers", "2", *brief]
     status, _, error = run(capsys, *words)
     assert status == 2
-    assert "draws its points as it goes" in error
+    assert "draws its points in the training process" in error
     assert error.endswith("(--workers)\n")
 
 
@@ -136,7 +137,13 @@ def test_the_time_told_is_the_whole_time(toy_image_prior, scan, tmp_path, capsys
         re.findall(r"([a-z ]+?) ([\d.]+) s(?:,|$)", re.search(r"\[1/1\] scan: (.*writing .*)", out)[1])
     )
     stages = {name.strip(): float(seconds) for name, seconds in stages.items()}
-    assert set(stages) >= {"reading", "answering", "writing", "fitting"}
+    assert set(stages) >= {"reading", "rendering", "writing", "fitting"}
     assert list(stages.values()) == sorted(stages.values(), reverse=True)
     assert stages["writing"] >= 0.6
     assert "reading" not in run(capsys, *words, "--overwrite")[1]
+
+
+def test_the_options_of_a_command_include_nested_groups():
+    names = option_names(parsed(["segment", "a.nii.gz", "-o", "out"]))
+    assert {"output", "overwrite", "steps", "corrections"} <= names
+    assert "overwrite" not in option_names(parsed(["train", "data", "-o", "prior"]))

@@ -7,8 +7,11 @@ def test_the_closing_line_is_true(capsys):
         assert progress.slowest() == ""
         progress.end({"reading": 1.0, "answering": 3.0}, 4.0)
         progress.end({"reading": 2.5, "answering": 1.5}, 6.0)
-    assert progress.slowest() == ", 4.5 s of them answering"
-    assert progress.slowest("with 2 workers") == " with 2 workers, 45 % of the cases' time answering"
+    assert progress.slowest() == " (slowest step: answering, 4.5 s)"
+    assert (
+        progress.slowest("with 2 workers")
+        == " with 2 workers (slowest step: answering, 45 % of the cases' time)"
+    )
     assert capsys.readouterr().err == ""
 
 
@@ -32,5 +35,5 @@ def test_how_far_slices_were_moved():
         ", 2 slices moved by 2.0 mm on average, 3.0 mm at most"
     )
     assert outcome({**summary, "moved_mm": []}, 1.0).endswith(
-        ", no slice moved (no planes of another direction cut them)"
+        ", no slice moved (no planes in other directions intersect them)"
     )

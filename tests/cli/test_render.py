@@ -87,9 +87,9 @@ def test_points_are_read_with_and_without_times(points, tmp_path):
     [
         ("x,y\n1,2\n", "needs the columns x,y,z"),
         ("x,y,z\n1,2,left\n", "needs the columns x,y,z.*left"),
-        ("x,y,z\n", "holds no points"),
-        ("x,y,z\n1,2,inf\n", "holds no points, or coordinates that are not finite"),
-        ("x,y,z\n1,2\n", "holds no points, or coordinates that are not finite"),
+        ("x,y,z\n", "contains no points"),
+        ("x,y,z\n1,2,inf\n", "contains no points, or coordinates that are not finite"),
+        ("x,y,z\n1,2\n", "contains no points, or coordinates that are not finite"),
         (None, "needs the columns x,y,z.*No such file"),
     ],
 )

@@ -31,8 +31,8 @@ def test_all_settings(capsys, monkeypatch):
     assert found["train.optimiser"] == ["adam", "adam", "muon", "adam"]
     assert found["field.width"] == ["128", "128", "-", "64"]
     assert found["image.slice_exchange"] == ["3"]
-    assert "which is fitted (the paper)" in text
-    assert "has no meaning" in text.splitlines()[-1]
+    assert "a fitted vector (the paper)" in text
+    assert "does not apply" in text.splitlines()[-1]
     assert max(map(len, text.splitlines())) <= 100
 
 

@@ -61,8 +61,8 @@ def test_wrong_frames_and_ms():
         ({"frame": 4}, STACK, "frame 4: give a whole number from 0 to 3"),
         ({"frame": 1.5}, STACK, "frame 1.5"),
         ({"time_ms": 900}, STACK, "time_ms 900: give 0 to 800"),
-        ({"time_ms": 90}, None, "does not say how long its cycle is"),
-        ({"frame": 0}, None, "frame: counts the frames of a stack, and none is given"),
+        ({"time_ms": 90}, None, "length of the case's cycle is unknown"),
+        ({"frame": 0}, None, "frame: counts the frames of a stack, but none is given"),
         ({}, STACK, "give one of"),
     ):
         with pytest.raises(BadSettingError, match=sentence):

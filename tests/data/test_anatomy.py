@@ -58,10 +58,10 @@ def test_own_file(tmp_path):
         (json.dumps({**OWN, "numbers": {"pairs": {"one": "bone"}}}), "the entry 'numbers' is .*'one'"),
         (json.dumps({**OWN, "numbers": [1]}), r"the entry 'numbers' is \[1\]; give the numbers of each"),
         (json.dumps({**OWN, "views": {"4ch": {"axis": "bone"}}}), "the entry 'views' is .*; give an object"),
-        (json.dumps({**OWN, "views": {"4ch": {"axis": "bone", "towards": "x"}}}), "view 4ch speaks of 'x'"),
+        (json.dumps({**OWN, "views": {"4ch": {"axis": "bone", "towards": "x"}}}), "view 4ch uses 'x'"),
         (json.dumps({**OWN, "codes": {"bone": "12"}}), "the entry 'codes' is .*; give SNOMED CT codes"),
         (json.dumps({**OWN, "codes": {"bone": {"value": "T-1", "meaning": "Bone"}}}), "the entry 'codes' is"),
-        (json.dumps({**OWN, "codes": {"rib": {"value": "1", "meaning": "Rib"}}}), "'codes' speaks of 'rib'"),
+        (json.dumps({**OWN, "codes": {"rib": {"value": "1", "meaning": "Rib"}}}), "'codes' uses 'rib'"),
     ],
 )
 def test_bad_files(tmp_path, text, said):

@@ -43,20 +43,18 @@ def test_one_case_is_scaled(files, work, monkeypatch):
 def test_what_cannot_be_told(files, work, monkeypatch):
     monkeypatch.setattr(module, "Workers", Pretended)
     monkeypatch.setattr(Pretended, "error", "no heart")
-    with pytest.raises(CannotFitError, match="none of 3 cases could be done for a trial: no heart"):
+    with pytest.raises(CannotFitError, match="the trial run failed for 3 cases: no heart"):
         estimated(files, Begin("prior", ""), work)
-    with pytest.raises(CannotFitError, match="no case whose size can be told"):
+    with pytest.raises(CannotFitError, match="no case has a readable size"):
         estimated([], Begin("prior", ""), work)
 
 
 def test_in_words():
     trial = Result("anna", "written", seconds=12.34)
     assert Estimate(1000, trial, 36_000.0, 2e9, 1.2e9).told(4) == [
-        "1000 cases; anna was done for a trial in 12.3 s",
-        "time: 2.5 hours with 4 at a time (10.0 hours of one processor)",
-        "memory: 1.2 GB for each of them at most",
+        "1000 cases; the trial run on anna took 12.3 s",
+        "time: 2.5 hours with 4 at a time (10.0 hours of one CPU)",
+        "memory: at most 1.2 GB for each of them",
         "disk: 2.0 GB",
     ]
-    assert (
-        Estimate(1, trial, 30.0, 1.0, 1.0).told(4)[1] == "time: 30 s with 4 at a time (30 s of one processor)"
-    )
+    assert Estimate(1, trial, 30.0, 1.0, 1.0).told(4)[1] == "time: 30 s with 4 at a time (30 s of one CPU)"

@@ -43,7 +43,7 @@ def test_a_worker_that_is_killed_costs_one_case(files, tiny, work):
     killed = []
 
     def kill(index, what):
-        if index == 1 and what == "answering" and not killed:
+        if index == 1 and what == "rendering" and not killed:
             (worker,) = running()
             killed.append(worker.pid)
             os.kill(worker.pid, signal.SIGKILL)
@@ -71,7 +71,7 @@ def test_who_stops_listening_stops_the_workers(files, tiny, work):
 
 def test_a_prior_that_was_changed_meanwhile(files, tiny, work):
     begin = replace(begin_of(tiny), digest="0" * 16)
-    with pytest.raises(NisfError, match=r"no worker could be started: .*changed while it was being used"):
+    with pytest.raises(NisfError, match=r"no worker could be started: .*changed while it was in use"):
         list(Workers(begin, work, 1).run(files, lambda *_: None))
 
 

@@ -125,7 +125,7 @@ def test_files_are_mapped_by_name(tmp_path):
         (NUMBERS[rendering()], np.diag([-1.5, 1.5, 8, 1]), "is LAS, .* its reference RAS, .* no flip"),
         (NUMBERS[rendering()], SHIFTED, r"around \(11\.2, 11\.5, 16\) mm, .* around \(11\.2, 11\.2, 16\)"),
         (NUMBERS[rendering()], TURNED, "is RAS, .* its reference RAS, .* no flip"),
-        (NUMBERS[rendering()].astype(np.float32) + 0.01, None, r"voxels that are no label numbers"),
+        (NUMBERS[rendering()].astype(np.float32) + 0.01, None, r"voxels that are not label numbers"),
         (np.full((16, 16, 5, 4), np.nan, np.float32), None, "5120 voxels .*e\\.g\\. nan"),
     ],
 )

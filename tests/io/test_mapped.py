@@ -47,7 +47,7 @@ def test_files_stay_closed_but_for_one(path):
 def test_a_file_that_was_cut_is_refused(path, length):
     whole = path.read_bytes()
     path.write_bytes(whole[:length])
-    with pytest.raises(NisfError, match="not a whole file of arrays"):
+    with pytest.raises(NisfError, match="not a complete file of arrays"):
         mapped_arrays(path)
 
 
@@ -66,7 +66,7 @@ def test_a_file_that_was_cut_is_refused(path, length):
 def test_a_damaged_header_is_refused(tmp_path, header):
     path = tmp_path / "x"
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
-    with pytest.raises(NisfError, match="not a whole file of arrays"):
+    with pytest.raises(NisfError, match="not a complete file of arrays"):
         mapped_arrays(path)
     path.write_bytes((1 << 60).to_bytes(8, "little") + header)
     with pytest.raises(NisfError, match="a header of"):

@@ -48,7 +48,21 @@ def test_older_files_know_no_arrangement_and_no_ends():
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("affine", [[1.0]]), ("shape", [1, 2]), ("times", "now"), ("intensity_range", ["low"])]
+    ("key", "value"),
+    [
+        ("affine", [[1.0]]),
+        ("shape", [1, 2]),
+        ("times", "now"),
+        ("intensity_range", ["low"]),
+        ("name", 3),
+        ("oriented", "no"),
+        ("cycle_ms", "912"),
+        ("ends", ""),
+        ("ends", "13"),
+        ("ends", [3, 1]),
+        ("ends", [0.0, 1.0]),
+        ("ends", [1]),
+    ],
 )
 def test_what_is_no_stack(key, value):
     with unchecked(), pytest.raises((TypeError, ValueError)):

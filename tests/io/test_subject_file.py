@@ -180,5 +180,5 @@ def test_what_is_no_subject_is_called_by_its_name(tmp_path, name, what):
         (tmp_path / name).mkdir()
     else:
         (tmp_path / name).write_bytes(b"something else")
-    with pytest.raises(NisfError, match=f"{what}; give the file of a subject, NAME.nisf"):
+    with pytest.raises(NisfError, match=f"{what}; give a subject's file, NAME.nisf"):
         read_subject(tmp_path / name)

@@ -156,7 +156,7 @@ def test_labels_json(tmp_path):
     path.write_text('{"1": "LV blood pool"}')  # says the same
     assert write_labels_json(tmp_path, ("background", "LV blood pool")) == []
     assert path.read_text() == '{"1": "LV blood pool"}'
-    with pytest.raises(NisfError, match="another list of labels"):
+    with pytest.raises(NisfError, match="lists other labels"):
         write_labels_json(tmp_path, ("background", "spleen"))
     assert write_labels_json(tmp_path, ("background", "spleen"), overwrite=True) == ["labels.json"]
 
@@ -165,11 +165,11 @@ def test_wrong_names(tmp_path):
     grid = Grid((1, 1, 1), OBLIQUE)
     with pytest.raises(NisfError, match=r"name the file \.nii\.gz, \.nii"):
         write_volume(tmp_path / "a.vtk", np.zeros((1, 1, 1, 1), np.uint8), grid)
-    with pytest.raises(NisfError, match="2 channels are only written as NIfTI"):
+    with pytest.raises(NisfError, match=r"2 channels (need|can only be written as) NIfTI"):
         write_volume(tmp_path / "a.nrrd", np.zeros((1, 1, 1, 1, 2), np.uint8), grid)
     with pytest.raises(NisfError, match="2 channels"):
         check_format("mha", 2)
-    with pytest.raises(NisfError, match="no format of images"):
+    with pytest.raises(NisfError, match="not an image format"):
         check_format("vtk")
     (tmp_path / "file").write_text("")
     with pytest.raises(NisfError, match="cannot be written"):

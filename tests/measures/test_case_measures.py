@@ -86,7 +86,7 @@ def test_heights_that_cannot_be_true():
     said = {"phases": {"ED": 0.0}, "height_cm": "1.80", "weight_kg": "80"}
     found = measure(true_heart(Heart(), times=[0.0], said=said))
     assert found.body_m2 is None
-    assert any("no measures by body surface" in note for note in found.notes)
+    assert any("no measures indexed to body surface area" in note for note in found.notes)
 
 
 def test_measuring_while_rendering_gives_the_same():

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from nisf.data.arrangement import MIRRORED
 from nisf.measures.case import measure
 from nisf.measures.wall import _longest_run
 from nisf.phantom import Heart, Scanner
@@ -93,6 +94,13 @@ def test_segments_are_counted_from_the_anterior_wall_over_the_septum(degrees, se
     assert wall.names[segment].startswith("mid")
 
 
+@pytest.mark.parametrize(("oriented", "segment"), [(False, 6), (True, 9)])
+def test_a_mirror_image_swaps_anterior_and_inferior_where_the_file_has_no_orientation(oriented, segment):
+    subject = thicker_on_one_side(Heart(roll_deg=8.0), 90, oriented=oriented)
+    wall = measure(replace(subject, summary={**subject.summary, "turned": MIRRORED})).wall
+    assert wall.thickness_mm["ED"][6:12].argmax() + 6 == segment
+
+
 def test_without_the_structure_beside_there_are_no_segments():
     heart = Heart()
     subject = true_heart(heart, scanner=SCANNER, times=[0.0], said={"phases": {"ED": 0.0}})
@@ -102,7 +110,9 @@ def test_without_the_structure_beside_there_are_no_segments():
         replace_label(subject, lambda world, t: np.where((k := label(heart, world, t)) == 3, 0, k))
     )
     assert found.wall is None
-    assert any(note.startswith("no thickness by segment: no RV blood pool") for note in found.notes)
+    assert any(
+        note.startswith("no wall thickness by segment: there is no RV blood pool") for note in found.notes
+    )
 
 
 def test_a_tip_beyond_the_slab_is_not_known():

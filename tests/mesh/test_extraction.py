@@ -11,7 +11,8 @@ from nisf.errors import BadSettingError, CannotFitError
 from nisf.mesh.crossings import crossing_triangles
 from nisf.mesh.extraction import meshable, surfaces
 from nisf.mesh.series import SeriesOptions, series
-from nisf.phantom import cohort, volumes_ml
+from nisf.phantom import volumes_ml
+from nisf.phantom.cohort import subject as drawn
 from nisf.subject.views import box_grid
 
 pytest.importorskip("skimage")
@@ -19,7 +20,7 @@ pytest.importorskip("skimage")
 
 @pytest.fixture(scope="module")
 def heart():
-    return next(iter(cohort(1, seed=4))).heart
+    return drawn(4, 0)[0]
 
 
 @pytest.fixture(scope="module")

@@ -70,7 +70,7 @@ def test_how_many():
 
 
 def test_a_training_ends_where_it_does_without(tmp_path):
-    brief = toys.settings(toys.IMAGE, train={"steps": 3})
+    brief = toys.settings(toys.IMAGE, train={"steps": 3}, region={"finder_steps": 3})
     alone = toys.train_toy(tmp_path / "alone", brief)
     helped = toys.train_toy(tmp_path / "helped", brief, workers=1)
     assert helped.fingerprint == alone.fingerprint

@@ -139,9 +139,9 @@ def test_shares_are_everything_once(monkeypatch, count, world):
 
 def test_ranks_without_work_are_refused(monkeypatch):
     monkeypatch.setattr(ranks, "world", lambda: 4)
-    with pytest.raises(NisfError, match=r"4 ranks, but 3 subjects in a step \(train\.subjects\)"):
+    with pytest.raises(NisfError, match=r"4 ranks, but only 3 subjects in a step \(train\.subjects\)"):
         ranks.refuse_idle(3, 10)
-    with pytest.raises(NisfError, match="4 ranks, but 2 cases"):
+    with pytest.raises(NisfError, match="4 ranks, but only 2 cases"):
         ranks.refuse_idle(4, 2)
     ranks.refuse_idle(4, 4)
 
@@ -166,7 +166,7 @@ def test_ranks_that_do_not_meet(monkeypatch):
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     with (
-        pytest.raises(NisfError, match="WORLD_SIZE is 2, but the ranks do not meet"),
+        pytest.raises(NisfError, match="WORLD_SIZE is 2, but the ranks cannot connect"),
         ranks.joined(torch.device("cpu")),
     ):
         pass

@@ -10,7 +10,17 @@ import pytest
 
 from nisf.errors import BadFileError
 from nisf.files import remove_stale, replacing, write_json
-from nisf.outputs import BusyError, Made, claimed, read_part, read_record, record_path, recorded
+from nisf.outputs import (
+    BusyError,
+    Made,
+    claimed,
+    read_part,
+    read_record,
+    record_path,
+    recorded,
+    refuse_to_replace,
+)
+from nisf.outputs.recording import Writing
 
 
 def write(folder, text="ours", name="a.txt", **options):
@@ -42,6 +52,24 @@ def test_what_nisf_did_not_write_stays(tmp_path):
     assert (tmp_path / "a.txt").read_text() == "mine"
     assert not record_path(tmp_path, "a").exists()
     assert write(tmp_path, overwrite=True).replaced == ["a.txt"]
+
+
+def test_what_is_written_while_it_is_looked_for_is_not_refused(tmp_path, monkeypatch):
+    """The order of events of two processes: one reads the record, the other writes it and the file."""
+    look, looked = Writing.check, []
+
+    def late(writing, names):
+        looked.append(names)
+        if len(looked) == 1:
+            write(tmp_path)
+        look(writing, names)
+
+    monkeypatch.setattr(Writing, "check", late)
+    refuse_to_replace(tmp_path, "a", "part", planned=["a.txt"])
+    assert len(looked) > 2
+    (tmp_path / "b.txt").write_text("mine")
+    with pytest.raises(BadFileError, match=r"b\.txt: was not written by nisf"):
+        refuse_to_replace(tmp_path, "a", "part", planned=["b.txt"])
 
 
 def test_what_was_changed_afterwards_stays(tmp_path):
@@ -98,7 +126,7 @@ def test_another_part_or_input_or_prior_is_refused(tmp_path):
 
 def test_nothing_leaves_the_folder(tmp_path):
     for path in (tmp_path / "x", tmp_path / "out" / ".." / "x"):
-        outside = pytest.raises(BadFileError, match="outside of the output folder")
+        outside = pytest.raises(BadFileError, match="outside the output folder")
         with outside, recorded(tmp_path / "out", "a", "part"):
             write_json(path, 1)
     assert not (tmp_path / "x").exists()

@@ -5,12 +5,14 @@ from nisf.paper.study import Study
 from nisf.phantom import Scanner, write_cohort
 from tiny_budget import TINY
 
+SMALL = Scanner(matrix=(36, 36), spacing_mm=5.0, thickness_mm=14.0, gap_mm=4.0, frames=2)
+
 
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory):
-    """Six phantoms on disk, three frames each."""
+    """Six phantoms on disk, two frames each."""
     folder = tmp_path_factory.mktemp("phantoms")
-    write_cohort(folder, 6, seed=5, scanner=Scanner(matrix=(40, 40), spacing_mm=4.5, frames=3))
+    write_cohort(folder, 6, seed=5, scanner=SMALL)
     return folder
 
 

@@ -65,7 +65,7 @@ def test_a_prior_is_trained_once(study):
     assert study.trained("tiny")
     assert study.prior(variant).fingerprint == first.fingerprint
     assert sum("training the prior 'tiny'" in line for line in study.said) == 1
-    # Read by a later run, with the finder's least certainty that training found.
+    # Read by a later run, with the finder's minimum certainty from training.
     region = replace(first.config.region, certain=0.25)
     replace(first, config=replace(first.config, region=region), folder=None).save(study.folder("tiny"))
     later = Study(study.cohort.root, study.output, ANATOMY, TINY)
@@ -99,7 +99,7 @@ def test_no_test_subject_can_be_read(phantoms, tmp_path):
     study = Study(data, tmp_path / "out", ANATOMY, TINY, say=said.append)
     image = data / study.files["test"][0].name / "sa.nii.gz"
     image.write_bytes(image.read_bytes()[:500])
-    with pytest.raises(NisfError, match="no test subject"):
+    with pytest.raises(NisfError, match="no readable test subject"):
         _ = study.test
     assert not study.other_stacks
     (left_out,) = [line for line in said if line.startswith("left out: ")]  # though it was tried twice

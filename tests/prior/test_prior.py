@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -55,7 +56,7 @@ def test_settings_newer_than_the_file_keep_its_old_way(folder):
     def older(data):
         del data["config"]["augment"]["blur_pixels"]
         del data["config"]["fit"]["islands"]
-        del data["config"]["image"]["slice_exchange"]
+        del data["config"]["image"]["slice_exchange"], data["contents"]
 
     edit(folder, older)
     config = load_prior(folder).config
@@ -172,6 +173,48 @@ def test_edited_specification(folder, change, message):
     edit(folder, change)
     with pytest.raises(NisfError, match=message):
         load_prior(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.update(half_mm=[30.0, 41.5, 1 / 3]),
+        lambda d: d["config"]["fit"].update(steps=3),
+        lambda d: d["config"]["region"].update(certain=0.1),
+        lambda d: d["anatomy"].update(labels=[*d["anatomy"]["labels"][:1], *d["anatomy"]["labels"][:0:-1]]),
+    ],
+)
+def test_edited_settings_that_fit_the_weights(folder, change):
+    edit(folder, change)
+    with pytest.raises(NisfError, match=r"prior\.json: settings, region, .* copy the whole folder again"):
+        load_prior(folder)
+
+
+def test_finder_and_latents_of_another_prior(tmp_path):
+    folder = tmp_path / "whole"
+    make_prior(finder=True).save(folder)
+    for name in ("finder.", "latent."):
+        copy = shutil.copytree(folder, tmp_path / name)
+
+        def scaled(tensors, name=name):
+            tensors.update(
+                {n: t * 2 for n, t in tensors.items() if n.startswith(name) and t.is_floating_point()}
+            )
+
+        edit_tensors(copy, scaled)
+        with pytest.raises(NisfError, match="copy the whole folder again"):
+            load_prior(copy)
+
+
+def test_colours_and_the_card_may_be_edited(folder):
+    def edited(data):
+        data["anatomy"]["colours"][1] = "#123456"
+        data["card"]["licence"] = "mine"
+
+    edit(folder, edited)
+    prior = load_prior(folder)
+    assert prior.anatomy.colours[1] == "#123456"
+    assert prior.card["licence"] == "mine"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3"])

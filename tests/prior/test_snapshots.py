@@ -8,7 +8,7 @@ from nisf.prior.snapshots import prior_at, snapshot_steps
 
 @pytest.mark.parametrize("config", [toys.TINY, toys.IMAGE], ids=["latent", "image"])
 def test_snapshots_are_what_the_training_was(tmp_path, config):
-    config = toys.settings(config, train={"steps": 6})
+    config = toys.settings(config, train={"steps": 6}, region={"finder_steps": 3})
     whole = toys.train_toy(tmp_path / "a", config, validation=[], snapshots=(2, 4, 6))
     assert snapshot_steps(tmp_path / "a") == [2, 4, 6]
     last = prior_at(whole, 6)
@@ -21,7 +21,7 @@ def test_snapshots_are_what_the_training_was(tmp_path, config):
 def test_missing_snapshot(tmp_path):
     config = toys.settings(toys.TINY, train={"steps": 2})
     prior = toys.train_toy(tmp_path, config, validation=[], snapshots=(1,))
-    with pytest.raises(BadFileError, match="kept no snapshot after 2"):
+    with pytest.raises(BadFileError, match="no snapshot of its training after 2"):
         prior_at(prior, 2)
     path = tmp_path / "snapshots" / "step-1.safetensors"
     wider = toys.settings(toys.TINY, field={"width": 12}, train={"steps": 1})

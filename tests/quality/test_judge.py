@@ -17,7 +17,7 @@ from nisf.quality.judge import examine, frames_to_judge, judge
 from nisf.quality.judgement import Judgement, kept_judgement, with_judgement
 from nisf.quality.learning import Example, learn
 from nisf.quality.model import to_json
-from nisf.quality.sampling import detail, places_of, stripes
+from nisf.quality.sampling import detail, places_of, stripes, zigzag
 
 
 def with_images(case: Case, change) -> Case:
@@ -92,6 +92,24 @@ def test_detail_is_the_width_of_a_blur(toy_image_prior):
     assert softer == pytest.approx(2 * soft, rel=0.15)
     assert detail([replace(case.slices[0], image=7 * noise + 100)], places) == pytest.approx(sharp)
     assert np.isnan(detail([replace(case.slices[0], image=0 * noise)], places))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_rows_that_change_places_in_pairs_zigzag(toy_image_prior, axis):
+    case = toys.toy_case(6, toys.toy_grid((64, 64, 4), spacing=(1.0, 1.0, 10.0)))
+    places = places_of(fit(case, toy_image_prior))
+    noise = np.random.default_rng(0).normal(size=case.slices[1].image.shape).astype(np.float32)
+    smooth = ndimage.gaussian_filter(noise, (1.0, 1.0, 0.0))
+
+    def found(image):
+        return zigzag([replace(case.slices[1], image=image)], places)
+
+    swapped = smooth.swapaxes(0, axis).reshape(32, 2, 64, 1)[:, ::-1].reshape(64, 64, 1).swapaxes(0, axis)
+    assert found(smooth) < 0.1
+    assert found(noise) < 0.15
+    assert found(swapped) > 0.5
+    assert found(7 * swapped + 100) == pytest.approx(found(swapped), rel=1e-3)
+    assert np.isnan(found(0 * noise))
 
 
 @pytest.mark.parametrize("axis", [0, 1])

@@ -52,7 +52,7 @@ def test_lights_and_reasons(model):
     assert (good.light, good.reasons) == ("green", ())
     bad = model.light([{**usual, "unsure": 0.5}])
     assert bad.light == "red"
-    assert "the field is not sure of its answers" in bad.reasons
+    assert "the segmentation is uncertain" in bad.reasons
     # One frame of two, and a sign that says nothing of Dice: it was never so strange.
     small = model.light([usual, {**usual, "volume/blood": 0.0}])
     assert small.light == "red"
@@ -87,7 +87,7 @@ def test_through_json(model):
     ],
 )
 def test_a_damaged_file_is_one_sentence(model, damage):
-    with pytest.raises(BadFileError, match=r"quality\.json.*learn it again"):
+    with pytest.raises(BadFileError, match=r"quality\.json.*fit it again"):
         from_json({**to_json(model), **damage}, STRUCTURES, "quality.json")
 
 

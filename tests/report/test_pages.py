@@ -83,7 +83,7 @@ def test_a_case(page, subject):
     for said in (
         "LV end-diastolic volume",
         "131 to 149",
-        "Look before use",
+        "Check before use",
         "0.81",
         "Case 001: &lt;b&gt;borders&lt;/b&gt; are uncertain",
         "Case 001 has no height",
@@ -186,10 +186,10 @@ def test_numbers_are_kept(tmp_path):
     assert numbered(tmp_path, ["b", "d"], write) == {"b": "Case 001", "d": "Case 002"}
     assert numbered(tmp_path, ["a", "b", "d"], write) == {"a": "Case 003", "b": "Case 001", "d": "Case 002"}
     (tmp_path / "report-key.csv").write_text("nonsense\n1\n")
-    with pytest.raises(BadFileError, match=r"not a key to reports"):
+    with pytest.raises(BadFileError, match=r"not a key of reports"):
         numbered(tmp_path, ["a"], write)
     (tmp_path / "report-key.csv").write_text(f"case,number\n{'x' * 200_000},1\n")
-    with pytest.raises(BadFileError, match=r"not a key to reports"):
+    with pytest.raises(BadFileError, match=r"not a key of reports"):
         numbered(tmp_path, ["a"], write)
 
 
@@ -215,7 +215,7 @@ def test_references(tmp_path):
 
 def test_the_command(folder, capsys):
     assert main(["report", str(folder / "nothing")]) == 2
-    assert "holds no subject" in capsys.readouterr().err
+    assert "contains no subject" in capsys.readouterr().err
     (folder / "zoe.nisf").write_bytes(b"damaged")
     assert main(["report", str(folder)]) == 1
     printed = capsys.readouterr()

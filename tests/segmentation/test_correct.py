@@ -17,6 +17,8 @@ from nisf.outputs import read_part
 from nisf.segmentation import PART
 from nisf.segmentation.correct import correct, kept_strokes, request_of
 
+pytestmark = pytest.mark.usefixtures("light")
+
 
 def made(folder):
     return read_part(folder, "scan", PART).made.options
@@ -99,7 +101,7 @@ def test_corrections_are_of_one_case(world, capsys):
     other.write_bytes((path / "scan.nii.gz").read_bytes())
     command = [run[0], str(other), *run[1:], "-o", str(path / "two"), "--corrections"]
     assert main([*command, str(path / "strokes.json")]) == 2
-    assert "is of one case, and there are 2; give --only" in capsys.readouterr().err
+    assert "applies to one case, but there are 2; give --only" in capsys.readouterr().err
 
 
 def test_what_was_asked_comes_back(world):

@@ -65,7 +65,7 @@ def test_what_was_removed_counts_a_little():
     [
         ({"removed": 0}, "has no usable 'temperature'"),
         ({"temperature": ["hot"], "removed": 0}, "no usable could not convert"),
-        ({"temperature": [1.0], "removed": 0}, "has 1 weights, and a field of 3 classes needs 5"),
+        ({"temperature": [1.0], "removed": 0}, "has 1 weights, but a field of 3 classes needs 5"),
         ({"temperature": [float("nan")] * 5, "removed": 0}, "needs 5 finite ones"),
     ],
 )

@@ -137,7 +137,7 @@ def test_training_chooses_it(tmp_path):
     said = []
     prior = toys.train_toy(tmp_path, config, say=said.append)
     assert len(prior.config.fit.certain) == 2
-    assert any(line.startswith("least certainty of a section: ") for line in said)
+    assert any(line.startswith("minimum certainty of a section: ") for line in said)
     assert load_prior(tmp_path).config.fit.certain == prior.config.fit.certain
     without_held = toys.train_toy(tmp_path / "b", config, validation=[])
     assert without_held.config.fit.certain == ()
@@ -216,5 +216,5 @@ def test_open_sections_are_barred_with_islands():
 
 def test_a_rule_without_islands_is_told(toy_image_prior):
     config = replace(toy_image_prior.config.fit, islands="keep", enclosed=0.5)
-    with pytest.raises(BadSettingError, match="only left out where islands are removed"):
+    with pytest.raises(BadSettingError, match="removed together with islands only"):
         fit(toys.toy_case(99), toy_image_prior, config=config)

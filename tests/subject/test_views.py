@@ -14,9 +14,9 @@ from nisf.errors import NisfError
 from nisf.kinds.image.model import ImageSubject
 from nisf.kinds.load import load_prior
 from nisf.networks.canvas import Canvases
-from nisf.phantom import cohort
 from nisf.phantom import label as true_label
 from nisf.phantom import long_axis as true_view
+from nisf.phantom.cohort import subject
 from nisf.phantom.heart import axes
 from nisf.subject.views import box_grid, long_axis, view_plane
 
@@ -77,7 +77,7 @@ def stub(heart, without=()):
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("name", ["4ch", "2ch"])
 def test_views_of_phantoms(seed, name):
-    heart = next(iter(cohort(1, seed=seed))).heart
+    heart = subject(seed, 0)[0]
     plane = view_plane(stub(heart), ANATOMY.views[name], time=0.1)
     expected = true_view(heart, name)
     cosine = abs(plane.affine.axes[:, 2] @ expected.affine.axes[:, 2])
@@ -92,7 +92,7 @@ def test_views_of_phantoms(seed, name):
 
 
 def test_a_missing_structure_is_named():
-    heart = next(iter(cohort(1, seed=0))).heart
+    heart = subject(0, 0)[0]
     fitted = stub(heart, without=["RV blood pool"])
     with pytest.raises(NisfError, match="RV blood pool"):
         view_plane(fitted, ANATOMY.views["4ch"])

@@ -164,7 +164,7 @@ def test_loss_decreases(undisturbed):
 
 def test_refusals(undisturbed, tmp_path):
     config, folder, _ = undisturbed
-    with pytest.raises(BadSettingError, match="holds a run already; resume it") as caught:
+    with pytest.raises(BadSettingError, match="already contains a run; resume it") as caught:
         toys.train_toy(folder, config)
     assert caught.value.options == ("resume",)
     other = toys.settings(config, train={"learning_rate": 0.5})

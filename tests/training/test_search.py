@@ -1,6 +1,7 @@
 """The finder's training: kept, resumed, shown."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -16,10 +17,10 @@ from nisf.training.search import FinderCheckpoint, search_for
 CONFIG = toys.settings(
     toys.TINY,
     train={"steps": 4},
-    region={"whole": False, "margin_mm": 8.0, "finder_steps": 30},
+    region={"whole": False, "margin_mm": 8.0, "finder_steps": 18},
 )
 STEPS = CONFIG.region.finder_steps
-"""Of the finder: 25 in its first round, 5 in its second."""
+"""Of the finder: 15 in its first round, 3 in its second."""
 
 
 class StopError(Exception):
@@ -46,7 +47,24 @@ def whole(tmp_path_factory):
     return folder, toys.train_toy(folder, CONFIG)
 
 
-@pytest.mark.parametrize("at", [2, 24, 28])
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """The folder of a training that was stopped amid its finder's first round."""
+    folder = tmp_path_factory.mktemp("finder") / "stopped"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nisf.training.search, "KEEP_SECONDS", 0.0)
+        with pytest.raises(StopError):
+            toys.train_toy(folder, CONFIG, progress=stop_at(5))
+    return folder
+
+
+@pytest.fixture
+def interrupted(stopped, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(stopped, tmp_path / "interrupted")
+
+
+@pytest.mark.parametrize("at", [2, 14, 17])
 def test_a_finder_that_was_interrupted_goes_on(whole, tmp_path, at):
     folder, expected = whole
     with pytest.raises(StopError):
@@ -86,53 +104,47 @@ def test_a_trained_finder_is_kept_before_the_recipe_is_set_up(whole, tmp_path, m
     assert toys.train_toy(tmp_path, CONFIG, resume=True).fingerprint == whole[1].fingerprint
 
 
-def test_what_belongs_to_another_training_is_refused(tmp_path):
-    with pytest.raises(StopError):
-        toys.train_toy(tmp_path, CONFIG, progress=stop_at(9))
-    with pytest.raises(NisfError, match="holds a run already; resume it"):
-        toys.train_toy(tmp_path, CONFIG)
-    other = toys.settings(CONFIG, region={"finder_steps": 31})
-    with pytest.raises(NisfError, match=r"was made with other region\.finder_steps \(30, now 31\)"):
-        toys.train_toy(tmp_path, other, resume=True)
+def test_what_belongs_to_another_training_is_refused(interrupted):
+    with pytest.raises(NisfError, match="already contains a run; resume it"):
+        toys.train_toy(interrupted, CONFIG)
+    other = toys.settings(CONFIG, region={"finder_steps": 19})
+    with pytest.raises(NisfError, match=r"was made with other region\.finder_steps \(18, now 19\)"):
+        toys.train_toy(interrupted, other, resume=True)
     with pytest.raises(NisfError, match="was made with other cases"):
-        toys.train_toy(tmp_path, CONFIG, cases=toys.toy_cohort(4), resume=True)
+        toys.train_toy(interrupted, CONFIG, cases=toys.toy_cohort(4), resume=True)
 
 
 def test_what_is_kept_between_the_rounds_is_the_end_of_the_first(whole, tmp_path):
     """The second begins after its first step at the earliest."""
-    for at in (25, 26):
+    for at in (15, 16):
         with pytest.raises(StopError):
             toys.train_toy(tmp_path / str(at), CONFIG, progress=stop_at(at))
         assert toys.train_toy(tmp_path / str(at), CONFIG, resume=True).fingerprint == whole[1].fingerprint
 
 
-def test_other_images_under_the_same_names_are_refused(tmp_path):
-    with pytest.raises(StopError):
-        toys.train_toy(tmp_path, CONFIG, progress=stop_at(9))
+def test_other_images_under_the_same_names_are_refused(interrupted):
     cases = toys.toy_cohort(3)
     brighter = replace(cases[1].slices[0], image=cases[1].slices[0].image + 1)
     cases[1] = replace(cases[1], slices=(brighter, *cases[1].slices[1:]))
     with pytest.raises(NisfError, match=r"was made with other images or labels of the cases; give the same"):
-        toys.train_toy(tmp_path, CONFIG, cases=cases, resume=True)
+        toys.train_toy(interrupted, CONFIG, cases=cases, resume=True)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("before", torch.tensor(3)),
-        ("step", torch.tensor(31)),
+        ("step", torch.tensor(19)),
         ("step", torch.tensor(0)),
         ("rng", torch.zeros(4, dtype=torch.uint8)),
     ],
 )
-def test_a_damaged_checkpoint_is_refused(tmp_path, name, value):
-    path = tmp_path / "checkpoint.safetensors"
-    with pytest.raises(StopError):
-        toys.train_toy(tmp_path, CONFIG, progress=stop_at(9))
+def test_a_damaged_checkpoint_is_refused(interrupted, name, value):
+    path = interrupted / "checkpoint.safetensors"
     tensors, metadata = read_tensors(path)
     write_tensors(path, {**tensors, f"unfinished.{name}": value}, metadata)
     with pytest.raises(NisfError, match="not a checkpoint of this training"):
-        toys.train_toy(tmp_path, CONFIG, resume=True)
+        toys.train_toy(interrupted, CONFIG, resume=True)
 
 
 def test_it_is_saved_now_and_then(tmp_path, monkeypatch):

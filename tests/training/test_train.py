@@ -137,7 +137,7 @@ def test_cases_with_nothing_in_their_region(tmp_path, monkeypatch):
     config = toys.settings(toys.TINY, train={"steps": 2}, region={"whole": False})
     said = []
     prior = train(cases, [], toys.ANATOMY, config, tmp_path, TrainOptions(say=said.append))
-    assert "1 cases have nothing inside their region and are left out" in said
+    assert "left out 1 cases without measurements inside their region" in said
     assert prior.card["training"]["subjects"] == 2
     assert len(read_tensors(tmp_path / "checkpoint.safetensors")[0]["latents.weight"]) == 2
     monkeypatch.setattr(CasePoints, "__len__", lambda _: 0)

@@ -7,6 +7,7 @@ import toys
 from nisf.errors import BadFileError
 from nisf.measures.case import measure
 from nisf.prior.fit import fit
+from nisf.quality.judgement import Judgement, with_judgement
 from nisf.uncertainty.intervals import (
     Intervals,
     Scale,
@@ -42,13 +43,20 @@ def test_nine_of_ten_intervals_hold_the_truth():
 
 
 def test_the_appendix_is_read_again_and_checked():
-    found = Intervals({"blood_ml": Scale(1.5, 2.0)}, 4)
-    assert Intervals.from_json(found.to_json(), "there") == found
+    for found in (
+        Intervals({"blood_ml": Scale(1.5, 2.0)}, 4),
+        Intervals({"blood_ml": Scale(1.5, 2.0)}, 4, 0.066),
+    ):
+        assert Intervals.from_json(found.to_json(), "there") == found
+    older = {"measures": {}, "draws": 0}
+    assert Intervals.from_json(older, "there").usual_error is None
     for entries, sentence in (
         ({}, "no usable 'measures'"),
         ({"measures": {"a": {"factor": 1}}, "draws": 0}, "no usable 'floor'"),
-        ({"measures": {"a": {"factor": -1, "floor": 0}}, "draws": 0}, "not finite or below 0"),
+        ({"measures": {"a": {"factor": -1, "floor": 0}}, "draws": 0}, "negative or not finite"),
         ({"measures": {}, "draws": 10_000}, "10000 draws"),
+        (older | {"usual_error": 0.0}, "usual error of 0.0"),
+        (older | {"usual_error": "half"}, "no usable"),
     ):
         with pytest.raises(BadFileError, match=sentence):
             Intervals.from_json(entries, "there")
@@ -79,6 +87,24 @@ def test_measures_get_their_intervals(subject):
     assert set(found.band_ml) <= set(toys.LABELS[1:])
     bare = replace(subject, prior=replace(subject.prior, appendices={}))
     assert with_intervals(plain, bare) is plain
+
+
+@pytest.mark.parametrize(("predicted", "wider"), [(0.6, 4.0), (0.8, 2.0), (0.9, 1.0), (0.97, 1.0)])
+def test_intervals_widen_where_the_segmentation_is_expected_to_be_poor(subject, predicted, wider):
+    scales = {name: Scale(2.0, 0.5) for name in measured_columns(toys.ANATOMY)}
+    known = Intervals(scales, usual_error=0.1)
+    prior = replace(subject.prior, appendices={"intervals": known.to_json()})
+    judged = with_judgement(replace(subject, prior=prior), Judgement("amber", {}, predicted))
+    plain = measure(judged)
+    usual, found = with_intervals(plain, subject), with_intervals(plain, judged)
+    name = measured_columns(toys.ANATOMY)[0]
+    upper = [one.intervals[name][1] - plain.values[name] for one in (usual, found)]
+    assert upper[1] == pytest.approx(wider * upper[0])
+    for structure, half in usual.band_ml.items():
+        np.testing.assert_allclose(found.band_ml[structure], wider * half)
+    # Nothing is known of a case that was not judged, nor by a prior without a usual error.
+    assert known.of_case(None) == scales
+    assert Intervals(scales).of_case(Judgement("red", {}, 0.1)) == scales
 
 
 def test_values_are_those_of_the_measures(subject):

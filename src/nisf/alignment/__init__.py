@@ -1,8 +1,8 @@
-"""Slices that breathing has shifted, put in line by the planes that cut them.
+"""Align slices that breathing has shifted, from the planes that intersect them.
 
-Each slice of a stack is imaged in a breath-hold of its own, and the heart does not come back to the same
-place. Where a long-axis plane cuts a slice, both images show the same line of tissue, shifted by as much as
-the two breath-holds differ. Intensities alone tell by how much; neither labels nor a network are needed.
+Each slice of a stack is imaged in its own breath-hold, and the heart does not return to exactly the same
+position. Where a long-axis plane cuts a slice, both images show the same line of tissue, shifted by the
+difference of the two breath-holds. The shifts follow from intensities alone, without labels or a network.
 """
 
 from nisf.alignment.planes import Plane, planes_of

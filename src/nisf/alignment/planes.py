@@ -1,4 +1,4 @@
-"""The planes of a case, each with all its frames, and the lines where they cross."""
+"""The planes of a case, each with all its frames, and the lines where they intersect."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from nisf.data.geometry import Affine, cycle_distance
 from nisf.data.region import Region
 
 STEP_MM = 1.0
-"""Distance of the points of a line."""
+"""Spacing of the points on a line."""
 FEWEST_POINTS = 16
-"""A shorter line says too little."""
+"""Minimum number of points of a useful line."""
 PARALLEL = 0.8
-"""Cosine between the normals of planes that count as parallel: their line depends on the last digits."""
+"""Planes count as parallel above this cosine between their normals: their line is ill-conditioned."""
 PHASES = 8
-"""Frames that are compared; more say the same again."""
+"""Maximum number of frames to compare; more add no information."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,22 +43,22 @@ class Plane:
 
     @property
     def normal(self) -> Float[np.ndarray, "3"]:
-        """Unit vector across the plane."""
+        """Unit normal of the plane."""
         return self.affine.axes[:, 2]
 
     def pixels(self, world: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 2"]:
-        """Pixel coordinates of places, projected onto the plane."""
+        """Pixel coordinates of points, projected onto the plane."""
         return self.affine.inverse(world)[..., :2]
 
 
 @dataclass(frozen=True, eq=False)
 class Crossing:
-    """The line that two planes share.
+    """The line where two planes intersect.
 
     Attributes:
-        planes: indices of the two.
+        planes: indices of the two planes.
         line: its points inside both images and the region, world mm (n, 3).
-        frames: the frames of each that show the same times (2, f).
+        frames: frames of each plane at matching times (2, f).
     """
 
     planes: tuple[int, int]
@@ -82,7 +82,7 @@ def planes_of(case: Case) -> list[Plane]:
 
 
 def crossings(planes: Sequence[Plane], region: Region) -> list[Crossing]:
-    """Where planes of different directions cross inside a region."""
+    """Intersections of planes with different directions inside a region."""
     out = []
     for a, one in enumerate(planes):
         for b in range(a + 1, len(planes)):
@@ -96,10 +96,10 @@ def crossings(planes: Sequence[Plane], region: Region) -> list[Crossing]:
 
 
 def _line(one: Plane, other: Plane, region: Region) -> np.ndarray:
-    """Points that both planes and the region share, `STEP_MM` apart, in the order of the line."""
+    """Points that both planes and the region share, `STEP_MM` apart, in order along the line."""
     along = np.cross(one.normal, other.normal)
     along /= np.linalg.norm(along)
-    # The point of the line that is nearest to the region's centre.
+    # The point of the line nearest to the region's centre.
     centre = region.centre()
     equations = np.stack([one.normal, other.normal, along])
     origins = np.stack([one.affine.matrix[:3, 3], other.affine.matrix[:3, 3], centre])
@@ -115,7 +115,7 @@ def _line(one: Plane, other: Plane, region: Region) -> np.ndarray:
 
 
 def _same_times(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Frames of two planes that show the same times, as nearly as there are; of the one with fewer, all."""
+    """Frames of two planes at the most similar times; all frames of the plane with fewer."""
     if len(other) < len(one):
         second, first = _same_times(other, one)
         return first, second

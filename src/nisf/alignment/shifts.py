@@ -1,4 +1,4 @@
-"""Finding the shifts that make crossing planes agree."""
+"""Find the shifts that make intersecting planes agree."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from nisf.data.geometry import Affine
 from nisf.data.region import Region
 
 LARGEST_MM = 10.0
-"""Shifts are sought up to this far along each axis of a plane."""
+"""Maximum shift to search for, along each axis of a plane."""
 ROUNDS = 6
 STEPS_MM = (2.0, 0.5, 0.125)
-"""Distances of the shifts that are tried: around the last one with each."""
+"""Step sizes of the search, each around the previous result."""
 SPREAD_MM = 4.0
-"""What breath-holds differ by, a standard deviation."""
+"""Standard deviation of the differences between breath-holds."""
 STRENGTH = 0.002
-"""Cost of a shift by one `SPREAD_MM`, beside one minus the correlation of a line."""
+"""Penalty for a shift of one `SPREAD_MM`, relative to one minus the correlation of a line."""
 SETTLED_MM = 0.05
 
 
 @dataclass(frozen=True)
 class Shift:
-    """How far the slices at one position of a stack lie off.
+    """Shift of the slices at one position of a stack.
 
     Attributes:
         stack: index into ``Case.stacks``.
         position: index along the stack.
-        mm: along the image's two axes: what is seen at a place is the tissue at that place minus the shift.
+        mm: along the image's two axes: the image at a point shows the tissue at that point minus the shift.
     """
 
     stack: int
@@ -43,10 +43,10 @@ class Shift:
 
 
 def shift_of(entry: Mapping[str, Any]) -> Shift:
-    """A shift back from JSON.
+    """Make a shift from JSON.
 
     Raises:
-        KeyError, TypeError, ValueError: it is not one.
+        KeyError, TypeError, ValueError: the entry is not one.
     """
     x, y = map(float, entry["mm"])
     if not np.isfinite([x, y]).all():
@@ -55,14 +55,14 @@ def shift_of(entry: Mapping[str, Any]) -> Shift:
 
 
 def find_shifts(case: Case, region: Region) -> list[Shift]:
-    """The shift of each plane that others cross; none where no planes cross.
+    """The shift of each plane that others intersect; empty if no planes intersect.
 
-    A shift of all planes together cannot be told from another place of the patient: the reference stack's
-    mean shift is zero.
+    A common shift of all planes is equivalent to another position of the patient, so the reference
+    stack's mean shift is set to zero.
 
     Args:
-        case: its intensities are used; its labels never.
-        region: where the anatomy is. What lies around it (chest wall, spine) does not move with the breath.
+        case: its intensities are used, its labels never.
+        region: of the anatomy. The surroundings (chest wall, spine) do not move with the breath.
     """
     planes = planes_of(case)
     lines = crossings(planes, region)
@@ -82,7 +82,7 @@ def find_shifts(case: Case, region: Region) -> list[Shift]:
 
 
 def aligned(case: Case, shifts: Sequence[Shift]) -> Case:
-    """The case with its slices where the tissue is that they show; the stacks' grids stay as they are."""
+    """Move the slices to the positions of the tissue that they show; the stacks' grids are not changed."""
     known = {(shift.stack, shift.position): np.array(shift.mm) for shift in shifts}
 
     def moved(affine: Affine, mm: np.ndarray) -> Affine:
@@ -104,7 +104,7 @@ def aligned(case: Case, shifts: Sequence[Shift]) -> Case:
 def _best(
     index: int, planes: Sequence[Plane], lines: Sequence[Crossing], shifts: np.ndarray
 ) -> Float[np.ndarray, "2"]:
-    """The shift of one plane that fits the others best, theirs as they are."""
+    """The shift of one plane that fits the others best, given theirs."""
     plane = planes[index]
     pairs = []
     for line in lines:
@@ -128,7 +128,7 @@ def _best(
 def _profiles(
     plane: Plane, points: np.ndarray, frames: np.ndarray, shifts: Float[np.ndarray, "s 2"]
 ) -> Float[np.ndarray, "s f n"]:
-    """What a plane shows of a line of tissue if it is shifted so far."""
+    """Intensities along a line of tissue in a plane, for each of several shifts of the plane."""
     pixel = plane.pixels(points)[None] + (shifts / plane.affine.spacing[:2])[:, None]
     at = pixel.reshape(-1, 2).T
     shown = [ndimage.map_coordinates(plane.images[f], at, order=1, mode="nearest") for f in frames]
@@ -136,7 +136,7 @@ def _profiles(
 
 
 def _correlation(shown: Float[np.ndarray, "s f n"], told: Float[np.ndarray, "f n"]) -> Float[np.ndarray, "s"]:
-    """Correlation of lines over all frames; brightness and contrast of the images may differ."""
+    """Correlation of lines over all frames, independent of brightness and contrast."""
     a, b = shown.reshape(len(shown), -1), told.reshape(-1)
     a, b = a - a.mean(axis=1, keepdims=True), b - b.mean()
     size = np.sqrt((a**2).sum(axis=1) * (b**2).sum())
@@ -144,7 +144,7 @@ def _correlation(shown: Float[np.ndarray, "s f n"], told: Float[np.ndarray, "f n
 
 
 def _remove_mean(planes: Sequence[Plane], seen: Sequence[int], shifts: np.ndarray) -> None:
-    """Take the reference stack's mean shift from all planes, in place; how they agree stays the same."""
+    """Subtract the reference stack's mean shift from all planes, in place; their agreement is unchanged."""
     axes = {index: planes[index].affine.axes[:, :2] for index in seen}
     reference = [index for index in seen if planes[index].stack == planes[seen[0]].stack]
     mean = np.mean([axes[index] @ shifts[index] for index in reference], axis=0)

@@ -1,13 +1,14 @@
-"""The command ``nisf``: each verb is a dataclass whose fields are its options and whose `run` does it.
+"""The command ``nisf``: each subcommand is a dataclass whose fields are its options, with a method `run`.
 
-Nothing here imports numpy, torch or nibabel before a verb runs, so that ``nisf --help`` is immediate.
+Nothing here imports numpy, torch or nibabel before a subcommand runs, so that ``nisf --help`` is immediate.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -29,7 +30,7 @@ from nisf.cli.segment import Segment
 from nisf.cli.settings import Settings
 from nisf.cli.train import Train
 from nisf.cli.view import View
-from nisf.errors import BadSettingError, exit_status
+from nisf.errors import BadSettingError, NisfError, exit_status
 from nisf.outputs.provenance import COMMAND, commit
 
 Command = (
@@ -54,11 +55,11 @@ Command = (
 )
 
 ALIASES = {"-o": "--output", "-p": "--predictions", "-s": "--set"}
-"""The verbs' short options."""
+"""Short options of the subcommands."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the arguments, run the verb; the exit status."""
+    """Parse the arguments, run the subcommand, and return the exit status."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
 
     def run() -> int:
@@ -68,7 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found = commit()
             print(f"nisf {__version__}" + (f" ({found})" if found else ""))
             return 0
-        return parsed(arguments).run()
+        command = parsed(arguments)
+        try:
+            return command.run()
+        except NisfError as error:
+            error.offer(option_names(command))
+            raise
 
     token = COMMAND.set(tuple(arguments))
     try:
@@ -78,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parsed(arguments: Sequence[str]) -> Command:
-    """The verb that the arguments ask for, with its options; nothing is run.
+    """Parse the arguments to a subcommand with its options, without running it.
 
     Raises:
         BadSettingError: an option is given twice.
@@ -94,15 +100,22 @@ def parsed(arguments: Sequence[str]) -> Command:
     )
 
 
+def option_names(command: Any) -> set[str]:
+    """Names of a subcommand's options, including those of nested groups of options."""
+    values = {field.name: getattr(command, field.name) for field in dataclasses.fields(command)}
+    nested = (option_names(value) for value in values.values() if dataclasses.is_dataclass(value))
+    return set(values).union(*nested)
+
+
 def refuse_repeated(arguments: Sequence[str]) -> None:
-    """An option given twice is an error: the parser would silently forget what the first said.
+    """Reject options given twice, because the parser would silently ignore the first.
 
     Raises:
-        BadSettingError: an option stands there twice, be it by its short name.
+        BadSettingError: an option is given twice, possibly by its short name.
     """
     seen = set()
     for argument in arguments:
         option = ALIASES.get(argument, argument.partition("=")[0])
         if option.startswith("--") and option in seen:
-            raise BadSettingError(f"{option}: given twice; give it once, all its values behind it")
+            raise BadSettingError(f"{option}: given twice; give it once, followed by all its values")
         seen.add(option)

@@ -1,4 +1,4 @@
-"""The cases that a prior is trained on, and those that it is validated on."""
+"""The training and validation cases of a prior."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from nisf.io.readers import CachedCases, CaseFiles, CaseReader, Cohort, only_nam
 
 
 def stored(reader: CaseReader) -> CachedCases:
-    """The cases that can be read, in the reader's cache; a bar shows how far it is."""
+    """The readable cases, in the reader's cache; with a progress bar."""
     from nisf.cli.progress import track
 
     return stored_cases(reader, track(reader.files, len(reader), "reading"))
 
 
 def fill_cache(*readers: CaseReader) -> None:
-    """Have each of several ranks store its share of the cases, before all ask for all of them."""
+    """Let each of several ranks store its part of the cases, before all ranks need all of them."""
     from nisf.optimisation.ranks import share, wait, world
 
     if world() == 1:
@@ -38,13 +38,13 @@ def split(
 
     Args:
         cohort: all cases.
-        validation: ``every-Nth``, ``none``, a text file with a case name a line, or another cohort's folder.
+        validation: ``every-Nth``, ``none``, a text file of case names, or another cohort's folder.
         anatomy: the cases' structures.
-        layout: for the other cohort.
+        layout: of the other cohort.
         cache: folder for decompressed cases, if wanted.
 
     Raises:
-        NisfError: it is none of these, or names a case that is not there.
+        NisfError: it is none of these, or names a case that does not exist.
     """
 
     def chosen(files: Sequence[CaseFiles], source: Cohort = cohort) -> CaseReader:

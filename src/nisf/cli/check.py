@@ -1,4 +1,4 @@
-"""``nisf check``: look through a cohort before training on it."""
+"""``nisf check``: check a cohort before training on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Have an engine do a cohort, and say what becomes of each case while it does."""
+"""Run a cohort with an engine, and report each case."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Tally:
-    """What became of the cases.
+    """Results of the cases.
 
     Attributes:
-        done: number of cases whose files are there now.
-        failed: name to sentence of those that failed.
-        notes: what readers remarked, each kind once: of the first case in the cohort's order that had it.
+        done: number of cases whose files are complete.
+        failed: errors of the failed cases, by name.
+        notes: readers' remarks, each kind once, from the first case that had it.
     """
 
     done: int = 0
@@ -39,14 +39,14 @@ def carry_out(
     *,
     verbose: bool = False,
 ) -> Tally:
-    """Have all cases done; what is said of each stands on a line that names it.
+    """Run all cases, printing lines that name the case they refer to.
 
     Args:
-        engine: that does them.
-        cases: the cohort, in its order.
-        tables: made anew as cases are added; None for no tables.
-        progress: shows how far it is.
-        verbose: say where each case's time went.
+        engine: runs the cases.
+        cases: the cohort, in order.
+        tables: updated as cases are added; None for no tables.
+        progress: shows the progress.
+        verbose: print how long each stage of a case took.
     """
     tally = Tally()
     places = [f"[{number}/{len(cases)}] {files.name}" for number, files in enumerate(cases, start=1)]
@@ -72,7 +72,7 @@ def carry_out(
 
 
 def _say(result: Result, place: str, say: Callable[..., None], *, verbose: bool) -> None:
-    """The lines of one case."""
+    """Print the lines of one case."""
     for remark in result.said:
         say(f"{place}: {remark}")
     if result.state == "failed":
@@ -88,6 +88,6 @@ def _say(result: Result, place: str, say: Callable[..., None], *, verbose: bool)
 
 
 def notes_of(cohort: Cohort, tally: Tally) -> list[str]:
-    """What is worth a note of the cohort's listing and of its cases, each kind once."""
+    """Notes on the cohort's listing and on its cases, each kind once."""
     warnings = [problem.message for problem in cohort.problems if problem.severity == "warning"]
     return list(dict.fromkeys([*warnings, *{**tally.notes, **cohort.notes}.values()]))

@@ -1,4 +1,4 @@
-"""``nisf correct``: correct a segmented case by strokes; and the option of ``nisf segment`` for them."""
+"""``nisf correct``: correct a segmented case by strokes; and the same option for ``nisf segment``."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Corrections:
-    """The option that ``nisf segment`` has for corrections."""
+    """The option of ``nisf segment`` for corrections."""
 
     corrections: Path | None = None
     """JSON file with correction strokes for one case (see docs/correcting.md)."""
 
     def refuse_several(self, cases: int) -> None:
-        """Strokes are of one case.
+        """Reject a file of strokes for several cases.
 
         Raises:
             BadSettingError: a file of strokes is given, and there are several cases.
@@ -30,7 +30,7 @@ class Corrections:
 
         if self.corrections is not None and cases > 1:
             raise BadSettingError(
-                f"--corrections {self.corrections}: is of one case, and there are {cases}; give --only"
+                f"--corrections {self.corrections}: applies to one case, but there are {cases}; give --only"
             )
 
 
@@ -92,10 +92,10 @@ class Correct:
         return 0
 
     def wanted(self, subject: Subject) -> tuple[Stroke, ...]:
-        """The strokes that are to hold.
+        """The strokes that should apply.
 
         Raises:
-            NisfError: the options ask for nothing, or for what cannot be.
+            NisfError: the options do nothing, or are invalid.
         """
         from nisf.correction.file import MOST_STROKES, read_strokes
         from nisf.errors import BadSettingError
@@ -115,5 +115,5 @@ class Correct:
             return found
         found = (*subject.strokes[: len(subject.strokes) - self.undo], *found)
         if len(found) > MOST_STROKES:
-            raise BadSettingError(f"{len(found)} strokes in all: give {MOST_STROKES} at most")
+            raise BadSettingError(f"{len(found)} strokes in total: give at most {MOST_STROKES}")
         return found

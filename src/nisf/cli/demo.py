@@ -1,4 +1,4 @@
-"""``nisf demo``: everything once, on phantoms."""
+"""``nisf demo``: the whole workflow on phantoms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``nisf doctor``: whether this installation works, and what it has."""
+"""``nisf doctor``: check the installation."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ class Doctor:
 
 
 def guarded(check: Callable[[], Iterable[Finding]]) -> Iterable[Finding]:
-    """The findings of a check; one that says what happened if it raises."""
+    """The findings of a check; if it raises, a finding with the error."""
     try:
         yield from check()
-    except Exception as error:  # whatever is broken is what this is asked for
+    except Exception as error:  # reporting what is broken is the purpose of this command
         yield Finding(
             getattr(check, "__name__", "check").replace("_", "-"),
             f"{type(error).__name__}: {error}",
@@ -77,7 +77,7 @@ def guarded(check: Callable[[], Iterable[Finding]]) -> Iterable[Finding]:
 
 
 def packages() -> Iterable[Finding]:
-    """Versions of nisf, Python and what they stand on."""
+    """Versions of nisf, Python and the main dependencies."""
     from nisf import __version__
     from nisf.outputs.provenance import commit
 
@@ -92,7 +92,7 @@ def packages() -> Iterable[Finding]:
 
 
 def devices() -> Iterable[Finding]:
-    """Where networks can run."""
+    """Devices that can run networks."""
     import torch
 
     from nisf.device import available_bytes, bf16_units, idle_cores
@@ -110,7 +110,7 @@ def devices() -> Iterable[Finding]:
 
 
 def models() -> Iterable[Finding]:
-    """Whether the models that come with nisf can be read."""
+    """Whether the bundled models can be read."""
     from nisf.errors import NisfError
     from nisf.kinds.load import load_prior
     from nisf.prior.bundled import model_names
@@ -125,14 +125,14 @@ def models() -> Iterable[Finding]:
 
 
 def caches() -> Iterable[Finding]:
-    """Where compiled code is kept, and whether temporary files can be written."""
+    """Folder of compiled code, and whether temporary files can be written."""
     from nisf.optimisation.compile import can_compile, keep_compiled_code
 
     folder = keep_compiled_code()
     home = str(Path.home())
     shown = str(folder).replace(home, "~", 1) if home != "/" else str(folder)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
-    compiler = "a C++ compiler is at hand" if can_compile() else "no C++ compiler: trainings are not compiled"
+    compiler = "a C++ compiler is available" if can_compile() else "no C++ compiler: training is not compiled"
     yield Finding("compiled code", f"{shown}, {size:.1f} MB; {compiler}")
     try:
         with tempfile.TemporaryFile() as file:
@@ -160,7 +160,7 @@ def extras() -> Iterable[Finding]:
 
 
 def self_test() -> Iterable[Finding]:
-    """A phantom is segmented by the default model, written, read and asked again."""
+    """Segment a phantom with the default model, write it, read it and query it."""
     import numpy as np
 
     from nisf.data.anatomy import load_anatomy

@@ -87,10 +87,10 @@ class Evaluate:
         )
 
     def reported(self, evaluate: Callable[[], Evaluation]) -> int:
-        """Evaluate, and show and write what comes out; the exit status.
+        """Evaluate, print and write the results; returns the exit status.
 
         Raises:
-            BadFileError: a file is in the way, which is said before anything is evaluated.
+            BadFileError: a file is in the way, which is checked before the evaluation.
         """
         from nisf.outputs import recorded
 
@@ -105,7 +105,7 @@ class Evaluate:
         return status
 
     def compare_measures(self) -> int:
-        """Compare measures instead of voxels; the exit status.
+        """Compare measures instead of voxels; returns the exit status.
 
         Raises:
             NisfError: an option does not go with it, or the cohort cannot be read.

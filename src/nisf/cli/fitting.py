@@ -1,4 +1,4 @@
-"""The options of ``nisf segment`` that say how a subject is fitted."""
+"""Options of ``nisf segment`` for the fit."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Fitting:
     """Random seed of the points sampled during the fit."""
 
     def options(self) -> FitOptions:
-        """The options as the library takes them.
+        """The options as an object of the library.
 
         Raises:
-            BadSettingError: one has a value that it cannot have; the sentence names it.
+            BadSettingError: a value is invalid; the message names the option.
         """
         from nisf.config.fit_options import FitOptions
         from nisf.errors import BadSettingError

@@ -1,4 +1,4 @@
-"""``nisf info``: what made an output, and whether it still is what was written."""
+"""``nisf info``: how an output was made, and whether it has changed since."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ class Info:
             for one in told:
                 print("\n".join(lines(one)))
             if own:
-                print("what the file says itself:")
+                print("entries of the file itself:")
                 print("\n".join(f"  {name}: {value}" for name, value in own.items()))
             if not told:
-                print("no record names it: whether it is what was written is not known")
+                print("no record lists it: whether it has changed since it was written is unknown")
         return 1 if any(one["changed"] for one in told) else 0
 
 
 def described(origin: Origin) -> dict[str, Any]:
-    """An origin as JSON takes it."""
+    """An origin as JSON."""
     part = origin.made
     marks = part.files if origin.file is None else {origin.file: part.files[origin.file]}
     times = [mark["mtime_ns"] for mark in marks.values() if "mtime_ns" in mark]
@@ -81,13 +81,13 @@ def described(origin: Origin) -> dict[str, Any]:
 
 
 def lines(one: Mapping[str, Any]) -> list[str]:
-    """What `described` found, for a terminal."""
+    """The result of `described` as lines for a terminal."""
     case = f" of {one['case']}" if one["case"] else ""
     out = [f"written by {one['part']}{case} (record: {one['record']})"]
     changed = ", ".join(one["changed"])
-    out.append(f"  content: changed since, or gone: {changed}" if changed else "  content: as it was written")
+    out.append(f"  content: changed or removed: {changed}" if changed else "  content: as it was written")
     if one["state"] != "done":
-        out.append("  state: not finished; the command was interrupted, or is running")
+        out.append("  state: not finished; the command was interrupted, or is still running")
     out.append(f"  written: {one['written'] or 'not recorded'}")
     out.append(f"  versions: {', '.join(f'{name} {number}' for name, number in one['versions'].items())}")
     out.append(f"  command: {' '.join(['nisf', *one['command']]) if one['command'] else 'none, from Python'}")
@@ -103,7 +103,7 @@ def lines(one: Mapping[str, Any]) -> list[str]:
 
 
 def flat(options: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Options inside options by their names with dots."""
+    """Nested options by dotted names."""
     out: dict[str, Any] = {}
     for name, value in options.items():
         if isinstance(value, Mapping):
@@ -114,8 +114,8 @@ def flat(options: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def says_itself(path: Path) -> dict[str, Any]:
-    """What a prior's folder, a subject or a checkpoint says of itself; empty for other files."""
-    from nisf.errors import NisfError
+    """Entries about itself in a prior's folder, a subject or a checkpoint; empty for other files."""
+    from nisf.errors import MALFORMED, NisfError
     from nisf.files import read_json, read_metadata
 
     if path.name in ("prior.json", "weights.safetensors"):
@@ -131,8 +131,8 @@ def says_itself(path: Path) -> dict[str, Any]:
         if "nisf" in metadata:
             return _of_subject(json.loads(metadata["nisf"]))
         return _of_checkpoint(metadata) if "identity" in metadata else {}
-    except (NisfError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return {}  # a file of that name by somebody else
+    except (NisfError, *MALFORMED):
+        return {}  # a file of the same name that is not nisf's
 
 
 def _of_prior(data: Mapping[str, Any]) -> dict[str, Any]:

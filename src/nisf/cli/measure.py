@@ -1,4 +1,4 @@
-"""``nisf measure``: the measures of segmented cases again, without fitting."""
+"""``nisf measure``: measure segmented cases again, without fitting."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ class Measure:
         return 1 if failed else 0
 
     def chosen(self, paths: list[Path]) -> list[Path]:
-        """The files of the cases that are asked for.
+        """The files of the requested cases.
 
         Raises:
-            NisfError: a case is not there, or an option for one case is given for several.
+            NisfError: a case does not exist, or an option for one case is given for several.
         """
         from nisf.errors import BadSettingError
         from nisf.io.readers import names_in
@@ -87,16 +87,16 @@ class Measure:
         given = [flag for flag, value in single.items() if value is not None]
         if given and len(paths) > 1:
             raise BadSettingError(
-                f"{given[0]}: is of one person, and {self.folder} has {len(paths)} cases; give --body with a "
-                "table, or --only"
+                f"{given[0]}: is for one person, but {self.folder} has {len(paths)} cases; give --body with "
+                "a table, or --only"
             )
         return paths
 
     def bodies(self, names: list[str]) -> dict[str, float]:
-        """Body surface in m2 by case, of those for which it is given.
+        """Body surface area in m2 by case, for those for which it is given.
 
         Raises:
-            NisfError: a value cannot be true, or the table cannot be read.
+            NisfError: a value is impossible, or the table cannot be read.
         """
         from nisf.errors import BadSettingError
         from nisf.measures.body import checked_m2, read_bodies, surface_of
@@ -119,7 +119,7 @@ class Measure:
         return {names[0]: surface_of(self.height, self.weight, "--height and --weight")}
 
     def options(self, body_m2: float | None) -> MeasureOptions:
-        """What the user says about a case."""
+        """The user's settings for the measures of a case."""
         from nisf.measures.case import MeasureOptions
 
         frames = {"ED": self.ed, "ES": self.es}

@@ -88,17 +88,17 @@ class Mesh:
         return 0
 
     def recorded(self, path: Path, subject: Subject) -> AbstractContextManager[object]:
-        """The block in which a file is written, over none that nisf did not write."""
+        """Context in which a file is written, without replacing files that nisf did not write."""
         from nisf.outputs import Made, recorded_file
 
         made = Made(prior=subject.prior.fingerprint)
         return recorded_file(path, "mesh", made=made, overwrite=self.overwrite)
 
     def times(self, subject: Subject) -> list[float]:
-        """The times asked for.
+        """The requested times.
 
         Raises:
-            BadSettingError: an option does not parse, or both are given.
+            BadSettingError: an option is invalid, or both are given.
         """
         from nisf.cli.parse import numbers
         from nisf.data.geometry import cycle_times
@@ -116,9 +116,9 @@ class Mesh:
 
 
 def described(surface: Surface) -> str:
-    """Volume, area and size of a surface, for one line, and what is wrong with it, if anything is."""
+    """Volume, area and size of a surface in one line, and its flaws, if any."""
     from nisf.mesh.crossings import crossing_triangles
 
     said = f"{surface.volume_ml:.1f} mL, {surface.area_cm2:.1f} cm2, {len(surface.faces)} triangles"
     crossing = len(crossing_triangles(surface))
-    return said if not crossing else f"{said}, of which {crossing} cross others"
+    return said if not crossing else f"{said}, of which {crossing} intersect others"

@@ -1,4 +1,4 @@
-"""``nisf models``: the trained priors that come with the package."""
+"""``nisf models``: the bundled priors."""
 
 from __future__ import annotations
 

@@ -54,12 +54,12 @@ class Paper:
 
         chosen = EXPERIMENTS if self.experiment == "all" else [self.experiment]
         planned = [SUMMARY, *(f"{name}.{ending}" for name in chosen for ending in ("csv", "json"))]
-        # Nobody else writes there meanwhile, and nothing is replaced that is not nisf's.
+        # Locks the folder, and protects files that nisf did not write.
         with recorded(self.output, "", "paper", planned=planned, goes_on=True, overwrite=self.overwrite):
             return self.run_experiments()
 
     def run_experiments(self) -> int:
-        """Run what was chosen; the exit status."""
+        """Run the chosen experiments; returns the exit status."""
         from nisf.data.anatomy import load_anatomy
         from nisf.device import named_device
         from nisf.paper import EXPERIMENTS, PAGES
@@ -86,7 +86,7 @@ class Paper:
             left = [job for job in work if job.group == group and job.seconds]
             names = f": {', '.join(job.what for job in left)}" if group == "priors" and left else ""
             print(f"{_words(sum(job.seconds for job in left)):>8s}  {group}{names}")
-        print(f"{_words(sum(job.seconds for job in work)):>8s}  in all, estimated", flush=True)
+        print(f"{_words(sum(job.seconds for job in work)):>8s}  in total, estimated", flush=True)
         if self.estimate:
             return 0
         for name in chosen:
@@ -99,7 +99,7 @@ class Paper:
         return 0
 
     def reused(self) -> dict[str, Path]:
-        """``--use`` as name to folder.
+        """``--use`` as folders by name.
 
         Raises:
             BadSettingError: not of the form name=folder, or not a prior of the experiments.
@@ -116,7 +116,7 @@ class Paper:
 
 
 def _words(seconds: float) -> str:
-    """A length of time, roughly."""
+    """A duration, roughly, in words."""
     if seconds == 0:
         return "done"
     if seconds < 90:

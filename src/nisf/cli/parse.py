@@ -1,4 +1,4 @@
-"""Text of options to values, with one sentence when it does not parse."""
+"""Parse option values, with one-sentence errors."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from nisf.prior.bundled import model_names
 
 
 def refuse_missing(paths: Sequence[Path | None]) -> None:
-    """Refuse paths that are not there, before anything that takes its time is imported.
+    """Reject missing paths, before slow imports.
 
-    Patterns, links without a target, and one of several paths are left to those who read them.
+    Patterns, dead links, and one of several paths are left to the readers.
 
     Raises:
-        BadFileError: one is not there; the sentence names it.
+        BadFileError: a path does not exist; the message names it.
     """
     for path in paths:
         if path is None:
@@ -31,10 +31,10 @@ def refuse_missing(paths: Sequence[Path | None]) -> None:
 
 
 def working_memory(megabytes: float) -> float:
-    """``--memory-mb``, if it is one.
+    """Check ``--memory-mb``.
 
     Raises:
-        BadSettingError: it is not.
+        BadSettingError: it is too small.
     """
     if not 1 <= megabytes <= 1e9:
         raise BadSettingError(f"--memory-mb {megabytes:g}: give 1 or more")
@@ -42,7 +42,7 @@ def working_memory(megabytes: float) -> float:
 
 
 def refuse_missing_prior(folder: str | Path) -> None:
-    """Refuse a prior that is neither a folder nor a model that comes with nisf.
+    """Reject a prior that is neither a folder nor a bundled model.
 
     Raises:
         NoSuchModelError: it is neither.
@@ -55,10 +55,10 @@ def refuse_missing_prior(folder: str | Path) -> None:
 
 
 def numbers(text: str, count: int, flag: str, *, positive: bool = False) -> list[float]:
-    """``"1,2,3"`` to a list of ``count`` finite numbers.
+    """Parse ``"1,2,3"`` to a list of ``count`` finite numbers.
 
     Raises:
-        BadSettingError: it is something else; the sentence names ``flag``.
+        BadSettingError: it is something else; the message names ``flag``.
     """
     try:
         values = [float(part) for part in text.split(",")]
@@ -71,10 +71,10 @@ def numbers(text: str, count: int, flag: str, *, positive: bool = False) -> list
 
 
 def words(text: str, flag: str) -> list[str]:
-    """``"a, b"`` to its parts.
+    """Split ``"a, b"`` into its parts.
 
     Raises:
-        BadSettingError: a part is empty, or there twice; the sentence names ``flag``.
+        BadSettingError: a part is empty or repeated; the message names ``flag``.
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(parts) or len(set(parts)) < len(parts):

@@ -21,6 +21,8 @@ class Phantom:
     """Random seed of the anatomy, noise and slice shifts."""
     long_axis: bool = False
     """Also write a 2-chamber and a 4-chamber cine."""
+    overwrite: bool = False
+    """Replace existing files even if nisf did not write them."""
 
     def run(self) -> int:
         from nisf.errors import BadSettingError
@@ -30,6 +32,7 @@ class Phantom:
         if self.subjects < 1:
             raise BadSettingError(f"--subjects {self.subjects}: give a number of at least 1")
         check_writable(self.output)
-        write_cohort(self.output, self.subjects, self.seed, views=("2ch", "4ch") if self.long_axis else ())
+        views = ("2ch", "4ch") if self.long_axis else ()
+        write_cohort(self.output, self.subjects, self.seed, views=views, overwrite=self.overwrite)
         print(f"{self.subjects} subjects written to {self.output}")
         return 0

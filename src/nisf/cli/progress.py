@@ -1,4 +1,4 @@
-"""Progress on a terminal: a bar with ETA and live losses; plain lines in files and pipes."""
+"""Progress on a terminal: a bar with remaining time and losses; plain lines in files and pipes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class TrainingProgress:
     """Shows the records of a training run; use it as a context manager.
 
     Args:
-        steps: steps of the whole run.
-        seconds: time between plain lines where there is no terminal.
-        silent: show nothing: another rank does.
+        steps: number of steps of the whole run.
+        seconds: time between plain lines if there is no terminal.
+        silent: show nothing, because another rank does.
     """
 
     def __init__(self, steps: int, *, seconds: float = 15.0, silent: bool = False) -> None:
@@ -50,15 +50,15 @@ class TrainingProgress:
             self.bar.stop()
 
     def say(self, sentence: str) -> None:
-        """A line above the bar."""
+        """Print a line above the bar."""
         self.console.print(sentence, markup=False)
 
     def prepare(self, what: str, done: int, count: int) -> None:
-        """What is needed before the first step, e.g. the finder, is so far."""
+        """Show the progress of something needed before the first step, e.g. the finder."""
         now = time.monotonic()
         if self.preparing is None or self.preparing[0] != what:
             self.preparing, self.last = (what, done, now), now
-            self.say(f"{what}: trained first, {count - done} steps")
+            self.say(f"{what}: trained first, {count - done + 1} steps")
         if self.bar:
             if self.before is None:
                 self.before = self.bar.add_task(what, total=count, losses="")
@@ -69,7 +69,7 @@ class TrainingProgress:
             self.say(f"{what}: step {done} of {count}{left}")
 
     def report(self, record: Mapping[str, Any]) -> None:
-        """A record of the log."""
+        """Show a record of the log."""
         step = record["step"]
         if "loss" not in record:
             return
@@ -91,14 +91,14 @@ class TrainingProgress:
 
 
 def remaining(steps: int, done: int, seconds: float) -> str:
-    """The time that ``steps`` more will take, for a line, where ``done`` took so many seconds."""
+    """The time for ``steps`` more steps, if ``done`` took this many seconds, for a line of output."""
     if done <= 0 or steps <= 0:
         return ""
     return f", {steps * seconds / done / 60:.1f} min left"
 
 
 def track(items: Iterable[Any], count: int, what: str) -> Iterable[Any]:
-    """Iterate over ``count`` items with a bar on a terminal, silently elsewhere."""
+    """Iterate over ``count`` items, with a bar on a terminal and silently elsewhere."""
     from rich.console import Console
     from rich.progress import track as rich_track
 
@@ -109,11 +109,11 @@ def track(items: Iterable[Any], count: int, what: str) -> Iterable[Any]:
 
 
 class CohortProgress:
-    """Shows how far a cohort is: a bar on a terminal, a line now and then elsewhere; a context manager.
+    """Shows the progress of a cohort: a bar on a terminal, occasional lines elsewhere; a context manager.
 
     Args:
-        cases: their number.
-        seconds: time between lines where there is no terminal.
+        cases: number of cases.
+        seconds: time between lines if there is no terminal.
     """
 
     def __init__(self, cases: int, *, seconds: float = 30.0) -> None:
@@ -140,7 +140,7 @@ class CohortProgress:
             self.bar.stop()
 
     def tell(self, case: str, what: str) -> None:
-        """A stage of a case begins, or is so far."""
+        """Note that a stage of a case begins, or its progress."""
         now = time.monotonic()
         if self.bar:
             self.bar.update(self.task, description=f"{case}: {what}")
@@ -149,7 +149,7 @@ class CohortProgress:
             print(f"{case}: {what}", file=sys.stderr, flush=True)
 
     def end(self, stages: Mapping[str, float], seconds: float) -> None:
-        """A case ends, which took so many seconds, and so many in each stage."""
+        """Note the end of a case, and its total time and time per stage."""
         self.cases_s += seconds
         for name, own in stages.items():
             self.stages[name] = self.stages.get(name, 0.0) + own
@@ -157,7 +157,7 @@ class CohortProgress:
             self.bar.advance(self.task)
 
     def say(self, sentence: str, *, error: bool = False) -> None:
-        """A line that stays; the bar makes room for it."""
+        """Print a permanent line above the bar."""
         self.last = time.monotonic()
         if self.bar:
             self.bar.stop()
@@ -166,22 +166,22 @@ class CohortProgress:
             self.bar.start()
 
     def slowest(self, engine: str = "") -> str:
-        """The stage that took longest, in words; empty if there was none.
+        """The slowest stage in words; empty if there was none.
 
         Args:
-            engine: what did several cases at a time, e.g. ``with 2 workers``; their seconds overlap.
+            engine: description of a parallel engine, e.g. ``with 2 workers``, whose times overlap.
         """
         if not self.stages:
             return ""
         name = max(self.stages, key=self.stages.__getitem__)
         if not engine:
-            return f", {self.stages[name]:.1f} s of them {name}"
+            return f" (slowest step: {name}, {self.stages[name]:.1f} s)"
         part = self.stages[name] / max(self.cases_s, 1e-9)
-        return f" {engine}, {100 * part:.0f} % of the cases' time {name}"
+        return f" {engine} (slowest step: {name}, {100 * part:.0f} % of the cases' time)"
 
 
 def outcome(summary: Mapping[str, Any], seconds: float) -> str:
-    """How a case went, for one line; ``seconds`` are all that it took."""
+    """The result of a case in one line; ``seconds`` is its total time."""
     took, moved = f"in {seconds:.1f} s", alignment(summary.get("moved_mm"))
     if summary.get("intensity_bce") is None:
         turned = f", {summary['turned']}" if "turned" in summary else ""
@@ -191,11 +191,11 @@ def outcome(summary: Mapping[str, Any], seconds: float) -> str:
 
 
 def alignment(moved_mm: Sequence[float] | None) -> str:
-    """How far slices were moved to put them in line, for the end of a line; None if nobody asked for it."""
+    """How far slices were moved by alignment, for the end of a line; empty if it was not requested."""
     if moved_mm is None:
         return ""
     if not moved_mm:
-        return ", no slice moved (no planes of another direction cut them)"
+        return ", no slice moved (no planes in other directions intersect them)"
     from nisf.data.wording import counted
 
     mean = sum(moved_mm) / len(moved_mm)

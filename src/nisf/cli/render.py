@@ -1,4 +1,4 @@
-"""``nisf render``: ask a subject again, without fitting."""
+"""``nisf render``: query a subject again, without fitting."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 IMAGES = (".nii.gz", ".nii", ".hdr", ".nrrd", ".mha")
 ENDINGS = (*IMAGES, ".png", ".csv")
-"""What the name of the output may end in."""
+"""Supported extensions of the output."""
 DRAWS = 16
-"""Draws that a standard deviation is of."""
+"""Number of draws for a standard deviation."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Render:
         else:
             planned = [self.output.name]
         made = Made(prior=subject.prior.fingerprint)
-        what = f"render {ending}"  # other formats of the same name stay
+        what = f"render {ending}"  # keeps other formats of the same name
         with recorded(folder, stem, what, made, planned=planned, overwrite=self.overwrite) as part:
             if self.points is not None:
                 self.answer_points(subject, self.points)
@@ -108,14 +108,14 @@ class Render:
 
     @property
     def draws(self) -> int:
-        """Draws to average over; 0 for the best answer alone."""
+        """Number of draws to average over; 0 for the best answer only."""
         return self.samples or (DRAWS if self.std else 0)
 
     def ending(self) -> str:
-        """What the output is to be, one of `ENDINGS`.
+        """Format of the output, one of `ENDINGS`.
 
         Raises:
-            BadSettingError: it is none of them, or the options contradict each other.
+            BadSettingError: it is not supported, or the options contradict each other.
         """
         from nisf.errors import BadSettingError
 
@@ -131,11 +131,11 @@ class Render:
         return ending
 
     def answer_grid(self, subject: Subject, *, picture: bool) -> None:
-        """Answer on the grid or plane asked for, and write a picture or image files.
+        """Answer on the requested grid or plane, and write a picture or image files.
 
         Raises:
-            BadSettingError: an option does not parse, or a picture is to show more than one plane.
-            CannotFitError: draws are asked for, and the subject has no posterior.
+            BadSettingError: an option is invalid, or a picture would show more than one plane.
+            CannotFitError: draws are requested, but the subject has no posterior.
         """
         from nisf.errors import BadSettingError
 
@@ -172,10 +172,10 @@ class Render:
         print("wrote " + ", ".join(map(str, files)))
 
     def grid(self, subject: Subject) -> tuple[Grid, bool]:
-        """The grid asked for, and whether it is the input's own.
+        """The requested grid, and whether it is the input's own.
 
         Raises:
-            BadSettingError: an option does not parse.
+            BadSettingError: an option is invalid.
         """
         from nisf.cli.parse import numbers
         from nisf.data.geometry import Grid
@@ -210,25 +210,25 @@ class Render:
         """The plane of a view.
 
         Raises:
-            NisfError: the anatomy has no such view, or its structures are not found.
+            NisfError: the anatomy has no such view, or its structures were not found.
         """
         from nisf.errors import BadSettingError
         from nisf.subject.views import view_plane
 
         views = subject.prior.anatomy.views
         if self.plane is not None or self.centre is not None:
-            raise BadSettingError("--view: finds its own place; leave --plane and --centre out")
+            raise BadSettingError("--view: defines its own position; leave --plane and --centre out")
         if name not in views:
             have = f"it has {', '.join(views)}" if views else "it has none"
             raise BadSettingError(f"--view {name}: the anatomy has no such view; {have}")
         return view_plane(subject, views[name], size_mm=self.size, spacing_mm=side, memory_mb=self.memory_mb)
 
     def answer_points(self, subject: Subject, path: Path) -> None:
-        """Read points from a CSV, write the answers to another.
+        """Read points from a CSV, and write the answers to another.
 
         Raises:
-            BadFileError: the CSV lacks a column or holds something else than numbers.
-            CannotFitError: draws are asked for, and the subject has no posterior.
+            BadFileError: the CSV lacks a column or has cells that are not numbers.
+            CannotFitError: draws are requested, but the subject has no posterior.
         """
         points = read_points(path)
         position, time = points[:, :3], points[:, 3]
@@ -245,27 +245,27 @@ class Render:
 
 
 def read_points(path: Path) -> np.ndarray:
-    """World mm and time of each row of a CSV (n, 4); the time is 0 where none is given.
+    """World mm and time of each row of a CSV (n, 4); the time is 0 if not given.
 
     Raises:
-        BadFileError: the CSV lacks a column, is empty or holds something else than finite numbers.
+        BadFileError: the CSV lacks a column, is empty or has cells that are not finite numbers.
     """
     import csv
 
     import numpy as np
 
-    from nisf.errors import BadFileError
+    from nisf.errors import MALFORMED, BadFileError
 
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [[*(row[axis] for axis in "xyz"), row.get("t") or 0] for row in csv.DictReader(file)]
         points = np.array(rows, dtype=np.float64)
-    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
+    except (OSError, csv.Error, *MALFORMED) as error:
         raise BadFileError(
-            f"{path}: needs the columns x,y,z (mm) and perhaps t, all numbers ({error})"
+            f"{path}: needs the columns x,y,z (mm) and optionally t, all numbers ({error})"
         ) from error
     if not len(points) or not np.isfinite(points).all():
-        raise BadFileError(f"{path}: holds no points, or coordinates that are not finite")
+        raise BadFileError(f"{path}: contains no points, or coordinates that are not finite")
     return points
 
 
@@ -277,14 +277,14 @@ def write_answers(
     deviation: np.ndarray | None,
     labels: Sequence[str],
 ) -> None:
-    """Write a CSV with a row per point.
+    """Write a CSV with one row per point.
 
     Args:
-        path: the file.
+        path: of the file.
         points: world mm and time (n, 4).
         image: intensities (n, c).
         probability: of each class (n, k).
-        deviation: standard deviations of these (n, k), or None to leave their columns out.
+        deviation: standard deviations of these (n, k), or None to leave these columns out.
         labels: names of the classes.
     """
     import numpy as np

@@ -1,4 +1,4 @@
-"""``nisf report``: pages to look at, print and send."""
+"""``nisf report``: pages to read, print and send."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ class Segment(Corrections):
     def say_estimate(
         self, cases: list[CaseFiles], prior: Prior[Subject], work: Work, given: Allotment
     ) -> int:
-        """Say what the cases will cost."""
+        """Print the estimated cost of the cases."""
         from nisf.engines.estimate import estimated
 
         for line in estimated(cases, self.begin(prior, given), work).told(given.workers):
@@ -174,7 +174,7 @@ class Segment(Corrections):
         return Begin(str(prior.source), prior.digest, self.device, given.threads, COMMAND.get())
 
     def listing_errors(self, cohort: Cohort) -> dict[str, str]:
-        """Case, or what was opened, to what was wrong with it; only the first of several shards tells it."""
+        """What was wrong with the listing, by case or input; of several shards, only the first reports it."""
         from nisf.engines.shard import parsed
 
         if self.shard is not None and parsed(self.shard).number > 1:
@@ -186,10 +186,10 @@ class Segment(Corrections):
         }
 
     def chosen(self, cohort: Cohort) -> list[CaseFiles]:
-        """The cases of the cohort that this command does.
+        """The cases of the cohort that this command runs.
 
         Raises:
-            NisfError: the files of two would have one name; the shard or the list of names is wrong.
+            NisfError: two cases have conflicting file names; the shard or the list of names is invalid.
         """
         from nisf.engines.shard import parsed
         from nisf.errors import BadSettingError
@@ -207,10 +207,10 @@ class Segment(Corrections):
         return parsed(self.shard).cases(cases)
 
     def allotment(self, cases: int) -> Allotment:
-        """Workers, threads and memory; those of one task of Ray, which finds out itself how many it can run.
+        """Workers, threads and memory; with Ray, those of one task, because Ray decides how many it can run.
 
         Raises:
-            BadSettingError: they do not go together.
+            BadSettingError: the options contradict each other.
         """
         from nisf.engines.choice import MEMORY_MB, Allotment, allotted
         from nisf.errors import BadSettingError
@@ -218,7 +218,7 @@ class Segment(Corrections):
         if self.engine == "ray":
             return Allotment(self.workers or 1, self.threads or 1, self.memory_mb or MEMORY_MB)
         if self.address is not None:
-            raise BadSettingError("--address: is of a Ray cluster; give --engine ray too")
+            raise BadSettingError("--address: belongs to a Ray cluster; give --engine ray too")
         return allotted(
             cases,
             workers=self.workers,
@@ -228,7 +228,7 @@ class Segment(Corrections):
         )
 
     def work(self, request: Request, given: Allotment) -> Work:
-        """What is done to each case."""
+        """What to do with each case."""
         from nisf.engines import Work
 
         return Work(
@@ -244,7 +244,7 @@ class Segment(Corrections):
         )
 
     def chosen_engine(self, prior: Prior[Subject], work: Work, given: Allotment) -> Engine:
-        """What has the cases done."""
+        """The engine that runs the cases."""
         from nisf.device import named_device
         from nisf.engines import InProcess, Workers
 
@@ -266,10 +266,10 @@ class Segment(Corrections):
         failed |= write_reports(self.output, prior, pages)
 
     def taken(self, cohort: Cohort) -> Cohort:
-        """The cohort with the wishes that only DICOM knows.
+        """The cohort with the options that only DICOM has.
 
         Raises:
-            BadSettingError: a series is asked for, and the cohort is not DICOM.
+            BadSettingError: a series is requested, but the cohort is not DICOM.
         """
         from nisf.io.readers.dicom_cohort import people, with_identifiers, with_series
 
@@ -280,10 +280,10 @@ class Segment(Corrections):
         return cohort if self.series is None else with_series(cohort, self.series)
 
     def check_dicom_seg(self, cohort: Cohort) -> None:
-        """Refuse DICOM SEG where it cannot be written, before anything is fitted.
+        """Check before any fit whether DICOM SEG can be written.
 
         Raises:
-            NisfError: the sentence says why.
+            NisfError: it cannot; the message says why.
         """
         if self.dicom_seg is None:
             return
@@ -292,14 +292,14 @@ class Segment(Corrections):
 
         for flag, value in (("--spacing", self.spacing), ("--frames", self.frames)):
             if value is not None:
-                raise BadSettingError(f"--dicom-seg is on the images' own grid and frames; leave {flag} out")
+                raise BadSettingError(f"--dicom-seg uses the images' own grid and frames; leave {flag} out")
         refuse_without_dicom(cohort.cases)
 
     def request(self) -> Request:
-        """The options as the library takes them.
+        """The options as a request of the library.
 
         Raises:
-            BadSettingError: one does not parse; the sentence names it.
+            BadSettingError: an option is invalid; the message names it.
         """
         from nisf.cli.parse import numbers
         from nisf.errors import BadSettingError
@@ -317,7 +317,7 @@ class Segment(Corrections):
         if self.frames is not None and self.frames < 1:
             raise BadSettingError(f"--frames {self.frames}: give a number of at least 1")
         if self.frames is not None and self.frames > MOST_FRAMES:
-            raise BadSettingError(f"--frames {self.frames}: give {MOST_FRAMES} at most")
+            raise BadSettingError(f"--frames {self.frames}: give at most {MOST_FRAMES}")
         fit = self.fitting.options()
         return Request(
             spacing,

@@ -1,4 +1,4 @@
-"""``nisf settings``: every setting, what it is, and its value in each preset."""
+"""``nisf settings``: all settings, with their descriptions and their values in each preset."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from nisf.config.tables import Section
 
 WIDTH = 100
-"""Columns of what is printed at most."""
+"""Maximum width of the output in columns."""
 UNUSED = "-"
-"""Stands in a list where a setting has no meaning with the preset."""
+"""Value shown for a setting that does not apply to the preset."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Settings:
         write = as_markdown if self.markdown else as_list
         parts = [write(section, used) for section in found if (used := section.used_by(presets))]
         if not parts:
-            parts = [f"no setting of {self.section} has a meaning with the preset {self.preset}"]
+            parts = [f"no setting of {self.section} applies to the preset {self.preset}"]
         elif not self.markdown and self.preset is None:
-            parts.append(f"{UNUSED} or no column: the setting has no meaning with that preset")
+            parts.append(f"{UNUSED} or no column: the setting does not apply to that preset")
         print("\n\n".join(parts))
         return 0
 
@@ -57,7 +57,7 @@ class Settings:
 def as_list(section: Section, presets: Sequence[str]) -> str:
     """A section for the terminal: a line of values for each setting, and its help below.
 
-    A single preset's list leaves out what has no meaning with it.
+    For a single preset, settings that do not apply are left out.
     """
     shown = [s for s in section.settings if len(presets) > 1 or s.values[presets[0]] is not None]
     rows = [["", *presets], *([s.name, *(s.values[p] or UNUSED for p in presets)] for s in shown)]
@@ -80,7 +80,7 @@ def as_list(section: Section, presets: Sequence[str]) -> str:
 
 
 def as_markdown(section: Section, presets: Sequence[str]) -> str:
-    """A section as a heading, a sentence and a table; cells of values without a meaning are empty."""
+    """A section as a heading, a sentence and a table; cells of settings that do not apply are empty."""
     rows = [["setting", "what", *(f"`{name}`" for name in presets)], ["---"] * (2 + len(presets))]
     for setting in section.settings:
         what = f"{setting.help} ({setting.kind})".replace("|", r"\|")

@@ -1,4 +1,4 @@
-"""``nisf train``: a prior from a cohort."""
+"""``nisf train``: train a prior on a cohort."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ class Train:
         return leave(status)
 
     def train(self, device: torch.device) -> int:
-        """Train; the exit status. Among several ranks, the first alone says what it does.
+        """Train and return the exit status; of several ranks, only the first prints.
 
         Raises:
-            NisfError: the sentence says what.
+            NisfError: training is not possible; the message says why.
         """
         from nisf.cli.cases import fill_cache, split, stored
         from nisf.cli.progress import TrainingProgress
@@ -101,7 +101,7 @@ class Train:
         fill_cache(training, validated)
         cases, validation = stored(training), stored(validated)
         if is_first():
-            for line in dict.fromkeys((*training.lines(), *validated.lines())):  # both may be of one cohort
+            for line in dict.fromkeys((*training.lines(), *validated.lines())):  # often the same cohort
                 print(line, file=sys.stderr)
             print(f"{len(cases)} training cases, {len(validation)} validation cases; preset {config.preset}")
         with (
@@ -135,10 +135,10 @@ class Train:
         return 1 if training.errors or validated.errors else 0
 
     def refuse(self) -> None:
-        """Refuse what can be seen to be wrong before anything that takes its time is imported.
+        """Reject invalid options before slow imports.
 
         Raises:
-            NisfError: the sentence says what.
+            NisfError: an option is invalid; the message says which.
         """
         from nisf.errors import BadSettingError
 
@@ -153,7 +153,7 @@ class Train:
             raise BadSettingError(f"--workers {self.workers}: give 0 or more")
 
     def base(self, start: Prior | None) -> Config:
-        """The settings before those of --set: of the run that goes on, of the start, or of the preset.
+        """The settings before those of --set: of the resumed run, of the start, or of the preset.
 
         Raises:
             NisfError: there is no such preset, or the checkpoint is damaged.
@@ -172,10 +172,10 @@ class Train:
 
 
 def refuse_unused(config: Config, assignments: Sequence[str]) -> None:
-    """Refuse settings that mean nothing to the kind of field that is trained.
+    """Reject settings that do not apply to the kind of field that is trained.
 
     Raises:
-        BadSettingError: there is one; the sentence names all of them.
+        BadSettingError: there are such settings; the message names all of them.
     """
     from nisf.config.schema import unused
     from nisf.errors import BadSettingError
@@ -183,13 +183,13 @@ def refuse_unused(config: Config, assignments: Sequence[str]) -> None:
     names = [text.partition("=")[0] for text in assignments]
     if strange := [name for name in names if name in unused(config.field.kind)]:
         raise BadSettingError(
-            f"--set {', '.join(strange)}: has no meaning for a field of the kind '{config.field.kind}'; "
+            f"--set {', '.join(strange)}: does not apply to a field of the kind '{config.field.kind}'; "
             "leave it out, or choose another --preset ('nisf settings' shows which settings each preset has)"
         )
 
 
 class _events:  # noqa: N801 - used like a function
-    """TensorBoard events of the log's records; does nothing if not wanted."""
+    """TensorBoard events from the log's records; does nothing if not wanted."""
 
     def __init__(self, folder: Path, wanted: bool) -> None:
         self.writer = None
@@ -217,7 +217,7 @@ class _events:  # noqa: N801 - used like a function
         for name, value in record.items():
             if name == "validation":
                 for label, found in value["dice"].items():
-                    # By what the field was given, or after ever more fitting steps.
+                    # Labelled by what the field was given, or by the number of fitting steps.
                     kinds = isinstance(found, dict)
                     named = {f"{label}/{k}": v for k, v in found.items()} if kinds else {label: max(found)}
                     for tag, dice in named.items():

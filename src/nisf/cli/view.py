@@ -1,4 +1,4 @@
-"""``nisf view``: a page that asks a subject's field for any plane at any time."""
+"""``nisf view``: a page that queries a subject's field for any plane at any time."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class View:
         """Write the first case's page as one file.
 
         Raises:
-            BadSettingError: its name or size makes no sense, or there are several cases.
+            BadSettingError: its name or size is invalid, or there are several cases.
             CannotFitError: the subject's kind has no decoder for browsers.
         """
         from nisf.errors import BadSettingError
@@ -97,7 +97,7 @@ class View:
         """Serve the page until interrupted.
 
         Raises:
-            BadSettingError: the server's packages are not installed, or the address cannot be listened on.
+            BadSettingError: the server's packages are not installed, or the address cannot be used.
         """
         from nisf.errors import BadSettingError
 
@@ -110,7 +110,9 @@ class View:
 
         def ready(address: str) -> None:
             if self.host not in ("127.0.0.1", "localhost", "::1"):
-                print("warning: everyone on the network who has this address can look", file=sys.stderr)
+                print(
+                    "warning: everyone on the network with this address can see the images", file=sys.stderr
+                )
             print(f"nisf view: {address}\nCtrl-C ends it.", flush=True)
             if not self.no_browser:
                 import webbrowser
@@ -121,7 +123,7 @@ class View:
 
 
 def answer_once(library: Library) -> str:
-    """Open the first case and answer a small plane of it; its name."""
+    """Open the first case and answer a small plane of it; returns its name."""
     from nisf.view.questions import PlaneQuestion
     from nisf.view.worker import Step
 

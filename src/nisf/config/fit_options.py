@@ -24,8 +24,9 @@ class FitOptions:
         gains: whether to also fit an intensity gain and offset per slice.
         pose: whether to also fit a translation and rotation of the whole subject.
         islands: whether to ``keep`` or ``remove`` components apart from a structure's largest one.
-        enclosed: least part of a cavity's rim that its wall covers in basal slices; 0.5 is the SCMR's rule.
-        as_stored: whether files without orientation are not turned to the way of the training images.
+        enclosed: minimum fraction of a cavity's rim that its wall surrounds in basal slices; the SCMR's rule
+            is 0.5.
+        as_stored: whether to use files without orientation as stored, not turned to match training images.
     """
 
     steps: Annotated[int, Bounds(1, 1e9)] | None = None
@@ -51,7 +52,7 @@ class FitOptions:
 
     def applied_to(self, config: FitConfig) -> FitConfig:
         """The prior's fit settings with these options applied."""
-        # Breath-holds differ by some millimetres, and a coil's shading by some tenths of a logit.
+        # Breath-holds differ by some millimetres, and a coil's shading by a few tenths of a logit.
         wishes = {
             "method": self.method,
             "shift_mm": 4.0 if self.shifts else None,

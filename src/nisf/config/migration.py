@@ -24,10 +24,10 @@ NEWER: dict[str, dict[str, Any]] = {
     "fit": asdict(FitConfig()),
     "region": {"certain": 0.0},
 }
-"""Settings that an older file may lack, by their part, and what they were before they had a name."""
+"""Settings that an older file may lack, by section, with the values of the old behaviour."""
 
 RENAMED = {"image": {"exchange": "slice_exchange", "moments": "phase_exchange"}}
-"""Settings that older files have under another name."""
+"""Settings that have other names in older files."""
 
 
 def todays_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
@@ -11,6 +12,9 @@ from nisf.config.schema import Config
 from nisf.errors import BadFileError, BadSettingError
 
 T = TypeVar("T")
+
+# Evaluating the annotations takes longer than all the rest.
+_hints = functools.cache(typing.get_type_hints)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -24,7 +28,7 @@ def from_dict(kind: type[T], data: Mapping[str, Any], where: str = "settings") -
     Raises:
         BadFileError: an entry is unknown, missing or of the wrong kind.
     """
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     names = {f.name for f in fields(kind)}  # ty: ignore[invalid-argument-type]
     if not isinstance(data, Mapping) or set(data) != names:
         have = set(data) if isinstance(data, Mapping) else set()
@@ -74,7 +78,7 @@ def override(config: Config, assignments: Sequence[str]) -> Config:
             raise BadSettingError(
                 f"{text}: write section.name=value, with one of the sections {', '.join(sections)}"
             )
-        hints = typing.get_type_hints(type(part))
+        hints = _hints(type(part))
         if name not in hints:
             raise BadSettingError(f"{text}: {section} has no setting {name}; it has {', '.join(hints)}")
         try:

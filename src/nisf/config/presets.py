@@ -6,15 +6,15 @@ from nisf.config.schema import Config, FieldConfig, FitConfig, ImageConfig, Regi
 from nisf.errors import BadSettingError
 
 PRESETS: dict[str, Config] = {
-    # The paper's numbers: 1000 epochs of 1000 subjects, one frame of one subject a step, all its voxels.
+    # The paper's numbers: 1000 epochs of 1000 subjects; a step uses all voxels of one frame of one subject.
     "paper": Config(
         preset="paper",
         train=TrainConfig(steps=1_000_000, subjects=1, points=0, checkpoint_every=200, validate_every=40_000),
         fit=FitConfig(steps=2000, points=0),
         region=RegionConfig(whole=True),
     ),
-    # Sines that start fine enough for images converge an order of magnitude faster than the paper's
-    # wavelets on the same points; see docs/experiments.md.
+    # Sines that start at a frequency suited to images converge ten times faster than the paper's wavelets on
+    # the same points; see docs/experiments.md.
     "cpu": Config(
         preset="cpu",
         field=FieldConfig(activation="sine", sine_omega=15.0, coordinate_scale=10.0, cyclic_time=True),
@@ -28,11 +28,11 @@ PRESETS: dict[str, Config] = {
         ),
         fit=FitConfig(steps=600, learning_rate=1e-2, points=1024),
     ),
-    # Sees whole slices and learns from slices that were hidden from it; see docs/concepts.md.
+    # Sees whole slices, and learns from slices that were hidden from it; see docs/concepts.md.
     "image": Config(
         preset="image",
         field=FieldConfig(kind="image"),
-        # Half to one frame of a cine: no more than what scanners mix themselves.
+        # Half a frame to one frame of a cine: no more than the temporal averaging of scanners.
         image=ImageConfig(slice_exchange=3, time_sigma=0.035),
         train=TrainConfig(
             steps=5000,

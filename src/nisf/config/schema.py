@@ -1,6 +1,6 @@
-"""Every setting, as small frozen dataclasses.
+"""Every setting, in small frozen dataclasses.
 
-Docstrings of fields are what ``nisf settings`` and docs/reference.md say of them.
+The docstrings of the fields are the help texts of ``nisf settings`` and docs/reference.md.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ class FieldConfig:
     """The network (paper, section 2.1)."""
 
     kind: str = "latent"
-    """What makes the field one subject: ``latent``, which is fitted (the paper), or ``image``, the slices
+    """What adapts the field to a subject: ``latent``, a fitted vector (the paper), or ``image``, the slices
     themselves."""
     dimensions: Annotated[int, Bounds(2, 4)] = 4
     """Model coordinates: 2 (x, y), 3 (x, y, z) or 4 (x, y, z, t)."""
     channels: Annotated[int, Bounds(1, 64)] = 1
-    """Intensity channels; set from the data."""
+    """Number of intensity channels; set from the data."""
     classes: Annotated[int, Bounds(2, 256)] = 4
-    """Classes, background included; set from the data."""
+    """Number of classes, background included; set from the data."""
     latent: Annotated[int, Bounds(1, 65536)] = 128
     """Size of the latent."""
     width: Annotated[int, Bounds(1, 8192)] = 128
-    """Units of a hidden layer."""
+    """Width of the hidden layers."""
     layers: Annotated[int, Bounds(1, 256)] = 8
-    """Residual layers."""
+    """Number of residual layers."""
     activation: Activation = "gabor"
-    """What follows each linear map; with a '+', layers alternate between the two."""
+    """Activation after each linear map; with a '+', layers alternate between the two."""
     gabor_omega: Annotated[float, Bounds(0, 1e6)] = 10.0
     """Frequency of the Gabor wavelet."""
     gabor_sigma: Annotated[float, Bounds(0, 1e6)] = 10.0
@@ -49,13 +49,13 @@ class FieldConfig:
     backbone: Backbone = "shared"
     """One network with two heads, or one network for intensity and another for classes."""
     coordinate_scale: Annotated[float, Bounds(0, 1e6)] = 1.0
-    """Factor on the coordinates before the first layer: how fine the first waves are."""
+    """Factor on the coordinates before the first layer, which sets the frequency of the first waves."""
     cyclic_time: bool = False
     """Whether time enters as (cos, sin) of the cycle, so that its end meets its beginning."""
 
     @property
     def inputs(self) -> int:
-        """Columns of the coordinates that the first layer sees."""
+        """Number of coordinate columns in the input of the first layer."""
         return self.dimensions + int(self.cyclic_time and self.dimensions == 4)
 
     def __post_init__(self) -> None:
@@ -64,7 +64,7 @@ class FieldConfig:
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """The image-conditioned field: an encoder of the measured slices and a field that decodes them."""
+    """The image-conditioned field: an encoder of the measured slices, and a field that decodes them."""
 
     pixels: Annotated[int, Bounds(8, 1024)] = 112
     """Pixels along each side of the canvas that a slice is resampled to."""
@@ -73,98 +73,98 @@ class ImageConfig:
     width: Annotated[int, Bounds(1, 1024)] = 32
     """Channels of the encoder's first level; level k has k times as many."""
     levels: Annotated[int, Bounds(1, 8)] = 4
-    """Levels of the encoder; each halves the resolution."""
+    """Number of levels of the encoder; each halves the resolution."""
     features: Annotated[int, Bounds(1, 4096)] = 24
-    """Features of a pixel."""
+    """Number of features per pixel."""
     latent: Annotated[int, Bounds(1, 4096)] = 32
-    """Size of the subject's latent, the mean of its slices' own."""
+    """Size of the subject's latent, which is the mean over its slices' latents."""
     hidden: Annotated[int, Bounds(1, 8192)] = 64
-    """Units of the field's hidden layers."""
+    """Width of the field's hidden layers."""
     neighbours: Annotated[int, Bounds(1, 64)] = 3
-    """Nearest slices whose features a place takes."""
+    """Number of nearest slices from which a point takes features."""
     distance_mm: Annotated[float, Bounds(0.01, 1e4)] = 10.0
-    """Unit in which the field sees the distance to a slice, mm."""
+    """Unit of the distance to a slice in the input of the field, mm."""
     slice_exchange: Annotated[int, Bounds(0, 8)] = 0
-    """Levels of the encoder, from the coarsest, on which slices see their nearest neighbours' features."""
+    """Number of encoder levels, starting with the coarsest, on which slices exchange features with their
+    nearest neighbours."""
     phase_exchange: Annotated[int, Bounds(0, 8)] = 0
-    """Levels of the encoder, from the coarsest, on which slices see what they show at the two phases of the
-    cycle that look most different."""
+    """Number of encoder levels, starting with the coarsest, on which slices see their features at the two
+    phases of the cycle that differ most."""
     time_sigma: Fraction = 0.0
-    """Standard deviation of the Gaussian over which a cine's features are averaged in time, as a fraction of
-    the cycle; phases three times as far apart hardly count."""
+    """Standard deviation of the Gaussian with which a cine's features are averaged over time, as a fraction
+    of the cycle; phases beyond three standard deviations hardly count."""
     mirrors: Annotated[int, Bounds(0, 2)] = 0
-    """Pixel axes along which slices are also seen in a mirror, 0 to 2; features are their mean, encoded as
-    many times as there are images. Not where the anatomy says that files show it one way."""
+    """Pixel axes along which slices are also mirrored, 0 to 2; features are averaged over all images, which
+    multiplies the cost of encoding. Not used if the anatomy's files have a fixed orientation."""
 
     def __post_init__(self) -> None:
         check_bounds(self)
         if self.pixels % 2 ** (self.levels - 1):
             raise BadSettingError(
-                f"pixels={self.pixels}: give a multiple of {2 ** (self.levels - 1)}, as levels={self.levels} "
-                "halve it"
+                f"pixels={self.pixels}: give a multiple of {2 ** (self.levels - 1)}, because levels="
+                f"{self.levels} halve it"
             )
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How training slices of the image-conditioned field are varied."""
+    """How training slices of the image-conditioned field are augmented."""
 
     coarse: Fraction = 0.4
-    """Share of the steps, at the start, that are trained on coarse canvases at a third of the cost; 0 with
-    --start."""
+    """Fraction of the first steps that use coarse canvases at a third of the cost; 0 with --start."""
     coarse_pixels: Annotated[int, Bounds(8, 1024)] = 64
     """Pixels along each side of a coarse canvas, which covers the same field of view."""
     window: Annotated[int, Bounds(1, 1024)] = 8
-    """Adjacent slices of a stack in a sample at most."""
+    """Maximum number of adjacent slices in a sample."""
     hide: Fraction = 0.5
-    """Share of the samples in which some slices are hidden and yet scored."""
+    """Fraction of the samples in which some slices are hidden, but still scored."""
     degrees: Annotated[float, Bounds(0, 180)] = 180.0
-    """Largest rotation in the plane; at most 15 where the anatomy says that files show it one way."""
+    """Maximum in-plane rotation; limited to 15 if the anatomy's files have a fixed orientation."""
     mirror: bool = True
-    """Whether to mirror slices; not where the anatomy says that files show it one way."""
+    """Whether to mirror slices; not used if the anatomy's files have a fixed orientation."""
     reverse: bool = True
-    """Whether to count slices from the other end; not where the anatomy says that their order is known."""
+    """Whether to count slices from the other end; not used if the anatomy's files have a fixed order."""
     scale: Annotated[float, Bounds(0, 2)] = 0.2
-    """Largest logarithm of the in-plane zoom."""
+    """Maximum log of the in-plane zoom."""
     scale_z: Annotated[float, Bounds(0, 2)] = 0.25
-    """Largest logarithm of the stretch across slices."""
+    """Maximum log of the stretch across slices."""
     centre_mm: Annotated[float, Bounds(0, 1000)] = 7.0
-    """Standard deviation of the region's misplacement, mm."""
+    """Standard deviation of the region's displacement, mm."""
     bend_mm: Annotated[float, Bounds(0, 100)] = 2.5
-    """Standard deviation of a smooth bend's control points, mm."""
+    """Standard deviation of the control points of a smooth deformation, mm."""
     slice_shift_mm: Annotated[float, Bounds(0, 100)] = 1.5
-    """Standard deviation of the slices' shifts against each other in half of the samples, mm."""
+    """Standard deviation of the slices' relative shifts, in half of the samples, mm."""
     gamma: Annotated[float, Bounds(0, 3)] = 0.45
-    """Largest logarithm of the contrast's exponent."""
+    """Maximum log of the contrast's exponent."""
     gain: Annotated[float, Bounds(0, 3)] = 0.2
-    """Largest logarithm of the brightness factor."""
+    """Maximum log of the brightness factor."""
     offset: Annotated[float, Bounds(0, 10)] = 0.05
-    """Largest brightness offset."""
+    """Maximum brightness offset."""
     bias: Annotated[float, Bounds(0, 3)] = 0.2
-    """Standard deviation of the logarithm of a smooth brightness field."""
+    """Standard deviation of the log of a smooth brightness field."""
     slice_gain: Annotated[float, Bounds(0, 3)] = 0.05
-    """Standard deviation of the logarithm of the slices' own brightness."""
+    """Standard deviation of the log of each slice's brightness."""
     coil: Annotated[float, Bounds(0, 5)] = 0.0
-    """Largest logarithm of the brightness ratio across a heart (120 mm in the plane, 90 mm along the stack),
-    as far from a surface coil; 2.3 is ten-fold."""
+    """Maximum log brightness ratio across a heart (120 mm in the plane, 90 mm along the stack), as with
+    a distant surface coil; 2.3 is a factor of ten."""
     curve: Annotated[float, Bounds(0, 3)] = 0.0
-    """Standard deviation of the logarithm of the steps of a random rising intensity curve, in four parts."""
+    """Standard deviation of the log slopes of a random increasing intensity curve with four pieces."""
     cut: Fraction = 0.0
-    """Share of the samples whose field of view ends within the canvas."""
+    """Fraction of the samples whose field of view ends within the canvas."""
     blur: Fraction = 0.3
-    """Share of the samples that are blurred."""
+    """Fraction of the samples that are blurred."""
     blur_pixels: Annotated[float, Bounds(0, 100)] = 1.6
-    """Largest standard deviation of the blur, in pixels of the canvas."""
+    """Maximum standard deviation of the blur, in pixels of the canvas."""
     stretch: Annotated[float, Bounds(0, 3)] = 0.0
-    """Largest logarithm of how much more a sample is blurred along one axis than along the other."""
+    """Maximum log of the ratio of the blur along both axes."""
     sharpen: Annotated[float, Bounds(0, 10)] = 0.0
-    """Largest weight of what a blur takes away, added instead, in as many samples as are blurred."""
+    """Maximum weight of sharpening (unsharp masking), in as many samples as are blurred."""
     noise: Annotated[float, Bounds(0, 10)] = 0.06
-    """Largest standard deviation of added noise."""
+    """Maximum standard deviation of added noise."""
     noise_profile: Annotated[float, Bounds(0, 10)] = 0.0
-    """Largest share in which noise grows where a coil is far, as after a correction of brightness."""
+    """Maximum weight with which noise grows away from a coil, as after a brightness correction."""
     ghost: Fraction = 0.0
-    """Largest weight of a ghost: the image once more, moved along one axis; in half of the samples."""
+    """Maximum weight of a ghost (a copy of the image, shifted along one axis), in half of the samples."""
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -172,61 +172,61 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Fitting a latent to intensities, weights frozen (paper, section 2.3).
+    """Fitting a latent to intensities with frozen weights (paper, section 2.3).
 
-    Those from steps to latent_l2 are Adam's, those from iterations to pose_degrees the second-order method's.
+    Settings from steps to latent_l2 are for Adam, those from iterations to pose_degrees for second-order.
     """
 
     method: Method = "adam"
-    """How: Adam as in the paper, or Levenberg-Marquardt (second-order), which ends by itself."""
+    """Adam as in the paper, or Levenberg-Marquardt (second-order), which stops at convergence."""
     steps: Annotated[int, Bounds(0, 1e9)] = 672
-    """Optimiser steps at most; training replaces it by the count that was best on validation cases."""
+    """Maximum number of optimiser steps; training replaces it by the number that was best on validation."""
     learning_rate: Annotated[float, Bounds(0, 100)] = 1e-3
-    """Adam's rate for the latent. A per-subject 1e-3 moves it like the authors' shared 1e-4."""
+    """Adam's learning rate for the latent. A per-subject 1e-3 corresponds to the authors' shared 1e-4."""
     points: Annotated[int, Bounds(0, 1e9)] = 8192
-    """Points drawn for a step; 0 takes every voxel of one random frame, as the paper does."""
+    """Points drawn per step; 0 uses all voxels of one random frame, as in the paper."""
     latent_l2: Annotated[float, Bounds(0, 1e9)] = 1e-4
     """Weight of the mean square of the latent."""
     iterations: Annotated[int, Bounds(0, 1e6)] = 80
-    """Second-order iterations at most."""
+    """Maximum number of second-order iterations."""
     growth: Annotated[int, Bounds(0, 1e6)] = 30
-    """Iterations with fresh points each, ever more of them; then the points stay, and the fit converges."""
+    """Iterations with newly drawn, increasingly many points; then the points stay until convergence."""
     points_first: Annotated[int, Bounds(1, 1e9)] = 256
-    """Points of the first iteration."""
+    """Number of points in the first iteration."""
     points_last: Annotated[int, Bounds(1, 1e9)] = 4096
-    """Points at the end."""
+    """Number of points at the end."""
     points_worth: Annotated[float, Bounds(0, 1e12, beyond=True)] = 8192.0
-    """Independent observations that the points at the end count for: data against prior."""
+    """Number of independent observations that the final points count for, relative to the prior."""
     prior_strength: Annotated[float, Bounds(0, 1e9)] = 0.1
     """Weight of the Gaussian prior over latents; training chooses it on validation cases."""
     temperature: Annotated[float, Bounds(0, 1e9, beyond=True)] = 1.0
     """Factor on the covariance of the posterior; training chooses it so that probabilities are calibrated."""
     shrinkage: Fraction = 1.0
-    """How far the covariance of the training latents is drawn to a multiple of the identity, 0 to 1."""
+    """Shrinkage of the training latents' covariance towards a multiple of the identity, 0 to 1."""
     likelihood: Likelihood = "bernoulli"
-    """Of intensities: cross-entropy (bernoulli), or Gaussian with the standard deviation fit.sigma."""
+    """Likelihood of intensities: cross-entropy (bernoulli), or Gaussian with standard deviation fit.sigma."""
     sigma: Annotated[float, Bounds(0, 1e6, beyond=True)] = 0.1
     """Standard deviation of intensities in [0, 1], for the Gaussian likelihood."""
     tolerance: Fraction = 1e-3
-    """The fit has converged when its objective can fall by less than this share of itself."""
+    """The fit has converged when the predicted decrease is below this fraction of the objective."""
     shift_mm: Annotated[float, Bounds(0, 1000)] = 0.0
-    """Standard deviation of each slice's in-plane shift, fitted by the second-order method; 0: none."""
+    """Standard deviation of each slice's in-plane shift, fitted by the second-order method; 0 fits none."""
     gain: Annotated[float, Bounds(0, 100)] = 0.0
-    """Standard deviation of each slice's gain and offset, likewise."""
+    """Standard deviation of each slice's gain and offset; likewise."""
     pose_mm: Annotated[float, Bounds(0, 1000)] = 0.0
-    """Standard deviation of a shift of the whole subject, likewise."""
+    """Standard deviation of the whole subject's translation; likewise."""
     pose_degrees: Annotated[float, Bounds(0, 180)] = 0.0
-    """Standard deviation of a rotation of the whole subject, likewise."""
+    """Standard deviation of the whole subject's rotation; likewise."""
     islands: Islands = "keep"
-    """Parts of a structure that are apart from its largest part: as the field answers, or removed."""
+    """Parts of a structure that are not connected to its largest part: keep or remove them."""
     certain: Annotated[tuple[float, ...], Bounds(0, 1)] = ()
-    """Least certainty of each structure's section in a slice, below which it is removed like an island, with
-    commas, e.g. 0,0,0.9; training of the preset image chooses it on validation cases."""
+    """Minimum certainty of each structure's section in a slice, below which it is removed like an island;
+    separated by commas, e.g. 0,0,0.9. Training with the preset image chooses it on validation cases."""
     enclosed: Fraction = 0.0
-    """Least part of a cavity's rim that its wall covers in a slice: from the base inwards, cavity and wall
-    are left out of slices below it. 0.5 is the SCMR's rule for the LV; 0 draws as the training data."""
+    """Minimum fraction of a cavity's rim inside its wall, in a slice: from the base inwards, cavity and
+    wall are removed from slices below it. 0.5 is the SCMR's rule for the LV; 0 follows the training data."""
     as_stored: bool = False
-    """Whether files without orientation are seen as stored, not turned to lie like the training images."""
+    """Whether to use files without orientation as stored, instead of turning them to match the training."""
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -239,34 +239,34 @@ class TrainConfig:
     steps: Annotated[int, Bounds(0, 1e9)] = 6000
     """Optimiser steps."""
     subjects: Annotated[int, Bounds(1, 1e6)] = 4
-    """Subjects in a step."""
+    """Subjects per step."""
     points: Annotated[int, Bounds(0, 1e9)] = 4096
-    """Points drawn of each subject, 0 takes every voxel of one random frame; for an image-conditioned field,
-    points drawn on each slice."""
+    """Points drawn per subject, 0 uses all voxels of one random frame; for an image-conditioned field, points
+    drawn per slice."""
     balanced: Fraction = 0.0
-    """Share of the drawn points that is spread evenly over the classes; the rest is uniform."""
+    """Fraction of the drawn points that is spread evenly over the classes; the rest is uniform."""
     optimiser: Literal["adam", "muon"] = "adam"
-    """Of the weights: Adam as in the paper, or Muon for the matrices and kernels between a network's ends and
-    Adam for the rest; both take the same rate."""
+    """Optimiser of the weights: Adam as in the paper, or Muon for matrices and kernels between a network's
+    input and output, with Adam for the rest; both use the same learning rate."""
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
-    """Of the products in training an image-conditioned field; weights and losses are always fp32. bf16 is
-    faster on processors that have units for it (AMX, AVX-512), many times slower on other processors, and
-    gains nothing on a GPU; auto takes it where it is faster."""
+    """Precision of products in training an image-conditioned field; weights and losses are always fp32. bf16
+    is faster on CPUs with units for it (AMX, AVX-512), many times slower on other CPUs, and no faster on a
+    GPU; auto uses it where it is faster."""
     learning_rate: Annotated[float, Bounds(0, 100)] = 1e-4
-    """The optimiser's rate for the weights."""
+    """Learning rate of the weights."""
     latent_rate: Annotated[float, Bounds(0, 100)] = 1e-4
-    """Adam's rate for the latents."""
+    """Adam's learning rate of the latents."""
     latent_rows: bool = False
     """Whether only the latents of a step's subjects move; otherwise momentum moves all, as in the paper."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """Learning rates over time; cosine falls to a hundredth after a short warm-up."""
+    """Schedule of the learning rates; cosine falls to a hundredth after a short warm-up."""
     minutes: Annotated[float, Bounds(0, 1e6)] = 0.0
-    """Time after which training ends, its schedule with it, should it have more steps to do; 0 is any time. A
-    resumed run has all of it again."""
+    """Time limit of the training, including its schedule, if it would take longer; 0 sets no limit. A resumed
+    run gets the whole time again."""
     alpha: Annotated[float, Bounds(0, 1e9)] = 10.0
     """Weight of the intensity term."""
     weight_l2: Annotated[float, Bounds(0, 1e9)] = 1e-4
-    """Weight of the sum of squared weights, heads excepted; for an image-conditioned field, the optimiser's
+    """Weight of the sum of squared weights, except the heads; for an image-conditioned field, the optimiser's
     decoupled weight decay."""
     latent_l2: Annotated[float, Bounds(0, 1e9)] = 1e-4
     """Weight of the mean square of the latents."""
@@ -275,15 +275,15 @@ class TrainConfig:
     validate_every: Annotated[int, Bounds(0, 1e9)] = 2000
     """Steps between validations; 0 validates only at the end."""
     validate_cases: Annotated[int, Bounds(1, 1e6)] = 8
-    """Validation cases that are fitted each time, evenly spread over those given."""
+    """Number of validation cases that are fitted each time, evenly spread over all."""
     validate_points: Annotated[int, Bounds(1, 1e9)] = 1024
-    """Points a step when validation cases are fitted."""
+    """Points per step when validation cases are fitted."""
     compile: bool = True
-    """Compile the network where a C++ compiler is at hand: about twice as fast after half a minute."""
+    """Compile the network if there is a C++ compiler: about twice as fast after half a minute."""
     checkpoint_every: Annotated[int, Bounds(1, 1e9)] = 500
     """Steps between checkpoints."""
     seed: Seed = 0
-    """Seed of everything random."""
+    """Seed of all randomness."""
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -294,14 +294,14 @@ class RegionConfig:
     """How the region of interest is found."""
 
     margin_mm: Annotated[float, Bounds(0, 1000)] = 12.0
-    """Room around the labelled structures of the training subjects, mm."""
+    """Margin around the labelled structures of the training subjects, mm."""
     whole: bool = False
-    """Use the whole field of view instead; nothing is left to be found."""
+    """Use the whole field of view instead, without a search for the region."""
     finder_steps: Annotated[int, Bounds(0, 1e6)] = 2400
     """Optimiser steps of the network that finds the region in images without labels."""
     certain: Fraction = 0.0
-    """Least certainty of that network, in [0, 1]: a case in which it is less sure shows something else and is
-    refused. Training replaces it by half of its least certainty on training cases; 0 refuses nothing."""
+    """Minimum certainty of that network, in [0, 1]; a case below it is refused as something else. Training
+    replaces it by half of the minimum on training cases; 0 refuses nothing."""
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -327,7 +327,7 @@ def for_data(config: Config, *, dimensions: int, channels: int, classes: int) ->
 
 
 def _all_of(section: str, but: Collection[str] = ()) -> set[str]:
-    """Names of a section's settings, ``but`` some."""
+    """Names of a section's settings, except ``but``."""
     return {f"{section}.{f.name}" for f in fields(getattr(Config(), section)) if f.name not in but}
 
 
@@ -342,9 +342,9 @@ UNUSED: dict[str, frozenset[str]] = {
         }
     ),
 }
-"""Settings that have no meaning with a kind of field."""
+"""Settings that do not apply to a kind of field."""
 
 
 def unused(kind: str) -> frozenset[str]:
-    """Names of the settings, ``section.name``, that have no meaning with a kind of field; none if unknown."""
+    """Names of the settings, ``section.name``, that do not apply to a kind of field; empty if unknown."""
     return UNUSED.get(kind, frozenset())

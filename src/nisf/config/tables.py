@@ -35,7 +35,7 @@ class Setting:
         name: as ``--set`` takes it, ``section.name``.
         help: one line of help.
         kind: its choices, separated by commas, or its type in words.
-        values: by preset, as ``--set`` takes it; None where it has no meaning with the preset's kind of
+        values: by preset, as ``--set`` takes it; None where it does not apply to the preset's kind of
             field.
     """
 
@@ -67,7 +67,7 @@ class Section:
 def sections() -> list[Section]:
     """All settings, in the order of `nisf.config.schema.Config`."""
     config = Config()
-    # The preset's name is the one entry that is no section.
+    # The preset's name is the one entry that is not a section.
     return [_section(f.name, type(getattr(config, f.name))) for f in fields(Config) if f.name != "preset"]
 
 

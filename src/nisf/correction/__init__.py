@@ -1,1 +1,1 @@
-"""Corrections: what a person says of places that a subject gets wrong, as strokes, and their files."""
+"""Corrections: strokes that a person draws where a subject is wrong, and their files."""

@@ -31,8 +31,8 @@ def read_strokes(path: str | Path, stack: Stack | None = None) -> tuple[Stroke, 
         stack: the stack that times given in frames or ms refer to.
 
     Raises:
-        BadFileError: the file is missing, too large, no list of strokes, or of another version; the sentence
-            names the stroke and the value.
+        BadFileError: the file is missing, too large, not a list of strokes, or of another version; the
+            message names the stroke and the value.
     """
     path = Path(path)
     try:
@@ -40,7 +40,7 @@ def read_strokes(path: str | Path, stack: Stack | None = None) -> tuple[Stroke, 
     except OSError as error:
         raise BadFileError(f"{path}: cannot be read ({error.strerror})") from error
     if size > MOST_BYTES:
-        raise BadFileError(f"{path}: {size} bytes are too many for strokes; give {MOST_BYTES} at most")
+        raise BadFileError(f"{path}: {size} bytes are too many for strokes; give at most {MOST_BYTES}")
     data = read_json(path)
     if not isinstance(data, dict) or "nisf_strokes" not in data:
         raise BadFileError(f"{path}: not a file of strokes; see docs/correcting.md for its format")
@@ -55,7 +55,7 @@ def read_strokes(path: str | Path, stack: Stack | None = None) -> tuple[Stroke, 
 
 
 def strokes_to_json(strokes: Sequence[Stroke]) -> list[dict[str, Any]]:
-    """The list as JSON takes it."""
+    """The list as JSON."""
     return [
         {
             "label": stroke.label,
@@ -69,14 +69,14 @@ def strokes_to_json(strokes: Sequence[Stroke]) -> list[dict[str, Any]]:
 
 
 def strokes_of(data: Any, stack: Stack | None = None) -> tuple[Stroke, ...]:
-    """The strokes of a list in JSON.
+    """Read strokes from a list in JSON.
 
     Args:
         data: the list.
         stack: see `read_strokes`.
 
     Raises:
-        BadSettingError: it is not one; the sentence names the stroke and the value.
+        BadSettingError: the list is invalid; the message names the stroke and the value.
     """
     if not isinstance(data, list) or len(data) > MOST_STROKES:
         raise BadSettingError(f"strokes: give a list of at most {MOST_STROKES}")
@@ -90,11 +90,11 @@ def strokes_of(data: Any, stack: Stack | None = None) -> tuple[Stroke, ...]:
 
 
 def stroke_of(entry: Any, stack: Stack | None = None) -> Stroke:
-    """One stroke from JSON.
+    """Read one stroke from JSON.
 
     Args:
         entry: ``label``; ``points_mm``, a list of [x, y, z] in world mm (RAS+); one of ``time`` (fraction of
-            the cycle), ``time_ms`` and ``frame`` (from 0); and if wanted ``present`` and ``radius_mm``.
+            the cycle), ``time_ms`` and ``frame`` (from 0); optionally ``present`` and ``radius_mm``.
         stack: see `read_strokes`.
 
     Raises:
@@ -143,13 +143,13 @@ def _time(entry: Mapping[str, Any], stack: Stack | None) -> float:
     if name == "time_ms":
         cycle = None if stack is None else stack.cycle_ms
         if not cycle:
-            raise BadSettingError("time_ms: the case does not say how long its cycle is; give time or frame")
+            raise BadSettingError("time_ms: the length of the case's cycle is unknown; give time or frame")
         if not 0 <= value <= cycle:
             raise BadSettingError(f"time_ms {value:g}: give 0 to {cycle:g}, the length of the cycle")
         return value / cycle
     if stack is None:
         raise BadSettingError(
-            "frame: counts the frames of a stack, and none is given; give the stack, or time"
+            "frame: counts the frames of a stack, but none is given; give the stack, or time"
         )
     times = stack.grid.times
     if value != int(value) or not 0 <= value < len(times):

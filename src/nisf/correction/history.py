@@ -1,4 +1,4 @@
-"""Undo and redo: pure functions of what was drawn."""
+"""Undo and redo, as pure functions."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from nisf.correction.stroke import Stroke
 
 @dataclass(frozen=True)
 class History:
-    """Strokes that hold, and those that were taken back.
+    """The current strokes, and those that were undone.
 
     Attributes:
-        strokes: in the order in which they were drawn; later ones win where they cross.
-        undone: taken back, the last of them first to come back.
+        strokes: in the order in which they were drawn; where they cross, later ones win.
+        undone: undone strokes; the last one is redone first.
     """
 
     strokes: tuple[Stroke, ...] = ()
     undone: tuple[Stroke, ...] = ()
 
     def drawn(self, stroke: Stroke) -> History:
-        """With one stroke more; what was taken back is forgotten."""
+        """Add a stroke; the strokes to redo are dropped."""
         return History((*self.strokes, stroke))
 
     def undo(self) -> History:
-        """Without the last stroke; the same if there is none."""
+        """Undo the last stroke; the same object if there is none."""
         return History(self.strokes[:-1], (*self.undone, *self.strokes[-1:]))
 
     def redo(self) -> History:
-        """With the stroke that was taken back last; the same if there is none."""
+        """Redo the stroke that was undone last; the same object if there is none."""
         return History((*self.strokes, *self.undone[-1:]), self.undone[:-1])

@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 def minimise(objective: Callable[[], Tensor], unknown: Tensor, steps: int) -> None:
-    """Move ``unknown``, in place, to where the objective is least.
+    """Minimise an objective by changing ``unknown`` in place.
 
     Args:
         objective: its value; differentiable in ``unknown``.
-        unknown: a leaf that requires a gradient.
-        steps: of L-BFGS with a line search by strong Wolfe conditions, at most.
+        unknown: a leaf tensor that requires a gradient.
+        steps: maximum number of L-BFGS steps, with a line search by strong Wolfe conditions.
     """
     solver = torch.optim.LBFGS([unknown], max_iter=steps, history_size=10, line_search_fn="strong_wolfe")
 

@@ -1,4 +1,4 @@
-"""A stroke: what a person says of the places along a line, at one time."""
+"""A stroke: what a person marks along a line, at one time."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from nisf.errors import BadSettingError
 from nisf.types import PointsMm
 
 MOST_POINTS = 2_000
-"""Of one stroke."""
+"""Maximum number of points of one stroke."""
 FARTHEST_MM = 1e5
 LEAST_RADIUS_MM, MOST_RADIUS_MM = 0.25, 30.0
 LASTS = 0.015
-"""Fraction of the cycle around its time for which a stroke holds as drawn: about half a frame of a cine."""
+"""Maximum distance in time at which a stroke holds as drawn, a fraction of the cycle: half a cine frame."""
 
 
 @dataclass(frozen=True)
 class Stroke:
-    """A line in space at one time, and what is there or is not.
+    """A line in space at one time, and a class that is present or absent there.
 
     Attributes:
-        points: corners of the line, world mm; one is a dot.
+        points: vertices of the line, world mm; a single one is a dot.
         time: fraction of the cycle.
         label: name of a class, background included.
-        present: whether the class is there; False says that it is any other one.
+        present: whether the class is present; False means that it is any other class.
         radius_mm: half the width of the stroke.
 
     Raises:
@@ -58,20 +58,20 @@ class Stroke:
 
     @property
     def line(self) -> PointsMm:
-        """Its corners (n, 3), world mm."""
+        """Its vertices (n, 3), world mm."""
         return np.array(self.points, dtype=np.float64)
 
     @property
     def length_mm(self) -> float:
-        """Length of the line; 0 of a dot."""
+        """Length of the line; 0 for a dot."""
         return float(np.linalg.norm(np.diff(self.line, axis=0), axis=1).sum())
 
     def along(self, step_mm: float, most: int) -> PointsMm:
-        """Evenly spaced places on the line, ends included (m, 3).
+        """Evenly spaced points on the line, including its ends (m, 3).
 
         Args:
-            step_mm: between them; wider if there would be more than ``most``.
-            most: at least 2.
+            step_mm: spacing; larger if there would be more than ``most`` points.
+            most: maximum number, at least 2.
         """
         line = self.line
         corner = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))]
@@ -80,7 +80,7 @@ class Stroke:
         return np.stack([np.interp(way, corner, line[:, axis]) for axis in range(3)], axis=1)
 
     def lasts(self, time: Float[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
-        """Whether the stroke holds at times."""
+        """Whether the stroke holds at given times."""
         return cycle_distance(time, self.time) <= LASTS
 
     def lasts_at(self, time: float) -> bool:
@@ -88,7 +88,7 @@ class Stroke:
         return bool(self.lasts(np.array([time], dtype=np.float64))[0])
 
     def covers(self, position: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, "n"]:
-        """Which places lie within the radius of the line; position in world mm."""
+        """Which points lie within the radius of the line; positions in world mm."""
         line, covered = self.line, np.zeros(len(position), dtype=bool)
         low, high = line.min(0) - self.radius_mm, line.max(0) + self.radius_mm
         near = np.flatnonzero(((position >= low) & (position <= high)).all(1))
@@ -104,7 +104,7 @@ class Stroke:
     def voxels(self, grid: Grid) -> Int[np.ndarray, "m"]:
         """Flat indices of the voxels of a grid whose centres it covers, ascending."""
         corner = grid.affine.inverse(self.line)
-        # How far the radius reaches along each voxel axis, whatever its direction.
+        # Extent of the radius along each voxel axis, in any direction.
         reach = self.radius_mm * np.linalg.norm(grid.affine.inverse.matrix[:3, :3], axis=1)
         shape = np.array(grid.shape)
         first = np.floor(corner.min(0) - reach).clip(0, shape).astype(int)
@@ -116,10 +116,10 @@ class Stroke:
 
 
 def check_labels(strokes: tuple[Stroke, ...], labels: tuple[str, ...]) -> None:
-    """Refuse strokes of classes that are not there.
+    """Reject strokes of unknown classes.
 
     Raises:
-        BadSettingError: there is one; the sentence names it and the classes.
+        BadSettingError: there is one; the message names it and the classes.
     """
     for number, stroke in enumerate(strokes, start=1):
         if stroke.label not in labels:

@@ -1,4 +1,4 @@
-"""What strokes ask for, as places that a fit can see."""
+"""The demands of strokes as points for a fit."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from torch.nn import functional
 from nisf.correction.stroke import Stroke
 
 STEP_MM, MOST_PLACES = 1.0, 48
-"""Spacing of the places along a stroke, and how many there are at most."""
+"""Spacing of the points along a stroke, and their maximum number."""
 ASIDE = 0.7
-"""How far beside the line there are further places, as a fraction of the radius."""
+"""Distance of additional points beside the line, as a fraction of the radius."""
 
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """Places in and on the strokes, and what is said of them.
+    """Points in and on the strokes, and the classes that the strokes mark.
 
     Attributes:
         position: world mm (n, 3).
         time: fraction of the cycle (n,).
-        label: index of a class (n,).
-        present: whether it is there (n,).
-        share: weight of each place; those of one stroke sum up to 1 (n,).
+        label: index of the class (n,).
+        present: whether it is present (n,).
+        share: weight of each point; those of one stroke sum to 1 (n,).
     """
 
     position: Float[np.ndarray, "n 3"]
@@ -38,12 +38,12 @@ class Targets:
     share: Float[np.ndarray, "n"]
 
     def at(self, chosen: Bool[np.ndarray, "n"]) -> Targets:
-        """Some of them."""
+        """A subset of the points."""
         return Targets(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
 
 
 def targets_of(strokes: Sequence[Stroke], labels: Sequence[str]) -> Targets:
-    """The places of some strokes; where strokes cross, the later one alone is heard.
+    """The points of some strokes; where strokes cross, only the later one counts.
 
     Args:
         strokes: at least one.
@@ -73,7 +73,7 @@ def targets_of(strokes: Sequence[Stroke], labels: Sequence[str]) -> Targets:
 
 
 def around(line: Float[np.ndarray, "m 3"], distance: float) -> Float[np.ndarray, "n 3"]:
-    """Places of a line, and beside each of them on both sides along every axis."""
+    """Points on a line, and points beside each of them on both sides along every axis."""
     aside = distance * np.concatenate([np.zeros((1, 3)), np.eye(3), -np.eye(3)])
     return (line[:, None] + aside).reshape(-1, 3)
 
@@ -84,15 +84,15 @@ def misfit(
     present: Bool[Tensor, "n"],
     share: Float[Tensor, "n"],
 ) -> Float[Tensor, ""]:
-    """Negative log-likelihood of what is said, each stroke counting as one observation.
+    """Negative log-likelihood of the strokes, each counting as one observation.
 
     Args:
         logits: of the classes.
         label: see `Targets`; likewise:
-        present: of each place.
-        share: of each place.
+        present: of each point.
+        share: of each point.
     """
     own = functional.log_softmax(logits, dim=1).gather(1, label[:, None])[:, 0]
-    # log(1 - p) = log of the others' sum, without cancellation.
+    # log(1 - p) = log of the sum over the other classes, without cancellation.
     others = logits.scatter(1, label[:, None], -torch.inf).logsumexp(1) - logits.logsumexp(1)
     return -(torch.where(present, own, others) * share).sum()

@@ -1,1 +1,1 @@
-"""Data model of a subject: geometry, slices and points, the region of interest, the anatomy."""
+"""The data model of a subject: geometry, slices and points, the region of interest, the anatomy."""

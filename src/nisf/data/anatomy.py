@@ -1,5 +1,5 @@
-"""Anatomies: the structures of an organ, declared in the JSON files of `anatomies/`. No code knows an
-organ.
+"""Anatomies: the structures of an organ, declared in the JSON files of `anatomies/`; the code is
+independent of any organ.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nisf.data.measure_rules import (
     wall_to_json,
 )
 from nisf.data.wording import counted
-from nisf.errors import BadFileError, BadSettingError
+from nisf.errors import MALFORMED, BadFileError, BadSettingError
 from nisf.files import read_json
 
 T = TypeVar("T")
@@ -208,14 +208,14 @@ def from_json(data: Any, where: str | Path) -> Anatomy:
             return default[0]
         try:
             return make(data[name])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except MALFORMED as error:
             have = f"is {data[name]!r}" if name in data else "is missing"
             raise BadFileError(f"{where}: the entry {name!r} {have}; give {expected}") from error
 
     anatomy = Anatomy(
         name=entry("name", _text, "the anatomy's name"),
         labels=entry("labels", _texts, f"a list of names, '{BACKGROUND}' first"),
-        colours=entry("colours", _texts, 'a list of colours like "#d1495b", one a label'),
+        colours=entry("colours", _texts, 'a list of colours like "#d1495b", one per label'),
         phases=entry("phases", _phases, 'null, or an object with "by", "largest" and "smallest"', None),
         reorder=entry("reorder", bool, "true or false", False),
         turn=entry("turn", bool, "true or false", False),
@@ -254,10 +254,10 @@ def _refuse_strange_names(anatomy: Anatomy, where: str | Path) -> None:
     for name, view in anatomy.views.items():
         for label in (view.axis, view.towards):
             if label not in anatomy.labels:
-                raise BadFileError(f"{where}: view {name} speaks of {label!r}, which is not among the labels")
+                raise BadFileError(f"{where}: view {name} uses {label!r}, which is not among the labels")
     for label in anatomy.codes:
         if label not in anatomy.labels[1:]:
-            raise BadFileError(f"{where}: 'codes' speaks of {label!r}, which is not among the structures")
+            raise BadFileError(f"{where}: 'codes' uses {label!r}, which is not among the structures")
     for name, members in anatomy.unions.items():
         if name in anatomy.labels or not members or not set(members) <= set(anatomy.labels[1:]):
             raise BadFileError(
@@ -265,7 +265,7 @@ def _refuse_strange_names(anatomy: Anatomy, where: str | Path) -> None:
             )
     if strange := unknown_names(anatomy.declared, anatomy.wall, anatomy.labels, anatomy.phase_names):
         raise BadFileError(
-            f"{where}: 'measures' or 'wall' speaks of {strange[0]!r}, which is no structure and no phase"
+            f"{where}: 'measures' or 'wall' uses {strange[0]!r}, which is no structure and no phase"
         )
 
 

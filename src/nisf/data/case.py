@@ -1,7 +1,7 @@
-"""What was measured of one subject: a set of slices with their poses, and loose points.
+"""The measurements of one subject: a set of slices with their poses, and scattered points.
 
-A 4D cine, an end-diastole/end-systole pair, a single slice, several stacks of different
-orientation or a scattered subset are all just a `Case` with more or fewer slices.
+A 4D cine, an end-diastole/end-systole pair, a single slice, several stacks of different orientations and a
+scattered subset are all cases with more or fewer slices.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from nisf.data.wording import counted, mm, sizes
 from nisf.types import PointsMm, SliceImage, SliceLabel
 
 UNKNOWN = -1
-"""Label of a place whose class nobody gave: not background, just not known."""
+"""Label of a point whose class is not known, which is different from background."""
 
 BACKGROUND = "background"
 
 SUBSAMPLE = 1_000_000
-"""So many voxels give percentiles to four digits; a 4D cine has twenty times as many."""
+"""Number of voxels sampled for percentiles: enough for four digits; a 4D cine has twenty times as many."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Points:
-    """Loose observations: ``n`` places with what was measured there.
+    """Scattered observations: ``n`` points with their measurements.
 
     Attributes:
         position: world mm.
@@ -103,7 +103,7 @@ class Stack:
         cycle_ms: length of the cardiac cycle in ms, if the file gives it.
         intensity_range: 1st and 99th percentile per channel (c, 2), over all that was measured.
         arrangement: how the source file's array axes became those of the grid.
-        ends: first and last position that was measured, where there are blank ones beyond; None if not.
+        ends: first and last measured position, if there are blank slices beyond; otherwise None.
     """
 
     name: str
@@ -136,13 +136,13 @@ class Case:
     Attributes:
         name: unique in its cohort; used for output files.
         stacks: grids that slices refer to; the first is the reference stack.
-        slices: measured slices, in no particular order.
-        labels: class names; index is the class number, ``labels[0]`` is background.
-        known: the classes that this case's annotators drew; a class outside it can hide under the
-            others' background, so it is neither trained on nor scored here.
+        slices: measured slices, in any order.
+        labels: class names; the index is the class number, ``labels[0]`` is background.
+        known: the classes that this case's annotators drew. Other classes can be hidden in their background,
+            so they are neither trained on nor scored here.
         phases: named phases, e.g. ``{"ED": 0.0, "ES": 0.37}``, as fractions of the cycle.
-        points: loose observations beside the slices.
-        attributes: anything else of interest, e.g. ``{"group": "DCM"}``.
+        points: scattered observations in addition to the slices.
+        attributes: other metadata, e.g. ``{"group": "DCM"}``.
     """
 
     name: str
@@ -185,9 +185,9 @@ class Case:
         return replace(self, slices=tuple(s for s in self.slices if wanted(s)))
 
     def arranged(self, arrangement: Arrangement) -> Case:
-        """The same case as if the files of its reference stack were stored in another in-plane way.
+        """The same case as if its reference stack's files were stored in another in-plane orientation.
 
-        Every pixel stays where it is in the world; the arrays are views, nothing is copied.
+        Every pixel keeps its position in the world; the arrays are views without copying.
 
         Args:
             arrangement: one of `nisf.data.arrangement.in_plane`.
@@ -209,7 +209,7 @@ class Case:
 
 
 def _arranged(item: Slice, arrangement: Arrangement) -> Slice:
-    """A slice in another in-plane way; its pixels stay where they are in the world."""
+    """A slice in another in-plane orientation; its pixels keep their positions in the world."""
     nx, ny = item.image.shape[:2]
     label = None if item.label is None else arrangement.apply(item.label[:, :, None])[:, :, 0]
     return replace(
@@ -229,13 +229,13 @@ def slices_of_volume(
     thickness: float | None = None,
     measured: Bool[np.ndarray, "z t"] | None = None,
 ) -> tuple[Slice, ...]:
-    """Cut a volume into its slices; the arrays are views, nothing is copied.
+    """Cut a volume into its slices; the arrays are views without copying.
 
     Args:
         image: intensities, as stored.
         label: class indices, or None.
         thickness: mm; the slice spacing if not given.
-        measured: which slices are there; all if None.
+        measured: which slices were measured; all if None.
     """
     across = float(grid.spacing[2]) if thickness is None else thickness
     return tuple(

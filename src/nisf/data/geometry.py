@@ -1,4 +1,4 @@
-"""Voxels, millimetres and planes: the ground floor, which imports names and words only.
+"""Voxels, millimetres and planes: the lowest layer of the data model.
 
 Three coordinate systems, always as ``(..., 3)`` arrays of float64:
 
@@ -22,7 +22,7 @@ from nisf.data.wording import counted, mm, place_mm, sizes
 from nisf.types import Matrix4, Places, PointsMm, Vector, Vector3
 
 LPS_RAS = np.array([-1.0, -1.0, 1.0])
-"""Signs between the world of DICOM and ITK (LPS+) and ours (RAS+), either way."""
+"""Signs that convert between the world of DICOM and ITK (LPS+) and ours (RAS+), in either direction."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,7 +46,7 @@ class Affine:
         lengths = np.linalg.norm(matrix[:3, :3], axis=0)
         # Relative to the column lengths: a 0.01 mm voxel is small, not singular.
         if lengths.min() == 0 or abs(np.linalg.det(matrix[:3, :3] / lengths)) < 1e-6:
-            raise ValueError("the affine is singular: it squeezes space into a plane")
+            raise ValueError("the affine is singular: it maps space onto a plane")
         matrix.setflags(write=False)
         object.__setattr__(self, "matrix", matrix)
 
@@ -63,7 +63,7 @@ class Affine:
 
     @classmethod
     def scaling(cls, spacing: Vector, origin: Vector = (0.0, 0.0, 0.0)) -> Affine:
-        """The affine along the world axes, with ``spacing`` mm a voxel."""
+        """The affine along the world axes, with ``spacing`` mm per voxel."""
         return cls.from_axes(np.eye(3), spacing, origin)
 
     @classmethod
@@ -76,7 +76,7 @@ class Affine:
 
     def __call__(self, points: Places) -> PointsMm:
         """Map points of shape ``(..., 3)``."""
-        # Not `@`: after a large product the threads of numpy's BLAS wait busily, on cores that PyTorch needs.
+        # Not `@`: after a large product, numpy's BLAS threads spin on cores that PyTorch needs.
         points = np.asarray(points, dtype=np.float64)
         return np.einsum("...j,ij->...i", points, self.matrix[:3, :3]) + self.matrix[:3, 3]
 
@@ -90,7 +90,7 @@ class Affine:
 
     @property
     def spacing(self) -> Vector3:
-        """Length of each column: mm a voxel."""
+        """Length of each column: mm per voxel."""
         return np.linalg.norm(self.matrix[:3, :3], axis=0)
 
     @property
@@ -104,14 +104,14 @@ class Affine:
         return self.matrix[:3, 3].copy()
 
     def normal(self) -> Vector3:
-        """Unit normal of the (i, j) plane, on the side to which k grows."""
+        """Unit normal of the (i, j) plane, on the side of increasing k."""
         i, j, k = self.axes.T
         normal = np.cross(i, j)
         normal /= np.linalg.norm(normal)
         return normal if normal @ k >= 0 else -normal
 
     def shifted(self, voxel: Vector) -> Affine:
-        """The same grid counted from ``voxel``: its (0, 0, 0) is this one's ``voxel``."""
+        """The affine of the same grid counted from ``voxel``, which becomes (0, 0, 0)."""
         matrix = self.matrix.copy()
         matrix[:3, 3] = self(np.asarray(voxel, dtype=np.float64))
         return Affine(matrix)
@@ -123,18 +123,18 @@ def cycle_times(frames: int) -> np.ndarray:
 
 
 def cycle_distance(times: np.ndarray, time: np.ndarray | float) -> np.ndarray:
-    """How far times are from others, as fractions of the cycle: 0.999 is next to 0. Shapes broadcast."""
+    """Distance of times on the cycle, as a fraction of it: 0.999 is close to 0. Shapes broadcast."""
     return np.abs((times - time + 0.5) % 1.0 - 0.5)
 
 
 def nearest_frame(times: np.ndarray, time: float) -> int:
-    """Index of the time that is nearest on the cycle, the first of several."""
+    """Index of the time nearest on the cycle, the first of equals."""
     return int(cycle_distance(times, time).argmin())
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Grid:
-    """A regular grid of voxels with its place in the world and its times.
+    """A regular grid of voxels with its position in the world and its times.
 
     Attributes:
         shape: voxels along x, y, z.
@@ -196,7 +196,7 @@ class Grid:
         return nearest_frame(self.times, time)
 
     def centre(self) -> Vector3:
-        """World position of the middle of the grid."""
+        """World position of the centre of the grid."""
         return self.affine((np.array(self.shape) - 1) / 2)
 
     def at_spacing(self, spacing: Vector) -> Grid:
@@ -210,7 +210,7 @@ class Grid:
             raise ValueError(f"a spacing is three positive numbers of mm, not {list(spacing)}")
         old = self.spacing
         shape = np.maximum(1, np.round(np.array(self.shape) * old / wanted)).astype(int)
-        # Centre the new grid on the old one, so that rounding is shared by both ends.
+        # Centred on the old grid, so that rounding affects both ends equally.
         first = (np.array(self.shape) - 1) / 2 - (shape - 1) / 2 * wanted / old
         affine = Affine.from_axes(self.affine.axes, wanted, self.affine(first))
         return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine, self.times)
@@ -236,13 +236,13 @@ class Grid:
         up: Vector | None = None,
         times: Vector = (0.0,),
     ) -> Grid:
-        """A one-voxel-thick grid through ``centre`` (world mm), any orientation.
+        """A one-voxel-thick grid through ``centre`` (world mm) with any orientation.
 
         Args:
-            normal: direction across the plane (need not be a unit vector).
+            normal: direction across the plane; need not be a unit vector.
             size_mm: width and height of the plane.
             spacing_mm: pixel size.
-            up: world direction of the second image axis, as far as it lies in the plane.
+            up: world direction whose projection onto the plane is the second image axis.
 
         Raises:
             ValueError: the normal is zero, or `up` is parallel to it.

@@ -1,4 +1,4 @@
-"""Protocols that withhold part of a case from the fit, to score it on data that the fit never saw.
+"""Protocols that hide part of a case from the fit, to score it on unseen data.
 
 They apply to the reference stack (the case's first) and to all frames alike; slices of other stacks are
 always seen.
@@ -15,25 +15,25 @@ from nisf.data.case import UNKNOWN, Case, Points
 from nisf.errors import BadSettingError, CannotFitError
 
 PROTOCOLS = {
-    "none": "nothing is kept back: every slice is both seen and scored",
+    "none": "nothing is hidden: every slice is both seen and scored",
     "every-2nd-slice": "the 2nd, 4th, ... slice; likewise every-3rd-slice, every-4th-slice, ...",
     "basal": "the last labelled slice at the base, and all slices beyond it",
     "apical": "the last labelled slice at the apex, and all slices beyond it",
     "all-but-K": "all but K slices, which are spread evenly over the labelled range, e.g. all-but-3",
     "every-2nd-frame": "the 2nd, 4th, ... frame; likewise every-3rd-frame, every-4th-frame, ...",
 }
-"""Protocol, as the user writes it, to what it keeps back."""
+"""What each protocol hides, by its name on the command line."""
 
 _EVERY = re.compile(r"every-(\d+)(?:st|nd|rd|th)-(slice|frame)")
 _ALL_BUT = re.compile(r"all-but-(\d+)")
 
 
 def hide(case: Case, protocol: str) -> tuple[Case, Case]:
-    """Split a case into a part that the fit sees and a part that is withheld.
+    """Split a case into a part that the fit sees and a part that is hidden.
 
-    The two parts partition the slices and points of the case, except for ``none``, which returns the
-    case twice. Labels stay on the seen slices: a fit from intensities does not look at them. Points go
-    with the slice they were drawn from; loose ones are seen.
+    The two parts partition the slices and points of the case, except for ``none``, which returns the case
+    twice. Labels stay on the seen slices, because fits use intensities only. Points go with the slice that
+    they were drawn from; scattered points are seen.
 
     Args:
         case: the case to split.
@@ -83,7 +83,7 @@ def check_protocol(protocol: str) -> None:
     every, all_but = _EVERY.fullmatch(protocol), _ALL_BUT.fullmatch(protocol)
     if every and int(every[1]) < 2:
         raise BadSettingError(
-            f"{protocol}: would hide everything, the number must be at least 2; {_choices()}"
+            f"{protocol}: would hide everything; the number must be at least 2; {_choices()}"
         )
     if all_but and int(all_but[1]) < 1:
         raise BadSettingError(f"{protocol}: at least 1 slice must stay; {_choices()}")
@@ -92,9 +92,9 @@ def check_protocol(protocol: str) -> None:
 
 
 def foreground_pixels(case: Case) -> dict[int, int]:
-    """Labelled foreground pixels per position of the reference stack, summed over frames.
+    """Number of foreground pixels at each position of the reference stack, summed over frames.
 
-    Only positions that have some appear, in ascending order.
+    Positions without any are left out; the others are in ascending order.
     """
     pixels: dict[int, int] = {}
     for s in case.slices:
@@ -111,10 +111,10 @@ def _end(case: Case, protocol: str, positions: list[int]) -> set[int]:
     if len(pixels) < 2:
         raise CannotFitError(
             f"{case.name}: {protocol} needs at least 2 slice positions with labelled structures to tell base "
-            f"from apex, there are {len(pixels)}; {_choices()}"
+            f"from apex, but there are {len(pixels)}; {_choices()}"
         )
     first, last = min(pixels), max(pixels)
-    # The heart tapers towards the apex; slice order differs between data sets and tells nothing.
+    # The heart tapers towards the apex; the order of the slices differs between data sets.
     base_first = pixels[first] > pixels[last]
     if base_first == (protocol == "basal"):
         return {position for position in positions if position <= first}
@@ -122,7 +122,7 @@ def _end(case: Case, protocol: str, positions: list[int]) -> set[int]:
 
 
 def _spread(case: Case, protocol: str, positions: list[int], count: int) -> set[int]:
-    """``count`` positions evenly over the labelled range, its ends included; the middle one if 1."""
+    """``count`` positions spread evenly over the labelled range, including its ends; the middle one if 1."""
     pixels = foreground_pixels(case)
     if pixels:
         positions = [p for p in positions if min(pixels) <= p <= max(pixels)]
@@ -138,7 +138,7 @@ def _spread(case: Case, protocol: str, positions: list[int], count: int) -> set[
 
 
 def _part(case: Case, keep: np.ndarray, *, loose: bool) -> Case:
-    """The case with the slices where ``keep`` (slice,) holds, their points, and maybe the loose ones."""
+    """The case with the slices where ``keep`` (slice,) is true, their points, and optionally loose points."""
     slices = tuple(s for s, wanted in zip(case.slices, keep, strict=True) if wanted)
     return replace(case, slices=slices, points=_part_of_points(case.points, keep, loose=loose))
 
@@ -151,7 +151,7 @@ def _part_of_points(points: Points | None, keep: np.ndarray, *, loose: bool) -> 
     wanted[drawn] = keep[points.slice[drawn]]
     if not wanted.any():
         return None
-    # Slices were renumbered by leaving some out.
+    # Leaving out slices has renumbered them.
     number = np.where(drawn, np.cumsum(keep)[points.slice] - 1, -1)
     return Points(
         position=points.position[wanted],

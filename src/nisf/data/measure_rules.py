@@ -1,6 +1,6 @@
-"""Which measures an anatomy has, as its JSON file declares them; `nisf.measures` works them out.
+"""The measures that an anatomy declares in its JSON file; `nisf.measures` computes them.
 
-A measure's column is its name and its unit, e.g. ``lv_edv_ml``. Its unit follows from its rule.
+The column of a measure is its name and its unit, e.g. ``lv_edv_ml``. The unit follows from the rule.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ UNITS = {
     "steepest_fall": "ml_per_s",
     "cycles_per_minute": "bpm",
 }
-"""Unit of each rule's measure; a difference has that of its terms."""
+"""Unit of each rule's measure; a difference has the unit of its terms."""
 
 MEASURED = ("volume", "mass", "surface", "extent")
-"""Rules that look at one structure at one phase."""
+"""Rules that depend on one structure at one phase."""
 RATES = ("steepest_rise", "steepest_fall")
-"""Rules that look at one structure over the whole cycle."""
+"""Rules that depend on one structure over the whole cycle."""
 SEGMENTS = 17
-"""Of a wall, as of the American Heart Association."""
+"""Number of segments of a wall, as defined by the American Heart Association."""
 TERMS = {"difference": 2, "percentage": 2, "output": 1}
-"""Rules that combine other measures, and how many."""
+"""Rules that combine other measures, and the number of these."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,17 @@ class MeasureRule:
 
     Attributes:
         name: of its column, without the unit.
-        rule: how it is worked out, one of `UNITS`:
-            ``volume`` of a structure at a phase; ``mass``, the same times ``g_per_ml``; ``surface`` area and
-            largest ``extent`` likewise; ``difference`` of two measures; ``percentage``, the first of two over
-            the second; ``output``, a volume times the number of cycles a minute; ``steepest_rise`` and
-            ``steepest_fall`` of a structure's volume over the cycle; ``cycles_per_minute``.
-        structure: a label, for rules that look at one.
-        phase: when, by the anatomy's names; None where the anatomy has no phases.
+        rule: how it is computed, one of `UNITS`:
+            ``volume`` of a structure at a phase; ``mass``, the volume times ``g_per_ml``; ``surface`` area
+            and maximum ``extent`` likewise; ``difference`` of two measures; ``percentage``, the first of two
+            over the second; ``output``, a volume times the number of cycles per minute; ``steepest_rise``
+            and ``steepest_fall`` of a structure's volume over the cycle; ``cycles_per_minute``.
+        structure: a label, for rules that depend on one.
+        phase: one of the anatomy's named phases; None if it has none.
         terms: names of other measures, for rules that combine them.
         g_per_ml: density, for a mass.
-        index: whether it is also given by body surface.
-        readers: how far readers are from their consensus, in the measure's unit; None if not known.
+        index: whether it is also indexed to body surface area.
+        readers: deviation of readers from their consensus, in the measure's unit; None if unknown.
     """
 
     name: str
@@ -70,9 +70,9 @@ class WallRule:
     Attributes:
         cavity: the structure inside.
         wall: the structure around it.
-        beside: the structure whose two insertions turn the segments.
-        phase: at which phase the thickness is measured.
-        to: the phase up to which the wall thickens.
+        beside: the structure whose two insertions define the rotation of the segments.
+        phase: the phase at which the thickness is measured.
+        to: the phase up to which thickening is measured.
         segments: names of the segments 1 to 17.
     """
 
@@ -85,11 +85,11 @@ class WallRule:
 
 
 def unit(rule: MeasureRule, rules: Sequence[MeasureRule]) -> str:
-    """The unit in the name of a measure's column.
+    """The unit in the column name of a measure.
 
     Args:
         rule: of the measure.
-        rules: all of the anatomy, for the terms of a difference.
+        rules: all rules of the anatomy, for the terms of a difference.
     """
     if rule.rule != "difference":
         return UNITS[rule.rule]
@@ -97,11 +97,11 @@ def unit(rule: MeasureRule, rules: Sequence[MeasureRule]) -> str:
 
 
 def default_rules(labels: Sequence[str], phases: Sequence[str]) -> tuple[MeasureRule, ...]:
-    """What is measured of an anatomy that declares nothing: volume, surface and extent of each structure.
+    """The measures of an anatomy that declares none: volume, surface and extent of each structure.
 
     Args:
         labels: names of the classes, background first.
-        phases: at which phases; at the only time if there are none.
+        phases: the named phases; if there are none, the only time is measured.
     """
     out = []
     for label in labels[1:]:
@@ -113,7 +113,7 @@ def default_rules(labels: Sequence[str], phases: Sequence[str]) -> tuple[Measure
 
 
 def word(text: str) -> str:
-    """A name as a part of a column's name: lower-case letters, digits and ``_``."""
+    """A name as part of a column name: lower-case letters, digits and ``_``."""
     return re.sub(r"\W+", "_", text.lower()).strip("_") or "structure"
 
 
@@ -138,10 +138,10 @@ def rules_to_json(rules: Sequence[MeasureRule]) -> list[dict[str, Any]]:
 
 
 def rules_from_json(data: Any) -> tuple[MeasureRule, ...]:
-    """The measures that an anatomy's file declares.
+    """Read the measures that an anatomy's file declares.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError: an entry is missing or not of its kind.
+        ValueError, KeyError, TypeError, AttributeError: an entry is missing or of the wrong type.
     """
     rules: list[MeasureRule] = []
     for entry in data:
@@ -158,7 +158,7 @@ def rules_from_json(data: Any) -> tuple[MeasureRule, ...]:
         known = {other.name for other in rules}
         if rule.rule not in UNITS or rule.name in known or word(rule.name) != rule.name:
             raise ValueError(entry)
-        # Terms have to be declared before: nothing goes in circles.
+        # Terms have to be declared earlier, which rules out cycles.
         if len(rule.terms) != TERMS.get(rule.rule, 0) or not known.issuperset(rule.terms):
             raise ValueError(entry)
         if rule.rule in (*MEASURED, *RATES) and rule.structure is None:
@@ -168,10 +168,10 @@ def rules_from_json(data: Any) -> tuple[MeasureRule, ...]:
 
 
 def wall_from_json(data: Any) -> WallRule | None:
-    """The wall that an anatomy's file declares; None if it has none.
+    """Read the wall that an anatomy's file declares; None if it declares none.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError: an entry is missing or not of its kind.
+        ValueError, KeyError, TypeError, AttributeError: an entry is missing or of the wrong type.
     """
     if data is None:
         return None
@@ -192,7 +192,7 @@ def wall_to_json(wall: WallRule) -> dict[str, Any]:
 def unknown_names(
     rules: Sequence[MeasureRule], wall: WallRule | None, labels: Sequence[str], phases: Sequence[str]
 ) -> list[str]:
-    """Structures and phases that declarations speak of and the anatomy does not have."""
+    """Structures and phases that declarations use but the anatomy does not have."""
     structures = [rule.structure for rule in rules if rule.structure is not None]
     times = [rule.phase for rule in rules if rule.phase is not None]
     if wall is not None:

@@ -24,13 +24,14 @@ class Outline:
     Attributes:
         name: of the case.
         channels: of its images.
-        slices: measured ones.
-        labelled_slices: those with a known label.
+        slices: number of measured slices.
+        labelled_slices: number of slices with a known label.
         spacing: of each stack, mm (s, 3).
         half: half the extent of the labelled structures along the reference pose's axes, mm (3,); None
             without labels.
-        pose: world to model, centred on them; see `nisf.data.region.region_from_labels`. None likewise.
-        content: see `content_of`; empty where the case itself is at hand.
+        pose: world to model, centred on the structures; see `nisf.data.region.region_from_labels`. None
+            without labels.
+        content: see `content_of`; empty for cases in memory.
     """
 
     name: str
@@ -49,7 +50,7 @@ class Outline:
         return Region(self.pose, np.asarray(half, dtype=np.float64))
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON takes it; floats come back as they were."""
+        """JSON from which floats are restored exactly."""
         return {
             "name": self.name,
             "channels": self.channels,
@@ -63,10 +64,10 @@ class Outline:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Outline:
-        """Back from `to_json`.
+        """The inverse of `to_json`.
 
         Raises:
-            KeyError, TypeError, ValueError: it is something else.
+            KeyError, TypeError, ValueError: the data are something else.
         """
         counts = (int(data[name]) for name in ("channels", "slices", "labelled_slices"))
         half, pose = data["half"], data["pose"]
@@ -81,10 +82,11 @@ class Outline:
 
 
 def outline(case: Case, *, order: bool) -> Outline:
-    """What `Outline` keeps of a case.
+    """Make the outline of a case.
 
     Args:
-        case: any.
+        case: any case.
+        order: see `nisf.data.region.region_from_labels`.
         order: see `nisf.data.region.region_from_labels`.
     """
     places, half, pose = labelled_positions(case), None, None
@@ -112,7 +114,7 @@ def content_of(case: Case) -> str:
 
 
 def content_of_all(cases: Sequence[Case]) -> str:
-    """The same of many cases in their order; none that is stored is read for it."""
+    """`content_of` for many cases in order; stored cases are not read for it."""
     if isinstance(cases, StoredCases):
         contents = [one.content for one in cases.outlines]
     else:
@@ -121,10 +123,10 @@ def content_of_all(cases: Sequence[Case]) -> str:
 
 
 def box_of(outlines: Sequence[Outline], margin_mm: float) -> Vector3:
-    """Half lengths (mm) of the box that holds the structures of 95 % of the cases, and a margin.
+    """Half lengths (mm) of the box that holds the structures of 95 % of the cases, plus a margin.
 
-    The margin takes in the rest; the largest alone would make the box too big for everyone. The two
-    in-plane axes get the same length: orientation in the plane is not known everywhere.
+    The margin covers the rest; the largest case would make the box too big for all others. Both in-plane axes
+    get the same length, because the in-plane orientation is not always known.
 
     Raises:
         ValueError: no case has labels.
@@ -137,7 +139,7 @@ def box_of(outlines: Sequence[Outline], margin_mm: float) -> Vector3:
 
 
 class StoredCases(Sequence[Case]):
-    """Cases that are read when they are asked for; what is needed of all of them is at hand."""
+    """Cases that are read on demand, with outlines that are always available."""
 
     @property
     @abstractmethod
@@ -146,18 +148,18 @@ class StoredCases(Sequence[Case]):
 
     @abstractmethod
     def folder(self, index: int) -> Path:
-        """Where what is made of a case may be kept; another one if its files or their reading change."""
+        """Folder for data derived from a case; changes if its files or the way of reading them change."""
 
     @abstractmethod
     def only(self, indices: Sequence[int]) -> StoredCases:
-        """Some of the cases."""
+        """The cases with these indices."""
 
 
 def outlines_of(cases: Sequence[Case], *, order: bool) -> Sequence[Outline]:
-    """The outline of each case, from what is stored or from the cases themselves.
+    """The outline of each case, stored or computed.
 
     Args:
-        cases: stored ones were outlined in the order of their own anatomy.
+        cases: outlines of stored cases use the order of their own anatomy.
         order: see `nisf.data.region.region_from_labels`.
     """
     if isinstance(cases, StoredCases):
@@ -166,14 +168,14 @@ def outlines_of(cases: Sequence[Case], *, order: bool) -> Sequence[Outline]:
 
 
 def names_of(cases: Sequence[Case]) -> list[str]:
-    """The cases' names; none that is stored is read for it."""
+    """The names of the cases; stored cases are not read for it."""
     if isinstance(cases, StoredCases):
         return [one.name for one in cases.outlines]
     return [case.name for case in cases]
 
 
 def chosen(cases: Sequence[Case], indices: Sequence[int]) -> Sequence[Case]:
-    """Some of the cases."""
+    """The cases with these indices."""
     if len(indices) == len(cases):
         return cases
     return cases.only(indices) if isinstance(cases, StoredCases) else [cases[i] for i in indices]

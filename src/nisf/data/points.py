@@ -18,7 +18,7 @@ from nisf.data.region import Region, pixel_positions
 from nisf.data.wording import counted
 
 ARRAYS = ("pixel", "intensity", "label", "slice", "first", "to_world", "times", "frames")
-"""Attributes of `CasePoints` that are arrays whatever the case."""
+"""Attributes of `CasePoints` that are always arrays."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -43,14 +43,14 @@ class Batch:
         return f"Batch({counts}, {self.label.device})"
 
     def to(self, device: torch.device) -> Batch:
-        """The same on a device."""
+        """Move the batch to a device."""
         return Batch(*(x.to(device) for x in (self.coordinates, self.intensity, self.label, self.weight)))
 
 
 class CasePoints:
-    """The voxels of one case inside its region, flat, in the order of ``case.slices``.
+    """The voxels of one case inside its region, flattened, in the order of ``case.slices``.
 
-    Coordinates are not stored but computed from the pixel on drawing: 17 bytes a voxel instead of 33.
+    Coordinates are computed from the pixel on drawing instead of stored: 17 bytes per voxel instead of 33.
     ``breath_holds`` names the breath-hold of each slice, by its stack and position.
     """
 
@@ -104,13 +104,13 @@ class CasePoints:
         self.maps = maps / region.half[:, None]
 
     def seen_from(self, region: Region) -> CasePoints:
-        """The same points in the coordinates of a turned region; the voxels are shared, not copied."""
+        """The same points in the coordinates of a rotated region; the voxels are shared, not copied."""
         other = copy.copy(self)
         other._set_region(region)
         return other
 
     def arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """All of it, for `of_arrays`: arrays by name, and the rest as JSON takes it."""
+        """Everything that `of_arrays` needs: arrays by name, and JSON metadata."""
         arrays = {name: getattr(self, name) for name in ARRAYS}
         arrays |= {f"of_class.{number}": index for number, index in enumerate(self.of_class)}
         if self.loose is not None:
@@ -127,10 +127,10 @@ class CasePoints:
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, np.ndarray], notes: Mapping[str, Any]) -> CasePoints:
-        """Back from `arrays`, which may be mapped from a file.
+        """The inverse of `arrays`; arrays may be mapped from a file.
 
         Raises:
-            KeyError, TypeError, ValueError: they are something else.
+            KeyError, TypeError, ValueError: the data are something else.
         """
         self = cls.__new__(cls)
         for name in ARRAYS:
@@ -171,21 +171,21 @@ class CasePoints:
         return out[:, : self.dimensions]
 
     def draw(self, rng: np.random.Generator, count: int, balanced: float = 0.0) -> Int[np.ndarray, "n"]:
-        """Flat indices of ``count`` voxels: a share evenly over the classes, the rest uniformly."""
+        """Flat indices of ``count`` voxels: a fraction evenly over the classes, the rest uniformly."""
         per_class = int(count * balanced / len(self.of_class)) if self.of_class else 0
         chosen = [index[rng.integers(len(index), size=per_class)] for index in self.of_class if per_class]
         uniform = rng.integers(len(self), size=count - sum(map(len, chosen)))
         return np.concatenate([*chosen, uniform])
 
     def spread(self, rng: np.random.Generator, count: int) -> Int[np.ndarray, "n"]:
-        """Flat indices of ``count`` voxels, one at random in each of as many equal parts of the case.
+        """Flat indices of ``count`` voxels, one random voxel from each of ``count`` equal parts of the case.
 
-        Voxels lie slice by slice and row by row, so that every slice and frame gets its share.
+        Voxels are ordered by slice and row, so that all slices and frames are represented.
         """
         return ((np.arange(count) + rng.random(count)) * (len(self) / count)).astype(np.int64)
 
     def frame(self, rng: np.random.Generator) -> Int[np.ndarray, "n"]:
-        """Flat indices of all voxels of one random frame (paper: a 3D volume a step)."""
+        """Flat indices of all voxels of one random frame (paper: a 3D volume per step)."""
         if not len(self.frames):
             return np.arange(len(self))
         filled = np.diff(self.first) > 0
@@ -199,8 +199,8 @@ def batch_of(items: list[tuple[CasePoints, np.ndarray]], pad_to: int = 1) -> Bat
 
     Args:
         items: cases and flat indices, one per subject.
-        pad_to: the number of points is rounded up to a multiple of this, so that compiled code
-            meets few shapes.
+        pad_to: the number of points is rounded up to a multiple of this, so that compiled code sees few
+            shapes.
     """
     longest = max(len(index) for _, index in items)
     n = -(-longest // pad_to) * pad_to

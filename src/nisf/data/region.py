@@ -21,12 +21,18 @@ class Region:
     """A box around the anatomy.
 
     Attributes:
-        pose: world to model, rigid (mirrored where slices are counted the other way round).
+        pose: world to model, rigid (mirrored if slices are counted from the other end).
         half: half the lengths of the box along the model axes, mm.
     """
 
     pose: Affine
     half: Vector3
+
+    def __post_init__(self) -> None:
+        half = np.array(self.half, dtype=np.float64)
+        if half.shape != (3,) or not (np.isfinite(half).all() and half.min() > 0):
+            raise ValueError(f"a region has three half lengths above 0 mm, not {self.half}")
+        object.__setattr__(self, "half", half)
 
     def __repr__(self) -> str:
         return f"Region({mm(2 * self.half)} around {place_mm(self.centre())})"
@@ -44,7 +50,7 @@ class Region:
         return self.pose.inverse.origin
 
     def turned(self, quarters: int = 0, *, mirror: bool = False, reverse: bool = False) -> Region:
-        """The same box seen otherwise.
+        """The same box with other axes.
 
         Args:
             quarters: quarter turns in the plane.
@@ -59,13 +65,13 @@ class Region:
         return Region(Affine(matrix @ self.pose.matrix), np.abs(turn @ self.half))
 
     def arranged(self, arrangement: Arrangement) -> Region:
-        """The same box along the axes that an in-plane arrangement gives those of the reference stack."""
+        """The same box along the axes of the reference stack after an in-plane arrangement."""
         matrix = np.eye(4)
         matrix[:3, :3] = arrangement.of_axes()
         return Region(Affine(matrix @ self.pose.matrix), np.abs(matrix[:3, :3]) @ self.half)
 
     def moved(self, shift_mm: Vector3, turn: Vector3) -> Region:
-        """The same box where what was at model position ``p`` is at ``rotated(p) + shift_mm``.
+        """The same box, moved such that a point at model position ``p`` is at ``rotated(p) + shift_mm``.
 
         Args:
             shift_mm: along the model axes.
@@ -88,7 +94,7 @@ def reference_pose(case: Case, centre: Vector, *, reverse: bool = False) -> Affi
     affine = case.stacks[0].grid.affine if case.stacks else Affine(np.eye(4))
     x = affine.axes[:, 0]
     z = affine.normal() * (-1.0 if reverse else 1.0)
-    # In-plane axes of a scanner are orthogonal; a sheared affine is straightened here.
+    # A scanner's in-plane axes are orthogonal; a sheared affine is made orthogonal here.
     y = np.cross(z, x)
     y *= np.sign(y @ affine.axes[:, 1])
     return Affine.rigid(np.stack([x, y, z]), centre)
@@ -122,9 +128,9 @@ def labelled_positions(case: Case) -> PointsMm:
 
 
 def larger_end_last(case: Case) -> bool:
-    """Whether the labelled structures are larger at the end of the stack than at its beginning.
+    """Whether the labelled structures are larger at the end of the stack than at its start.
 
-    For short-axis stacks: whether they run from apex to base. Anatomy-free: it only counts pixels.
+    For short-axis stacks: whether they run from apex to base. It only counts pixels, for any anatomy.
     """
     areas: dict[int, int] = {}
     for item in case.labelled():
@@ -147,7 +153,7 @@ def region_from_labels(case: Case, half: Vector, *, order: bool) -> Region | Non
     places = labelled_positions(case)
     if not len(places):
         return None
-    # The middle of the extent, not the centre of mass, which wanders with the phase.
+    # The middle of the extent; the centre of mass would move with the phase.
     pose = reference_pose(case, (0.0, 0.0, 0.0), reverse=order and larger_end_last(case))
     model = pose(places)
     centre = pose.inverse((model.min(0) + model.max(0)) / 2)
@@ -155,10 +161,10 @@ def region_from_labels(case: Case, half: Vector, *, order: bool) -> Region | Non
 
 
 def half_size(cases: Sequence[Case], margin_mm: float) -> Vector3:
-    """Half lengths (mm) of the box that holds the structures of 95 % of ``cases``, and a margin.
+    """Half lengths (mm) of the box that holds the structures of 95 % of ``cases``, plus a margin.
 
-    The margin takes in the rest; the largest alone would make the box too big for everyone. The two
-    in-plane axes get the same length: orientation in the plane is not known everywhere.
+    The margin covers the rest; the largest case would make the box too big for all others. Both in-plane axes
+    get the same length, because the in-plane orientation is not always known.
     """
     halves = []
     for case in cases:
@@ -173,10 +179,10 @@ def half_size(cases: Sequence[Case], margin_mm: float) -> Vector3:
 
 
 def over_all_slices(case: Case, region: Region) -> Region:
-    """The region, made long enough across the slices to hold all those of the reference stack.
+    """The region, extended across the slices to contain all slices of the reference stack.
 
-    A field that sees the slices can be asked on each of them, and need not depend on where along the
-    stack the region was found.
+    A field that sees the slices can be queried on all of them, and the result does not depend on the position
+    of the region along the stack.
     """
     centre = region.centre()
     reach = [
@@ -192,9 +198,9 @@ def over_all_slices(case: Case, region: Region) -> Region:
 def whole_region(case: Case) -> Region:
     """The whole field of view of the slices and points."""
     pose = reference_pose(case, (0.0, 0.0, 0.0))
-    # Frames of a cine share their places.
+    # Frames of a cine share their positions.
     each = {(s.affine.matrix.tobytes(), s.image.shape[:2]): s for s in case.slices}.values()
-    # Copies: a view would keep the places of all pixels.
+    # Copied, because a view would keep the positions of all pixels.
     corners = [
         pixel_positions(s)[:: s.image.shape[0] - 1 or 1, :: s.image.shape[1] - 1 or 1].reshape(-1, 3).copy()
         for s in each
@@ -211,18 +217,18 @@ def whole_region(case: Case) -> Region:
 def mean_shift(
     places: PointsMm, weight: Float[np.ndarray, "n"], window: Vector
 ) -> tuple[Vector3, Bool[np.ndarray, "n"]]:
-    """Where weighted places are densest: the mean of those in a window that moves to their mean.
+    """The densest place among weighted points: the mean of those in a window that moves to their mean.
 
-    It starts from the mean of all and ends after 20 moves, when a move is shorter than 0.1 mm along each
+    Starts from the mean of all points and ends after 20 moves, when a move is shorter than 0.1 mm along each
     axis, or in a window without any weight.
 
     Args:
         places: (n, 3) mm.
         weight: not negative, not all 0.
-        window: half the lengths of the window along the first axes; it is open along those left out.
+        window: half lengths of the window along the first axes; unlimited along further axes.
 
     Returns:
-        The centre, and which places with a weight lay in the window when it was looked through last.
+        The centre, and which points with a weight were in the final window.
     """
     window = np.asarray(window, dtype=np.float64)
     centre = np.average(places, axis=0, weights=weight)
@@ -241,9 +247,8 @@ def mean_shift(
 def region_from_motion(case: Case, half: Vector) -> Region | None:
     """The box around what moves: weighted centre of the temporal standard deviation.
 
-    None where the case has fewer than three frames, or nothing moves. The in-plane window with the
-    most motion is found first, so that arms, vessels and flow artefacts elsewhere do not pull the
-    centre away.
+    None if the case has fewer than three frames, or nothing moves. The window with the most motion is
+    found first, so that arms, vessels and flow artefacts elsewhere do not pull the centre away.
     """
     half = np.asarray(half, dtype=np.float64)
     stacks: dict[tuple[int, int], list[Slice]] = {}
@@ -258,7 +263,7 @@ def region_from_motion(case: Case, half: Vector) -> Region | None:
             continue
         deviation = np.std([item.image[..., 0] for item in items], axis=0, dtype=np.float64)
         let_go(items[0].image)
-        # The upper percentile: noise and slow drift have no say.
+        # An upper percentile, which ignores noise and slow drift.
         deviation = np.maximum(deviation - np.percentile(deviation, 95), 0)
         places.append(pixel_positions(items[0]).reshape(-1, 3))
         weights.append(deviation.reshape(-1))

@@ -1,8 +1,8 @@
 """Large arrays backed by anonymous files, so that memory holds only the part in use.
 
-Such an array is like any other. Its pages come from the file when they are touched, and `let_go` gives them
-back, so that a loop over frames holds a frame. The file has no name in its folder, or loses it with the
-process: nothing is left behind however the process ends.
+Such an array behaves like any other. Its pages are read from the file when they are touched, and `let_go`
+releases them, so that a loop over frames keeps one frame in memory. The file has no name, or is removed with
+the process: nothing is left behind however the process ends.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 LARGE = 128 * 2**20
-"""Bytes from which an array is put into a file, where nothing is said about memory."""
+"""Arrays of at least this many bytes go into a file, unless a memory limit was given."""
 PART_OF_MEMORY = 1 / 4
-"""Of the working memory: what an array may take of it without being put into a file."""
+"""Fraction of the working memory that an array may take without going into a file."""
 STEP = 32 * 2**20
-"""Bytes of such an array that may be touched before its pages are given back."""
+"""Bytes of such an array that may be touched before its pages are released."""
 MOST_OF_DISK = 0.9
-"""Share of a disk's free space that is taken at most."""
+"""Maximum fraction of a disk's free space to use."""
 _FRAMES = 3
 """The axis of time in volumes (x, y, z, t, ...)."""
 
@@ -35,33 +35,33 @@ _memory_mb: float | None = None
 
 
 def use_scratch(folder: str | Path | None, memory_mb: float | None = None) -> None:
-    """Have the files of large arrays made in a folder; None takes the system's for temporary files.
+    """Set the folder for the files of large arrays; None uses the system's folder for temporary files.
 
     Args:
-        folder: on a disk with room for them. What the system calls temporary is memory on some machines.
-        memory_mb: working memory, MiB, which says from what size on arrays are large; `LARGE` if None.
+        folder: on a disk with enough space. On some machines the system's temporary folder is in memory.
+        memory_mb: working memory, MiB, which determines what counts as large; `LARGE` if None.
     """
     global _folder, _memory_mb
     _folder, _memory_mb = None if folder is None else Path(folder), memory_mb
 
 
 def is_large(nbytes: int) -> bool:
-    """Whether an array of so many bytes is put into a file."""
+    """Whether an array of this many bytes goes into a file."""
     return nbytes >= (LARGE if _memory_mb is None else PART_OF_MEMORY * _memory_mb * 2**20)
 
 
 def room(shape: tuple[int, ...], dtype: np.dtype | type, *, part_of: int = 0) -> np.ndarray:
-    """An array to be filled, the first axis fastest in memory; in a file if it is large.
+    """Allocate an array, the first axis fastest in memory; in a file if it is large.
 
-    Where the file cannot be made it is in memory.
+    If the file cannot be created, the array is in memory.
 
     Args:
         shape: of the array.
         dtype: of its numbers.
-        part_of: bytes of all the arrays that it is one of, where they are large together.
+        part_of: total size in bytes of the arrays that belong together, if that is larger.
 
     Raises:
-        MemoryError: there it does not fit either.
+        MemoryError: there is not enough memory either.
     """
     nbytes = math.prod(shape) * np.dtype(dtype).itemsize
     if fits_into_files(max(nbytes, part_of)):
@@ -71,9 +71,9 @@ def room(shape: tuple[int, ...], dtype: np.dtype | type, *, part_of: int = 0) ->
 
 
 def let_go(array: np.ndarray) -> None:
-    """Give the pages back that hold an array, or the one that it is a view into; what they say stays.
+    """Release the memory pages of an array, or of the one that it is a view into; the contents are kept.
 
-    Nothing happens to an array in memory. Others may read and write the same array meanwhile.
+    Does nothing for arrays in memory. Other threads may use the same array meanwhile.
     """
     mapping = _mapping(array)
     if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
@@ -82,21 +82,21 @@ def let_go(array: np.ndarray) -> None:
 
 
 def fits_into_files(nbytes: int) -> bool:
-    """Whether so many bytes are large, and the disk has room for them."""
+    """Whether this many bytes count as large, and the disk has space for them."""
     with suppress(OSError):
         return is_large(nbytes) and nbytes < MOST_OF_DISK * shutil.disk_usage(_place()).free
     return False
 
 
 def by_frame(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Index and frame of a volume (x, y, z, t, ...), one by one; pages are given back after each."""
+    """Iterate over index and frame of a volume (x, y, z, t, ...); pages are released after each frame."""
     for t in range(array.shape[_FRAMES]):
         yield t, array[:, :, :, t]
         let_go(array)
 
 
 def packed(array: np.ndarray) -> np.ndarray:
-    """A volume (x, y, z, t, ...) with its first axis fastest in memory; itself, if it is so already."""
+    """A volume (x, y, z, t, ...) with its first axis fastest in memory; the same object if it already is."""
     if array.flags.f_contiguous or not is_large(array.nbytes) or array.ndim <= _FRAMES:
         return np.asfortranarray(array)
     out = room(array.shape, array.dtype)
@@ -107,7 +107,7 @@ def packed(array: np.ndarray) -> np.ndarray:
 
 
 def voxel_bytes(array: np.ndarray, dtype: np.dtype) -> Iterator[bytes]:
-    """The voxels (x, y, z, ...) as a file of this type has them, first axis fastest, a frame at a time."""
+    """The voxels (x, y, z, ...) as the bytes of a file of this type, first axis fastest, frame by frame."""
     for index in np.ndindex(*array.shape[:2:-1]):
         yield array[(..., *index[::-1])].astype(dtype, copy=False).tobytes(order="F")
         let_go(array)
@@ -118,14 +118,14 @@ def _place() -> Path:
 
 
 def _mapped(nbytes: int) -> mmap.mmap:
-    """A mapping of a new file of this size, whose place on the disk is taken at once.
+    """Map a new file of this size, whose disk space is allocated at once.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
     with tempfile.TemporaryFile(prefix=".writing-", dir=_place()) as file:
         if hasattr(os, "posix_fallocate"):
-            # A page that finds no place on the disk later would end the process by a signal.
+            # Without allocation, a full disk would later end the process with a signal.
             os.posix_fallocate(file.fileno(), 0, nbytes)
         else:
             piece = bytes(2**20)

@@ -1,7 +1,7 @@
-"""Which array axis of a file runs across the slices, and which way round a stack is looked at.
+"""Find a file's array axis across the slices, and a common arrangement for all files of a scan.
 
-Files store the same scan in 48 ways. Where they say how they lie in the patient, all of them are brought to
-one arrangement, so that the answer in the world does not depend on the file.
+Files can store the same scan in 48 ways. If they give the orientation in the patient, all are brought to one
+arrangement, so that the result in the world does not depend on the file.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from nisf.data.arrangement import Arrangement, towards_world
 from nisf.data.geometry import Affine
 
 COARSER = 1.2
-"""Factor between the slice spacing and the next coarser one from which the spacing alone decides."""
+"""Minimum ratio of the slice spacing to the next coarser spacing for the spacing alone to decide."""
 
 UNEVEN = 0.1
-"""Of the slice distance: how far a slice may lie from its place in an even stack."""
+"""Maximum deviation of a slice from its position in an even stack, as a fraction of the slice distance."""
 
 IN_PLANE = np.array([[-1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, -1.0]])
-"""Directions (RAS+) in which the first in-plane axis should point, the best first: left, posterior, inferior,
-the way in which scanners write images."""
+"""Preferred directions (RAS+) of the first in-plane axis, best first: left, posterior, inferior, as scanners
+write images."""
 
 
 def slice_axis(shape: tuple[int, int, int], affine: Affine) -> int | None:
-    """The array axis across the slices, from geometry alone; None where that does not decide.
+    """The array axis across the slices, from geometry alone; None if the geometry does not decide.
 
     Args:
         shape: of the file's array.
@@ -40,7 +40,7 @@ def slice_axis(shape: tuple[int, int, int], affine: Affine) -> int | None:
 
 
 def even_places(along: Float[np.ndarray, "n"]) -> list[int] | None:
-    """The place of each slice in an even stack, which may have gaps; None if there is no such stack.
+    """Positions of the slices in an even stack, which may have gaps; None if they do not form one.
 
     Args:
         along: positions of at least two slices along their normal, mm, ascending and distinct.
@@ -49,7 +49,7 @@ def even_places(along: Float[np.ndarray, "n"]) -> list[int] | None:
     counts = np.maximum(1, np.round(apart / apart.min())).astype(int)
     places = np.concatenate([[0], np.cumsum(counts)])
     step = (along[-1] - along[0]) / places[-1]
-    # With fewer than half of its slices, a stack is more likely a set of slices that do not belong together.
+    # With fewer than half of its slices, the set more likely consists of unrelated slices.
     if np.abs(along - along[0] - places * step).max() > UNEVEN * step or len(along) < places[-1] / 2:
         return None
     return [int(place) for place in places]
@@ -58,18 +58,18 @@ def even_places(along: Float[np.ndarray, "n"]) -> list[int] | None:
 def arrangement_of(
     shape: tuple[int, int, int], affine: Affine, anatomy: Anatomy, *, oriented: bool
 ) -> Arrangement:
-    """How a file's array axes become those of its stack: slices along the third.
+    """The arrangement from a file's array axes to those of its stack, with slices along the third.
 
     Args:
         shape: of the file's array.
         affine: voxel to world, mm, RAS+.
-        anatomy: says whether its files show it one way, and which.
-        oriented: whether the affine is true; if not, nothing is turned or mirrored.
+        anatomy: says whether its files have a fixed orientation, and which.
+        oriented: whether the affine is true; if not, nothing is rotated or mirrored.
     """
     if anatomy.orientation is not None:
         return towards_world(affine, anatomy.orientation) if oriented else Arrangement()
     if not anatomy.turn:
-        return Arrangement()  # its files show it one way, and nobody says which
+        return Arrangement()  # files have a fixed orientation, which is not declared
     across = slice_axis(shape, affine)
     across = 2 if across is None else across
     first, second = (axis for axis in range(3) if axis != across)
@@ -79,12 +79,12 @@ def arrangement_of(
 
 
 def _one_way(affine: Affine, first: int, second: int, across: int, *, count: bool) -> Arrangement:
-    """The one of the arrangements of slices along ``across`` that all files of a scan have in common.
+    """The canonical arrangement with slices along ``across``, the same for all files of a scan.
 
     Args:
         affine: voxel to world, mm, RAS+.
-        first: an axis in the plane.
-        second: the other one.
+        first: one in-plane axis.
+        second: the other in-plane axis.
         across: the axis across the slices.
         count: whether slices may be counted from the other end.
     """
@@ -93,7 +93,7 @@ def _one_way(affine: Affine, first: int, second: int, across: int, *, count: boo
     wanted = max(IN_PLANE, key=lambda d: np.linalg.norm(d - (d @ normal) * normal).round(6))
     if abs(directions[:, second] @ wanted) > abs(directions[:, first] @ wanted):
         first, second = second, first
-    # The second axis, like the slices, is counted along the world's axis that it is nearest to.
+    # The second axis and the slices are counted along the nearest axis of the world.
     flips = (
         directions[:, first] @ wanted < 0,
         _falls(-directions[:, second]),
@@ -104,11 +104,11 @@ def _one_way(affine: Affine, first: int, second: int, across: int, *, count: boo
 
 
 def _normal(directions: np.ndarray, first: int, second: int) -> np.ndarray:
-    """Unit normal of the plane of two axes (3,), whichever side."""
+    """Unit normal of the plane of two axes (3,), of arbitrary sign."""
     normal = np.cross(directions[:, first], directions[:, second])
     return normal / np.linalg.norm(normal)
 
 
 def _falls(direction: np.ndarray) -> bool:
-    """Whether a direction runs against the world's axis that it is nearest to."""
+    """Whether a direction runs against the nearest axis of the world."""
     return bool(direction[np.abs(direction).round(6).argmax()] < 0)

@@ -1,4 +1,4 @@
-"""Whether the axes of a 4D file stand for what they are taken for: slices third, frames fourth."""
+"""Check whether a 4D file has its axes in the assumed order: slices third, frames fourth."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import numpy as np
 from jaxtyping import Num
 
 FEWEST = 3
-"""Slices and frames that a comparison needs."""
+"""Minimum number of slices and of frames for a comparison."""
 MOST = 64
-"""Pairs of neighbours that are compared; more change nothing."""
+"""Maximum number of pairs of neighbours to compare; more would not change the result."""
 
 
 def frames_may_be_slices(image: Num[np.ndarray, "x y z t c"]) -> bool:
     """Whether a volume changes less than half as much from slice to slice as from frame to frame.
 
-    In a cine it is the other way round: slices are millimetres apart, frames milliseconds. The usual reason
-    is a file that is stored as (x, y, time, z). Thin slices of something that moves fast look the same, so
-    this is a hint, not a finding.
+    In a cine it is the other way round: slices are millimetres apart, frames milliseconds. The usual cause is
+    a file stored as (x, y, time, z). Thin slices of something that moves fast look the same: this is only a
+    hint.
     """
     if min(image.shape[2:4]) < FEWEST:
         return False
@@ -24,7 +24,7 @@ def frames_may_be_slices(image: Num[np.ndarray, "x y z t c"]) -> bool:
 
 
 def _change(image: np.ndarray) -> float:
-    """Mean absolute difference of neighbours along the third axis, in some of the pairs and pixels."""
+    """Mean absolute difference of neighbours along the third axis, over some of the pairs and pixels."""
     pairs = [(i, t) for t in range(image.shape[3]) for i in range(image.shape[2] - 1)]
     chosen = pairs[:: len(pairs) // MOST + 1]
     coarse = image[::2, ::2]

@@ -1,4 +1,4 @@
-"""Sizes, places and counts as words, for messages and for how our objects show themselves."""
+"""Sizes, positions and counts in words, for messages and reprs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def mm(lengths: Sequence[float] | np.ndarray) -> str:
 
 def place_mm(place: Sequence[float] | np.ndarray) -> str:
     """E.g. ``(-12.5, 0, 103) mm``, to a tenth of a millimetre."""
-    # Plus zero: what rounds to -0 is 0.
+    # Adding zero turns -0 into 0.
     return f"({', '.join(f'{round(float(number), 1) + 0.0:.6g}' for number in place)}) mm"
 
 

@@ -1,4 +1,4 @@
-"""Cohorts: what is done to each case, and the engines that have it done, in one process or many."""
+"""Engines, which run the cases of a cohort in one process or in many."""
 
 from nisf.engines.in_process import InProcess as InProcess
 from nisf.engines.work import Engine as Engine

@@ -1,4 +1,4 @@
-"""How many workers a cohort gets, and what each of them may take."""
+"""Choose the number of workers for a cohort, and the resources of each."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from nisf.device import available_bytes, use_threads
 from nisf.errors import BadSettingError
 
 MEMORY_MB = 512.0
-"""Working memory if nobody says anything, MiB."""
+"""Default working memory, MiB."""
 LEAST_MB = 128.0
-"""Working memory that a worker needs for its answers to be those of one with more, to the last bit, MiB."""
+"""Minimum working memory of a worker; below it, results could differ in the last bit. MiB."""
 WORKER_BYTES = 1_000_000_000
-"""Memory of one worker on cardiac volumes, PyTorch and all, as far as workers do not share it."""
+"""Memory of one worker on cardiac volumes, including PyTorch, as far as workers do not share it."""
 FEWEST_CASES = 4
-"""Cases a worker for which its start, some seconds, is worth it. Threads are busy with fewer cases, too."""
+"""Minimum number of cases per worker, which makes up for its start of some seconds; threads need no more."""
 MOST_WORKERS = 1024
 
 
 @dataclass(frozen=True)
 class Allotment:
-    """What the workers of a cohort get.
+    """Resources of the workers of a cohort.
 
     Attributes:
-        workers: processes; 1 for this one alone.
-        threads: of each.
-        memory_mb: working memory of each, MiB.
+        workers: number of processes; 1 for this process alone.
+        threads: of each worker.
+        memory_mb: working memory of each worker, MiB.
     """
 
     workers: int
@@ -41,18 +41,18 @@ def allotted(
     memory_mb: float | None = None,
     device: str = "cpu",
 ) -> Allotment:
-    """Divide what is free among workers, as far as nothing is said about it.
+    """Divide free resources among workers; explicit settings take precedence.
 
     Args:
-        cases: their number.
-        workers: processes; None for as many as cores are free, memory allows and cases are worth.
-        threads: of all workers together; None for as many as cores are free.
+        cases: number of cases.
+        workers: number of processes; None for as many as free cores, memory and the number of cases allow.
+        threads: of all workers together; None for the number of free cores.
         memory_mb: working memory of all workers together, MiB; None for `MEMORY_MB`, or more if many workers
             need it.
-        device: where networks run; workers would only wait for each other on a GPU.
+        device: where networks run; on a GPU, workers would only wait for each other.
 
     Raises:
-        BadSettingError: fewer than one worker or thread, or too little memory for so many workers.
+        BadSettingError: fewer than one worker or thread, or too little memory for this many workers.
     """
     cores = use_threads(threads)
     if workers is None:
@@ -70,8 +70,8 @@ def allotted(
         memory_mb = max(MEMORY_MB, LEAST_MB * workers)
     if workers > 1 and memory_mb < LEAST_MB * workers:
         raise BadSettingError(
-            f"{memory_mb:g} MiB for {workers} workers: each needs {LEAST_MB:g}; give "
-            f"{LEAST_MB * workers:g}, or fewer workers",
+            f"{memory_mb:g} MiB for {workers} workers: each needs {LEAST_MB:g} MiB; give "
+            f"{LEAST_MB * workers:g}, or use fewer workers",
             options=["memory_mb", "workers"],
         )
     return Allotment(workers, max(1, cores // workers), memory_mb / workers)

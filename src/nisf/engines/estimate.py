@@ -1,7 +1,7 @@
-"""What a cohort will cost, before it is begun: headers of many cases, and one case that is done for a trial.
+"""Estimate the cost of a cohort before it is run: from the headers of many cases and a trial run of one.
 
-The trial is measured on this machine, with this prior and these options: its time, memory and files, scaled
-by the voxels of all frames. A table of constants would be another machine's.
+The trial is run on this machine, with this prior and these options. Its time, memory and files are scaled by
+the number of voxels of all frames. A table of constants would only apply to the machine it was made on.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nisf.data.wording import counted
 from nisf.engines.work import Result, Work
 from nisf.engines.worker import Begin
 from nisf.engines.workers import Workers
@@ -21,21 +22,21 @@ from nisf.io.readers.header import read_header
 from nisf.io.readers.listing import CaseFiles
 
 SAMPLE = 200
-"""Cases whose headers are read; beyond, every so many."""
+"""Maximum number of cases whose headers are read, evenly spread."""
 TRIES = 3
-"""Cases that are tried before it is given up."""
+"""Number of cases to try before giving up."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a cohort costs.
+    """Cost of a cohort.
 
     Attributes:
-        cases: their number.
-        trial: the case that was done for a trial.
-        seconds: of one processor, for all cases.
+        cases: number of cases.
+        trial: the case of the trial run.
+        seconds: of one CPU, for all cases.
         disk_bytes: of all files.
-        memory_bytes: at most, of one worker with the largest case of which the header was read.
+        memory_bytes: maximum of one worker, for the largest case whose header was read.
     """
 
     cases: int
@@ -45,32 +46,32 @@ class Estimate:
     memory_bytes: float
 
     def told(self, workers: int) -> list[str]:
-        """Lines for a person, for so many workers at a time."""
-        hours = self.seconds / 3600
+        """Lines for the user, given the number of workers."""
+        trial, hours = self.trial, self.seconds / 3600
         wall = hours / max(1, min(workers, self.cases))
         return [
-            f"{self.cases} cases; {self.trial.case} was done for a trial in {self.trial.seconds:.1f} s",
-            f"time: {_hours(wall)} with {workers} at a time ({_hours(hours)} of one processor)",
-            f"memory: {gigabytes(self.memory_bytes)} for each of them at most",
+            f"{counted(self.cases, 'case')}; the trial run on {trial.case} took {trial.seconds:.1f} s",
+            f"time: {_hours(wall)} with {workers} at a time ({_hours(hours)} of one CPU)",
+            f"memory: at most {gigabytes(self.memory_bytes)} for each of them",
             f"disk: {gigabytes(self.disk_bytes)}",
         ]
 
 
 def estimated(cases: Sequence[CaseFiles], begin: Begin, work: Work) -> Estimate:
-    """Do one case for a trial, in a process and a folder of its own, and scale what it took.
+    """Run one case in a process and a folder of its own, and scale its cost.
 
     Args:
         cases: of the cohort, or of a shard.
         begin: what a worker needs.
-        work: what is wanted; nothing is written to its folder.
+        work: what to do with each case; nothing is written to its folder.
 
     Raises:
-        CannotFitError: no case, or none of those that were tried can be done.
+        CannotFitError: there is no case, or none of the tried cases could be run.
     """
     step = max(1, len(cases) // SAMPLE)
     sizes = {index: size for index in range(0, len(cases), step) if (size := voxels(cases[index]))}
     if not sizes:
-        raise CannotFitError("no case whose size can be told; look at them with 'nisf check'")
+        raise CannotFitError("no case has a readable size; look at them with 'nisf check'")
     middle = float(np.median(list(sizes.values())))
     tried = sorted(sizes, key=lambda index: abs(sizes[index] - middle))[:TRIES]
     for index in tried:
@@ -88,11 +89,11 @@ def estimated(cases: Sequence[CaseFiles], begin: Begin, work: Work) -> Estimate:
                 written * scale,
                 result.peak_bytes * largest,
             )
-    raise CannotFitError(f"none of {len(tried)} cases could be done for a trial: {result.error}")
+    raise CannotFitError(f"the trial run failed for {len(tried)} cases: {result.error}")
 
 
 def voxels(files: CaseFiles) -> int:
-    """Voxels of all frames of a case, by its headers; 0 if they cannot be read."""
+    """Number of voxels in all frames of a case, from its headers; 0 if they cannot be read."""
     total = 0
     for stack in files.stacks:
         try:

@@ -1,4 +1,4 @@
-"""The cases one after another, in this process."""
+"""Run the cases one after another in this process."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class InProcess:
 
     Attributes:
         prior: the trained prior, on the device that computes.
-        work: what is done to each case.
+        work: what to do with each case.
     """
 
     prior: Prior[Subject]
     work: Work
 
     def run(self, cases: Sequence[CaseFiles], tell: Tell) -> Generator[tuple[int, Result]]:
-        """As `nisf.engines.work.Engine.run`."""
+        """See `nisf.engines.work.Engine.run`."""
         for index, files in enumerate(cases):
             check()
             yield index, do_case(files, self.prior, self.work, partial(tell, index))

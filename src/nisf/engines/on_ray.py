@@ -1,7 +1,7 @@
-"""Cases as tasks of a Ray cluster: of this machine, or of many that share the folders.
+"""Run cases as tasks of a Ray cluster: on this machine, or on many that share the folders.
 
-Ray runs a task again whose process or node was lost. What a case's record calls done is not done again, so
-that each case is written once whatever is lost, and a driver that is started again goes on where it was.
+Ray repeats a task whose process or node was lost. Cases that their record marks as done are not repeated, so
+that each case is written once whatever is lost, and a restarted driver continues where it stopped.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ from nisf.prior.prior import Prior
 from nisf.subject.subject import Subject
 
 RETRIES = 3
-"""Times that a case is tried again whose process or node was lost."""
+"""Number of times a case is repeated after its process or node was lost."""
 AHEAD = 2
-"""Tasks that wait for each processor, so that none is idle; not all, as a cohort may have 50,000 cases."""
+"""Queued tasks per CPU, so that none is idle; limited, because a cohort may have 50,000 cases."""
 LOOK_S = 10.0
-"""Seconds between looks at how large the cluster is, which may grow."""
+"""Seconds between checks of the cluster's size, which may grow."""
 STOP_S = 10.0
-"""Seconds that tasks have to give up their cases before they are killed."""
+"""Seconds that tasks have to stop before they are killed."""
 
 
 @dataclass(frozen=True)
 class OnRay:
-    """An `nisf.engines.work.Engine` of a Ray cluster.
+    """An `nisf.engines.work.Engine` that runs on a Ray cluster.
 
     Attributes:
-        prior: the trained prior, on the processor; nodes get it from Ray, not from its folder.
+        prior: the trained prior, on the CPU; nodes get it from Ray, not from its folder.
         begin: device, threads and command line of each task.
-        work: what is done to each case; its folder, like the inputs, is shared by all nodes.
-        address: of a cluster that runs; None for one of this machine alone.
-        workers: cases at a time; None for as many as the cluster has processors for.
+        work: what to do with each case; its folder, like the inputs, is shared by all nodes.
+        address: of a running cluster; None for a cluster on this machine only.
+        workers: number of cases at a time; None for the number of CPUs in the cluster.
     """
 
     prior: Prior[Subject]
@@ -61,7 +61,7 @@ class OnRay:
     workers: int | None = None
 
     def run(self, cases: Sequence[CaseFiles], tell: Tell) -> Generator[tuple[int, Result]]:
-        """As `nisf.engines.work.Engine.run`.
+        """See `nisf.engines.work.Engine.run`.
 
         Raises:
             BadSettingError: Ray is not installed, or there is no cluster at the address.
@@ -75,7 +75,7 @@ class OnRay:
                 num_gpus=0 if self.begin.device == "cpu" else 1,
                 max_retries=RETRIES,
             )(_task)
-            shared = [ray.put(self.prior)]  # in a list, or Ray would unpack it for every task
+            shared = [ray.put(self.prior)]  # in a list, because Ray resolves a bare reference for every task
             waiting, most, looked = deque(range(len(cases))), 0, -LOOK_S
             while waiting or running:
                 check()
@@ -98,10 +98,10 @@ class OnRay:
                 remove_stale_locks(self.work.folder)
 
     def _connect(self, ray: Any) -> None:
-        """Start a cluster of this machine, or connect to one.
+        """Start a cluster on this machine, or connect to a running one.
 
         Raises:
-            BadSettingError: there is none at the address.
+            BadSettingError: there is no cluster at the address.
         """
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         wanted: dict[str, Any] = {"address": self.address}
@@ -114,15 +114,15 @@ class OnRay:
         except (OSError, ValueError, RuntimeError) as error:
             raise BadSettingError(
                 f"Ray: no cluster at {self.address or 'this machine'} ({_first_line(error)}); give the "
-                "address that the head node has printed",
+                "address that the head node printed",
                 options=["address"],
             ) from error
         if threading.current_thread() is threading.main_thread():
-            for number, handler in handlers.items():  # Ray takes SIGTERM, and would end without a word
+            for number, handler in handlers.items():  # Ray's own SIGTERM handler would exit silently
                 signal.signal(number, handler)
 
     def _most(self, ray: Any) -> int:
-        """Tasks that may wait or run now."""
+        """Maximum number of tasks that may be queued or running now."""
         cpus = int(ray.cluster_resources().get("CPU", 1))
         return self.workers or max(1, AHEAD * cpus // self.begin.threads)
 
@@ -139,10 +139,10 @@ class OnRay:
 
 
 def _refuse_silence(address: str | None) -> None:
-    """Raise at once where nobody listens: Ray itself would try for minutes.
+    """Fail at once if nothing listens at the address; Ray itself would retry for minutes.
 
     Raises:
-        OSError: nobody does.
+        OSError: nothing listens there.
     """
     host, _, port = (address or "").rpartition(":")
     if host and port.isdecimal() and "/" not in host:
@@ -150,7 +150,7 @@ def _refuse_silence(address: str | None) -> None:
 
 
 def require_ray() -> Any:
-    """The package `ray`.
+    """Import the package `ray`.
 
     Raises:
         BadSettingError: it is not installed.
@@ -166,16 +166,16 @@ def require_ray() -> Any:
 
 
 _priors: dict[str, Prior[Subject]] = {}
-"""In a worker process of Ray: the prior of its job, by digest."""
+"""Cache of a Ray worker process: the prior of its job, by digest."""
 
 
 def _task(files: CaseFiles, shared: list[Any], begin: Begin, work: Work, folder: str) -> Result:
-    """Do one case; runs in a process of Ray, on any node."""
+    """Run one case in a Ray worker process, on any node."""
     ray = require_ray()
-    os.chdir(folder)  # paths may be relative to where the command was given
+    os.chdir(folder)  # paths may be relative to the folder in which the command was started
     if not work.folder.is_dir():
         raise NisfError(
-            f"{work.folder}: not on the node {ray.util.get_node_ip_address()}; share it among all"
+            f"{work.folder}: not found on the node {ray.util.get_node_ip_address()}; share it with all nodes"
         )
     COMMAND.set(begin.command)
     torch.set_num_threads(begin.threads)
@@ -186,7 +186,7 @@ def _task(files: CaseFiles, shared: list[Any], begin: Begin, work: Work, folder:
 
 
 def _cancel(ray: Any, references: list[Any]) -> None:
-    """Have tasks give up: first so that they can tidy up, then for good."""
+    """Cancel tasks: first with time to clean up, then by force."""
     for force in (False, True):
         with suppress(Exception):
             for reference in references:

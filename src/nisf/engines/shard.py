@@ -1,4 +1,4 @@
-"""A shard: the part of a cohort that one of several commands does, on whatever machine."""
+"""Shards: the parts of a cohort that several commands run, on any machines."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class Shard:
     count: int
 
     def cases(self, cases: Sequence[CaseFiles]) -> list[CaseFiles]:
-        """Its cases: every ``count``-th by name, so that all parts are of one size.
+        """The cases of this shard: every ``count``-th by name, so that all shards have about the same size.
 
-        Every case is in one part, whatever order the cases come in.
+        Every case is in exactly one shard, in whatever order the cases are given.
         """
         ordered = sorted(cases, key=lambda files: files.name)
         return ordered[self.number - 1 :: self.count]
 
 
 def parsed(text: str) -> Shard:
-    """A shard from ``3/16``.
+    """Parse a shard such as ``3/16``.
 
     Raises:
         BadSettingError: it is something else.

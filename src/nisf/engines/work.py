@@ -1,4 +1,4 @@
-"""One case from its files to what is written of it, the same whichever process does it."""
+"""Run one case from its files to its outputs, in any kind of process."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ from nisf.stopwatch import Stopwatch, stage
 from nisf.subject.subject import Subject
 
 Tell = Callable[[int, str], None]
-"""Told the index of a case and what is being done to it now."""
+"""Called with the index of a case and its current stage."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is done to every case of a cohort; all of it can be sent to another process.
+    """What to do with every case of a cohort; can be sent to another process.
 
     Attributes:
-        folder: to write to.
-        request: what is wanted of each case.
-        measures: whether cases are measured.
+        folder: output folder.
+        request: what is requested for each case.
+        measures: whether to measure cases.
         dicom_seg: phases of which DICOM SEG is written, as `nisf.io.phases.check_wish` takes them, or None.
         seg_nrrd: likewise, for 3D Slicer.
-        bids: whether a BIDS derivative data set is written too.
-        corrections: file of strokes that the case is to follow; None keeps those that its output has.
-        overwrite: do again what is done, and replace what is in the way.
+        bids: whether to write a BIDS derivative data set too.
+        corrections: file of strokes for the cases; None keeps the strokes of earlier outputs.
+        overwrite: repeat finished cases, and replace files that are in the way.
         memory_mb: working memory of one case, MiB.
     """
 
@@ -70,28 +70,28 @@ class Work:
     memory_mb: float = 512.0
 
     def request_of(self, case: Case, say: Callable[[str], None]) -> Request:
-        """What is wanted of a case, with the strokes that it is to follow.
+        """The request for a case, with its strokes.
 
         Args:
-            case: whose frames and cycle the file of strokes may speak of.
-            say: told that strokes are kept.
+            case: defines the frames and the cycle for the file of strokes.
+            say: called when strokes of an earlier output are kept.
 
         Raises:
-            BadFileError: the file of strokes is wrong.
+            BadFileError: the file of strokes is invalid.
         """
         if self.corrections is not None:
             stack = case.stacks[0] if case.stacks else None
             return replace(self.request, strokes=read_strokes(self.corrections, stack))
         kept = () if self.overwrite else kept_strokes(self.folder, case.name)
         if kept:
-            say(f"keeps its {counted(len(kept), 'stroke')}; they are dropped where it is overwritten")
+            say(f"keeps its {counted(len(kept), 'stroke')}; overwriting the case drops them")
         return replace(self.request, strokes=kept)
 
     def writers(self, case: Case, files: CaseFiles, prior: Prior[Subject]) -> list[CaseWriter]:
-        """What writes the further files that are wanted of a case.
+        """The writers of the additional files requested for a case.
 
         Raises:
-            BadSettingError: a phase or frame is wanted that the case cannot have.
+            BadSettingError: a requested phase or frame does not exist in the case.
         """
         found: list[CaseWriter] = [MeasureFiles(self.memory_mb)] if self.measures else []
         frames = self.request.frames or len(case.stacks[0].grid.times)
@@ -110,19 +110,19 @@ class Work:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a case: errors are values here, so that one case never costs another.
+    """The result of a case. Errors are values here, so that one case cannot stop the others.
 
     Attributes:
         case: its name.
-        state: ``written`` now; ``kept``, as it was done already; ``busy``, left to another process that
-            writes it; ``failed``.
-        error: the sentence that says why it failed; empty if it did not.
+        state: ``written``; ``kept`` if it was done already; ``busy`` if another process is writing it;
+            ``failed``.
+        error: the sentence that says why it failed; otherwise empty.
         said: remarks on this case, e.g. what was replaced.
-        notes: readers' remarks by kind, of which a cohort shows one each.
-        summary: how the fit went; empty unless it was written now.
-        seconds: wall-clock time that the case took.
-        cpu_s: time of the processor, all threads together.
-        peak_bytes: the most memory that the process that did it has ever had; 0 where nobody says.
+        notes: readers' remarks by kind; a cohort shows one of each kind.
+        summary: of the fit; empty unless the case was written now.
+        seconds: wall-clock time of the case.
+        cpu_s: CPU time of all threads together.
+        peak_bytes: peak memory of the process that ran the case, so far; 0 if unknown.
         stages: seconds by stage.
     """
 
@@ -139,20 +139,20 @@ class Result:
 
     @property
     def done(self) -> bool:
-        """Whether the case's files are there now, and whole."""
+        """Whether the case's files are complete now."""
         return self.state in ("written", "kept")
 
 
 class Engine(Protocol):
-    """Has cases done, wherever that is."""
+    """Runs cases, here or elsewhere."""
 
     def run(self, cases: Sequence[CaseFiles], tell: Tell) -> Generator[tuple[int, Result]]:
-        """Do every case once; the index and the result of each as it ends, in any order.
+        """Run every case once; yields the index and the result of each as it ends, in any order.
 
-        Close the iterator to stop: what was begun is then given up, and leaves nothing half written.
+        Close the iterator to stop: running cases are then cancelled and leave nothing half written.
 
         Raises:
-            NisfError: nothing can be done at all.
+            NisfError: no case can be run at all.
         """
         ...
 
@@ -160,15 +160,15 @@ class Engine(Protocol):
 def do_case(
     files: CaseFiles, prior: Prior[Subject], work: Work, tell: Callable[[str], None] | None = None
 ) -> Result:
-    """Read, segment and write one case, unless that was done already.
+    """Read, segment and write one case, unless it is done already.
 
-    Only an interrupt is raised; whatever else goes wrong is in the result.
+    Only interrupts are raised; any other error is in the result.
 
     Args:
         files: of the case; its labels are never read.
         prior: the trained prior, on the device that computes.
-        work: what is wanted.
-        tell: told the stages.
+        work: what to do.
+        tell: called with the stages.
     """
     said: list[str] = []
     notes: dict[str, str] = {}
@@ -185,8 +185,8 @@ def do_case(
         except NisfError as found:
             error = told(found)
         except Exception as found:
-            check()  # an interrupt that came out of a library as something else
-            # A fault of ours, on a case that nobody has met: it must not end a night's batch.
+            check()  # an interrupt that a library turned into another exception
+            # A bug on an unforeseen case must not end a night's batch.
             error = unexpected(found)
         finally:
             use_scratch(None)
@@ -211,11 +211,11 @@ def _written(
     say: Callable[[str], None],
     notes: dict[str, str],
 ) -> dict[str, Any] | None:
-    """Segment and write a case; the fit's summary, or None if it was done already.
+    """Segment and write a case; the summary of the fit, or None if it was done already.
 
     Raises:
         NisfError: it cannot be done.
-        BusyError: another process writes it.
+        BusyError: another process is writing it.
     """
     with stage("reading"):
         case = read_or_why(files, prior.anatomy, notes)
@@ -245,8 +245,8 @@ def _written(
         )
         if "turned" in subject.summary:
             notes["turned"] = (
-                f"{case.name} (and maybe others) does not say how it lies in the patient; by what it shows, "
-                f"it was {subject.summary['turned']} to lie like the training images, and its segmentation "
+                f"{case.name} (and maybe others) has no orientation in the patient; judging by its images, "
+                f"it was {subject.summary['turned']} to match the training images, and its segmentation "
                 "is turned back"
             )
         told_of = ("region", "turned", "intensity_bce", "converged", "quality", "moved_mm")

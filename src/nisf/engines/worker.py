@@ -1,4 +1,4 @@
-"""What runs in a worker process: load the prior once, then do one case after another."""
+"""The code of a worker process: load the prior once, then run one case after another."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Begin:
     """What a worker needs before its first case.
 
     Attributes:
-        prior: folder of the prior, or the name of a model that comes with nisf.
-        digest: of the prior that is meant; its folder may be written anew meanwhile.
+        prior: folder of the prior, or name of a bundled model.
+        digest: of the intended prior, because its folder may be rewritten meanwhile.
         device: where the network runs, by name.
-        threads: of the processor.
+        threads: of the CPU.
         command: the command line, which records keep.
     """
 
@@ -44,21 +44,21 @@ class Begin:
     command: tuple[str, ...] = ()
 
     def load(self) -> Prior[Subject]:
-        """The prior, on its device.
+        """Load the prior onto its device.
 
         Raises:
-            NisfError: it cannot be read, or is another one by now.
+            NisfError: it cannot be read, or has changed meanwhile.
         """
         prior = load_prior(self.prior)
         if prior.digest != self.digest:
-            raise BadFileError(f"{self.prior}: the prior was changed while it was being used; start again")
+            raise BadFileError(f"{self.prior}: the prior was changed while it was in use; start again")
         return prior.to(named_device(self.device))
 
 
 def serve(pipe: Connection, begin: Begin, work: Work) -> None:
-    """Do the cases that come through the pipe until it is closed.
+    """Run the cases that come through the pipe until it is closed.
 
-    Sent are ``("ready", None)`` or ``("unable", sentence)``, then ``("stage", text)`` and
+    It sends ``("ready", None)`` or ``("unable", sentence)``, then ``("stage", text)`` and
     ``("result", Result)``.
     """
     try:
@@ -66,18 +66,18 @@ def serve(pipe: Connection, begin: Begin, work: Work) -> None:
             _take_signals()
             _serve(pipe, begin, work)
         except (EOFError, BrokenPipeError, ConnectionError):
-            pass  # nobody wants more
+            pass  # the other end is closed
         finally:
             _be_deaf()
     except BaseException:
-        _be_deaf()  # it may have come in the lines above
+        _be_deaf()  # an interrupt may have come before
         if caught() is None:
             raise
         sys.exit(128 + signal.SIGTERM)
 
 
 def _be_deaf() -> None:
-    """It is ending: an interrupt that comes now could only leave a traceback."""
+    """Ignore interrupts while the process ends; they could only cause a traceback."""
     ignore()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
@@ -93,7 +93,7 @@ def _serve(pipe: Connection, begin: Begin, work: Work) -> None:
     except Exception as error:
         pipe.send(("unable", f"{begin.prior}: cannot be loaded by a worker ({unexpected(error)})"))
         return
-    turn = threading.Lock()  # stages are told by several threads
+    turn = threading.Lock()  # several threads report stages
 
     def send(what: str, value: object = None) -> None:
         with turn:
@@ -106,7 +106,7 @@ def _serve(pipe: Connection, begin: Begin, work: Work) -> None:
 
 
 def _take_signals() -> None:
-    """From now on: leave Ctrl-C to whoever started us, end tidily at SIGTERM and when they are gone."""
+    """From now on, ignore Ctrl-C, which the parent handles; end cleanly on SIGTERM or without a parent."""
     listen()
     ignore()
     if os.name == "posix":

@@ -1,7 +1,7 @@
-"""Cases in several processes of this machine: one that dies costs the case that it had, and is replaced.
+"""Run cases in several processes of this machine. A process that dies costs its own case and is replaced.
 
-`concurrent.futures` gives up all work when one of its processes dies, which is why the few lines here exist:
-a pipe to each worker, which gets one case at a time and sends back what became of it.
+`concurrent.futures` breaks the whole pool when one of its processes dies. These few lines avoid that: each
+worker has a pipe, gets one case at a time and sends back its result.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from nisf.io.readers.listing import CaseFiles
 from nisf.outputs.lock import remove_stale as remove_stale_locks
 
 STOP_S = 10.0
-"""Seconds that a worker has to give up its case before it is killed."""
+"""Seconds that a worker has to stop before it is killed."""
 TIDY = (0, 128 + signal.SIGTERM)
-"""Exit statuses of workers that have left nothing behind."""
-USUALLY = {"SIGKILL": " (out of memory, or stopped by somebody)", "SIGSEGV": " (a library crashed)"}
-"""What a signal that ended a worker usually means."""
+"""Exit statuses of workers that have cleaned up."""
+USUALLY = {"SIGKILL": " (out of memory, or killed by someone)", "SIGSEGV": " (a library crashed)"}
+"""The usual cause of a signal that ended a worker."""
 
 
 @dataclass
 class Worker:
-    """A process and what it does.
+    """A process and its present task.
 
     Attributes:
         process: as `multiprocessing` knows it.
-        pipe: to it and from it.
-        case: index of the case that it has, None if it has none.
+        pipe: to and from the process.
+        case: index of its case, None if it has none.
         ready: whether it has loaded its prior.
-        unable: why it could not, in a sentence.
+        unable: why it could not load its prior, in a sentence.
     """
 
     process: Any
@@ -52,7 +52,7 @@ class Worker:
     unable: str = ""
 
     def heard(self) -> tuple[list[tuple[str, Any]], bool]:
-        """What it has said, and whether it lives."""
+        """Messages that have arrived, and whether the process is alive."""
         said: list[tuple[str, Any]] = []
         try:
             while self.pipe.poll():
@@ -62,13 +62,13 @@ class Worker:
         return said, True
 
     def stop(self) -> None:
-        """Have it give up what it does."""
+        """Ask it to stop."""
         with suppress(OSError, ValueError):
             self.pipe.close()
         self.process.terminate()
 
     def gone(self) -> int | None:
-        """Wait until it has ended; its exit status, negative for a signal."""
+        """Wait until it has ended; returns its exit status, negative for a signal."""
         self.process.join(STOP_S)
         if self.process.exitcode is None:
             self.process.kill()
@@ -78,14 +78,14 @@ class Worker:
 
 @dataclass(frozen=True)
 class Workers:
-    """An `nisf.engines.work.Engine` of several processes.
+    """An `nisf.engines.work.Engine` that runs several processes.
 
-    Results do not depend on their number, to the last bit.
+    Results are bitwise independent of their number.
 
     Attributes:
-        begin: what each of them is told at its start.
-        work: what is done to each case; its memory is one worker's.
-        count: processes.
+        begin: sent to each worker when it starts.
+        work: what to do with each case; its memory is that of one worker.
+        count: number of processes.
     """
 
     begin: Begin
@@ -93,7 +93,7 @@ class Workers:
     count: int
 
     def run(self, cases: Sequence[CaseFiles], tell: Tell) -> Generator[tuple[int, Result]]:
-        """As `nisf.engines.work.Engine.run`.
+        """See `nisf.engines.work.Engine.run`.
 
         Raises:
             NisfError: no worker can be started.
@@ -110,7 +110,7 @@ class Workers:
 
 
 class _Crew:
-    """The workers of one run, and the cases that wait for them."""
+    """The workers of one run, and its queue of cases."""
 
     def __init__(self, engine: Workers, cases: Sequence[CaseFiles], tell: Tell) -> None:
         self.engine, self.cases, self.tell = engine, cases, tell
@@ -119,11 +119,11 @@ class _Crew:
         self.workers: list[Worker] = []
 
     def busy(self) -> bool:
-        """Whether a case waits or is being done."""
+        """Whether a case is queued or running."""
         return bool(self.waiting) or any(worker.case is not None for worker in self.workers)
 
     def fill(self) -> None:
-        """Start workers where there are fewer than could have a case."""
+        """Start workers while there are fewer than queued cases could use."""
         free = sum(worker.case is None for worker in self.workers)
         for _ in range(min(self.count - len(self.workers), len(self.waiting) - free)):
             ours, theirs = _CONTEXT.Pipe()
@@ -135,16 +135,16 @@ class _Crew:
             self.workers.append(Worker(process, ours))
 
     def heard(self) -> list[Worker]:
-        """The workers that said something or ended, waited for until one has."""
+        """Wait until a worker has sent something or ended; returns these workers."""
         owners = {what: k for k, one in enumerate(self.workers) for what in (one.pipe, one.process.sentinel)}
         found = {owners[what] for what in wait(list(owners), timeout=60.0)}  # type: ignore[index]
         return [self.workers[k] for k in sorted(found)]
 
     def attend(self, worker: Worker) -> Iterator[tuple[int, Result]]:
-        """Take what a worker said, and give it the next case.
+        """Handle a worker's messages, and give it the next case.
 
         Raises:
-            NisfError: it could not begin, and nobody else works.
+            NisfError: it could not start, and no other worker is running.
         """
         said, alive = worker.heard()
         for what, value in said:
@@ -164,15 +164,15 @@ class _Crew:
             try:
                 worker.pipe.send(self.cases[index].without_labels())
                 worker.case = index
-            except OSError:  # it has just died, and never saw the case
+            except OSError:  # it has just died without receiving the case
                 self.waiting.appendleft(index)
                 yield from self.bury(worker)
 
     def bury(self, worker: Worker) -> Iterator[tuple[int, Result]]:
-        """Tidy up after a worker that ended by itself; the result of the case that it had.
+        """Clean up after a worker that ended unexpectedly; yields the result of its case.
 
         Raises:
-            NisfError: it could not begin, and nobody else works.
+            NisfError: it could not start, and no other worker is running.
         """
         self.workers.remove(worker)
         code = worker.gone()
@@ -182,12 +182,12 @@ class _Crew:
         if worker.case is not None:
             yield worker.case, Result(self.cases[worker.case].name, "failed", sentence)
         if not worker.ready:
-            self.count -= 1  # or one would be started again and again
+            self.count -= 1  # otherwise workers would be started forever
             if not self.workers:
                 raise NisfError(f"no worker could be started: {sentence}")
 
     def end(self) -> None:
-        """Stop all workers; what they have begun is given up."""
+        """Stop all workers; running cases are cancelled."""
         for worker in self.workers:
             worker.stop()
         ends = [worker.gone() for worker in self.workers]
@@ -195,7 +195,7 @@ class _Crew:
             self.tidy()
 
     def tidy(self) -> None:
-        """Remove what workers left that could not do it themselves."""
+        """Remove what killed workers left behind."""
         folder = self.engine.work.folder
         if folder.is_dir():
             remove_stale(folder)
@@ -203,15 +203,15 @@ class _Crew:
 
 
 def _how(code: int | None) -> str:
-    """The sentence that says how a worker ended."""
+    """A sentence that says how a worker ended."""
     if code is None or code >= 0:
         return f"its worker ended unexpectedly (exit status {code}); run it again"
     name = next((known.name for known in signal.Signals if known == -code), f"signal {-code}")
-    return f"its worker was ended by {name}{USUALLY.get(name, '')}; run it again, with fewer workers"
+    return f"its worker was ended by {name}{USUALLY.get(name, '')}; run it again with fewer workers"
 
 
 def _context() -> Any:
-    """A server that has imported everything once and forks workers, where there is such a thing.
+    """A fork server that has imported everything once, where the platform has one.
 
     Workers are never forked from this process, whose threads may hold locks.
     """
@@ -227,14 +227,14 @@ _CONTEXT = _context()
 
 @contextmanager
 def _signals_later() -> Generator[None]:
-    """Let a process start without signals: Ctrl-C goes to it too, and it is no time for a traceback.
+    """Start a process with signals blocked, so that Ctrl-C cannot cause a traceback while it starts.
 
-    The worker itself lets them come when it is ready for them.
+    The worker unblocks them when it is ready to handle them.
     """
     if os.name != "posix":
         yield
         return
-    resource_tracker.ensure_running()  # it would let signals come again when it is started later
+    resource_tracker.ensure_running()  # started later, it would unblock the signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield

@@ -1,1 +1,1 @@
-"""How good it is: metrics, calibration, scores of cases and cohorts."""
+"""Evaluation: metrics, calibration, scores of cases and cohorts."""

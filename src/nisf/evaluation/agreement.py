@@ -1,6 +1,6 @@
-"""How measures agree with those of reference labels: bias and limits of agreement.
+"""Agreement of measures with those of reference labels: bias and limits of agreement.
 
-The references are measured as they are read by hand, by summation of their slices; ours by both conventions.
+References are measured by summation of their slices, as in manual readings; ours by both conventions.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ LIMIT = 1.96
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """One measure of a set of cases, ours and the references'.
+    """One measure of a set of cases, ours and the reference's.
 
     Attributes:
         name: of the measure's column, e.g. ``lv_edv_ml``.
-        convention: of ours.
+        convention: of our measure.
         cases: names (n,).
-        ours: measured (n,).
-        reference: from the reference labels (n,).
-        readers: how far readers are from their consensus, if the anatomy says.
+        ours: our values (n,).
+        reference: values from the reference labels (n,).
+        readers: deviation of readers from their consensus, if the anatomy declares it.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Agreement:
 
     @property
     def deviation(self) -> float:
-        """Standard deviation of the differences; 0 of a single one."""
+        """Standard deviation of the differences; 0 for a single one."""
         return float(self.difference.std(ddof=1)) if len(self.difference) > 1 else 0.0
 
     @property
@@ -82,12 +82,12 @@ class Agreement:
 
 @dataclass
 class Comparison:
-    """What came of comparing the measures of a set of cases.
+    """Result of comparing the measures of a set of cases.
 
     Attributes:
         agreements: by measure and convention.
-        failures: case name to a sentence that says why it could not be compared.
-        notes: what the reader has to say about the references.
+        failures: for each case that could not be compared, a sentence that says why.
+        notes: the reader's remarks about the references.
     """
 
     agreements: list[Agreement] = field(default_factory=list)
@@ -96,12 +96,12 @@ class Comparison:
 
 
 def reference_values(case: Case, anatomy: Anatomy) -> dict[str, float | None]:
-    """The measures of a case's reference labels by summation of slices, by the names of the columns.
+    """The measures of a case's reference labels by summation of slices, by column name.
 
-    A structure that nobody drew in a frame has no volume there.
+    A structure that was not drawn in a frame has no volume there.
 
     Args:
-        case: with labels, of its first stack.
+        case: labelled in its first stack.
         anatomy: declares the measures.
 
     Raises:
@@ -125,7 +125,7 @@ def reference_values(case: Case, anatomy: Anatomy) -> dict[str, float | None]:
         if k
     }
     curve = VolumeCurve(grid.times[order], known, known, case.stacks[0].cycle_ms)
-    # Only what was drawn: a phase without labels is not that of the nearest frame that has some.
+    # Only labelled frames: a phase without labels must not get the volume of the nearest labelled frame.
     there = {name: time for name, time in case.phases.items() if np.isclose(curve.times, time).any()}
     values = values_of(anatomy, curve, there)
     return {
@@ -135,7 +135,7 @@ def reference_values(case: Case, anatomy: Anatomy) -> dict[str, float | None]:
 
 
 def _compared(anatomy: Anatomy) -> list[MeasureRule]:
-    """The measures that labels have too and that need nothing else."""
+    """The measures that can be computed from labels alone."""
     return [rule for rule in anatomy.measures if rule.rule in BY_HAND and rule.rule != "output"]
 
 
@@ -144,12 +144,12 @@ def compare(
     ours: Mapping[str, Mapping[str, float | None]],
     references: Mapping[str, Mapping[str, float | None]],
 ) -> list[Agreement]:
-    """The agreement of each measure by each convention, over the cases in which both sides know it.
+    """The agreement of each measure by each convention, over the cases in which both values are known.
 
     Args:
         anatomy: declares the measures.
-        ours: case to measures by the names of their columns, of both conventions.
-        references: case to the references' measures, by the names of the first convention.
+        ours: measures of each case by column name, for both conventions.
+        references: measures of each case's reference, by column name of the first convention.
     """
     out = []
     for rule in _compared(anatomy):
@@ -179,11 +179,11 @@ def compare_folder(
     """Compare the measures in a folder with those of a cohort's reference labels.
 
     Args:
-        measured: folder that ``nisf segment`` or ``nisf measure`` has written.
+        measured: folder written by ``nisf segment`` or ``nisf measure``.
         references: folder of the cohort.
         anatomy: name or JSON file of the anatomy.
-        layout: how the cohort lies in its folder.
-        only: text file with the names of the cases to compare, one a line; all if None.
+        layout: layout of the cohort's folder.
+        only: text file with the names of the cases to compare, one per line; all if None.
 
     Raises:
         NisfError: the cohort cannot be read.
@@ -211,7 +211,7 @@ def _measured(folder: Path, name: str) -> Mapping[str, float | None]:
     """The measures of one case.
 
     Raises:
-        BadFileError: they are not there, or damaged.
+        BadFileError: they are missing or damaged.
     """
     path = case_path(folder, name)
     if not path.is_file():
@@ -220,7 +220,7 @@ def _measured(folder: Path, name: str) -> Mapping[str, float | None]:
 
 
 def write_agreement_csv(path: Path, agreements: Sequence[Agreement]) -> None:
-    """Write one row for each case, measure and convention; the file appears whole or not at all."""
+    """Write one row per case, measure and convention, atomically."""
     rows = [
         [case, found.name, found.convention, *(f"{number:.5g}" for number in (ours, true, ours - true))]
         for found in agreements
@@ -230,7 +230,7 @@ def write_agreement_csv(path: Path, agreements: Sequence[Agreement]) -> None:
 
 
 def agreement_table(agreements: Sequence[Agreement], title: str | None = None) -> Table:
-    """Bias, limits of agreement and mean absolute difference of each measure, beside those of readers."""
+    """Bias, limits of agreement and mean absolute difference of each measure, with those of readers."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""Do probabilities mean what they say? Reliability diagrams and the expected calibration error."""
+"""Calibration of probabilities: reliability diagrams and the expected calibration error."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from nisf.data.case import UNKNOWN
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """A reliability diagram: points in bins of equal width over the confidence in their class.
+    """A reliability diagram: points in bins of equal width of the confidence in their class.
 
     Attributes:
         confidence: mean probability of the most probable class in each bin (b,); NaN in empty ones.
-        accuracy: share of the bin's points where that class is the true one (b,); likewise.
-        count: points in each bin (b,).
+        accuracy: fraction of the bin's points whose true class is that class (b,); likewise.
+        count: number of points in each bin (b,).
     """
 
     confidence: Float[np.ndarray, "b"]
@@ -26,7 +26,7 @@ class Reliability:
 
     @property
     def expected_error(self) -> float:
-        """Expected calibration error: mean distance of confidence from accuracy, by points; NaN without any.
+        """Expected calibration error: mean distance of confidence from accuracy, by points; NaN if empty.
 
         Source: Guo et al., ICML 2017, equation 3.
         """
@@ -38,12 +38,12 @@ class Reliability:
 def reliability(
     probability: Float[np.ndarray, "n k"], label: Integer[np.ndarray, "n"], *, bins: int = 10
 ) -> Reliability:
-    """How often the most probable class is right, against how probable it was said to be.
+    """Accuracy of the most probable class as a function of its probability.
 
     Args:
         probability: of each class, rows that sum to 1.
         label: the true class; points of unknown label are left out.
-        bins: of equal width over [0, 1].
+        bins: number of bins, of equal width over [0, 1].
     """
     known = label != UNKNOWN
     chosen, truth = probability[known], label[known]

@@ -1,4 +1,4 @@
-"""Score a prior: fit each case, part of it kept back if wanted, and compare with its labels."""
+"""Score a prior: fit each case, optionally with a part of it hidden, and compare with its labels."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def score_prior(
     """Fit a case to the intensities of its seen slices and score it on the labels of its hidden slices.
 
     Args:
-        case: with labels.
+        case: a labelled case.
         prior: the trained prior.
-        protocol: what is kept back; see `nisf.data.hiding`.
-        options: of the fit; the prior's way if None.
+        protocol: what is hidden; see `nisf.data.hiding`.
+        options: of the fit; the prior's defaults if None.
 
     Raises:
         BadSettingError: the prior does not support an option.
@@ -57,8 +57,8 @@ def evaluate_prior(
     Args:
         references: the cohort.
         prior: the trained prior.
-        protocol: what is kept back.
-        options: of the fits; the prior's way if None.
+        protocol: what is hidden.
+        options: of the fits; the prior's defaults if None.
         layout: folder layout of the cohort.
         only: text file with the names of the cases to score.
         say: called with each case's mean Dice.

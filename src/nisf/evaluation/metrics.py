@@ -1,15 +1,15 @@
-"""How well a segmentation agrees with a reference: Dice, surface distances in mm, volumes in mL.
+"""Agreement of a segmentation with a reference: Dice, surface distances in mm, volumes in mL.
 
-Conventions are those of MONAI 1.x, against which the tests compare: the surface of a mask is its voxels
-with a face neighbour outside it (the border of the array is outside), distances run between voxel
-centres, HD95 is the larger of the two directed 95th percentiles, ASSD the mean over both directed sets.
-Two situations that MONAI does not know are settled here:
+Conventions are those of MONAI 1.x, which the tests compare with: the surface of a mask is its voxels with a
+face neighbour outside (beyond the array counts as outside), distances are between voxel centres, HD95 is the
+larger of the two directed 95th percentiles, ASSD is the mean over both directed sets. Two cases that MONAI
+does not handle are defined here:
 
-- *unknown* voxels belong to neither side, so a face towards one is no surface. The surface in a single
-  labelled slice is therefore its outline, not the whole disc, whose inside would be at distance zero and
-  make any distance look good; an axis of one voxel is treated likewise;
-- a structure that only one side has gets a distance all the same, the diagonal of the volume, so that
-  means over cases count it instead of leaving it out.
+- *unknown* voxels belong to neither side, so a face towards one is not a surface. The surface in a single
+  labelled slice is therefore its outline. As a whole disc, its inside would have distance zero and make any
+  result look good. Axes of one voxel are treated likewise;
+- a structure that only one side has gets the diagonal of the volume as its distance, so that means over
+  cases include it.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def hausdorff(
     Args:
         prediction: (x, y, z) booleans.
         reference: (x, y, z) booleans.
-        spacing: mm a voxel along x, y, z.
+        spacing: mm per voxel along x, y, z.
         known: where to score; everywhere if None.
         percentile: 100 for the maximum, 95 for HD95.
 
@@ -122,14 +122,14 @@ def hausdorff(
 
 
 def hd95(prediction: Mask, reference: Mask, spacing: Vector, *, known: Mask | None = None) -> float:
-    """95th percentile of `hausdorff`, mm; same arguments, returns and errors."""
+    """95th percentile of `hausdorff`, mm; same arguments, result and errors."""
     return hausdorff(prediction, reference, spacing, known=known, percentile=95.0)
 
 
 def assd(prediction: Mask, reference: Mask, spacing: Vector, *, known: Mask | None = None) -> float:
     """Average symmetric surface distance, mm: the mean over the surface voxels of both masks.
 
-    Arguments, returns and errors as `hausdorff`.
+    Arguments, result and errors as for `hausdorff`.
 
     Source: Heimann et al., IEEE TMI 28(8), 2009, section IV-C.
     """
@@ -138,7 +138,7 @@ def assd(prediction: Mask, reference: Mask, spacing: Vector, *, known: Mask | No
 
 
 def volume_ml(mask: Mask, spacing: Vector) -> float:
-    """Volume of a mask in mL, at ``spacing`` mm a voxel."""
+    """Volume of a mask in mL, at ``spacing`` mm per voxel."""
     return int(mask.sum()) * float(np.prod(np.asarray(spacing, dtype=np.float64))) / 1000.0
 
 
@@ -153,7 +153,7 @@ def volume_difference_ml(prediction: Mask, reference: Mask, spacing: Vector) -> 
 
 
 def diagonal_mm(shape: Sequence[int], spacing: Vector) -> float:
-    """Diagonal between the outer corners of a volume, mm: longer than any distance within it."""
+    """Diagonal between the outer corners of a volume, mm: longer than any distance inside it."""
     return float(np.linalg.norm(np.asarray(shape) * np.asarray(spacing, dtype=np.float64)))
 
 
@@ -170,10 +170,10 @@ def surface_distances(
     Args:
         prediction: (x, y, z) booleans, not empty where known.
         reference: (x, y, z) booleans, not empty where known.
-        spacing: mm a voxel along x, y, z.
+        spacing: mm per voxel along x, y, z.
         known: where to score; everywhere if None.
-        outlines: whether each slice's outline is its surface; otherwise its whole face is where the
-            structure ends. For a part of a volume, whose first and last slice are no ends.
+        outlines: whether only the outline in each slice is a surface; otherwise the face where the structure
+            ends is one too. Use it for part of a volume, whose first and last slice are not real ends.
 
     Returns:
         From the n surface voxels of the prediction, and from the m of the reference.
@@ -190,7 +190,7 @@ def surface_distances(
         prediction, reference = prediction & known, reference & known
     if not prediction.any() or not reference.any():
         raise ValueError("no distance to an empty mask")
-    # Nothing beyond the union's box plus one voxel (the neighbours that make a surface) matters.
+    # Only the union's bounding box plus one voxel (the neighbours that define a surface) matters.
     box = ndimage.find_objects((prediction | reference).view(np.uint8))[0]
     crop = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in box)
     inside = np.ones(prediction[crop].shape, dtype=bool) if known is None else known[crop]
@@ -219,22 +219,22 @@ def score_volume(
     """Score the classes of one volume.
 
     Only voxels that the reference knows (not `UNKNOWN`) count, on both sides; with ``positions``, only
-    these slices (the hidden ones, say). Distances run in 3D among the voxels that count.
+    these slices (e.g. the hidden ones). Distances are measured in 3D among the voxels that count.
 
-    A reference without any background is of annotators who drew only some classes: the readers made its 0
-    unknown, since others may hide there. Only classes drawn in this volume are scored then, on whole slices
-    that have a label: otherwise a prediction that overflows would go unpunished.
+    A reference without any background was drawn for some classes only: the readers set its 0 to unknown,
+    because other classes may be hidden there. Then only classes drawn in this volume are scored, on all of
+    their labelled slices; otherwise a prediction that is too large would not be penalised.
 
     Args:
         prediction: class indices (x, y, z).
-        reference: class indices (x, y, z), `UNKNOWN` where nobody said.
-        spacing: mm a voxel along x, y, z.
+        reference: class indices (x, y, z), `UNKNOWN` where unlabelled.
+        spacing: mm per voxel along x, y, z.
         labels: class names by number.
         scored: names of the classes to score; all but the background if None.
         positions: indices along z to score; all if None.
-        missing_mm: distance of a structure that only one side has; the volume's diagonal if None.
+        missing_mm: distance assigned to a structure that only one side has; the volume's diagonal if None.
         outlines: see `surface_distances`.
-        case: for the scores, as are ``phase`` and ``frame``.
+        case: recorded in the scores, like ``phase`` and ``frame``.
 
     Returns:
         One score per class that either side has, in the order of ``labels``.
@@ -265,7 +265,7 @@ def score_volume(
 
 
 def _known(reference: LabelVolume, positions: Collection[int] | None) -> tuple[Mask, bool]:
-    """Voxels that are scored, and whether annotators drew only some classes; see `score_volume`."""
+    """Voxels to score, and whether the annotators drew only some classes; see `score_volume`."""
     known = reference != UNKNOWN
     partly_drawn = not (reference == 0).any()
     if partly_drawn:
@@ -277,7 +277,7 @@ def _known(reference: LabelVolume, positions: Collection[int] | None) -> tuple[M
 
 def _check_shapes(first: np.ndarray, second: np.ndarray) -> None:
     if first.shape != second.shape:
-        raise ValueError(f"volumes to compare must have one shape, not {first.shape} and {second.shape}")
+        raise ValueError(f"volumes to compare must have the same shape, not {first.shape} and {second.shape}")
 
 
 def _surface(mask: Mask, known: Mask, flat: tuple[bool, ...]) -> Mask:
@@ -286,18 +286,18 @@ def _surface(mask: Mask, known: Mask, flat: tuple[bool, ...]) -> Mask:
     outside = np.pad(known & ~mask, width, constant_values=True)
     face = ndimage.generate_binary_structure(3, 1)
     for axis, one in enumerate(flat):
-        if one:  # neighbours along this axis are none
+        if one:  # an axis of one voxel has no neighbours
             face &= np.expand_dims(np.array([False, True, False]), [a for a in range(3) if a != axis])
     touched = np.asarray(ndimage.binary_dilation(outside, face))
     surface = mask & touched[tuple(slice(None) if one else slice(1, -1) for one in flat)]
-    # Enclosed by unknown voxels altogether: the extent of what is known is all there is.
+    # Completely enclosed by unknown voxels: the extent of the known voxels is used.
     return surface if surface.any() else mask
 
 
 def _distances_or_missing(
     prediction: Mask, reference: Mask, spacing: Vector, known: Mask | None
 ) -> Distances | float:
-    """The surface distances, or what stands for them when a mask is empty."""
+    """The surface distances, or their substitute if a mask is empty."""
     _check_shapes(prediction, reference)
     some = [bool((mask if known is None else mask & known).any()) for mask in (prediction, reference)]
     if all(some):

@@ -1,4 +1,4 @@
-"""Read a segmentation file onto the grid of its reference: nothing is resampled, axes are put in order."""
+"""Read a segmentation file onto the grid of its reference by reordering axes, without resampling."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from nisf.errors import BadFileError
 from nisf.io.readers.itk import is_itk_name, read_itk_header, read_itk_voxels
 
 WHOLE = 1e-3
-"""How far a label may be from a whole number: what a scale in the header leaves of it."""
+"""Maximum deviation of a label from an integer, e.g. after scaling by the header."""
 
 
 def read_prediction(path: Path, case: Case, notes: dict[str, str]) -> np.ndarray:
-    """The whole numbers of a segmentation file (x, y, z, t), arranged like the case's first stack.
+    """The integers of a segmentation file (x, y, z, t), arranged like the case's first stack.
 
-    Where the reference is oriented, the file is laid onto it by its affine: axes may be in another order or
-    reversed, nothing else. Where it is not, voxels are compared by index.
+    If the reference is oriented, the file is matched to it by its affine: axes may be permuted or reversed.
+    Otherwise voxels are compared by index.
 
     Args:
         path: image file, (x, y, z) or (x, y, z, t).
@@ -30,7 +30,7 @@ def read_prediction(path: Path, case: Case, notes: dict[str, str]) -> np.ndarray
         notes: remarks are added here, one per kind.
 
     Raises:
-        BadFileError: the file is missing or unreadable, on another grid, or holds no whole numbers.
+        BadFileError: the file is missing or unreadable, on another grid, or has values that are not integers.
     """
     array, affine = _loaded(path, case)
     stack = case.stacks[0]
@@ -45,7 +45,7 @@ def read_prediction(path: Path, case: Case, notes: dict[str, str]) -> np.ndarray
     wanted = (*stack.grid.shape, len(stack.grid.times))
     if shape != wanted and (arrangement is not None or sorted(shape[:3]) != sorted(wanted[:3])):
         raise BadFileError(
-            f"{case.name}: {path} has shape {shape} and the reference {wanted} (x, y, z, t); "
+            f"{case.name}: {path} has shape {shape}, but the reference has {wanted} (x, y, z, t); "
             "render it on the grid and frames of the reference"
         )
     if arrangement is None:
@@ -67,19 +67,19 @@ def read_prediction(path: Path, case: Case, notes: dict[str, str]) -> np.ndarray
 
 
 def codes(affine: Affine) -> str:
-    """To which sides of the patient the axes point, e.g. ``LAS``."""
+    """The sides of the patient towards which the axes point, e.g. ``LAS``."""
     from nibabel.orientations import aff2axcodes
 
     return "".join(str(code) for code in aff2axcodes(affine.matrix))
 
 
 def _elsewhere(grid: Grid, wanted: Grid) -> str:
-    """How a grid that no arrangement brings onto another differs from it, and what to do."""
+    """How a grid differs from another that no arrangement maps to, and what to do."""
     advice = "render it on the grid of the reference"
     place, reference = place_mm(grid.centre()), place_mm(wanted.centre())
     return (
         f"is {codes(grid.affine)}, {mm(grid.spacing)}, around {place}, its reference {codes(wanted.affine)}, "
-        f"{mm(wanted.spacing)}, around {reference}, and no flip or exchange of axes brings one onto the "
+        f"{mm(wanted.spacing)}, around {reference}, and no flip or exchange of axes maps one onto the "
         f"other; {advice}"
     )
 
@@ -103,19 +103,19 @@ def _loaded(path: Path, case: Case) -> tuple[np.ndarray, Affine]:
 
 
 def _whole(array: np.ndarray, path: Path, case: Case) -> np.ndarray:
-    """The numbers as integers: a scale in the header makes 1.00000002 of 1."""
+    """The numbers as integers; scaling by the header can turn 1 into 1.00000002."""
     if array.dtype.kind in "iu":
         return array
     if array.dtype.kind != "f":
         raise BadFileError(
-            f"{case.name}: {path} holds {array.dtype} and no numbers; write labels as integers"
+            f"{case.name}: {path} contains {array.dtype}, not numbers; write labels as integers"
         )
     near = np.round(array)
     with np.errstate(invalid="ignore"):  # infinity minus infinity
         odd = array[~(np.abs(array - near) <= WHOLE)]
     if odd.size:
         raise BadFileError(
-            f"{case.name}: {path} has {odd.size} voxels that are no label numbers (e.g. {odd[0]:g}); write "
-            "labels as whole numbers, resampled with nearest neighbour"
+            f"{case.name}: {path} has {odd.size} voxels that are not label numbers (e.g. {odd[0]:g}); write "
+            "labels as integers, resampled with nearest neighbour"
         )
     return near.astype(np.int64)

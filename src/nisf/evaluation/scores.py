@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 LabelSeries = Integer[np.ndarray, "x y z t"]
 LABELS_FILE = "labels.json"
-"""Beside the predictions: label number to name."""
+"""File beside the predictions with the label names by number."""
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Evaluation:
 
 
 def label_volume(case: Case, stack: int = 0) -> Int16[np.ndarray, "x y z t"]:
-    """The labels of one stack as an array over its grid, `UNKNOWN` where no slice or label is.
+    """The labels of one stack as an array on its grid, `UNKNOWN` where there is no slice or no label.
 
     Raises:
         ValueError: the labels of a slice do not fit the grid.
@@ -156,7 +156,7 @@ def evaluate_folder(
 
 
 def evaluate_cases(reader: CaseReader, score: Callable[[Case], list[Score]]) -> Evaluation:
-    """Score the cases of a cohort one by one, and add what is to be said about the cohort."""
+    """Score the cases of a cohort one by one, and add the remarks on the cohort."""
 
     def score_read(case: Case | str) -> list[Score]:
         if isinstance(case, str):
@@ -175,7 +175,7 @@ def evaluate_cases(reader: CaseReader, score: Callable[[Case], list[Score]]) -> 
 
 
 def evaluate_each(items: Iterable[tuple[str, T]], score: Callable[[T], list[Score]]) -> Evaluation:
-    """Score named items one by one; a `NisfError` fails its own item only."""
+    """Score named items one by one; a `NisfError` affects its own item only."""
     evaluation = Evaluation()
     for name, item in items:
         try:
@@ -189,10 +189,10 @@ def evaluate_each(items: Iterable[tuple[str, T]], score: Callable[[T], list[Scor
 
 
 def read_label_names(folder: Path, labels: Sequence[str]) -> dict[int, str]:
-    """Number to class name from a folder's `LABELS_FILE`.
+    """Class names by number, from a folder's `LABELS_FILE`.
 
-    A name that the anatomy lacks counts as background as long as all of the anatomy's are there; with
-    some of these absent too, names are probably just spelt differently.
+    Names that the anatomy lacks count as background if all of the anatomy's names are present. If some are
+    missing too, the names are probably just spelt differently.
 
     Raises:
         BadFileError: no such file or list, or its names do not fit ``labels``.
@@ -219,7 +219,7 @@ def score_file(
 
     Args:
         path: image file, (x, y, z) or (x, y, z, t).
-        names: the file's label number to class name.
+        names: class names by the file's label numbers.
         case: the reference.
         notes: remarks are added here, one per kind; share it among the cases of a cohort.
 
@@ -237,7 +237,7 @@ def score_file(
 
 
 def write_scores_csv(path: Path, scores: Sequence[Score]) -> None:
-    """Write one row per score; the file appears whole or not at all.
+    """Write one row per score, atomically.
 
     Raises:
         BadFileError: the file cannot be written.
@@ -252,8 +252,8 @@ def write_scores_csv(path: Path, scores: Sequence[Score]) -> None:
 def summary_table(scores: Sequence[Score], title: str | None = None) -> Table:
     """Mean ± standard deviation per class and phase, and over all scores in the last row.
 
-    Δ mL is the predicted minus the reference volume. Missed and spurious ("extra") structures are
-    counted, and are in the means with Dice 0 and the distance that `score_volume` gave them.
+    Δ mL is the predicted minus the reference volume. Missed and spurious ("extra") structures are counted;
+    they enter the means with Dice 0 and the distance from `score_volume`.
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -277,7 +277,7 @@ def summary_table(scores: Sequence[Score], title: str | None = None) -> Table:
 
 def _summary(scores: Sequence[Score]) -> list[str]:
     def spread(values: list[float], form: str) -> str:
-        # The sample's deviation; a single value has none.
+        # The sample standard deviation; a single value has none.
         deviation = f" ±{np.std(values, ddof=1):.{form[-2:]}}" if len(values) > 1 else ""
         return f"{np.mean(values):{form}}{deviation}"
 

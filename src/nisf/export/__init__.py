@@ -1,1 +1,1 @@
-"""Networks as files that other programs run."""
+"""Export networks as files that other programs run."""

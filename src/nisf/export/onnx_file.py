@@ -1,4 +1,4 @@
-"""ONNX files of priors and subjects, each compared with PyTorch before it is written."""
+"""ONNX files of priors and subjects, each verified against PyTorch before it is written."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from nisf.prior.exportable import ROWS, Exportable
 
 OPSET = 17
 CLOSE = 1e-4
-"""Farthest that an answer of the file may be from PyTorch's."""
+"""Maximum difference between the file's answers and PyTorch's."""
 
 
 def onnx_bytes(exportable: Exportable, labels: tuple[str, ...]) -> tuple[bytes, float]:
-    """An ONNX file, and how far its answers are from PyTorch's at most, in ONNX Runtime on the examples.
+    """Make an ONNX file; returns it and its largest difference from PyTorch, in ONNX Runtime on the examples.
 
     Args:
         exportable: the network and examples of its inputs.
-        labels: names of the classes, which the file's metadata keep under the key ``nisf``.
+        labels: names of the classes, which the file's metadata contain under the key ``nisf``.
 
     Raises:
         BadSettingError: onnx or onnxruntime is not installed.
@@ -46,13 +46,13 @@ def onnx_bytes(exportable: Exportable, labels: tuple[str, ...]) -> tuple[bytes, 
     away = difference(made, exportable)
     if not away <= CLOSE:
         raise CannotFitError(
-            f"the ONNX file's answers would differ by {away:.1e} from PyTorch's; none is written"
+            f"the ONNX file's answers would differ by {away:.1e} from PyTorch's; no file is written"
         )
     return made, away
 
 
 def write_onnx(path: Path, exportable: Exportable, labels: tuple[str, ...]) -> float:
-    """Write an ONNX file, whole or not at all; result, arguments and errors are those of `onnx_bytes`."""
+    """Write an ONNX file atomically; result, arguments and errors are those of `onnx_bytes`."""
     made, away = onnx_bytes(exportable, labels)
     with replacing(path) as temporary:
         temporary.write_bytes(made)
@@ -66,12 +66,12 @@ def difference(made: bytes, exportable: Exportable) -> float:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
     session = onnxruntime.InferenceSession(made, options, providers=["CPUExecutionProvider"])
-    # Other lengths than were traced: a number that the trace took for a constant is found.
+    # Other lengths than in the trace, which reveals dimensions that were traced as constants.
     inputs = exportable.others or {
         name: torch.cat([x, x]) if exportable.free.get(name, {}).get(0) == ROWS else x
         for name, x in exportable.inputs.items()
     }
-    # An input that the network makes no use of is not in the file.
+    # Inputs that the network does not use are not in the file.
     asked = {entry.name: inputs[entry.name].numpy() for entry in session.get_inputs()}
     found = session.run(list(exportable.outputs), asked)
     with torch.inference_mode():
@@ -87,12 +87,12 @@ def _traced(exportable: Exportable) -> bytes:
     named = {**exportable.free, **exportable.outputs}
     axes: dict[str, Any] = {name: dict(free) for name, free in named.items()}
     with warnings.catch_warnings():
-        # The tracer warns of itself, and of shapes that are the network's constants here.
+        # The tracer warns about itself, and about shapes that are constants of the network.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             exportable.network.eval(),
             inputs,
-            cast("Any", file),  # a stream does too, whatever its type says
+            cast("Any", file),  # streams work too, although the declared type excludes them
             input_names=list(exportable.inputs),
             output_names=list(exportable.outputs),
             dynamic_axes=axes,

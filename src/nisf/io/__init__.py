@@ -1,1 +1,1 @@
-"""Reading and writing: cohorts and images, NIfTI, the file of a subject."""
+"""Reading and writing: cohorts and images, NIfTI, subject files."""

@@ -1,8 +1,8 @@
-"""Segmentations as a BIDS derivative data set, in the folder ``bids`` below the output.
+"""Write segmentations as a BIDS derivative data set, in the folder ``bids`` inside the output folder.
 
 Brain Imaging Data Structure 1.10, section "Derivatives" and its "Imaging data types: segmentations": a
-discrete segmentation is ``*_dseg.nii.gz`` with a sidecar, its numbers are in ``*_dseg.tsv``. A case that is
-named as BIDS names files keeps its entities; any other becomes ``sub-NAME``, letters and digits alone.
+discrete segmentation is ``*_dseg.nii.gz`` with a sidecar, and ``*_dseg.tsv`` lists its label numbers. A case
+with a BIDS name keeps its entities; any other name becomes ``sub-NAME``, reduced to letters and digits.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ FOLDER, DATATYPE, DESCRIPTION = "bids", "anat", "nisf"
 VERSION = "1.10.0"
 _INPUT = "sub ses sample task acq nuc voi ce trc stain rec dir run mod echo flip inv mt part proc hemi"
 OURS = ("space", "split", "recording", "chunk", "seg", "res", "den", "label", "desc")
-"""Entities of derivatives, which say what an output is: those of the input are not taken over."""
+"""Entities that describe a derivative; they are not copied from the input."""
 ENTITIES = (*re.findall("[a-z]+", _INPUT), *OURS)
-"""Entities in the order in which names have them."""
+"""All entities, in the order in which they appear in names."""
 
 
 class BidsFiles:
@@ -38,16 +38,16 @@ class BidsFiles:
     part = FOLDER
 
     def options(self) -> Mapping[str, Any]:
-        """Nothing decides them beside the subject and the request."""
+        """Empty: nothing besides the subject and the request affects the files."""
         return {}
 
     def write(self, folder: Path, subject: Subject, rendering: Rendering) -> list[Path]:
         """Write ``bids/sub-NAME/anat/sub-NAME_desc-nisf_dseg.nii.gz``, its sidecar, and the data set's files.
 
-        Probabilities come as ``*_label-STRUCTURE_desc-nisf_probseg.nii.gz`` if the rendering has them.
+        If the rendering has probabilities, they go to ``*_label-STRUCTURE_desc-nisf_probseg.nii.gz``.
 
         Args:
-            folder: of the output.
+            folder: the output folder.
             subject: of the case.
             rendering: of its first stack.
 
@@ -85,9 +85,9 @@ class BidsFiles:
 
 
 def plain(text: str) -> str:
-    """Text as BIDS allows it in the value of an entity: ASCII letters and digits.
+    """Text reduced to what BIDS allows as the value of an entity: ASCII letters and digits.
 
-    A text that has none becomes a hash of itself.
+    If nothing is left, a hash of the text.
     """
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return (
@@ -97,20 +97,20 @@ def plain(text: str) -> str:
 
 
 def entities(case: str) -> dict[str, str]:
-    """The BIDS entities of a case's name; those of an input that is named so, else the subject alone."""
+    """The BIDS entities of a case's name; the subject only, unless the input has a BIDS name."""
     pairs = re.findall(r"(?:^|_)([a-z]+)-([0-9A-Za-z]+)(?=_|$)", case)
     found = {key: value for key, value in pairs if key in ENTITIES and key not in OURS}
     return found if case.startswith("sub-") and "sub" in found else {"sub": plain(case)}
 
 
 def file_name(names: Mapping[str, str], suffix: str) -> str:
-    """A derivative's name without its ending."""
+    """A derivative's name without its extension."""
     named = {**names, "desc": DESCRIPTION}
     return "_".join([*(f"{key}-{named[key]}" for key in ENTITIES if key in named), suffix])
 
 
 def _write_data_set(folder: Path, anatomy: Anatomy, licence: str) -> None:
-    """The files of the data set: its description, and what the numbers of all segmentations mean."""
+    """Write the files of the data set: its description, and the meaning of the label numbers."""
     root = folder / FOLDER
     about = f"Neural implicit segmentation functions; model: {licence}; not a medical device"
     description = {

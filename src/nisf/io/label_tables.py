@@ -1,7 +1,7 @@
-"""Label numbers, names and colours beside segmentations, as other programs read them.
+"""Label numbers, names and colours beside segmentations, for other programs.
 
 ``labels.json`` says what each number means. ITK-SNAP opens ``labels.label.txt`` (Segmentation > Import Label
-Descriptions), 3D Slicer ``labels.ctbl`` as a colour table.
+Descriptions), 3D Slicer opens ``labels.ctbl`` as a colour table.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ RULE = "################################################"
 
 
 def write_label_tables(folder: str | Path, anatomy: Anatomy, *, overwrite: bool = False) -> list[str]:
-    """Write ``labels.json`` and the tables for ITK-SNAP and 3D Slicer; those that say the same stay.
+    """Write ``labels.json`` and the tables for ITK-SNAP and 3D Slicer; existing equal tables are kept.
 
     Args:
         folder: gets the files.
@@ -26,7 +26,7 @@ def write_label_tables(folder: str | Path, anatomy: Anatomy, *, overwrite: bool 
         overwrite: replace other tables, whoever wrote them.
 
     Returns:
-        Names of files that were replaced although nisf had not written them so.
+        Names of replaced files that nisf had not written.
 
     Raises:
         BadFileError: the folder has other tables of these names.

@@ -1,4 +1,4 @@
-"""What files may declare: more is taken as broken, before anything is allocated."""
+"""Limits on what files may declare; beyond them a file is considered broken before anything is allocated."""
 
 MAX_VOXELS = 2**31
-"""Voxels of an image, all its frames together."""
+"""Maximum number of voxels of an image, all frames together."""

@@ -1,7 +1,7 @@
-"""Arrays in one file that is mapped into memory: what is read of them is what is looked at.
+"""Arrays in a memory-mapped file, of which only the accessed parts are read.
 
-The file is a safetensors file. Its own library reads whole arrays; here each is a view of the mapped file,
-which takes one file descriptor however many arrays there are.
+The file is a safetensors file. Its own library reads whole arrays; here each array is a view of the mapped
+file, which takes one file descriptor for any number of arrays.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import Any
 
 import numpy as np
 
-from nisf.errors import BadFileError
+from nisf.errors import MALFORMED, BadFileError
 from nisf.files import kept_by, replacing_safetensors
 
 HEADER_BYTES = 1 << 24
-"""The longest header that is read."""
+"""Maximum length of a header."""
 FLOATS = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 TYPES = {**FLOATS, "I8": "i1", "U8": "u1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], notes: Any) -> None:
-    """Write arrays and notes, whole or not at all; no record of outputs lists the file.
+    """Write arrays and metadata atomically; the file is not listed in any record of outputs.
 
     Args:
         path: of the file.
         arrays: by name.
-        notes: anything that JSON takes.
+        notes: JSON metadata.
     """
     from safetensors.numpy import save_file
 
@@ -38,12 +38,12 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], notes: Any) -> No
 
 
 def mapped_arrays(path: Path) -> tuple[dict[str, np.ndarray], Any]:
-    """The arrays of a file that `write_arrays` wrote, and its notes.
+    """The arrays and the metadata of a file written by `write_arrays`.
 
-    They are mapped copy-on-write: writing into them changes no file.
+    Arrays are mapped copy-on-write: writing to them does not change the file.
 
     Raises:
-        BadFileError: it is missing, or something else.
+        BadFileError: the file is missing or something else.
     """
     try:
         with path.open("rb") as file:
@@ -56,8 +56,8 @@ def mapped_arrays(path: Path) -> tuple[dict[str, np.ndarray], Any]:
         return {name: _view(np.asarray(data), entry) for name, entry in header.items()}, notes
     except FileNotFoundError as error:
         raise BadFileError(f"{path}: this file is missing") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise BadFileError(f"{path}: not a whole file of arrays ({error}); remove it") from error
+    except (OSError, *MALFORMED) as error:
+        raise BadFileError(f"{path}: not a complete file of arrays ({error}); remove it") from error
 
 
 def _view(data: np.ndarray, entry: Mapping[str, Any]) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""MetaImage files in one piece (``.mha``): a text header, then the voxels; what ITK and its relatives read.
+"""Write single-file MetaImages (``.mha``): a text header, then the voxels; read by ITK and related programs.
 
-Format: https://itk.org/Wiki/ITK/MetaIO/Documentation. Written frame by frame, where SimpleITK wants the whole
-image twice.
+Format: https://itk.org/Wiki/ITK/MetaIO/Documentation. Written frame by frame, because SimpleITK would need
+the whole image in memory twice.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from nisf.files import replacing
 
 _TYPES = {"uint8": "MET_UCHAR", "int16": "MET_SHORT", "int32": "MET_INT", "float32": "MET_FLOAT"}
 _DIGITS = 15
-"""Room for the size of the packed voxels, which is known when they are written."""
+"""Digits reserved for the size of the compressed voxels, which is known only after writing them."""
 
 
 def write_mha(path: str | Path, voxels: np.ndarray, affine: Affine, *, frame_ms: float = 1.0) -> None:
-    """Write an image, packed.
+    """Write an image, compressed.
 
     Args:
         path: ending in ``.mha``.
@@ -43,7 +43,7 @@ def write_mha(path: str | Path, voxels: np.ndarray, affine: Affine, *, frame_ms:
         "BinaryDataByteOrderMSB = False",
         "CompressedData = True",
         f"CompressedDataSize = {'0' * _DIGITS}",
-        # Axis after axis, where matrices are written row after row.
+        # Axis by axis, although matrices are usually written row by row.
         f"TransformMatrix = {_numbers(axes.T.ravel())}",
         f"Offset = {_numbers([*(LPS_RAS * affine.origin), 0.0][:n])}",
         f"ElementSpacing = {_numbers([*affine.spacing, frame_ms][:n])}",

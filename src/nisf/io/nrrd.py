@@ -1,7 +1,7 @@
-"""NRRD files: a text header, then the voxels; what ITK, 3D Slicer and pynrrd read.
+"""Write NRRD files: a text header, then the voxels; read by ITK, 3D Slicer and pynrrd.
 
-Format: http://teem.sourceforge.net/nrrd/format.html. ITK's own writer leaves the space of images with time
-without a name, so that only ITK knows that it is LPS.
+Format: http://teem.sourceforge.net/nrrd/format.html. ITK's own writer does not name the space of images with
+a time axis, so that only ITK knows that it is LPS.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TYPES = {"uint8": "unsigned char", "int16": "short", "int32": "int", "float32":
 def write_nrrd(
     path: str | Path, voxels: np.ndarray, affine: Affine, *, frame_ms: float = 1.0, fields: Sequence[str] = ()
 ) -> None:
-    """Write an image, gzip-packed.
+    """Write an image, compressed by gzip.
 
     Args:
         path: ending in ``.nrrd``.
@@ -55,7 +55,7 @@ def write_nrrd(
         *fields,
     ]
     header = "\n".join(lines) + "\n\n"
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)  # gzip, and no time in it
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)  # gzip format without a timestamp
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(header.encode())
         for piece in voxel_bytes(voxels, voxels.dtype.newbyteorder("<")):

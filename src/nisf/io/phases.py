@@ -1,4 +1,4 @@
-"""Which frames of a segmentation are written one by one, and what they are called."""
+"""Choose the frames of a segmentation that are written as separate files, and their names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def frames_by_name(
     wish: str = "auto",
     option: str = "dicom_seg",
 ) -> dict[str, int]:
-    """The frames to write, by what is added to the case's name.
+    """The frames to write, by the suffix that is added to the case's name.
 
     Args:
         name: of the case.
@@ -31,12 +31,12 @@ def frames_by_name(
         anatomy: of the classes.
         phases: the case's named phases.
         wish: ``auto``: the named phases, else those of largest and smallest volume, else all; ``all``; or
-            names and numbers of frames from 0, with commas.
-        option: that the wish was given by, for messages.
+            names and frame numbers from 0, separated by commas.
+        option: name of the option with the wish, for messages.
 
     Raises:
-        BadSettingError: a wish that there is no frame for.
-        BadFileError: the structure that tells the phases is in no frame.
+        BadSettingError: there is no such frame or phase.
+        BadFileError: the structure that defines the phases is in no frame.
     """
     count = label.shape[-1]
     words = _words(wish)
@@ -62,7 +62,7 @@ def frames_by_name(
 def check_wish(
     name: str, count: int, anatomy: Anatomy, phases: Mapping[str, float], wish: str, option: str
 ) -> None:
-    """Refuse, before anything is fitted, what `frames_by_name` could not find afterwards.
+    """Check before any fit whether `frames_by_name` will find the wish.
 
     Args:
         name: of the case.
@@ -70,10 +70,10 @@ def check_wish(
         anatomy: of the classes.
         phases: the case's named phases.
         wish: as for `frames_by_name`.
-        option: that the wish was given by, for messages.
+        option: name of the option with the wish, for messages.
 
     Raises:
-        BadSettingError: a name that no phase has, or a frame that is not there.
+        BadSettingError: there is no such phase or frame.
     """
     told = (
         [] if anatomy.phases is None or count < 2 else [anatomy.phases["largest"], anatomy.phases["smallest"]]
@@ -102,7 +102,7 @@ def _no_phase(name: str, word: str, count: int, known: Iterable[str], option: st
 
 
 def phases_by_volume(label: Integer[np.ndarray, "x y z t"], anatomy: Anatomy) -> dict[str, int]:
-    """The frames of largest and smallest volume of the structure that tells the phases, by phase.
+    """The frames of largest and smallest volume of the structure that defines the phases, by phase.
 
     Empty if the anatomy has no such structure.
 
@@ -132,7 +132,7 @@ def _named(
     phases: Mapping[str, float],
     option: str,
 ) -> dict[str, int]:
-    """The case's named phases; else those that the anatomy tells by a volume; else none."""
+    """The case's named phases; else those that the anatomy defines by a volume; else none."""
     if phases:
         return {phase: nearest_frame(times, time) for phase, time in phases.items()}
     if anatomy.phases is None or label.shape[-1] < 2:
@@ -141,5 +141,5 @@ def _named(
         return phases_by_volume(label, anatomy)
     except ValueError as error:
         raise BadFileError(
-            f"{name}: {error}, so that its phases are not known; give numbers of frames", options=[option]
+            f"{name}: {error}, so its phases are unknown; give frame numbers", options=[option]
         ) from error

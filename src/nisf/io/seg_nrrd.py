@@ -1,4 +1,4 @@
-"""Segmentations for 3D Slicer, ``.seg.nrrd``: one frame, with names, colours and codes of its segments."""
+"""Write segmentations for 3D Slicer, ``.seg.nrrd``: one frame, with names, colours and codes of segments."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from nisf.subject.subject import Subject
 
 @dataclass(frozen=True)
 class NrrdFiles:
-    """What is wanted of a case.
+    """The request for a case.
 
     Attributes:
-        wish: which frames, as `nisf.io.phases.frames_by_name` takes it.
+        wish: which frames, as for `nisf.io.phases.frames_by_name`.
         phases: the case's named phases, as fractions of the cycle.
     """
 
@@ -32,23 +32,23 @@ class NrrdFiles:
 
     @property
     def part(self) -> str:
-        """Its name in a case's record."""
+        """Name of the part in a case's record."""
         return "seg-nrrd"
 
     def options(self) -> dict[str, Any]:
-        """What decides the files."""
+        """Everything that affects the files."""
         return {"wish": self.wish, "phases": dict(self.phases)}
 
     def write(self, folder: Path, subject: Subject, rendering: Rendering) -> list[Path]:
         """Write ``NAME_ED.seg.nrrd`` and so on.
 
         Args:
-            folder: to write to.
-            subject: what answered.
+            folder: the output folder.
+            subject: the rendered subject.
             rendering: of its first stack.
 
         Raises:
-            BadSettingError, BadFileError: as `frames_by_name` and `write_seg_nrrd`.
+            BadSettingError, BadFileError: see `frames_by_name` and `write_seg_nrrd`.
         """
         label, grid, name, anatomy = rendering.label, rendering.grid, subject.name, subject.prior.anatomy
         frames = frames_by_name(name, label, grid.times, anatomy, self.phases, self.wish, "seg_nrrd")
@@ -60,7 +60,7 @@ class NrrdFiles:
 
 
 def write_seg_nrrd(path: str | Path, label: np.ndarray, affine: Affine, anatomy: Anatomy) -> None:
-    """Write the structures of one frame, as 3D Slicer reads its own segmentations.
+    """Write the structures of one frame in the format of 3D Slicer's own segmentations.
 
     Args:
         path: ending in ``.seg.nrrd``.
@@ -75,7 +75,7 @@ def write_seg_nrrd(path: str | Path, label: np.ndarray, affine: Affine, anatomy:
 
 
 def _segments(label: np.ndarray, anatomy: Anatomy) -> list[str]:
-    """Key and value pairs of the segments; the extent of each is where it has voxels."""
+    """Key and value pairs of the segments; the extent of each contains all its voxels."""
     lines = [
         "Segmentation_ContainedRepresentationNames:=Binary labelmap|",
         "Segmentation_MasterRepresentation:=Binary labelmap",
@@ -105,7 +105,7 @@ def _segments(label: np.ndarray, anatomy: Anatomy) -> list[str]:
 
 
 def _extent(inside: np.ndarray) -> list[int]:
-    """First and last index along each axis; 3D Slicer writes 0 -1 where there is none."""
+    """First and last index along each axis; 3D Slicer writes 0 -1 for empty segments."""
     out: list[int] = []
     for axis in range(3):
         found = np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != axis)))

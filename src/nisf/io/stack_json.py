@@ -1,4 +1,4 @@
-"""A `Stack` as JSON takes it: the same in the cache of cases and in the file of a fitted subject."""
+"""A `Stack` as JSON, in the cache of cases and in subject files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nisf.data.geometry import Affine, Grid
 
 
 def stack_to_json(stack: Stack) -> dict[str, Any]:
-    """Everything that a stack knows: grid and affine in mm, times as fractions of the cycle."""
+    """All attributes of a stack: grid and affine in mm, times as fractions of the cycle."""
     return {
         "name": stack.name,
         "shape": list(stack.grid.shape),
@@ -30,26 +30,41 @@ def stack_to_json(stack: Stack) -> dict[str, Any]:
 
 
 def stack_from_json(data: Mapping[str, Any]) -> Stack:
-    """The stack that `stack_to_json` described; entries that are not its own are ignored.
+    """The inverse of `stack_to_json`; unknown entries are ignored.
 
     Raises:
-        KeyError, TypeError, ValueError: an entry is missing or not of its kind.
+        KeyError, TypeError, ValueError: an entry is missing or of the wrong type (`nisf.errors.MALFORMED`).
     """
     return Stack(
-        name=data["name"],
+        name=_of_type(data["name"], str),
         grid=Grid(tuple(data["shape"]), Affine(np.array(data["affine"])), np.array(data["times"])),
-        oriented=data["oriented"],
+        oriented=_of_type(data["oriented"], bool),
         source=None if data["source"] is None else Path(data["source"]),
-        cycle_ms=data["cycle_ms"],
+        cycle_ms=None if data["cycle_ms"] is None else float(_of_type(data["cycle_ms"], int, float)),
         intensity_range=np.array(data["intensity_range"], dtype=np.float64),
         arrangement=_arrangement(data.get("arrangement")),
-        ends=None if (ends := data.get("ends")) is None else (int(ends[0]), int(ends[1])),
+        ends=_ends(data.get("ends")),
     )
 
 
+def _of_type(value: Any, *types: type) -> Any:
+    if type(value) not in types:
+        raise TypeError(f"{value!r} where {' or '.join(wanted.__name__ for wanted in types)} is expected")
+    return value
+
+
 def _arrangement(data: Any) -> Arrangement:
-    """Older files have none: theirs are as stored."""
+    """The arrangement; older files have none and were used as stored."""
     if data is None:
         return Arrangement()
     (a, b, c), (x, y, z) = data
     return Arrangement((int(a), int(b), int(c)), (bool(x), bool(y), bool(z)))
+
+
+def _ends(data: Any) -> tuple[int, int] | None:
+    if data is None:
+        return None
+    first, last = data
+    if not 0 <= _of_type(first, int) <= _of_type(last, int):
+        raise ValueError(f"the ends of a stack are two positions in order, not {data!r}")
+    return first, last

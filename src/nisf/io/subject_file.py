@@ -13,7 +13,7 @@ from nisf.alignment import shift_of
 from nisf.correction.file import strokes_of, strokes_to_json
 from nisf.data.geometry import Affine
 from nisf.data.region import Region
-from nisf.errors import BadFileError, BadSettingError
+from nisf.errors import MALFORMED, BadFileError, BadSettingError
 from nisf.files import read_tensors, write_tensors
 from nisf.io.readers.itk import is_image_name
 from nisf.io.stack_json import stack_from_json, stack_to_json
@@ -24,10 +24,10 @@ from nisf.subject.subject import Subject
 SubjectType = TypeVar("SubjectType")
 
 FORMAT = 3
-"""Version of the file. 3 says which kind of field it is of, and keeps nothing that its kind does not have.
-Formats 1 (a latent without covariance and breath-holds) and 2 are still read."""
+"""Version of the file. Format 3 names the kind of field, and stores only what that kind has. Formats 1 (a
+latent without covariance and breath-holds) and 2 can still be read."""
 CHANGED = 4
-"""Version of a file with strokes or shifted slices, which a reader that does not know them must refuse."""
+"""Version of a file with strokes or shifted slices, which readers that do not know them must reject."""
 
 
 def write_subject(path: str | Path, subject: Subject) -> None:
@@ -51,7 +51,7 @@ def write_subject(path: str | Path, subject: Subject) -> None:
 
 
 def read_record(path: str | Path) -> SubjectRecord:
-    """What a ``.nisf`` file says, before its prior makes a subject of it.
+    """Read a ``.nisf`` file, before its prior makes a subject of it.
 
     Raises:
         BadFileError: the file is missing, damaged or of another version.
@@ -83,33 +83,33 @@ def read_record(path: str | Path) -> SubjectRecord:
         )
     except BadSettingError as error:
         raise BadFileError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+    except MALFORMED as error:
         raise BadFileError(f"{path}: not a subject written by nisf ({error!r})") from error
 
 
 def _refuse_others(path: Path) -> None:
-    """Say of a file that is no subject what it is.
+    """Report what a file is if it is not a subject.
 
     Raises:
-        BadFileError: it is a folder, an image, or something else that is not named like a subject.
+        BadFileError: it is a folder, an image, or something else without the name of a subject.
     """
-    wanted = "give the file of a subject, NAME.nisf, which segmenting an image writes"
+    wanted = "give a subject's file, NAME.nisf, as written when an image is segmented"
     if path.is_dir():
         raise BadFileError(f"{path}: a folder; {wanted}")
     if path.suffix == ".nisf" or not path.is_file():
         return
     with path.open("rb") as file:
         start = file.read(9)
-    if start[8:] != b"{":  # after the length of the header of a safetensors file
+    if start[8:] != b"{":  # follows the header's length in a safetensors file
         what = "an image" if is_image_name(path) else "no subject"
         raise BadFileError(f"{path}: {what}; {wanted}")
 
 
 def subject_in(record: SubjectRecord, prior: Prior[SubjectType]) -> SubjectType:
-    """The subject of a file.
+    """Make the subject from the contents of its file.
 
     Raises:
-        BadFileError: the file is another prior's, or damaged.
+        BadFileError: the file belongs to another prior, or is damaged.
     """
     if record.fingerprint != prior.fingerprint:
         raise BadFileError(
@@ -120,5 +120,5 @@ def subject_in(record: SubjectRecord, prior: Prior[SubjectType]) -> SubjectType:
         return prior.subject_of(record)
     except BadSettingError as error:
         raise BadFileError(f"{record.path}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except MALFORMED as error:
         raise BadFileError(f"{record.path}: not a subject written by nisf ({error!r})") from error

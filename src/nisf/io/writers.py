@@ -1,4 +1,4 @@
-"""Write answers as image files that overlay on their input in any viewer: NIfTI, or what ITK reads."""
+"""Write answers as images that overlay on their input in any viewer: NIfTI, or formats that ITK reads."""
 
 from __future__ import annotations
 
@@ -24,26 +24,27 @@ if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header
 
 LABELS = "labels.json"
-"""The file that says which number is which structure."""
+"""The file that gives the structure of each label number."""
 
 
 FORMATS = ("nii.gz", "nii", "hdr", "nrrd", "mha")
-"""What images can be written as, by the ending of their names; ``hdr`` is a NIfTI pair, with ``.img``."""
+"""Image formats, by file extension; ``hdr`` is a NIfTI pair with ``.img``."""
 
 
 def check_format(name: str, channels: int = 1) -> str:
-    """The format, if images of so many channels can be written in it.
+    """Return the format if images with this many channels can be written in it.
 
     Raises:
-        BadSettingError: there is no such format, or it takes one channel.
+        BadSettingError: there is no such format, or it supports one channel only.
     """
     if name not in FORMATS:
         raise BadSettingError(
-            f"{name}: no format of images; give one of {', '.join(FORMATS)}", options=["format"]
+            f"{name}: not an image format; give one of {', '.join(FORMATS)}", options=["format"]
         )
     if channels > 1 and name in ("nrrd", "mha"):
         raise BadSettingError(
-            f"{name}: {channels} channels are only written as NIfTI; leave the format out", options=["format"]
+            f"{name}: {channels} channels can only be written as NIfTI; leave the format out",
+            options=["format"],
         )
     return name
 
@@ -63,7 +64,7 @@ def _header(grid: Grid, stack: Stack | None) -> tuple[Nifti1Header, np.ndarray]:
 
 
 def _source_header(stack: Stack) -> tuple[Nifti1Header, np.ndarray] | None:
-    """Header and affine of the file that a stack was read from; None if it is not there or another one."""
+    """Header and affine of a stack's source file; None if it is missing or has changed."""
     if stack.source is None:
         return None
     try:
@@ -83,7 +84,7 @@ def write_volume(
     stack: Stack | None = None,
     own: bool = False,
 ) -> None:
-    """Write ``(x, y, z, t)`` or ``(x, y, z, t, c)``; axes of length 1 at the end are dropped.
+    """Write ``(x, y, z, t)`` or ``(x, y, z, t, c)``; trailing axes of length 1 are dropped.
 
     Args:
         path: ends in one of `FORMATS`; channels can only be written as NIfTI.
@@ -109,7 +110,7 @@ def write_volume(
     cycle_ms = None if stack is None else stack.cycle_ms
     frame_ms = cycle_ms / len(grid.times) if cycle_ms else 1.0
     if path.suffix in (".nrrd", ".mha") and data.ndim > 4:
-        raise BadSettingError(f"{path}: {data.shape[-1]} channels are only written as NIfTI; name it .nii.gz")
+        raise BadSettingError(f"{path}: {data.shape[-1]} channels need NIfTI; name the file .nii.gz")
     if path.suffix == ".nrrd":
         write_nrrd(path, data, grid.affine, frame_ms=frame_ms)
     elif path.suffix == ".mha":
@@ -121,13 +122,13 @@ def write_volume(
 def _write_nifti(
     path: Path, data: np.ndarray, header: Nifti1Header, affine: np.ndarray, frame_ms: float
 ) -> None:
-    """Write a NIfTI, or a pair; ``frame_ms`` is used where the header tells no time between frames."""
+    """Write a NIfTI or a pair; ``frame_ms`` is used if the header gives no time between frames."""
     import nibabel as nib
     from nibabel.openers import ImageOpener
 
     header.set_data_dtype(data.dtype)
     pair = path.suffix == ".hdr"
-    # nibabel makes the header for an image of these sizes; the voxels go to the file frame by frame.
+    # nibabel makes the header for an image of this size; voxels are written frame by frame.
     sizes = np.broadcast_to(data.flat[0], data.shape)
     image = (nib.Nifti1Pair if pair else nib.Nifti1Image)(sizes, affine, header)
     zooms = [float(zoom) for zoom in image.header.get_zooms()]
@@ -144,15 +145,15 @@ def _write_nifti(
             image.header.write_to(file)
         for piece in voxel_bytes(data, image.header.get_data_dtype()):
             file.write(piece)
-    if pair:  # the header last: a pair that has it is whole
+    if pair:  # the header is written last, so that a pair with a header is complete
         with replacing(path) as temporary, temporary.open("wb") as file:
             image.header.write_to(file)
 
 
 def write_labels_json(folder: str | Path, labels: Sequence[str], *, overwrite: bool = False) -> list[str]:
-    """``labels.json``: label number to name; one that says the same already stays.
+    """Write ``labels.json``: label names by number; an equal file is kept.
 
-    Segmentations with other numbers in one folder would be misread.
+    Segmentations with other numbers in the same folder would be misread.
 
     Args:
         folder: gets the file.
@@ -180,10 +181,10 @@ def write_labels_json(folder: str | Path, labels: Sequence[str], *, overwrite: b
 
 
 def refuse_other_labels(folder: str | Path, labels: Sequence[str]) -> None:
-    """Refuse a folder whose list of labels has other names, or cannot be read.
+    """Reject a folder whose list of labels has other names, or cannot be read.
 
     Raises:
-        BadFileError: it does.
+        BadFileError: it has such a list.
     """
     path = Path(folder) / LABELS
     if not path.exists():
@@ -192,7 +193,7 @@ def refuse_other_labels(folder: str | Path, labels: Sequence[str]) -> None:
     if not isinstance(found, dict) or {**found, "0": labels[0]} != ours:
         names = ", ".join(map(str, found.values())) if isinstance(found, dict) else "no list of labels"
         raise BadFileError(
-            f"{path}: another list of labels ({names[:200]}) than that of this prior ({', '.join(labels)}); "
+            f"{path}: lists other labels ({names[:200]}) than this prior ({', '.join(labels)}); "
             "choose another output folder, or overwrite it",
             options=["overwrite"],
         )
@@ -210,8 +211,8 @@ def write_rendering(
 ) -> list[Path]:
     """Write ``NAME_seg.nii.gz``, ``NAME_image.nii.gz`` and, if present, one file of probabilities per class.
 
-    Standard deviations over the posterior come likewise, as ``NAME_std-LABEL.nii.gz``. The files end as
-    ``format`` says, one of `FORMATS`.
+    Standard deviations over the posterior are written as ``NAME_std-LABEL.nii.gz``. File extensions follow
+    ``format``, one of `FORMATS`.
 
     Returns:
         The files written.

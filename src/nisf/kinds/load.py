@@ -1,4 +1,4 @@
-"""Read priors and subjects of whatever kind."""
+"""Load priors and subjects of any kind."""
 
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ def load_prior(folder: str | Path) -> Prior[Subject]:
             f"{stored.source}: fingerprint {prior.fingerprint}, but {stored.source.parent / SPECIFICATION} "
             f"says {stored.fingerprint}; copy both files again"
         )
+    if stored.changed:
+        raise BadFileError(
+            f"{stored.source.parent / SPECIFICATION}: settings, region, labels or finder are not those that "
+            "the prior was written with; copy the whole folder again"
+        )
     return prior
 
 
@@ -47,7 +52,7 @@ def read_subject(path: str | Path, prior: Prior[Subject] | str | Path | None = N
     record = read_record(path)
     if prior is None:
         if record.source is None:
-            raise BadFileError(f"{path}: does not say where its prior is; give it", options=("prior",))
+            raise BadFileError(f"{path}: does not name its prior; give the prior", options=("prior",))
         prior = record.source
     if not isinstance(prior, Prior):
         prior = load_prior(prior)

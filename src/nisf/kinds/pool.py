@@ -1,4 +1,4 @@
-"""What a recipe draws from, case by case: in memory, or kept beside the cases and mapped when it is drawn."""
+"""The training pool of a recipe: prepared case by case, in memory or in mapped files beside the cases."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from typing_extensions import override
 from nisf.data.case import Case
 from nisf.data.outline import StoredCases
 from nisf.data.region import Region
-from nisf.errors import BadFileError
+from nisf.errors import MALFORMED, BadFileError
 from nisf.io.mapped import mapped_arrays, write_arrays
 
 Item = TypeVar("Item")
 Arrays = tuple[Mapping[str, np.ndarray], Any]
-"""Arrays by name, and notes that JSON takes."""
+"""Arrays by name, and JSON metadata."""
 
 MAPPED = 256
-"""Cases that are mapped at a time, one file each; systems allow a process about 1,000 open files."""
+"""Number of cases mapped at a time, one file each; systems allow a process about 1,000 open files."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared(Generic[Item]):
-    """How what is drawn from is made of a case, kept, and taken from what was kept.
+    """How an item of the pool is made from a case, stored and restored.
 
     Attributes:
-        name: of the file, with a version: another one where the same case would be made into something else.
-        options: JSON of all that decides it beside case and region.
-        make: of a case and its region.
-        keep: as arrays and notes.
-        take: of arrays and notes.
+        name: of the file, with a version that changes when items are made differently.
+        options: JSON of everything besides case and region that the item depends on.
+        make: makes the item from a case and its region.
+        keep: converts an item to arrays and metadata.
+        take: converts arrays and metadata back to the item.
     """
 
     name: str
@@ -53,12 +53,12 @@ class Prepared(Generic[Item]):
 
 
 class MappedPool(Sequence[Item]):
-    """One thing a case, made when it is first asked for and mapped from then on.
+    """One item per case, made on first use and memory-mapped from then on.
 
     Args:
-        cases: stored ones.
-        regions: of each.
-        prepared: how it is made.
+        cases: stored cases.
+        regions: their regions.
+        prepared: how items are made and stored.
     """
 
     def __init__(self, cases: StoredCases, regions: Sequence[Region], prepared: Prepared[Item]) -> None:
@@ -85,11 +85,11 @@ class MappedPool(Sequence[Item]):
         return self._mapped[index]
 
     def only(self, indices: Sequence[int]) -> MappedPool[Item]:
-        """Those of some of the cases."""
+        """The pool of some of the cases."""
         return MappedPool(self._cases.only(indices), [self._regions[i] for i in indices], self._prepared)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_mapped": OrderedDict()}  # maps are made again where it is unpickled
+        return {**vars(self), "_mapped": OrderedDict()}  # the receiver maps the files again
 
     def _taken(self, index: int) -> Item:
         region, prepared = self._regions[index], self._prepared
@@ -97,21 +97,21 @@ class MappedPool(Sequence[Item]):
         if path.is_file():
             try:
                 return prepared.take(*mapped_arrays(path))
-            except (BadFileError, KeyError, TypeError, ValueError):
-                path.unlink(missing_ok=True)  # damaged: made again
+            except (BadFileError, *MALFORMED):
+                path.unlink(missing_ok=True)  # damaged: make it again
         write_arrays(path, *prepared.keep(prepared.make(self._cases[index], region)))
         return prepared.take(*mapped_arrays(path))
 
 
 def pool_of(cases: Sequence[Case], regions: Sequence[Region], prepared: Prepared[Item]) -> Sequence[Item]:
-    """What is drawn from, of each case: mapped where the cases are stored, else in memory."""
+    """The items of all cases: mapped where the cases are stored on disk, otherwise in memory."""
     if isinstance(cases, StoredCases):
         return MappedPool(cases, regions, prepared)
     return [prepared.make(case, region) for case, region in zip(cases, regions, strict=True)]
 
 
 def some(pool: Sequence[Item], indices: Sequence[int]) -> Sequence[Item]:
-    """What is drawn from of some of the cases."""
+    """The items of some of the cases."""
     if len(indices) == len(pool):
         return pool
     return pool.only(indices) if isinstance(pool, MappedPool) else [pool[i] for i in indices]

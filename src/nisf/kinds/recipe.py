@@ -1,4 +1,4 @@
-"""What `nisf.training.train` asks of a kind of field: set up, train, validate, finish."""
+"""What a kind of field implements for `nisf.training.train`: set-up, training, validation, result."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from nisf.prior.region_search import RegionSearch
 
 @dataclass(frozen=True, eq=False)
 class TrainingSetup:
-    """What is trained on, and how.
+    """The cases and settings of a training.
 
     Attributes:
         cases: training subjects.
         validation: validation subjects; may be empty.
         anatomy: label names.
         config: all settings, with the sizes of the data.
-        search: where cases are looked at.
+        search: finds the regions of cases.
         say: called with sentences for the user.
         device: where the network is trained.
-        workers: processes that prepare the coming steps; None leaves it to the recipe.
+        workers: number of processes that prepare coming steps; None leaves the choice to the recipe.
     """
 
     cases: Sequence[Case]
@@ -49,7 +49,7 @@ class TrainingSetup:
     workers: int | None = None
 
     def regions(self) -> list[Region]:
-        """Where each training case is looked at: from its labels, else as at test."""
+        """Region of each training case: from its labels, or found as at test time."""
         half = self.search.half
         if half is None:
             return of_all([whole_region(self.cases[i]) for i in share(len(self.cases))])
@@ -59,7 +59,7 @@ class TrainingSetup:
         )
 
     def validated(self) -> list[Case]:
-        """The validation cases that are looked at each time, evenly spread over all."""
+        """The cases used in each validation, evenly spread over all validation cases."""
         return spread(self.validation, self.config.train.validate_cases)
 
 
@@ -87,18 +87,18 @@ class Recipe(ABC):
 
     @abstractmethod
     def begin_with(self, start: Prior) -> None:
-        """Take over the weights of another prior, which `Prior.accepts` the settings."""
+        """Start from the weights of another prior, whose `Prior.accepts` allows these settings."""
 
     @abstractmethod
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective of a step, and its terms for the log.
 
-        On several ranks each draws its share of the step's samples and gathers what the objective needs of
-        the others'; see `nisf.optimisation.ranks`.
+        On several ranks, each draws its part of the step's samples and gathers what the objective needs from
+        the others; see `nisf.optimisation.ranks`.
         """
 
     def descend(self, step: int) -> Mapping[str, Tensor]:
-        """One step of the optimisers; the terms of the objective for the log."""
+        """Do one step of the optimisers; returns the terms of the objective for the log."""
         loss, terms = self._summed(step)
         self.state.descend(loss)
         return terms
@@ -113,16 +113,16 @@ class Recipe(ABC):
 
     @abstractmethod
     def weights(self) -> dict[str, Tensor]:
-        """What a prior's answers depend on as they are now, by the names of `Prior.weights`.
+        """The present values of all tensors that a prior's answers depend on, named as in `Prior.weights`.
 
-        Every rank has to ask, as for `validate`, which only the first rank does.
+        Every rank must call this, whereas only the first rank calls `validate`.
         """
 
     @abstractmethod
     def finish(self, last: Validation | None, card: Mapping[str, Any]) -> Prior:
-        """The trained prior on the processor, with what is chosen on validation cases at the end.
+        """The trained prior on the CPU, after the final choices on validation cases.
 
         Args:
-            last: the last validation.
+            last: result of the last validation.
             card: of the prior.
         """

@@ -1,4 +1,4 @@
-"""The kinds of field, by the name that ``field.kind`` gives; nothing else in nisf chooses between them."""
+"""The kinds of field, by the value of ``field.kind``; no other module distinguishes between them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Kind:
     """One kind of field.
 
     Attributes:
-        prior: saves, loads, and makes subjects of cases, which then answer.
-        recipe: sets a training up.
+        prior: class of the kind's priors, which make subjects from cases.
+        recipe: makes the recipe of a training.
     """
 
     prior: type[Prior]
     recipe: Callable[[TrainingSetup], Recipe]
 
 
-# Recipes are imported when something is trained: a segmentation need not wait for them.
+# Recipes are imported for training only, which keeps segmentation quick to start.
 
 
 def _latent_recipe(setup: TrainingSetup) -> Recipe:
@@ -51,7 +51,7 @@ def kind_of(config: Config) -> Kind:
     """The kind of field that the settings name.
 
     Raises:
-        BadSettingError: there is none of that name.
+        BadSettingError: there is no kind of that name.
     """
     if config.field.kind not in KINDS:
         raise BadSettingError(

@@ -1,1 +1,1 @@
-"""Numbers of a subject: volumes, curves over the cycle, ejection fraction, mass, thickness of a wall."""
+"""Measures of a subject: volumes, curves over the cycle, ejection fraction, mass, wall thickness."""

@@ -1,4 +1,4 @@
-"""Body surface, by which measures of people of different size are compared."""
+"""Body surface area, to which measures are indexed."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import numpy as np
 from nisf.errors import BadFileError, BadSettingError
 
 MIN_CM, MAX_CM, MIN_KG, MAX_KG = 30.0, 250.0, 1.0, 400.0
-"""Heights and weights of people."""
+"""Plausible heights and weights of people."""
 MIN_M2, MAX_M2 = 0.1, 4.0
 COLUMNS = "'case', and 'bsa_m2' or 'height_cm' and 'weight_kg'"
 
 
 def body_surface_m2(height_cm: float, weight_kg: float) -> float:
-    """Body surface of a person, m2.
+    """Body surface area of a person, m2.
 
-    Source: Mosteller, N Engl J Med 317(17), 1987: the root of height times weight over 3600.
+    Source: Mosteller, N Engl J Med 317(17), 1987: square root of height times weight over 3600.
     """
     return float(np.sqrt(height_cm * weight_kg / 3600))
 
 
 def surface_of(height_cm: float, weight_kg: float, where: str) -> float:
-    """Body surface, m2, of a height and weight that somebody gave.
+    """Body surface area, m2, from a height and a weight that the user gave.
 
     Raises:
-        BadSettingError: nobody has this height and weight; the sentence names ``where``.
+        BadSettingError: the height or the weight is impossible; the message names ``where``.
     """
     if not (MIN_CM <= height_cm <= MAX_CM and MIN_KG <= weight_kg <= MAX_KG):
         raise BadSettingError(
@@ -39,22 +39,22 @@ def surface_of(height_cm: float, weight_kg: float, where: str) -> float:
 
 
 def checked_m2(value: float, where: str) -> float:
-    """A body surface that somebody gave, m2.
+    """Check a body surface area that the user gave, m2.
 
     Raises:
-        BadSettingError: nobody has it; the sentence names ``where``.
+        BadSettingError: the area is impossible; the message names ``where``.
     """
     if not MIN_M2 <= value <= MAX_M2:
-        raise BadSettingError(f"{where} {value:g}: give body surface in m2 ({MIN_M2:g} to {MAX_M2:g})")
+        raise BadSettingError(f"{where} {value:g}: give body surface area in m2 ({MIN_M2:g} to {MAX_M2:g})")
     return value
 
 
 def read_bodies(path: Path) -> dict[str, float]:
-    """Body surface in m2 by case, from a CSV file with the columns `COLUMNS`; empty rows are left out.
+    """Body surface area in m2 by case, from a CSV file with the columns `COLUMNS`; empty rows are skipped.
 
     Raises:
         BadFileError: the file cannot be read, or lacks a column.
-        BadSettingError: a row has numbers that cannot be true.
+        BadSettingError: a row has impossible numbers.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -73,7 +73,7 @@ def read_bodies(path: Path) -> dict[str, float]:
 
 
 def _of_row(row: Mapping[str, str | None], where: str) -> float | None:
-    """Body surface of one row, m2; None if its cells are empty."""
+    """Body surface area of one row, m2; None if its cells are empty."""
 
     def number(name: str) -> float | None:
         text = (row.get(name) or "").strip()

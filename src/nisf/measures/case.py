@@ -1,4 +1,4 @@
-"""All that is measured of one case."""
+"""Measure one case."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Integer
 
+from nisf.data.arrangement import MIRRORED
 from nisf.data.case import Case
 from nisf.data.geometry import Grid, nearest_frame
 from nisf.data.scratch import by_frame
-from nisf.errors import BadSettingError
+from nisf.errors import MALFORMED, BadSettingError
 from nisf.measures.body import surface_of
 from nisf.measures.curve import VolumeCurve, choose_phases
 from nisf.measures.formulas import Shapes, values_of
@@ -28,11 +29,11 @@ from nisf.subject.subject import Subject
 
 @dataclass(frozen=True)
 class MeasureOptions:
-    """What the user says about a case.
+    """The user's settings for the measures of a case.
 
     Attributes:
-        frames: name of a phase to its frame of the reference stack, counted from 0.
-        body_m2: body surface.
+        frames: frame of the reference stack, counted from 0, by name of the phase.
+        body_m2: body surface area.
         spacing_mm: of the lattice; see `nisf.measures.lattice.SPACING_MM`.
     """
 
@@ -43,21 +44,21 @@ class MeasureOptions:
 
 @dataclass(frozen=True, eq=False)
 class CaseMeasures:
-    """The measures of one case: a row of ``measures.csv`` and more.
+    """The measures of one case: its row of ``measures.csv``, and more.
 
     Attributes:
         case: its name.
-        values: each measure by the name of its column, which ends with the unit; None where it is not known.
-        intervals: the low and high end of the 90 % interval of measures that have one, by the same names.
-        phases: the times that the measures are of, as fractions of the cycle, by name.
+        values: each measure by column name, which ends with the unit; None where it is unknown.
+        intervals: lower and upper end of the 90 % interval of the measures that have one, by column name.
+        phases: times of the named phases, as fractions of the cycle.
         curve: volumes over the cycle.
-        band_ml: structure to half the width of its curve's 90 % band at the curve's times, mL (t,).
-        wall: thickness of a wall by segment; None if the anatomy has none, or it could not be measured.
-        body_m2: body surface.
+        band_ml: half width of the 90 % band of each structure's curve, at the curve's times, mL (t,).
+        wall: thickness of a wall by segment; None if the anatomy has none or it could not be measured.
+        body_m2: body surface area.
         quality: ``green``, ``amber`` or ``red``.
         predicted_dice: mean over the structures.
-        reasons: why the quality is what it is.
-        notes: what is to be said about the measures.
+        reasons: reasons for the quality.
+        notes: remarks on the measures, for the user.
     """
 
     case: str
@@ -75,15 +76,15 @@ class CaseMeasures:
 
 
 class Measuring:
-    """Measures a subject while it is rendered: each frame when its slices have just been encoded.
+    """Measures a subject while it is rendered: each frame just after its slices have been encoded.
 
     Args:
-        subject: to be measured, at the times of its reference stack.
-        options: what the user says.
+        subject: the subject to measure, at the times of its reference stack.
+        options: the user's settings.
         memory_mb: working memory, MiB.
 
     Raises:
-        BadSettingError: a phase is at a frame that the case does not have, or is not one of the anatomy.
+        BadSettingError: a given phase is not one of the anatomy's, or its frame does not exist.
     """
 
     def __init__(
@@ -99,14 +100,14 @@ class Measuring:
         self._kept: dict[int, Sampled] = {}
 
     def _asked(self) -> dict[str, float]:
-        """The phases that the user gives, as fractions of the cycle."""
+        """The phases given by the user, as fractions of the cycle."""
         out = {}
         for name, frame in self.options.frames.items():
             if name not in self.anatomy.phase_names:
                 raise BadSettingError(f"{self.subject.name}: its anatomy has no phase {name}")
             if not 0 <= frame < len(self.times):
                 raise BadSettingError(
-                    f"{self.subject.name}: {name} is said to be frame {frame}, and it has the frames 0 to "
+                    f"{self.subject.name}: {name} was given as frame {frame}, but the frames are 0 to "
                     f"{len(self.times) - 1}",
                     options=[name.lower()],
                 )
@@ -115,12 +116,12 @@ class Measuring:
 
     @cached_property
     def lattice(self) -> Lattice:
-        """Where the field is asked."""
+        """The lattice on which the field is integrated."""
         stack = self.subject.stacks[0] if self.subject.stacks else None
         return Lattice.over(self.subject.region, stack, self.options.spacing_mm)
 
     def frame(self, t: int) -> None:
-        """Measure one frame of the reference stack; several threads may do so at once."""
+        """Measure one frame of the reference stack; safe to call from several threads."""
         if t in self._volumes:
             return
         with stage("measuring"):
@@ -134,7 +135,7 @@ class Measuring:
                 self._kept = {frame: kept for frame, kept in self._kept.items() if frame in wanted}
 
     def _wanted(self) -> set[int]:
-        """Frames whose nodes are kept: those of the given phases, and of the extreme volumes so far."""
+        """Frames whose nodes are kept: those of the given phases, and those of the extreme volumes so far."""
         given = {**self.said, **self.asked}
         out = {nearest_frame(self.times, time) for time in given.values()}
         by = (self.anatomy.phases or {}).get("by")
@@ -146,10 +147,10 @@ class Measuring:
         return out | (extreme or {min(self._volumes)})
 
     def finish(self, rendering: Rendering | None = None) -> CaseMeasures:
-        """The measures, after each frame that was not measured before has been.
+        """Return the measures, after measuring the frames that remain.
 
         Args:
-            rendering: on the reference stack's own grid, for the summation of slices; made anew if None.
+            rendering: on the reference stack's grid, for the summation of slices; rendered here if None.
         """
         if rendering is None and self.subject.stacks:
             rendering = self.subject.render(memory_mb=self.memory_mb, after_frame=self.frame)
@@ -186,12 +187,12 @@ class Measuring:
         )
 
     def _near(self, time: float) -> Sampled:
-        """The nodes at the kept frame that is nearest to a time."""
+        """The nodes at the kept frame nearest to a time."""
         frames = np.array(sorted(self._kept))
         return self._kept[int(frames[nearest_frame(self.times[frames], time)])]
 
     def _shapes(self, phases: Mapping[str, float]) -> Shapes:
-        """Surfaces and extents of the structures that the anatomy asks for."""
+        """Surfaces and extents of the structures for which the anatomy declares them."""
         out = {}
         for rule in self.anatomy.measures:
             known = rule.phase is None or rule.phase in phases
@@ -212,31 +213,32 @@ class Measuring:
         if rule is None or rule.phase not in phases:
             return None, []
         at = {name: self._near(phases[name]) for name in (rule.phase, rule.to) if name in phases}
-        return measure_wall(rule, self.anatomy, at, self.subject.stacks[0])
+        mirrored = self.subject.summary.get("turned") == MIRRORED
+        return measure_wall(rule, self.anatomy, at, self.subject.stacks[0], mirrored=mirrored)
 
     def _body(self) -> tuple[float | None, list[str]]:
-        """Body surface: what the user says, else from height and weight in the files."""
+        """Body surface area: given by the user, or from height and weight in the files."""
         if self.options.body_m2 is not None:
             return self.options.body_m2, []
         said = said_of(self.subject)
         try:
             height, weight = float(said["height_cm"]), float(said["weight_kg"])
-        except (KeyError, TypeError, ValueError):
+        except MALFORMED:
             return None, []
         try:
             return surface_of(height, weight, "the files"), []
         except BadSettingError as error:
-            return None, [f"no measures by body surface: {error}"]
+            return None, [f"no measures indexed to body surface area: {error}"]
 
 
 def said_by(case: Case) -> dict[str, Any]:
-    """What a case's files say that measures need; its subject keeps it, see `said_of`."""
+    """Metadata of a case's files that measures need; its subject keeps them, see `said_of`."""
     said: dict[str, Any] = {"phases": {name: float(time) for name, time in case.phases.items()}}
     return said | {key: case.attributes[key] for key in ("height_cm", "weight_kg") if key in case.attributes}
 
 
 def said_of(subject: Subject) -> Mapping[str, Any]:
-    """What the case's files said about it when it was fitted: phases, height, weight."""
+    """Metadata from the case's files, kept when it was fitted: phases, height, weight."""
     said = subject.summary.get("said", {})
     return said if isinstance(said, Mapping) else {}
 
@@ -244,12 +246,12 @@ def said_of(subject: Subject) -> Mapping[str, Any]:
 def slice_volumes_ml(
     label: Integer[np.ndarray, "x y z t"], grid: Grid, structures: int
 ) -> Float[np.ndarray, "t s"]:
-    """Volumes by summation of slices: voxels times their volume, gaps between the slices included, mL.
+    """Volumes by summation of slices, mL: voxels times their volume, including gaps between slices.
 
     Args:
         label: class of each voxel.
         grid: of the measured stack.
-        structures: their number; classes 1 to this one.
+        structures: number of structures; classes are 1 to this number.
     """
     counts = [np.bincount(frame.ravel(order="K"), minlength=structures + 1) for _, frame in by_frame(label)]
     return np.stack(counts)[:, 1 : structures + 1] * grid.voxel_ml
@@ -265,7 +267,7 @@ def structure_volumes_ml(
     """Volumes of a subject's structures by integration of the field, mL.
 
     Args:
-        subject: asked with islands removed, within its measured slab.
+        subject: queried with islands removed, within its measured slab.
         times: fractions of the cycle.
         spacing_mm: of the lattice; see `nisf.measures.lattice.SPACING_MM`.
         memory_mb: working memory, MiB.
@@ -283,12 +285,12 @@ def measure(
     rendering: Rendering | None = None,
     memory_mb: float = 512.0,
 ) -> CaseMeasures:
-    """Everything that the anatomy declares, of one subject.
+    """Compute all measures that the anatomy declares, for one subject.
 
     Args:
-        subject: to be measured.
-        options: what the user says.
-        rendering: on the reference stack's own grid, if there is one already.
+        subject: the subject to measure.
+        options: the user's settings.
+        rendering: on the reference stack's grid, if there is one already.
         memory_mb: working memory, MiB.
 
     Raises:

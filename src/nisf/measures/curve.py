@@ -1,4 +1,4 @@
-"""Volumes over the cycle: a periodic spline where enough frames were measured, and the phases found on it."""
+"""Volumes over the cycle: a periodic spline if enough frames were measured, and the phases found on it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from nisf.data.anatomy import Anatomy
 from nisf.data.geometry import cycle_distance, nearest_frame
 
 LEAST_FRAMES = 8
-"""Fewer do not tell a curve: only the volumes at the measured times are known."""
+"""Minimum number of frames for a curve; with fewer, only the volumes at the measured times are known."""
 WIDEST_GAP = 0.2
-"""Largest part of the cycle without a frame."""
+"""Largest gap between frames, as a fraction of the cycle, for a curve."""
 STEPS = 2000
-"""Times at which extrema of a curve are looked for; a cycle of 1 s is looked at every 0.5 ms."""
+"""Number of times at which extrema of a curve are searched: every 0.5 ms in a cycle of 1 s."""
 APART = 1.5
-"""Frames by which a phase may differ between the files and the curve before it is said."""
+"""Difference, in frames, between a phase in the files and on the curve above which the user is told."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +29,9 @@ class VolumeCurve:
 
     Attributes:
         times: fractions of the cycle, ascending (t,).
-        ml: structure to its volume by integration of the field, mL (t,).
-        slices_ml: the same by summation of slices on the measured grid; empty if not known.
-        cycle_ms: length of the cycle; None if not known.
+        ml: volume of each structure by integration of the field, mL (t,).
+        slices_ml: the same by summation of slices on the measured grid; empty if unknown.
+        cycle_ms: length of the cycle; None if unknown.
     """
 
     times: Float[np.ndarray, "t"]
@@ -56,13 +56,13 @@ class VolumeCurve:
         }
 
     def at(self, structure: str, time: float) -> float:
-        """Volume by integration, mL; that of the nearest measured time where there is no curve between."""
+        """Volume by integration, mL; without a curve, that of the nearest measured time."""
         if self.continuous:
             return float(self.splines[structure](time))
         return float(self.ml[structure][self.nearest(time)])
 
     def slices_at(self, structure: str, time: float) -> float | None:
-        """Volume by summation of slices at the nearest measured time, as it is read by hand, mL."""
+        """Volume by summation of slices at the nearest measured time, as in a manual reading, mL."""
         found = self.slices_ml.get(structure)
         return None if found is None else float(found[self.nearest(time)])
 
@@ -71,7 +71,7 @@ class VolumeCurve:
         return nearest_frame(self.times, time)
 
     def steepest(self, structure: str, *, rise: bool) -> float | None:
-        """Steepest rise or fall of the volume, mL/s, positive; None without a curve or the cycle's length."""
+        """Maximum rate of rise or fall of the volume, mL/s, positive; None if it is unknown."""
         if not self.continuous or not self.cycle_ms:
             return None
         slope = self.splines[structure](np.arange(STEPS) / STEPS + self.times[0], 1) / (self.cycle_ms / 1000)
@@ -80,7 +80,7 @@ class VolumeCurve:
     def extrema(self, structure: str) -> tuple[float, float] | None:
         """Times of the largest and the smallest volume, as fractions of the cycle.
 
-        None where the structure is in fewer than two frames.
+        None if the structure is present in fewer than two frames.
         """
         ml = self.ml[structure]
         drawn = np.flatnonzero(ml)
@@ -98,16 +98,16 @@ class VolumeCurve:
 def choose_phases(
     anatomy: Anatomy, curve: VolumeCurve, said: Mapping[str, float], asked: Mapping[str, float]
 ) -> tuple[dict[str, float], list[str]]:
-    """When the anatomy's named phases are, and what is to be said about it.
+    """Determine the times of the anatomy's named phases, and remarks on them.
 
     Args:
-        anatomy: names the phases and the structure whose volume tells them.
+        anatomy: names the phases, and the structure whose volume determines them.
         curve: of its structures.
-        said: what the files say, as fractions of the cycle; believed rather than the curve.
-        asked: what the user says; believed rather than the files.
+        said: phases from the files, as fractions of the cycle; they take precedence over the curve.
+        asked: phases from the user; they take precedence over the files.
 
     Returns:
-        Phases that are known, as fractions of the cycle; sentences about disagreements.
+        The known phases, as fractions of the cycle, and sentences about disagreements.
     """
     names = anatomy.phase_names
     if not names or anatomy.phases is None:
@@ -122,7 +122,7 @@ def choose_phases(
                 phases[name] = float(times[name]) % 1.0
                 if name in found and _differ(curve, phases[name], found[name], frame):
                     notes.append(
-                        f"{name}: {source} says {phases[name]:.2f} of the cycle, the volume of the "
+                        f"{name}: {source} says {phases[name]:.2f} of the cycle, but the volume of the "
                         f"{anatomy.phases['by']} is {size} at {found[name]:.2f}"
                     )
                 break
@@ -133,7 +133,7 @@ def choose_phases(
 
 
 def _differ(curve: VolumeCurve, time: float, other: float, frame: float) -> bool:
-    """Whether two times are apart by more than frames tell; where there is no curve, by a measured time."""
+    """Whether two times differ by more than the frames can resolve; without a curve, by a measured time."""
     if not curve.continuous:
         return curve.nearest(time) != curve.nearest(other)
     return float(cycle_distance(np.array([time]), other)[0]) > APART * frame

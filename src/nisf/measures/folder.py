@@ -1,8 +1,8 @@
-"""The tables of a folder, made of the measures of all its cases by whoever was there last.
+"""The tables of a folder, which combine the measures of all its cases.
 
-Each case has a file of its own, ``NAME.measures.json``. The tables are made from all of these, and once more
-if one has changed meanwhile. Whoever writes a table last has therefore seen every file that was there then:
-several processes can write to one folder, and no row is lost.
+Each case has its own file, ``NAME.measures.json``. The tables are made from all of these files, and again
+if a file has changed meanwhile. The process that writes a table last has therefore seen all files. Several
+processes can write to one folder without losing a row.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from nisf.measures.table import (
 from nisf.outputs import BusyError, Made, as_json, claimed, read_part, recorded, refuse_to_replace
 
 WAIT_S = 600.0
-"""Seconds to wait at the end for other processes that make the tables."""
-_TURN = threading.Lock()  # of the threads of this process; `recorded` is for processes
+"""Seconds to wait at the end for another process that is making the tables."""
+_TURN = threading.Lock()  # between threads of this process; `recorded` is between processes
 EVERY_S = 20.0
-"""Seconds between tables while cases are being added; they are always made at the end."""
+"""Seconds between updates of the tables while cases are added; they are always made at the end."""
 PART_OF_TIME = 0.05
-"""Making tables of very many cases takes its time, but no more than this part of the whole."""
+"""Maximum fraction of the run time spent on the tables of very many cases."""
 
 
 class Tables:
-    """The tables of a folder, made anew as cases are added; a context manager that makes them at its end.
+    """The tables of a folder, updated as cases are added; a context manager that completes them on exit.
 
-    At its end it raises `BadFileError` if a case's file in the folder was damaged and had to be left out.
+    On exit it raises `BadFileError` if a case's file in the folder was damaged and had to be left out.
 
     Args:
-        folder: with the cases' files.
-        parquet: whether to write the table as Parquet too.
+        folder: holds the cases' files.
+        parquet: also write the table as Parquet.
         overwrite: replace tables that nisf did not write.
     """
 
@@ -59,10 +59,10 @@ class Tables:
         self._waiting = False
 
     def __enter__(self) -> Tables:
-        """Refuse tables that are in the way, before anything is measured.
+        """Check that no foreign tables are in the way, before anything is measured.
 
         Raises:
-            BadFileError: nisf did not write one that is there.
+            BadFileError: there is a table that nisf did not write.
         """
         if not self.overwrite:
             parquet = [PARQUET] if self.parquet else []
@@ -76,22 +76,22 @@ class Tables:
             raise self._damaged
 
     def note(self) -> None:
-        """A case's file may have been written; the tables follow now or a little later."""
+        """Note that a case's file may have been written; the tables are updated now or a little later."""
         self._waiting = True
         if time.monotonic() - self._made > max(EVERY_S, self._took / PART_OF_TIME):
-            with suppress(BusyError):  # another process makes them just now
+            with suppress(BusyError):  # another process is making them
                 self.make(wait=0.0)
 
     def make(self, *, wait: float = WAIT_S) -> None:
-        """Make the tables of all cases' files, unless they are made of just these.
+        """Make the tables from all cases' files, unless they are up to date.
 
-        A case's file that is damaged is left out, and told at the end.
+        A damaged file of a case is left out and reported at the end.
 
         Args:
-            wait: seconds to wait for another process that makes them.
+            wait: seconds to wait for another process that is making them.
 
         Raises:
-            BusyError: another process makes them still.
+            BusyError: another process is still making them.
             BadFileError: a table cannot be written.
         """
         began = time.monotonic()
@@ -103,18 +103,18 @@ class Tables:
                 with recorded(self.folder, "", PART, made, overwrite=self.overwrite) as writing:
                     self._write(states)
                     if self._damaged is not None:
-                        writing.now.made = Made()  # to be made, and told, again
+                        writing.now.made = Made()  # makes sure that they are made and reported again
         self._made, self._waiting, self._took = time.monotonic(), False, time.monotonic() - began
 
     def _write(self, states: Mapping[Path, tuple[int, int, int]]) -> None:
         while states:
             write_tables(self.folder, self._cases(states), parquet=self.parquet)
             before, states = states, self._states()
-            if states == before:  # another process may add a case while we write
+            if states == before:  # another process may have added a case meanwhile
                 return
 
     def _states(self) -> dict[Path, tuple[int, int, int]]:
-        """The cases' files, and what changes when one is written again."""
+        """The cases' files, each with a state that changes when the file is written again."""
         out = {}
         for path in sorted(self.folder.glob(f"*{ENDING}")):
             if path.name.startswith(DRAFT):
@@ -122,12 +122,12 @@ class Tables:
             try:
                 state = path.stat()
             except FileNotFoundError:
-                continue  # replaced or taken away this very moment
+                continue  # replaced or removed at this very moment
             out[path] = (state.st_mtime_ns, state.st_size, state.st_ino)
         return out
 
     def _cases(self, states: Mapping[Path, tuple[int, int, int]]) -> list[CaseMeasures]:
-        """Those that can be read; what was read before is not read again."""
+        """The measures of all readable files; unchanged files are not read again."""
         self._damaged, found = None, []
         for path, state in states.items():
             if path not in self._read or self._read[path][0] != state:
@@ -141,6 +141,6 @@ class Tables:
 
 
 def _digest(states: Mapping[Path, tuple[int, int, int]]) -> str:
-    """What tells the cases' files that tables were made of from others."""
+    """Digest of the states of the cases' files from which the tables were made."""
     lines = (f"{path.name} {state}" for path, state in states.items())
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,4 +1,4 @@
-"""From volumes over the cycle to the measures that an anatomy declares."""
+"""Compute the measures that an anatomy declares from volumes over the cycle."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ Convention = Literal["field", "slices"]
 """Integration of the continuous field, or summation of slices on the measured grid."""
 CONVENTIONS: tuple[Convention, ...] = ("field", "slices")
 BY_HAND = ("volume", "mass", "difference", "percentage", "output")
-"""Rules of which both conventions are given."""
+"""Rules whose measures are given by both conventions."""
 MS_A_MINUTE = 60_000.0
 
 Shapes = Mapping[tuple[str, str | None], tuple[float, float]]
-"""Surface area in mm2 and largest extent in mm of a structure at a phase."""
+"""Surface area in mm2 and maximum extent in mm, by structure and phase."""
 
 
 def column(rule: MeasureRule, rules: Sequence[MeasureRule], convention: Convention = "field") -> str:
-    """The name of a measure's column: its name, the convention if it is not the default, its unit."""
+    """Column name of a measure: its name, the convention unless it is the default, and its unit."""
     middle = "" if convention == "field" else f"_{convention}"
     return f"{rule.name}{middle}_{unit(rule, rules)}"
 
 
 def index_column(rule: MeasureRule, rules: Sequence[MeasureRule]) -> str:
-    """The name of the column of a measure by body surface."""
+    """Column name of a measure indexed to body surface area."""
     return f"{rule.name}_index_{unit(rule, rules)}_per_m2"
 
 
 def columns_of(anatomy: Anatomy, *, indexed: bool = False) -> tuple[str, ...]:
-    """Names of the columns of an anatomy's measures, in their order: field, by body surface, slices."""
+    """Column names of an anatomy's measures in order: by integration, indexed, by summation of slices."""
     rules = anatomy.measures
     names = [column(rule, rules) for rule in rules]
     names += [index_column(rule, rules) for rule in rules if rule.index and indexed]
@@ -47,14 +47,14 @@ def values_of(
     shapes: Shapes | None = None,
     body_m2: float | None = None,
 ) -> dict[str, float | None]:
-    """Every measure that the anatomy declares, by the name of its column; None where it is not known.
+    """All measures that the anatomy declares, by column name; None where a measure is unknown.
 
     Args:
-        anatomy: declares them.
+        anatomy: declares the measures.
         curve: volumes at the measured times.
-        phases: the named phases that are known, as fractions of the cycle.
-        shapes: surfaces and extents, for anatomies that declare some.
-        body_m2: body surface, for measures by it.
+        phases: times of the known phases, as fractions of the cycle.
+        shapes: surfaces and extents, if the anatomy declares any.
+        body_m2: body surface area, for indexed measures.
     """
     rules = anatomy.measures
     field = _by_rule(rules, curve, phases, shapes or {}, "field")
@@ -78,7 +78,7 @@ def _by_rule(
     shapes: Shapes,
     convention: Convention,
 ) -> dict[str, float | None]:
-    """The measures by their names, each from the curve or from those before it."""
+    """The measures by name, each computed from the curve or from earlier measures."""
     found: dict[str, float | None] = {}
     for rule in rules:
         if rule.rule in MEASURED:
@@ -100,7 +100,7 @@ def _measured(
     shapes: Shapes,
     convention: Convention,
 ) -> float | None:
-    """Volume, mass, surface or extent of one structure at one phase."""
+    """Volume, mass, surface area or extent of one structure at one phase."""
     if rule.structure is None or (rule.phase is not None and rule.phase not in phases):
         return None
     if rule.rule in ("surface", "extent"):
@@ -115,7 +115,7 @@ def _measured(
 
 
 def _combined(rule: MeasureRule, terms: Sequence[float | None], cycle_ms: float | None) -> float | None:
-    """A measure of other measures; None if one of them is not known."""
+    """A measure that combines others; None if one of them is unknown."""
     known = [term for term in terms if term is not None]
     if len(known) < len(terms):
         return None

@@ -1,11 +1,11 @@
 """A subject's structures on a lattice that is fine at their borders and coarse elsewhere.
 
-The lattice is turned against the axes of the slices. A border along them, like the base of a heart, would
-otherwise lie between two layers of nodes as a whole, and the volume would be wrong by up to half a layer.
-Turned, it crosses many layers, and the errors cancel.
+The lattice is rotated against the axes of the slices. Otherwise a border parallel to them, such as the base
+of the heart, would lie between two layers of nodes as a whole, and the volume would be wrong by up to half a
+layer. The rotated lattice crosses it at many depths, and the errors cancel.
 
-It ends where the measured stack ends: half a slice spacing beyond the first and the last measured slice. What
-a field says beyond is extrapolated, and slices read by hand do not count it either.
+The lattice ends half a slice spacing beyond the first and the last measured slice. Beyond that the field
+extrapolates, and manual readings of the slices do not count that space either.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from nisf.subject.subject import Subject
 from nisf.types import PointsMm
 
 SPACING_MM = 2.0
-"""Between nodes, at most. A chamber of 30 mL has 3750 of them, and its volume is good to 0.3 %."""
+"""Maximum spacing of the nodes. A chamber of 30 mL contains 3750 of them; its volume is within 0.3 %."""
 NODES = 70
-"""Along a side of the region, at least: small structures are in small regions."""
+"""Minimum number of nodes along a side of the region, for small structures in small regions."""
 STRIDES = (4, 2, 1)
-"""Between the nodes that are asked, level by level; only cells with a border in them go to the next."""
+"""Strides of the queried nodes, level by level; only cells that contain a border are refined."""
 TURN = Rotation.from_euler("xyz", (11.0, 17.0, 23.0), degrees=True).as_matrix()
-"""Of the lattice against the slices: no axis or diagonal of either is along one of the other's."""
+"""Rotation of the lattice against the slices: no axis or diagonal of one is parallel to one of the other."""
 
 
 @dataclass(frozen=True, eq=False)
 class Lattice:
-    """Nodes at equal distances along three axes, over a subject's region and measured slab.
+    """Equally spaced nodes along three axes, over a subject's region and measured slab.
 
     Attributes:
         shape: nodes along each axis; one more than a multiple of the largest stride.
         affine: node to world, mm.
-        region: where the field answers.
-        stack: the measured stack, whose slab bounds the lattice; None without one.
+        region: the region in which the field gives answers.
+        stack: the measured stack, whose slab bounds the lattice; None if there is none.
     """
 
     shape: tuple[int, int, int]
@@ -58,9 +58,9 @@ class Lattice:
         """The lattice over a region.
 
         Args:
-            region: where the field answers.
+            region: the region in which the field gives answers.
             stack: the measured stack.
-            spacing_mm: between nodes; by default `SPACING_MM`, or less in small regions, see `NODES`.
+            spacing_mm: of the nodes; by default `SPACING_MM`, or less in small regions, see `NODES`.
         """
         if spacing_mm is None:
             spacing_mm = min(SPACING_MM, float(np.prod(2 * region.half) ** (1 / 3)) / NODES)
@@ -75,21 +75,21 @@ class Lattice:
 
     @property
     def spacing_mm(self) -> float:
-        """Between neighbouring nodes."""
+        """Distance of neighbouring nodes."""
         return float(self.affine.spacing[0])
 
     @property
     def node_ml(self) -> float:
-        """Volume that a node stands for, mL."""
+        """Volume represented by a node, mL."""
         return self.spacing_mm**3 / 1000
 
     def places(self, index: Int[np.ndarray, "m"]) -> PointsMm:
-        """World mm of nodes, by their flat indices."""
+        """World mm of nodes, given their flat indices."""
         return self.affine(np.stack(np.unravel_index(index, self.shape), axis=-1))
 
     @cached_property
     def inside(self) -> Bool[np.ndarray, "x y z"]:
-        """Whether nodes lie in the region and in the slab that was measured."""
+        """Whether each node lies in the region and in the measured slab."""
         to_model = self.region.pose @ self.affine
         found = np.ones(self.shape, dtype=bool)
         for axis, half in enumerate(self.region.half):
@@ -101,14 +101,14 @@ class Lattice:
         return found
 
     def _along(self, affine: Affine, axis: int) -> Float[np.ndarray, "x y z"]:
-        """One coordinate of every node under an affine map; its parts add up, so that no place is made."""
+        """One coordinate of every node under an affine map, by broadcasting, without storing all points."""
         row = affine.matrix[axis]
         i, j, k = (np.arange(n) * factor for n, factor in zip(self.shape, row[:3], strict=True))
         return (i[:, None, None] + j[:, None] + k) + row[3]
 
 
 def slab(stack: Stack) -> tuple[float, float]:
-    """Where the measured stack begins and ends, in positions along it: half a slice beyond the outermost."""
+    """Start and end of the measured slab, in positions along the stack: half a slice beyond the outermost."""
     first, last = stack.ends or (0, stack.grid.shape[2] - 1)
     return first - 0.5, last + 0.5
 
@@ -118,10 +118,10 @@ class Sampled:
     """A subject's classes on a lattice at one time.
 
     Attributes:
-        lattice: where.
-        label: class of each node, background outside the region and the slab.
-        index: flat indices of the nodes that were asked (m,), ascending: all near a border.
-        probability: of each class there.
+        lattice: the lattice.
+        label: class of each node; background outside the region and the slab.
+        index: flat indices of the queried nodes (m,), ascending; all of them are near a border.
+        probability: of each class at these nodes.
     """
 
     lattice: Lattice
@@ -130,23 +130,23 @@ class Sampled:
     probability: Float[np.ndarray, "m k"]
 
     def volumes_ml(self) -> Float[np.ndarray, "s"]:
-        """Volume of each structure, mL, in the order of the classes; the background is none."""
+        """Volume of each structure, mL, in the order of the classes, without the background."""
         counts = np.bincount(self.label.ravel(), minlength=self.probability.shape[1])
         return counts[1:] * self.lattice.node_ml
 
     def chance(self, classes: tuple[int, ...]) -> Float[np.ndarray, "x y z"]:
-        """Probability that a node belongs to one of some classes; 0 or 1 away from their borders."""
+        """Probability that a node belongs to one of several classes; 0 or 1 away from their borders."""
         out = np.isin(self.label, classes).astype(np.float32)
         out.reshape(-1)[self.index] = self.probability[:, list(classes)].sum(1)
         return out
 
 
 def sample(answers: Answerer, lattice: Lattice, time: float, *, memory_mb: float = 512.0) -> Sampled:
-    """Ask for the classes on a lattice at one time, finely only near borders.
+    """Query the classes on a lattice at one time, at full resolution only near borders.
 
     Args:
-        answers: who is asked.
-        lattice: where.
+        answers: the answerer to query.
+        lattice: the lattice.
         time: fraction of the cycle.
         memory_mb: working memory, MiB.
     """
@@ -169,18 +169,18 @@ def sample(answers: Answerer, lattice: Lattice, time: float, *, memory_mb: float
         for stride, finer in pairwise(STRIDES):
             mixed = _mixed(label[::stride, ::stride, ::stride])
             if stride == STRIDES[0]:
-                # A rounded border may bulge into a cell without reaching a corner of it.
+                # A curved border may bulge into a cell without enclosing one of its corners.
                 mixed = ndimage.binary_dilation(mixed)
             _fill(label, asked, stride, finer)
             ask(_nodes_of(mixed, stride, finer, lattice.shape))
-        label[~lattice.inside] = 0  # cells that the slab cuts were filled as a whole
+        label[~lattice.inside] = 0  # coarse cells across the slab's faces were filled as a whole
     index = np.concatenate([part for part, _ in found])
     order = np.argsort(index)
     return Sampled(lattice, label, index[order], np.concatenate([part for _, part in found])[order])
 
 
 def _mixed(label: UInt8[np.ndarray, "a b c"]) -> Bool[np.ndarray, "a-1 b-1 c-1"]:
-    """Cells between nodes whose eight corners are not all of one class."""
+    """Cells whose eight corner nodes are not all of one class."""
     low, high = label, label
     for axis in range(3):
         before = tuple(slice(None, -1) if a == axis else slice(None) for a in range(3))
@@ -192,7 +192,7 @@ def _mixed(label: UInt8[np.ndarray, "a b c"]) -> Bool[np.ndarray, "a-1 b-1 c-1"]
 def _nodes_of(
     cells: Bool[np.ndarray, "a b c"], stride: int, finer: int, shape: tuple[int, int, int]
 ) -> Bool[np.ndarray, "x y z"]:
-    """Every ``finer``-th node of the whole lattice that lies in or on some cells of the side ``stride``."""
+    """Every ``finer``-th node of the whole lattice that lies in or on the given cells of side ``stride``."""
     ratio = stride // finer
     out = np.zeros(shape, dtype=bool)
     nodes = out[::finer, ::finer, ::finer]
@@ -203,7 +203,7 @@ def _nodes_of(
 
 
 def _fill(label: np.ndarray, asked: np.ndarray, stride: int, finer: int) -> None:
-    """Give the nodes of the next level that were not asked the class of a corner of their cell."""
+    """Give the nodes of the next level that were not queried the class of a corner of their cell."""
     coarse = label[::stride, ::stride, ::stride]
     for axis in range(3):
         coarse = coarse.repeat(stride // finer, axis=axis)
@@ -215,7 +215,7 @@ def _fill(label: np.ndarray, asked: np.ndarray, stride: int, finer: int) -> None
 def sample_subject(
     subject: Subject, time: float, *, spacing_mm: float | None = None, memory_mb: float = 512.0
 ) -> Sampled:
-    """A subject's classes at one time, islands removed as in all its answers; arguments as for `sample`."""
+    """A subject's classes at one time, with islands removed as in all answers; arguments as for `sample`."""
     stack = subject.stacks[0] if subject.stacks else None
     lattice = Lattice.over(subject.region, stack, spacing_mm)
     return sample(subject.answers, lattice, time, memory_mb=memory_mb)

@@ -1,4 +1,4 @@
-"""The files of measures: one JSON file a case, and tables of many cases."""
+"""The files of measures: one JSON file per case, and tables of many cases."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nisf.errors import BadFileError
+from nisf.errors import MALFORMED, BadFileError
 from nisf.files import read_json, replacing, write_csv, write_json
 from nisf.measures.case import CaseMeasures
 from nisf.measures.curve import VolumeCurve
@@ -26,12 +26,12 @@ TABLE, EVERYTHING, CURVES, WALLS, PARQUET = (
     "measures.parquet",
 )
 PART = "measures"
-"""The part of a record, of a case and of the folder, that measures are."""
+"""The part of a case's or folder's record that describes measures."""
 CONVENTIONS = {
     "field": "integration of the continuous field, from half a slice spacing before the first measured slice "
     "to half a slice spacing after the last",
-    "slices": "summation of slices: voxels on the measured grid times their volume, gaps between the slices "
-    "included; columns with _slices_",
+    "slices": "summation of slices: voxels on the measured grid times their volume, including gaps between "
+    "slices; columns with _slices_",
 }
 QUALITY = ("quality", "predicted_dice", "reasons", "notes")
 """The last columns of the table."""
@@ -39,7 +39,7 @@ CURVE_ENDS = ("ml", "slices_ml", "low_ml", "high_ml")
 
 
 def to_json(measures: CaseMeasures) -> dict[str, Any]:
-    """The contents of a case's file."""
+    """Contents of a case's file."""
     curve, wall = measures.curve, measures.wall
     return {
         "format": FORMAT,
@@ -73,10 +73,10 @@ def to_json(measures: CaseMeasures) -> dict[str, Any]:
 
 
 def from_json(data: Any) -> CaseMeasures:
-    """The measures that a case's file holds.
+    """Read the measures from the contents of a case's file.
 
     Raises:
-        KeyError, TypeError, ValueError, AttributeError: an entry is missing or not of its kind.
+        KeyError, TypeError, ValueError, AttributeError: an entry is missing or of the wrong type.
     """
     if data["format"] != FORMAT:
         raise ValueError(f"format {data['format']!r}")
@@ -94,7 +94,7 @@ def from_json(data: Any) -> CaseMeasures:
             {name: _array(ml) for name, ml in curve["slices_ml"].items()},
             _read(curve["cycle_ms"]),
         ),
-        # Files that were written before there was a band have none.
+        # Files from before the band was introduced have none.
         band_ml={} if curve is None else {n: _array(ml) for n, ml in curve.get("band_ml", {}).items()},
         wall=None
         if wall is None
@@ -113,34 +113,34 @@ def from_json(data: Any) -> CaseMeasures:
 
 
 def case_path(folder: str | Path, case: str) -> Path:
-    """The file of a case's measures."""
+    """Path of a case's measures."""
     return Path(folder) / f"{file_stem(case)}{ENDING}"
 
 
 def write_case(folder: str | Path, measures: CaseMeasures) -> Path:
-    """Write the file of one case, whole or not at all; the tables are left as they are."""
+    """Write the file of one case atomically; the tables are not changed."""
     path = case_path(folder, measures.case)
     write_json(path, to_json(measures))
     return path
 
 
 def read_case(path: str | Path) -> CaseMeasures:
-    """The measures of one case's file.
+    """Read the measures of one case.
 
     Raises:
-        BadFileError: it is missing, damaged or of another version.
+        BadFileError: the file is missing, damaged or of another version.
     """
     data = read_json(path)
     try:
         return from_json(data)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except MALFORMED as error:
         raise BadFileError(
             f"{path}: not measures written by this nisf ({error!r}); delete it and measure again"
         ) from error
 
 
 def rows_of(cases: Sequence[CaseMeasures]) -> tuple[list[str], list[dict[str, Any]]]:
-    """Columns and rows of the table: case, measures, their intervals if any case has one, quality, notes."""
+    """Columns and rows of the table: case, measures, their intervals if there are any, quality, notes."""
     names = list(dict.fromkeys(name for case in cases for name in case.values))
     with_interval = {name for case in cases for name in case.intervals}
     columns = ["case"]
@@ -157,7 +157,7 @@ def rows_of(cases: Sequence[CaseMeasures]) -> tuple[list[str], list[dict[str, An
 
 
 def write_tables(folder: Path, cases: Sequence[CaseMeasures], *, parquet: bool = False) -> list[Path]:
-    """Write the tables of some cases: measures, everything as JSON, curves, and walls if there are any."""
+    """Write the tables of cases: measures, everything as JSON, curves, and walls if there are any."""
     columns, rows = rows_of(cases)
     write_csv(folder / TABLE, columns, ([_text(row.get(name)) for name in columns] for row in rows))
     everything = {"format": FORMAT, "conventions": CONVENTIONS, "cases": [to_json(case) for case in cases]}
@@ -182,7 +182,7 @@ def write_parquet(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str
     """Write the table as Parquet.
 
     Raises:
-        BadFileError: pyarrow is not there.
+        BadFileError: pyarrow is not installed.
     """
     try:
         import pyarrow
@@ -213,7 +213,7 @@ def _curve_rows(case: CaseMeasures) -> Iterable[list[str]]:
 
 
 def _ends(value: float, half: float) -> tuple[str, str]:
-    """Low and high end of a volume's band; no volume is below 0."""
+    """Lower and upper end of a volume's band; volumes are never negative."""
     return ("", "") if math.isnan(half) else (f"{max(value - half, 0.0):.3f}", f"{value + half:.3f}")
 
 
@@ -227,7 +227,7 @@ def _wall_rows(case: CaseMeasures) -> Iterable[list[str]]:
 
 
 def _text(value: Any) -> str:
-    """A cell: numbers to five digits, nothing for what is not known."""
+    """Text of a cell: numbers to five digits, empty if unknown."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     return f"{value:.5g}" if isinstance(value, float) else str(value)

@@ -1,9 +1,9 @@
 """Thickness of a wall around a cavity in the 17 segments of the American Heart Association.
 
-Rays leave the cavity's long axis at a right angle. Where the wall is oblique to a ray, the way through it
-is longer than the wall is thick: it is multiplied by the cosine of the angle between the ray and the normal
-of the surface half way through the wall. The segments are turned by the middle between the two insertions of
-the structure beside the wall.
+Rays leave the cavity's long axis at right angles. Where a ray crosses the wall obliquely, its path in the
+wall is longer than the wall is thick, so the length is multiplied by the cosine of the angle between the ray
+and the surface normal half way through the wall. The rotation of the segments is given by the middle between
+the two insertions of the structure beside the wall.
 
 Source of the segments: Cerqueira et al., Circulation 105(4), 2002.
 """
@@ -26,30 +26,30 @@ from nisf.subject.views import long_axis
 from nisf.types import PointsMm, Vector3
 
 LEVEL_MM, RAY_MM, LONGEST_MM = 1.5, 1.0, 70.0
-"""Between levels along the axis, between the places on a ray, and the length of a ray."""
+"""Spacing of the levels along the axis and of the points on a ray, and length of a ray."""
 ANGLES = 72
 RAY_ANGLES = 2 * np.pi * np.arange(ANGLES) / ANGLES
-"""Of the rays in each level."""
+"""Angles of the rays in each level."""
 BESIDE_MM = 5.0
-"""How far outside the wall the structure beside it begins, at most."""
+"""Maximum distance of the adjacent structure from the outside of the wall."""
 OBLIQUE = 0.5
-"""Least cosine between a ray and the wall's normal; near the tip of the cavity rays graze the wall."""
+"""Minimum cosine between a ray and the wall's normal; near the tip of the cavity rays graze the wall."""
 SMOOTH_MM, SMOOTH_ANGLES = 3.0, 2.0
-"""Smoothing (standard deviation) of the surface whose normals are taken, along the axis and around it."""
+"""Smoothing (standard deviation) of the surface for its normals, along the axis and around it."""
 TIP_MM = 3.0
-"""Distance from the axis within which lines along it measure the wall at the tip."""
+"""Distance from the axis within which lines parallel to it measure the wall at the tip."""
 FEWEST = 12
-"""Rays that a segment's mean needs."""
+"""Minimum number of rays for the mean of a segment."""
 
 
 @dataclass(frozen=True, eq=False)
 class Wall:
-    """Thickness of a wall in the segments 1 to 17.
+    """Thickness of a wall in segments 1 to 17.
 
     Attributes:
         thickness_mm: mean of each segment by phase, mm; NaN where it could not be measured (17,).
-        phase: of the thickness.
-        to: the phase up to which the wall thickens.
+        phase: at which the thickness is given.
+        to: phase up to which the thickening is given.
         names: of the segments.
     """
 
@@ -60,14 +60,14 @@ class Wall:
 
     @property
     def thickening_percent(self) -> Float[np.ndarray, "17"]:
-        """How much thicker each segment is at the second phase, in per cent of the first; NaN if unknown."""
+        """Thickening of each segment at the second phase, in per cent of the first; NaN if unknown."""
         first, second = (self.thickness_mm.get(name, np.full(17, np.nan)) for name in (self.phase, self.to))
         with np.errstate(invalid="ignore", divide="ignore"):
             return 100 * (second / first - 1)
 
 
 class _Frame(NamedTuple):
-    """Where a cavity lies: a point of its axis, unit directions, and its ends along the axis."""
+    """Geometry of a cavity: a point on its axis, unit directions, and its ends along the axis."""
 
     middle: Vector3
     apex: Vector3  # from the base to the tip
@@ -82,41 +82,42 @@ class _Frame(NamedTuple):
         return np.arange(self.base_mm + LEVEL_MM / 2, self.tip_mm, LEVEL_MM)
 
     def places(self, along: np.ndarray, angle: np.ndarray, radius: np.ndarray) -> PointsMm:
-        """World mm of cylinder coordinates, which broadcast."""
+        """World mm of cylindrical coordinates, which are broadcast."""
         across = np.cos(angle)[..., None] * self.front + np.sin(angle)[..., None] * self.side
         return self.middle + along[..., None] * self.apex + radius[..., None] * across
 
 
 class _Rays(NamedTuple):
-    """What rays meet, by level and angle, mm from the axis; NaN where they meet no wall."""
+    """Radii at which rays meet surfaces, by level and angle, mm; NaN where they meet no wall."""
 
     inner: Float[np.ndarray, "l a"]
     outer: Float[np.ndarray, "l a"]
 
 
 def measure_wall(
-    rule: WallRule, anatomy: Anatomy, at: Mapping[str, Sampled], stack: Stack
+    rule: WallRule, anatomy: Anatomy, at: Mapping[str, Sampled], stack: Stack, *, mirrored: bool = False
 ) -> tuple[Wall | None, list[str]]:
     """Thickness of a wall by segment.
 
     Args:
-        rule: which wall.
+        rule: declares the wall.
         anatomy: numbers the structures.
-        at: the structures' nodes at the phases of the rule that are known; the first phase is among them.
-        stack: the reference stack, whose normal is near the axis.
+        at: the structures' nodes at the rule's known phases; the first phase is among them.
+        stack: the reference stack, whose normal is close to the axis.
+        mirrored: whether a stack of unknown orientation is stored as a mirror image of the training images.
 
     Returns:
-        The thickness, None if there is no axis or nothing beside the wall; sentences that say why.
+        The thickness, or None if there is no axis or no adjacent structure; sentences that say why.
     """
     cavity, wall, beside = (anatomy.labels.index(name) for name in (rule.cavity, rule.wall, rule.beside))
     first = at[rule.phase]
     frame = _frame_of(first, cavity, stack.grid.affine.normal())
     if frame is None:
-        return None, [f"no thickness: the {rule.cavity} is too short to have an axis"]
+        return None, [f"no wall thickness: the {rule.cavity} is too short to have an axis"]
     rays = _cast(first, frame, cavity, wall)
     middle = _septum(first, frame, rays, beside)
     if middle is None:
-        return None, [f"no thickness by segment: no {rule.beside} beside the {rule.wall}"]
+        return None, [f"no wall thickness by segment: there is no {rule.beside} beside the {rule.wall}"]
     septum = np.cos(middle) * frame.front + np.sin(middle) * frame.side
     thickness = {}
     for name, sampled in at.items():
@@ -125,13 +126,13 @@ def measure_wall(
             if own is None:
                 continue
             frame, rays = own, _cast(sampled, own, cavity, wall)
-        degrees = _from_anterior(frame, septum, stack)
+        degrees = _from_anterior(frame, septum, stack, mirrored)
         thickness[name] = _by_segment(rays, frame, degrees, _at_tip(sampled, frame, cavity, wall))
     return Wall(thickness, rule.phase, rule.to, rule.segments), []
 
 
 def _frame_of(sampled: Sampled, cavity: int, across: Vector3) -> _Frame | None:
-    """The cavity's axis and ends; None if it is in fewer than three levels of the axis' search."""
+    """The cavity's axis and ends; None if the cavity spans fewer than three levels of the search."""
     places = sampled.lattice.places(np.flatnonzero(sampled.label == cavity))
     if len(places) < FEWEST or np.ptp(places @ across) < 4 * SMOOTH_MM:
         return None
@@ -152,12 +153,12 @@ def _frame_of(sampled: Sampled, cavity: int, across: Vector3) -> _Frame | None:
     )
 
 
-def _from_anterior(frame: _Frame, septum: Vector3, stack: Stack) -> Float[np.ndarray, "a"]:
-    """Degrees of the rays from the anterior wall, over the septum, to the inferior wall and on.
+def _from_anterior(frame: _Frame, septum: Vector3, stack: Stack, mirrored: bool) -> Float[np.ndarray, "a"]:
+    """Angles of the rays in degrees from the anterior wall, via the septum to the inferior wall and on.
 
-    Seen from the tip of the heart, with the septum to the left, the anterior wall is at the top. Where the
-    file does not say how it lies in the patient, its images are taken to be seen from the tip, as scanners
-    write them.
+    Seen from the tip of the heart, with the septum to the left, the anterior wall is at the top. If the file
+    does not give the orientation in the patient, images are taken to be seen from the tip, as scanners store
+    them, or from the base if they are mirrored.
     """
     across = septum - (septum @ frame.apex) * frame.apex
     across /= np.linalg.norm(across)
@@ -165,26 +166,26 @@ def _from_anterior(frame: _Frame, septum: Vector3, stack: Stack) -> Float[np.nda
     if not stack.oriented:
         right, down, _ = stack.grid.affine.axes.T
         seen = -(across @ down) * right + (across @ right) * down
-        up = up if up @ seen >= 0 else -up
+        up = up if (up @ seen >= 0) != mirrored else -up
     rays = np.cos(RAY_ANGLES)[:, None] * frame.front + np.sin(RAY_ANGLES)[:, None] * frame.side
     return np.rad2deg(np.arctan2(rays @ across, rays @ up)) % 360
 
 
 def _values(sampled: Sampled, field: np.ndarray, places: PointsMm, order: int = 1) -> np.ndarray:
-    """Values of nodes at world places, linear in between; those of the nearest node for the order 0."""
+    """Values of nodes at world points: linear interpolation, or nearest node for order 0."""
     index = sampled.lattice.affine.inverse(places)
     return ndimage.map_coordinates(field, np.moveaxis(index, -1, 0), order=order, mode="nearest")
 
 
 def _cast(sampled: Sampled, frame: _Frame, cavity: int, wall: int) -> _Rays:
-    """Rays at each level and angle: where they leave the cavity, and then the wall."""
+    """Radii at which rays leave the cavity and the wall, at each level and angle."""
     radius = np.arange(0, _reach_mm(sampled, frame, cavity, wall), RAY_MM)
     places = frame.places(frame.levels[:, None, None], RAY_ANGLES[None, :, None], radius[None, None, :])
     return _crossings(sampled, places, cavity, wall)
 
 
 def _reach_mm(sampled: Sampled, frame: _Frame, cavity: int, wall: int) -> float:
-    """Length of rays that leave the wall everywhere: no node of it is further from the axis."""
+    """Length of rays that certainly leave the wall: no node of the wall is further from the axis."""
     own = (sampled.label == cavity) | (sampled.label == wall)
     offset = sampled.lattice.places(np.flatnonzero(own)) - frame.middle
     away = np.linalg.norm(offset - (offset @ frame.apex)[:, None] * frame.apex, axis=1)
@@ -192,7 +193,7 @@ def _reach_mm(sampled: Sampled, frame: _Frame, cavity: int, wall: int) -> float:
 
 
 def _crossings(sampled: Sampled, places: PointsMm, cavity: int, wall: int) -> _Rays:
-    """Where rays leave the cavity and the wall, from places along them, `RAY_MM` apart."""
+    """Where rays leave the cavity and the wall, from points along them, `RAY_MM` apart."""
     index = np.moveaxis(sampled.lattice.affine.inverse(places), -1, 0)
 
     def values(field: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -202,7 +203,7 @@ def _crossings(sampled: Sampled, places: PointsMm, cavity: int, wall: int) -> _R
     begins = inside[..., 0] > 0.5
     inner = _falls(inside, np.zeros(inside.shape[:-1]))
     outer = _falls(within, inner)
-    # What ends where the measured slab ends has no border there.
+    # A structure that is cut off by the end of the measured slab has no border there.
     last = np.clip(np.nan_to_num(outer / RAY_MM).astype(int) + 1, 0, index.shape[-1] - 1)
     end = np.take_along_axis(index, np.broadcast_to(last, index.shape[:-1])[..., None], axis=-1)[..., 0]
     seen = values(sampled.lattice.inside.astype(np.float32), end) > 0.5
@@ -211,7 +212,7 @@ def _crossings(sampled: Sampled, places: PointsMm, cavity: int, wall: int) -> _R
 
 
 def _falls(values: Float[np.ndarray, "l a r"], start: Float[np.ndarray, "l a"]) -> Float[np.ndarray, "l a"]:
-    """Where values along rays first fall through a half from some radius on, mm; NaN if they never do."""
+    """Radius at which values along rays first fall below a half after a start, mm; NaN if they never do."""
     after = np.arange(values.shape[-1]) >= np.floor(np.nan_to_num(start) / RAY_MM)[..., None]
     below = (values < 0.5) & after
     index = np.maximum(below.argmax(-1), 1)
@@ -224,7 +225,7 @@ def _falls(values: Float[np.ndarray, "l a r"], start: Float[np.ndarray, "l a"]) 
 
 
 def _septum(sampled: Sampled, frame: _Frame, rays: _Rays, beside: int) -> float | None:
-    """The angle half way between the insertions of the structure beside the wall; None if it has none."""
+    """Angle half way between the insertions of the adjacent structure; None if it has none."""
     steps = np.arange(RAY_MM, BESIDE_MM + RAY_MM, RAY_MM)
     radius = np.nan_to_num(rays.outer)[..., None] + steps
     places = frame.places(frame.levels[:, None, None], RAY_ANGLES[None, :, None], radius)
@@ -254,7 +255,7 @@ def _by_segment(
     """Mean thickness of each segment, mm.
 
     Args:
-        rays: what they meet.
+        rays: their crossings.
         frame: of the cavity.
         degrees: of the rays, from the anterior wall.
         tip_mm: thickness at the tip.
@@ -275,7 +276,7 @@ def _by_segment(
 
 
 def _cosine(radius: Float[np.ndarray, "l a"]) -> Float[np.ndarray, "l a"]:
-    """Cosine between rays and the normal of the surface at these radii; NaN where they graze it."""
+    """Cosine between rays and the surface normal at these radii; NaN where rays graze the surface."""
     known = np.isfinite(radius)
     sigma, mode = (SMOOTH_MM / LEVEL_MM, SMOOTH_ANGLES), ("nearest", "wrap")
     weight = ndimage.gaussian_filter(known.astype(float), sigma, mode=mode)
@@ -290,7 +291,7 @@ def _cosine(radius: Float[np.ndarray, "l a"]) -> Float[np.ndarray, "l a"]:
 
 
 def _at_tip(sampled: Sampled, frame: _Frame, cavity: int, wall: int) -> float:
-    """Thickness at the tip along lines parallel to the axis, mm; NaN if too few are known."""
+    """Thickness at the tip along lines parallel to the axis, mm; NaN if too few lines cross the wall."""
     offsets = np.arange(-TIP_MM, TIP_MM + 0.1, TIP_MM / 3)
     a, b = (x.ravel() for x in np.meshgrid(offsets, offsets))
     near = np.hypot(a, b) <= TIP_MM

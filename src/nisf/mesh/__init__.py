@@ -1,1 +1,1 @@
-"""Watertight surfaces of a subject's structures, on the field's own level sets."""
+"""Watertight surfaces of a subject's structures, on the level sets of the field."""

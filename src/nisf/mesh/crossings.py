@@ -1,4 +1,4 @@
-"""Triangles of a mesh that run through each other."""
+"""Find self-intersections of a mesh."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from scipy.spatial import KDTree
 from nisf.mesh.surface import Surface
 
 TRIANGLES = 5_000
-"""Triangles that are looked at together."""
+"""Number of triangles tested together."""
 
 
 def crossing_triangles(surface: Surface) -> Int[np.ndarray, "c"]:
-    """Indices of the triangles that an edge of the same mesh runs through, or whose edge runs through one.
+    """Indices of the triangles that intersect an edge of another triangle, or whose edge does.
 
-    Two triangles that are not in one plane cross if and only if an edge of one meets the other; edges that
-    end at a corner of the triangle are its neighbours'.
+    Two triangles that are not coplanar intersect if and only if an edge of one meets the other. Edges that
+    end at a corner of a triangle belong to its neighbours and do not count.
     """
     edges = surface.edges
     ends, corners = surface.vertices[edges], surface.corners
@@ -45,7 +45,7 @@ def crossing_triangles(surface: Surface) -> Int[np.ndarray, "c"]:
 
 
 def _meets(ends: Float[np.ndarray, "n 2 3"], corners: Float[np.ndarray, "n 3 3"]) -> Bool[np.ndarray, "n"]:
-    """Whether segments meet triangles, each its own (Möller and Trumbore 1997)."""
+    """Whether each segment meets its triangle (Möller and Trumbore 1997)."""
     origin, way = ends[:, 0], ends[:, 1] - ends[:, 0]
     first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     across = np.cross(way, second)

@@ -1,4 +1,4 @@
-"""Surfaces from a subject: marching cubes, and every vertex then moved onto the field's level set."""
+"""Extract surfaces from a subject: marching cubes, followed by moving all vertices onto the level set."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from nisf.subject.subject import Subject
 
 LARGEST_SPACING_MM = 2.0
 REGION_STEPS = 80
-"""Grid steps along a side of the region (the cube's of its volume) unless a spacing is given.
+"""Grid steps along a side of a cube with the region's volume, unless a spacing is given.
 
-Flat triangles in a bent surface enclose too little; this keeps it below 1 %, measured on ACDC and Task04.
+Flat triangles on a curved surface enclose too little; this keeps the error below 1 % on ACDC and Task04.
 """
 LARGEST = 40_000_000
-"""Grid points above which a spacing is refused: about 1 GB of probabilities."""
+"""Maximum number of grid points, which takes about 1 GB of probabilities."""
 TOLERANCE_MM = 0.005
-"""How near to the level set a vertex is brought."""
+"""Maximum distance of a vertex from the level set."""
 OFF_CORNER = 0.02
-"""Vertices keep this fraction of an edge from its ends, so that no triangle has two corners in one place."""
+"""Vertices keep this fraction of an edge from its ends, so that triangles do not degenerate."""
 RETREATS = 8
-"""How often vertices of triangles that cross go half of the way back."""
+"""How often vertices of intersecting triangles move half way back."""
 
 Level = Callable[[Float[np.ndarray, "n 3"]], Float[np.ndarray, "n"]]
-"""A function of places in world mm that is positive inside a structure, and never 0."""
+"""A function of points in world mm that is positive inside a structure, and never 0."""
 
 
 def meshable(subject: Subject) -> dict[str, tuple[int, ...]]:
-    """What has a surface: each structure, and the unions that the anatomy names, with their classes."""
+    """Everything that has a surface, with its classes: each structure, and the anatomy's unions."""
     anatomy = subject.prior.anatomy
     found: dict[str, tuple[int, ...]] = {name: (k,) for k, name in enumerate(anatomy.labels) if k}
     for name, members in anatomy.unions.items():
@@ -47,7 +47,7 @@ def meshable(subject: Subject) -> dict[str, tuple[int, ...]]:
 
 
 def default_spacing(subject: Subject) -> float:
-    """A spacing, mm, at which volumes are right to 1 %: 1.7 for the bundled heart, 0.8 for hippocampi."""
+    """A spacing, mm, at which volumes are within 1 %: 1.7 for the bundled heart, 0.8 for hippocampi."""
     side = float(np.prod(2 * subject.region.half)) ** (1 / 3)
     return min(LARGEST_SPACING_MM, round(side / REGION_STEPS, 1) or side / REGION_STEPS)
 
@@ -77,10 +77,9 @@ class Levels:
     """Margins of structures at one time, on a grid and anywhere.
 
     Attributes:
-        time: fraction of the cycle.
-        grid: where `values` are; its outermost points are outside.
-        values: by name of the structure, the margin on the grid (x, y, z), islands removed.
-        margins: by name, the margin itself.
+        grid: grid of `values`; its outermost points are outside the region.
+        values: margin of each structure on the grid (x, y, z), islands removed.
+        margins: margin of each structure as a function.
     """
 
     time: float
@@ -90,7 +89,7 @@ class Levels:
 
 
 def measured(subject: Subject) -> Answerer:
-    """A subject's answers as far as its reference stack reaches: half a slice beyond its first and last."""
+    """A subject's answers within its measured stack: half a slice beyond the first and last slice."""
     if not subject.stacks:
         return subject.answers
     grid = subject.stacks[0].grid
@@ -128,7 +127,7 @@ def surfaces(
 def levels_at(
     subject: Subject, names: list[str] | None, time: float, spacing_mm: float | None, memory_mb: float
 ) -> Levels:
-    """What surfaces are made from; arguments and errors as for `surfaces`."""
+    """The margins from which surfaces are made; arguments and errors as for `surfaces`."""
     classes = meshable(subject)
     for name in names or ():
         if name not in classes:
@@ -161,8 +160,8 @@ def surface_of(levels: Levels, name: str) -> Surface:
 
 
 def largest_part(values: Float[np.ndarray, "x y z"]) -> Float[np.ndarray, "x y z"]:
-    """Values whose positive places, apart from their largest part, are turned negative."""
-    # Joined along the grid's edges: marching cubes keeps those together, and perhaps no others.
+    """Make all positive values negative that are not in the largest connected part."""
+    # Connected along the grid's edges: marching cubes keeps such points together, others not always.
     parts, count = ndimage.label(values > 0)
     if count < 2:
         return values
@@ -173,14 +172,13 @@ def largest_part(values: Float[np.ndarray, "x y z"]) -> Float[np.ndarray, "x y z
 def level_set(
     name: str, values: Float[np.ndarray, "x y z"], affine: Affine, level: Level, time: float = 0.0
 ) -> Surface:
-    """The closed surface where a function changes its sign.
+    """The closed surface where a function changes sign.
 
-    Marching cubes (Lewiner et al. 2003) puts each vertex on an edge of the grid whose ends lie on either
-    side. It is then moved along this edge to where the function itself changes its sign, by
-    Chandrupatla's root finder. On its edge a vertex is sure to meet the surface, also where the function
-    jumps, as at the end of the stack; and as it does not leave the cells that its triangles fill, these
-    hardly ever come to cross each other, as they do where vertices move along normals. Where they do, in
-    cells with several sheets, their vertices go back towards where marching cubes had them.
+    Marching cubes (Lewiner et al. 2003) puts each vertex on a grid edge between points of opposite sign. The
+    vertex is then moved along this edge to the zero of the function itself, by Chandrupatla's root finder. On
+    its edge it always finds the surface, even where the function jumps, as at the end of the stack. Because
+    vertices stay within their cells, triangles rarely intersect, unlike with moves along normals. If they do,
+    in cells with several sheets, their vertices move back towards the result of marching cubes.
 
     Args:
         name: of what is enclosed.
@@ -194,7 +192,7 @@ def level_set(
     except ImportError as error:
         raise BadSettingError("meshes need the package scikit-image: pip install 'nisf[mesh]'") from error
 
-    # Only the signs matter here. Values of like size keep vertices off the ends of their edges.
+    # Only the signs matter. Values of similar size keep vertices away from the ends of their edges.
     rough = np.sign(values) * np.clip(np.abs(values), 0.1, 2.0)
     index, faces, _, _ = marching_cubes(rough.astype(np.float32), 0.0)
     index, faces = np.asarray(index, dtype=np.float64), np.asarray(faces, dtype=np.int64)
@@ -215,9 +213,9 @@ def level_set(
 def on_edges(
     index: Float[np.ndarray, "n 3"], values: Float[np.ndarray, "x y z"], affine: Affine, level: Level
 ) -> Float[np.ndarray, "n 3"]:
-    """Vertices of marching cubes moved along their edges to where ``level`` is 0; all in grid indices.
+    """Move vertices of marching cubes along their edges to where ``level`` is 0; all in grid indices.
 
-    The few that ambiguous cells have inside are left where they are.
+    The few vertices inside ambiguous cells stay where they are.
     """
     from scipy.optimize.elementwise import find_root
 
@@ -231,7 +229,7 @@ def on_edges(
 
     def at(fraction: np.ndarray, row: np.ndarray) -> np.ndarray:
         row = row.astype(np.int64)
-        # The ends are known; and there are no islands on them, which the function still has.
+        # The ends are known. They have no islands, which the function itself still has.
         out = np.where(fraction <= 0, ends[0][row], ends[1][row])
         between = np.flatnonzero((fraction > 0) & (fraction < 1))
         row = row[between]

@@ -1,4 +1,4 @@
-"""Meshes as files that other programs read, which say in what coordinates they are."""
+"""Write meshes in formats of other programs, including their coordinate system."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import trimesh
 
 Space = Literal["RAS", "LPS"]
-"""Coordinates of a file: those of NIfTI (to the right, front, top), or of DICOM and ITK (left, back, top)."""
+"""Coordinate system of a file: that of NIfTI (right, anterior, superior) or DICOM and ITK (left, posterior,
+superior)."""
 
 
 def write_surface(path: str | Path, surface: Surface, *, space: Space = "RAS") -> None:
@@ -45,18 +46,18 @@ def write_surface(path: str | Path, surface: Surface, *, space: Space = "RAS") -
 
 
 def in_space(surface: Surface, space: Space) -> Surface:
-    """The same mesh in other coordinates: turned by half about the z axis, so triangles keep their sense."""
+    """The same mesh in other coordinates, rotated by 180 degrees about z, which keeps its orientation."""
     if space == "RAS":
         return surface
     return Surface(surface.name, surface.vertices * [-1.0, -1.0, 1.0], surface.faces, surface.time)
 
 
 def write_series(path: str | Path, files: Mapping[float, Path]) -> None:
-    """The list of files by time that ParaView opens as one animation (``NAME.vtp.series``).
+    """Write the list of files by time that ParaView opens as an animation (``NAME.vtp.series``).
 
     Args:
-        path: the list's file, in the folder of the files.
-        files: fraction of the cycle to file.
+        path: of the list, in the folder of the files.
+        files: files by fraction of the cycle.
     """
     rows = [{"name": file.name, "time": time} for time, file in files.items()]
     write_json(path, {"file-series-version": "1.0", "files": rows})
@@ -96,7 +97,7 @@ def _obj(surface: Surface, space: Space) -> bytes:
 
 
 def _vtp(surface: Surface, space: Space) -> bytes:
-    """VTK's XML with binary arrays; the format is small, and its library is not (100 MB)."""
+    """VTK's XML format with binary arrays, written directly because VTK itself is large (100 MB)."""
     count = len(surface.faces)
     points = _array("Points", surface.vertices.astype("<f4"))
     normals = _array("Normals", surface.normals.astype("<f4"))
@@ -122,7 +123,7 @@ NumberOfPolys="{count}">
 
 
 def _array(name: str, values: np.ndarray) -> str:
-    """An array as VTK's XML has it: its length in bytes and its bytes, in base 64."""
+    """An array in VTK's XML format: its length in bytes and its bytes, in base 64."""
     kind = {"f": "Float32", "i": "Int64"}[values.dtype.kind]
     data = values.tobytes()
     coded = base64.b64encode(np.array(len(data), dtype="<u8").tobytes() + data).decode()
@@ -136,7 +137,7 @@ WRITERS: dict[str, Callable[[Surface, Space], bytes]] = {
     ".obj": _obj,
     ".vtp": _vtp,
 }
-"""Ending of a file's name to what makes its contents."""
+"""Functions that make a file's contents, by file extension."""
 
 
 def names_of(stem: str, ending: str, words: Sequence[str], frames: int) -> list[list[str]]:

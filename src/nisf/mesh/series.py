@@ -1,4 +1,4 @@
-"""Surfaces at several times of the cycle: each found anew, or one mesh that follows the heart."""
+"""Surfaces at several times of the cycle: extracted at each time, or one mesh that follows the motion."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from nisf.subject.subject import Subject
 from nisf.types import Vector
 
 FURTHEST_OFF = 0.05
-"""Part of the volume by which a mesh that follows may be off."""
+"""Maximum relative volume error of a mesh that follows the motion."""
 
 
 @dataclass(frozen=True)
 class SeriesOptions:
-    """How a series is made.
+    """Options of a series.
 
     Attributes:
         names: of structures or unions; all if None.
@@ -36,21 +36,21 @@ class SeriesOptions:
 def series(
     subject: Subject, times: Vector, options: SeriesOptions | None = None
 ) -> Iterator[tuple[int, dict[str, Surface]]]:
-    """Surfaces at each time, with the time's index.
+    """Yield the surfaces at each time, with the time's index.
 
-    With the same triangles the surfaces of the first time are the templates; they follow the level sets
-    forwards through the first half of the times and backwards through the others, so that errors that add
-    up have half as long to do so.
+    With the same triangles, the surfaces at the first time are templates. They follow the level sets forwards
+    through the first half of the times and backwards through the others, which halves the number of steps
+    over which errors accumulate.
 
     Args:
-        subject: asked for its answers.
+        subject: queried for its answers.
         times: fractions of the cycle.
-        options: how.
+        options: of the series.
 
     Raises:
-        BadSettingError: as `nisf.mesh.extraction.surfaces`.
-        CannotFitError: a structure that is named is missing at a time; or, with the same triangles, any, or
-            a mesh cannot follow.
+        BadSettingError: see `nisf.mesh.extraction.surfaces`.
+        CannotFitError: a named structure is missing at a time; or, with the same triangles, any structure is
+            missing, or a mesh cannot follow.
     """
     options = options or SeriesOptions()
 
@@ -76,10 +76,10 @@ def series(
 
 
 def _follow(surface: Surface, levels: Levels) -> Surface:
-    """The surface at another time; refused where what it encloses is not what the field has inside.
+    """The surface at another time, if its enclosed volume is that of the field.
 
     Raises:
-        CannotFitError: parts of the structure come and go, and the mesh cannot.
+        CannotFitError: parts of the structure appear or vanish, which a mesh cannot follow.
     """
     name, values = surface.name, levels.values[surface.name]
     moved = followed(surface, levels.time, values, levels.grid.affine, levels.margins[name])
@@ -87,8 +87,8 @@ def _follow(surface: Surface, levels: Levels) -> Surface:
     off = moved.volume_ml / inside_ml - 1
     if abs(off) > FURTHEST_OFF:
         raise CannotFitError(
-            f"the mesh of {name} does not follow to time {levels.time:.3g}: its volume would be "
-            f"{100 * off:+.0f} % off; give more times, other structures, or make each mesh anew",
+            f"the mesh of {name} cannot follow to time {levels.time:.3g}: its volume would be "
+            f"{100 * off:+.0f} % off; give more times, other structures, or extract a mesh at each time",
             options=["frames", "structures"],
         )
     return moved

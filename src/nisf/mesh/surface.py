@@ -1,4 +1,4 @@
-"""A closed triangle mesh in world mm, and what can be said of it."""
+"""A closed triangle mesh in world mm, and its properties."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class Surface:
 
     @cached_property
     def across(self) -> Float[np.ndarray, "m 3"]:
-        """Outward normal of each triangle, as long as twice its area, mm^2."""
+        """Outward normal of each triangle with a length of twice its area, mm^2."""
         a, b, c = np.moveaxis(self.corners, 1, 0)
         return np.cross(b - a, c - a)
 
     @property
     def volume_ml(self) -> float:
         """Enclosed volume, mL, by the divergence theorem; positive if the normals point outwards."""
-        # From a point nearby: world coordinates can be large.
+        # Relative to a nearby point, because world coordinates can be large.
         return float(((self.corners.mean(1) - self.vertices.mean(0)) * self.across).sum() / 6000.0)
 
     @property
@@ -54,7 +54,7 @@ class Surface:
 
     @cached_property
     def normals(self) -> Float[np.ndarray, "n 3"]:
-        """Outward unit normal at each vertex: the mean of its triangles', weighted by their areas."""
+        """Outward unit normal at each vertex: area-weighted mean over its triangles."""
         total = np.stack(
             [
                 np.bincount(self.faces.ravel(), np.repeat(self.across[:, axis], 3), len(self.vertices))

@@ -1,4 +1,4 @@
-"""One mesh through the cycle: a template whose vertices follow the field's level sets over time."""
+"""Track one mesh through the cycle: a template whose vertices follow the level sets of the field."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from nisf.mesh.extraction import TOLERANCE_MM, Level
 from nisf.mesh.surface import Surface
 
 REACH_MM = 12.0
-"""How far along its normal a vertex looks for the surface: the ends of the stack come and go by a slice."""
+"""Distance along its normal up to which a vertex searches; the stack's ends move by a slice."""
 LOOK_MM = 0.5
 ROUNDS = 4
-"""Normals turn as the surface moves."""
+"""Number of iterations, because normals turn as the surface moves."""
 STRAY_MM = 4.0
-"""Displacements that differ more from those around are not believed."""
+"""Displacements that differ more from their neighbours are rejected."""
 SMOOTHING = 12
-"""Averages over neighbours of the displacements in each round."""
+"""Number of averages over neighbours applied to the displacements in each iteration."""
 RELAXATION = 0.3
-"""Part of the way to the middle of its neighbours that a vertex moves within the surface in each round."""
+"""Fraction of the way to the centre of its neighbours that a vertex moves tangentially in each iteration."""
 REPAIRS = 8
 
 
 def followed(
     surface: Surface, time: float, values: Float[np.ndarray, "x y z"], affine: Affine, level: Level
 ) -> Surface:
-    """The same triangles on the level set at another, near time.
+    """The same triangles on the level set at another, nearby time.
 
-    Each vertex looks along its normal for where the function on the grid falls below 0; displacements are
-    smoothed over the mesh, so that those who find nothing go with their neighbours. At the end each vertex
-    is brought onto the level set itself. Where triangles cross then, they are smoothed until none does.
+    Each vertex searches along its normal for where the gridded function falls below 0. Displacements are
+    smoothed over the mesh, so that vertices that find nothing move with their neighbours. Finally each vertex
+    is moved onto the level set itself. If triangles intersect then, they are smoothed until none do.
 
     Args:
-        surface: at a time near by.
-        time: the other time, fraction of the cycle.
+        surface: at a nearby time.
+        time: the new time, fraction of the cycle.
         values: the function on a grid at that time (see `nisf.mesh.extraction.level_set`).
         affine: grid index to world mm.
         level: the function at that time in world mm.
@@ -73,11 +73,11 @@ def adjacency(surface: Surface) -> sparse.csr_array:
 def nearest_fall(
     surface: Surface, values: Callable[[np.ndarray], np.ndarray], offsets: Float[np.ndarray, "s"]
 ) -> tuple[Float[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
-    """How far along its normal from each vertex a function falls below 0, and whether it does."""
+    """Distance along its normal from each vertex to where a function falls below 0, and whether it does."""
     places = surface.vertices[:, None] + offsets[:, None] * surface.normals[:, None]
     seen = values(places)
     falls = (seen[:, :-1] > 0) & (seen[:, 1:] <= 0)
-    # From inside the surface lies ahead, from outside behind: what falls elsewhere is another sheet's.
+    # The surface lies ahead when seen from inside, behind when seen from outside; others are other sheets.
     ahead = offsets[1:] > 0
     inside = seen[:, len(offsets) // 2] > 0
     falls &= np.where(inside[:, None], ahead, ~ahead)
@@ -93,7 +93,7 @@ def nearest_fall(
 def smoothed(
     distance: Float[np.ndarray, "n"], found: Bool[np.ndarray, "n"], neighbours: sparse.csr_array
 ) -> Float[np.ndarray, "n"]:
-    """Displacements averaged over neighbours; vertices that found nothing take what spreads to them."""
+    """Displacements averaged over neighbours; vertices without one get their neighbours'."""
     for last in (False, True):
         weight, total = found.astype(float), np.where(found, distance, 0.0)
         for _ in range(SMOOTHING):
@@ -106,7 +106,7 @@ def smoothed(
 
 
 def onto(surface: Surface, level: Level, reaches: Sequence[float]) -> Surface:
-    """Vertices moved along their normals onto the level set, if it lies within one of the reaches, mm."""
+    """Move vertices along their normals onto the level set, if it is within one of the distances, mm."""
     from scipy.optimize.elementwise import find_root
 
     vertices, normals, moved = surface.vertices, surface.normals, surface.vertices.copy()
@@ -130,7 +130,7 @@ def onto(surface: Surface, level: Level, reaches: Sequence[float]) -> Surface:
 
 
 def repaired(surface: Surface, neighbours: sparse.csr_array) -> Surface:
-    """Smoothed around triangles that cross, in ever wider rings; `REPAIRS` rounds at most."""
+    """Smooth around intersecting triangles, in growing neighbourhoods; at most `REPAIRS` rounds."""
     for ring in range(REPAIRS):
         crossing = crossing_triangles(surface)
         if not len(crossing):

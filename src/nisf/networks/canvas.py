@@ -52,22 +52,22 @@ def plane_of(item: Slice) -> Affine:
 
 
 def blur_sigma(spacing: Vector, pixel_mm: float) -> np.ndarray:
-    """Standard deviation, in pixels, of the Gaussian blur before an image is sampled at coarser ones.
+    """Standard deviation, in pixels, of the Gaussian blur that precedes downsampling.
 
     Args:
-        spacing: the image's, mm.
-        pixel_mm: side of the coarser pixels, mm; 0 comes out where they are not coarser.
+        spacing: of the image, mm.
+        pixel_mm: side of the coarser pixels, mm; the result is 0 along axes where they are not coarser.
     """
-    # Empirical: 0.4 (f - 1) for pixels f times as large; trained priors depend on it. It follows the average
-    # over a coarse pixel, whose standard deviation is sqrt((f^2 - 1) / 12), to within 0.13 pixels for f up to
-    # 4, and blurs more than that beyond. It blurs less than scikit-image's rule of thumb, (f - 1) / 2, and
-    # than sqrt(f^2 - 1) / 2.355, which matches the widths at half maximum of Gaussian point spread functions
+    # Empirical: 0.4 (f - 1) for pixels f times as large; trained priors depend on it. For f up to 4 it is
+    # within 0.13 pixels of the average over a coarse pixel, whose standard deviation is sqrt((f^2 - 1) / 12);
+    # beyond that it blurs more. It blurs less than scikit-image's rule of thumb, (f - 1) / 2, and than
+    # sqrt(f^2 - 1) / 2.355, which matches the full widths at half maximum of Gaussian point spread functions
     # (Cardoso et al., "Scale factor point spread function matching", MICCAI 2015).
     return np.maximum(0, pixel_mm / np.asarray(spacing) / 2.5 - 0.4)
 
 
 def smoothed(image: np.ndarray, spacing: Vector, pixel_mm: float) -> np.ndarray:
-    """A slice (x, y, c) blurred as far as coarser pixels of ``pixel_mm`` need to average, not to pick."""
+    """A slice (x, y, c), blurred to avoid aliasing when it is sampled at pixels of ``pixel_mm``."""
     sigma = blur_sigma(np.asarray(spacing)[:2], pixel_mm)
     if not sigma.any():
         return image
@@ -75,9 +75,9 @@ def smoothed(image: np.ndarray, spacing: Vector, pixel_mm: float) -> np.ndarray:
 
 
 def resample(image: Float[Tensor, "n c x y"], pixel: Float[Tensor, "n h w 2"]) -> Float[Tensor, "n c h w"]:
-    """Images at fractional pixels (i, j), linearly; 0 outside."""
+    """Images at fractional pixels (i, j), interpolated linearly; 0 outside."""
     width, height = image.shape[2:]
-    # grid_sample counts the last axis first, in [-1, 1] between outer pixel faces.
+    # grid_sample takes the last axis first, in [-1, 1] between the outer faces of the pixels.
     x, y = ((2 * pixel[..., axis] + 1) / size - 1 for axis, size in enumerate((width, height)))
     grid = torch.stack([y, x], dim=-1)
     return functional.grid_sample(image, grid, align_corners=False)
@@ -90,7 +90,7 @@ def canvas_mm(config: ImageConfig, device: torch.device | None = None) -> Float[
 
 
 def canvases(case: Case, slices: Sequence[Slice], region: Region, config: ImageConfig) -> Canvases:
-    """Slices of a case on their canvases, each around the region's centre projected onto its plane."""
+    """Resample slices of a case onto canvases centred on the region's centre, projected onto each plane."""
     centre = region.centre()
     to_world = region.pose.inverse
     offsets = canvas_mm(config)

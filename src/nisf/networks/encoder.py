@@ -1,8 +1,8 @@
 """The encoder: a small U-Net that turns every measured slice into features that the field decodes.
 
-On its coarse levels a slice may also take what its neighbours in space show (`nisf.networks.slice_exchange`),
-and what it shows itself at other phases (`nisf.networks.phase_exchange`). What comes out depends on neither
-the order of the slices nor the end from which they are counted.
+On its coarse levels, slices can also exchange features with their neighbours in space
+(`nisf.networks.slice_exchange`) and with themselves at other phases (`nisf.networks.phase_exchange`). The
+result depends neither on the order of the slices nor on the end from which they are counted.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ def _block(inputs: int, outputs: int) -> nn.Module:
 
 
 class Encoder(nn.Module):
-    """Slices on their canvases to features of every pixel, and a latent of each slice."""
+    """Maps slices on their canvases to features of every pixel and one latent per slice."""
 
     def __init__(self, config: ImageConfig, channels: int) -> None:
         super().__init__()
         widths = [config.width * (level + 1) for level in range(config.levels)]
-        # Two by two pixels become channels: the costliest layers work on a quarter of the places.
+        # Each 2 x 2 block of pixels becomes channels: the costliest layers work on a quarter of the pixels.
         inputs = [4 * channels, *widths[:-1]]
         self.down = nn.ModuleList(_block(a, b) for a, b in zip(inputs, widths, strict=True))
         self.up = nn.ModuleList(_block(a + b, a) for a, b in pairwise(widths))
         self.head = nn.Conv2d(widths[0], 4 * config.features, 1)
         nn.init.kaiming_normal_(self.head.weight, nonlinearity="linear")
         self.latent = nn.Linear(widths[-1], config.latent)
-        # Coarsest first, as on the way up. The attributes' names are those of the weights in priors' files.
+        # Coarsest first, as in the decoder. Attribute names are those of the weights in saved priors.
         levels = range(config.levels)[::-1]
         self.exchange = nn.ModuleList(
             SliceExchange(widths[k], 2 ** (k + 1), config) for k in levels[: config.slice_exchange]
@@ -61,13 +61,13 @@ class Encoder(nn.Module):
         """Features of every pixel, and one latent per slice.
 
         Args:
-            images: intensities in [0, 1]; height and width divisible by ``2 ** levels``.
-            maps: of each scene in turn, its slices' maps from model mm to canvas pixel and signed distance;
-                one tensor if all have equally many.
-            together: how many scenes in turn are the reference phases of one subject, with the same slices,
-                or, of equally many each, how much they count (`mixed_phases`); each is its own reference if
-                None.
-            shown: what the reference shows, from `shown_by`, instead.
+            images: intensities in [0, 1]; height and width are divisible by ``2 ** levels``.
+            maps: for each scene in turn, its slices' maps from model mm to canvas pixel and signed distance;
+                one tensor if all scenes have equally many slices.
+            together: numbers of consecutive scenes that are the reference phases of one subject and have the
+                same slices; or, if all subjects have equally many, the weights of the phases
+                (`mixed_phases`). If None, each scene is its own reference.
+            shown: use these features of the reference phases, from `shown_by`, instead.
         """
         features, latents, _ = self._encode(images, maps, together, shown)
         return features, latents
@@ -78,15 +78,15 @@ class Encoder(nn.Module):
         maps: Sequence[Float[Tensor, "_ 3 4"]] | Float[Tensor, "b m 3 4"],
         together: Float[Tensor, "1 p p"] | None = None,
     ) -> tuple[list[Tensor], Float[Tensor, "n h w f"], Float[Tensor, "n l"]]:
-        """What one subject's reference phases show on each level of the exchange between phases.
+        """Features of one subject's reference phases on each level of the phase exchange.
 
         Args:
-            images: of all its reference phases in turn; the same slices at each.
+            images: of all its reference phases in turn; each has the same slices.
             maps: of each phase.
-            together: how much the phases count, where a trace must not fix their number; all alike if None.
+            together: weights of the phases, for traces that must not fix their number; equal if None.
 
         Returns:
-            What they show, and their own features and latents, as `forward` gives them.
+            The features for ``shown``, and the features and latents of the phases as `forward` returns them.
         """
         mix = [len(maps)] if together is None else together
         features, latents, each = self._encode(images, maps, mix, None)
@@ -99,11 +99,11 @@ class Encoder(nn.Module):
         together: Sequence[int] | Tensor | None,
         shown: Sequence[Tensor] | None,
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """See `forward`; and what each scene was shown, level by level."""
+        """`forward`, which also returns what each scene was shown on each level."""
         seen: list[Tensor] = []
 
         def exchanged(x: Tensor, done: int) -> Tensor:
-            """After ``done`` levels on the way up: with what phases and neighbours show."""
+            """Apply the exchanges that follow the first ``done`` levels of the decoder."""
             if done < len(self.moments):
                 if isinstance(together, Tensor):
                     seen.append(mixed_phases(x, together))

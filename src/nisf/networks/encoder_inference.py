@@ -1,9 +1,9 @@
-"""The encoder at rest: weights fixed, so that each layer can be computed in the quickest order.
+"""The encoder for inference: with fixed weights, each layer is computed in the fastest order.
 
-Pixels lie beside each other with all their channels, so that pooling, norms and linear maps read memory in
-one go. A convolution of an enlarged image is one of the small image: among three neighbours of a fine pixel
-two are the same coarse one, whose weights are added up beforehand, and nothing is enlarged or joined. The
-answers are those of `nisf.networks.encoder.Encoder` to within rounding.
+Tensors are stored channels last, so that pooling, norms and linear maps read memory contiguously. A
+convolution of an upsampled image is computed on the coarse image: two of three neighbouring fine pixels come
+from the same coarse pixel, so that their weights can be added in advance, and nothing is upsampled or
+concatenated. The results are those of `nisf.networks.encoder.Encoder` to within rounding.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from nisf.networks.encoder import Encoder
 from nisf.networks.phase_exchange import PhaseExchange
 
 SLOPE = 0.01
-"""Of the encoder's leaky rectifiers below zero."""
+"""Negative slope of the encoder's leaky rectifiers."""
 EPSILON = 1e-5
-"""Added to variances by PyTorch's norms."""
+"""Added to variances by PyTorch's normalisation layers."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """Two convolutions with their norms; on the way up the first also reads a coarser image.
+    """Two convolutions with their norms; in the decoder the first also reads a coarser image.
 
     Attributes:
-        weights: of both convolutions (outputs, inputs, 3, 3), the first of the finer image's channels alone.
+        weights: of both convolutions (outputs, inputs, 3, 3); of the first, only those for the finer image.
         norms: weight and bias of both norms.
-        coarse: of the coarser image's channels, for the four fine pixels in each coarse one
-            (4 * outputs, inputs, 2, 2); None on the way down.
+        coarse: weights for the coarser image, for each of the four fine pixels in a coarse one
+            (4 * outputs, inputs, 2, 2); None in the contracting path.
     """
 
     weights: tuple[Tensor, Tensor]
@@ -54,7 +54,7 @@ class _Block:
 
 
 class FrozenEncoder:
-    """Features and latents by the encoder as it is now; not differentiable, and on a processor.
+    """Features and latents of an encoder with its present weights; not differentiable, CPU only.
 
     Args:
         encoder: the network.
@@ -65,12 +65,12 @@ class FrozenEncoder:
             self.down = [_block(block, 0) for block in encoder.down]
             widths = [block.weights[1].shape[0] for block in self.down]
             self.up = [_block(block, widths[level]) for level, block in enumerate(encoder.up)]
-            # Outputs of the head as the four fine pixels have them, row by row, each with all its features.
+            # Outputs of the head for the four fine pixels, row by row, each with all its features.
             weight = encoder.head.weight.flatten(1).unflatten(0, (-1, 2, 2)).permute(1, 2, 0, 3)
             bias = torch.zeros(len(encoder.head.weight)) if encoder.head.bias is None else encoder.head.bias
             self.head = (weight, bias.unflatten(0, (-1, 2, 2)).permute(1, 2, 0))
         self.latent, self.exchange = encoder.latent, encoder.exchange
-        # An empty list of modules has no type of its own.
+        # Annotated because an empty list of modules has no element type.
         self.phases = [module for module in encoder.moments if isinstance(module, PhaseExchange)]
 
     @torch.inference_mode()
@@ -80,21 +80,21 @@ class FrozenEncoder:
         maps: Float[Tensor, "m 3 4"],
         shown: Sequence[Tensor] | None = None,
     ) -> tuple[Float[Tensor, "n h2 w2 k"], Float[Tensor, "n l"], list[Tensor]]:
-        """What `features` are made of, at every second pixel, and one latent per slice.
+        """Features at every second pixel, from which `features` makes those of every pixel, and latents.
 
         Args:
             images: intensities in [0, 1] of the slices of one phase, or of all reference phases in turn.
             maps: of one phase's slices: model mm to canvas pixel and signed distance in mm.
-            shown: by the reference phases, level by level; by these phases if None.
+            shown: features of the reference phases on each level; if None, these phases are the reference.
 
         Returns:
-            Also what was shown, level by level.
+            The features, one latent per slice, and the reference's features on each level.
         """
         seen: list[Tensor] = []
         phases = len(images) // len(maps)
 
         def exchanged(x: Tensor, done: int) -> Tensor:
-            """After ``done`` levels on the way up: with what phases and neighbours show."""
+            """Apply the exchanges that follow the first ``done`` levels of the decoder."""
             if done < len(self.phases):
                 seen.append(x.unflatten(0, (phases, -1)).mean(0) if shown is None else shown[done])
                 x = _with_shown(self.phases[done], x, seen[-1])
@@ -116,15 +116,15 @@ class FrozenEncoder:
     def features(
         self, seen: Sequence[tuple[Float[Tensor, "n h2 w2 k"], Sequence[int]]]
     ) -> Float[Tensor, "n h w f"]:
-        """The mean over mirror images of the features of every pixel.
+        """Features of every pixel, averaged over mirror images.
 
         Args:
-            seen: of each mirror image, what `coarse` found, and the pixel axes along which it is flipped.
+            seen: the result of `coarse` for each mirror image, and the pixel axes along which it is flipped.
         """
         weight, bias = self.head
         n, h, w, channels = seen[0][0].shape
         out = bias.new_empty((n, h, 2, w, 2, bias.shape[2]))
-        # The head is linear: what the mirror images show is turned back and joined before it.
+        # The head is linear, so the mirror images can be flipped back and averaged before it.
         turned = torch.cat([x.flip([1 + axis for axis in axes]) for x, axes in seen], dim=-1)
         turned = turned.reshape(-1, channels * len(seen))
         for row, column in np.ndindex(2, 2):
@@ -136,7 +136,7 @@ class FrozenEncoder:
 
 
 def _block(block: nn.Module, own: int) -> _Block:
-    """A block of the encoder; of its first inputs ``own`` are the finer image's, all if 0."""
+    """Freeze a block of the encoder; its first ``own`` inputs are the finer image's, all if 0."""
     assert isinstance(block, nn.Sequential)
     layers = list(block)
     convolutions = [layer.weight for layer in layers if isinstance(layer, nn.Conv2d)]
@@ -152,7 +152,7 @@ def _block(block: nn.Module, own: int) -> _Block:
 def _with_shown(
     exchange: PhaseExchange, x: Float[Tensor, "pn c h w"], shown: Float[Tensor, "n c h w"]
 ) -> Float[Tensor, "pn c h w"]:
-    """The exchange between phases; its convolutions of single pixels are linear maps of rows here."""
+    """The phase exchange; its 1 x 1 convolutions are computed as linear maps of rows."""
     rows, theirs = x.permute(0, 2, 3, 1), shown.permute(0, 2, 3, 1)
     own, other, into = (part.weight.flatten(1) for part in (exchange.own, exchange.shown, exchange.into))
     both = functional.linear(rows, own, exchange.own.bias)
@@ -161,7 +161,7 @@ def _with_shown(
 
 
 def _normalise(x: Float[Tensor, "n c h w"], scale: Tensor, shift: Tensor) -> Float[Tensor, "n c h w"]:
-    """Instance norm in place, for images whose channels lie beside each other; PyTorch's takes far longer."""
+    """Instance norm in place for channels-last images; PyTorch's is far slower for these."""
     rows = x.permute(0, 2, 3, 1).flatten(1, 2)
     rows -= rows.mean(1, keepdim=True)
     variance = rows.square().mean(1, keepdim=True)
@@ -170,14 +170,14 @@ def _normalise(x: Float[Tensor, "n c h w"], scale: Tensor, shift: Tensor) -> Flo
 
 
 def _of_coarse(weight: Float[Tensor, "o i 3 3"]) -> Float[Tensor, "o4 i 2 2"]:
-    """Weights of the coarse pixels around each of the four fine ones; rows first, then columns."""
+    """Weights for the coarse pixels around each of the four fine ones; rows first, then columns."""
     # The first fine pixel sees one of the coarse pixel before and two of its own, the second two and one.
     along = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], dtype=weight.dtype)
     return torch.einsum("oiuv,aku,blv->aboikl", weight, along, along).flatten(0, 2)
 
 
 def _add_enlarged(x: Float[Tensor, "n o h w"], found: Float[Tensor, "n o4 h3 w3"]) -> None:
-    """Add what the coarse pixels say to the fine ones."""
+    """Add the contribution of the coarse pixels to the fine ones."""
     _, outputs, h, w = x.shape
     fine = x.permute(0, 2, 3, 1).unflatten(2, (w // 2, 2)).unflatten(1, (h // 2, 2))
     each = found.permute(0, 2, 3, 1)

@@ -1,8 +1,8 @@
-"""Find the anatomy in images without labels: a small network that colours coarse slices.
+"""Find the anatomy in images without labels: a small network that segments coarse slices.
 
-It sees one slice at a time on a coarse grid, so that it depends neither on the order of the slices nor,
-through its augmentation (`nisf.networks.finder_views`), on orientation, scale, contrast or field of view. It
-is trained from the same labels as the prior, and saved with it.
+It sees one slice at a time on a coarse grid, so it does not depend on the order of the slices. Augmentation
+(`nisf.networks.finder_views`) makes it robust to orientation, scale, contrast and field of view. It is
+trained on the same labels as the prior, and saved with it.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from nisf.networks.finder_views import SIZE
 from nisf.types import Vector
 
 SUREST_CELLS = 20
-"""Cells of a slice that say how sure the finder is; a small anatomy covers about so many."""
+"""Number of cells of a slice that determine the finder's certainty; a small anatomy covers about so many."""
 SEEN = 0.5
-"""Probability from which a cell counts as seen."""
+"""Probability above which the anatomy counts as seen in a cell."""
 MAX_SLICES = 64
-"""Slices looked at in one case: all positions, and a few frames of a cine."""
+"""Largest number of slices examined in a case: all positions, and a few frames of a cine."""
 
 
 Coarse = tuple[list[Slice], Float[np.ndarray, "b h w"]]
-"""The slices that are looked at, and their coarse images."""
+"""The slices to be examined, and their coarse images."""
 Seen = tuple[list[Slice], Float[np.ndarray, "b h2 w2"]]
-"""The slices that were looked at, and where the finder sees the anatomy on each."""
+"""The slices that were examined, and the probability map of the anatomy on each."""
 
 
 def convolution_block(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
-    """A convolution of 3 x 3 pixels, normalised over the batch."""
+    """A 3 x 3 convolution with batch normalisation."""
     convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
 
 
 class Finder(nn.Module):
-    """Coarse slices ``(b, 1, 64, 64)`` to logits of 'part of the anatomy' ``(b, 32, 32)``."""
+    """Maps coarse slices ``(b, 1, 64, 64)`` to logits of 'part of the anatomy' ``(b, 32, 32)``."""
 
     def __init__(self, pixel_mm: float) -> None:
         super().__init__()
@@ -72,17 +72,17 @@ class Finder(nn.Module):
 
 
 def finder_of(tensors: Mapping[str, Tensor], path: Path) -> Finder:
-    """A trained finder from its tensors, ``finder.*``, in the file ``path``; strict."""
+    """Make a trained finder from its tensors, ``finder.*``, read from ``path``; strict."""
     finder = Finder(1.0)
     load_part(finder, "finder.", tensors, path)
     return finder.eval().requires_grad_(False)
 
 
 def coarse_slice(item: Slice, image: np.ndarray, pixel_mm: float, order: int = 1) -> np.ndarray:
-    """``image`` of a slice (x, y) on a 64 x 64 grid of ``pixel_mm``, centred on the slice's centre."""
+    """Resample ``image`` of a slice (x, y) to a 64 x 64 grid of ``pixel_mm`` around the slice's centre."""
     spacing = item.affine.spacing[:2]
     if order:
-        # An average over the coarse pixel, not a sample of it.
+        # Averages over the coarse pixel, to avoid aliasing.
         image = ndimage.gaussian_filter(image, blur_sigma(spacing, pixel_mm))
     scale = pixel_mm / spacing
     offset = (np.array(image.shape) - 1) / 2 - (SIZE - 1) / 2 * scale
@@ -90,7 +90,7 @@ def coarse_slice(item: Slice, image: np.ndarray, pixel_mm: float, order: int = 1
 
 
 def coarse_case(case: Case, pixel_mm: float) -> Coarse:
-    """The slices of the reference stack that are looked at, and their coarse images (b, 64, 64)."""
+    """The slices of the reference stack to be examined, and their coarse images (b, 64, 64)."""
     slices = [s for s in case.slices if s.stack == 0]
     frames = sorted({s.frame for s in slices})
     keep = max(1, MAX_SLICES // max(1, len({s.position for s in slices})))
@@ -104,31 +104,32 @@ def coarse_case(case: Case, pixel_mm: float) -> Coarse:
 
 
 @torch.no_grad()
-@one_core()  # so that where a case is looked at does not depend on the number of threads, to the last bit
+@one_core()  # so that the result does not depend on the number of threads, down to the last bit
 def look(case: Case, finder: Finder, coarse: Coarse | None = None) -> Seen | None:
-    """Look at a case's slices, all on one coarse grid; None if there is no slice.
+    """Run the finder on a case's slices, all on one coarse grid; None if there are no slices.
 
     Args:
-        case: whose reference stack is looked at.
+        case: its reference stack is examined.
         finder: the network.
-        coarse: what `coarse_case` gave, if it was asked already.
+        coarse: the result of `coarse_case`, if it was computed already.
     """
     if not any(s.stack == 0 for s in case.slices):
         return None
     slices, images = coarse or coarse_case(case, float(finder.pixel_mm))
-    # Stacks of thousands of slices exist; memory is that of `MAX_SLICES`.
+    # Some stacks have thousands of slices; `MAX_SLICES` bounds the memory.
     parts = torch.from_numpy(images)[:, None].split(MAX_SLICES)
     return slices, torch.cat([torch.sigmoid(finder(part)) for part in parts]).numpy()
 
 
 def finder_certainty(seen: Seen | None) -> float:
-    """How sure the finder is that a case shows the anatomy, in [0, 1]: where it is surest.
+    """How certain the finder is that a case shows the anatomy, in [0, 1].
 
-    The mean of the `SUREST_CELLS` surest cells of each slice, averaged over the surest third of the slices:
-    an anatomy fills some slices and leaves others. Images of other things fill none.
+    The mean over the `SUREST_CELLS` most confident cells of each slice, averaged over the most confident
+    third of the slices. An anatomy fills some slices and is absent from others; images of something else
+    have no confident slice.
 
     Args:
-        seen: what `look` gave; 0 if there was nothing to look at.
+        seen: result of `look`; without it, the certainty is 0.
     """
     if seen is None:
         return 0.0
@@ -138,7 +139,7 @@ def finder_certainty(seen: Seen | None) -> float:
 
 
 def _inside(item: Slice, pixel_mm: float, region: Region) -> Bool[np.ndarray, "h w"]:
-    """Which pixels of a slice's coarse image lie in a region, however far along its third axis."""
+    """Which pixels of a slice's coarse image lie in a region, ignoring its extent along the third axis."""
     middle, scale = (np.array(item.image.shape[:2]) - 1) / 2, pixel_mm / item.affine.spacing[:2]
     i, j = (middle[axis] + scale[axis] * (np.arange(SIZE) - (SIZE - 1) / 2) for axis in (0, 1))
     x, y = np.meshgrid(i, j, indexing="ij")
@@ -147,15 +148,16 @@ def _inside(item: Slice, pixel_mm: float, region: Region) -> Bool[np.ndarray, "h
 
 
 def doubts(case: Case, finder: Finder, region: Region) -> tuple[float, float]:
-    """How sure the finder is that a case shows the anatomy, and how much of a second one it sees.
+    """How certain the finder is that a case shows the anatomy, and how strong a second candidate is.
 
-    For the second, the region is blacked out and the finder looks again. What it sees then, as a share of
-    what it saw before, counts as far as it is certain of it: 0 for nothing, about 1 for as much.
+    For the second number, the region is masked out and the finder is run again. The number is the ratio of
+    what it still sees to what it saw before, weighted by its certainty: 0 if it sees nothing, about 1 if it
+    sees a second anatomy as clearly as the first.
 
     Args:
-        case: whose reference stack is looked at.
+        case: its reference stack is examined.
         finder: the network.
-        region: of the anatomy that was found.
+        region: the region that was found.
     """
     slices, images = coarse_case(case, float(finder.pixel_mm))
     seen = look(case, finder, (slices, images))
@@ -171,13 +173,13 @@ def doubts(case: Case, finder: Finder, region: Region) -> tuple[float, float]:
 
 @torch.no_grad()
 def region_from_finder(case: Case, finder: Finder, half: Vector, seen: Seen | None = None) -> Region | None:
-    """The box around what the finder sees; None if it sees nothing or there is no slice.
+    """The box around the anatomy that the finder sees; None if it sees none or there are no slices.
 
     Args:
-        case: what is looked at.
+        case: the case.
         finder: the network.
-        half: half the lengths of the box, mm.
-        seen: what `look` gave, if it was asked already.
+        half: half lengths of the box, mm.
+        seen: the result of `look`, if it was computed already.
     """
     half = np.asarray(half, dtype=np.float64)
     seen = seen or look(case, finder)
@@ -198,11 +200,11 @@ def region_from_finder(case: Case, finder: Finder, half: Vector, seen: Seen | No
     place, weight = np.concatenate(places), np.concatenate(weights)
     if weight.sum() < 4:
         return None
-    # A false find elsewhere must not pull the box away.
+    # False positives elsewhere must not pull the box away.
     _, inside = mean_shift(place, weight, half)
     if not inside.any():
         return None
-    # Training boxes are centred on the middle of the extent; so is this one.
+    # Boxes in training are centred on the middle of the anatomy's extent, so this one is too.
     near = place[inside & (weight > 0.5)] if (inside & (weight > 0.5)).sum() > 4 else place[inside]
     low, high = np.percentile(near, [2, 98], axis=0)
     return Region(reference_pose(case, pose.inverse((low + high) / 2)), half)

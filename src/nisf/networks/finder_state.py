@@ -1,4 +1,4 @@
-"""Everything that changes while a finder is trained, so that its training can be kept and goes on."""
+"""The state of a finder's training, so that it can be saved and resumed."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class FinderState:
 
     Attributes:
         finder: the network.
-        optimiser: of its weights, an Adam.
-        schedule: of the optimiser's rate.
-        rng: chooses the slices of a step.
+        optimiser: Adam for its weights.
+        schedule: of the learning rate.
+        rng: chooses the slices of each step.
         generator: of the augmentation.
-        steps: of this round of the training.
-        step: done.
-        before: steps of the rounds before.
-        after: steps of the rounds after.
+        steps: number of steps in this round of the training.
+        step: steps of this round that are done.
+        before: number of steps in earlier rounds.
+        after: number of steps in later rounds.
     """
 
     finder: nn.Module
@@ -40,16 +40,16 @@ class FinderState:
 
     @property
     def done(self) -> int:
-        """Steps of all rounds that are done."""
+        """Number of steps done in all rounds."""
         return self.before + self.step
 
     @property
     def total(self) -> int:
-        """Steps of all rounds."""
+        """Number of steps in all rounds."""
         return self.before + self.steps + self.after
 
     def tensors(self) -> dict[str, Tensor]:
-        """What `load` takes back; the generators' states are among them."""
+        """The state for `load`, including that of the random generators."""
         out = {f"finder.{name}": tensor for name, tensor in self.finder.state_dict().items()}
         for number, entries in self.optimiser.state_dict()["state"].items():
             out |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in entries.items()}
@@ -59,15 +59,15 @@ class FinderState:
         return {**out, "generator": self.generator.get_state(), **counts}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Back to where `tensors` was called.
+        """Return to the state that `tensors` saved.
 
-        If that was in an earlier round, nothing is loaded. If it was in a later one, this round is over; the
-        later one loads the network.
+        A state of an earlier round is ignored. A state of a later round marks this round as done; the later
+        round loads the network.
 
         Raises:
-            KeyError, ValueError, RuntimeError: they are not those of such a training.
+            KeyError, ValueError, RuntimeError: the tensors are not those of such a training.
         """
-        # Older checkpoints know the first round alone.
+        # Older checkpoints know only the first round.
         before = int(tensors.get("before", torch.tensor(0)))
         if before < self.before:
             return
@@ -87,7 +87,7 @@ class FinderState:
                 _, number, entry = name.split(".", 2)
                 state.setdefault(int(number), {})[entry] = tensor
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
-        # Its own step sets the optimiser's rate and momentum.
+        # The scheduler's own step sets the optimiser's rate and momentum.
         counts = {"last_epoch": step - 1, "_step_count": step + 1}
         self.schedule.load_state_dict({**self.schedule.state_dict(), **counts})
         self.schedule.step()
@@ -98,10 +98,10 @@ class FinderState:
 
 @runtime_checkable
 class FinderKeeper(Protocol):
-    """Keeps a finder's training, and shows how far it is."""
+    """Saves and restores a finder's training, and reports its progress."""
 
     def begin(self, state: FinderState) -> None:
-        """Load what was kept of its round into the state, which has not made a step; or leave it as it is."""
+        """Load the saved state of this round, if there is any, into a state without steps."""
 
     def after_step(self, state: FinderState) -> None:
         """Called after each step."""

@@ -15,19 +15,19 @@ from nisf.networks.finder_state import FinderKeeper, FinderState
 from nisf.networks.finder_views import PATTERNS, CoarseSlices, patterns
 
 BATCH = 16
-"""Slices of a step."""
+"""Slices per step."""
 LAST = 6
-"""One in so many steps belongs to the second round."""
+"""One in this many steps belongs to the second round."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """How a round of the training is run.
+    """Settings of one round of the training.
 
     Attributes:
-        rate: the largest learning rate.
-        nothing: weight of a view in which there is nothing to find: a false find costs few pixels, and a
-            wrong answer.
+        rate: maximum learning rate.
+        nothing: loss weight of views without the anatomy: a false positive there covers few pixels, yet
+            gives a wrong answer.
     """
 
     rate: float
@@ -35,19 +35,19 @@ class Round:
 
 
 FIRST, SECOND = Round(5e-3, 3.0), Round(2e-3, 1.0)
-"""The second begins where the first has learnt to refuse, and makes it surer of what is there."""
+"""The second round starts from a finder that rejects other images, and makes it surer of the anatomy."""
 
 
 def train_finder(
     cases: Sequence[Case], *, steps: int = 2400, seed: int = 0, keeper: FinderKeeper | None = None
 ) -> Finder | None:
-    """A finder for the labelled cases; None if no slice is labelled.
+    """Train a finder on the labelled cases; None if no slice is labelled.
 
     Args:
-        cases: those without labels are left out.
+        cases: cases without labels are left out.
         steps: optimiser steps of 16 slices each, in two rounds.
-        seed: of everything random.
-        keeper: keeps the training, and goes on with one that was kept; the result is the same.
+        seed: of all randomness.
+        keeper: saves the training and resumes a saved one; the result is the same.
     """
     fields_mm = [
         float(max(np.array(s.image.shape[:2]) * s.affine.spacing[:2]))
@@ -75,14 +75,14 @@ def train_finder(
 def _begin(
     finder: Finder, settings: Round, steps: tuple[int, int, int], rng: np.random.Generator, seed: int
 ) -> FinderState:
-    """A round at its beginning.
+    """The initial state of a round.
 
     Args:
-        finder: to be trained on.
+        finder: the network to train further.
         settings: of the round.
-        steps: before it, of it, and after it.
+        steps: number of steps before, in and after the round.
         rng: chooses the slices.
-        seed: of how they are shown.
+        seed: of the augmentation.
     """
     before, own, after = steps
     optimiser = torch.optim.AdamW(finder.parameters(), lr=settings.rate, weight_decay=1e-3)
@@ -94,7 +94,7 @@ def _begin(
 def train_round(
     state: FinderState, seen: CoarseSlices, settings: Round, keeper: FinderKeeper | None = None
 ) -> None:
-    """Train a finder on, from where the round is."""
+    """Continue the training of a finder from the state of its round."""
     if keeper is not None:
         keeper.begin(state)
     while state.step < state.steps:
@@ -106,7 +106,7 @@ def train_round(
         overlap = (2 * (probability * target).sum() + 1) / ((probability + target).sum() + 1)
         entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none").mean((1, 2))
         weight = torch.where(target.sum((1, 2)) > 0, 1.0, settings.nothing)
-        # Dice beside cross-entropy: the anatomy is a few per cent of the pixels.
+        # Dice loss besides cross-entropy, because the anatomy covers only a few per cent of the pixels.
         loss = (weight * entropy).mean() + 1 - overlap
         state.optimiser.zero_grad()
         loss.backward()
@@ -120,13 +120,13 @@ def train_round(
 def coarse_slices(
     cases: Sequence[Case], pixel_mm: float, count: int, rng: np.random.Generator
 ) -> CoarseSlices | None:
-    """The wholly labelled slices of the cases on the coarse grid; None if there is none.
+    """The completely labelled slices of the cases on the coarse grid; None if there are none.
 
     Args:
-        cases: labelled and others.
+        cases: labelled and unlabelled cases.
         pixel_mm: of the grid.
-        count: how many patterns are made beside them.
-        rng: makes them.
+        count: number of patterns to add.
+        rng: generates the patterns.
     """
     images, targets, extents, measured, numbers = [], [], [], [], []
     for case in cases:

@@ -1,12 +1,12 @@
-"""What a finder is trained on: coarse slices turned, cut to small fields of view, lit by coils, and what is
-no anatomy at all.
+"""Augmentation for the finder: coarse slices in random position, field of view and lighting, and images
+without any anatomy.
 
-A batch of random views at once. A view shows one slice of one case, in one of these ways:
+It makes a batch of random views at once. A view shows one slice of one case in one of these ways:
 
-- the whole field of view, moved and turned;
-- a window around the anatomy, from as tight as it to several times its size, as of a cropped file;
+- the whole field of view, translated and rotated;
+- a window around the anatomy, from a tight one to several times its size, as in a cropped file;
 - a window beside the anatomy, in which there is nothing to find;
-- the anatomy painted over with what is around it;
+- the anatomy painted over with the texture around it;
 - a pattern instead of an image: noise, ramps, stripes, discs.
 """
 
@@ -25,15 +25,15 @@ SIZE = 64
 """Pixels along each side of the coarse grid."""
 
 WINDOWED, BESIDE, ERASED, PATTERN = 0.55, 0.2, 0.1, 0.2
-"""Shares of the views: cut to a window, of these beside the anatomy; anatomy painted over; patterns."""
+"""Fractions of the views: windows; of these, windows beside the anatomy; anatomy painted over; patterns."""
 WIDEST, NARROWEST = 3.5, 0.95
 """Sides of a window, as multiples of the box around the anatomy."""
 LIT = 0.6
-"""Share of the views with a coil's profile."""
+"""Fraction of the views with the brightness profile of a receive coil."""
 STEEPEST = 4.6
-"""Largest slope of the logarithm of a coil's brightness, over half of the grid: ten-fold over its quarter."""
+"""Maximum slope of the log brightness of a coil over half the grid: a factor of ten over a quarter of it."""
 PATTERNS = 512
-"""Patterns that a training draws from."""
+"""Number of patterns to draw from."""
 
 Images = Float[Tensor, "b h w"]
 
@@ -44,11 +44,11 @@ class CoarseSlices:
 
     Attributes:
         image: intensities in [0, 1].
-        target: 1 where the anatomy is.
-        extent: of each case, 1 where it is in any slice.
-        measured: of each case, 1 in the field of view.
+        target: 1 inside the anatomy.
+        extent: for each case, 1 where the anatomy is in any slice.
+        measured: for each case, 1 in the field of view.
         case: index of each slice's case.
-        patterns: images of nothing in [0, 1].
+        patterns: images without any anatomy, in [0, 1].
     """
 
     image: Float[Tensor, "n 64 64"]
@@ -59,7 +59,7 @@ class CoarseSlices:
     patterns: Float[Tensor, "p 64 64"]
 
     def views(self, chosen: Int[Tensor, "b"], generator: torch.Generator) -> tuple[Images, Images]:
-        """A random view of each chosen slice, and where the anatomy is in it."""
+        """A random view of each chosen slice, and the mask of the anatomy in it."""
         dice = _Dice(len(chosen), generator)
         where = self.case[chosen]
         stack = torch.stack(
@@ -75,7 +75,7 @@ class CoarseSlices:
         return _lit(image, inside, dice), target
 
     def upright(self, chosen: Int[Tensor, "b"], generator: torch.Generator, most: float) -> Images:
-        """A random view of each chosen slice that shows the anatomy, turned by at most ``most`` radians."""
+        """A random view of each chosen slice that shows the anatomy, rotated by at most ``most`` radians."""
         dice, where = _Dice(len(chosen), generator), self.case[chosen]
         parts = [self.image[chosen], self.target[chosen], self.extent[where], self.measured[where]]
         image, _, _, inside = _windows(torch.stack(parts, dim=1), dice, most, 0.0, 0.0).unbind(1)
@@ -83,7 +83,7 @@ class CoarseSlices:
 
 
 class _Dice:
-    """Random numbers for each of ``count`` views."""
+    """Draws random numbers for a batch of ``count`` views."""
 
     def __init__(self, count: int, generator: torch.Generator) -> None:
         self.count, self.generator = count, generator
@@ -105,25 +105,25 @@ def _each(values: Tensor) -> Tensor:
 def _windows(
     stack: Float[Tensor, "b 4 h w"], dice: _Dice, most: float, mirrored: float, besides: float
 ) -> Float[Tensor, "b 4 h w"]:
-    """Turned, zoomed, moved, and cut to a window of the field of view, whose middle is the grid's.
+    """Rotate, scale and translate, then cut to a window of the field of view, centred on the grid.
 
     Args:
         stack: image, target, extent and field of view.
-        dice: random numbers.
-        most: angle by which views are turned at most, radians.
-        mirrored: share of the views that is mirrored.
-        besides: share of the windows that lie beside the anatomy.
+        dice: source of random numbers.
+        most: maximum rotation, radians.
+        mirrored: fraction of the views that are mirrored.
+        besides: fraction of the windows that lie beside the anatomy.
     """
     angle, zoom = dice.uniform(-most, most), dice.uniform(0.75, 1.3)
     mirror = torch.where(dice.uniform(0, 1) < mirrored, -1.0, 1.0)
     cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     turn = torch.stack([torch.stack([cos * mirror, -sin], 1), torch.stack([sin * mirror, cos], 1)], 1)
     middle, half = _box(stack[:, 2])
-    # Of the turned anatomy: the box around the turned box, about as wide as that around what is in it.
+    # The box around the rotated box, which is about as wide as the box around the rotated anatomy.
     half = 0.85 * torch.einsum("bij,bj->bi", torch.linalg.inv(turn).abs(), half)
     side = torch.exp(dice.uniform(float(np.log(NARROWEST)), float(np.log(WIDEST))))[:, None]
     side = side * torch.exp(dice.uniform(-0.15, 0.15, 2))
-    # The anatomy lies anywhere in the window, or just outside of it.
+    # The anatomy lies anywhere in the window, or just outside it.
     off = dice.uniform(-1, 1, 2) * (side - 1).clamp_min(0.1) * half
     beside = dice.uniform(0, 1) < besides
     axis = functional.one_hot(dice.below(2), 2).float()
@@ -143,7 +143,7 @@ def _windows(
 
 
 def _box(extent: Images) -> tuple[Float[Tensor, "b 2"], Float[Tensor, "b 2"]]:
-    """Middle and half lengths of the box around what is there, in [-1, 1], along the last axis first."""
+    """Centre and half lengths of the box around a mask, in [-1, 1], last axis first."""
     middles, halves = [], []
     for axis in (1, 2):
         there = extent.amax(dim=axis) > 0.5
@@ -155,7 +155,7 @@ def _box(extent: Images) -> tuple[Float[Tensor, "b 2"], Float[Tensor, "b 2"]]:
 
 
 def _painted_over(image: Images, extent: Images, dice: _Dice) -> Images:
-    """The anatomy's place filled with noise like what is around it, fine or coarse."""
+    """Fill the place of the anatomy with fine or coarse noise that resembles its surroundings."""
     gone = functional.max_pool2d(extent[:, None], 5, 1, 2)
     ring = (functional.max_pool2d(gone, 5, 1, 2) - gone)[:, 0]
     count = ring.sum((1, 2)).clamp_min(1)
@@ -168,7 +168,7 @@ def _painted_over(image: Images, extent: Images, dice: _Dice) -> Images:
 
 
 def _lit(image: Images, inside: Tensor, dice: _Dice) -> Images:
-    """Brightness over the image, its range, contrast and noise; black outside of the field of view."""
+    """Vary coil profile, range, contrast and noise; the outside of the field of view stays black."""
     place = (2 * torch.arange(SIZE) + 1) / SIZE - 1
     angle, steep = dice.uniform(-torch.pi, torch.pi), dice.uniform(0, 1) ** 2 * STEEPEST
     along = _each(torch.cos(angle)) * place[:, None] + _each(torch.sin(angle)) * place
@@ -176,7 +176,7 @@ def _lit(image: Images, inside: Tensor, dice: _Dice) -> Images:
     lit = dice.uniform(0, 1) < LIT
     field = torch.where(_each(lit), (_each(steep) * along + smooth).clamp(-6, 2).exp(), 1.0)
     image = image.clamp(0, 1) * field
-    # A file's range is that of what it shows; of a dark slice of a stack that of brighter ones.
+    # The range comes from what the file shows, and for a dark slice from the brighter slices of its stack.
     low, high = _range(image, inside)
     ranged = lit | (dice.uniform(0, 1) < 0.6)
     low, high = torch.where(ranged, low, 0.0), torch.where(ranged, high, 1.0)
@@ -188,7 +188,7 @@ def _lit(image: Images, inside: Tensor, dice: _Dice) -> Images:
 
 
 def _range(image: Images, inside: Tensor) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
-    """1st and 99th percentile of what is inside."""
+    """1st and 99th percentile of the pixels in the mask."""
     ordered = torch.where(inside, image, torch.inf).flatten(1).sort(dim=1).values
     last = (inside.flatten(1).sum(1) - 1).clamp_min(0)
     found = [
@@ -199,7 +199,7 @@ def _range(image: Images, inside: Tensor) -> tuple[Float[Tensor, "b"], Float[Ten
 
 
 def patterns(count: int, rng: np.random.Generator) -> Float[np.ndarray, "n 64 64"]:
-    """Images in which there is nothing to find, in [0, 1]."""
+    """Images without any anatomy, in [0, 1]."""
     made = (_grains, _tissues, _discs, _stripes, _tissues, _discs, _grains, _ramp)
     out = np.empty((count, SIZE, SIZE), dtype=np.float32)
     for k in range(count):
@@ -218,7 +218,7 @@ def _grains(rng: np.random.Generator) -> np.ndarray:
 
 
 def _tissues(rng: np.random.Generator) -> np.ndarray:
-    """Grey areas beside each other, as of another organ."""
+    """Adjacent grey areas, as of another organ."""
     image = np.zeros((SIZE, SIZE))
     for sigma in (1.5, 3.0, 6.0):
         layer = ndimage.gaussian_filter(rng.standard_normal((SIZE, SIZE)), sigma * rng.uniform(0.6, 1.6))

@@ -1,10 +1,10 @@
-"""The image-conditioned field: any place in space to intensity and class, from the slices around it.
+"""The image-conditioned field: maps any point in space to intensity and class, from the slices around it.
 
-A place takes the features of its nearest measured slices at its projection onto their planes. A network sees
-each slice's features with the signed distance to it; two means of its answers, a broad one and one that the
-nearest slice dominates, and the subject's latent are decoded. A slice's weight fades out before another takes
-its place, so the answer is continuous in space, does not depend on the order of the slices, and is defined
-between and beyond them.
+A point takes the features of its nearest measured slices where it projects onto their planes. A network
+processes each slice's features with the signed distance to the slice. Two weighted means over the slices, a
+broad one and one dominated by the nearest slice, are decoded together with the subject's latent. A slice's
+weight fades to zero before another slice takes its place. The field is therefore continuous in space,
+independent of the order of the slices, and defined between and beyond them.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class Scene:
 def _two_layers(inputs: int, outputs: int) -> nn.Sequential:
     first, second = nn.Linear(inputs, outputs), nn.Linear(outputs, outputs)
     for linear in (first, second):
-        # PyTorch's default shrinks the signal in every layer, and learning was three times slower.
+        # PyTorch's default initialisation shrinks the signal in every layer; training was three times slower.
         nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
         nn.init.zeros_(linear.bias)
     return nn.Sequential(first, nn.ReLU(), second, nn.ReLU())
 
 
 class ImageField(nn.Module):
-    """An encoder of slices and a field that decodes their features."""
+    """An encoder of slices, and a field that decodes their features."""
 
     def __init__(self, config: FieldConfig, image: ImageConfig) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class ImageField(nn.Module):
         self.encoder = Encoder(image, config.channels)
         self.each = _two_layers(image.features + 1, image.hidden)
         self.join = _two_layers(2 * image.hidden + image.latent, image.hidden)
-        # Straight from the features as well: what the encoder learns does not wait for the layers above.
+        # A linear shortcut from the features: the encoder's gradient need not pass the layers above.
         outputs = config.channels + config.classes
         self.head = nn.Linear(image.hidden, outputs)
         self.direct = nn.Linear(image.features, outputs, bias=False)
@@ -65,12 +65,13 @@ class ImageField(nn.Module):
         maps: Float[Tensor, "n 3 4"],
         shown: Sequence[Tensor] | None = None,
     ) -> Scene:
-        """The slices of one subject at one phase, ready to be asked.
+        """Encode the slices of one subject at one phase.
 
         Args:
             images: slices on their canvases, intensities in [0, 1].
             maps: see `Scene`.
-            shown: by the subject's reference phases, from the encoder's `shown_by`; by this one if None.
+            shown: features of the subject's reference phases from the encoder's `shown_by`; if None, this
+                phase is the reference.
         """
         features, latents = self.encoder(images, [maps], shown=shown)
         return Scene(features, maps, latents.mean(0))
@@ -78,8 +79,9 @@ class ImageField(nn.Module):
     def forward(
         self, scene: Scene, points: Float[Tensor, "p 3"]
     ) -> tuple[Float[Tensor, "p c"], Float[Tensor, "p k"]]:
-        """Logits of intensity and of class at places in model mm; see also
-        `nisf.networks.image_inference`, which is faster.
+        """Logits of intensity and of class at points in model mm.
+
+        `nisf.networks.image_inference` gives the same answers faster.
 
         Args:
             scene: the encoded slices.
@@ -95,12 +97,12 @@ class ImageField(nn.Module):
         latents: Float[Tensor, "b l"],
         points: Float[Tensor, "b p 3"],
     ) -> tuple[Float[Tensor, "q c"], Float[Tensor, "q k"]]:
-        """`forward` for b scenes of m slots each at once; places after places, scene after scene.
+        """`forward` for b scenes with m slots each at once; points in turn, scene after scene.
 
         Args:
             features: of the slots of all scenes in turn.
-            maps: see `Scene`; with the last row `nisf.networks.lookup.AWAY` where a slot has no slice.
-            latents: of each scene.
+            maps: see `Scene`; the last row is `nisf.networks.lookup.AWAY` in slots without a slice.
+            latents: one per scene.
             points: model mm.
         """
         near = nearby_each(maps, points, features.shape[1], self.image.neighbours)
@@ -116,13 +118,13 @@ class ImageField(nn.Module):
     def decode(
         self, features: Float[Tensor, "p m f"], near: Nearby, latent: Float[Tensor, "l"], *, both: bool
     ) -> tuple[Float[Tensor, "p c"], Float[Tensor, "p k"]]:
-        """Logits of intensity and class from features that are looked up already; differentiable in them.
+        """Logits of intensity and class from sampled features; differentiable in the features.
 
         Args:
             features: of the nearest slices.
-            near: the look-up.
+            near: the look-up of these slices.
             latent: of the scene.
-            both: average over counting the slices from either end, as answers of a subject do.
+            both: average over both directions of counting the slices, as the answers of a subject do.
         """
         own = latent.expand(len(features), -1)
         hidden = self._hidden(features, near, own)

@@ -1,8 +1,8 @@
-"""An image-conditioned field at rest: weights fixed, so that answering is all that is left to do.
+"""The image-conditioned field for inference, with fixed weights.
 
-What the two directions of counting slices have in common is done once, means over the nearest slices are
-look-ups with weights, and every layer writes into the same few buffers, small enough for a core's cache. The
-answers are those of `nisf.networks.image_field.ImageField` to within rounding.
+Work that the two directions of counting slices share is done once, means over the nearest slices are weighted
+look-ups, and all layers write into the same few buffers, which fit into a core's cache. The results are those
+of `nisf.networks.image_field.ImageField` to within rounding.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ def _linears(layers: nn.Sequential) -> list[tuple[Tensor, Tensor]]:
 
 
 class FrozenImageField:
-    """Answers of the field as it is now; not differentiable.
+    """Answers of a field with its present weights; not differentiable.
 
     Args:
         field: the network.
-        rows: most places at a time.
+        rows: maximum number of points per call.
     """
 
     def __init__(self, field: ImageField, rows: int) -> None:
@@ -50,11 +50,11 @@ class FrozenImageField:
         """Logits of intensity and of class.
 
         Args:
-            scenes: the encoded slices at one phase or more, all of the same maps, and how much each counts:
-                what is decoded is their weighted mean.
-            near: the places' nearest slices among them; ``rows`` places at most.
-            both: average over counting the slices from either end, which makes the answer independent of
-                it; training draws one at random instead.
+            scenes: the encoded slices at one or more phases with the same maps, each with its weight; their
+                weighted mean is decoded.
+            near: the nearest slices of at most ``rows`` points.
+            both: average over both directions of counting the slices, which makes the answer independent
+                of the direction; training draws one direction at random.
         """
         places, count = near.weight.shape
         common, moved, each = self.wide[:, : places * count]

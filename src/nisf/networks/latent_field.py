@@ -16,8 +16,8 @@ from torch.nn import functional
 from nisf.config.schema import FieldConfig
 
 STEEPEST = 87.0
-"""Envelopes stay above ``exp(-87)``, about 1e-38: where fp32 underflows, MKL's exponential, which
-PyTorch uses on Intel's and AMD's processors, is forty times as slow."""
+"""Envelopes stay above ``exp(-87)``, about 1e-38. Below that fp32 underflows, where the exponential of MKL,
+which PyTorch uses on Intel and AMD CPUs, is forty times slower."""
 
 
 def gabor(x: Tensor, omega: float, sigma: float) -> Tensor:
@@ -37,14 +37,14 @@ class Backbone(nn.Module):
         self.layers = nn.ModuleList()
         for layer, name in enumerate(self.activations):
             inputs = config.inputs + config.latent if layer == 0 else config.width
-            # The Gabor wavelet's two linear maps are one matrix of twice the rows.
+            # Both linear maps of the Gabor wavelet are one matrix with twice the rows.
             linear = nn.Linear(inputs, config.width * (2 if name == "gabor" else 1))
             if name == "sine":
                 # SIREN, section 3.2: keeps the distribution of activations through the layers.
                 bound = math.sqrt(6 / inputs) / config.sine_omega
                 nn.init.uniform_(linear.weight, -bound, bound)
             self.layers.append(linear)
-        # The paper's stream starts at the latent itself, which needs latent = width.
+        # In the paper the residual stream starts at the latent itself, which requires latent = width.
         self.start = (
             nn.Identity() if config.latent == config.width else nn.Linear(config.latent, config.width)
         )
@@ -61,7 +61,7 @@ class Backbone(nn.Module):
         for layer, (name, linear) in enumerate(zip(self.activations, self.layers, strict=True)):
             assert isinstance(linear, nn.Linear)
             if layer == 0:
-                # The latent's part is the same for all points of a subject: once, not n times.
+                # The latent's part is the same for all points of a subject: computed once, not n times.
                 d = self.config.inputs
                 shared = functional.linear(latent, linear.weight[:, d:], linear.bias)
                 x = functional.linear(coordinates, linear.weight[:, :d]) + shared[:, None]
@@ -72,7 +72,7 @@ class Backbone(nn.Module):
 
 
 class LatentField(nn.Module):
-    """Coordinates and latent to logits of intensity and class."""
+    """Maps coordinates and a latent to logits of intensity and class."""
 
     def __init__(self, config: FieldConfig) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class LatentField(nn.Module):
         self.class_head = nn.Linear(config.width, config.classes)
 
     def inputs(self, coordinates: Float[Tensor, "s n d"]) -> Float[Tensor, "s n e"]:
-        """What the first layer sees: time as it is, or as a point on the circle."""
+        """Input of the first layer: time as it is, or as a point on the circle."""
         config = self.config
         if not (config.cyclic_time and config.dimensions == 4):
             return coordinates * config.coordinate_scale
@@ -107,9 +107,9 @@ class LatentField(nn.Module):
     def intensity(
         self, coordinates: Float[Tensor, "s n d"], latent: Float[Tensor, "s l"]
     ) -> Float[Tensor, "s n c"]:
-        """Intensity logits alone: all that fitting needs."""
+        """Intensity logits only, which is all that a fit needs."""
         return self.intensity_head(self.backbones[0](self.inputs(coordinates), latent))
 
     def penalised(self) -> list[nn.Parameter]:
-        """The weights under the L2 penalty: backbones, not heads."""
+        """The weights under the L2 penalty: those of the backbones, not of the heads."""
         return list(self.backbones.parameters())

@@ -1,7 +1,7 @@
-"""Answers of a latent field with its weights and one subject's latent fixed, in chunks that fit the memory.
+"""The latent field for inference, with fixed weights and latent, in chunks that fit the memory.
 
-Constants are folded into the weights and every layer writes into the same few buffers, small enough
-to stay in a core's cache. The answers are those of `LatentField` to within rounding.
+Constants are folded into the weights, and all layers write into the same few buffers, which fit into a
+core's cache. The results are those of `LatentField` to within rounding.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from nisf.networks.latent_field import STEEPEST, Backbone, LatentField
 
 
 class FrozenLatentField:
-    """Answers of one subject; not differentiable.
+    """Answers of a field for one subject; not differentiable.
 
     Args:
         field: the network.
-        latent: the subject.
-        rows: most points at a time.
+        latent: of the subject.
+        rows: maximum number of points per call.
     """
 
     def __init__(self, field: LatentField, latent: Float[Tensor, "l"], rows: int) -> None:
@@ -46,7 +46,7 @@ class FrozenLatentField:
 
 
 class _Stream:
-    """One backbone with its constants folded in: waves as plain cosines, envelopes as ``exp(-x²)``."""
+    """One backbone with constants folded in: waves as plain cosines, envelopes as ``exp(-x²)``."""
 
     def __init__(self, backbone: Backbone, latent: Tensor) -> None:
         config = backbone.config
@@ -74,7 +74,7 @@ class _Stream:
             )
 
     def __call__(self, x: Tensor, result: Tensor, first: Tensor, second: Tensor) -> None:
-        """From inputs (n, e) to ``result`` (n, width); ``first`` and ``second`` are scratch like it."""
+        """From inputs (n, e) to ``result`` (n, width); ``first`` and ``second`` are scratch buffers."""
         result.copy_(self.start.expand_as(result))
         for name, maps in zip(self.activations, self.maps, strict=True):
             for (weight, bias), out in zip(maps, (first, second), strict=False):
@@ -87,9 +87,9 @@ class _Stream:
 
 
 def rows_of(field: LatentField, memory_mb: float) -> int:
-    """Points at a time within ``memory_mb`` of working memory (MiB)."""
+    """Number of points per chunk within ``memory_mb`` of working memory (MiB)."""
     config = field.config
-    # Two scratch buffers and one a backbone, coordinates and both answers twice.
+    # Two scratch buffers, one buffer per backbone, and coordinates and both results twice.
     bytes_a_point = 4 * (
         (2 + len(field.backbones)) * config.width + 2 * (config.classes + config.channels + 8)
     )
@@ -108,9 +108,9 @@ def ask_samples(
 
     Args:
         field: the network.
-        latents: samples of one subject's posterior.
+        latents: samples from one subject's posterior.
         coordinates: in units of the region's half size; fourth column is time.
-        memory_mb: working memory beside the result, MiB.
+        memory_mb: working memory besides the result, MiB.
     """
     config, n = field.config, len(coordinates)
     image = np.zeros((n, config.channels), dtype=np.float32)
@@ -137,9 +137,9 @@ def ask(
 
     Args:
         field: the network.
-        latent: the subject.
+        latent: of the subject.
         coordinates: in units of the region's half size; fourth column is time.
-        memory_mb: working memory beside the result, MiB.
+        memory_mb: working memory besides the result, MiB.
     """
     config = field.config
     device = latent.device

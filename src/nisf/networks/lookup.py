@@ -1,4 +1,4 @@
-"""Which measured slices a place takes its features from, where on them, and how much each counts."""
+"""From which measured slices a point takes its features, where on them, and with which weights."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from torch.nn import functional
 from nisf.device import autocast
 
 FAR_MM = 1e4
-"""Distance given to a slice that does not cover a place."""
+"""Distance assigned to slices that do not cover a point."""
 SHARP_MM = 2.0
-"""Distance at which a slice counts half as much as one through the place itself, in the sharper mean."""
+"""Distance at which a slice has half the weight, in the sharper mean, of a slice through the point itself."""
 
 
 @dataclass(frozen=True, eq=False)
 class Nearby:
-    """The k nearest slices of each of p places.
+    """The k nearest slices of each of p points.
 
     Attributes:
         index: their index among all slices.
-        u: where the place projects onto them, in pixels along the canvas's first axis.
-        v: along the second.
-        distance: of the place from them, signed, mm.
-        weight: how much each counts in the broad mean; it falls to nothing where the next slice would take
-            over, so that the answer has no jump. The sum is 1, or 0 where no slice covers the place.
-        sharp: likewise in the mean that the nearest slice dominates.
+        u: where the point projects onto them, in pixels along the canvas's first axis.
+        v: likewise along the second axis.
+        distance: signed distance of the point from them, mm.
+        weight: their weights in the broad mean. A weight falls to zero where the next slice would take over,
+            so that the field is continuous. The weights sum to 1, or to 0 where no slice covers the point.
+        sharp: their weights in the mean that the nearest slice dominates.
     """
 
     index: Int[Tensor, "p k"]
@@ -45,18 +45,18 @@ class Nearby:
 
 
 def nearby(maps: Float[Tensor, "n 3 4"], points: Float[Tensor, "p 3"], size: int, count: int) -> Nearby:
-    """The nearest slices of each place; not differentiable.
+    """The nearest slices of each point; not differentiable.
 
     Args:
         maps: model mm to canvas pixel (u, v) and signed distance in mm.
         points: model mm.
         size: pixels along the canvas's sides.
-        count: slices wanted; fewer if there are not as many.
+        count: number of slices; fewer if there are not as many.
     """
     n = len(maps)
-    # All (u), then all (v), then all distances, so that each is one block of memory a place.
+    # First all u, then all v, then all distances, so that each is contiguous for a point.
     rows = maps.transpose(0, 1).reshape(3 * n, 4)
-    with autocast(points.device, "fp32"):  # in bf16 places would be off by half a pixel
+    with autocast(points.device, "fp32"):  # in bf16, points would be off by half a pixel
         u, v, distance = torch.addmm(rows[:, 3], points, rows[:, :3].T).split(n, dim=1)
     return nearest_slices(u, v, distance, size, count)
 
@@ -64,9 +64,9 @@ def nearby(maps: Float[Tensor, "n 3 4"], points: Float[Tensor, "p 3"], size: int
 def nearby_each(
     maps: Float[Tensor, "b n 3 4"], points: Float[Tensor, "b p 3"], size: int, count: int
 ) -> Nearby:
-    """`nearby` of b scenes with n slots each, places after places; indices count the slots of all scenes.
+    """`nearby` for b scenes with n slots each, points in turn; indices count the slots of all scenes.
 
-    Nothing in it waits for a GPU or depends on how many slots are in use: see `AWAY`.
+    It never synchronises with a GPU and does not depend on the number of used slots: see `AWAY`.
     """
     b, n = maps.shape[:2]
     rows = maps.transpose(1, 2).reshape(b, 3 * n, 4)
@@ -79,19 +79,19 @@ def nearby_each(
 
 
 AWAY = (0.0, 0.0, 1e-3, 1.001 * FAR_MM)
-"""Signed distance from a slot that no slice is in, as the last row of its map: farther than any slice from
-everything, and yet the map can be inverted."""
+"""Last row of the map of an empty slot, which gives its signed distance. It is farther from any point than
+every slice, and the map remains invertible."""
 
 
 def nearest_slices(u: Tensor, v: Tensor, distance: Tensor, size: int, count: int) -> Nearby:
-    """The nearest slices of places, from where these project onto all slices.
+    """The nearest slices of points, given their projections onto all slices.
 
     Args:
-        u: pixel along the canvas's first axis, of each place on each slice (p, n).
-        v: along the second.
+        u: pixel along the canvas's first axis, of each point on each slice (p, n).
+        v: likewise along the second axis.
         distance: signed, mm.
         size: pixels along the canvas's sides.
-        count: slices wanted; fewer if there are not as many.
+        count: number of slices; fewer if there are not as many.
     """
     n, middle = u.shape[1], (size - 1) / 2
     outside = torch.maximum((u - middle).abs(), (v - middle).abs()) > size / 2
@@ -100,7 +100,7 @@ def nearest_slices(u: Tensor, v: Tensor, distance: Tensor, size: int, count: int
         min(count + 1, n), 1, largest=False
     )
     index, near = index[:, :count].contiguous(), nearest[:, :count]
-    # With no further slice nothing takes over, and all count alike.
+    # Without a further slice that could take over, all have equal weight.
     reach = nearest[:, count:] if n > count else torch.full_like(near, FAR_MM)
     weight = (1 - near / (reach + 0.01)).clamp_min(0) * (near < FAR_MM)
     weight = weight / weight.sum(1, keepdim=True).clamp_min(1e-6)
@@ -111,11 +111,11 @@ def nearest_slices(u: Tensor, v: Tensor, distance: Tensor, size: int, count: int
 
 
 def without_slices(near: Nearby, left_out: Bool[Tensor, "n"]) -> Nearby:
-    """The same look-up with some slices left out, except where one is the nearest.
+    """The same look-up without some slices, except where one of them is the nearest.
 
     Args:
-        near: nearest slices of p places, the nearest first.
-        left_out: which of the n slices do not count.
+        near: nearest slices of p points, the nearest first.
+        left_out: which of the n slices to leave out.
     """
     stays = ~left_out[near.index]
     stays[:, 0] = True
@@ -129,12 +129,12 @@ def without_slices(near: Nearby, left_out: Bool[Tensor, "n"]) -> Nearby:
 def corners_of(
     size: tuple[int, int], index: Tensor, u: Tensor, v: Tensor
 ) -> tuple[Int[Tensor, "q 4"], Float[Tensor, "q 4"]]:
-    """The four pixels around places on canvases, as flat indices among those of all canvases, and weights.
+    """The four pixels around points on canvases, as flat indices into all canvases, and their weights.
 
     Args:
         size: pixels of a canvas along u and v.
         index: of the canvas, any shape.
-        u: along the first pixel axis, same shape; beyond the canvas its edge counts.
+        u: along the first pixel axis, same shape; clamped to the canvas.
         v: along the second.
     """
     h, w = size
@@ -144,12 +144,12 @@ def corners_of(
     both = a * b
     weight = torch.stack([1 - a - b + both, b - both, a - both, both], dim=-1).reshape(-1, 4)
     first = ((index * h + i.long()) * w + j.long()).reshape(-1, 1)
-    pair = torch.arange(2, device=first.device)  # made there: a GPU does not wait for it
+    pair = torch.arange(2, device=first.device)  # created on the device, which avoids a synchronisation
     return first + (w * pair[:, None] + pair).flatten(), weight
 
 
 def sample(features: Float[Tensor, "n h w f"], index: Tensor, u: Tensor, v: Tensor) -> Float[Tensor, "..."]:
-    """Features of canvas ``index`` at pixel ``(u, v)``, linearly between pixels; outside, those of the edge.
+    """Features of canvas ``index`` at pixel ``(u, v)``, interpolated linearly; clamped to the canvas.
 
     Differentiable in the features.
 
@@ -162,10 +162,10 @@ def sample(features: Float[Tensor, "n h w f"], index: Tensor, u: Tensor, v: Tens
     corners, corner_weight = corners_of((h, w), index, u, v)
     table = features.reshape(n * h * w, f).to(corner_weight.dtype)
     if table.is_cuda and table.requires_grad:
-        # The gradient of the other way sorts all corners; here they are added where they belong.
+        # PyTorch's gradient of advanced indexing sorts all corners; here they are added in place.
         picked = table.index_select(0, corners.flatten()).reshape(*corners.shape, f)
         return (picked * corner_weight[..., None]).sum(1).reshape(*index.shape, f)
-    # Looks up and adds in one go: 4 times as fast as four look-ups.
+    # Look-up and weighted sum in one operation: 4 times as fast as four look-ups.
     found = functional.embedding_bag(corners, table, mode="sum", per_sample_weights=corner_weight)
     return found.reshape(*index.shape, f)
 
@@ -173,11 +173,12 @@ def sample(features: Float[Tensor, "n h w f"], index: Tensor, u: Tensor, v: Tens
 def sample_mixed(
     tables: Sequence[tuple[Float[Tensor, "n h w f"], float]], index: Tensor, u: Tensor, v: Tensor
 ) -> Float[Tensor, "..."]:
-    """Weighted sum of `sample` from several features; not differentiable.
+    """Weighted sum of `sample` over several sets of features; not differentiable.
 
     Args:
-        tables: features of canvases that are posed alike, and how much each counts.
+        tables: features of canvases with the same poses, each with its weight.
         index: of the canvas, any shape.
+        u: along the first pixel axis, same shape.
         u: along the first pixel axis, same shape.
         v: along the second.
     """

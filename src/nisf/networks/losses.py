@@ -1,8 +1,8 @@
 """The terms of the objective (paper, equations 1 and 2).
 
-Every term is averaged over each subject's own points and returned per subject ``(s,)``, so that
-subjects in a batch do not weigh on each other. A point with label `UNKNOWN` counts in no
-segmentation term; a point with weight 0 is padding and counts nowhere.
+Each term is averaged over each subject's own points and returned per subject ``(s,)``, so that subjects in a
+batch do not affect each other's weight. Points labelled `UNKNOWN` count in no segmentation term; points of
+weight 0 are padding and count nowhere.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nisf.data.case import UNKNOWN
 
 
 def masked_mean(values: Float[Tensor, "s n"], weight: Float[Tensor, "s n"]) -> Float[Tensor, "s"]:
-    """Mean over points with weight; 0 where a subject has none."""
+    """Weighted mean over points; 0 for subjects without weight."""
     return (values * weight).sum(1) / weight.sum(1).clamp_min(1.0)
 
 
@@ -35,7 +35,7 @@ def class_bce(
     known = weight * (label != UNKNOWN)
     target = functional.one_hot(label.clamp_min(0), logits.shape[-1]).to(logits.dtype)
     log_p = torch.log_softmax(logits, dim=-1)
-    # log(1 - p) without cancellation; -100 is PyTorch's own floor for a logarithm in BCELoss.
+    # log(1 - p) without cancellation; -100 is the lower bound of logarithms in PyTorch's BCELoss.
     log_q = torch.log1p(-log_p.exp().clamp(max=1 - 1e-7))
     loss = -(target * log_p.clamp_min(-100) + (1 - target) * log_q).mean(-1)
     return masked_mean(loss, known)

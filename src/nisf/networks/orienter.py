@@ -1,9 +1,10 @@
-"""Tell in which of the eight in-plane ways a stack is stored: a small network that knows one of them.
+"""Recognise in which of the eight in-plane orientations a stack is stored.
 
-It gives a coarse slice one number, which is large where the slice lies as training slices do. Asked of a
-slice in all eight ways, it tells which of them that is. So the way that a stack is brought to does not depend
-on how it is stored, by construction and not by training. It sees one slice at a time, so that their order
-does not matter, and is saved beside a prior, in a file of its own.
+A small network gives a coarse slice one score, which is high if the slice is oriented like the training
+slices. Its scores for the eight orientations of a slice tell which of them is right. The orientation to which
+a stack is brought therefore does not depend on how it is stored, by construction and not by training. The
+network sees one slice at a time, so that their order does not matter. It is saved in the prior's folder, in a
+file of its own.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ FILE = "orienter.safetensors"
 """Name of the file in a prior's folder."""
 
 MOST_SLICES = 8
-"""Slices looked at in one case: of those in the middle of the stack, at one or two frames."""
+"""Number of slices examined in a case, from the middle of the stack, at one or two frames."""
 
 MIDDLE = 0.2
-"""Share of a stack at each of its ends whose slices are not looked at: they may show little."""
+"""Fraction of the stack at either end that is not examined, because it may show little of the anatomy."""
 
 SURE = 0.3
-"""Least probability of a way for a stack to be brought to it; below, it is seen as it is stored."""
+"""Minimum probability at which a stack is reoriented; below it, the stack is used as stored."""
 
 
 class Orienter(nn.Module):
-    """Coarse slices ``(b, 1, 64, 64)`` to a number each, larger where they lie as training slices do."""
+    """Maps coarse slices ``(b, 1, 64, 64)`` to a score each, higher if oriented like the training slices."""
 
     def __init__(self, pixel_mm: float) -> None:
         super().__init__()
@@ -60,7 +61,7 @@ class Orienter(nn.Module):
 
 
 def every_way(image: Float[Tensor, "b n n"]) -> Float[Tensor, "b 8 n n"]:
-    """Square slices in each of the ways of `in_plane`, in its order."""
+    """Square slices in each of the orientations of `in_plane`, in its order."""
     found = []
     for way in in_plane():
         moved = image.transpose(1, 2) if way.axes[0] == 1 else image
@@ -69,12 +70,12 @@ def every_way(image: Float[Tensor, "b n n"]) -> Float[Tensor, "b 8 n n"]:
 
 
 def scores(orienter: Orienter, image: Float[Tensor, "b n n"]) -> Float[Tensor, "b 8"]:
-    """The network's number for each slice in each of the ways of `in_plane`."""
+    """The network's score for each slice in each of the orientations of `in_plane`."""
     return orienter(every_way(image).flatten(0, 1)[:, None]).view(-1, len(in_plane()))
 
 
 def slices_to_orient(case: Case) -> list[Slice]:
-    """The slices of the reference stack that are looked at: in its middle, at its first and middle frame."""
+    """The slices of the reference stack that are examined: in its middle, at its first and middle frame."""
     slices = [s for s in case.slices if s.stack == 0]
     positions = sorted({s.position for s in slices})
     ends = int(MIDDLE * len(positions))
@@ -88,11 +89,11 @@ def slices_to_orient(case: Case) -> list[Slice]:
 
 
 @torch.no_grad()
-@one_core()  # so that the way does not depend on the number of threads
+@one_core()  # so that the result does not depend on the number of threads
 def way_probabilities(case: Case, orienter: Orienter) -> Float[np.ndarray, "8"] | None:
-    """How probable it is that each of the ways of `in_plane` makes a case lie as training cases do.
+    """Probability, for each orientation of `in_plane`, that it brings a case into that of the training cases.
 
-    None if there is no slice. Stored otherwise, the case has the same numbers in another order.
+    None if there are no slices. A case that is stored differently gets the same numbers in another order.
     """
     slices = slices_to_orient(case)
     if not slices:
@@ -107,7 +108,7 @@ def way_probabilities(case: Case, orienter: Orienter) -> Float[np.ndarray, "8"] 
 
 
 def way_of(case: Case, orienter: Orienter) -> Arrangement:
-    """What brings a case to the way of the training cases; nothing where the network is not sure."""
+    """The rearrangement into the training orientation; the identity if the network is not certain."""
     probability = way_probabilities(case, orienter)
     if probability is None or probability.max() < SURE:
         return Arrangement()
@@ -115,11 +116,11 @@ def way_of(case: Case, orienter: Orienter) -> Arrangement:
 
 
 def write_orienter(path: Path, orienter: Orienter, prior: str) -> None:
-    """Write the file of an orienter.
+    """Write an orienter to a file.
 
     Args:
-        path: to write.
-        orienter: trained.
+        path: of the file.
+        orienter: the trained network.
         prior: fingerprint of the prior that it belongs to.
     """
     tensors = {f"orienter.{name}": tensor for name, tensor in orienter.state_dict().items()}
@@ -127,11 +128,11 @@ def write_orienter(path: Path, orienter: Orienter, prior: str) -> None:
 
 
 def read_orienter(path: Path, prior: str) -> Orienter | None:
-    """The orienter in a file; None if there is no such file.
+    """Read an orienter from a file; None if there is no such file.
 
     Args:
         path: of the file.
-        prior: fingerprint of the prior that it has to belong to.
+        prior: fingerprint of the prior that it must belong to.
 
     Raises:
         BadFileError: the file is damaged, or belongs to another prior.

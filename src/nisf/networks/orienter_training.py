@@ -1,4 +1,4 @@
-"""Train an orienter on labelled cases that are all stored one way."""
+"""Train an orienter on labelled cases that are all stored in the same orientation."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from nisf.networks.orienter import Orienter, every_way
 from nisf.types import Vector
 
 BATCH = 32
-"""Slices of a step."""
+"""Slices per step."""
 WAYS = 3
-"""Ways in which a step sees each slice: the right one, and others by chance."""
+"""Number of orientations in which a step shows each slice: the right one and random others."""
 RATE = 3e-3
-"""Largest learning rate."""
+"""Maximum learning rate."""
 TURNED = np.deg2rad(25.0)
-"""Largest angle by which a view is turned and still counts as stored the same way."""
+"""Maximum rotation at which a view still counts as having the same orientation."""
 
 
 def train_orienter(
@@ -33,17 +33,18 @@ def train_orienter(
     seed: int = 0,
     keeper: FinderKeeper | None = None,
 ) -> Orienter | None:
-    """An orienter for cases that all lie one way; None if no slice is labelled.
+    """Train an orienter on cases of one orientation; None if no slice is labelled.
 
-    It learns to tell the way of each slice from others by cross-entropy over ways, on slices that are turned
-    a little, scaled, lit and cut to smaller fields of view (`nisf.networks.finder_views`).
+    It learns to tell the right orientation of a slice from others, by cross-entropy over orientations.
+    Augmentation rotates the slices slightly, scales them, varies their lighting and cuts them to smaller
+    fields of view (`nisf.networks.finder_views`).
 
     Args:
-        cases: those without labels are left out.
+        cases: cases without labels are left out.
         half: half lengths of the region's box, mm; the grid is twice as wide as the box.
         steps: optimiser steps of `BATCH` slices each.
-        seed: of everything random.
-        keeper: keeps the training, and goes on with one that was kept; the result is the same.
+        seed: of all randomness.
+        keeper: saves the training and resumes a saved one; the result is the same.
     """
     pixel_mm = 4 * float(np.max(np.asarray(half)[:2])) / SIZE
     rng = np.random.default_rng([seed, 1])

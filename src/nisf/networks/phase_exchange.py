@@ -1,8 +1,8 @@
-"""Phases that look at each other: every slice takes what it shows at the two that are farthest apart.
+"""Exchange between phases: every slice also sees its features at the two phases that differ most.
 
-Whether a structure reaches a slice at one phase is often plain at another. The two phases of a subject that
-look most different are its reference; the mean of their features, slice by slice, is shown to every phase.
-As it is the same mean for all of them, answers stay smooth over the cycle.
+It is often clear at one phase whether a structure reaches a slice, and unclear at another. The two phases of
+a subject whose images differ most are its reference. The mean of their features, slice by slice, is passed to
+every phase. Because all phases get the same mean, answers stay smooth over the cycle.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from torch.nn import functional
 
 
 class PhaseExchange(nn.Module):
-    """Adds to every pixel's features what they and those of the reference phases say together.
+    """Adds to every pixel's features a function of them and of the reference phases' features.
 
-    The last map starts at zero: a trained encoder that gets it goes on from where it was.
+    The last layer is initialised to zero, so that adding the exchange to a trained encoder changes nothing at
+    first.
 
     Args:
         channels: features of a pixel.
@@ -37,11 +38,11 @@ class PhaseExchange(nn.Module):
     def forward(
         self, x: Float[Tensor, "n c h w"], shown: Float[Tensor, "n c h w"]
     ) -> Float[Tensor, "n c h w"]:
-        """Features with those of the reference mixed in.
+        """Mix the reference's features into those of each slice.
 
         Args:
-            x: of each slice at its own phase.
-            shown: the reference's, of the same slices.
+            x: features of each slice at its own phase.
+            shown: features of the same slices at the reference.
         """
         return x + self.into(torch.relu(self.own(x) + self.shown(shown)))
 
@@ -49,12 +50,12 @@ class PhaseExchange(nn.Module):
 def mean_of_phases(
     x: Float[Tensor, "n c h w"], slices: Sequence[int], together: Sequence[int]
 ) -> Float[Tensor, "n c h w"]:
-    """For each slice, the mean over the phases of its subject.
+    """For each slice, the mean over its subject's phases.
 
     Args:
         x: features of all scenes' slices in turn.
-        slices: how many each scene has.
-        together: how many scenes in turn are phases of one subject, which have the same slices.
+        slices: number of slices of each scene.
+        together: numbers of consecutive scenes that are phases of one subject and have the same slices.
     """
     out, first = [], 0
     scenes = x.split(list(slices))
@@ -66,11 +67,11 @@ def mean_of_phases(
 
 
 def mixed_phases(x: Float[Tensor, "n c h w"], mix: Float[Tensor, "s p p"]) -> Float[Tensor, "n c h w"]:
-    """As `mean_of_phases`, of s subjects with p scenes each, all of equally many slices.
+    """`mean_of_phases` for s subjects with p scenes each, all with equally many slices.
 
     Args:
         x: features of all scenes' slices in turn.
-        mix: how much each scene counts in what is shown to each of the same subject.
+        mix: weight of each scene in what is passed to each scene of the same subject.
     """
     subjects, phases = mix.shape[:2]
     own = x.reshape(subjects, phases, -1)
@@ -78,7 +79,7 @@ def mixed_phases(x: Float[Tensor, "n c h w"], mix: Float[Tensor, "s p p"]) -> Fl
 
 
 def most_different(images: Float[Tensor, "t n c h w"]) -> tuple[int, ...]:
-    """The two of t phases whose images differ most, on average over the pixels; all if there are fewer.
+    """Indices of the two phases whose images differ most, averaged over the pixels; all if fewer than three.
 
     Args:
         images: the same slices at each phase.

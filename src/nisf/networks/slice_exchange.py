@@ -1,8 +1,8 @@
-"""Slices that look at each other: every pixel takes features of the nearest slices where it lies in space.
+"""Exchange between slices: every pixel also takes features from the slices nearest to it in space.
 
-The same look-up as that of a place which is asked for (`nisf.networks.lookup`), on a coarse level of the
-encoder. Distances count without their sign, so that it does not matter from which end the slices are counted.
-The last map starts at zero: a trained encoder that gets an exchange goes on from where it was.
+It uses the same look-up as queries (`nisf.networks.lookup`), on a coarse level of the encoder. Distances are
+unsigned, so that it does not matter from which end the slices are counted. The last layer is initialised to
+zero, so that adding the exchange to a trained encoder changes nothing at first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nisf.networks.lookup import Nearby, nearby, nearby_each, sample
 
 
 def coarse_maps(maps: Float[Tensor, "n 3 4"], scale: int) -> Float[Tensor, "n 3 4"]:
-    """Maps from model mm to pixels each of which is ``scale`` by ``scale`` of the canvas's, and distance."""
+    """Maps from model mm to pixels ``scale`` times as large as the canvas's, and distance."""
     out = maps.clone()
     out[:, :2] /= scale
     out[:, :2, 3] += 0.5 / scale - 0.5
@@ -27,17 +27,17 @@ def coarse_maps(maps: Float[Tensor, "n 3 4"], scale: int) -> Float[Tensor, "n 3 
 
 
 def pixel_places(maps: Float[Tensor, "n 3 4"], size: int, *, closed: bool = False) -> Float[Tensor, "n p 3"]:
-    """Where the pixels of square images lie, in model mm; p = size * size, the second axis fastest.
+    """Positions of the pixels of square images in model mm; p = size * size, the second axis fastest.
 
     Args:
         maps: model mm to pixels and signed distance.
         size: pixels along each side.
-        closed: invert by Cramer's rule, which can be recorded as part of a CUDA graph.
+        closed: invert by Cramer's rule, which a CUDA graph can capture.
     """
     axis = torch.arange(size, dtype=maps.dtype, device=maps.device)
     pixel = torch.cartesian_prod(axis, axis, axis[:1])
     linear = maps[:, :, :3]
-    # A check of the outcome would make the processor wait for a GPU; poses can be inverted.
+    # Checking the result would synchronise with a GPU; poses are always invertible.
     inverse = _inverse(linear) if closed else torch.linalg.inv_ex(linear).inverse
     back = inverse.transpose(1, 2)
     with autocast(maps.device, "fp32"):  # as in `nisf.networks.lookup.nearby`
@@ -52,10 +52,10 @@ def _inverse(matrix: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 3 3"]:
 
 
 class SliceExchange(nn.Module):
-    """Adds to the features of every pixel what the nearest slices, its own among them, show there.
+    """Adds to every pixel's features those of the nearest slices, its own included, at the same place.
 
     Args:
-        channels: features of a pixel.
+        channels: features per pixel.
         scale: canvas pixels along each side of one pixel.
         config: the encoder's.
     """
@@ -73,15 +73,15 @@ class SliceExchange(nn.Module):
     def forward(
         self, x: Float[Tensor, "n c h w"], maps: Sequence[Float[Tensor, "_ 3 4"]] | Float[Tensor, "b m 3 4"]
     ) -> Float[Tensor, "n c h w"]:
-        """Features with those of the neighbours mixed in.
+        """Mix the neighbours' features into those of each slice.
 
         Args:
             x: features of all scenes' slices in turn.
-            maps: of each scene, its slices' maps from model mm to canvas pixel and signed distance; only
-                slices of the same scene see each other. One tensor if all have equally many.
+            maps: for each scene, its slices' maps from model mm to canvas pixel and signed distance; one
+                tensor if all have equally many. Only slices of the same scene exchange features.
         """
         pixels = x.permute(0, 2, 3, 1)
-        # A linear map may come before the look-up, where there are fewer places.
+        # The linear map is applied before the look-up, where there are fewer pixels.
         each, size = self.each(pixels), x.shape[-1]
         if isinstance(maps, Tensor):
             coarse = coarse_maps(maps.flatten(0, 1), self.scale)

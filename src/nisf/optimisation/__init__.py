@@ -1,1 +1,1 @@
-"""The training loop and its parts, which know no field: state, optimisers, prefetching, compiling."""
+"""The training loop and its parts, independent of the field: state, optimisers, prefetching, compilation."""

@@ -1,4 +1,4 @@
-"""The checkpoint of a training: one file that is replaced whole, and says what it was made with."""
+"""The checkpoint of a training: one file that is replaced atomically and identifies its training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from nisf.config.migration import todays_settings
 from nisf.config.overrides import from_dict
 from nisf.config.schema import Config
-from nisf.errors import BadFileError
+from nisf.errors import MALFORMED, BadFileError
 from nisf.files import read_metadata, read_tensors, write_tensors
 from nisf.optimisation.state import State
 
@@ -28,16 +28,16 @@ def write_checkpoint(
 
     Args:
         path: of the file.
-        tensors: all that is kept.
-        identity: settings, cases and start, as JSON takes them.
-        step: done of the training; None before it has begun.
+        tensors: all tensors to save.
+        identity: settings, cases and initial prior, as JSON.
+        step: number of steps done; None before training has begun.
     """
     begun = {} if step is None else {"step": str(step)}
     write_tensors(path, tensors, {"identity": json.dumps(identity), **begun})
 
 
 def has_begun(path: Path) -> bool:
-    """Whether a checkpoint is there, and one of a training that has begun: it may hold a finder alone.
+    """Whether there is a checkpoint of a training that has begun; it may hold a finder only.
 
     Raises:
         BadFileError: it is damaged.
@@ -46,7 +46,7 @@ def has_begun(path: Path) -> bool:
 
 
 def load_checkpoint(path: Path, state: State, identity: Mapping[str, Any]) -> None:
-    """Go back to a checkpoint.
+    """Restore the state of a checkpoint.
 
     Raises:
         BadFileError: it is damaged, or belongs to other settings, cases or start.
@@ -60,14 +60,14 @@ def load_checkpoint(path: Path, state: State, identity: Mapping[str, Any]) -> No
 
 
 def refuse_other(path: Path, metadata: Mapping[str, str], identity: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint of another training.
+    """Reject a checkpoint of another training.
 
     Raises:
-        BadFileError: it belongs to other settings, cases or start; the sentence names them.
+        BadFileError: it belongs to other settings, cases or start; the message names them.
     """
     try:
         before, now = _decisive(json.loads(metadata["identity"])), _decisive(identity)
-        if "data" not in before:  # of a version that did not look into the cases
+        if "data" not in before:  # written by a version that did not hash the cases
             now.pop("data", None)
         differences = "" if before == now else _differences(before, now)
     except _WRONG as error:
@@ -83,7 +83,7 @@ def _not_ours(path: Path, error: Exception) -> BadFileError:
 
 
 def stored_settings(path: Path) -> Config:
-    """The settings that a checkpoint was made with.
+    """The settings of a checkpoint.
 
     Raises:
         BadFileError: it is damaged.
@@ -91,13 +91,13 @@ def stored_settings(path: Path) -> Config:
     metadata = read_metadata(path)
     try:
         settings = todays_settings(json.loads(metadata["identity"])["config"])
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise BadFileError(f"{path}: does not say with which settings it was made") from error
+    except MALFORMED as error:
+        raise BadFileError(f"{path}: does not contain the settings that it was made with") from error
     return from_dict(Config, settings, f"{path}: config")
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """In which settings, by name, and in what else two identities differ."""
+    """The settings, by name, and other parts in which two identities differ."""
     found = []
     for part, settings in now["config"].items():
         old = before["config"].get(part)
@@ -111,12 +111,12 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
             found.append(f"{part} ({old}, now {settings})")
     words = {"cases": "cases", "data": "images or labels of the cases", "start": "start"}
     if before.get("cases") != now.get("cases"):
-        del words["data"]  # follows from it
+        del words["data"]  # implied by other cases
     found += [word for name, word in words.items() if before.get(name) != now.get(name)]
     return ", ".join(found[:8]) or "settings"
 
 
 def _decisive(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """What the weights depend on. How subjects are fitted may change: it is validated anew."""
+    """The part of an identity that affects the weights. Settings of fits may change."""
     config = {name: part for name, part in todays_settings(identity["config"]).items() if name != "fit"}
     return {**identity, "config": config}

@@ -1,4 +1,4 @@
-"""torch.compile where it works, plain PyTorch where it does not; networks on parts of fixed size."""
+"""Use torch.compile where it works and plain PyTorch elsewhere; run networks on chunks of fixed size."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from torch import Tensor
 from nisf.chunks import training_points
 
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
-"""Where PyTorch is told to keep compiled code."""
+"""Environment variable that tells PyTorch where to keep compiled code."""
 
 
 DEFAULT = "torchinductor_"
-"""How the name of PyTorch's own choice begins, a folder of the system's temporary one."""
+"""Prefix of PyTorch's default folder name in the system's temporary folder."""
 
 
 COMPILER_SECONDS = 60.0
-"""Time that a compiler has for a program of one line, before it is taken for one that hangs."""
+"""Time limit for compiling a one-line program; a compiler that takes longer is taken to hang."""
 
 
 def can_compile() -> bool:
-    """Whether a C++ compiler is at hand and works (on a GPU, Triton brings its own)."""
+    """Whether there is a working C++ compiler (on a GPU, Triton brings its own)."""
     if torch.cuda.is_available():
         return True
     named = os.environ.get("CXX")
@@ -46,7 +46,7 @@ def can_compile() -> bool:
 
 @cache
 def _works(compiler: str) -> bool:
-    """Whether a compiler makes a short program in time; PyTorch would wait for it for ever."""
+    """Whether a compiler makes a short program in time; PyTorch would wait for it forever."""
     if Path(compiler).stem == "cl":
         return True
     with tempfile.TemporaryDirectory() as folder:
@@ -54,7 +54,7 @@ def _works(compiler: str) -> bool:
         source.write_text("int main() { return 0; }\n", encoding="ascii")
         command = [compiler, str(source), "-o", str(Path(folder) / "a.out")]
         try:
-            # No pipes: a wrapper's child, which outlives it, would hold them open.
+            # No pipes: a child of a compiler wrapper could outlive it and hold them open.
             child = subprocess.Popen(
                 command, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True
             )
@@ -69,7 +69,7 @@ def _works(compiler: str) -> bool:
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started."""
+    """End a process and all processes that it started."""
     with suppress(OSError):
         if hasattr(os, "killpg"):
             os.killpg(child.pid, signal.SIGKILL)
@@ -79,14 +79,14 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def keep_compiled_code() -> Path:
-    """Have compiled code kept in the user's cache folder, so that the next run starts with it.
+    """Keep compiled code in the user's cache folder, so that later runs can reuse it.
 
-    Compiled code is run, and PyTorch keeps pickles beside it: a folder that others own or may write to is
-    not used, be it one that was named. Where none can be used, the code lives in a private folder as long as
-    this process. Returns the folder in use.
+    Compiled code is executed, and PyTorch stores pickles beside it. A folder that others own or may write to
+    is therefore never used, even if it was given explicitly. If no folder can be used, the code is kept in a
+    private folder that lives as long as this process. Returns the folder in use.
     """
     named = Path(os.environ.get(CACHE, ""))
-    # An optimiser imports the compiler, which names its default: nobody's choice.
+    # Importing an optimiser imports the compiler, which sets its default: not a choice of the user.
     by_default = named.parent == Path(tempfile.gettempdir()) and named.name.startswith(DEFAULT)
     chosen = named.name and not by_default
     try:
@@ -96,7 +96,7 @@ def keep_compiled_code() -> Path:
         private = is_private(folder)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except (OSError, RuntimeError):  # nobody's home, or nothing can be written there
+    except (OSError, RuntimeError):  # no home folder, or it is not writable
         private = False
     if not private:
         folder = Path(tempfile.mkdtemp(prefix="nisf-compiled-"))
@@ -106,7 +106,7 @@ def keep_compiled_code() -> Path:
 
 
 def is_private(folder: Path) -> bool:
-    """Whether a folder is ours, and nobody else may write into it."""
+    """Whether a folder is ours, and no one else may write to it."""
     if not hasattr(os, "getuid"):  # Windows keeps others out of a user's folders
         return True
     status = folder.stat()
@@ -114,21 +114,21 @@ def is_private(folder: Path) -> bool:
 
 
 def compiled(function: Callable[..., Any], say: Callable[[str], None]) -> Callable[..., Any]:
-    """``function``, compiled at its first call; if that fails, the plain one from then on.
+    """``function``, compiled at its first call; if that fails, plain from then on.
 
     Args:
         function: a module or function of tensors.
-        say: told in one sentence when the plain one is used.
+        say: called with one sentence when the plain function is used.
     """
     if not can_compile():
-        say("no C++ compiler that works found: training runs uncompiled, at about half the speed")
+        say("no working C++ compiler found: training runs uncompiled, at about half the speed")
         return function
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of PyTorch's own parts, which it imports only now
+        warnings.simplefilter("ignore")  # PyTorch imports some of its parts only now, with warnings
         keep_compiled_code()
         from torch._dynamo.exc import TorchDynamoException
 
-        # Shapes are few (see `in_parts`), and code for one shape is faster than code for any.
+        # There are few shapes (see `in_parts`), and code for one shape is faster than generic code.
         fast: Callable[..., Any] | None = torch.compile(function, dynamic=False)
 
     def call(*arguments: Any) -> Any:
@@ -137,10 +137,10 @@ def compiled(function: Callable[..., Any], say: Callable[[str], None]) -> Callab
             return function(*arguments)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # advice of the compiler to its developers
+                warnings.simplefilter("ignore")  # the compiler's advice to its developers
                 return fast(*arguments)
         except TorchDynamoException as error:
-            say(f"compiling failed ({type(error).__name__}): it goes on uncompiled, at half the speed")
+            say(f"compilation failed ({type(error).__name__}); training runs uncompiled, at half the speed")
             fast = None
             return function(*arguments)
 
@@ -152,16 +152,16 @@ def in_parts(
     coordinates: Float[Tensor, "s n d"],
     latent: Float[Tensor, "s l"],
 ) -> tuple[Float[Tensor, "s n c"], Float[Tensor, "s n k"]]:
-    """``network(coordinates, latent)``, a cache full of points at a time.
+    """``network(coordinates, latent)`` in chunks whose results fit into the cache.
 
-    A training step on a whole volume would stream every layer's results through main memory. Parts have
-    one size (but for the last, if n is not a multiple of it), whatever the volume: nothing is compiled again.
-    Differentiable by everything that the network is.
+    A training step on a whole volume would stream every layer's results through main memory. All chunks have
+    the same size (except the last if n is not a multiple of it), so that other volumes cause no
+    recompilation. Differentiable wherever the network is.
     """
     size = training_points(len(coordinates), coordinates.device)
     if coordinates.shape[1] <= size:
         return network(coordinates, latent)
-    # A view keeps strides that depend on n, and compiled code is made for strides too.
+    # A view keeps strides that depend on n, and compiled code is specialised for strides too.
     pieces = (part.clone(memory_format=torch.contiguous_format) for part in coordinates.split(size, dim=1))
     parts = [network(part, latent) for part in pieces]
     intensity, classes = zip(*parts, strict=True)

@@ -1,4 +1,4 @@
-"""A training step recorded as a CUDA graph: a GPU that is fed by one call a step, not by thousands."""
+"""Capture a training step as a CUDA graph, which needs one launch per step instead of thousands."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import torch
 from torch import Tensor
 
 WARM_UP = 3
-"""Steps done as usual before one is recorded: libraries choose their ways and optimisers make their state."""
+"""Ordinary steps before the capture, in which libraries choose algorithms and optimisers make their state."""
 
 Work = Callable[[], Mapping[str, Tensor]]
 
 
 class Recorded:
-    """Repeats ``work``: on a GPU from a recording, elsewhere and where recording fails as it stands.
+    """Repeats ``work``: from a captured graph on a GPU, by an ordinary call elsewhere or if capture fails.
 
-    Every call is one step, also those before the recording. What is returned by a recording is overwritten by
-    the next call.
+    Every call is one step, including those before the capture. The result of a captured step is overwritten
+    by the next call.
 
     Args:
-        work: reads and writes the same tensors at each call, and asks for none of their values.
+        work: reads and writes the same tensors at each call, and never reads their values back.
         device: where it computes.
-        say: told in one sentence when recording fails.
+        say: called with one sentence if capture fails.
     """
 
     def __init__(self, work: Work, device: torch.device, say: Callable[[str], None]) -> None:
@@ -47,7 +47,7 @@ class Recorded:
         return self._outcome
 
     def _aside(self) -> Mapping[str, Tensor]:
-        """A step on another stream, as PyTorch asks for before recording."""
+        """One step on a side stream, which PyTorch requires before capture."""
         stream = torch.cuda.Stream(self.device)
         stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(stream):
@@ -56,16 +56,16 @@ class Recorded:
         return outcome
 
     def _record(self) -> None:
-        """Record the work, which is not done by this; on failure nothing is possible any more."""
+        """Capture the work without executing it; after a failure, capture is not tried again."""
         try:
             graph = torch.cuda.CUDAGraph()
             torch.cuda.synchronize(self.device)
             with torch.cuda.device(self.device), torch.cuda.graph(graph):
                 self._outcome = self.work()
             self._replay = graph.replay
-        except Exception as error:  # whatever the card or a library lacks
+        except Exception as error:  # e.g. operations that the GPU or a library does not support
             self.possible = False
             torch.cuda.synchronize(self.device)
             self.say(
-                f"steps are not recorded ({type(error).__name__}: {str(error)[:200]}): they go on, slower"
+                f"steps are not captured ({type(error).__name__}: {str(error)[:200]}): they go on, slower"
             )

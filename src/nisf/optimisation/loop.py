@@ -1,7 +1,7 @@
-"""The training loop: steps, log, checkpoints, resuming; what is trained is a recipe's business.
+"""The training loop: steps, log, checkpoints and resuming. The recipe defines what is trained.
 
-Every random draw of a recipe depends on the seed and the step alone, and a checkpoint is one file that is
-replaced whole, so a run that was killed and resumed ends where an undisturbed one does.
+All random draws of a recipe depend only on the seed and the step, and a checkpoint is one file that is
+replaced atomically. A run that was killed and resumed therefore gives the same result as an undisturbed one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from nisf.optimisation.state import State, rate_factor
 LOG = "log.jsonl"
 LOG_EVERY = 10
 FIRST_SECONDS = 45.0
-"""Until the first checkpoint, however long it is to the first that is due."""
+"""Seconds until the first checkpoint at the latest."""
 
 LogCallback = Callable[[Mapping[str, Any]], None]
 """Called with every record of the log: ``{"step": ..., "loss": ..., ...}``."""
@@ -45,7 +45,7 @@ class Validation(Protocol):
 
 @runtime_checkable
 class Recipe(Protocol):
-    """What is trained, and on what."""
+    """What is trained, and on what data."""
 
     state: State
 
@@ -54,7 +54,7 @@ class Recipe(Protocol):
         ...
 
     def descend(self, step: int) -> Mapping[str, Tensor]:
-        """One step of the optimisers; the terms of the objective for the log."""
+        """Do one step of the optimisers; returns the terms of the objective for the log."""
         ...
 
     def after_step(self) -> None:
@@ -67,7 +67,7 @@ class Recipe(Protocol):
 
 
 def subjects_of(step: int, pool: int, config: TrainConfig) -> list[int]:
-    """Which of ``pool`` subjects a step sees; they come in shuffled rounds, so each is seen equally often."""
+    """Indices of the subjects of a step; they come in shuffled rounds, so each is seen equally often."""
     chosen = []
     for slot in range(step * config.subjects, (step + 1) * config.subjects):
         turn, place = divmod(slot, pool)
@@ -86,14 +86,14 @@ def run(
     say: Callable[[str], None],
     after_step: Callable[[int], None] | None = None,
 ) -> Validation | None:
-    """Train a recipe to the last step, going on from the folder's checkpoint if there is one.
+    """Train a recipe to the last step, resuming from the folder's checkpoint if there is one.
 
     Args:
         recipe: what is trained.
-        settings: steps, rates, how often to validate and to save.
+        settings: steps, rates, intervals of validation and checkpoints.
         folder: gets ``log.jsonl`` and ``checkpoint.safetensors``.
-        identity: settings, cases and start that a checkpoint must agree with.
-        kept: tensors that do not change and are put into every checkpoint.
+        identity: settings, cases and initial prior, which must be those of the checkpoint.
+        kept: constant tensors that are added to every checkpoint.
         report: called with every record of the log.
         say: called with sentences for the user.
         after_step: called with the number of steps done.
@@ -111,7 +111,7 @@ def run(
         load_checkpoint(checkpoint, state, identity)
         say(f"resuming at step {state.step} of {settings.steps}")
     else:
-        save()  # what was made before the first step is kept
+        save()  # keeps what was made before the first step
     soon = time.monotonic() + FIRST_SECONDS
     rates, began = state.rates(), time.monotonic()
     with _opened_log(folder, state.step) as log:
@@ -128,29 +128,29 @@ def run(
                 last, validated = recipe.validate(), True
                 if last is not None:
                     note({"step": step, "validation": last.to_dict()})
-            # After the step's lines in the log: a resumed run does not write them again.
+            # After the step's lines in the log, so that a resumed run does not write them again.
             if step % settings.checkpoint_every == 0 or final or _is_time(soon):
                 save()
                 soon = math.inf
-    # A finished run, resumed: only the prior was not written.
+    # A run that had finished before: only the prior was missing.
     return last if validated else recipe.validate()
 
 
 def _place(settings: TrainConfig, step: int, seconds: float) -> float:
-    """How far the schedule is, in steps: as many as were done, or as the time allows for that is over."""
+    """Place in the schedule, in steps: the number of steps done, or more if the time limit requires it."""
     if not settings.minutes:
         return step
-    # Every rank goes by the clock of the first.
+    # All ranks use the clock of the first.
     return from_first(lambda: max(step, settings.steps * seconds / (60 * settings.minutes)))
 
 
 def _is_time(soon: float) -> bool:
-    """Whether a time of the first rank's clock is over; infinity never is."""
+    """Whether a time on the first rank's clock has passed; infinity never does."""
     return math.isfinite(soon) and from_first(lambda: time.monotonic() > soon)
 
 
 def _note(log: TextIO | None, report: LogCallback | None, record: Mapping[str, Any]) -> None:
-    """A line of the log, told to whoever wants to know; nothing where another rank writes the log."""
+    """Write a record to the log and pass it to the callback; nothing if another rank writes the log."""
     if log is None:
         return
     log.write(json.dumps(record, allow_nan=False) + "\n")
@@ -160,7 +160,7 @@ def _note(log: TextIO | None, report: LogCallback | None, record: Mapping[str, A
 
 
 def _step(recipe: Recipe, rates: Sequence[float], factor: float) -> Mapping[str, Tensor]:
-    """One step with the learning rates times a factor; the terms of the objective."""
+    """Do one step with the learning rates times a factor; returns the terms of the objective."""
     state = recipe.state
     state.set_rates([rate * factor for rate in rates])
     terms = recipe.descend(state.step)
@@ -170,7 +170,7 @@ def _step(recipe: Recipe, rates: Sequence[float], factor: float) -> Mapping[str,
 
 
 def _finite(terms: Mapping[str, Tensor], step: int) -> dict[str, float]:
-    """The terms for the log.
+    """The terms as numbers for the log.
 
     Raises:
         BadSettingError: the loss is not finite.
@@ -189,9 +189,9 @@ def _save(state: State, checkpoint: Path, identity: Mapping[str, Any], kept: Map
 
 @contextmanager
 def _opened_log(folder: Path, step: int) -> Generator[TextIO | None]:
-    """The log, with its lines up to ``step``: what a killed run did after its checkpoint happens again.
+    """Open the log with its lines up to ``step``; a run that was killed repeats the later steps.
 
-    None where another rank writes it.
+    None if another rank writes it.
     """
     if not is_first():
         yield None
@@ -202,16 +202,16 @@ def _opened_log(folder: Path, step: int) -> Generator[TextIO | None]:
 
 
 def _cut_log(path: Path, step: int) -> None:
-    """Keep the lines up to a step."""
+    """Truncate the log after a step."""
     kept = []
     if step and path.is_file():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 record = json.loads(line)
             except (ValueError, RecursionError):
-                break  # the line that the kill cut off
+                break  # incomplete line of a run that was killed
             if not isinstance(record, dict) or not isinstance(record.get("step"), int):
-                break  # none of ours
+                break  # not written by nisf
             if record["step"] <= step:
                 kept.append(line + "\n")
     with replacing(path) as temporary:

@@ -1,8 +1,8 @@
-"""Muon: momentum whose matrices are made orthogonal before each step (Jordan et al., 2024).
+"""Muon: momentum whose matrices are orthogonalised before each step (Jordan et al., 2024).
 
-Every direction of a layer then moves equally far, the rare ones as far as those that dominate the gradient.
-PyTorch has it for matrices alone and in bf16, which processors without bf16 units take thirty times as long
-for; here kernels of convolutions count as matrices, one row an output, in the weights' own precision.
+Every direction of a layer then moves equally far, rare directions as far as those that dominate the gradient.
+PyTorch's Muon supports only matrices and computes in bf16, which is thirty times slower on CPUs without bf16
+units. Here convolution kernels count as matrices with one row per output, in the weights' own precision.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from nisf.config.schema import TrainConfig
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
-"""Coefficients of the iteration: singular values end between 0.7 and 1.2 within five steps."""
+"""Coefficients of the iteration: singular values are between 0.7 and 1.2 after five steps."""
 STEPS = 5
 LEAST = 16
-"""Rows and columns that a weight needs at least: what reads images or gives answers is left to Adam."""
+"""Minimum number of rows and columns; smaller weights, at the input and the output, are left to Adam."""
 
 
 def orthogonal(matrix: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
-    """About the nearest matrix with orthonormal rows or columns: singular values brought to one, roughly."""
+    """Approximately the nearest matrix with orthonormal rows or columns: singular values are roughly one."""
     a, b, c = QUINTIC
     x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x = x / x.norm().clamp_min(1e-7)
@@ -36,11 +36,11 @@ def orthogonal(matrix: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
 
 
 SIZES = (160, 640)
-"""Columns up to which matrices are made orthogonal together, filled up with zeros to one size."""
+"""Numbers of columns to which matrices are zero-padded, so that they can be orthogonalised in batches."""
 
 
 def orthogonal_each(matrices: Sequence[Tensor]) -> list[Tensor]:
-    """`orthogonal` of each, many at once: zeros stay zeros, so matrices may be filled up to one size."""
+    """`orthogonal` of each matrix, in batches; zero padding stays zero."""
     wide = [m if m.shape[0] <= m.shape[1] else m.T for m in matrices]
     out: list[Tensor] = list(matrices)
     for low, high in zip((0, *SIZES), (*SIZES, max(m.shape[1] for m in wide)), strict=True):
@@ -63,15 +63,15 @@ def orthogonal_each(matrices: Sequence[Tensor]) -> list[Tensor]:
 
 
 class Muon(torch.optim.Optimizer):
-    """For weights with two axes or more; the first counts as rows.
+    """Optimiser for weights with two or more axes; the first axis counts as rows.
 
-    Steps are scaled so that their entries are as large as Adam's (Liu et al., 2025), and rates and weight
-    decay mean what they mean there.
+    Steps are scaled so that their entries are as large as Adam's (Liu et al., 2025), so that learning rate
+    and weight decay have the same meaning as for Adam.
 
     Args:
         params: weights.
-        lr: learning rate; a tensor on a GPU, where a step may be recorded.
-        weight_decay: decoupled, as AdamW's.
+        lr: learning rate; a tensor on a GPU, where a step may be captured.
+        weight_decay: decoupled, as in AdamW.
         momentum: decay of the running mean of gradients; Nesterov's form.
     """
 
@@ -82,7 +82,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """One step along the gradients that are there, or that ``closure`` computes; returns what it does."""
+        """Do one step with the present gradients, or those of ``closure``; returns the closure's result."""
         value = None
         if closure is not None:
             with torch.enable_grad():
@@ -105,7 +105,7 @@ class Muon(torch.optim.Optimizer):
         return value
 
     def _together(self, group: dict[str, Any]) -> None:
-        """A step of all weights of a group in few calls, the rate being a tensor."""
+        """Step all weights of a group in few calls, with the rate as a tensor."""
         weights = [weight for weight in group["params"] if weight.grad is not None]
         if not weights:
             return
@@ -129,18 +129,18 @@ class Muon(torch.optim.Optimizer):
 def weight_optimisers(
     network: nn.Module, config: TrainConfig, weight_decay: float
 ) -> list[torch.optim.Optimizer]:
-    """Of a network's weights, as the settings say: Adam for all, or Muon for the matrices between its ends.
+    """Optimisers of a network's weights: Adam for all, or Muon for the matrices between input and output.
 
     Args:
         network: on its device.
-        config: optimiser and rate.
+        config: optimiser and learning rate.
         weight_decay: decoupled.
     """
     weights = list(network.parameters())
     rate: float | Tensor = config.learning_rate
     more: dict[str, Any] = {}
     if all(weight.is_cuda for weight in weights):
-        # Nothing that a recording would keep as it was: the rate is a tensor, one for each optimiser.
+        # A graph would freeze a plain number: the rate is a tensor, one for each optimiser.
         rate = torch.tensor(rate, device=weights[0].device)
         more = {"fused": True, "capturable": True}
     if config.optimiser == "adam":

@@ -1,6 +1,6 @@
-"""What the coming steps need, prepared ahead of them in other processes.
+"""Prepare the data of coming steps in other processes.
 
-A GPU is done with a step before one core has drawn and augmented the samples of the next.
+A GPU finishes a step faster than one core can draw and augment the samples of the next.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from torch.utils.data import DataLoader, Dataset
 Drawn = TypeVar("Drawn")
 
 MOST = 8
-"""Processes beyond which a training step is what takes the time."""
+"""Maximum useful number of processes; beyond it the training step is the bottleneck."""
 
 
 def workers_for(device: torch.device) -> int:
-    """Processes worth starting: none where the cores are busy with the network itself."""
+    """Number of useful processes; 0 if the cores are busy with the network itself."""
     return 0 if device.type == "cpu" else min(MOST, max(1, _cores() - 1))
 
 
 def _cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not on every system
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -43,12 +43,12 @@ class _Steps(Dataset[Drawn]):
 
 
 class Prefetched(Generic[Drawn]):
-    """``draw`` of a step, made before it is asked for as long as steps come one after another.
+    """``draw`` of a step, computed in advance as long as steps are consecutive.
 
     Args:
-        draw: depends on the step alone, computes on the processor; pickled where processes are not forked.
-        steps: number of the step after the last.
-        workers: processes; without any, ``draw`` is called when it is needed.
+        draw: depends on the step only, computes on the CPU; pickled where processes are not forked.
+        steps: one past the last step.
+        workers: number of processes; without any, ``draw`` is called when needed.
     """
 
     def __init__(self, draw: Callable[[int], Drawn], steps: int, workers: int) -> None:
@@ -56,7 +56,7 @@ class Prefetched(Generic[Drawn]):
         self._next, self._coming = -1, iter(())
 
     def __call__(self, step: int) -> Drawn:
-        """What ``draw`` returns for the step."""
+        """The result of ``draw`` for the step."""
         if not self.workers:
             return self.draw(step)
         if step != self._next:

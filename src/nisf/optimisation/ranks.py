@@ -1,7 +1,7 @@
-"""Several processes that train one prior together, as ``torchrun`` starts them; one alone is one rank.
+"""Ranks: several processes, started by ``torchrun``, that train one prior together; one alone is one rank.
 
-A step is the same step on any number of ranks: each takes a range of its samples, what the objective needs of
-all of them is gathered, and gradients are summed. Only the first rank writes.
+A step is the same on any number of ranks: each takes a range of its samples, everything that the objective
+needs from all samples is gathered, and gradients are summed. Only the first rank writes.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ Value = TypeVar("Value")
 Loss = tuple[Tensor, dict[str, Tensor]]
 
 PATIENCE = timedelta(days=1)
-"""Ranks wait for the first as long as it trains a finder, validates or writes; a dead one is torchrun's."""
+"""Ranks wait this long for the first one to train a finder, validate or write; torchrun detects deaths."""
 
 
 def launched() -> bool:
-    """Whether torchrun, or something like it, started this process as one of several."""
+    """Whether torchrun or a similar launcher started this process as one of several."""
     size = os.environ.get("WORLD_SIZE", "1")
     return size.isascii() and size.isdecimal() and int(size) > 1
 
 
 @contextmanager
 def joined(device: torch.device) -> Generator[torch.device]:
-    """Be one of the ranks that torchrun started; alone it does nothing.
+    """Join the ranks that torchrun started; does nothing in a single process.
 
     Args:
-        device: ``cpu``, whose ranks talk by gloo, or ``cuda``, of which each rank of a machine takes one card
-            and talks by nccl.
+        device: ``cpu``, where ranks communicate by gloo, or ``cuda``, where each rank of a machine takes one
+            GPU and communicates by nccl.
 
     Yields:
         This rank's device.
 
     Raises:
-        BadSettingError: there are fewer cards than ranks, or the ranks do not meet.
+        BadSettingError: there are fewer GPUs than ranks, or the ranks cannot connect.
     """
     if not launched():
         yield device
@@ -52,24 +52,24 @@ def joined(device: torch.device) -> Generator[torch.device]:
     backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
     try:
         distributed.init_process_group(backend, timeout=PATIENCE)
-    except (ValueError, RuntimeError) as error:  # the variables of torchrun are not all there, or wrong
+    except (ValueError, RuntimeError) as error:  # torchrun's variables are incomplete or wrong
         reason = " ".join(str(error).split())[:200]
         raise BadSettingError(
-            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but the ranks do not meet ({reason}); start them by "
-            "torchrun, or unset it"
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but the ranks cannot connect ({reason}); start them "
+            "with torchrun, or unset it"
         ) from error
     try:
         yield device
-        wait()  # a rank that leaves takes its connections with it
+        wait()  # a rank that exits takes its connections with it
     finally:
         distributed.destroy_process_group()
 
 
 def leave(status: int) -> int:
-    """End this process now with an exit status if it is one of several ranks; alone, give the status back.
+    """End this process now with an exit status if it is one of several ranks; otherwise return the status.
 
-    `DistributedDataParallel` keeps gloo's threads to the very end. One that lets go of a tensor while Python
-    shuts down is killed in the middle of it, and with it the process: a finished rank counts as a failed one.
+    `DistributedDataParallel` keeps gloo's threads until the end. If one releases a tensor while Python
+    shuts down, the process is killed, and a finished rank counts as failed.
     """
     if launched():
         sys.stdout.flush()
@@ -92,7 +92,7 @@ def _own(device: torch.device) -> torch.device:
 
 
 def world() -> int:
-    """Ranks that train together; 1 for a process alone."""
+    """Number of ranks; 1 for a single process."""
     return distributed.get_world_size() if _initialised() else 1
 
 
@@ -111,30 +111,30 @@ def is_first() -> bool:
 
 
 def share(count: int) -> range:
-    """The range of ``count`` things that is this rank's: as many as any other's, or one more."""
+    """The range of ``count`` items that belongs to this rank; lengths differ by at most one."""
     whole, number = world(), rank()
     return range(count * number // whole, count * (number + 1) // whole)
 
 
 def refuse_idle(subjects: int, cases: int) -> None:
-    """Refuse more ranks than there are subjects in a step, or cases.
+    """Reject more ranks than there are subjects in a step, or cases.
 
     Raises:
         BadSettingError: a rank would have nothing to do.
     """
     for count, what in ((subjects, "subjects in a step (train.subjects)"), (cases, "cases")):
         if count < world():
-            raise BadSettingError(f"{world()} ranks, but {count} {what}; start no more ranks than that")
+            raise BadSettingError(f"{world()} ranks, but only {count} {what}; start no more ranks than that")
 
 
 def wait() -> None:
-    """Wait until every rank is here."""
+    """Wait until all ranks have arrived."""
     if world() > 1:
         distributed.barrier()
 
 
 def from_first(make: Callable[[], Value]) -> Value:
-    """What the first rank makes, on every rank; it is pickled on its way, between processes of one run."""
+    """The first rank's result, on every rank; pickled between the processes of one run."""
     if world() == 1:
         return make()
     made: list[Any] = [make() if is_first() else None]
@@ -143,7 +143,7 @@ def from_first(make: Callable[[], Value]) -> Value:
 
 
 def of_all(part: list[Value]) -> list[Value]:
-    """The lists of all ranks, one after another, on every rank."""
+    """The concatenated lists of all ranks, on every rank."""
     if world() == 1:
         return part
     parts: list[Any] = [None] * world()
@@ -152,13 +152,13 @@ def of_all(part: list[Value]) -> list[Value]:
 
 
 def gathered(own: Tensor) -> Tensor:
-    """The rows of all ranks, in their order; gradients flow into this rank's own.
+    """The rows of all ranks, in their order; gradients flow into this rank's own rows.
 
-    Where each rank backpropagates the same function of what this returns, the gradients of its weights that
-    the ranks find add up to those of one process that has all rows.
+    If each rank backpropagates the same function of the result, the gradients of its weights sum over the
+    ranks to those of a single process with all rows.
 
     Args:
-        own: rows (n, ...); other ranks may have another n.
+        own: rows (n, ...); n may differ between ranks.
     """
     if world() == 1:
         return own
@@ -183,7 +183,7 @@ def summed(own: Tensor) -> Tensor:
 
 
 def counted_once(term: Tensor) -> Tensor:
-    """A term that every rank computes alike: of its value, with a share of its gradient."""
+    """A term that all ranks compute alike: its full value, with this rank's fraction of its gradient."""
     return term if world() == 1 else term.detach() + (term - term.detach()) / world()
 
 
@@ -202,8 +202,8 @@ def together(network: nn.Module, loss: Callable[[int], Loss]) -> Callable[[int],
     """``loss``, such that the gradients of the network's weights are summed over all ranks.
 
     Args:
-        network: whose weights begin as the first rank's, and stay the same on every rank.
-        loss: of a step; this rank's part of the samples, see `gathered`.
+        network: its weights start as those of the first rank, and stay the same on all ranks.
+        loss: loss of a step on this rank's samples, see `gathered`.
     """
     if world() == 1:
         return loss
@@ -213,16 +213,16 @@ def together(network: nn.Module, loss: Callable[[int], Loss]) -> Callable[[int],
 
     def call(step: int) -> Loss:
         value, terms = module(step)
-        return value * world(), terms  # the wrapper takes the mean of the gradients
+        return value * world(), terms  # DistributedDataParallel averages the gradients
 
     return call
 
 
 class Rows(nn.Embedding):
-    """A row of numbers for each of many subjects, spread over the ranks: each holds a range of them.
+    """A vector for each of many subjects, distributed over the ranks: each rank stores a range of rows.
 
-    ``weight`` has this rank's rows. Every rank looks the same rows up, and after the backward pass `settle`
-    brings their gradients home.
+    ``weight`` has this rank's rows. Every rank looks up the same rows, and after the backward pass `settle`
+    sends their gradients to the ranks that store them.
 
     Args:
         weight: all rows (n, l), of which this rank keeps its own.
@@ -246,15 +246,15 @@ class Rows(nn.Embedding):
         return asked
 
     def settle(self) -> None:
-        """Take the gradients that all ranks have found for this rank's rows."""
+        """Collect the gradients of this rank's rows from all ranks."""
         if self._asked is None:
             return
         (table, asked), self._asked = self._asked, None
         gradient = torch.zeros_like(asked) if asked.grad is None else asked.grad
-        table.backward(summed(gradient) / world())  # the value that `together` returns is so much larger
+        table.backward(summed(gradient) / world())  # undoes the factor in `together`
 
     def whole(self, own: Tensor) -> Tensor:
-        """All rows of what is kept by rows, e.g. an optimiser's state; on the processor, for a file.
+        """All rows of a tensor that is stored by rows, e.g. an optimiser's state; on the CPU, for a file.
 
         Args:
             own: this rank's rows (m, ...).
@@ -262,5 +262,5 @@ class Rows(nn.Embedding):
         return gathered(own.detach().cpu())
 
     def part(self, whole: Tensor) -> Tensor:
-        """The rows of this rank of what is there for all (n, ...)."""
+        """The rows of this rank, from a tensor with all rows (n, ...)."""
         return whole[self.range.start : self.range.stop]

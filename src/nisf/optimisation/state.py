@@ -1,4 +1,4 @@
-"""Everything that changes while training, and how it is saved and loaded."""
+"""The state of a training, and how it is saved and loaded."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from nisf.optimisation.ranks import Rows, world
 
 @dataclass(eq=False)
 class State:
-    """Everything that changes while training.
+    """The state of a training.
 
-    Of `Rows`, and of what their optimiser keeps of them, each rank has its own; what is saved is all of it.
+    `Rows`, and their optimiser's state, are distributed over the ranks; saved tensors contain all rows.
 
     Attributes:
         modules: networks by name, e.g. ``field``; trained or averaged.
         optimisers: of their parameters.
-        step: optimiser steps done.
-        place: how far the schedule is, in steps; ahead of ``step`` where time decides.
+        step: number of optimiser steps done.
+        place: place in the schedule, in steps; ahead of ``step`` if a time limit requires it.
     """
 
     modules: dict[str, nn.Module]
@@ -41,7 +41,7 @@ class State:
         return [float(group["lr"]) for group in self.groups()]
 
     def set_rates(self, rates: Sequence[float]) -> None:
-        """Learning rates of the groups; in place where an optimiser keeps its rate on a GPU."""
+        """Set the learning rates of the groups; in place if an optimiser keeps its rate on a GPU."""
         for group, rate in zip(self.groups(), rates, strict=True):
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)
@@ -49,7 +49,7 @@ class State:
                 group["lr"] = rate
 
     def descend(self, loss: Tensor) -> None:
-        """One step of every optimiser along the loss's gradient."""
+        """Do one step of every optimiser along the loss's gradient."""
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -59,7 +59,7 @@ class State:
             optimiser.step()
 
     def trained(self) -> list[nn.Module]:
-        """The networks that an optimiser trains and every rank has whole."""
+        """The networks that an optimiser trains and every rank stores completely."""
         known = {id(weight) for group in self.groups() for weight in group["params"]}
         return [
             module
@@ -71,7 +71,7 @@ class State:
         return [module for module in self.modules.values() if isinstance(module, Rows)]
 
     def _spread(self) -> dict[str, Rows]:
-        """Beginnings of the names of what is spread over the ranks."""
+        """Modules that are distributed over the ranks, by the prefix of their names."""
         found = {}
         for name, rows in self.modules.items():
             if isinstance(rows, Rows) and world() > 1:
@@ -84,7 +84,7 @@ class State:
         return found
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it, by name; every rank has to ask."""
+        """All tensors by name; every rank must call this."""
         out = {
             f"{module}.{name}": t
             for module, network in self.modules.items()
@@ -100,7 +100,7 @@ class State:
         return out
 
     def load(self, tensors: Mapping[str, Tensor], step: int) -> None:
-        """Back to what `tensors` returned at ``step``, on as many ranks as there are now."""
+        """Return to the state that `tensors` gave at ``step``, on any number of ranks."""
         tensors = dict(tensors)
         for beginning, rows in self._spread().items():
             by_row = [name for name, t in tensors.items() if name.startswith(beginning) and t.ndim]
@@ -116,7 +116,7 @@ class State:
             for name, tensor in tensors.items():
                 if name.startswith(prefix):
                     j, entry = name.removeprefix(prefix).split(".", 1)
-                    # SparseAdam counts its steps in a plain number, Adam in a tensor.
+                    # SparseAdam counts its steps in a Python number, Adam in a tensor.
                     plain = isinstance(optimiser, torch.optim.SparseAdam) and entry == "step"
                     state.setdefault(int(j), {})[entry] = int(tensor) if plain else tensor
             optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
@@ -124,7 +124,7 @@ class State:
 
 
 def rate_factor(config: TrainConfig, step: float) -> float:
-    """Learning rate at a step, or between two, as a share of the setting."""
+    """Learning rate at a step, or between two, as a fraction of the setting."""
     if config.schedule == "constant":
         return 1.0
     warm = max(1, config.steps // 50)

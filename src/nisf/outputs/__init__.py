@@ -1,4 +1,4 @@
-"""What commands write: names of files, the record of what wrote them, and one writer at a time.
+"""What commands write: file names, the record of what wrote them, and a lock for a single writer.
 
 with recorded(folder, case.name, "measures", Made(prior=prior.fingerprint), planned=[...]):
     write_json(folder / f"{file_stem(case.name)}_measures.json", ...)

@@ -1,4 +1,4 @@
-"""The state of the files that an answer was made from, and whether they are still the same."""
+"""The state of the input files of a result, and whether they have changed."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nisf.errors import BadFileError
+from nisf.errors import MALFORMED, BadFileError
 
 
 def input_state(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """Place, size, time of change and hash of each file, as JSON takes it.
+    """Location, size, modification time and hash of each file, as JSON.
 
-    The place is the hash of the path, since folders are named after patients too often.
+    The location is a hash of the path, because folders are often named after patients.
 
     Raises:
         BadFileError: a file cannot be read.
@@ -38,32 +38,32 @@ def input_state(paths: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def same_content(recorded: Any, state: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether two states are of files with the same content, in their order."""
+    """Whether two states describe files with the same content, in order."""
     try:
         return [entry["sha256"] for entry in recorded] == [entry["sha256"] for entry in state]
-    except (KeyError, TypeError):
+    except MALFORMED:
         return False
 
 
 def other_places(recorded: Any, state: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether no file of one state lies where one of the other does; False if a place is not recorded."""
+    """Whether the files of two states are all in different locations; False if a location is not recorded."""
     try:
         places = {str(entry["place"]) for entry in recorded}
         return bool(places) and bool(state) and not places & {str(entry["place"]) for entry in state}
-    except (KeyError, TypeError):
+    except MALFORMED:
         return False
 
 
 def same_inputs(recorded: Any, paths: Sequence[Path]) -> bool:
-    """Whether files are those of a recorded state, in their order, wherever they lie now.
+    """Whether files are those of a recorded state, in order, wherever they are now.
 
-    Size and time are compared first. Only where the time or the place is another is the file hashed, so that
-    a copied or touched file causes no work.
+    Size and time are compared first. A file is hashed only if its time or location differs, so that copied
+    or touched files do not cause results to be computed again.
     """
     try:
         return len(recorded) == len(paths) and all(map(_same, recorded, paths))
-    except (OSError, KeyError, TypeError):
-        return False  # of an older version, or not there any more
+    except (OSError, *MALFORMED):
+        return False  # an entry of an older version, or the file no longer exists
 
 
 def _same(entry: dict[str, Any], path: Path) -> bool:

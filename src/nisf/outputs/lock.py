@@ -1,4 +1,4 @@
-"""One writer at a time: a lock that the system releases however its holder ends."""
+"""Allow one writer at a time, with a lock that the system releases however its holder ends."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ class BusyError(BadFileError):
 
 
 _held: dict[str, int] = {}
-"""Locks of this process, by path, and how often it entered them."""
+"""Locks that this process holds, by path, and how often it entered them."""
 
 
 @contextmanager
 def locked(folder: Path, name: str, *, wait: float = 0.0) -> Generator[None]:
-    """Hold the lock of a name in a folder; this process may enter it again.
+    """Hold the lock of a name in a folder; re-entrant within this process.
 
     On file systems without locks it does nothing.
 
     Args:
         folder: must exist.
-        name: what is locked; part of a file's name.
+        name: what to lock; part of a file name.
         wait: seconds to wait for another process.
 
     Raises:
-        BusyError: another process holds it still.
-        BadFileError: the folder cannot be written.
+        BusyError: another process still holds the lock.
+        BadFileError: the folder cannot be written to.
     """
     path = folder / f".{name}{ENDING}"
     key = os.path.abspath(path)
@@ -55,7 +55,7 @@ def locked(folder: Path, name: str, *, wait: float = 0.0) -> Generator[None]:
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove lock files whose holders are gone."""
+    """Remove lock files that no process holds."""
     for path in folder.glob(f".*{ENDING}"):
         if os.path.abspath(path) in _held:
             continue
@@ -86,14 +86,14 @@ def _waited(path: Path, wait: float) -> int:
 
 
 def _acquired(path: Path) -> int | None:
-    """A handle of the locked file; None if another process holds it."""
+    """A handle of the locked file; None if another process holds the lock."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             if not _lock(handle):
                 os.close(handle)
                 return None
-            # Whoever held it before may have removed the file that was opened here.
+            # The previous holder may have removed the file after it was opened here.
             if os.fstat(handle).st_ino == os.stat(path).st_ino:
                 return handle
         except FileNotFoundError:
@@ -105,7 +105,7 @@ def _acquired(path: Path) -> int | None:
 
 
 def _lock(handle: int) -> bool:
-    """Whether the lock was got, or cannot be had on this file system."""
+    """Whether the lock was acquired, or the file system has no locks."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -126,7 +126,7 @@ def _lock(handle: int) -> bool:
 
 
 def _release(path: Path, handle: int) -> None:
-    # Removed while it is locked, so that nobody else's lock is; Windows removes only closed files.
+    # Removed while locked, so that no other process's lock is removed; Windows removes only closed files.
     if os.name == "nt":
         os.close(handle)
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Names of files from names of cases, stacks, phases and labels, which may be any text."""
+"""File names from the names of cases, stacks, phases and labels, which may be any text."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 MAX_BYTES = 120
-"""Bytes of a name in UTF-8 at most; file systems take 255, and endings and temporary names come on top."""
+"""Maximum bytes of a name in UTF-8; file systems allow 255, including suffixes and temporary names."""
 RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
-"""Names that Windows keeps for devices, with any ending."""
+"""Names that Windows reserves for devices, with any extension."""
 FORBIDDEN = re.compile(r'[/\\:*?"<>|]')
 TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
 LEADING = "-.=+@ "
-"""A shell takes the first for an option, a listing hides the second, a spreadsheet computes the others."""
+"""Shells take the first for an option, listings hide the second, spreadsheets evaluate the others."""
 
 
 def file_stem(text: str) -> str:
-    """Any text as one safe part of a file's name: unchanged where it is safe.
+    """Turn any text into a safe part of a file name; safe texts stay unchanged.
 
-    Separators, control characters and what Windows forbids become ``_``; so does what a name must not begin
-    with. What is too long is cut, and ends in a hash of the whole.
+    Separators, control characters, characters that Windows forbids and unsafe first characters become ``_``.
+    Long texts are truncated and end with a hash of the whole.
     """
     name = "".join("_" if _invisible(sign) else sign for sign in text)
     name = FORBIDDEN.sub("_", name)
@@ -38,14 +38,14 @@ def file_stem(text: str) -> str:
 
 
 def is_file_stem(text: str) -> bool:
-    """Whether a text can name files as it is."""
+    """Whether a text can be used in file names unchanged."""
     return file_stem(text) == text
 
 
 def _invisible(sign: str) -> bool:
-    """Control characters, line ends, what turns the direction of writing, and no character at all.
+    """Whether a character is a control, line break, bidirectional control or unassigned character.
 
-    Bytes of a file's name that are no UTF-8 are halves of characters in Python, and stay.
+    Bytes of a file name that are not UTF-8 are surrogates in Python; they are kept.
     """
     if "\udc80" <= sign <= "\udcff":
         return False
@@ -53,9 +53,9 @@ def _invisible(sign: str) -> bool:
 
 
 def file_words(labels: Sequence[str]) -> list[str]:
-    """Label names as distinct parts of file names: ``LV blood pool`` to ``lv-blood-pool``.
+    """Label names as distinct parts of file names: ``LV blood pool`` becomes ``lv-blood-pool``.
 
-    Letters of any script stay; a name that is taken already gets the label's number.
+    Letters of any script are kept; a name that is taken already gets the label's number.
     """
     words: list[str] = []
     for number, label in enumerate(labels):
@@ -66,13 +66,13 @@ def file_words(labels: Sequence[str]) -> list[str]:
 
 
 def collisions(outputs: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, str]]:
-    """Files that would be written twice, whatever the case of their letters.
+    """Files that would be written twice, ignoring case.
 
     Args:
-        outputs: owner to the names of its files.
+        outputs: file names by owner.
 
     Returns:
-        Name of such a file to the first two owners, which may be one.
+        The first two owners, possibly the same, by file name.
     """
     owners: dict[str, str] = {}
     found: dict[str, tuple[str, str]] = {}

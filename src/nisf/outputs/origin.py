@@ -1,4 +1,4 @@
-"""What made a file: its part in a record, and whether it still is what was written."""
+"""Provenance of a file: its part of a record, and whether it has changed since it was written."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from nisf.outputs.input_state import sha256_of
 from nisf.outputs.record import ENDING, Part, Record, is_plain, read_record
 
 LEVELS = 3
-"""Folders above a file in which a record may name it: reports and pages lie below their folder."""
+"""Number of parent folders in which a record may list a file: reports and pages are in subfolders."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """A part of a record, and the file in it that was asked for.
+    """A part of a record, and the requested file in it.
 
     Attributes:
         record: file of the record.
-        name: of the case; empty for what belongs to the folder.
+        name: of the case; empty for the folder's own files.
         part: what wrote it, e.g. ``segment``.
-        made: of what, with which versions and command.
-        file: path below the record's folder; None where the whole part was asked for.
+        made: its inputs, versions and command.
+        file: path relative to the record's folder; None if the whole part was requested.
     """
 
     record: Path
@@ -34,9 +34,9 @@ class Origin:
     file: str | None
 
     def changed(self) -> list[str]:
-        """Files that are not what was written, by name; those that are gone too.
+        """Names of files that were changed or removed since they were written.
 
-        Each is hashed, whatever its time says.
+        Each file is hashed, whatever its modification time.
 
         Raises:
             BadFileError: a file cannot be read.
@@ -55,12 +55,12 @@ class Origin:
 
 
 def origins(path: str | Path) -> list[Origin]:
-    """The parts that name a file, a folder's own parts, or all parts of a record's file.
+    """The parts that list a file, a folder's own parts, or all parts of a record's file.
 
-    Empty if no record beside the file, or in the `LEVELS` folders above, names it.
+    Empty if no record in the file's folder or the `LEVELS` folders above lists it.
 
     Raises:
-        BadFileError: the file is a record, and damaged.
+        BadFileError: the file is a damaged record.
     """
     path = Path(os.path.abspath(path))
     if path.is_dir():
@@ -86,7 +86,7 @@ def _parts(record: Record) -> list[Origin]:
 
 
 def _records(folder: Path, inside: str) -> Iterator[Record]:
-    """The records of a folder that may name a file: those of cases whose names begin it, and the folder's."""
+    """The records of a folder that may list a file: those of cases with a matching name, and the folder's."""
     try:
         names = [entry.name for entry in os.scandir(folder) if entry.name.endswith(ENDING)]
     except OSError:
@@ -96,5 +96,5 @@ def _records(folder: Path, inside: str) -> Iterator[Record]:
         if name == ENDING or (name == f"{stem}.{ENDING}" and inside.startswith(stem)):
             try:
                 yield read_record(folder, stem)
-            except BadFileError:  # of another program, or damaged: it says nothing of this file
+            except BadFileError:  # of another program or damaged: no information about this file
                 continue

@@ -1,4 +1,4 @@
-"""What made an output: versions and command line, without paths that may name people."""
+"""Provenance of an output: versions and command line, without paths that could identify people."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from functools import cache
 from pathlib import Path
 
 COMMAND: ContextVar[tuple[str, ...]] = ContextVar("command", default=())
-"""The arguments of the command line that runs; empty in a library."""
+"""The arguments of the running command; empty when used as a library."""
 
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of what results depend on."""
-    from importlib.metadata import PackageNotFoundError, version  # a quarter of a second
+    """Versions of everything that results depend on."""
+    from importlib.metadata import PackageNotFoundError, version  # takes a quarter of a second
 
     found = {"python": platform.python_version()}
     for name in ("nisf", "torch", "numpy"):
@@ -31,7 +31,7 @@ def versions() -> dict[str, str]:
 def commit() -> str | None:
     """The commit that this package was built from, or that its checkout is at; None if unknown.
 
-    A wheel has it in ``commit.txt`` (see ``hatch_build.py``); a checkout asks git, and adds ``-dirty`` if
+    Wheels store it in ``commit.txt`` (see ``hatch_build.py``); checkouts ask git, and append ``-dirty`` if
     files differ from the commit.
     """
     here = Path(__file__).resolve()
@@ -56,15 +56,15 @@ def commit() -> str | None:
 
 
 def command() -> list[str]:
-    """The command line without paths: files by their names, folders as ``FOLDER``.
+    """The command line without paths: file names are kept, folders become ``FOLDER``.
 
-    Folders are named after patients too often.
+    Folders are often named after patients.
     """
     return [_reduced(argument) for argument in COMMAND.get()]
 
 
 def reduced(arguments: Sequence[str]) -> list[str]:
-    """`command` of any arguments."""
+    """`command` for any list of arguments."""
     return [_reduced(argument) for argument in arguments]
 
 

@@ -1,9 +1,9 @@
-"""The record of what wrote a case's files, which decides what may be replaced and what is done.
+"""The record of what wrote a case's files; it determines what may be replaced and what is done already.
 
-``NAME.run.json`` beside the files of a case, ``run.json`` for those of the folder itself. A record has parts,
-one for each thing that writes: "segment", "measures", and so on. A part says what it was made of and lists
-its files with their sizes and hashes. A file belongs to a part that lists it for as long as its content is
-the same: what somebody corrected afterwards is theirs.
+It is ``NAME.run.json`` beside the files of a case, and ``run.json`` for the folder's own files. A record has
+one part for each writer: "segment", "measures", and so on. A part describes its inputs and lists its files
+with sizes and hashes. A file belongs to the part that lists it as long as its content is unchanged: a file
+that a person edited afterwards is the person's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from nisf.errors import BadFileError, NisfError
+from nisf.errors import MALFORMED, BadFileError, NisfError
 from nisf.files import kept_by, read_json, write_json
 from nisf.outputs.input_state import sha256_of
 from nisf.outputs.names import file_stem
@@ -31,12 +31,12 @@ State = Literal["writing", "done"]
 
 @dataclass(frozen=True)
 class Made:
-    """What decides the files of a part.
+    """Everything that determines the files of a part.
 
     Attributes:
-        inputs: as `nisf.outputs.input_state.input_state` gives them.
+        inputs: from `nisf.outputs.input_state.input_state`.
         prior: fingerprint of the prior; None if there is none.
-        options: everything else, as JSON takes it.
+        options: all other options, as JSON.
     """
 
     inputs: Sequence[Mapping[str, Any]] = ()
@@ -45,7 +45,7 @@ class Made:
 
 
 def as_json(made: Made) -> Made:
-    """The same after a round trip through JSON, as a record gives it back."""
+    """The same after a round trip through JSON, as read from a record."""
     return Made(**json.loads(json.dumps(asdict(made))))
 
 
@@ -54,11 +54,11 @@ class Part:
     """One part of a record.
 
     Attributes:
-        made: of what.
+        made: what its files were made from.
         state: ``writing`` from before the first file until after the last.
-        files: path below the folder to size, time of change and hash; empty for one that is being written.
-        versions: of nisf and what it computes with.
-        command: the command line, paths reduced.
+        files: size, modification time and hash by relative path; empty for a file that is being written.
+        versions: of nisf and the libraries that it computes with.
+        command: the command line, with reduced paths.
     """
 
     made: Made
@@ -68,7 +68,7 @@ class Part:
     command: list[str] = field(default_factory=command)
 
     def whole(self, folder: Path) -> bool:
-        """Whether it is done, and every file is there with the content that was written."""
+        """Whether it is finished, and every file has the content that was written."""
         return self.state == "done" and all(
             is_unchanged(folder / name, mark) for name, mark in self.files.items()
         )
@@ -100,7 +100,7 @@ class Record:
         return record_path(self.folder, self.name)
 
     def write(self) -> None:
-        """Write it; no parts, no file."""
+        """Write its file; without parts, there is no file."""
         with kept_by(None):
             if not self.parts:
                 self.path.unlink(missing_ok=True)
@@ -110,12 +110,12 @@ class Record:
 
 
 def record_path(folder: str | Path, name: str = "") -> Path:
-    """Where the record of a name in a folder is."""
+    """Path of the record for a name in a folder."""
     return Path(folder) / (f"{file_stem(name)}.{ENDING}" if name else ENDING)
 
 
 def read_record(folder: str | Path, name: str = "") -> Record:
-    """The record of a name in a folder; empty if there is none.
+    """Read the record for a name in a folder; empty if there is none.
 
     Raises:
         BadFileError: its file is not a record of nisf.
@@ -130,7 +130,7 @@ def read_record(folder: str | Path, name: str = "") -> Record:
                 f"{path}: a record of format {data['nisf_record']!r}; this nisf reads {FORMAT}"
             )
         return Record(folder, name, {str(key): _part(part) for key, part in data["parts"].items()})
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except MALFORMED as error:
         raise BadFileError(
             f"{path}: not a record written by nisf; move it away, or choose another output folder"
         ) from error
@@ -150,7 +150,7 @@ def _part(data: Mapping[str, Any]) -> Part:
 
 
 def read_part(folder: str | Path, name: str, part: str) -> Part | None:
-    """One part of a record; None if it is not there or cannot be read."""
+    """One part of a record; None if it does not exist or cannot be read."""
     try:
         return read_record(folder, name).parts.get(part)
     except NisfError:
@@ -158,7 +158,7 @@ def read_part(folder: str | Path, name: str, part: str) -> Part | None:
 
 
 def is_plain(path: Path) -> bool:
-    """Whether a path is a file, and no link to one."""
+    """Whether a path is a regular file, not a link."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except OSError:
@@ -166,7 +166,7 @@ def is_plain(path: Path) -> bool:
 
 
 def mark_of(path: Path) -> dict[str, Any]:
-    """Size, time of change and hash of a file.
+    """Size, modification time and hash of a file.
 
     Raises:
         BadFileError: it cannot be read.
@@ -180,7 +180,7 @@ def mark_of(path: Path) -> dict[str, Any]:
 
 
 def is_unchanged(path: Path, mark: Mapping[str, Any]) -> bool:
-    """Whether a file is as it was when it was written. It is hashed only if its time is another."""
+    """Whether a file is unchanged since it was written; hashed only if its modification time differs."""
     if not is_plain(path):
         return False
     status = path.lstat()

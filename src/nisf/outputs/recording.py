@@ -1,4 +1,4 @@
-"""Writing the files of a part: nothing that is not ours is replaced, and everything is recorded."""
+"""Write the files of a part: foreign files are never replaced, and everything is recorded."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from nisf.files import Keeper, kept_by
 from nisf.outputs.input_state import other_places, same_content
 from nisf.outputs.lock import locked
 from nisf.outputs.names import file_stem
-from nisf.outputs.record import ENDING, Made, Part, Record, as_json, is_plain, mark_of, read_record
+from nisf.outputs.record import ENDING, Made, Part, Record, as_json, is_plain, mark_of, read_part, read_record
 
 
 class Writing(Keeper):
-    """A part while its files are written; `nisf.files.replacing` asks it.
+    """A part while its files are written; `nisf.files.replacing` consults it.
 
     Attributes:
-        files: paths below the folder of what was written so far.
-        replaced: those of them that nisf had not written before, or that belonged to another part or input.
-        removed: files of the part as it was before, which the new one does not have.
-        superseded: what the part was made of before, if not of the same input and prior; else None.
+        files: relative paths of the files written so far.
+        replaced: those that nisf had not written before, or that belonged to another part or input.
+        removed: files of the part's earlier version that the new one does not have.
+        superseded: how the earlier version differs, if its input or prior differs; else None.
     """
 
     def __init__(
@@ -46,29 +46,29 @@ class Writing(Keeper):
         self.now = Part(made, "writing", dict(old))
 
     def check(self, names: Collection[str]) -> None:
-        """Refuse files that are in the way.
+        """Reject files that are in the way.
 
         Raises:
-            BadFileError: a file is not ours.
+            BadFileError: a file was not written by nisf for this part.
         """
         for name in names:
             self._check(name)
 
     def plan(self, names: Collection[str]) -> None:
-        """Refuse files that are in the way, and note the others as being written.
+        """Reject files that are in the way, and record the others as being written.
 
         Raises:
-            BadFileError: a file is not ours.
+            BadFileError: a file was not written by nisf for this part.
         """
         self.check(names)
         self.now.files |= {name: {} for name in names}
         self._save(self.now)
 
     def admit(self, path: Path, draft: Path) -> bool:
-        """Whether ``draft`` is to replace ``path``; noted before it does.
+        """Whether ``draft`` may replace ``path``; recorded before it does.
 
         Raises:
-            BadFileError: it lies outside of the folder, or is not ours.
+            BadFileError: the path is outside the folder, or not a file of this part.
         """
         name = self._name(path)
         if name not in self.files:
@@ -82,10 +82,10 @@ class Writing(Keeper):
         return True
 
     def finish(self, *, goes_on: bool = False) -> None:
-        """Hash what was written, remove what the part had before and has no more, and note it as done.
+        """Hash the files, remove files of the earlier version that are obsolete, and mark the part as done.
 
         Args:
-            goes_on: nothing is removed, and belongs to the part still.
+            goes_on: keep the files of the earlier version, which still belong to the part.
         """
         if goes_on:
             self.files += [name for name in self.now.files if (self._folder / name).is_file()]
@@ -106,16 +106,16 @@ class Writing(Keeper):
         self._save(self.now if self.files else self._before)
 
     def remarks(self) -> list[str]:
-        """Sentences on what was replaced or removed that was worth keeping to somebody."""
+        """Sentences about files that were replaced or removed and could matter to someone."""
         out = [] if self.superseded is None else [f"replaced a result that {self.superseded}"]
         if self.replaced:
             out.append(f"replaced {', '.join(self.replaced)}, not written by nisf for this output")
         if self.removed:
-            out.append(f"removed {', '.join(self.removed)} of the result before")
+            out.append(f"removed {', '.join(self.removed)} of the earlier result")
         return out
 
     def _save(self, part: Part | None) -> None:
-        # Read again: a part inside this one may have been written meanwhile.
+        # Read again, because a part inside this one may have been written meanwhile.
         try:
             self._record = read_record(self._folder, self._record.name)
         except BadFileError:
@@ -128,9 +128,7 @@ class Writing(Keeper):
     def _name(self, path: Path) -> str:
         inside = os.path.relpath(os.path.abspath(path), os.path.abspath(self._folder)).replace(os.sep, "/")
         if inside == ".." or inside.startswith("../") or os.path.isabs(inside):
-            raise BadFileError(
-                f"{path}: lies outside of the output folder {self._folder}; nothing is written"
-            )
+            raise BadFileError(f"{path}: is outside the output folder {self._folder}; nothing is written")
         return inside
 
     def _owns(self, name: str) -> bool:
@@ -164,11 +162,11 @@ class Writing(Keeper):
 
 @contextmanager
 def claimed(folder: str | Path, name: str = "", *, wait: float = 0.0) -> Generator[None]:
-    """Keep other processes from a case (or the folder's own files) for longer than one part takes.
+    """Keep other processes away from a case (or the folder's own files) while several parts are written.
 
     Raises:
         BusyError: another process has it.
-        BadFileError: the folder cannot be made.
+        BadFileError: the folder cannot be created.
     """
     folder = Path(folder)
     made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
@@ -183,7 +181,7 @@ def claimed(folder: str | Path, name: str = "", *, wait: float = 0.0) -> Generat
             yield
     finally:
         for path in made:
-            with suppress(OSError):  # one that was made for nothing
+            with suppress(OSError):  # removes a folder that stayed empty
                 path.rmdir()
 
 
@@ -200,22 +198,22 @@ def recorded(
     overwrite: bool = False,
     wait: float = 0.0,
 ) -> Generator[Writing]:
-    """Everything that is written inside becomes a part of a record, and replaces nothing that is not ours.
+    """Everything written inside this context becomes a part of a record; foreign files are never replaced.
 
     Args:
-        folder: all files lie in it or below.
-        name: of the case; empty for what belongs to the folder.
+        folder: contains all files.
+        name: of the case; empty for the folder's own files.
         part: what writes, e.g. ``measures``.
-        made: of what.
-        planned: files that are known to be written, which are refused before the block begins.
-        ours: files that are known to be nisf's although no record says so.
-        goes_on: what the part had before stays; otherwise it is removed if it is not written again.
-        overwrite: replace whatever is there; `Writing.replaced` says what that was.
-        wait: seconds to wait for another process that writes the same.
+        made: what the files are made from.
+        planned: known file names, which are checked before the block begins.
+        ours: files known to be written by nisf although no record lists them.
+        goes_on: keep the part's earlier files; otherwise those not written again are removed.
+        overwrite: replace any file; `Writing.replaced` lists them.
+        wait: seconds to wait for another process that writes the same part.
 
     Raises:
         BadFileError: a file is in the way, or a result of another input or prior.
-        BusyError: another process writes the same.
+        BusyError: another process is writing the same.
     """
     with claimed(folder, name, wait=wait):
         writing = _begun(Path(folder), name, part, made, ours, overwrite)
@@ -239,14 +237,14 @@ def recorded_file(
     made: Made | None = None,
     overwrite: bool = False,
 ) -> Generator[Writing]:
-    """One file that is a part of its own, so that others of the same command stay; see `recorded`.
+    """Write one file as a part of its own, so that other files of the same command stay; see `recorded`.
 
     Args:
         path: of the file.
         what: what writes it, e.g. ``mesh``.
-        folder: whose record names it, one that holds the file; its own if None.
-        made: of what.
-        overwrite: replace whatever is there.
+        folder: the folder whose record lists the file, which contains it; by default, the file's own.
+        made: what the file is made from.
+        overwrite: replace any file.
     """
     folder = path.parent if folder is None else folder
     inside = os.path.relpath(path, folder).replace(os.sep, "/")
@@ -257,18 +255,26 @@ def recorded_file(
 def refuse_to_replace(
     folder: str | Path, name: str, part: str, made: Made | None = None, *, planned: Collection[str] = ()
 ) -> None:
-    """What `recorded` refuses before its block begins, and writes nothing.
+    """Do the checks of `recorded` without writing anything.
 
     Arguments and errors are the same.
     """
-    _begun(Path(folder), name, part, made, (), False).check(planned)
+    while True:
+        before = read_part(folder, name, part)
+        writing = _begun(Path(folder), name, part, made, (), False)
+        try:
+            return writing.check(planned)
+        except BadFileError:
+            # Nothing is locked here: another process may have written a file since the record was read.
+            if read_part(folder, name, part) == before:
+                raise
 
 
 def remove_recorded(folder: str | Path, name: str, part: str) -> None:
-    """Remove the files of a part that are as nisf wrote them, and the part; what else is there stays.
+    """Remove a part, and those of its files that are unchanged; edited files stay.
 
     Raises:
-        BusyError: another process writes it.
+        BusyError: another process is writing it.
         BadFileError: its record cannot be read.
     """
     folder = Path(folder)
@@ -309,7 +315,7 @@ def _begun(
 
 
 def _superseded(old: Made, new: Made, name: str) -> str | None:
-    """How a result differs from a new one in what makes it another's; None if it does not."""
+    """How a result differs from a new one in input or prior; None if it does not."""
     if other_places(old.inputs, new.inputs) and not same_content(old.inputs, new.inputs):
         return f"was made from another input of the name {name}"
     return f"was made with another prior ({old.prior})" if old.prior != new.prior else None

@@ -1,4 +1,4 @@
-"""The paper's experiments, and those that it lacks, on any cohort; see `nisf paper`."""
+"""The paper's experiments and further ones, on any cohort; see `nisf paper`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One of the experiments.
+    """One experiment.
 
     Attributes:
-        name: as the command takes it, and of its module.
+        name: as the command takes it; also the name of its module.
         title: what it shows.
     """
 
@@ -27,12 +27,12 @@ class Experiment:
 
     @property
     def needs(self) -> Callable[[Study], Needs]:
-        """The module's ``needs``: what has to be trained and computed for it."""
+        """The module's ``needs``: everything that has to be trained and computed for it."""
         return import_module(f"nisf.paper.{self.name}").needs
 
     @property
     def run(self) -> Callable[[Study], Result | None]:
-        """The module's ``run``; imported when asked for."""
+        """The module's ``run``, imported on demand."""
         return import_module(f"nisf.paper.{self.name}").run
 
 
@@ -45,7 +45,7 @@ EXPERIMENTS = {
         Experiment("fig4", "slices that were held out"),
         Experiment("slices", "Dice against the number of slices given"),
         Experiment("planes", "long-axis views from short-axis slices"),
-        Experiment("resolution", "other spacings than the training's"),
+        Experiment("resolution", "other spacings than in training"),
         Experiment("sparse", "training on part of the data"),
         Experiment("ablations", "activation, alpha, latent, networks"),
     )

@@ -21,14 +21,14 @@ CHOICES = {
     "latent size": ("field.latent", ("32", "128", "256")),
     "networks": ("field.backbone", ("shared", "separate")),
 }
-"""What is varied: the setting and its values."""
+"""The varied settings and their values."""
 
 WAVELETS = ("field.coordinate_scale=1", "train.learning_rate=1e-4")
-"""What wavelets need beside it, as in the paper: at the rates of sines they learn nothing."""
+"""Additional settings for wavelets, as in the paper: they do not learn at the rates that suit sines."""
 
 
 def variants(study: Study) -> dict[tuple[str, str], Variant]:
-    """What is varied and its value to the prior."""
+    """The variant for each varied setting and value."""
     return {
         (what, value): named(
             study,
@@ -42,12 +42,12 @@ def variants(study: Study) -> dict[tuple[str, str], Variant]:
 
 
 def needs(study: Study) -> Needs:
-    """What it needs."""
+    """What the experiment needs."""
     return of_variants(study, [base(study), *variants(study).values()])
 
 
 def run(study: Study) -> Result:
-    """Every variant, trained and fitted alike, wavelets at their own rate."""
+    """Train and fit all variants alike, wavelets with their own learning rate."""
     rows, table = [], [["varied", "value", "mean Dice", "intensity loss"]]
     scores: dict[tuple[str, str], np.ndarray] = {}
     for (what, value), variant in variants(study).items():

@@ -1,4 +1,4 @@
-"""How much an experiment may cost: three budgets, from a minute on phantoms to the paper's own numbers."""
+"""Budgets of the experiments: three sizes, from a minute on phantoms to the paper's own numbers."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ class Budget:
     """What is trained and fitted, and for how long.
 
     Attributes:
-        name: as the user gives it.
+        name: as given by the user.
         paper: settings on top of the preset ``paper``, for the prior with the paper's network.
         image: settings on top of the preset ``image``.
         unet_steps: optimiser steps of the U-Net.
-        base: preset that the variants (ablations, sparse data) change.
+        base: preset of the variants (ablations, sparse data).
         variant: settings on top of it.
-        test: test subjects at most.
-        curve_cases: test subjects of the curves against inference steps, and of the variants' scores.
+        test: maximum number of test subjects.
+        curve_cases: number of test subjects for curves over inference steps, and for scores of variants.
         curve_steps: last step of Adam's curves.
         curve_iterations: last iteration of the second-order curves.
-        unfrozen_cases: validation subjects that choose the step count of fits with free weights.
-        snapshots: parts of the training after which the prior is kept for figure 3.
+        unfrozen_cases: number of validation subjects that choose the step count of fits with free weights.
+        snapshots: fractions of the training after which the prior is kept for figure 3.
     """
 
     name: str
@@ -60,14 +60,14 @@ _TINY = ("train.validate_cases=1", "train.compile=false", "region.finder_steps=6
 BUDGETS = {
     budget.name: budget
     for budget in (
-        # Nothing is learnt in so little time; it shows that all of it runs.
+        # Too short to learn anything; it shows that everything runs.
         Budget(
             "minutes",
             paper=(
                 *("train.steps=150", "train.points=512", "region.whole=false", "train.schedule=cosine"),
                 *("train.subjects=4", "fit.steps=30", "fit.points=512", "fit.growth=3", "fit.iterations=5"),
                 *("train.validate_points=256", "field.layers=3", "fit.points_last=512", *_TINY),
-                # The paper's own activation has learnt nothing after so few steps.
+                # The paper's own activation does not learn within so few steps.
                 *("field.activation=sine", "field.sine_omega=15", "field.coordinate_scale=6"),
                 *("train.learning_rate=2e-3", "train.latent_rate=2e-2", "train.latent_rows=true"),
                 *("fit.learning_rate=1e-2",),
@@ -104,7 +104,7 @@ BUDGETS = {
             curve_iterations=200,
             unfrozen_cases=4,
         ),
-        # For a GPU or a patient cluster.
+        # For a GPU, or a CPU with much time.
         Budget(
             "paper",
             paper=(),
@@ -123,7 +123,7 @@ BUDGETS = {
 
 
 def budget(name: str, test: int | None = None) -> Budget:
-    """The budget called ``name``, with another number of test subjects if given.
+    """The budget called ``name``, optionally with another number of test subjects.
 
     Raises:
         BadSettingError: there is no such budget, or no test subject is left.

@@ -1,4 +1,4 @@
-"""Seconds that pieces of an experiment take on this machine: units are measured, the rest is multiplied."""
+"""Estimate the run time of experiments on this machine: unit costs are measured, then multiplied."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from nisf.paper.methods import FROZEN, OURS, SECOND, UNET_NEAREST, UNET_SHAPE, U
 from nisf.paper.study import Study
 
 FRAME_POINTS = 30_000
-"""Voxels of a frame inside a region, about; what a step of 'all voxels' costs."""
+"""Approximate number of voxels of a frame inside a region; the size of a step that uses 'all voxels'."""
 ANSWERED = 60_000
-"""Places answered for one volume."""
+"""Approximate number of points queried for one volume."""
 
 
 def _clock(work: Callable[[], object]) -> float:
@@ -28,7 +28,7 @@ def _clock(work: Callable[[], object]) -> float:
 
 
 class Costs:
-    """Estimates for one study; each unit is measured when it is first asked for."""
+    """Estimates for one study; each unit cost is measured on first use."""
 
     def __init__(self, study: Study) -> None:
         self._study = study
@@ -36,7 +36,7 @@ class Costs:
         self._images: dict[Config, float] = {}
 
     def point(self, config: FieldConfig, *, frozen: bool = True) -> float:
-        """A point forward and backward through the latent field; frozen weights get no gradient."""
+        """Forward and backward pass of a point through the latent field; frozen weights get no gradient."""
         if (config, frozen) not in self._points:
             field, count = LatentField(config).requires_grad_(not frozen), 2048
             places = torch.rand(1, count, config.dimensions) * 2 - 1
@@ -50,7 +50,7 @@ class Costs:
         return self._points[config, frozen]
 
     def slice(self, config: Config) -> float:
-        """A slice forward and backward through the encoder."""
+        """Forward and backward pass of a slice through the encoder."""
         if config not in self._images:
             field, pixels = ImageField(config.field, config.image), config.image.pixels
             images, maps = (
@@ -61,7 +61,7 @@ class Costs:
         return self._images[config]
 
     def latent_training(self, config: Config) -> float:
-        """A prior whose latents are fitted, with its validation."""
+        """Training of a prior with fitted latents, including validation."""
         train = config.train
         points = train.subjects * (train.points or FRAME_POINTS)
         validation = config.fit.steps * train.validate_points * train.validate_cases
@@ -70,19 +70,19 @@ class Costs:
         return train.steps * points * self.point(config.field, frozen=False) + fits
 
     def image_training(self, config: Config) -> float:
-        """An image-conditioned prior."""
+        """Training of an image-conditioned prior."""
         train, augment = config.train, config.augment
         slices = train.subjects * augment.window
         share = 1 - augment.coarse * (1 - (augment.coarse_pixels / config.image.pixels) ** 2)
         return 1.2 * train.steps * slices * share * self.slice(config)
 
     def network_training(self) -> float:
-        """The U-Net: at full resolution it costs more a slice than an encoder that halves it first."""
+        """Training of the U-Net; at full resolution it costs more per slice than the encoder."""
         config = self._study.image.config
         return 2.5 * self.image_training(config) * self._study.budget.unet_steps / config.train.steps
 
     def latent_fit(self, config: Config, orientations: int, *, second: bool = False) -> float:
-        """One subject fitted and its volumes answered, the best of so many orientations taken."""
+        """Fit of one subject, trying this many orientations, and query of its volumes."""
         points = config.fit.steps * (config.fit.points or FRAME_POINTS)
         if second:
             points = 1.5 * config.fit.growth * config.fit.points_last
@@ -90,7 +90,7 @@ class Costs:
         return (points + trials + 2 * ANSWERED / 3) * self.point(config.field)
 
     def subject(self, method: str) -> float:
-        """One subject by one of the compared methods."""
+        """One subject with one of the compared methods."""
         if method in (OURS, UNET_SHAPE, UNET_NEAREST):
             return 0.4 * 24 * self.slice(self._study.image.config) + 1.0
         anatomy, config = self._study.anatomy, self._study.paper.config

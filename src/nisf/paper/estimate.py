@@ -1,4 +1,4 @@
-"""How long the experiments will take: a few seconds of measuring, then multiplication."""
+"""Estimate the run time of experiments: a few seconds of measurements, then multiplication."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Job:
     """A part of the work.
 
     Attributes:
-        group: ``priors``, or the experiment that it is first needed for.
-        what: in words.
-        seconds: estimate of what is left of it; 0 if its outcome is there already.
+        group: ``priors``, or the first experiment that needs it.
+        what: description.
+        seconds: estimate of the time left; 0 if it is done already.
     """
 
     group: str
@@ -26,7 +26,7 @@ class Job:
 
 
 def jobs(study: Study, experiments: Collection[str]) -> list[Job]:
-    """The work of some experiments; what several of them need is counted once."""
+    """The work of some experiments; work shared by several is counted once."""
     costs = Costs(study)
     needs = {name: one.needs(study) for name, one in EXPERIMENTS.items() if name in experiments}
     trainings = dict.fromkeys(training for need in needs.values() for training in need.trainings)

@@ -1,7 +1,7 @@
-"""Figure 2: Dice of each structure and the intensity loss against inference steps, far past the end.
+"""Figure 2: Dice of each structure and the intensity loss against inference steps, far past convergence.
 
-Adam and the second-order fit start at the prior's mean and see the same subjects. Losses are over points
-that neither was given. Seconds are of processor time, measuring left out.
+Adam and the second-order fit start at the prior's mean and fit the same subjects. Losses are computed on
+points that were given to neither. Times are CPU time without these measurements.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MEASURED = 8192
-"""Voxels of a case for the loss, and as many for Dice."""
+"""Number of voxels of a case for the loss, and for Dice."""
 
 
 class Measure:
-    """Called with the step and the latents; keeps Dice, loss and seconds at some of the steps."""
+    """Called with the step and the latents; records Dice, loss and time at some of the steps."""
 
     def __init__(self, prior: LatentPrior, cases: Sequence[CasePoints], at: Sequence[int]) -> None:
         self.field, self.names, self.cases, self.at = prior.field, prior.anatomy.labels, cases, set(at)
@@ -59,7 +59,7 @@ class Measure:
         )
         loss = []
         for i in range(len(self.cases)):
-            one = slice(i, i + 1)  # a case at a time: memory does not grow with their number
+            one = slice(i, i + 1)  # one case at a time, so that memory does not grow with their number
             logits = self.field.intensity(self.unseen.coordinates[one], latent[one])
             loss.append(float(intensity_bce(logits, self.unseen.intensity[one], self.unseen.weight[one])[0]))
         self.rows.append(
@@ -82,13 +82,13 @@ def curves(
     iterations: int,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Both methods' curves, and where the second-order fits ended by themselves.
+    """The curves of both methods, and the ends of the second-order fits.
 
     Args:
         cases: labelled.
-        steps: Adam's last.
-        iterations: the second-order fit's last, far past its end.
-        say: told the outcome.
+        steps: last step of Adam.
+        iterations: last iteration of the second-order fit, far past convergence.
+        say: called with the outcome.
     """
     config = prior.config.fit
     model = parametrisation_of(prior.field, prior.latent_mean, prior.latent_covariance, config, cases)
@@ -101,7 +101,7 @@ def curves(
     end.at, end.since = {0}, time.process_time()
     end(0, ended.latent)
     say(
-        f"second order: Dice {end.rows[0]['mean_dice']:.3f} at its end, "
+        f"second order: Dice {end.rows[0]['mean_dice']:.3f} at convergence, "
         f"{second.rows[-1]['mean_dice']:.3f} far past it"
     )
     adam = Measure(prior, cases, step_counts(steps))
@@ -128,7 +128,7 @@ def curves(
 
 
 def needs(study: Study) -> Needs:
-    """What it needs."""
+    """What the experiment needs."""
     budget, config = study.budget, study.paper.config
     points = budget.curve_steps * (config.fit.points or FRAME_POINTS)
     points += 1.5 * budget.curve_iterations * config.fit.points_last
@@ -139,7 +139,7 @@ def needs(study: Study) -> Needs:
 
 
 def run(study: Study) -> Result:
-    """The curves of the prior with the paper's network, with its validated step count marked."""
+    """The curves of the prior with the paper's network; its validated step count is marked."""
     budget, prior = study.budget, study.latent_prior(study.paper)
     settings = {
         "prior": prior.fingerprint,
@@ -148,7 +148,7 @@ def run(study: Study) -> Result:
     }
 
     def work() -> dict[str, Any]:
-        study.say(f"fitting {len(study.test[: budget.curve_cases])} subjects far past the end, in two ways")
+        study.say(f"fitting {len(study.test[: budget.curve_cases])} subjects far past convergence, two ways")
         points = prior.validation_points(study.test[: budget.curve_cases])
         return curves(prior, points, budget.curve_steps, budget.curve_iterations, study.say)
 
@@ -158,7 +158,7 @@ def run(study: Study) -> Result:
     line = (
         f"{len(found['cases'])} subjects. Adam: Dice {best['mean_dice']:.3f} at best (step "
         f"{best['iterations']}), {adam[-1]['mean_dice']:.3f} at step {adam[-1]['iterations']}. Second order: "
-        f"{end['mean_dice']:.3f} at its own end ({end['iterations']:.0f} iterations), "
+        f"{end['mean_dice']:.3f} at convergence ({end['iterations']:.0f} iterations), "
         f"{second[-1]['mean_dice']:.3f} after {second[-1]['iterations']}. Validation had chosen "
         f"{prior.config.fit.steps} steps; the paper's {published()['best_steps']}."
     )
@@ -180,10 +180,10 @@ def run(study: Study) -> Result:
 
 
 def picture(found: dict[str, Any], validated: int | None = None) -> Figure:
-    """Dice of each structure and the loss, Adam left and second order right.
+    """Dice of each structure and the loss, Adam on the left and second order on the right.
 
     Args:
-        found: what `curves` returned.
+        found: the result of `curves`.
         validated: step count to mark on Adam's side.
     """
     names = list(found["adam"][0]["dice"])
@@ -201,7 +201,7 @@ def picture(found: dict[str, Any], validated: int | None = None) -> Figure:
             marked = validated if key == "adam" else found["end"]["iterations"]
             for axes in (dice, loss):
                 if marked:
-                    text = "validated" if key == "adam" else "ends by itself"
+                    text = "validated" if key == "adam" else "converged"
                     axes.axvline(marked, color="0.5", ls="--", lw=1.0, label=text if axes is loss else None)
                 axes.grid(color="0.9")
             dice.set_title(title)

@@ -1,4 +1,4 @@
-"""Figure 3: what priors saved at several stages of their training make of one unseen subject."""
+"""Figure 3: an unseen subject fitted with priors from several stages of their training."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 
 
 def needs(study: Study) -> Needs:
-    """What it needs."""
+    """What the experiment needs."""
     stages = Part("stages of training", "snapshots/*.json", len(study.budget.snapshots), one_fit)
     return Needs((of_paper(study),), (stages,))
 
 
 def run(study: Study) -> Result | None:
-    """One test subject fitted with each stage; None (and a sentence) if the prior kept no snapshots."""
+    """Fit one test subject with each stage; None (and a sentence) if the prior has no snapshots."""
     prior = study.prior(study.paper)
     assert prior.folder is not None
     steps = snapshot_steps(prior.folder)
     if not steps:
-        study.say(f"fig3 left out: {prior.folder} kept no snapshots of its training")
+        study.say(f"fig3 left out: {prior.folder} has no snapshots of its training")
         return None
     case = study.test[len(study.test) // 2]
     frame = min(s.frame for s in case.labelled())
-    # One frame is enough for a picture, and all that the paper's volumes have.
+    # A picture needs one frame, and the paper's volumes have no more.
     case = case.keep(lambda s: s.frame == frame)
     columns, rows = [], []
     for step in steps:
@@ -66,7 +66,7 @@ def run(study: Study) -> Result | None:
 
 
 def _middle(case: Case, frame: int) -> int:
-    """The slice in the middle of the labelled ones."""
+    """The middle slice of those with labels."""
     positions = sorted(
         s.position
         for s in case.labelled()
@@ -76,7 +76,7 @@ def _middle(case: Case, frame: int) -> int:
 
 
 def _fitted(case: Case, prior: Prior, frame: int) -> dict[str, Any]:
-    """Dice, error, and the middle slice's reconstruction and segmentation, of a fit with ``prior``."""
+    """Dice, error, and the middle slice's reconstruction and segmentation, for a fit with ``prior``."""
     prior = replace(prior, config=replace(prior.config, fit=replace(prior.config.fit, method="adam")))
     rendering = fit(case, prior).render()
     scores = score_case(rendering.label.astype(np.int16), case)
@@ -84,7 +84,7 @@ def _fitted(case: Case, prior: Prior, frame: int) -> dict[str, Any]:
     errors = []
     for item in case.slices:
         answer = rendering.image[:, :, item.position, item.frame]
-        inside = answer[..., 0] > 0  # outside the region nothing is answered
+        inside = answer[..., 0] > 0  # the field gives no answer outside the region
         errors.append((stack.normalise(answer) - stack.normalise(item.image))[inside].ravel())
     i, j = window_of(case)
     return {

@@ -1,4 +1,4 @@
-"""Figure 4: slices that were held out, at the base, at the apex and between others, with numbers for all."""
+"""Figure 4: slices held out at the base, at the apex and in between, with numbers for all subjects."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ PROTOCOLS = {
 }
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Where the planes between two slices lie."""
+"""Positions of the planes between two slices, as fractions of the gap."""
 
 
 def needs(study: Study) -> Needs:
-    """What it needs."""
+    """What the experiment needs."""
     methods = (FROZEN, SECOND, OURS, UNET_SHAPE, UNET_NEAREST)
     parts = [part for protocol in PROTOCOLS for part in scored(study, protocol, methods)]
     return Needs((of_paper(study), of_image(study), of_network(study)), tuple(parts))
 
 
 def run(study: Study) -> Result:
-    """Dice and HD95 on hidden slices over all test subjects, and one subject's slices in pictures."""
+    """Dice and HD95 on hidden slices over all test subjects, and pictures of one subject's slices."""
     methods = [frozen(study), second_order(study), ours(study), *by_unet(study)]
     scored = [*methods, by_reference()]
     rows = [
@@ -75,7 +75,7 @@ def run(study: Study) -> Result:
     pictures = _pictures(study, rows, methods)
     if pictures is not None:
         title = f"Figure 4: one subject ({pictures[0]})"
-        line = "Columns: reference, then what each method says without having seen the slice. " + pictures[1]
+        line = "Columns: reference, then each method's result without the slice. " + pictures[1]
         publish(study.output, Result("fig4-slices", title, line, ()), pictures[2])
     return result
 
@@ -123,7 +123,7 @@ def _numbers(rows: list[dict[str, Any]], names: list[str]) -> Figure:
 def _pictures(
     study: Study, rows: list[dict[str, Any]], methods: list[Method]
 ) -> tuple[str, str, Figure] | None:
-    """The median subject's hidden slices, and the space between two measured ones; None if it has none."""
+    """The median subject's hidden slices, and the gap between two measured ones; None if it has none."""
     scored = _of(rows, "every-2nd-slice", OURS)
     if not scored:
         return None
@@ -174,12 +174,12 @@ def _pictures(
                     axes.set_axis_off()
         legend_of(figure, study.anatomy)
 
-    note = "Last row: five planes between two measured slices, as the image-conditioned field sees them."
+    note = "Last row: five planes between two measured slices, from the image-conditioned field."
     return case.name, note, draw(8.4, 1.8 * len(lines) + 0.5, make)
 
 
 def _between(study: Study, case: Case, frame: int) -> list[Panel]:
-    """Five planes from one measured slice of the middle to the next."""
+    """Five planes from one measured slice in the middle to the next."""
     prior, grid = study.prior(study.image), case.stacks[0].grid
     spacing = (float(grid.spacing[0]), float(grid.spacing[1]))
 

@@ -1,4 +1,4 @@
-"""What can be said of a hidden slice from segmentations of the seen ones: the baselines of figure 4."""
+"""Interpolate segmentations of the seen slices to the hidden slices: the baselines of figure 4."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from nisf.networks.canvas import plane_of
 
 How = Literal["shape", "nearest"]
 FAR = 20.0
-"""Largest distance outside (pixels): a structure that ends between two slices fades along its own size."""
+"""Maximum distance outside (pixels): a structure that ends between two slices fades according to its size."""
 
 
 def signed_distance(mask: Bool[np.ndarray, "x y"]) -> Float[np.ndarray, "x y"]:
-    """Pixels to the outline: positive inside, minus `FAR` everywhere where there is none."""
+    """Distance to the outline in pixels: positive inside; `-FAR` everywhere if the mask is empty."""
     if not mask.any():
         return np.full(mask.shape, -FAR)
     distance = ndimage.distance_transform_edt(mask) - ndimage.distance_transform_edt(~mask)
@@ -27,7 +27,7 @@ def signed_distance(mask: Bool[np.ndarray, "x y"]) -> Float[np.ndarray, "x y"]:
 def between(
     below: Int16[np.ndarray, "x y"], above: Int16[np.ndarray, "x y"], share: float, classes: int
 ) -> Int16[np.ndarray, "x y"]:
-    """Shape-based interpolation (Raya and Udupa 1990) of two slices' classes at ``share`` of the way."""
+    """Shape-based interpolation (Raya and Udupa 1990) of two slices' classes at the fraction ``share``."""
     distances = np.zeros((classes, *below.shape))
     for k in range(1, classes):
         distances[k] = (1 - share) * signed_distance(below == k) + share * signed_distance(above == k)
@@ -40,10 +40,10 @@ def interpolated(
     """Classes on the whole grid of the reference stack.
 
     Args:
-        seen: position and frame of the seen slices to their classes (x, y).
-        case: the whole case; slices that are not among the seen ones are filled in.
+        seen: classes (x, y) of the seen slices, by position and frame.
+        case: the whole case; its other slices are filled in.
         classes: number of classes, background included.
-        how: by shapes between two seen slices, or the nearest slice's; beyond the last one always the latter.
+        how: by shape between two seen slices, or nearest slice; beyond the last slice always the nearest.
     """
     grid = case.stacks[0].grid
     volume = np.zeros((*grid.shape, len(grid.times)), dtype=np.int16)

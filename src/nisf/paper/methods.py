@@ -1,4 +1,4 @@
-"""The methods that the experiments compare, each as a function from a case to a segmentation of its grid."""
+"""The compared methods, each as a function from a case to a segmentation on its grid."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REFERENCE_SHAPE = "reference + shape"
 PAPER = "the paper"
 
 Segment = Callable[[Case, Case], np.ndarray]
-"""Seen part and whole case to classes on the reference stack's grid (x, y, z, t)."""
+"""Returns classes on the reference stack's grid (x, y, z, t) from the seen part and the whole case."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Method:
     """One way to segment.
 
     Attributes:
-        name: as the tables call it.
-        segment: does it.
-        settings: what its outcome depends on, for `Study.once`.
+        name: in the tables.
+        segment: runs it.
+        settings: everything that its result depends on, for `Study.once`.
     """
 
     name: str
@@ -56,7 +56,7 @@ def path_name(method: str) -> str:
 
 
 def by_prior(name: str, prior: Prior, config: FitConfig | None = None) -> Method:
-    """A fit with frozen weights, or a look at the slices, by what the prior is."""
+    """A fit with frozen weights, or an encoding of the slices, depending on the prior."""
     chosen = config or prior.config.fit
 
     def segment(seen: Case, whole: Case) -> np.ndarray:
@@ -66,7 +66,7 @@ def by_prior(name: str, prior: Prior, config: FitConfig | None = None) -> Method
 
 
 def _answer(subject: Subject, whole: Case) -> np.ndarray:
-    """Classes on the whole case's grid, also if what was seen lies on another."""
+    """Classes on the whole case's grid, even if the seen slices are on another."""
     grid = whole.stacks[0].grid
     own = subject.stacks[0].grid is grid
     return subject.render(None if own else grid).label.astype(np.int16)
@@ -78,7 +78,7 @@ def frozen(study: Study) -> Method:
 
 
 def second_order(study: Study) -> Method:
-    """The same prior, fitted by Levenberg-Marquardt."""
+    """The same prior with the Levenberg-Marquardt fit."""
     prior = study.prior(study.paper)
     return by_prior(SECOND, prior, replace(prior.config.fit, method="second-order"))
 
@@ -89,7 +89,7 @@ def ours(study: Study) -> Method:
 
 
 def unfrozen(study: Study) -> Method:
-    """What the authors' public code does; its step count has its own validation."""
+    """The method of the authors' public code, with its own validated step count."""
     prior = study.latent_prior(study.paper)
     config = replace(prior.config.fit, steps=_unfrozen_steps(study, prior))
 
@@ -100,7 +100,7 @@ def unfrozen(study: Study) -> Method:
 
 
 def _unfrozen_steps(study: Study, prior: LatentPrior) -> int:
-    """Steps with the best mean Dice on validation subjects."""
+    """The number of steps with the best mean Dice on validation subjects."""
     most = replace(prior.config.fit, steps=study.budget.paper_config().fit.steps)
     counts, names = step_counts(most.steps), prior.anatomy.labels
 
@@ -124,11 +124,11 @@ def _unfrozen_steps(study: Study, prior: LatentPrior) -> int:
 
 
 def by_unet(study: Study) -> list[Method]:
-    """The U-Net; on hidden slices its segmentations are interpolated, in two ways. None without MONAI."""
+    """The U-Net, with two ways of interpolating its segmentations to hidden slices; empty without MONAI."""
     prior, budget = study.prior(study.image), study.budget
 
     def cases() -> list[Case]:
-        # Nothing is chosen for the U-Net on validation subjects; a prior that was trained elsewhere saw them.
+        # Nothing is chosen for the U-Net on validation subjects, and a prior trained elsewhere has used them.
         return [*study.training, *(study.validation if "image" in study.reuse else ())]
 
     try:
@@ -156,9 +156,9 @@ def by_unet(study: Study) -> list[Method]:
 
 
 def by_reference() -> Method:
-    """The reference labels of the seen slices themselves, interpolated by shape: no segmentation at all.
+    """Shape interpolation of the seen slices' reference labels, without any segmentation.
 
-    It says how much of a hidden slice its neighbours tell, however well they are segmented.
+    It shows how well hidden slices follow from perfectly segmented neighbours.
     """
 
     def segment(seen: Case, whole: Case) -> np.ndarray:
@@ -179,13 +179,13 @@ def by_reference() -> Method:
 def score_method(
     study: Study, method: Method, protocol: str = "none", *, factor: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Scores of the test subjects as rows, with the seconds of each; a case that fails costs itself.
+    """Score the test subjects; returns rows, with the time of each. Cases that fail are left out.
 
     Args:
-        study: the subjects.
+        study: provides the subjects.
         method: segments the seen part.
-        protocol: what is hidden from it; see `nisf.data.hiding`.
-        factor: pixels of the seen part, in those of the file.
+        protocol: what is hidden; see `nisf.data.hiding`.
+        factor: pixel size of the seen part, relative to the file's.
     """
     rows: list[dict[str, Any]] = []
     way = protocol if factor == 1.0 else f"pixels-{factor:g}x"
@@ -218,7 +218,7 @@ def _mean(scores: list[Score]) -> float:
 
 
 def of_subjects(rows: list[dict[str, Any]], label: str | None = None, value: str = "dice") -> np.ndarray:
-    """A subject's mean over phases (and structures if ``label`` is None), one number per subject."""
+    """Each subject's mean over phases (and over structures if ``label`` is None)."""
     groups: dict[str, list[float]] = {}
     for row in rows:
         if label in (None, row["label"]):

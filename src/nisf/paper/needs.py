@@ -1,4 +1,4 @@
-"""What an experiment declares that it needs: priors to train, and parts of work whose outcomes are kept."""
+"""The needs of experiments: priors to train, and computations whose results are stored."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ NETWORK = "U-Net"
 
 @dataclass(frozen=True)
 class Training:
-    """Something that is trained once for all experiments.
+    """A prior or network that is trained once for all experiments.
 
     Attributes:
-        name: of the prior; two of one name are the same.
-        there: whether it is there already.
+        name: of the prior; equal names mean the same prior.
+        there: whether it is trained already.
         seconds: estimate.
     """
 
@@ -33,10 +33,10 @@ class Part:
     """Equal pieces of work, each of which leaves a file.
 
     Attributes:
-        what: in words.
-        files: pattern of their files in the study's folder ``work``; two of one pattern are the same.
+        what: description.
+        files: pattern of the files in the study's folder ``work``; equal patterns mean the same work.
         count: number of pieces.
-        seconds: estimate of one.
+        seconds: estimate for one piece.
     """
 
     what: str = field(compare=False)
@@ -45,13 +45,13 @@ class Part:
     seconds: Callable[[Costs], float] = field(compare=False)
 
     def left(self, study: Study) -> int:
-        """Number of pieces that are not done."""
+        """Number of pieces still to do."""
         return max(0, self.count - len(list((study.output / "work").glob(self.files))))
 
 
 @dataclass(frozen=True)
 class Needs:
-    """Of one experiment, in the order of its doing."""
+    """The needs of one experiment, in order."""
 
     trainings: tuple[Training, ...] = ()
     parts: tuple[Part, ...] = ()
@@ -63,7 +63,7 @@ def of_paper(study: Study) -> Training:
 
 
 def of_variant(study: Study, variant: Variant) -> Training:
-    """A prior with a fitted latent."""
+    """A prior with fitted latents."""
     return Training(
         variant.name, study.trained(variant.name), lambda costs: costs.latent_training(variant.config)
     )
@@ -76,7 +76,7 @@ def of_image(study: Study) -> Training:
 
 
 def of_network(study: Study) -> Training:
-    """The U-Net that methods are compared with."""
+    """The U-Net used for comparison."""
     there = (study.folder("unet") / WEIGHTS).is_file()
     return Training(NETWORK, there, lambda costs: costs.network_training())
 
@@ -86,7 +86,7 @@ def scored(study: Study, way: str, methods: Iterable[str]) -> tuple[Part, ...]:
 
     Args:
         study: the study.
-        way: what is hidden, or how images are resampled, as `score_method` names its folder.
+        way: how slices are hidden or images resampled, as in the folder names of `score_method`.
         methods: their names.
     """
     return tuple(
@@ -101,7 +101,7 @@ def scored(study: Study, way: str, methods: Iterable[str]) -> tuple[Part, ...]:
 
 
 def of_variants(study: Study, variants: Iterable[Variant]) -> Needs:
-    """Priors that differ in one thing, and their scores; those of one name are the same."""
+    """Priors that differ in one setting, and their scores; equal names mean the same prior."""
     found = list({variant.name: variant for variant in variants}.values())
     return Needs(
         tuple(of_variant(study, variant) for variant in found),

@@ -1,8 +1,8 @@
-"""Any plane: long-axis views cut from priors that saw the slices of one stack only.
+"""Arbitrary planes: long-axis views cut from priors that saw the slices of one stack only.
 
-The measure is a volume: that of the ellipsoid with the views' areas and length (the area-length method,
-8 A1 A2 / (3 pi L), Dodge et al., Am J Cardiol 1966) against the reference's sum over slices. Where a subject
-has further measured stacks, e.g. long-axis cines, the answers on them are compared with what was measured.
+Measured by volume: the ellipsoid with the views' areas and length (area-length method, 8 A1 A2 / (3 pi L),
+Dodge et al., Am J Cardiol 1966) against summation of slices in the reference. If a subject has further
+measured stacks, e.g. long-axis cines, the answers on their planes are compared with the measurements.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def views_of(study: Study) -> dict[str, View]:
 
 
 def needs(study: Study) -> Needs:
-    """What it needs."""
+    """What the experiment needs."""
     count = len(study.files["test"])
     parts = [
         Part(
@@ -54,10 +54,10 @@ def needs(study: Study) -> Needs:
 
 
 def run(study: Study) -> Result | None:
-    """Views of all test subjects; None (and a sentence) where the anatomy names none."""
+    """Long-axis views of all test subjects; None (and a sentence) if the anatomy names fewer than two."""
     views = views_of(study)
     if len(views) < 2:
-        study.say("planes left out: the anatomy names no two views")
+        study.say("planes left out: the anatomy does not name two views")
         return None
     priors = {FROZEN: study.prior(study.paper), OURS: study.prior(study.image)}
     rows: list[dict[str, Any]] = []
@@ -138,7 +138,7 @@ def measures(fitted: Subject, plane: Grid, view: View) -> tuple[float, float]:
 
 
 def _on_other_stacks(study: Study, case: Case, fitted: Subject) -> list[dict[str, Any]]:
-    """Dice on the labelled slices of further stacks, which the fit never saw."""
+    """Dice on the labelled slices of further stacks, which were hidden from the fit."""
     whole = study.other_stacks.get(case.name)
     if whole is None or not whole.labelled():
         return []
@@ -153,7 +153,7 @@ def _on_other_stacks(study: Study, case: Case, fitted: Subject) -> list[dict[str
 
 
 def _interpolated(case: Case, plane: Grid, frame: int) -> np.ndarray:
-    """Intensities on a plane, linear between the measured slices: what a viewer shows."""
+    """Intensities on a plane, interpolated linearly between the measured slices, as in a common viewer."""
     from scipy.ndimage import map_coordinates
 
     grid = case.stacks[0].grid
@@ -166,7 +166,7 @@ def _interpolated(case: Case, plane: Grid, frame: int) -> np.ndarray:
 
 
 def _panels(study: Study, priors: dict[str, Prior], views: dict[str, View]) -> list[list[Any]]:
-    """A subject's views: rows of (title, image, label or None), the plane found by our fit if it can."""
+    """A subject's views: rows of (title, image, label or None); planes found by our fit if possible."""
     case = study.test[len(study.test) // 2]
     frame = min(item.frame for item in case.labelled())
     time = float(case.stacks[0].grid.times[frame])
@@ -196,7 +196,7 @@ def _panels(study: Study, priors: dict[str, Prior], views: dict[str, View]) -> l
 def _figure(
     study: Study, volumes: list[dict[str, Any]], priors: dict[str, Prior], views: dict[str, View]
 ) -> Figure:
-    """One subject's views, and the volumes of all against the reference."""
+    """One subject's views, and the volumes of all subjects against the reference."""
     settings = {name: [prior.fingerprint, asdict(prior.config.fit)] for name, prior in priors.items()}
     subject = study.test[len(study.test) // 2].name
     lines = study.once(f"pictures/views/{subject}", settings, lambda: _panels(study, priors, views))

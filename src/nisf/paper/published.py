@@ -1,4 +1,4 @@
-"""Numbers of the paper (Stolt-Anso et al., MICCAI 2023, arXiv 2309.08643), to stand beside ours."""
+"""Published numbers of the paper (Stolt-Anso et al., MICCAI 2023, arXiv 2309.08643), for comparison."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from nisf.files import read_json
 
 WEIGHTS_RATE = 1e-4
-"""Adam's rate of the weights, in training and in the public code's fits."""
+"""Adam's learning rate for the weights, in training and in the public code's fits."""
 SUBJECTS = 100
-"""Test subjects of table 1 (UK Biobank)."""
+"""Number of test subjects in table 1 (UK Biobank)."""
 
 
 def published() -> dict[str, Any]:
-    """``table1``: structure to mean and standard deviation of Dice; ``best_steps``: of inference."""
+    """``table1``: mean and standard deviation of Dice by structure; ``best_steps``: inference steps."""
     return read_json(Path(__file__).with_suffix(".json"))

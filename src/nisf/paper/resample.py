@@ -1,4 +1,4 @@
-"""A case as a scanner with other pixels would have seen it."""
+"""Resample a case to other pixel sizes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nisf.networks.canvas import smoothed
 def resampled(case: Case, factor: float) -> Case:
     """The reference stack with pixels ``factor`` times as large, without labels.
 
-    Larger pixels average over what they cover, smaller ones are interpolated linearly.
+    Larger pixels average over their area; smaller ones are interpolated linearly.
     """
     stack = case.stacks[0]
     old, across = stack.grid, stack.grid.spacing
@@ -39,7 +39,7 @@ def resampled(case: Case, factor: float) -> Case:
 
 
 def on_grid(label: np.ndarray, source: Grid, grid: Grid) -> np.ndarray:
-    """Classes (x, y, z, t) of one grid at the nearest voxels of another with the same slices and times."""
+    """Transfer classes (x, y, z, t) to a grid with the same slices and times, by nearest voxel."""
     if label.shape[:3] == grid.shape:
         return label
     pixel = np.round(source.affine.inverse(grid.points()[:, :, 0])[..., :2]).astype(int)

@@ -1,4 +1,4 @@
-"""Trained at one spacing, tested at others: the same test subjects with pixels 0.5 to 4 times as large."""
+"""Test priors at other resolutions: the same test subjects with pixels 0.5 to 4 times as large."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FACTORS = (0.5, 1.0, 2.0, 4.0)
 
 
 def needs(study: Study) -> Needs:
-    """What it needs."""
+    """What the experiment needs."""
     methods = (FROZEN, SECOND, OURS, UNET_SHAPE)
     ways = ["none" if factor == 1.0 else f"pixels-{factor:g}x" for factor in FACTORS]
     parts = [part for way in ways for part in scored(study, way, methods)]
@@ -38,7 +38,7 @@ def needs(study: Study) -> Needs:
 
 
 def run(study: Study) -> Result:
-    """All methods see resampled images and are scored on the original grid."""
+    """All methods get the resampled images and are scored on the original grid."""
     methods = [frozen(study), second_order(study), ours(study), *by_unet(study)[:1]]
     rows = []
     for factor in FACTORS:
@@ -60,7 +60,7 @@ def run(study: Study) -> Result:
     line = "Largest loss of mean Dice against the original pixels: " + ", ".join(
         f"{name} {-change:.3f}" for name, change in worst.items()
     )
-    result = Result("resolution", "Other resolutions than the training's", line + ".", rows, table)
+    result = Result("resolution", "Other resolutions than in training", line + ".", rows, table)
 
     def make(figure: Figure) -> None:
         axes = figure.subplots()
@@ -68,7 +68,7 @@ def run(study: Study) -> Result:
             axes.plot(FACTORS, dice, label=UNET if name == UNET_SHAPE else name, **look(name))
         axes.set_xscale("log", base=2)
         axes.set_xticks(FACTORS, [f"{f:g}" for f in FACTORS])
-        axes.set(xlabel="pixel size, in that of the file", ylabel="mean Dice", ylim=(None, 1))
+        axes.set(xlabel="pixel size relative to the file's", ylabel="mean Dice", ylim=(None, 1))
         axes.grid(color="0.9")
         figure.legend(loc="outside right upper")
 

@@ -1,4 +1,4 @@
-"""What an experiment leaves: a CSV, a figure as PDF and PNG, and its part of the summary page."""
+"""The output of an experiment: a CSV, a figure as PDF and PNG, and its section of the summary page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nisf.picture import STYLE, new_figure, save_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, grey and brown: told apart by the colour-blind, and by markers without any colour.
+# Colours of Okabe and Ito, grey and brown: distinguishable by the colour-blind; markers do not need colour.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#E69F00", "#999999", "#8C510A")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
 METHODS = (FROZEN, SECOND, OURS, UNFROZEN, UNET_NEAREST, UNET_SHAPE, UNET, PAPER, REFERENCE_SHAPE)
@@ -33,21 +33,21 @@ SUMMARY = "summary.html"
 
 
 def look(name: str, among: Sequence[str] = METHODS) -> dict[str, Any]:
-    """Colour and marker of a method, or of one of other things."""
+    """Colour and marker of a method, or of another item in a list."""
     place = list(among).index(name) % len(COLOURS)
     return {"color": COLOURS[place], "marker": MARKERS[place]}
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of an experiment.
+    """The result of an experiment.
 
     Attributes:
         name: of its files.
-        title: its heading on the summary page.
-        line: what was found, in a sentence or two.
+        title: heading on the summary page.
+        line: the finding, in a sentence or two.
         rows: of its CSV.
-        table: heading and lines of a small table for the summary page; may be empty.
+        table: header and rows of a small table for the summary page; may be empty.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Result:
 
 
 def draw(width: float, height: float, make: Callable[[Figure], None]) -> Figure:
-    """A figure in the one style of all; sizes in inches."""
+    """A figure in the common style; sizes in inches."""
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):  # ty: ignore[invalid-argument-type]
@@ -69,7 +69,7 @@ def draw(width: float, height: float, make: Callable[[Figure], None]) -> Figure:
 
 
 def publish(folder: Path, result: Result, figure: Figure | None) -> None:
-    """Write an experiment's files; the summary page is made of them by `write_summary`."""
+    """Write an experiment's files, from which `write_summary` makes the summary page."""
     import matplotlib as mpl
 
     if result.rows:
@@ -85,11 +85,11 @@ def publish(folder: Path, result: Result, figure: Figure | None) -> None:
 
 
 def write_summary(folder: Path, names: Sequence[str]) -> Path:
-    """One page with every experiment that has been run so far.
+    """Write one page with all experiments that have been run so far.
 
     Args:
         folder: of the results.
-        names: of the experiments, in their order on the page.
+        names: of the experiments, in the order of the page.
     """
     parts = []
     for name in names:

@@ -28,21 +28,21 @@ GIVEN = (2, 3, 4, 5, 6)
 
 
 def protocol(given: int) -> str:
-    """What hides all slices but so many."""
+    """The protocol that hides all but this many slices."""
     return f"all-but-{given}"
 
 
 def needs(study: Study) -> Needs:
-    """What it needs."""
+    """What the experiment needs."""
     methods = (OURS, UNET_SHAPE, UNET_NEAREST)
     parts = [part for given in GIVEN for part in scored(study, protocol(given), methods)]
     return Needs((of_image(study), of_network(study)), tuple(parts))
 
 
 def run(study: Study) -> Result:
-    """The image-conditioned field, the U-Net with interpolation, and the reference labels interpolated.
+    """The image-conditioned field, the U-Net with interpolation, and interpolated reference labels.
 
-    A stack with too few slices for a number is left out there; the CSV says who was scored.
+    Stacks with too few slices for a number are left out there; the CSV lists the scored subjects.
     """
     methods: list[Method] = [ours(study), *by_unet(study), by_reference()]
     rows = [

@@ -1,4 +1,4 @@
-"""Trained on part of the data: every k-th pixel, slice or frame, labels on some slices only."""
+"""Training on part of the data: every k-th pixel, slice or frame, or labels on some slices only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def fewer_pixels(case: Case, every: int) -> Case:
-    """Every k-th pixel along both axes of each slice; pixels are picked, not averaged."""
+    """Every k-th pixel along both axes of each slice, without averaging."""
     coarser = Affine(np.diag([every, every, 1.0, 1.0]))
     slices = tuple(
         replace(
@@ -60,11 +60,11 @@ KINDS: dict[str, tuple[Callable[[Case, int], Case], tuple[int, ...]]] = {
     "frames": (fewer_frames, (2,)),
     "labels": (fewer_labels, (2, 4)),
 }
-"""What is left out: how, and every how manieth is kept."""
+"""Functions that thin out the data, and the values of k."""
 
 
 def variants(study: Study) -> dict[tuple[str, int], Variant]:
-    """Kind and k to the prior."""
+    """The variant for each kind of thinning and k."""
     config = study.budget.variant_config()
 
     def variant(kind: str, every: int) -> Variant:
@@ -74,21 +74,21 @@ def variants(study: Study) -> dict[tuple[str, int], Variant]:
 
 
 def labelled_voxels(case: Case) -> int:
-    """Voxels with a known label: what is kept of the data."""
+    """Number of voxels with a known label."""
     return sum(int((item.label >= 0).sum()) for item in case.labelled() if item.label is not None)
 
 
 def needs(study: Study) -> Needs:
-    """What it needs."""
+    """What the experiment needs."""
     return of_variants(study, [base(study), *variants(study).values()])
 
 
 def run(study: Study) -> Result:
-    """Dice against the share of labelled voxels that training kept."""
+    """Dice against the fraction of labelled voxels kept for training."""
     whole = sum(map(labelled_voxels, study.training))
     fractions: dict[tuple[str, int], float] = {}
     scores: dict[tuple[str, int], np.ndarray] = {}
-    rows, table = [], [["kept", "share of labelled voxels", "mean Dice"]]
+    rows, table = [], [["kept", "fraction of labelled voxels", "mean Dice"]]
     for (kind, every), variant in {("all", 1): base(study), **variants(study)}.items():
         found = score_variant(study, variant)
         thin = variant.thin or (lambda case: case)
@@ -115,7 +115,7 @@ def run(study: Study) -> Result:
                 label=f"fewer {kind}",
                 **look(kind, list(KINDS)),
             )
-        axes.set(xlabel="share of the labelled voxels kept", ylabel="mean Dice", xscale="log")
+        axes.set(xlabel="fraction of labelled voxels kept", ylabel="mean Dice", xscale="log")
         axes.grid(color="0.9")
         figure.legend(loc="outside right upper")
 

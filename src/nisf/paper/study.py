@@ -1,4 +1,4 @@
-"""One cohort, split once, and what is trained on it and computed from it, each thing only once."""
+"""A study: one cohort, split once, and everything trained on it and computed from it, each only once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from nisf.prior.stored import SPECIFICATION
 from nisf.training.train import TrainOptions, train
 
 TEST_EVERY, VALIDATION_EVERY = 5, 8
-"""Every 5th case is a test subject; of the others every 8th is a validation subject."""
+"""Every 5th case is a test subject; every 8th of the others is a validation subject."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Variant:
     """A prior to train.
 
     Attributes:
-        name: its folder's name.
-        config: settings.
-        thin: makes a training case sparser; None leaves it whole.
-        snapshots: steps at which the prior is kept on the way.
+        name: name of its folder.
+        config: all settings.
+        thin: thins out a training case; None leaves it whole.
+        snapshots: steps at which a snapshot is kept.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Variant:
 
 
 def at_phases(case: Case) -> Case:
-    """The case with the frames of its named phases only (e.g. ED and ES of a cine); whole if it names none.
+    """The case with the frames of its named phases only (e.g. ED and ES of a cine); all if it names none.
 
     Args:
         case: slices of its reference stack only.
@@ -70,17 +70,17 @@ class Study:
     """The subjects, the folder of results, and the priors of all experiments.
 
     Args:
-        data: the cohort's folder.
-        output: folder for everything computed; what is there already is used again.
+        data: folder of the cohort.
+        output: folder of the results; existing results are reused.
         anatomy: its structures.
-        budget: how much may be spent.
-        layout: how the cohort lies in its folder.
-        reuse: name of a prior (``paper``, ``image``, ``unet``) to a folder or model that stands for it.
-        device: where priors and the U-Net are trained; subjects are fitted on the processor.
-        say: told what happens, in sentences.
+        budget: sizes of the experiments.
+        layout: layout of the cohort's folder.
+        reuse: folder or model to use instead of a prior (``paper``, ``image``, ``unet``), by name.
+        device: where priors and the U-Net are trained; subjects are fitted on the CPU.
+        say: called with sentences about the progress.
 
     Raises:
-        NisfError: the cohort cannot be read, is too small, or the output was made from other subjects.
+        NisfError: the cohort cannot be read or is too small, or the output belongs to other subjects.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Study:
         cases = list(self.cohort.cases)
         tested = cases[TEST_EVERY - 1 :: TEST_EVERY]
         rest = [case for case in cases if case not in tested]
-        # From the middle of each eight on, so that a cohort of ten has a validation subject too.
+        # Starts in the middle of each eight, so that a cohort of ten has a validation subject too.
         first = VALIDATION_EVERY // 2 - 1
         self.files = {
             "test": tested[: budget.test],
@@ -118,7 +118,7 @@ class Study:
         self._check_subjects()
 
     def _check_subjects(self) -> None:
-        """Results of other subjects in the same folder would be mixed with these."""
+        """Check that existing results in the folder are from the same subjects."""
         path = self.output / "subjects.json"
         names = {part: [case.name for case in self.files[part]] for part in ("training", "validation")}
         if path.is_file() and read_json(path) != names:
@@ -130,33 +130,31 @@ class Study:
     def _whole(self, files: Sequence[CaseFiles]) -> list[Case]:
         reader = CaseReader(self.cohort, self.anatomy, files, cache=self.output / ".cache")
         cases = [case for _, case in reader if isinstance(case, Case)]
-        # The cohort's problems and notes come again with every part that is read.
+        # Each partial read would repeat the cohort's problems and notes.
         for line in [line for line in reader.lines() if line not in self._told]:
             self._told.add(line)
             self.say(line)
         return cases
 
     def _read(self, files: Sequence[CaseFiles]) -> list[Case]:
-        """Their reference stacks: other stacks are kept for comparison only."""
+        """Read the reference stacks; other stacks are used for comparison only."""
         return [case.keep(lambda item: item.stack == 0) for case in self._whole(files)]
 
     @cached_property
     def test(self) -> list[Case]:
-        """Test subjects at their named phases, labelled ones only: no choice is made by them.
+        """Labelled test subjects at their named phases; no choice is based on them.
 
         Raises:
-            CannotFitError: none can be read and has labels.
+            CannotFitError: no readable test subject has labels.
         """
         cases = [at_phases(case) for case in self._read(self.files["test"]) if case.labelled()]
         if not cases:
-            raise CannotFitError(
-                f"{self.cohort.root}: no test subject can be read and has labels; see 'nisf check'"
-            )
+            raise CannotFitError(f"{self.cohort.root}: no readable test subject has labels; see 'nisf check'")
         return cases
 
     @cached_property
     def other_stacks(self) -> dict[str, Case]:
-        """Test subject's name to the case of its further stacks, e.g. long-axis views, if it has any."""
+        """Cases of the test subjects' further stacks, e.g. long-axis views, by name of the subject."""
         return {
             case.name: case.keep(lambda item: item.stack > 0)
             for case in self._whole(self.files["test"])
@@ -165,7 +163,7 @@ class Study:
 
     @cached_property
     def validation(self) -> list[Case]:
-        """Subjects that choose step counts."""
+        """Subjects on which step counts are chosen."""
         return self._read(self.files["validation"])
 
     @cached_property
@@ -186,21 +184,21 @@ class Study:
         return Variant("image", self.budget.image_config())
 
     def folder(self, name: str) -> Path:
-        """Where a prior lies, or will."""
+        """Folder of a prior, which may not exist yet."""
         if name in self.reuse:
             return self.reuse[name]
         return self.output / "priors" / name
 
     def trained(self, name: str) -> bool:
-        """Whether a prior is there already."""
+        """Whether a prior is trained already."""
         folder = self.folder(name)
         return str(folder) in model_names() or (folder / SPECIFICATION).is_file()
 
     def prior(self, variant: Variant) -> Prior:
-        """A variant's prior: read if it is there, trained (on, if it was interrupted) if not.
+        """The prior of a variant: read if it exists; otherwise trained, or its training resumed.
 
         Raises:
-            NisfError: the one that is there was trained otherwise.
+            NisfError: the existing one was trained with other settings.
         """
         key = (variant.name, variant.config)
         if key not in self._priors:
@@ -208,16 +206,16 @@ class Study:
         return self._priors[key]
 
     def latent_prior(self, variant: Variant) -> LatentPrior:
-        """A variant's prior whose latents can be fitted.
+        """The prior of a variant that needs fitted latents.
 
         Raises:
-            NisfError: it is of another kind, or was trained otherwise.
+            NisfError: it is of another kind, or was trained with other settings.
         """
         prior = self.prior(variant)
         if not isinstance(prior, LatentPrior):
             raise BadSettingError(
-                f"{prior.source}: a prior of the kind '{prior.kind}'; this experiment fits latents, give one "
-                "of the kind 'latent'"
+                f"{prior.source}: a prior of the kind '{prior.kind}'; this experiment fits latents and needs "
+                "the kind 'latent'"
             )
         return prior
 
@@ -241,7 +239,7 @@ class Study:
             self._check_unseen(folder)
         else:
             have, want = to_dict(prior.config), to_dict(variant.config)
-            have["region"]["certain"] = want["region"]["certain"]  # training replaces it by a measured one
+            have["region"]["certain"] = want["region"]["certain"]  # training replaces it with a measured one
             for part in ("train", "augment", "image", "region"):
                 if have[part] != want[part]:
                     raise BadFileError(
@@ -251,7 +249,7 @@ class Study:
         return prior
 
     def _check_unseen(self, folder: Path) -> None:
-        """Refuse a prior whose checkpoint says that it was trained on test subjects."""
+        """Reject a prior whose checkpoint lists test subjects among its training subjects."""
         path = folder / CHECKPOINT
         if path.is_file():
             seen = set(json.loads(read_tensors(path)[1]["identity"])["cases"])
@@ -261,12 +259,12 @@ class Study:
                 )
 
     def once(self, what: str, settings: Mapping[str, Any], make: Callable[[], Any]) -> Any:
-        """What ``make`` returns, kept as JSON under ``work/``; made again only if the settings differ.
+        """Return the result of ``make``, stored as JSON under ``work/``; recomputed if the settings differ.
 
         Args:
-            what: path below ``work/`` without ending.
-            settings: everything that the outcome depends on.
-            make: computes it; must return what JSON can hold.
+            what: path below ``work/`` without extension.
+            settings: everything that the result depends on.
+            make: computes it; the result must be JSON-serialisable.
         """
         path = self.output / "work" / f"{what}.json"
         wanted = json.loads(json.dumps(settings))
@@ -275,5 +273,5 @@ class Study:
             if isinstance(kept, dict) and kept.get("settings") == wanted:
                 return kept["outcome"]
         outcome = json.loads(json.dumps(make()))
-        write_json(path, {"settings": wanted, "outcome": outcome})
+        write_json(path, {"settings": wanted, "outcome": outcome}, indent=None)
         return outcome

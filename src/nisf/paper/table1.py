@@ -1,4 +1,4 @@
-"""Table 1: Dice of each structure, mean and standard deviation over test subjects, beside the paper's."""
+"""Table 1: Dice of each structure, mean and standard deviation over test subjects, and the paper's."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def needs(study: Study) -> Needs:
-    """What it needs."""
+    """What the experiment needs."""
     cases = study.budget.unfrozen_cases
     steps = Part(
         "step count of fits with free weights", "unfrozen-steps.json", 1, lambda costs: cases * one_fit(costs)
@@ -42,7 +42,7 @@ def needs(study: Study) -> Needs:
 
 
 def run(study: Study) -> Result:
-    """All methods on the same test subjects, every slice given."""
+    """All methods on the same test subjects, with all slices given."""
     methods = [frozen(study), unfrozen(study), second_order(study), ours(study), *by_unet(study)[:1]]
     rows = []
     for method in methods:
@@ -66,7 +66,7 @@ def run(study: Study) -> Result:
     }
     if theirs:
         summary = {PAPER: {label: (float(m), float(s)) for label, (m, s) in theirs.items()}, **summary}
-    table = [["method", *labels, "mean", "HD95 mm", "s a subject", "subjects"]]
+    table = [["method", *labels, "mean", "HD95 mm", "s per subject", "subjects"]]
     for name, dice in summary.items():
         mine = [row for row in rows if row["method"] == name]
         cells = [f"{dice[label][0]:.3f} ± {dice[label][1]:.3f}" for label in (*labels, "mean")]

@@ -1,7 +1,7 @@
-"""The peer: MONAI's 2D U-Net, trained on what the image-conditioned field is trained on.
+"""The baseline: MONAI's 2D U-Net, trained on the same data as the image-conditioned field.
 
-Same patients, regions, canvases, augmentation, points, loss, optimiser and schedule, but every slice on its
-own and none hidden. What interpolation makes of its segmentations is in `nisf.paper.interpolation`.
+Patients, regions, canvases, augmentation, points, loss, optimiser and schedule are the same, but every slice
+is processed alone and none is hidden. Interpolation of its segmentations is in `nisf.paper.interpolation`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from nisf.optimisation.prefetch import Prefetched, workers_for
 from nisf.prior.prior import Prior
 
 WIDTHS = (16, 32, 64, 96, 128, 16)
-"""Channels of the levels and of the last layer: 0.9 million parameters, as many as our own network."""
+"""Channels of the levels and of the last layer: 0.9 million parameters, as in our own network."""
 WEIGHTS = "unet.safetensors"
 
 
@@ -55,12 +55,12 @@ def unet(prior: Prior) -> nn.Module:
 
 @dataclass(frozen=True, eq=False)
 class SliceSampler:
-    """What each training step sees: as many volumes as the field's, all their slices.
+    """The samples of each training step: as many volumes as for the field, with all their slices.
 
     Attributes:
         stacks: labelled stacks of all subjects and phases.
-        config: settings, the field's.
-        augment: how far to augment.
+        config: settings, those of the field.
+        augment: strength of the augmentation.
     """
 
     stacks: Sequence[Measured]
@@ -68,9 +68,9 @@ class SliceSampler:
     augment: AugmentConfig
 
     def __call__(self, step: int) -> list[Sample]:
-        """The samples of a step; they depend on seed and step alone."""
+        """The samples of a step; they depend only on seed and step."""
         train, image, out = self.config.train, image_at(step, self.config), []
-        # The field may see two phases of a subject at a time.
+        # The field may see two phases of a subject together.
         for slot in range(train.subjects * (2 if self.config.image.phase_exchange else 1)):
             rng = np.random.default_rng([train.seed, 3, step, slot])
             stack = self.stacks[int(rng.integers(len(self.stacks)))]
@@ -82,16 +82,16 @@ class UNetTraining:
     """The U-Net in training; a `nisf.optimisation.loop.Recipe`.
 
     Args:
-        cases: with labels.
-        prior: of the image-conditioned field, whose settings and region it shares.
+        cases: labelled cases.
+        prior: of the image-conditioned field; its settings and region are shared.
         device: where the network is trained.
-        workers: processes that draw samples ahead.
+        workers: number of processes that draw samples in advance.
     """
 
     def __init__(
         self, cases: Sequence[Case], prior: Prior, device: torch.device = CPU, workers: int = 0
     ) -> None:
-        assert prior.half is not None, "the image-conditioned prior looks at a region"
+        assert prior.half is not None, "the image-conditioned prior has a region"
         self.config, self.device = prior.config, device
         stacks: list[Measured] = []
         for case in cases:
@@ -132,7 +132,7 @@ class UNetTraining:
 
 
 def _pixels(maps: Float[Tensor, "p 3 4"], points: Float[Tensor, "p 3"]) -> Float[Tensor, "p 2"]:
-    """Where points lie on their own canvases."""
+    """Positions of points on their own canvases."""
     return torch.einsum("pij,pj->pi", maps[:, :2, :3], points) + maps[:, :2, 3]
 
 
@@ -145,20 +145,20 @@ def trained_unet(
     device: torch.device = CPU,
     start: Path | None = None,
 ) -> nn.Module:
-    """The U-Net in ``folder``, trained if it is not there; killed, it goes on from its last checkpoint.
+    """The U-Net in ``folder``, trained if it does not exist; resumes from its last checkpoint.
 
     Args:
-        cases: gives the training cases.
+        cases: returns the training cases.
         prior: of the image-conditioned field.
         steps: optimiser steps.
         folder: gets `WEIGHTS`.
         say: called with sentences for the user.
-        device: where it is trained; it is returned on the processor.
-        start: folder of a trained U-Net to go on from, if any.
+        device: where it is trained; it is returned on the CPU.
+        start: folder of a trained U-Net to start from, if any.
 
     Raises:
         BadSettingError: MONAI is not installed.
-        BadFileError: the weights are not of this network.
+        BadFileError: the weights are those of another network.
     """
     path = folder / WEIGHTS
     if not path.is_file():
@@ -179,22 +179,22 @@ def trained_unet(
 
 
 def _load(network: nn.Module, path: Path) -> None:
-    """Weights from a file.
+    """Load weights from a file.
 
     Raises:
-        BadFileError: it holds other ones.
+        BadFileError: they are those of another network.
     """
     try:
         network.load_state_dict(read_tensors(path)[0])
     except RuntimeError as error:
-        raise BadFileError(f"{path}: holds the weights of another network") from error
+        raise BadFileError(f"{path}: contains the weights of another network") from error
 
 
 @torch.inference_mode()
 def segment_slices(
     network: nn.Module, case: Case, region: Region, prior: Prior
 ) -> dict[tuple[int, int], np.ndarray]:
-    """Class per pixel (x, y) of every slice, by its position and frame; background outside the region."""
+    """Class per pixel (x, y) of every slice, by position and frame; background outside the region."""
     out = {}
     for first in range(0, len(case.slices), 16):
         chosen = case.slices[first : first + 16]

@@ -1,6 +1,6 @@
-"""A fit that moves the network's weights along with the latent, as the authors' public code does.
+"""A fit that optimises the network's weights along with the latent, as the authors' public code does.
 
-The paper freezes the weights. Each subject starts from the prior's weights again and keeps its own copy.
+The paper freezes the weights. Here each subject starts from the prior's weights and gets its own copy.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ def fit_all(
     """Network and latent (l,) of one subject after ``config.steps`` steps of Adam on the intensities.
 
     Args:
-        points: to draw from.
-        prior: where weights and latent start.
-        config: steps, points, the latent's rate; weights move at the paper's rate.
+        points: the points to draw from.
+        prior: initial weights and latent.
+        config: steps, points, learning rate of the latent; the weights use the paper's rate.
         seed: of the drawn points.
-        callback: called before the first step and after each one.
+        callback: called before the first step and after each step.
     """
     field = copy.deepcopy(prior.field).requires_grad_(True)
     latent = prior.latent_mean[None].clone().requires_grad_(True)
@@ -69,7 +69,7 @@ def fit_all(
 
 
 def fit_unfrozen(case: Case, prior: LatentPrior, config: FitConfig, *, seed: int = 0) -> LatentSubject:
-    """`nisf.kinds.latent.fit.fit` with weights that move too.
+    """`nisf.kinds.latent.fit.fit` with free weights.
 
     Raises:
         CannotFitError: nothing was measured inside the region.

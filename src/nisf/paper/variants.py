@@ -1,4 +1,4 @@
-"""Priors that differ in one thing, scored on the same voxels of the same test subjects."""
+"""Priors that differ in one setting, scored on the same voxels of the same test subjects."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from nisf.kinds.latent.validation import point_dice, scored_points
 from nisf.paper.study import Study, Variant
 
 VOXELS = 16_384
-"""Labelled voxels of a subject that its Dice is taken over."""
+"""Number of labelled voxels of a subject on which its Dice is computed."""
 
 
 def base(study: Study) -> Variant:
-    """The variant that changes nothing."""
+    """The variant without changes."""
     return Variant("base", study.budget.variant_config())
 
 
 def named(study: Study, name: str, *settings: str) -> Variant:
-    """The variant with these settings; the base itself if they change nothing."""
+    """The variant with these settings; the base if they change nothing."""
     config = study.budget.variant_config(*settings)
     return base(study) if config == base(study).config else Variant(name, config)
 
 
 def score_variant(study: Study, variant: Variant) -> list[dict[str, Any]]:
-    """Dice of each test subject and structure, as rows; weights frozen, steps as validated."""
+    """Dice of each test subject and structure, as rows; frozen weights, validated number of steps."""
     prior = study.latent_prior(variant)
     field, names = prior.field, study.anatomy.labels
     settings = {
@@ -58,7 +58,7 @@ def score_variant(study: Study, variant: Variant) -> list[dict[str, Any]]:
 
 
 def dots(axes: Any, names: Sequence[str], values: Sequence[float], spreads: Sequence[float]) -> None:
-    """Mean and standard deviation over subjects, one dot for each name."""
+    """Plot mean and standard deviation over subjects, one dot per name."""
     axes.errorbar(range(len(names)), values, spreads, fmt="o", color="#0072B2", capsize=2)
     axes.set_xticks(range(len(names)), names)
     axes.set_xlim(-0.5, len(names) - 0.5)

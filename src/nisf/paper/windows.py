@@ -1,4 +1,4 @@
-"""The part of the images that pictures show: the labelled structures and some room around them."""
+"""The part of the images shown in pictures: the labelled structures with a margin."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def window_of(case: Case, room: float = 1.5) -> tuple[slice, slice]:
     """Square window of pixels (i, j) of the reference stack around the structures of all frames.
 
     Args:
-        case: with labels.
-        room: side of the window, in sides of the structures.
+        case: labelled.
+        room: side of the window, relative to the extent of the structures.
     """
     i, j = np.nonzero((label_volume(case) > 0).any((2, 3)))
     half = int(room / 2 * max(np.ptp(i), np.ptp(j), 8))

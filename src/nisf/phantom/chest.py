@@ -1,7 +1,7 @@
 """The surroundings of the heart, and the signal of all tissues in a balanced steady-state (bSSFP) cine.
 
 Blood and fat are bright, muscle is dark grey, lung is dark. Atria, great vessels and the descending aorta
-shine like the ventricles and are background: what makes basal slices hard in patients.
+look like the ventricles but are background, as in patients, where they make basal slices difficult.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ from nisf.phantom.heart import (
 )
 from nisf.phantom.scanner import Scan, Scanner, long_axis, scan, scan_plane
 
-# Share of a population, end-diastolic volume (mL), ejection fraction, wall (mm), length over width, and
-# the right ventricle's end-diastolic volume over the left one's.
+# Fraction of the population, end-diastolic volume (mL), ejection fraction, wall (mm), length over width,
+# and the right ventricle's end-diastolic volume relative to the left one's.
 GROUPS = {
     "normal": (0.4, (95, 180), (0.53, 0.70), (6.5, 9.5), (1.70, 2.00), (0.90, 1.20)),
     "dilated": (0.2, (180, 260), (0.20, 0.42), (6.0, 9.0), (1.35, 1.65), (0.55, 0.85)),
@@ -69,7 +69,7 @@ def random_heart(rng: np.random.Generator, group: str | None = None) -> Heart:
 
     def right_ml(width: float, moved: float, time: float) -> float:
         other = replace(heart, rv_width_mm=width, rv_contraction=moved)
-        # A coarse sum is within 0.2 %, and asked for often.
+        # A coarse sum is within 0.2 %, which is enough for the many evaluations of the root finder.
         return right_volume_mm3(shape_at(other, time), steps=80) / 1000
 
     width = _solve(lambda width: right_ml(width, 0.5, 0.0) - right * volume, 8.0, 75.0)
@@ -84,7 +84,7 @@ def _about(rng: np.random.Generator, spread: float) -> float:
 
 
 def _solve(error: Callable[[float], float], low: float, high: float) -> float:
-    """Where ``error``, which grows, is zero, or the nearer end."""
+    """The root of the increasing function ``error``, or the nearer end of the interval."""
     if error(low) >= 0:
         return low
     return high if error(high) <= 0 else float(brentq(error, low, high, xtol=1e-3))
@@ -123,7 +123,13 @@ def _name(index: int) -> str:
 
 
 def write_cohort(
-    folder: str | Path, n: int, seed: int, scanner: Scanner | None = None, *, views: Sequence[str] = ()
+    folder: str | Path,
+    n: int,
+    seed: int,
+    scanner: Scanner | None = None,
+    *,
+    views: Sequence[str] = (),
+    overwrite: bool = False,
 ) -> list[Path]:
     """Write a cohort in UK Biobank's layout; returns one folder per subject.
 
@@ -131,19 +137,20 @@ def write_cohort(
     ``truth.json``: the heart, its true volumes (mL) at end-diastole, end-systole and every frame, its
     ejection fractions, and the shift (mm) of every slice. Each of ``views`` (see
     `nisf.phantom.scanner.long_axis`) adds a long-axis cine, e.g. ``la_4ch.nii.gz``, shifted like a slice.
+    ``overwrite`` replaces existing files, whoever wrote them.
 
     Raises:
         BadFileError: a file exists that nisf did not write, or a file cannot be written.
     """
     numbers = {label: number for number, label in load_anatomy("cardiac-sax").numbers["ukb"].items()}
     table = np.array([numbers.get(label, 0) for label in LABELS], dtype=np.int16)
-    written = []
+    written, made = [], Made(options={"seed": seed})
     files = ["sa.nii.gz", "seg_sa.nii.gz", "truth.json", *(f"la_{view}.nii.gz" for view in views)]
-    for index in range(n):  # before anything is computed
+    for index in range(0 if overwrite else n):  # before anything is computed
         refuse_to_replace(Path(folder) / _name(index), "", "phantom", planned=files)
     for index, one in enumerate(cohort(n, seed, scanner)):
         path = Path(folder) / one.case.name
-        with recorded(path, "", "phantom", Made(options={"seed": seed}), planned=files):
+        with recorded(path, "", "phantom", made, planned=files, overwrite=overwrite):
             image, labels = volume(one)
             _write(path / "sa.nii.gz", image.astype(np.int16), one)
             _write(path / "seg_sa.nii.gz", table[labels], one)
@@ -159,7 +166,7 @@ def _long_axis(one: Scan, view: str, seed: int, index: int, scanner: Scanner | N
     """A long-axis cine of a scanned heart, in a breath-hold of its own."""
     _, own = subject(seed, index, scanner)
     grid = long_axis(one.heart, view, spacing_mm=own.spacing_mm, frames=own.frames)
-    number = sum(view.encode())  # two views lie off differently
+    number = sum(view.encode())  # different views get different shifts
     drawn = np.random.default_rng([seed, index, number]).integers(2**31)
     return scan_plane(one.heart, grid, own, int(drawn), stack=f"la_{view}", name=one.case.name)
 

@@ -1,9 +1,9 @@
 """A beating heart as an analytic function of position and time, with exact volumes.
 
 The left ventricle is a prolate ellipsoid cut by the basal plane, its epicardium a second one with the
-same centre and cut, the right ventricle a third, bent around the first two. Nothing is sampled: every
-function here answers at any world position (mm) and any time (fraction of the cycle), and volumes are
-closed forms (left) or a quadrature of closed forms (right).
+same centre and cut, the right ventricle a third, bent around the first two. Nothing is sampled: all functions
+here accept any world position (mm) and any time (fraction of the cycle), and volumes are closed forms (left)
+or a quadrature of closed forms (right).
 
 *Heart coordinates* are mm in ``axes(heart)``: the first towards the right ventricle, the third along the
 long axis from base to apex, zero at ``heart.centre_mm``.
@@ -22,18 +22,18 @@ from nisf.data.geometry import Affine
 from nisf.types import PointsMm
 
 Numbers = np.ndarray | float
-"""One number or an array of them; both give the same kind back."""
+"""One number or an array; the result has the same type."""
 
 LABELS = load_anatomy("cardiac-sax").labels
 LV, MYO, RV = 1, 2, 3
 
-# The basal plane lies this fraction of the cavity's long half axis above its widest place.
+# Distance of the basal plane above the widest place, as a fraction of the cavity's long half axis.
 CUT = 0.35
-# Share of the (logarithmic) emptying that shortens the long axis; an ejection of 60 % gives 18 %.
+# Fraction of the (logarithmic) emptying that shortens the long axis; an ejection of 60 % gives 18 %.
 LONGITUDINAL = 0.22
-# Thickness of the apex, relative to the wall at its thickest place.
+# Thickness at the apex, relative to the maximum thickness of the wall.
 APEX = 0.7
-# Where patients' hearts point: left, forward, down (RAS+); the right ventricle lies right and forward.
+# Direction of the long axis in patients: left, forward, down (RAS+); the RV is on the right and in front.
 APEX_DIRECTION = np.array([-0.70, 0.50, -0.50])
 RV_DIRECTION = np.array([0.70, 0.70, 0.0])
 
@@ -43,19 +43,19 @@ class Heart:
     """The heart of one subject; all lengths at end-diastole.
 
     Attributes:
-        radius_mm: radius of the left ventricle's cavity where it is widest.
+        radius_mm: maximum radius of the left ventricle's cavity.
         length_mm: from the basal plane to the apex of the cavity.
-        wall_mm: thickness of the left ventricle's wall where it is widest.
-        ejection_fraction: share of the left ventricle's volume that leaves in systole, exactly.
+        wall_mm: thickness of the left ventricle's wall at the widest place.
+        ejection_fraction: exact fraction of the left ventricle's volume that leaves in systole.
         rv_width_mm: from the septum to the right ventricle's free wall, at the widest place.
         rv_span: height of the right ventricle in the short axis, relative to the left one's outside.
         rv_wrap: how far its horns bend around the septum; 0 is a straight ellipse.
-        rv_contraction: share of ``rv_width_mm`` that the free wall moves inwards.
-        end_systole: when the volume is smallest, fraction of the cycle; 0 is end-diastole.
-        roll_deg: turn about the long axis, from the usual place of the right ventricle.
-        tilt_deg: turn of the long axis away from its usual direction, to the left and downwards.
+        rv_contraction: fraction of ``rv_width_mm`` by which the free wall moves inwards.
+        end_systole: time of the smallest volume, fraction of the cycle; 0 is end-diastole.
+        roll_deg: rotation about the long axis, from the usual position of the right ventricle.
+        tilt_deg: rotation of the long axis from its usual direction, to the left and downwards.
         centre_mm: world position of the middle of the long axis at end-diastole.
-        chest: seed of everything around the heart, and of the tissues' texture.
+        chest: seed of the surroundings of the heart, and of the tissues' texture.
 
     Raises:
         ValueError: a length is not positive, or a fraction is outside (0, 1).
@@ -127,7 +127,7 @@ def pose(heart: Heart) -> Affine:
 def contraction(heart: Heart, times: Numbers) -> Numbers:
     """How far the heart has contracted: 0 at end-diastole, 1 at end-systole; cyclic, once differentiable.
 
-    Half a cosine in systole; in diastole early filling, rest, and the atria's kick.
+    Half a cosine in systole; early filling, rest and atrial kick in diastole.
     """
     time = np.mod(np.asarray(times, dtype=np.float64), 1.0)
     diastole = (time - heart.end_systole) / (1 - heart.end_systole)
@@ -147,9 +147,9 @@ def _cut_ellipsoid(radius: Numbers, length: Numbers, above: Numbers) -> Numbers:
 def shape_at(heart: Heart, times: Numbers) -> Shape:
     """The ventricles at times of any shape.
 
-    The cavity's volume goes with radius² x length, so splitting the volume's logarithm between the two
-    gives the ejection fraction exactly; the outer radius is what keeps the myocardium's volume; the apex
-    stays where it is, so the base comes down.
+    The cavity's volume is proportional to radius² x length, so splitting the logarithm of the volume between
+    the two gives the exact ejection fraction. The outer radius preserves the myocardium's volume. The apex
+    stays in place, so that the base descends.
     """
     moved = contraction(heart, times)
     left = 1 - heart.ejection_fraction * moved
@@ -202,14 +202,14 @@ def ventricles(shape: Shape, local: PointsMm) -> Int[np.ndarray, "*n"]:
 
 
 def right(shape: Shape, x: np.ndarray, y: np.ndarray, z: np.ndarray, grown: float) -> np.ndarray:
-    """Whether places, ``z`` counted from ``shape.middle``, lie in the right ellipsoid ``grown`` by mm."""
+    """Whether points, with ``z`` relative to ``shape.middle``, are in the right ellipsoid ``grown`` by mm."""
     first, second, third = shape.rv_axes
     bent = x - shape.rv_offset + shape.rv_bend * y * y
     return (bent / (first + grown)) ** 2 + _blunt(y / (second + grown)) + (z / (third + grown)) ** 2 < 1
 
 
 def _blunt(share: Numbers) -> Numbers:
-    """Square of a coordinate, bulged towards its fourth power: shoulders instead of a tip."""
+    """Square of a coordinate, modified towards its fourth power: shoulders instead of a tip."""
     square = share * share
     return 0.5 * square * (1 + square)
 
@@ -224,7 +224,7 @@ def volumes_ml(heart: Heart, time: float) -> dict[str, float]:
 
 
 def right_volume_mm3(shape: Shape, steps: int = 400) -> float:
-    """Volume of the right ventricle: in each of ``steps``² rows, one interval less the left's."""
+    """Volume of the right ventricle: in each of ``steps``² rows, one interval minus the left ventricle."""
     first, second, third = (float(axis) for axis in shape.rv_axes)
     middles = (np.arange(steps) + 0.5) / steps
     z = (-shape.above + middles * (third + shape.above))[:, None]
@@ -238,5 +238,5 @@ def right_volume_mm3(shape: Shape, steps: int = 400) -> float:
 
 
 def ejection_fraction(heart: Heart, label: str = LABELS[LV]) -> float:
-    """Share of a chamber's end-diastolic volume that has left it at end-systole."""
+    """Fraction of a chamber's end-diastolic volume that has left it at end-systole."""
     return 1 - volumes_ml(heart, heart.end_systole)[label] / volumes_ml(heart, 0.0)[label]

@@ -31,12 +31,12 @@ class Scanner:
         frames: of the cine.
         cycle_ms: length of the cardiac cycle.
         noise: standard deviation of each channel of the (Rician) noise, relative to blood.
-        bias: strength of the coil's shading: standard deviation of its logarithm, about.
+        bias: strength of the coil's shading: approximate standard deviation of its logarithm.
         shift_mm: standard deviation of each slice's breath-hold shift, along each image axis.
         scale: file intensity of blood.
-        rotation_deg: turn of the images about their normal.
-        tilt_deg: how far the stack's normal was planned off the long axis, about the image's two axes.
-        offset_mm: where the middle of the image lies, from the heart's centre, along the image's axes.
+        rotation_deg: rotation of the images about their normal.
+        tilt_deg: deviation of the stack's normal from the long axis, about the image's two axes.
+        offset_mm: centre of the image relative to the heart's centre, along the image's axes.
         from_apex: whether the first slice is the apical one.
     """
 
@@ -82,7 +82,7 @@ def short_axis(heart: Heart, scanner: Scanner) -> Grid:
     Viewed as radiologists do: from the apex, right ventricle to the left, diaphragm at the bottom.
     """
     apex = axes(heart)[2]
-    # Downwards is mostly inferior, so that the septum stands as it does in patients' images.
+    # Down is mostly inferior, so that the septum is oriented as in patients' images.
     down = -np.array([0.0, 0.4, 1.0])
     down -= (down @ apex) * apex
     down /= np.linalg.norm(down)
@@ -124,8 +124,8 @@ def long_axis(
 def scan(heart: Heart, scanner: Scanner | None = None, seed: int = 0, *, name: str = "phantom") -> Scan:
     """Simulate a short-axis cine; the result is deterministic.
 
-    Slices are cut through their thickness; labels are drawn at pixel centres in the slice's mid-plane,
-    where the heart is seen, shift included. Intensities are whole numbers that fit in int16.
+    Slices are averaged over their thickness; labels are drawn at pixel centres in the slice's mid-plane, at
+    the visible position of the heart, including shifts. Intensities are integers that fit into int16.
     """
     scanner = scanner or Scanner()
     return scan_plane(heart, short_axis(heart, scanner), scanner, seed, stack="sa", name=name)
@@ -183,7 +183,7 @@ def _render(
         samples = centres + offsets[:, None, :]
         around = surroundings(heart, samples.astype(np.float32))
         local = to_heart(centres)
-        # Only near the heart does anything move; the rest is drawn once for all frames.
+        # Only the vicinity of the heart moves; the rest is computed once for all frames.
         moving = near(heart, local)
         still = BRIGHTNESS[around].mean(0)
         inside, edge = to_heart(samples[:, moving]).astype(np.float32), around[:, moving]

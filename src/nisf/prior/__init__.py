@@ -1,1 +1,1 @@
-"""A trained prior whatever its kind: its folder, where it looks for the region, how a case is fitted."""
+"""A trained prior of any kind: its folder, the search for the region, and fitting a case."""

@@ -1,4 +1,4 @@
-"""A network in a form that can be traced: what `nisf export` writes for other programs."""
+"""A network in traceable form, which `nisf export` writes for other programs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 ROWS = "n"
-"""Name of the axis of the places that are asked for."""
+"""Name of the axis that runs over the queried points."""
 
 
 def _answers() -> Mapping[str, Mapping[int, str]]:
@@ -18,18 +18,18 @@ def _answers() -> Mapping[str, Mapping[int, str]]:
 
 @dataclass(frozen=True, eq=False)
 class Exportable:
-    """A network that other programs run.
+    """A network that other programs can run.
 
     Attributes:
-        network: takes the inputs in their order.
-        inputs: an example of each, by name.
-        free: names of the axes of inputs that may have any length, by input and index of the axis; ``n`` is
-            that of the places asked for.
-        about: what a program must know to use it, as JSON takes it.
-        outputs: names of the outputs, with their free axes; by default ``intensity``, in [0, 1], and
+        network: takes the inputs in the order of ``inputs``.
+        inputs: one example of each input, by name.
+        free: dynamic axes of the inputs: input name to axis index to axis name. ``n`` is the axis of queried
+            points.
+        about: JSON metadata that a program needs in order to use the network.
+        outputs: output names, each with its dynamic axes; by default ``intensity``, in [0, 1], and
             ``probability`` of each class.
-        others: inputs with other lengths of the free axes, to compare answers on; if None, the examples with
-            twice as many places.
+        others: inputs with other lengths of the dynamic axes, used to check the exported file; if None, the
+            examples with twice as many points are used.
     """
 
     network: nn.Module

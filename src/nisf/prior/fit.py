@@ -1,4 +1,4 @@
-"""Fit a new subject: what is the same for every kind of field."""
+"""Fit a new subject: the steps that all kinds of field share."""
 
 from __future__ import annotations
 
@@ -32,29 +32,31 @@ def fit(
     align: bool = False,
     see: OnStep | None = None,
 ) -> SubjectType:
-    """Fit one case, or see it: whatever its prior's kind of field needs.
+    """Fit a prior to one case; the prior's kind decides how.
 
     Args:
-        case: its intensities are used; its labels never.
+        case: its intensities are used; its labels are ignored.
         prior: the trained prior.
-        region: overrides the search for the region.
-        find: how to search for it.
-        config: overrides the prior's settings.
-        seed: of the drawn points.
-        callback: called with the steps done and the latents, by priors that fit one.
-        align: correct breath-hold shifts first, by the planes that cut slices; see `nisf.alignment`.
-        see: gets the steps of the fit instead, to be looked at; what it raises ends the fit.
+        region: the region to use; if None, search for it.
+        find: how to search for the region.
+        config: settings that override the prior's.
+        seed: of the random draw of points.
+        callback: called with the number of steps done and the latents, by priors that fit a latent.
+        align: correct breath-hold shifts first, from the planes that intersect the slices; see
+            `nisf.alignment`.
+        see: called with every step of the fit; an exception that it raises ends the fit.
 
     Raises:
-        CannotFitError: nothing was measured inside the region, channels do not fit, or the case lacks what
-            the prior needs.
-        BadSettingError: the settings ask for what the method cannot fit, or the anatomy does not have.
+        CannotFitError: nothing was measured inside the region, the number of channels differs, or the case
+            lacks something that the prior needs.
+        BadSettingError: the settings ask for something that the method or the anatomy does not support.
     """
     began = time.perf_counter()
     settings = config or prior.config.fit
     _check(case, prior, settings)
     with stage("finding the region"):
-        # The stack as training stacks lie, whatever its file: answers are asked for by places in the world.
+        # The case in the orientation of the training stacks. Queries use world coordinates, so that results
+        # do not depend on it.
         way = Arrangement() if settings.as_stored else prior.way(case)
         seen = case.arranged(way)
         region, how = prior.search.find(seen, find) if region is None else (region.arranged(way), "given")
@@ -81,10 +83,10 @@ def fit(
 
 
 def _measured(case: Case, region: Region) -> int:
-    """Number of points that were measured inside the region.
+    """Number of points measured inside the region.
 
     Raises:
-        CannotFitError: there is none.
+        CannotFitError: there are none.
     """
     count = measured_inside(case, region)
     if not count:
@@ -95,7 +97,7 @@ def _measured(case: Case, region: Region) -> int:
 
 
 def _check(case: Case, prior: Prior[Any], settings: FitConfig) -> None:
-    """Refuse what cannot come out right, before any work.
+    """Reject impossible requests before any work is done.
 
     Raises:
         CannotFitError, BadSettingError: see `fit`.
@@ -107,7 +109,7 @@ def _check(case: Case, prior: Prior[Any], settings: FitConfig) -> None:
         )
     if settings.enclosed and settings.islands == "keep":
         raise BadSettingError(
-            "sections of structures are only left out where islands are removed; ask for that too",
+            "doubtful sections are removed together with islands only; ask for the removal of islands too",
             options=("enclosed", "islands"),
         )
     if settings.enclosed and prior.anatomy.wall is None:

@@ -1,4 +1,4 @@
-"""A fit as it goes: what can be looked at between two of its steps."""
+"""The state of a running fit, for those who follow it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 @dataclass(frozen=True, eq=False)
 class FitStep:
-    """Where a fit is.
+    """The state of a fit after one of its steps.
 
     Attributes:
-        done: steps so far.
-        most: steps that there are at most.
-        subject: makes the subject as it is now, without a posterior; only then is anything computed.
-        loss: mean cross-entropy of the intensities now, on the same points at every step.
+        done: steps done so far.
+        most: maximum number of steps.
+        subject: makes the current subject, without a posterior; nothing is computed until it is called.
+        loss: current mean cross-entropy of the intensities, on the same points at every step.
     """
 
     done: int
@@ -25,4 +25,4 @@ class FitStep:
 
 
 OnStep = Callable[[FitStep], None]
-"""Gets every step of a fit; what it raises ends the fit."""
+"""Called with every step of a fit; an exception that it raises ends the fit."""

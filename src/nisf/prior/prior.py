@@ -1,4 +1,4 @@
-"""A trained prior: everything that fitting and asking need, whatever the kind of its field."""
+"""A trained prior of any kind: everything that fits and queries need."""
 
 from __future__ import annotations
 
@@ -34,31 +34,31 @@ from nisf.prior.bundled import model_name
 from nisf.prior.exportable import Exportable
 from nisf.prior.fit_step import OnStep
 from nisf.prior.region_search import RegionSearch
-from nisf.prior.stored import FORMAT, SPECIFICATION, WEIGHTS, Stored
+from nisf.prior.stored import FORMAT, SPECIFICATION, WEIGHTS, Stored, contents_of
 from nisf.prior.subject_record import SubjectRecord
 
 SubjectType = TypeVar("SubjectType", covariant=True)
-"""What a kind of prior makes of a case: a `nisf.subject.subject.Subject`."""
+"""What a prior of some kind makes of a case: a `nisf.subject.subject.Subject`."""
 
 FitCallback = Callable[[int, Tensor], None]
-"""Called with the steps or iterations done and the latents (s, l), before the first and after each."""
+"""Called with the number of steps or iterations done and the latents (s, l), at the start and after each."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Prior(ABC, Generic[SubjectType]):
-    """A field trained over a population; each kind of field has its own subclass.
+    """A field trained on a population. Each kind of field has its own subclass.
 
     Attributes:
-        config: all settings it was trained with.
+        config: all settings of its training.
         anatomy: label names, colours and phases.
         field: the network, frozen.
         half: half lengths of the region's box, mm (3,); None for the whole field of view.
-        finder: finds the region in a case without labels; None if it could not be trained.
-        card: training set, validation scores, licence, versions: for people, and for `nisf` to print.
-        folder: where it was read from; None if it never was.
-        appendices: what was learnt of it on validation cases after its training, by name; see
+        finder: finds the region in a case without labels; None if none could be trained.
+        card: training set, validation scores, licence and versions, for people to read.
+        folder: the folder that it was read from, if any.
+        appendices: results fitted on validation cases after training, by name; see
             `nisf.prior.stored.APPENDICES`.
-        orienter: tells in which in-plane way a stack is stored; None if it was not trained.
+        orienter: recognises the in-plane orientation in which a stack is stored; None if none was trained.
     """
 
     config: Config
@@ -72,7 +72,7 @@ class Prior(ABC, Generic[SubjectType]):
     orienter: Orienter | None = None
 
     fit_options: ClassVar[frozenset[str]] = frozenset()
-    """Names of `FitOptions` that mean something to this kind."""
+    """Names of the `FitOptions` that apply to this kind."""
 
     def __post_init__(self) -> None:
         self.field.eval().requires_grad_(False)
@@ -82,7 +82,7 @@ class Prior(ABC, Generic[SubjectType]):
         labels = ", ".join(self.anatomy.labels[1:])
         return f"<{type(self).__name__} {self.fingerprint} ({where}): {labels}>"
 
-    # What each kind answers for itself.
+    # Implemented by each kind.
 
     @classmethod
     @abstractmethod
@@ -92,31 +92,31 @@ class Prior(ABC, Generic[SubjectType]):
     @classmethod
     @abstractmethod
     def own_parts(cls, stored: Stored) -> dict[str, Any]:
-        """The attributes that only this kind has, from what a folder holds.
+        """The attributes that only this kind has, read from a prior's folder.
 
         Raises:
-            BadFileError: something is missing, or of another shape.
+            BadFileError: a tensor or entry is missing or has the wrong shape.
         """
 
     @abstractmethod
     def own_tensors(self) -> dict[str, Tensor]:
-        """What its folder keeps of the attributes that only this kind has."""
+        """Tensors of the attributes that only this kind has, as its folder keeps them."""
 
     @abstractmethod
     def fit_inside(
         self, case: Case, region: Region, *, config: FitConfig, seed: int, callback: FitCallback | None
     ) -> SubjectType:
-        """The subject of a case seen in a region; `nisf.prior.fit.fit` finds the region and calls it.
+        """Fit a case inside a region that is already known; called by `nisf.prior.fit.fit`.
 
         Args:
-            case: at least one pixel or point of it lies in the region.
-            region: where to look.
-            config: how to fit.
-            seed: of drawn points.
+            case: has at least one pixel or point in the region.
+            region: the region of interest.
+            config: settings of the fit.
+            seed: of the random draw of points.
             callback: see `FitCallback`.
 
         Raises:
-            CannotFitError: the case has nothing that this kind needs.
+            CannotFitError: the case lacks something that this kind needs.
         """
 
     def fit_seen(
@@ -126,29 +126,29 @@ class Prior(ABC, Generic[SubjectType]):
         *,
         config: FitConfig,
         seed: int,
-        see: OnStep,  # noqa: ARG002 - for those that have steps
+        see: OnStep,  # noqa: ARG002 - for kinds that fit in steps
     ) -> SubjectType:
-        """`fit_inside`, whose steps somebody looks at; most kinds have none.
+        """`fit_inside` with a callback after every step; kinds without steps never call it.
 
         Args:
-            case: as for `fit_inside`, likewise the others.
-            region: where to look.
-            config: how to fit.
-            seed: of drawn points.
-            see: gets the steps; what it raises ends the fit.
+            case: as for `fit_inside`; likewise the other arguments.
+            region: the region of interest.
+            config: settings of the fit.
+            seed: of the random draw of points.
+            see: called with every step; an exception that it raises ends the fit.
         """
         return self.fit_inside(case, region, config=config, seed=seed, callback=None)
 
-    def looked_again(self, case: Case, subject: Any) -> SubjectType:  # noqa: ARG002 - for those that do
-        """The subject of a case in a better region, if what was drawn shows that a found one is off.
+    def looked_again(self, case: Case, subject: Any) -> SubjectType:  # noqa: ARG002 - for kinds that do
+        """Fit again in a better region, if the segmentation shows that the region was off centre.
 
-        Most kinds keep to the region that was found.
+        By default the region is kept.
         """
         return subject
 
     @abstractmethod
     def subject_of(self, record: SubjectRecord) -> SubjectType:
-        """The subject that a file describes.
+        """Make a subject from the contents of its file.
 
         Raises:
             BadFileError, KeyError, TypeError, ValueError: the file is damaged.
@@ -156,18 +156,18 @@ class Prior(ABC, Generic[SubjectType]):
 
     @abstractmethod
     def accepts(self, config: Config) -> bool:
-        """Whether training with these settings can begin with this prior's network."""
+        """Whether training with these settings can start from this prior's network."""
 
     def exportable(self) -> Exportable:
-        """Its network in a form that other programs run.
+        """The network in a form that other programs can run.
 
         Raises:
-            CannotFitError: this kind has none.
+            CannotFitError: this kind cannot be exported.
         """
-        raise CannotFitError(f"a prior of the kind '{self.kind}' has no form for other programs")
+        raise CannotFitError(f"a prior of the kind '{self.kind}' cannot be exported")
 
     def exportable_encoder(self) -> Exportable:
-        """What turns a case's slices into inputs of `exportable`, in a form that other programs run.
+        """The encoder, which turns a case's slices into inputs of `exportable`, in exportable form.
 
         Raises:
             CannotFitError: this kind has no encoder.
@@ -175,31 +175,31 @@ class Prior(ABC, Generic[SubjectType]):
         raise CannotFitError(f"a prior of the kind '{self.kind}' has no encoder; export its field")
 
     def continued(self) -> Config:
-        """Settings for training on from this prior: its own."""
+        """Settings for further training of this prior; by default, its own."""
         return self.config
 
-    # The same for all kinds.
+    # Shared by all kinds.
 
     @property
     def kind(self) -> str:
-        """The kind of its field, a name of `nisf.kinds.registry.KINDS`."""
+        """The kind of field, a key of `nisf.kinds.registry.KINDS`."""
         return self.config.field.kind
 
     @property
     def search(self) -> RegionSearch:
-        """Finds the region of cases without labels."""
+        """The search for the region in cases without labels."""
         return RegionSearch(self.half, self.finder, self.config.region.certain)
 
     @property
     def source(self) -> str | None:
-        """Where to load it from again: a model's name, or a folder."""
+        """Where the prior can be loaded from again: the name of a bundled model, or a folder."""
         return model_name(self.folder) or (None if self.folder is None else str(self.folder))
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with any weight; subjects refer to them.
+        """Sixteen hexadecimal digits that change with any weight; subjects refer to their prior by it.
 
-        Hashed once: a prior's network is frozen.
+        Computed once, because a prior's network is frozen.
         """
         digest = hashlib.sha256()
         for name, tensor in sorted(self.field.state_dict().items()):
@@ -209,9 +209,9 @@ class Prior(ABC, Generic[SubjectType]):
 
     @cached_property
     def digest(self) -> str:
-        """Sixteen hexadecimal digits that change with anything that results depend on.
+        """Sixteen hexadecimal digits that change with anything that affects results.
 
-        Beside the weights these are the finder, the orienter, the region, the settings, the structures and
+        Besides the weights, these are the finder, the orienter, the region, the settings, the anatomy and
         the appendices.
         """
         digest = hashlib.sha256()
@@ -228,44 +228,44 @@ class Prior(ABC, Generic[SubjectType]):
         return digest.hexdigest()[:16]
 
     def way(self, case: Case) -> Arrangement:
-        """What brings a case to the in-plane way in which the training cases lie, where that is not known.
+        """The rearrangement that brings a case into the in-plane orientation of the training cases.
 
-        Nothing is changed where the case says how it lies in the patient, or nobody can tell.
+        The identity if the case's orientation in the patient is known, or if there is no orienter.
         """
         known = not case.stacks or case.stacks[0].oriented or not self.anatomy.turn
         return Arrangement() if known or self.orienter is None else way_of(case, self.orienter)
 
     def check_options(self, options: FitOptions) -> None:
-        """Refuse options that mean nothing to this kind of prior.
+        """Reject options that do not apply to this kind of prior.
 
         Raises:
-            BadSettingError: there is one; the sentence names all of them.
+            BadSettingError: there are such options; the message names all of them.
         """
         strange = [name for name in options.given() if name not in self.fit_options]
         if strange:
             raise BadSettingError(
-                f"{', '.join(strange)}: a prior of the kind '{self.kind}' fits nothing that this changes; "
+                f"{', '.join(strange)}: has no effect on a prior of the kind '{self.kind}'; "
                 "leave it out, or give a prior of another kind",
                 options=strange,
             )
 
     def weights(self) -> dict[str, Tensor]:
-        """Everything that its answers depend on, by name."""
+        """All tensors that its answers depend on, by name."""
         network = {f"field.{name}": tensor for name, tensor in self.field.state_dict().items()}
         return network | self.own_tensors()
 
     def with_weights(self, tensors: Mapping[str, Tensor], source: Path) -> Prior[SubjectType]:
-        """The same prior with other weights, as `weights` names them.
+        """The same prior with other weights, named as in `weights`.
 
         Raises:
-            BadFileError: they do not belong to this prior; the sentence names ``source``.
+            BadFileError: the weights do not fit this prior; the message names ``source``.
         """
         parts = (self.config, self.anatomy, self.half, self.finder, self.card, self.folder)
         return type(self).from_stored(Stored(*parts, "", tensors, source))
 
     @classmethod
     def from_stored(cls, stored: Stored) -> Prior[SubjectType]:
-        """The prior that a folder holds.
+        """Make the prior from the contents of its folder.
 
         Raises:
             BadFileError: weights and settings do not belong together.
@@ -293,16 +293,16 @@ class Prior(ABC, Generic[SubjectType]):
         return prior
 
     def to(self, device: torch.device) -> Prior[SubjectType]:
-        """The same with its network on a device; the finder, which is small, stays on the processor."""
+        """The same prior with its network on a device; the small finder stays on the CPU."""
         if module_device(self.field) == device:
             return self
         return replace(self, field=copy.deepcopy(self.field).to(device))
 
     def save(self, folder: str | Path) -> Prior[SubjectType]:
-        """Write the folder; ``prior.json`` comes last, so that a folder that has it is whole.
+        """Write the folder. ``prior.json`` is written last, so a folder that has it is complete.
 
         Returns:
-            The prior in its folder.
+            The prior, with ``folder`` set.
         """
         folder = Path(folder)
         tensors = self.weights()
@@ -313,17 +313,18 @@ class Prior(ABC, Generic[SubjectType]):
             write_orienter(folder / ORIENTER, self.orienter, self.fingerprint)
         for name, appendix in self.appendices.items():
             write_json(folder / f"{name}.json", dict(appendix))
-        write_json(
-            folder / SPECIFICATION,
-            {
-                "format": FORMAT,
-                "nisf": __version__,
-                "fingerprint": self.fingerprint,
-                "config": to_dict(self.config),
-                "anatomy": to_json(self.anatomy),
-                "half_mm": None if self.half is None else [float(h) for h in self.half],
-                "finder": self.finder is not None,
-                "card": dict(self.card),
-            },
-        )
+        specification = {
+            "format": FORMAT,
+            "nisf": __version__,
+            "fingerprint": self.fingerprint,
+            "config": to_dict(self.config),
+            "anatomy": to_json(self.anatomy),
+            "half_mm": None if self.half is None else [float(h) for h in self.half],
+            "finder": self.finder is not None,
+            "card": dict(self.card),
+        }
+        # What is hashed is what a reader of the file sees.
+        read_again = json.loads(json.dumps(specification, allow_nan=False))
+        specification["contents"] = contents_of(read_again, tensors)
+        write_json(folder / SPECIFICATION, specification)
         return replace(self, folder=folder.resolve())

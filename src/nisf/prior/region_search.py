@@ -1,4 +1,4 @@
-"""Where in a case a prior looks: by its finder, by what moves, or by the middle of the image."""
+"""Find the region of a case: by the finder, by motion, or at the centre of the image."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from nisf.types import PointsMm
 Finding = Literal["auto", "finder", "motion", "centre", "whole"]
 
 OFF_CENTRE = 1 / 3
-"""A box whose middle is off by more of its half length may have cut the anatomy."""
+"""A box that is off centre by more than this fraction of its half length may cut off part of the anatomy."""
 
 
 def recentred(region: Region, drawn: PointsMm, measured: Float[np.ndarray, "m 3"]) -> Region | None:
-    """The box around the middle of what was drawn in it, moved in the plane; None if it lies there already.
+    """The box centred in the plane on the structures found in it; None if it is centred already.
 
-    A box that cuts the anatomy leaves what was drawn of it at one side. It can only do so where something was
-    measured beyond that side; in a small image that the box holds whole, it stays.
+    If the box cuts off part of the anatomy, the structures found lie towards one side of it. This can only
+    happen if the image goes on beyond that side, so a box that holds the whole image is kept.
 
     Args:
-        region: where was looked.
-        drawn: places of the structures in it, world mm (n, 3).
-        measured: corners of what was measured, world mm (m, 3).
+        region: the region that was segmented.
+        drawn: points inside the structures found, world mm (n, 3).
+        measured: corners of the measured slices, world mm (m, 3).
     """
     if not len(drawn):
         return None
@@ -50,7 +50,7 @@ class RegionSearch:
     Attributes:
         half: half lengths of the region's box, mm (3,); None for the whole field of view.
         finder: the network that finds it; None if it could not be trained.
-        certain: least certainty of the finder; a case in which it is less sure shows something else.
+        certain: minimum certainty of the finder; a case below it is taken not to show the anatomy.
     """
 
     half: np.ndarray | None
@@ -58,19 +58,19 @@ class RegionSearch:
     certain: float = 0.0
 
     def find(self, case: Case, how: Finding = "auto") -> tuple[Region, str]:
-        """The region of a case, and how it was found.
+        """Return the region of a case and how it was found.
 
-        ``auto`` asks the finder, then looks for motion, then takes the image's centre.
+        ``auto`` tries the finder, then motion, then takes the image's centre.
 
         Raises:
-            CannotFitError: the way asked for does not work for this case, or the finder does not see the
+            CannotFitError: the requested way does not work for this case, or the finder does not see the
                 anatomy in it.
         """
         if how == "whole" or self.half is None:
             return whole_region(case), "whole"
         region: Region | None = None
         if how in ("auto", "finder") and self.finder is not None:
-            # Asked once for both: it is most of what finding a region takes.
+            # Run once for both uses: it takes most of the time of the search.
             seen = look(case, self.finder)
             self._check_seen(case, seen)
             region = region_from_finder(case, self.finder, self.half, seen)
@@ -82,7 +82,7 @@ class RegionSearch:
                 return region, "motion"
         if how in ("finder", "motion"):
             raise CannotFitError(
-                f"{case.name}: the region cannot be found by {how}; search for it in every way, or give its "
+                f"{case.name}: the region cannot be found by {how}; use the automatic search, or give its "
                 "centre",
                 options=("region", "centre"),
             )
@@ -90,11 +90,11 @@ class RegionSearch:
         return Region(reference_pose(case, whole.centre()), self.half), "centre"
 
     def doubts(self, case: Case, region: Region) -> tuple[float, float] | None:
-        """How sure the finder is that a case shows the anatomy, and how much of a second one it sees.
+        """How certain the finder is that a case shows the anatomy, and how strong a second candidate is.
 
         Args:
-            case: its reference stack is looked at.
-            region: where the anatomy is taken to be.
+            case: its reference stack is used.
+            region: the region that was found.
 
         Returns:
             See `nisf.networks.finder.doubts`; None without a finder.
@@ -106,7 +106,7 @@ class RegionSearch:
         if sure < self.certain:
             raise CannotFitError(
                 f"{case.name}: nothing in this image looks like what the prior was trained on (certainty "
-                f"{sure:.2f}, {self.certain:.2f} is needed); if the anatomy is there, give its centre or "
-                "another way to find the region",
+                f"{sure:.2f}, at least {self.certain:.2f} is needed); if the anatomy is there, give its "
+                "centre or another way to find the region",
                 options=("centre", "region"),
             )

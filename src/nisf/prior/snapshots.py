@@ -1,4 +1,4 @@
-"""A prior as it was at some steps of its training."""
+"""Snapshots: a prior's weights at some steps of its training."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def _path(folder: Path, step: int) -> Path:
 
 
 def write_snapshot(folder: Path, step: int, weights: Mapping[str, Tensor]) -> None:
-    """Write what a prior's answers depend on as it is after ``step`` steps.
+    """Write the weights as they are after ``step`` steps.
 
     Args:
         folder: the prior's.
         step: optimiser steps done.
-        weights: by the names of `Prior.weights`.
+        weights: named as in `Prior.weights`.
     """
     write_tensors(_path(folder, step), weights)
 
 
 def snapshot_steps(folder: Path) -> list[int]:
-    """The steps of which there are snapshots, ascending."""
+    """The steps at which snapshots were written, ascending."""
     return sorted(
         int(path.stem.removeprefix("step-"))
         for path in (folder / "snapshots").glob("step-*.safetensors")
@@ -40,12 +40,12 @@ def snapshot_steps(folder: Path) -> list[int]:
 
 
 def prior_at(prior: Prior[SubjectType], step: int) -> Prior[SubjectType]:
-    """The prior as it was after ``step`` steps; its finder and settings are the last ones.
+    """The prior with its weights after ``step`` steps; finder and settings are the final ones.
 
     Raises:
-        BadFileError: there is no such snapshot, or it is damaged or another prior's.
+        BadFileError: there is no such snapshot, or it is damaged or belongs to another prior.
     """
     if prior.folder is None or step not in snapshot_steps(prior.folder):
-        raise BadFileError(f"{prior.folder}: its training kept no snapshot after {step} steps")
+        raise BadFileError(f"{prior.folder}: there is no snapshot of its training after {step} steps")
     path = _path(prior.folder, step)
     return prior.with_weights(read_tensors(path)[0], path)

@@ -1,7 +1,9 @@
-"""A prior's folder as it is on the disk: ``prior.json`` and the weights, read strictly, without a pickle."""
+"""A prior's folder on disk: ``prior.json`` and the weights, read strictly and without pickle."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +17,7 @@ from nisf.config.migration import todays_settings
 from nisf.config.overrides import from_dict
 from nisf.config.schema import Config
 from nisf.data.anatomy import Anatomy, from_json
-from nisf.errors import BadFileError, NoSuchModelError
+from nisf.errors import MALFORMED, BadFileError, NoSuchModelError
 from nisf.files import read_json, read_tensors
 from nisf.networks.finder import Finder, finder_of
 from nisf.networks.orienter import FILE as ORIENTER
@@ -23,34 +25,35 @@ from nisf.networks.orienter import Orienter, read_orienter
 from nisf.prior.bundled import model_folder, model_names
 
 FORMAT = 1
-"""Version of the folder's layout; raised when an older nisf could no longer read it."""
+"""Version of the folder's layout; raised when older versions of nisf can no longer read it."""
 
 SPECIFICATION, WEIGHTS = "prior.json", "weights.safetensors"
 
 APPENDICES = ("calibration", "intervals", "quality")
-"""What may be learnt of a trained prior on validation cases.
+"""Names of the results that may be fitted on validation cases after training.
 
-Each has one JSON file of its name in the folder, which may be missing. Its entry ``prior`` is the fingerprint
-of the prior that it belongs to; the package that uses it checks the other entries.
+Each is an optional JSON file of this name in the folder. Its entry ``prior`` is the fingerprint of the prior
+that it belongs to; the package that uses it checks the other entries.
 """
 
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """What a prior's folder holds, checked as far as it is the same for all kinds of field.
+    """Contents of a prior's folder, checked as far as all kinds of field have them in common.
 
     Attributes:
-        config: all settings it was trained with.
+        config: all settings of its training.
         anatomy: label names, colours and phases.
         half: half lengths of the region's box, mm (3,); None for the whole field of view.
         finder: finds the region; None if there is none.
         card: training set, validation scores, licence, versions.
-        folder: where it was read from; None if it never was.
+        folder: the folder that it was read from, if any.
         fingerprint: of the weights, as ``prior.json`` says.
-        tensors: of the network (``field.*``) and whatever else the kind of field keeps.
-        source: the file that the tensors are from.
-        appendices: what was learnt of it afterwards, by name (`APPENDICES`); those that are there.
-        orienter: tells in which way a stack is stored; None if there is none.
+        tensors: of the network (``field.*``), and others that the kind of field keeps.
+        source: the file that the tensors were read from.
+        appendices: the appendices that are there, by name; see `APPENDICES`.
+        orienter: recognises the orientation in which a stack is stored; None if there is none.
+        changed: whether the folder's contents differ from those stated in ``prior.json`` (`contents_of`).
     """
 
     config: Config
@@ -64,9 +67,10 @@ class Stored:
     source: Path
     appendices: Mapping[str, Any] = field(default_factory=dict)
     orienter: Orienter | None = None
+    changed: bool = False
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """A tensor that has to be there.
+        """Return a required tensor.
 
         Raises:
             BadFileError: it is missing, or of another shape.
@@ -81,11 +85,11 @@ def read_stored(folder: str | Path) -> Stored:
     """Read a prior's folder.
 
     Args:
-        folder: as `nisf.prior.prior.Prior.save` wrote it, or the name of a model that comes with the package.
+        folder: written by `nisf.prior.prior.Prior.save`, or the name of a bundled model.
 
     Raises:
         NoSuchModelError: there is no such folder or model.
-        BadFileError: a file is missing or damaged, or the format is another version's.
+        BadFileError: a file is missing or damaged, or has a format of another version.
     """
     folder = model_folder(folder)
     if not folder.is_dir():
@@ -105,7 +109,7 @@ def read_stored(folder: str | Path) -> Stored:
         anatomy = from_json(data["anatomy"], path)
         half = None if data["half_mm"] is None else np.array(data["half_mm"], dtype=np.float64)
         has_finder, card, fingerprint = bool(data["finder"]), dict(data["card"]), str(data["fingerprint"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except MALFORMED as error:
         raise BadFileError(
             f"{path}: entry {error} is missing or wrong; it was not written by this version of nisf"
         ) from error
@@ -115,6 +119,8 @@ def read_stored(folder: str | Path) -> Stored:
         )
     weights = folder / WEIGHTS
     tensors, _ = read_tensors(weights)
+    # Folders of earlier versions have no such entry.
+    changed = data.get("contents") not in (None, contents_of(data, tensors))
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise BadFileError(f"{weights}: tensor '{name}' has values that are not finite; train it again")
@@ -123,14 +129,38 @@ def read_stored(folder: str | Path) -> Stored:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("finder.")}
     parts = (config, anatomy, half, finder, card, folder.resolve(), fingerprint, tensors, weights)
     orienter = read_orienter(folder / ORIENTER, fingerprint)
-    return Stored(*parts, appendices=read_appendices(folder, fingerprint), orienter=orienter)
+    appendices = read_appendices(folder, fingerprint)
+    return Stored(*parts, appendices=appendices, orienter=orienter, changed=changed)
+
+
+def contents_of(data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Sixteen hexadecimal digits that change with anything in a prior's folder that affects answers.
+
+    Besides the weights of all networks these are the settings, the region's size, and the labels and the
+    orientation of the anatomy; colours, views and measures may be edited. The files of appendices and the
+    orienter name their prior themselves.
+
+    Args:
+        data: contents of ``prior.json``.
+        tensors: contents of the file of weights.
+    """
+    anatomy = {
+        name: data["anatomy"].get(name) for name in ("labels", "phases", "reorder", "turn", "orientation")
+    }
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    parts = {"config": data["config"], "half_mm": data["half_mm"], "anatomy": anatomy}
+    digest.update(json.dumps(parts, sort_keys=True).encode())
+    return digest.hexdigest()[:16]
 
 
 def read_appendices(folder: Path, fingerprint: str) -> dict[str, Any]:
-    """The appendices that a prior's folder has, by name.
+    """The appendices in a prior's folder, by name.
 
     Raises:
-        BadFileError: one is not a JSON object, or was learnt of a prior with another fingerprint.
+        BadFileError: one is not a JSON object, or belongs to a prior with another fingerprint.
     """
     found = {}
     for name in APPENDICES:
@@ -143,6 +173,6 @@ def read_appendices(folder: Path, fingerprint: str) -> dict[str, Any]:
         if found[name].get("prior") != fingerprint:
             raise BadFileError(
                 f"{path}: belongs to the prior {found[name].get('prior')!r}, but this one is {fingerprint}; "
-                "delete the file or learn it again"
+                "delete the file or fit it again"
             )
     return found

@@ -1,4 +1,4 @@
-"""A subject's file as it is on the disk, before its prior makes a subject of it."""
+"""A subject's file as read from disk, before its prior makes a subject of it."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from nisf.data.region import Region
 
 @dataclass(frozen=True, eq=False)
 class SubjectRecord:
-    """What every kind of subject keeps, and what its own kind adds.
+    """What all kinds of subject store, and what their kind adds.
 
     Attributes:
         path: the file, for messages.
         name: the case's name.
         fingerprint: of the prior that it belongs to.
         source: that prior's folder or name; None if the file does not say.
-        region: where the field answers.
-        stacks: the grids that were measured.
-        summary: how the fit went.
+        region: the region in which the field gives answers.
+        stacks: the grids of the measured stacks.
+        summary: summary of the fit.
         islands: whether islands are kept.
-        certain: how sure a section of each structure has to be.
-        enclosed: how much of a cavity has to be surrounded by its wall in a basal slice.
-        entries: JSON of the kind itself.
-        tensors: of the kind itself.
-        strokes: what a person has said of it.
-        shifts: how far slices lie off that were put in line before the fit.
+        certain: minimum certainty of a section of each structure.
+        enclosed: minimum fraction of a cavity's outline that its wall must surround in a basal slice.
+        entries: JSON entries of the kind.
+        tensors: tensors of the kind.
+        strokes: strokes that a person has drawn.
+        shifts: shifts of slices that were aligned before the fit.
     """
 
     path: Path
@@ -53,7 +53,7 @@ class SubjectRecord:
     shifts: tuple[Shift, ...] = ()
 
     def common(self) -> dict[str, Any]:
-        """The arguments of any kind of subject, its prior and what is its own left out."""
+        """The arguments that the subjects of all kinds share, except the prior."""
         return {
             "name": self.name,
             "region": self.region,

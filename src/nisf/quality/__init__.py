@@ -1,1 +1,1 @@
-"""Is this segmentation any good? A predicted Dice and a light with its reasons, without labels."""
+"""Judge a segmentation without labels: predicted Dice, and a warning light with its reasons."""

@@ -1,4 +1,4 @@
-"""Families of signs: which side of the usual is bad, and how to say that a sign is not as usual."""
+"""Families of signs: in which direction a sign is bad, and how to describe it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ Side = Literal["low", "high", "both"]
 
 @dataclass(frozen=True)
 class Family:
-    """What signs of one family have in common.
+    """What the signs of one family have in common.
 
     Attributes:
-        bad: on which side of the usual values a sign is bad.
-        room: least distance from the middle of the usual values to their ends, in the sign's unit.
-        low: what it means if the sign is too low, with ``{0}`` and ``{1}`` for structures.
-        high: likewise, too high.
-        alarms: whether a value that no usual case has is a reason of its own not to believe a segmentation.
+        bad: the side of the usual range on which a sign is bad.
+        room: minimum distance from the middle of the usual range to its ends, in the sign's unit.
+        low: description of a sign that is too low, with ``{0}`` and ``{1}`` for structures.
+        high: likewise of a sign that is too high.
+        alarms: whether a value outside the range of all good cases is reason enough to distrust a
+            segmentation.
     """
 
     bad: Side
@@ -29,11 +30,11 @@ class Family:
 
 FAMILIES = {
     "finder": Family("low", 0.05, "the image hardly looks like what the prior was trained on"),
-    "second": Family("high", 0.1, "", "the anatomy is seen a second time, outside the region of interest"),
+    "second": Family("high", 0.1, "", "the anatomy appears a second time, outside the region of interest"),
     "features": Family("high", 1.0, "", "the image looks unlike those of the training set"),
-    "sure": Family("low", 0.02, "the field is not sure where the {0} is", alarms=False),
-    "section": Family("low", 0.02, "the field is not sure of the {0} in some slices", alarms=False),
-    "unsure": Family("high", 0.01, "", "the field is not sure of its answers", alarms=False),
+    "sure": Family("low", 0.02, "the position of the {0} is uncertain", alarms=False),
+    "section": Family("low", 0.02, "the {0} is uncertain in some slices", alarms=False),
+    "unsure": Family("high", 0.01, "", "the segmentation is uncertain", alarms=False),
     "given": Family("low", 0.02, "the field cannot reproduce the image"),
     "contact": Family(
         "both",
@@ -49,25 +50,28 @@ FAMILIES = {
     ),
     "width": Family("both", 0.15, "the {0} is too narrow", "the {0} is too wide"),
     "ratio": Family(
-        "both", 0.3, "the {0} is too small beside the {1}", "the {0} is too large beside the {1}"
+        "both", 0.3, "the {0} is too small relative to the {1}", "the {0} is too large relative to the {1}"
     ),
     "uneven": Family("high", 0.05, "", "the {0} changes abruptly from slice to slice"),
     "crooked": Family("high", 0.1, "", "the {0} jumps from slice to slice"),
-    "returns": Family("high", 0.1, "", "the {0} ends and begins again along the stack"),
+    "returns": Family("high", 0.1, "", "the {0} ends and starts again along the stack"),
     "edge": Family("low", 0.05, "the border of the {0} with the {1} is blurred"),
     "tone": Family("both", 0.05, "the {0} is darker than usual", "the {0} is brighter than usual"),
-    "spread": Family("both", 0.02, "the {0} is more even than usual", "the {0} is less even than usual"),
+    "spread": Family("both", 0.02, "the {0} is unusually uniform", "the {0} is unusually uneven"),
     "contrast": Family(
         "both",
         0.3,
-        "the contrast of {0} against {1} is not as usual",
-        "the contrast of {0} against {1} is not as usual",
+        "the contrast between {0} and {1} is unusual",
+        "the contrast between {0} and {1} is unusual",
     ),
     "grain": Family("both", 0.2, "the image is smoother than usual", "the image is noisy"),
     "detail": Family("both", 0.25, "the image has stripes, or is noise", "the image is blurred"),
-    "flat": Family("high", 0.02, "", "parts of the image are of one value"),
+    "flat": Family("high", 0.02, "", "parts of the image have a constant value"),
     "stripes": Family(
-        "high", 0.1, "", "single rows or columns of the image are darker than those beside them"
+        "high", 0.1, "", "single rows or columns of the image are darker than their neighbours"
+    ),
+    "zigzag": Family(
+        "high", 0.1, "", "pixels alternate along one axis, as where neighbouring rows or columns are swapped"
     ),
     "black": Family("high", 0.05, "", "much of the image is black"),
     "white": Family("high", 0.02, "", "much of the image is white"),
@@ -76,18 +80,18 @@ FAMILIES = {
         "both",
         0.1,
         "neighbouring slices do not resemble each other",
-        "neighbouring slices are too much alike",
+        "neighbouring slices are too similar",
     ),
     "order": Family("low", 0.02, "the slices are not in order"),
     "pixel": Family("both", 0.3, "pixels are too small", "pixels are too large"),
-    "distance": Family("both", 0.3, "slices are too close", "slices are too far apart"),
+    "distance": Family("both", 0.3, "slices are too close together", "slices are too far apart"),
     "stack": Family("both", 0.4, "the stack is too short", "the stack is too long"),
-    "beat": Family("both", 0.15, "the {0} does not get smaller as it should", "the {0} gets too small"),
+    "beat": Family("both", 0.15, "the {0} contracts too little", "the {0} contracts too much"),
     "stroke": Family(
         "both",
         0.05,
-        "the {0} ejects too little beside the {1}",
-        "the {0} ejects too much beside the {1}",
+        "the {0} ejects too little relative to the {1}",
+        "the {0} ejects too much relative to the {1}",
     ),
 }
 
@@ -98,7 +102,7 @@ def family(sign: str) -> Family:
 
 
 def words(sign: str, *, high: bool) -> str:
-    """What it means that a sign is too high or too low."""
+    """Description of a sign that is too high or too low."""
     _, *structures = sign.split("/")
     found = family(sign)
     return ((found.high or found.low) if high else (found.low or found.high)).format(*structures)

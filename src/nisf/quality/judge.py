@@ -1,4 +1,4 @@
-"""Is this segmentation any good? A predicted Dice and a light with its reasons, without labels."""
+"""Judge a segmentation without labels: predicted Dice, and a warning light with its reasons."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from nisf.subject.subject import Subject
 
 @dataclass(frozen=True, eq=False)
 class Examined:
-    """One frame, looked at.
+    """One examined frame.
 
     Attributes:
         frame: its index.
-        sample: what the signs were read from.
+        sample: the data from which its signs were computed.
         signs: of the frame and of its case.
     """
 
@@ -35,12 +35,12 @@ class Examined:
 
 
 def examine(subject: Subject, case: Case, frames: Sequence[int] | None = None) -> list[Examined]:
-    """Read the signs of some frames of a subject; nothing if its region holds no pixel of the first stack.
+    """Compute the signs of some frames of a subject; empty if no pixel of the first stack is in its region.
 
     Args:
-        subject: what a prior made of the case.
-        case: its intensities are looked at; its labels never.
-        frames: of the reference stack; those of the named phases, or the two most different, if None.
+        subject: the segmented case.
+        case: its intensities are used, its labels never.
+        frames: of the reference stack; if None, those of the named phases or the two that differ most.
     """
     places = places_of(subject) if subject.stacks and case.slices else None
     if places is None:
@@ -48,7 +48,7 @@ def examine(subject: Subject, case: Case, frames: Sequence[int] | None = None) -
     names = subject.prior.anatomy.labels[1:]
     pixel_mm = subject.stacks[0].grid.spacing[:2]
     chosen = frames_to_judge(case, subject.prior.anatomy) if frames is None else frames
-    # As the finder saw it: a stack that was turned for the fit is turned here too.
+    # As the finder saw it: a stack that was reoriented for the fit is reoriented here too.
     seen = case.arranged(subject.prior.way(case)) if "turned" in subject.summary else case
     doubts = subject.prior.search.doubts(seen, subject.region)
     common: Signs = {} if doubts is None else {"finder": doubts[0], "second": doubts[1]}
@@ -66,13 +66,13 @@ def judge(
     """Judge the segmentation of a case.
 
     Args:
-        subject: what a prior made of the case.
-        case: what was measured; its labels are not looked at.
-        labels: the segmentation on the reference stack's grid, if it is known already; says at which frames
-            of a cine to look.
+        subject: the segmented case.
+        case: as measured; its labels are not used.
+        labels: the segmentation on the reference stack's grid, if it is known already; it tells which frames
+            of a cine to examine.
 
     Returns:
-        None where the prior has no ``quality.json``: nothing is known of its signs.
+        The judgement, or None if the prior has no ``quality.json``.
 
     Raises:
         BadFileError: the prior's ``quality.json`` is damaged.
@@ -85,7 +85,7 @@ def judge(
 
 
 def model_of(subject: Subject) -> QualityModel | None:
-    """What was learnt of a subject's prior; None if nothing was.
+    """The quality model of a subject's prior; None if there is none.
 
     Raises:
         BadFileError: the prior's ``quality.json`` is damaged.
@@ -98,7 +98,7 @@ def model_of(subject: Subject) -> QualityModel | None:
 
 
 def judgement_of(examined: Sequence[Examined], model: QualityModel) -> Judgement:
-    """What a model says of a case's frames, on average; the strangest frame gives the reasons."""
+    """Judge a case from its frames: averages over them, and reasons from the most unusual one."""
     if not examined:
         nothing = dict.fromkeys(model.structures, 0.0)
         return Judgement("red", nothing, 0.0, ("no pixel of the image lies in the region of interest",))
@@ -106,7 +106,7 @@ def judgement_of(examined: Sequence[Examined], model: QualityModel) -> Judgement
 
 
 def frames_to_judge(case: Case, anatomy: Anatomy) -> list[int]:
-    """Indices of the frames to look at: those of named phases, all of a few, or the two most different."""
+    """Indices of the frames to examine: those of named phases, all if few, or the two that differ most."""
     times = case.stacks[0].grid.times
     named = [case.phases[name] for name in _phase_names(anatomy) if name in case.phases]
     if len(named) == 2:
@@ -145,7 +145,7 @@ def _extremes(labels: Integer[np.ndarray, "x y z t"], anatomy: Anatomy) -> list[
 
 
 def _larger_and_smaller(case: Case, anatomy: Anatomy, signs: dict[int, Signs]) -> tuple[int, int] | None:
-    """The frames between which the anatomy is to get smaller; None if it does not beat, or there is one."""
+    """The frames between which the anatomy should contract; None if it does not beat or there is only one."""
     if not anatomy.phases or len(signs) != 2:
         return None
     times = case.stacks[0].grid.times

@@ -1,4 +1,4 @@
-"""What is said of a segmentation's quality, and how a subject's file keeps it."""
+"""The judgement of a segmentation's quality, and how a subject's file stores it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
+from nisf.errors import MALFORMED
 from nisf.subject.subject import Subject
 
 Light = Literal["green", "amber", "red"]
@@ -14,13 +15,13 @@ SubjectType = TypeVar("SubjectType", bound=Subject)
 
 @dataclass(frozen=True)
 class Judgement:
-    """How good a segmentation probably is.
+    """Predicted quality of a segmentation.
 
     Attributes:
-        light: green; amber: look at it; red: do not believe it without looking at it.
+        light: green; amber: check it; red: do not use it without checking it.
         predicted_dice: of each structure.
         mean: of the structures' predicted Dice.
-        reasons: why the light is not green, the weightiest first; empty if it is.
+        reasons: why the light is not green, most important first; empty if it is.
     """
 
     light: Light
@@ -34,7 +35,7 @@ class Judgement:
         return f"{self.light}, predicted Dice {self.mean:.2f}{reasons}"
 
     def to_json(self) -> dict[str, Any]:
-        """As a subject's summary keeps it."""
+        """JSON for a subject's summary."""
         return {
             "light": self.light,
             "predicted_dice": {name: round(dice, 4) for name, dice in self.predicted_dice.items()},
@@ -44,14 +45,14 @@ class Judgement:
 
 
 def with_judgement(subject: SubjectType, judgement: Judgement | None) -> SubjectType:
-    """The subject with what was said of it in its summary, so that its file keeps it."""
+    """Add a judgement to a subject's summary, so that its file stores it."""
     if judgement is None:
         return subject
     return replace(subject, summary={**subject.summary, "quality": judgement.to_json()})
 
 
 def kept_judgement(subject: Subject) -> Judgement | None:
-    """What a subject's summary says of its quality; None if nothing was said, or it cannot be read."""
+    """The judgement stored in a subject's summary; None if there is none or it is unreadable."""
     data = subject.summary.get("quality")
     if not isinstance(data, Mapping):
         return None
@@ -59,5 +60,5 @@ def kept_judgement(subject: Subject) -> Judgement | None:
         lights: dict[str, Light] = {"green": "green", "amber": "amber", "red": "red"}
         dice = {str(name): float(value) for name, value in data["predicted_dice"].items()}
         return Judgement(lights[data["light"]], dice, float(data["mean"]), tuple(map(str, data["reasons"])))
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except MALFORMED:
         return None

@@ -1,4 +1,4 @@
-"""Learn from cases with labels, good and spoilt, what signs tell of Dice."""
+"""Learn from labelled cases, good and degraded, how signs predict Dice."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from nisf.quality.signs import Signs
 
 KNOTS = 12
 RIDGE = 3.0
-"""Strength of the pull of all weights to 0, in frames."""
+"""Strength of the L2 penalty on the weights, in frames."""
 SHRINKAGE = 0.1
-"""Of the signatures' covariance towards its diagonal."""
+"""Shrinkage of the signatures' covariance towards its diagonal."""
 FINE = 0.85
-"""Mean Dice from which a segmentation is good, whatever was done to its image."""
+"""Mean Dice above which a segmentation counts as good, even of a degraded image."""
 LEAST_SHARE = 0.5
-"""A sign that fewer frames have is left out."""
+"""Signs that are known in a smaller fraction of the frames are left out."""
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One frame of a case whose labels are known.
+    """One frame of a labelled case.
 
     Attributes:
-        patient: whose copies are never parted in cross-fitting.
+        patient: all copies of a patient stay in one fold of the cross-fitting.
         good: whether the case is as it was measured.
-        sound: whether its slices are in order and its millimetres true.
+        sound: whether its slices are in order and its millimetres are right.
         signs: of the frame and its case.
         signature: see `nisf.subject.subject.Subject.signature`.
-        dice: of each structure, in the order of the classes; NaN where it is not known.
-        weight: how much it counts.
+        dice: of each structure, in the order of the classes; NaN where unknown.
+        weight: of the example.
     """
 
     patient: str
@@ -49,7 +49,7 @@ class Example:
 
 
 def learn_signature(signatures: Sequence[np.ndarray]) -> Signature:
-    """Mean and whitening of the good cases' signatures."""
+    """Mean and whitening of the signatures of the good cases."""
     rows = np.stack(signatures).astype(np.float64)
     covariance = np.cov(rows.T) if len(rows) > 1 else np.eye(rows.shape[1])
     covariance = np.atleast_2d(covariance)
@@ -62,13 +62,13 @@ def learn_signature(signatures: Sequence[np.ndarray]) -> Signature:
 def usual_values(
     name: str, values: Float[np.ndarray, "n"], good: Bool[np.ndarray, "n"], fine: Bool[np.ndarray, "n"]
 ) -> Usual:
-    """What is usual of a sign.
+    """The usual range of a sign.
 
     Args:
         name: of the sign.
         values: of the sign, all finite.
-        good: of cases as they were measured.
-        fine: of cases that are segmented well all the same.
+        good: marks cases as they were measured.
+        fine: marks cases that are segmented well.
     """
     low, middle, high = np.quantile(values[good], [0.025, 0.5, 0.975])
     room = FAMILIES[name.split("/")[0]].room
@@ -80,7 +80,7 @@ def usual_values(
 def learn_curve(
     strange: Float[np.ndarray, "n"], odds: Float[np.ndarray, "n"], weight: Float[np.ndarray, "n"]
 ) -> Curve:
-    """Log odds that never rise with strangeness: isotonic regression, taken at a few quantiles."""
+    """Log odds that never rise with strangeness: isotonic regression, evaluated at a few quantiles."""
     order = np.argsort(strange)
     x, y, w = strange[order], odds[order], weight[order]
     fitted = isotonic_regression(y, weights=w, increasing=False).x
@@ -93,13 +93,13 @@ def learn_curve(
 
 
 def learn(examples: Sequence[Example], structures: Sequence[str]) -> QualityModel:
-    """A model from frames with labels.
+    """Fit a model to labelled frames.
 
-    Each sign's curve is fitted alone; then all are weighed together, no weight below 0, so that no sign can
-    count against its sense because it goes along with another.
+    Each sign's curve is fitted separately. Then all signs are weighted jointly, with non-negative weights, so
+    that correlation with another sign cannot reverse the meaning of a sign.
 
     Args:
-        examples: frames, good and spoilt.
+        examples: good and degraded frames.
         structures: in the order of the classes.
 
     Raises:
@@ -136,7 +136,7 @@ def learn(examples: Sequence[Example], structures: Sequence[str]) -> QualityMode
 def _weigh(
     strange: Mapping[str, np.ndarray], dice: Float[np.ndarray, "n"], weight: Float[np.ndarray, "n"]
 ) -> tuple[float, dict[str, Curve]]:
-    """The offset and the curves of one structure."""
+    """Fit the offset and the weights of one structure's curves."""
     known: Bool[np.ndarray, "n"] = np.isfinite(dice)
     odds, w = logit(dice[known]), weight[known]
     curves = {name: learn_curve(values[known], odds, w) for name, values in strange.items()}

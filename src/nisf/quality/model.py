@@ -1,4 +1,4 @@
-"""From signs to a predicted Dice and a light: what was learnt of a prior, as its folder keeps it."""
+"""Predict Dice and a warning light from signs: a model fitted for a prior and stored in its folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from nisf.errors import BadFileError
+from nisf.errors import MALFORMED, BadFileError
 from nisf.quality.families import FAMILIES, family, words
 from nisf.quality.judgement import Judgement, Light
 from nisf.quality.signs import Signs
@@ -18,34 +18,34 @@ Number = float | Float[np.ndarray, "*n"]
 
 FORMAT = 1
 RED_DICE, AMBER_DICE = 0.7, 0.8
-"""Mean predicted Dice below which a light is red, or amber."""
+"""Mean predicted Dice below which the light is red, or amber."""
 RED_WORST, AMBER_WORST = 0.5, 0.7
-"""Likewise, of the worst structure."""
+"""Predicted Dice of the worst structure below which the light is red, or amber."""
 RED_ALARM, AMBER_ALARM = 2.0, 1.5
-"""Strangeness beside that of the strangest good segmentation above which a light is red, or amber."""
+"""Strangeness, relative to the strangest good segmentation, above which the light is red, or amber."""
 LEAST_COST = 0.1
-"""Log odds of Dice from which a sign is a reason."""
+"""Minimum loss in log odds of Dice for which a sign is given as a reason."""
 REASONS = 4
-"""Most reasons given."""
+"""Maximum number of reasons."""
 LEAST, MOST = 0.03, 0.97
-"""Dice is predicted between these: their logits are finite."""
+"""Range of predicted Dice, which keeps its logit finite."""
 
 
 def logit(dice: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
-    """Log odds of Dice, kept within `LEAST` and `MOST`."""
+    """Log odds of Dice, clipped to `LEAST` and `MOST`."""
     kept = np.clip(dice, LEAST, MOST)
     return np.log(kept / (1 - kept))
 
 
 @dataclass(frozen=True, eq=False)
 class Usual:
-    """What is usual of one sign in good cases.
+    """The usual range of one sign in good cases.
 
     Attributes:
-        low: 2.5th percentile, or further from the middle if the family asks for room.
+        low: 2.5th percentile, or further from the middle if the family requires it.
         middle: median.
         high: 97.5th percentile, likewise.
-        most: largest strangeness of a case whose segmentation was good all the same.
+        most: largest strangeness of a case whose segmentation was good nevertheless.
     """
 
     low: float
@@ -54,7 +54,7 @@ class Usual:
     most: float
 
     def strangeness(self, sign: str, value: Number) -> Number:
-        """How far on the bad side values are: 0 in the middle, 1 at the end of what is usual."""
+        """How far values are on the bad side: 0 in the middle, 1 at the end of the usual range."""
         below, above = (
             (self.middle - value) / (self.middle - self.low),
             (value - self.middle) / (self.high - self.middle),
@@ -65,12 +65,12 @@ class Usual:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """What one sign says of one structure's Dice: log odds over strangeness, straight between knots.
+    """What one sign says about one structure's Dice: log odds as a piecewise linear function of strangeness.
 
     Attributes:
         knots: strangeness, ascending (m,).
         odds: log odds of Dice, descending (m,).
-        weight: how much the sign counts, not negative.
+        weight: of the sign, not negative.
     """
 
     knots: Float[np.ndarray, "m"]
@@ -83,29 +83,29 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class Signature:
-    """Where the signatures of the training set lie.
+    """Distribution of the signatures of the training set.
 
     Attributes:
         mean: (l,).
-        whitening: rows that make its covariance the identity (l, l).
+        whitening: matrix that makes their covariance the identity (l, l).
     """
 
     mean: Float[np.ndarray, "l"]
     whitening: Float[np.ndarray, "l l"]
 
     def distance(self, signature: Float[np.ndarray, "l"]) -> float:
-        """Mahalanobis distance by the square root of the dimensions: about 1 in the training set."""
+        """Mahalanobis distance over the square root of the dimension: about 1 in the training set."""
         return float(np.linalg.norm(self.whitening @ (signature - self.mean)) / np.sqrt(len(self.mean)))
 
 
 @dataclass(frozen=True, eq=False)
 class QualityModel:
-    """Signs to Dice.
+    """Predicts Dice from signs.
 
     Attributes:
         structures: in the order of their classes.
-        usual: of each sign.
-        offset: log odds of each structure's Dice where no sign says anything.
+        usual: usual range of each sign.
+        offset: log odds of each structure's Dice without any signs.
         curves: of each structure, by sign.
         signature: of the training set; None if the prior's subjects have none.
     """
@@ -117,7 +117,7 @@ class QualityModel:
     signature: Signature | None
 
     def strangeness(self, signs: Signs) -> dict[str, float]:
-        """How strange each sign is, of those that the model knows."""
+        """Strangeness of each sign that the model knows."""
         return {
             name: float(usual.strangeness(name, signs[name]))
             for name, usual in self.usual.items()
@@ -125,7 +125,7 @@ class QualityModel:
         }
 
     def dice(self, strange: Mapping[str, float]) -> dict[str, float]:
-        """Predicted Dice of each structure; a sign that is missing counts as usual."""
+        """Predicted Dice of each structure; missing signs count as usual."""
         found = {}
         for structure in self.structures:
             odds = self.offset[structure]
@@ -135,10 +135,10 @@ class QualityModel:
         return found
 
     def light(self, signs: Sequence[Signs]) -> Judgement:
-        """What is said of a case.
+        """Judge a case.
 
         Args:
-            signs: of each frame that was looked at, at least one.
+            signs: of each examined frame, at least one.
         """
         strange = [self.strangeness(found) for found in signs]
         each = [self.dice(found) for found in strange]
@@ -154,7 +154,7 @@ class QualityModel:
         return Judgement(light, dice, mean, reasons)
 
     def _alarms(self, strange: Sequence[Mapping[str, float]]) -> dict[str, float]:
-        """How strange each sign is beside what it was in good segmentations; of the strangest frame."""
+        """Strangeness of each sign relative to good segmentations, for the strangest frame."""
         return {
             name: max(found.get(name, 0.0) for found in strange) / usual.most
             for name, usual in self.usual.items()
@@ -164,7 +164,7 @@ class QualityModel:
     def _reasons(
         self, signs: Sequence[Signs], strange: Sequence[Mapping[str, float]], alarms: Mapping[str, float]
     ) -> tuple[str, ...]:
-        """Signs that no good case had, the strangest first; then those that cost most of the Dice."""
+        """Signs beyond those of all good cases, the strangest first; then those that lower Dice most."""
         ranked = sorted((name for name in alarms if alarms[name] > AMBER_ALARM), key=lambda n: -alarms[n])
         cost: dict[str, float] = {}
         for structure in self.structures:
@@ -182,14 +182,14 @@ class QualityModel:
 
 
 def with_features(signs: Signs, signature: np.ndarray | None, known: Signature | None) -> Signs:
-    """Signs with the distance of the signature from those of the training set among them."""
+    """Add to signs the distance of the signature from those of the training set."""
     if signature is None or known is None:
         return signs
     return {**signs, "features": known.distance(np.asarray(signature, dtype=np.float64))}
 
 
 def to_json(model: QualityModel) -> dict[str, Any]:
-    """The entries of ``quality.json``, the prior's fingerprint left out."""
+    """The entries of ``quality.json``, without the prior's fingerprint."""
 
     def numbers(values: np.ndarray) -> list[float]:
         return [float(f"{value:.5g}") for value in values]
@@ -222,15 +222,15 @@ def to_json(model: QualityModel) -> dict[str, Any]:
 
 
 def from_json(data: Mapping[str, Any], structures: Sequence[str], where: str) -> QualityModel:
-    """A model from the entries of ``quality.json``.
+    """Read a model from the entries of ``quality.json``.
 
     Raises:
-        BadFileError: it is of another version or other structures, or an entry is missing or wrong; the
-            sentence names ``where``.
+        BadFileError: it is of another version or for other structures, or an entry is missing or wrong; the
+            message names ``where``.
     """
     if data.get("format") != FORMAT or data.get("structures") != list(structures):
         raise BadFileError(
-            f"{where}: not written for {', '.join(structures)} by this version of nisf; learn it again, or "
+            f"{where}: not written for {', '.join(structures)} by this version of nisf; fit it again, or "
             "delete it"
         )
     try:
@@ -241,9 +241,9 @@ def from_json(data: Mapping[str, Any], structures: Sequence[str], where: str) ->
         strange = [name for name in usual if name.split("/")[0] not in FAMILIES]
         if strange or any(not set(signs) <= set(usual) for signs in curves.values()):
             raise ValueError(strange)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except MALFORMED as error:
         raise BadFileError(
-            f"{where}: entry {error} is missing or wrong; learn it again, or delete it"
+            f"{where}: entry {error} is missing or wrong; fit it again, or delete it"
         ) from error
     return QualityModel(tuple(structures), usual, offset, curves, signature)
 

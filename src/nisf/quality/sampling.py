@@ -1,4 +1,4 @@
-"""What signs are read from: answers and measured values at pixels of one frame."""
+"""The data from which signs are computed: answers and measured values at pixels of one frame."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from nisf.subject.islands import bar_islands, without
 from nisf.subject.subject import Subject
 
 ACROSS = 56
-"""Sampled pixels across the region, about: enough for volumes, a fifth of a segmentation's places."""
+"""Approximate number of pixels sampled across the region: enough for volumes, and a fifth of all pixels."""
 MEMORY_MB = 256.0
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One frame of a subject at a part of the pixels that were measured in the region.
+    """One frame of a subject, at a subset of the measured pixels in the region.
 
     Attributes:
-        spacing: between the sampled pixels and between slices, mm (3,).
+        spacing: of the sampled pixels and of the slices, mm (3,).
         measured: intensities in [0, 1] (x, y, z); NaN where no slice was measured.
-        neighbour: intensities of the pixel beside each, along both axes of the image (2, x, y, z).
-        predicted: intensities that the field answers (x, y, z).
+        neighbour: intensities of the adjacent pixel along either axis of the image (2, x, y, z).
+        predicted: intensities given by the field (x, y, z).
         probability: of each class (x, y, z, k).
-        raw: classes with islands and doubtful sections (x, y, z).
-        label: classes without them, as a segmentation has them (x, y, z).
-        edge: pixels beside which nothing is measured or asked (x, y).
-        detail_mm: length over which the image changes; NaN if it does not. See `detail`.
-        stripes: how far rows differ from those beside them; NaN if it is of one value. See `stripes`.
+        raw: classes before islands and doubtful sections are removed (x, y, z).
+        label: classes of the segmentation (x, y, z).
+        edge: pixels at the edge of what was measured or queried (x, y).
+        detail_mm: length over which the image changes; NaN if it is constant. See `detail`.
+        stripes: how far rows differ from their neighbours; NaN if the image is constant. See `stripes`.
+        zigzag: how regularly pixels alternate along one axis; NaN if the image is constant. See `zigzag`.
         signature: see `nisf.subject.subject.Subject.signature`; None if there is none.
     """
 
@@ -46,24 +47,25 @@ class Sample:
     edge: Bool[np.ndarray, "x y"]
     detail_mm: float
     stripes: float
+    zigzag: float
     signature: Float[np.ndarray, "l"] | None
 
     @property
     def slices(self) -> np.ndarray:
-        """Which slices were measured (z,)."""
+        """Indices of the measured slices (z,)."""
         return np.asarray(np.isfinite(self.measured).any(axis=(0, 1)))
 
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """The pixels of a stack that are sampled: every ``step``-th from ``first`` on, in all slices.
+    """The sampled pixels of a stack: every ``step``-th pixel starting at ``first``, in all slices.
 
     Attributes:
         first: index along x and y.
         step: along x and y.
         count: along x and y.
         grid: of these pixels.
-        edge: pixels beside which nothing is measured, or asked (x, y).
+        edge: pixels at the edge of what was measured or queried (x, y).
     """
 
     first: tuple[int, int]
@@ -74,12 +76,12 @@ class Places:
 
     @property
     def window(self) -> tuple[slice, slice]:
-        """The part of an image that the sampled pixels lie in."""
+        """The part of an image that contains the sampled pixels."""
         x, y = (slice(a, a + s * n) for a, s, n in zip(self.first, self.step, self.count, strict=True))
         return x, y
 
     def of_image(self, image: Num[np.ndarray, "x y"], shift: tuple[int, int] = (0, 0)) -> np.ndarray:
-        """The sampled pixels of an image, or those ``shift`` pixels on, at most at its border."""
+        """The sampled pixels of an image, or those ``shift`` pixels further, clamped to the image."""
         index = [
             np.minimum(a + s * np.arange(n) + d, size - 1)
             for a, s, n, d, size in zip(self.first, self.step, self.count, shift, image.shape, strict=True)
@@ -88,11 +90,11 @@ class Places:
 
 
 def places_of(subject: Subject, across: int = ACROSS) -> Places | None:
-    """The pixels of the reference stack that are sampled in the subject's region; None if there are none."""
+    """The pixels of the reference stack to sample in the subject's region; None if there are none."""
     grid = subject.stacks[0].grid
     half, spacing = subject.region.half, grid.spacing
     step = np.maximum(1, np.round(2 * half[:2] / across / spacing[:2])).astype(int)
-    # The region's axes are those of the reference stack or its mirror images, maybe in another order.
+    # The region's axes are those of the reference stack, possibly mirrored or permuted.
     if abs(subject.region.pose.matrix[0, :3] @ grid.affine.axes[:, 0]) < 0.5:
         half = half[[1, 0, 2]]
     reach = half[:2] / spacing[:2]
@@ -112,14 +114,14 @@ def places_of(subject: Subject, across: int = ACROSS) -> Places | None:
 
 
 def detail(slices: Sequence[Slice], places: Places) -> float:
-    """Length over which images change, mm: first differences of neighbouring pixels over second ones.
+    """Length over which images change, mm: ratio of first to second differences of neighbouring pixels.
 
-    About a pixel in a sharp image, less in noise, and the width of the blur in a blurred one; brightness and
-    contrast have no say.
+    About a pixel in a sharp image, less in noise, and the width of the blur in a blurred image. Independent
+    of brightness and contrast.
 
     Args:
         slices: of one frame.
-        places: in whose window the images are looked at, at all their pixels.
+        places: define the window; all its pixels are used.
     """
     first, second = 0.0, 0.0
     for item in slices:
@@ -133,14 +135,14 @@ def detail(slices: Sequence[Slice], places: Places) -> float:
 
 
 def stripes(slices: Sequence[Slice], places: Places) -> float:
-    """How far the mean of a row of pixels is from those of the two beside it, in deviations of the image.
+    """Deviation of the mean of a row from those of its two neighbours, in standard deviations of the image.
 
-    The larger of both directions of the image. Rows of a measured image hardly differ from those beside them;
-    where rows are missing, doubled or from elsewhere they do, and a network on larger pixels may not see it.
+    The larger value of both directions of the image. Rows of a measured image hardly differ from their
+    neighbours. Missing, repeated or misplaced rows do, which a network on coarser pixels may not see.
 
     Args:
         slices: of one frame.
-        places: in whose window the images are looked at, at all their pixels.
+        places: define the window; all its pixels are used.
     """
     bend, spread = np.zeros(2), 0.0
     for item in slices:
@@ -153,21 +155,44 @@ def stripes(slices: Sequence[Slice], places: Places) -> float:
     return float(bend.max() / spread) if spread > 0 else float("nan")
 
 
+def zigzag(slices: Sequence[Slice], places: Places) -> float:
+    """How much more regularly neighbouring pixels alternate along one axis of the image than along the other.
+
+    Along an axis it is the ratio of second to first differences: 0.9 to 1.4 in measured images, 1.7 in white
+    noise, and 1.8 to 2 where rows have changed places in pairs, so that each step is followed by one back.
+    Both axes of measured images and of noise are alike to within 0.2.
+
+    Args:
+        slices: of one frame.
+        places: define the window; all its pixels are used.
+    """
+    first, second = np.zeros(2), np.zeros(2)
+    for item in slices:
+        window = item.image[places.window][..., 0].astype(np.float64)
+        for axis in (0, 1):
+            step = np.diff(window, axis=axis)
+            bend = np.diff(step, axis=axis)
+            if bend.size:
+                first[axis] += np.abs(step).mean()
+                second[axis] += np.abs(bend).mean()
+    return float(np.ptp(second / first)) if first.min() > 0 else float("nan")
+
+
 def _ask(
     subject: Subject, grid: Grid, time: float
 ) -> tuple[Float[np.ndarray, "x y z"], Float[np.ndarray, "x y z k"]]:
-    """The field's own answers on a grid: mean intensity over channels, and probabilities."""
+    """The field's own answers on a grid: intensity averaged over channels, and probabilities."""
     place = grid.points().reshape(-1, 3)
     answer = subject.island_map.answers.answer(place, np.full(len(place), time), memory_mb=MEMORY_MB)
     return answer.intensity.mean(-1).reshape(grid.shape), answer.probability.reshape(*grid.shape, -1)
 
 
 def sample(subject: Subject, case: Case, frame: int, places: Places) -> Sample:
-    """Ask a subject where a frame of its reference stack was measured.
+    """Query a subject where a frame of its reference stack was measured.
 
     Args:
-        subject: what a prior made of the case.
-        case: its intensities are looked at; its labels never.
+        subject: the segmented case.
+        case: its intensities are used, its labels never.
         frame: index into the reference stack's times.
         places: from `places_of`.
     """
@@ -198,5 +223,6 @@ def sample(subject: Subject, case: Case, frame: int, places: Places) -> Sample:
         places.edge,
         detail(slices, places),
         stripes(slices, places),
+        zigzag(slices, places),
         subject.signature(time),
     )

@@ -1,8 +1,8 @@
-"""Signs of how good a segmentation is, read without labels from what a subject answers and what was measured.
+"""Signs of a segmentation's quality, computed without labels from a subject's answers and the images.
 
-A sign is a number by name, ``FAMILY`` or ``FAMILY/STRUCTURE`` or ``FAMILY/STRUCTURE/STRUCTURE``. Nothing here
-says what is good: which values are usual, and what they tell of Dice, is learnt (`nisf.quality.model`). A
-sign that cannot be read is left out.
+A sign is a number with a name: ``FAMILY``, ``FAMILY/STRUCTURE`` or ``FAMILY/STRUCTURE/STRUCTURE``. Nothing
+here decides what is good: the usual range of each sign, and its relation to Dice, are learnt
+(`nisf.quality.model`). A sign that cannot be computed is left out.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from nisf.subject.sections import certainty
 Signs = dict[str, float]
 
 SMALL = 1e-3
-"""Volume in mL, and other sizes, below which nothing is there: keeps logarithms finite."""
+"""Volume in mL, and other sizes, below which a structure counts as absent; keeps logarithms finite."""
 NEAR_MM = 12.0
-"""Around structures, where intensities are compared."""
+"""Distance from structures within which intensities are compared."""
 LEAST_PIXELS = 12
-"""Sampled pixels from which a mean says something."""
+"""Minimum number of sampled pixels for a mean."""
 
 
 def area(mask: Bool[np.ndarray, "x y z"]) -> Float[np.ndarray, "z"]:
-    """Pixels of each slice."""
+    """Number of pixels in each slice."""
     return mask.sum(axis=(0, 1)).astype(np.float64)
 
 
 def surroundings(sample: Sample) -> Bool[np.ndarray, "x y z"]:
-    """The structures and what lies within `NEAR_MM` of them in each slice; all where nothing was found."""
+    """The structures and everything within `NEAR_MM` of them in each slice; all pixels if there are none."""
     foreground = sample.label > 0
     if not foreground.any():
         return np.ones(foreground.shape, dtype=bool)
@@ -43,7 +43,7 @@ def surroundings(sample: Sample) -> Bool[np.ndarray, "x y z"]:
 
 
 def correlation(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"]) -> float:
-    """Of two lists of numbers, those left out that are not finite in both; 0 if one is constant."""
+    """Correlation of the entries that are finite in both arrays; 0 if one is constant."""
     both = np.isfinite(a) & np.isfinite(b)
     a, b = a[both].astype(np.float64), b[both].astype(np.float64)
     if len(a) < LEAST_PIXELS or a.std() < 1e-6 or b.std() < 1e-6:
@@ -52,7 +52,7 @@ def correlation(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"]) -> float:
 
 
 def sureness(sample: Sample, names: Sequence[str]) -> Signs:
-    """Dice that the probabilities promise, and how sure sections are where they are surest."""
+    """Expected Dice according to the probabilities, and certainty of the sections' most confident pixels."""
     found, near = {}, surroundings(sample)
     for k, name in enumerate(names, start=1):
         mask, p = sample.label == k, sample.probability[..., k]
@@ -73,7 +73,7 @@ def reproduced(sample: Sample) -> Signs:
 
 
 def topology(sample: Sample, names: Sequence[str]) -> Signs:
-    """Which structures border on which in the slices, parts apart from the largest, and cut borders."""
+    """Which structures border on which in the slices, separate parts, and structures cut by the image."""
     found: Signs = {}
     foreground = sample.label > 0
     padded = np.pad(sample.label, ((1, 1), (1, 1), (0, 0)))
@@ -115,17 +115,17 @@ def _bend(values: Float[np.ndarray, "z *n"]) -> Float[np.ndarray, "m *n"]:
 
 
 def smoothness(sample: Sample, names: Sequence[str]) -> Signs:
-    """How evenly areas and centres change from slice to slice."""
+    """How smoothly areas and centres change from slice to slice."""
     found = {}
     for k, name in enumerate(names, start=1):
         mask = sample.label == k
         size = area(mask)
         if (size > 0).sum() < 4:
             continue
-        # With an empty slice at both ends: a structure begins and ends somewhere.
+        # An empty slice is added at both ends, because a structure starts and ends somewhere.
         around = np.pad(size, 1)
         found[f"uneven/{name}"] = float(np.abs(_bend(around)).sum() / size.sum())
-        # A structure that grows and shrinks once along the stack has a variation of twice its largest area.
+        # The total variation of a structure that grows and shrinks once is twice its largest area.
         found[f"returns/{name}"] = float(np.abs(np.diff(around)).sum() / (2 * size.max()) - 1)
         first, last = np.flatnonzero(size)[[0, -1]]
         inner = np.arange(first, last + 1)
@@ -142,7 +142,7 @@ def smoothness(sample: Sample, names: Sequence[str]) -> Signs:
 def _across(
     image: Float[np.ndarray, "x y z"], one: Bool[np.ndarray, "x y z"], other: Bool[np.ndarray, "x y z"]
 ) -> Float[np.ndarray, "m"]:
-    """How much brighter ``one`` is than ``other`` where a pixel of each are side by side in a slice."""
+    """How much brighter ``one`` is than ``other`` across their common border within slices."""
     found = []
     for axis in (0, 1):
         first, second = (np.arange(image.shape[axis] - 1) + n for n in (0, 1))
@@ -181,6 +181,8 @@ def appearance(sample: Sample, names: Sequence[str]) -> Signs:
         found["detail"] = float(np.log(sample.detail_mm))
     if np.isfinite(sample.stripes):
         found["stripes"] = sample.stripes
+    if np.isfinite(sample.zigzag):
+        found["zigzag"] = sample.zigzag
     if len(steps) >= LEAST_PIXELS:
         found["grain"] = float(np.log(max(1e-3, steps.mean())))
         found["flat"] = float((steps < 1e-6).mean())
@@ -191,7 +193,7 @@ def appearance(sample: Sample, names: Sequence[str]) -> Signs:
 
 
 def sequence(sample: Sample) -> Signs:
-    """Whether slices resemble their neighbours, and more so than those after them."""
+    """Whether slices resemble their neighbours, and more so than the slices beyond."""
     found = {"blank": float(1 - sample.slices.mean())}
     image = sample.measured[:, :, sample.slices]
     flat = image.reshape(image.shape[0] * image.shape[1], image.shape[2])
@@ -219,7 +221,7 @@ def geometry(sample: Sample, pixel_mm: Float[np.ndarray, "2"]) -> Signs:
 
 
 def of_frame(sample: Sample, names: Sequence[str], pixel_mm: Float[np.ndarray, "2"]) -> Signs:
-    """All signs of one frame; ``names`` are the structures', in the order of their classes."""
+    """All signs of one frame; ``names`` are the structures' names, in the order of their classes."""
     readers: list[Callable[[Sample, Sequence[str]], Signs]] = [
         sureness,
         topology,
@@ -234,11 +236,11 @@ def of_frame(sample: Sample, names: Sequence[str], pixel_mm: Float[np.ndarray, "
 
 
 def between_frames(larger: Signs, smaller: Signs, names: Sequence[str]) -> Signs:
-    """How much structures change from the frame at which they are to be largest to that at which smallest.
+    """How much structures change from the frame of the expected maximum to that of the expected minimum.
 
     Args:
-        larger: the signs of the one frame.
-        smaller: of the other.
+        larger: signs of the first frame.
+        smaller: signs of the second.
         names: of the structures.
     """
     volume = {name: [np.exp(frame[f"volume/{name}"]) for frame in (larger, smaller)] for name in names}

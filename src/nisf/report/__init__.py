@@ -1,1 +1,1 @@
-"""Reports: one self-contained page a case, and one of the cohort."""
+"""Reports: one self-contained page per case, and one for the cohort."""

@@ -1,4 +1,4 @@
-"""The page of one case: what is on it, and the template that it is put into."""
+"""The page of one case: its contents, and the template that renders them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nisf.subject.subject import Subject
 
 @dataclass(frozen=True)
 class Eye:
-    """A bull's-eye: title, unit, segments, and the ends of its scale with their colours."""
+    """A bull's-eye plot: title, unit, segments, and the ends of its scale with their colours."""
 
     title: str
     unit: str
@@ -36,25 +36,25 @@ class Eye:
 
 @dataclass(frozen=True)
 class CasePage:
-    """Everything on a case's page.
+    """Contents of a case's page.
 
     Attributes:
-        title: the name it goes by.
-        legend: structure and colour.
-        measured: whether measured pixels are shown, else the field's intensities.
-        quality: light, its meaning, shape, predicted Dice and reasons; empty if it is not known.
-        headline: the first measures.
-        tables: all, by group.
-        sources: publications that tables name.
+        title: name of the case on the page.
+        legend: structures and their colours.
+        measured: whether measured pixels are shown, or the field's intensities.
+        quality: light, its meaning, symbol, predicted Dice and reasons; empty if unknown.
+        headline: the most important measures.
+        tables: all measures, by group.
+        sources: publications that the tables cite.
         sheets: slices by phase.
         cine: or None.
         views: long-axis planes.
         curves: or None.
-        eyes: bull's-eyes.
-        notes: about the measures.
-        done: what was done, by what.
+        eyes: bull's-eye plots.
+        notes: on the measures.
+        done: how the results were made.
         licence: of the model.
-        made_from: changes when anything that the page is made from does.
+        made_from: digest of all inputs of the page.
     """
 
     title: str
@@ -85,13 +85,13 @@ def case_page(
     made_from: str = "",
     memory_mb: float = 512.0,
 ) -> CasePage:
-    """The page of a subject.
+    """Make the page of a subject.
 
     Args:
-        subject: asked for contours, cine and views.
-        measures: tables, curves, quality; their sections are left out if None.
-        case: the measured images; the field's intensities are shown if None.
-        title: what to call it; the subject's name stands nowhere else.
+        subject: queried for contours, cine and views.
+        measures: for tables, curves and quality; without them, these sections are left out.
+        case: the measured images; without it, the field's intensities are shown.
+        title: name to show; the subject's own name does not appear.
         made_from: see `CasePage`.
         memory_mb: working memory, MiB.
     """
@@ -170,22 +170,24 @@ def _eyes(measures: CaseMeasures | None) -> list[Eye]:
 
 
 def done_of(subject: Subject, measures: CaseMeasures | None) -> list[tuple[str, str]]:
-    """What was done with what: versions, prior, options, and the hash of the input; no names, no paths."""
+    """How the results were made: versions, prior, options, and the input's hash; no names, no paths."""
     summary, stack, prior = subject.summary, subject.stacks[0], subject.prior
     request = summary.get("request", {})
     request = request if isinstance(request, Mapping) else {}
     inputs = [str(entry.get("sha256", ""))[:16] for entry in request.get("inputs") or [] if entry]
     fit = {k: v for k, v in (request.get("fit") or {}).items() if v not in (None, False)}
-    options = {k: v for k, v in request.items() if k not in ("inputs", "fit", "series") and v and v != "auto"}
+    default = {"find": "auto", "format": "nii.gz"}
+    shown = {k: v for k, v in request.items() if k not in ("inputs", "fit", "series", "model", "grids")}
+    options = {k: v for k, v in shown.items() if v and v != default.get(k)}
     words = [f"{name} {value}" for name, value in {**options, **fit}.items()]
-    turned = [f"{summary['turned']} to lie like the training images"] if "turned" in summary else []
+    turned = [f"{summary['turned']} to match the training images"] if "turned" in summary else []
     unknown = [] if stack.oriented else ["position in the patient unknown", *turned]
     rows = [
         ("Input", "; ".join([stack.grid.words(), *unknown])),
         ("Fingerprint of the input", ", ".join(inputs) or "not recorded"),
         ("Model", f"{prior.card.get('name', prior.anatomy.name)}, kind {prior.kind}, {prior.fingerprint}"),
         ("Region found by", str(summary.get("region", "not recorded"))),
-        ("Options", "; ".join(words) or "as the model asks"),
+        ("Options", "; ".join(words) or "the model's defaults"),
         ("Islands", "removed" if subject.islands == "remove" else "kept"),
         ("Versions", f"nisf {__version__}, torch {_version('torch')}, Python {platform.python_version()}"),
     ]
@@ -208,7 +210,7 @@ def _version(package: str) -> str:
 
 @cache
 def environment() -> Any:
-    """Jinja's, which escapes whatever is put into a page."""
+    """The Jinja environment, which escapes everything that goes into a page."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
@@ -221,5 +223,5 @@ def environment() -> Any:
 
 
 def as_html(page: CasePage, index: str | None = None) -> str:
-    """The page; with a link to the cohort's if its name is given."""
+    """Render the page, with a link to the cohort's page if its name is given."""
     return environment().get_template("case.html").render(page=page, index=index)

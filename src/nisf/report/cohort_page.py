@@ -1,4 +1,4 @@
-"""The page of a cohort: a table of all cases, what stands out, and agreement with references."""
+"""The page of a cohort: a table of all cases, outliers, and agreement with reference values."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from pathlib import Path
 import numpy as np
 
 from nisf import __version__
-from nisf.errors import BadFileError
+from nisf.errors import MALFORMED, BadFileError
 from nisf.measures.case import CaseMeasures
 from nisf.report.case_page import environment
 from nisf.report.plots import BlandAltman, bland_altman
 from nisf.report.words import LIGHTS, data, number, title_of, unit_of
 
 FEWEST = 8
-"""Cases below which nothing is called an outlier."""
+"""Minimum number of cases for calling any an outlier."""
 FAR = 3.5
-"""Median absolute deviations, scaled to standard deviations (Iglewicz and Hoaglin 1993)."""
+"""Limit in median absolute deviations, scaled to standard deviations (Iglewicz and Hoaglin 1993)."""
 MOST_COLUMNS = 8
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A value, as a number to sort by, as text, and whether it stands out."""
+    """A value: number to sort by, text, and whether it is an outlier."""
 
     sort: float | None
     text: str
@@ -34,7 +34,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class CohortRow:
-    """One case: its title, page, light, predicted Dice, cells, and what is to be said."""
+    """One case: title, page, light, predicted Dice, cells, and notes."""
 
     title: str
     page: str
@@ -48,7 +48,7 @@ class CohortRow:
 
 @dataclass(frozen=True)
 class CohortPage:
-    """Everything on the cohort's page."""
+    """Contents of the cohort's page."""
 
     columns: list[tuple[str, str]]
     rows: list[CohortRow]
@@ -62,11 +62,11 @@ def cohort_page(
     cases: Sequence[tuple[str, str, CaseMeasures | None]],
     references: Mapping[str, Mapping[str, float]] | None = None,
 ) -> CohortPage:
-    """The page of some cases.
+    """Make the page of some cases.
 
     Args:
-        cases: title, name of the page's file, measures.
-        references: case's name to column to value; no agreement is shown if None.
+        cases: title, file name of the page, measures.
+        references: reference value by case and column; without them, no agreement is shown.
     """
     measured = [m for _, _, m in cases if m is not None]
     columns = [c for c in data()["headline"] if any(m.values.get(c) is not None for m in measured)]
@@ -111,7 +111,7 @@ def _row(title: str, page: str, measures: CaseMeasures | None, cells: list[Cell]
 
 
 def outliers(values: Sequence[float | None]) -> list[bool]:
-    """Which values are further from the median than `FAR` robust standard deviations; none of a few."""
+    """Which values are further from the median than `FAR` robust standard deviations; none if few cases."""
     known = np.array([v for v in values if v is not None], dtype=np.float64)
     if len(known) < FEWEST:
         return [False] * len(values)
@@ -123,7 +123,7 @@ def outliers(values: Sequence[float | None]) -> list[bool]:
 def agreement_of(
     cases: Sequence[tuple[str, str, CaseMeasures | None]], references: Mapping[str, Mapping[str, float]]
 ) -> list[BlandAltman]:
-    """Bland-Altman plots of each measure that at least two cases have a reference of."""
+    """Bland-Altman plots of all measures with reference values in at least two cases."""
     out = []
     for column in dict.fromkeys(column for row in references.values() for column in row):
         rows = [
@@ -139,10 +139,10 @@ def agreement_of(
 
 
 def read_references(path: Path) -> dict[str, dict[str, float]]:
-    """Reference values: a CSV with the column ``case`` and columns named like those of measures.csv.
+    """Read reference values: a CSV with the column ``case`` and columns named as in measures.csv.
 
     Raises:
-        BadFileError: there is no such file, no column ``case``, or something else than numbers.
+        BadFileError: the file does not exist, has no column ``case``, or has cells that are not numbers.
     """
     out: dict[str, dict[str, float]] = {}
     try:
@@ -150,7 +150,7 @@ def read_references(path: Path) -> dict[str, dict[str, float]]:
             for row in csv.DictReader(file):
                 case = row.pop("case")
                 out[case] = {c: float(v) for c, v in row.items() if c and v and unit_of(c)[1]}
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
+    except (OSError, csv.Error, *MALFORMED) as error:
         raise BadFileError(
             f"{path}: needs the column case and columns of numbers named as in measures.csv ({error!r})"
         ) from error
@@ -158,5 +158,5 @@ def read_references(path: Path) -> dict[str, dict[str, float]]:
 
 
 def as_html(page: CohortPage) -> str:
-    """The page."""
+    """Render the page."""
     return environment().get_template("cohort.html").render(page=page)

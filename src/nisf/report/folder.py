@@ -1,4 +1,4 @@
-"""Reports of an output folder: a page a case, the cohort's, and the key to their names."""
+"""Reports of an output folder: a page per case, the cohort's page, and the key to their names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from nisf import __version__
 from nisf.data.case import Case
-from nisf.errors import BadFileError, NisfError
+from nisf.errors import MALFORMED, BadFileError, NisfError
 from nisf.files import replacing, write_csv
 from nisf.io.readers import open_cohort, read_case
 from nisf.kinds.load import read_subject
@@ -31,14 +31,14 @@ INDEX, KEY = "index.html", "report-key.csv"
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """How reports are made.
+    """Options of reports.
 
     Attributes:
-        identifiers: whether pages go by the cases' names; else by numbers, which `KEY` explains.
+        identifiers: show the cases' names; otherwise numbers, which `KEY` resolves.
         only: names of the cases; all if None.
-        references: reference values by case and column, for the cohort's page.
-        overwrite: whether pages are made again of which nothing has changed, and files that are in the way
-            are replaced, whoever wrote them.
+        references: reference value by case and column, for the cohort's page.
+        overwrite: remake pages whose inputs have not changed, and replace files that are in the way,
+            whoever wrote them.
         memory_mb: working memory, MiB.
     """
 
@@ -58,18 +58,18 @@ def write_reports(
     cases: Mapping[str, Case] | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, str]:
-    """Write a page for each subject of a folder, and one for all.
+    """Write a page for each subject of a folder, and one for the cohort.
 
     Args:
-        folder: what `nisf segment` wrote.
-        prior: of the subjects; found by what their files say if None.
-        options: how.
-        to: the folder of the pages; ``report`` in the first if None.
-        cases: measured images by name, of subjects whose files are not to be looked for.
-        say: told what was written, in sentences.
+        folder: output folder of `nisf segment`.
+        prior: of the subjects; if None, found from the subjects' files.
+        options: of the reports.
+        to: folder of the pages; by default, ``report`` inside the output folder.
+        cases: measured images by case name, for subjects whose files should not be searched for.
+        say: called with sentences about what was written.
 
     Returns:
-        What is wrong, by the names of the cases that have no page.
+        Errors, by the names of the cases without a page.
 
     Raises:
         BadFileError: there is no subject, or nothing can be written.
@@ -79,7 +79,7 @@ def write_reports(
     names = sorted(path.name.removesuffix(".nisf") for path in folder.glob("*.nisf"))
     names = [name for name in names if options.only is None or name in options.only]
     if not names:
-        raise BadFileError(f"{folder}: holds no subject (NAME.nisf); give the folder that segment wrote to")
+        raise BadFileError(f"{folder}: contains no subject (NAME.nisf); give the output folder of 'segment'")
     write = Writer(folder, to, options.overwrite, say)
     titles = {name: name for name in names} if options.identifiers else numbered(folder, names, write)
     pages = page_names(titles)
@@ -107,13 +107,13 @@ def write_reports(
 
 @dataclass(frozen=True)
 class Writer:
-    """Writes the files of a report, none over what nisf did not write.
+    """Writes the files of a report, without replacing files that nisf did not write.
 
     Attributes:
-        folder: of the subjects; its record names the pages too if they lie in it.
+        folder: of the subjects; its record lists the pages too if they are inside it.
         to: folder of the pages.
-        overwrite: replace whatever is there.
-        say: told what was written.
+        overwrite: replace any file.
+        say: called with what was written.
     """
 
     folder: Path
@@ -122,7 +122,7 @@ class Writer:
     say: Callable[[str], None]
 
     def recorded(self, path: Path) -> AbstractContextManager[object]:
-        """The block in which a file is written."""
+        """Context in which a file is written."""
         within = path.resolve().is_relative_to(self.folder.resolve())
         home = self.folder if within else self.to
         return recorded_file(path, "report", folder=home, overwrite=self.overwrite)
@@ -135,7 +135,7 @@ class Writer:
 
 
 def page_names(titles: Mapping[str, str]) -> dict[str, str]:
-    """A file's name for each title, all different, also where upper and lower case are the same."""
+    """A file name for each title; all differ, even when case is ignored."""
     out, taken = {}, {INDEX}
     for name, title in titles.items():
         word = re.sub(r"[^\w.+()-]+", "-", title.lower() if title.startswith("Case ") else title)
@@ -148,13 +148,13 @@ def page_names(titles: Mapping[str, str]) -> dict[str, str]:
 
 
 def measures_of(folder: Path, name: str) -> CaseMeasures | None:
-    """The measures of a case; None if it has none."""
+    """The measures of a case; None if there are none."""
     path = case_path(folder, name)
     return read_measures(path) if path.is_file() else None
 
 
 def numbered(folder: Path, names: Sequence[str], write: Writer) -> dict[str, str]:
-    """Names to go by instead of the cases' own: ``Case 001`` and so on, kept in `KEY` for later reports.
+    """Titles instead of the cases' names: ``Case 001`` and so on, kept in `KEY` for later reports.
 
     Raises:
         BadFileError: the key is damaged, or cannot be written.
@@ -164,8 +164,8 @@ def numbered(folder: Path, names: Sequence[str], write: Writer) -> dict[str, str
         try:
             with path.open(newline="", encoding="utf-8") as file:
                 known = {row["case"]: int(row["number"]) for row in csv.DictReader(file)}
-        except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
-            raise BadFileError(f"{path}: not a key to reports ({error!r}); delete it") from error
+        except (OSError, csv.Error, *MALFORMED) as error:
+            raise BadFileError(f"{path}: not a key of reports ({error!r}); delete it") from error
     following = 1 + max(known.values(), default=0)
     new = {name: following + k for k, name in enumerate(n for n in names if n not in known)}
     if new:
@@ -176,7 +176,7 @@ def numbered(folder: Path, names: Sequence[str], write: Writer) -> dict[str, str
 
 
 def made_from(folder: Path, name: str, title: str) -> str:
-    """Changes with the subject's file, its measures, what it goes by, and the version of nisf."""
+    """Digest of the subject's file, its measures, its title and the version of nisf."""
     digest = hashlib.sha256(f"{__version__} {title}".encode())
     for path in (folder / f"{name}.nisf", case_path(folder, name)):
         digest.update(path.read_bytes() if path.is_file() else b"none")
@@ -184,7 +184,7 @@ def made_from(folder: Path, name: str, title: str) -> str:
 
 
 def _same(path: Path, mark: str) -> bool:
-    """Whether a page was made from the same."""
+    """Whether a page was made from the same inputs."""
     if not path.is_file():
         return False
     with path.open(encoding="utf-8") as file:
@@ -192,7 +192,7 @@ def _same(path: Path, mark: str) -> bool:
 
 
 def measured_images(subject: Subject) -> Case | None:
-    """The case that a subject was made from, if its files are still there and have the same grid."""
+    """The case that a subject was made from, if its files still exist and have the same grid."""
     stack = subject.stacks[0] if subject.stacks else None
     if stack is None or stack.source is None:
         return None
@@ -212,7 +212,7 @@ def measured_images(subject: Subject) -> Case | None:
 
 
 def read_names(path: Path) -> frozenset[str]:
-    """Names of cases, one a line.
+    """Read case names from a file, one per line.
 
     Raises:
         BadFileError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""How a subject shows itself in a notebook: a contact sheet, its measures, its light."""
+"""A subject's display in a notebook: contact sheet, measures, warning light."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from nisf.subject.subject import Subject
 from nisf.uncertainty.intervals import with_intervals
 
 FEW_FRAMES = 4
-"""More are not measured just to be shown: that takes a while."""
+"""Maximum number of frames for which measures are shown; more would take too long."""
 
 
 def subject_html(subject: Subject) -> str:
-    """A subject as HTML: its slices at the first time, its measures if it has few frames, its light.
+    """HTML of a subject: slices at the first time, measures if it has few frames, warning light.
 
-    Everything in it is escaped, and nothing is fetched from anywhere.
+    Everything is escaped, and nothing is loaded from elsewhere.
     """
     judgement = kept_judgement(subject)
     light = None if judgement is None else (judgement, *LIGHTS[judgement.light])

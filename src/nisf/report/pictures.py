@@ -1,4 +1,4 @@
-"""Pictures in a page: images as data, contours as paths over them."""
+"""Pictures on a page: images as data URLs, with contours drawn over them as paths."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from jaxtyping import Float, UInt8
 from nisf.mesh.margin import margin_of
 
 QUALITY = 82
-"""Of WebP, of 100."""
+"""Quality of WebP, out of 100."""
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """An image with contours over it, in mm from its upper left corner.
+    """An image with contours, in mm from its upper left corner.
 
     Attributes:
-        title: below it.
-        alt: what it shows, for those who do not see it.
+        title: caption.
+        alt: text for readers who cannot see the image.
         image: as a ``data:`` URL.
         width: mm.
         height: mm.
-        paths: label to its contour, as an SVG path in mm.
-        still: the first image of an animation, for readers who want none; else None.
+        paths: contour of each label, as an SVG path in mm.
+        still: first image of an animation, for readers who prefer no motion; else None.
     """
 
     title: str
@@ -40,12 +40,12 @@ class Picture:
 
 
 def grey(image: Float[np.ndarray, "*n"], low: float, high: float) -> UInt8[np.ndarray, "*n"]:
-    """Intensities between two values as 0 to 255."""
+    """Intensities between two values, mapped to 0 to 255."""
     return (255 * np.clip((image - low) / max(high - low, 1e-12), 0, 1)).round().astype(np.uint8)
 
 
 def as_url(frames: Sequence[UInt8[np.ndarray, "*n"]], *, ms: float = 100.0) -> str:
-    """Images, row by row (y, x) or (y, x, 3), as one WebP, an animation without end if there are several."""
+    """Images, row by row (y, x) or (y, x, 3), as one WebP; an endless animation if there are several."""
     from PIL import Image
 
     images = [Image.fromarray(frame) for frame in frames]
@@ -58,11 +58,11 @@ def as_url(frames: Sequence[UInt8[np.ndarray, "*n"]], *, ms: float = 100.0) -> s
 def outlines(
     probability: Float[np.ndarray, "x y k"], labels: Sequence[str], step: tuple[float, float]
 ) -> dict[str, list[np.ndarray]]:
-    """Where each structure's margin is 0 on a plane: lines (n, 2) in mm from the first point's centre.
+    """Zero level of each structure's margin on a plane: lines (n, 2) in mm from the first point's centre.
 
     Args:
-        probability: of each class on the plane's points.
-        labels: names of the classes.
+        probability: of each class at the plane's points.
+        labels: class names.
         step: mm between points along x and y.
     """
     from contourpy import contour_generator
@@ -74,7 +74,7 @@ def outlines(
         margin = np.clip(margin_of(probability, (k,)), -4, 4)
         if not (margin > 0).any():
             continue
-        # What touches the border of the plane is closed there.
+        # Contours that reach the border of the plane are closed there.
         padded = np.pad(margin, 1, constant_values=-4.0)
         lines = contour_generator(z=padded.T).lines(0.0)
         found[label] = [(np.asarray(line) - 1) * step for line in lines if len(line) > 3]
@@ -82,7 +82,7 @@ def outlines(
 
 
 def path_of(lines: Sequence[np.ndarray], offset: tuple[float, float]) -> str:
-    """Closed lines as an SVG path, to a tenth of a mm."""
+    """Closed lines as an SVG path, rounded to a tenth of a mm."""
     parts = []
     for line in lines:
         points = np.round(line + offset, 1)
@@ -98,13 +98,13 @@ def drawn_over(
     colours: Mapping[str, str],
     scale: tuple[float, float],
 ) -> UInt8[np.ndarray, "y x 3"]:
-    """Contours drawn into an image, smooth; ``scale`` takes the lines' mm to its pixels."""
+    """Draw smooth contours into an image; ``scale`` converts the lines' mm to pixels."""
     from PIL import Image, ImageDraw
 
     size = (2 * image.shape[1], 2 * image.shape[0])
     canvas = Image.fromarray(image).convert("RGB").resize(size, Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(canvas)
-    for label in reversed(list(lines)):  # what is enclosed comes last, on the line that both share
+    for label in reversed(list(lines)):  # the enclosed structure last, on top of shared lines
         for line in lines[label]:
             places = [tuple(place) for place in (2 * line * scale).tolist()]
             pen.line([*places, places[0]], fill=colours[label], width=3, joint="curve")

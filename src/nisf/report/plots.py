@@ -1,4 +1,4 @@
-"""Plots as SVG whose colours follow the page: numbers to places, and places to paths."""
+"""SVG plots whose colours follow the page's theme: map numbers to positions, and positions to paths."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from nisf.measures.wall import Wall
 WIDTH, HEIGHT = 640.0, 300.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 16.0, 14.0, 40.0
 RAMP = ((253, 231, 37), (94, 201, 98), (33, 145, 140), (59, 82, 139), (68, 1, 84))
-"""Viridis, light to dark: read by the colour-blind, and in print."""
+"""Viridis, light to dark: readable for the colour-blind, and in print."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Ticks of one axis: place on the page and text."""
+    """Ticks of one axis: position on the page and text."""
 
     ticks: tuple[tuple[float, str], ...]
 
@@ -33,9 +33,9 @@ class Line:
         name: of the structure.
         colour: ``#rrggbb``.
         path: of the line.
-        points: places of what was measured.
+        points: positions of the measured values.
         bars: x, upper and lower y of intervals.
-        band: path around the curve's interval; empty where none is known.
+        band: path around the curve's band; empty if unknown.
     """
 
     name: str
@@ -58,7 +58,7 @@ class CurvePlot:
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers from ``low`` to beyond ``high``."""
+    """Round numbers from ``low`` to just beyond ``high``."""
     raw = max(high - low, 1e-9) / count
     size = 10.0 ** math.floor(math.log10(raw))
     step = next(size * m for m in (1, 2, 2.5, 5, 10) if size * m >= raw)
@@ -73,14 +73,14 @@ def curve_plot(
     bars: Mapping[str, Sequence[tuple[float, float, float]]],
     band_ml: Mapping[str, Float[np.ndarray, "t"]] | None = None,
 ) -> CurvePlot:
-    """Curves through the measured volumes; smooth where enough frames were measured.
+    """Curves through the measured volumes; smooth if enough frames were measured.
 
     Args:
         curve: volumes by time.
         colours: of the structures.
         phases: times by name.
-        bars: structure to intervals: time, low, high (mL).
-        band_ml: structure to half the width of its curve's interval at the measured times, mL.
+        bars: intervals of each structure: time, low, high (mL).
+        band_ml: half width of each structure's band at the measured times, mL.
     """
     bands = band_ml or {}
     values = [v for ml in curve.ml.values() for v in ml if np.isfinite(v)]
@@ -123,9 +123,9 @@ def _around(
     places: Sequence[tuple[float, float]],
     half: Float[np.ndarray, "t"] | None,
 ) -> list[tuple[float, float]]:
-    """The band's upper edge forwards, then its lower edge backwards: time and mL; none where it has gaps.
+    """Upper edge of the band forwards, then lower edge backwards: time and mL; empty if the band has gaps.
 
-    Its width is linear between the measured times, around the cycle where the curve is.
+    Its width is interpolated linearly between the measured times, periodically if the curve is periodic.
     """
     if half is None or not np.isfinite(half).all() or not np.isfinite([v for _, v in places]).all():
         return []
@@ -138,7 +138,7 @@ def _around(
 
 @dataclass(frozen=True)
 class Segment:
-    """One of the 17 segments: its path, where its number stands, what it says, and its colours."""
+    """One of the 17 segments: path, position of its number, text, and colours."""
 
     path: str
     x: float
@@ -158,9 +158,9 @@ def bulls_eye(
 
     Args:
         wall: names of the segments.
-        values: one a segment, NaN where unknown.
+        values: one per segment, NaN if unknown.
         low: value of the lightest colour.
-        high: value of the darkest.
+        high: value of the darkest colour.
         decimals: of the numbers.
     """
     out = []
@@ -210,13 +210,13 @@ def _wedge(outer: float, inner: float, begin: float, end: float) -> str:
 
 
 def colour_of(value: float, low: float, high: float) -> tuple[str, str]:
-    """A colour of the ramp, and black or white to write on it."""
+    """A colour of the scale, and black or white for text on it."""
     place = min(max((value - low) / max(high - low, 1e-9), 0.0), 1.0) * (len(RAMP) - 1)
     k = min(int(place), len(RAMP) - 2)
     rgb = [a + (b - a) * (place - k) for a, b in zip(RAMP[k], RAMP[k + 1], strict=True)]
     linear = [c / 255 / 12.92 if c < 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in rgb]
     light = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    # At this luminance black and white have the same contrast (WCAG 2).
+    # At this luminance, black and white have the same contrast (WCAG 2).
     return "#" + "".join(f"{round(c):02x}" for c in rgb), "#000000" if light > 0.179 else "#ffffff"
 
 
@@ -226,7 +226,7 @@ class BlandAltman:
 
     Attributes:
         title: of the measure.
-        points: places, and what each is.
+        points: positions, and the case of each.
         levels: y, text and whether it is the bias, of the three lines.
         x: axis.
         y: axis.
@@ -242,7 +242,7 @@ class BlandAltman:
 
 
 def bland_altman(title: str, unit: str, rows: Sequence[tuple[str, float, float]]) -> BlandAltman:
-    """From name, measured and reference value of each case."""
+    """Make a plot from name, measured value and reference value of each case."""
     ours, theirs = np.array([row[1] for row in rows]), np.array([row[2] for row in rows])
     mean, difference = (ours + theirs) / 2, ours - theirs
     bias = float(difference.mean())

@@ -1,4 +1,4 @@
-"""Pictures of a case: all slices at the named phases, its cine, its long-axis views."""
+"""Pictures of a case: all slices at the named phases, a cine, long-axis views."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from nisf.subject.subject import Subject
 from nisf.subject.views import view_plane
 
 LOOK_MM = 4.0
-"""Spacing at which structures are looked for to choose what is shown."""
+"""Spacing at which structures are located to choose what is shown."""
 ROOM_MM = 14.0
-"""Around the structures."""
+"""Margin around the structures."""
 CONTOUR_MM = 1.0
-"""Spacing of the points between which contours are interpolated: to a tenth of it."""
+"""Spacing of the points between which contours are interpolated; contours are accurate to a tenth of it."""
 CINE_MM = 1.5
 CINE_PIXELS = 260
 CINE_FRAMES = 30
@@ -32,18 +32,18 @@ LEAST_MS, CYCLE_MS = 30.0, 1000.0
 
 @dataclass(frozen=True)
 class Window:
-    """The part of the slices that is shown: first and last pixel along x and y, both included."""
+    """The part of the slices that is shown: first and last pixel along x and y, inclusive."""
 
     x: tuple[int, int]
     y: tuple[int, int]
 
 
 class Shown:
-    """What a report shows of one subject.
+    """The pictures of one subject.
 
     Args:
-        subject: asked for its answers.
-        case: with the measured pixels; the field's intensities are shown where there is none.
+        subject: queried for its answers.
+        case: the measured pixels; without it, the field's intensities are shown.
         phases: times (fractions of the cycle) by name.
         memory_mb: working memory, MiB.
     """
@@ -60,7 +60,7 @@ class Shown:
 
     @property
     def answers(self) -> Answerer:
-        """As the slices of the stack show them."""
+        """Answers as the slices of the stack show them."""
         return self.subject.as_measured(self.subject.answers, 0)
 
     def frame_at(self, time: float) -> int:
@@ -74,7 +74,7 @@ class Shown:
         return out
 
     def _between(self, window: Window, step_mm: float, positions: tuple[int, int]) -> Grid:
-        """A grid of finer or coarser points over the window, on measured slices."""
+        """A finer or coarser grid over the window, on measured slices."""
         sides = np.array([window.x[1] - window.x[0] + 1, window.y[1] - window.y[0] + 1])
         shape = np.maximum(2, np.round(sides * self.grid.spacing[:2] / step_mm)).astype(int)
         step = sides / shape
@@ -85,7 +85,7 @@ class Shown:
 
     @cached_property
     def window(self) -> Window:
-        """Around all structures at the first phase; all pixels if there is none."""
+        """A window around all structures at the first phase; all pixels if there are none."""
         nx, ny, nz = self.grid.shape
         whole = Window((0, nx - 1), (0, ny - 1))
         grid = self._between(whole, LOOK_MM, (0, nz - 1)).at_times([next(iter(self.phases.values()))])
@@ -100,7 +100,7 @@ class Shown:
         return Window((int(low[0]), int(high[0])), (int(low[1]), int(high[1])))
 
     def measured(self, position: int, frame: int) -> Float[np.ndarray, "x y"] | None:
-        """The measured pixels of a slice, cut to the window; None where there are none."""
+        """The measured pixels of a slice, cut to the window; None if there are none."""
         if self.case is None:
             return None
         for item in self.case.slices:
@@ -113,7 +113,7 @@ class Shown:
 
     @cached_property
     def brightness(self) -> tuple[float, float]:
-        """The intensities that are shown black and white: what lies in the window, but for its extremes."""
+        """The intensities shown as black and white: extreme percentiles inside the window."""
         parts = []
         for k in range(self.grid.shape[2]):
             pixels = self.measured(k, 0)
@@ -124,7 +124,7 @@ class Shown:
         return float(low), float(high)
 
     def _pixels(self, rendering: Rendering, z: int, position: int, frame: int) -> np.ndarray:
-        """What is shown of a slice, as 0 to 255 (y, x): measured pixels, else the field's intensities."""
+        """A slice as 0 to 255 (y, x): measured pixels, or the field's intensities."""
         pixels = self.measured(position, frame)
         if pixels is None:
             pixels = rendering.image[:, :, z, 0, 0]
@@ -172,7 +172,7 @@ class Shown:
         return float(x), float(y)
 
     def cine(self) -> Picture | None:
-        """The slice in the middle of the largest structure's reach, over the cycle; None without frames."""
+        """The middle slice of the largest structure over the cycle; None if there is only one frame."""
         times = self.grid.times
         if len(times) < 2:
             return None
@@ -204,7 +204,7 @@ class Shown:
         )
 
     def _middle(self) -> int:
-        """The middle of the slices that the first structure is in, at the first phase."""
+        """The middle of the slices that contain the first structure, at the first phase."""
         time = next(iter(self.phases.values()))
         grid = self._between(self.window, LOOK_MM, (0, self.grid.shape[2] - 1)).at_times([time])
         label = self._render(grid, self.answers).label[..., 0]
@@ -212,7 +212,7 @@ class Shown:
         return int(filled[len(filled) // 2]) if len(filled) else self.grid.shape[2] // 2
 
     def views(self) -> list[Picture]:
-        """The anatomy's long-axis views at each phase, in the field's own intensities."""
+        """The anatomy's long-axis views at each phase, with the field's intensities."""
         out = []
         for name, view in self.anatomy.views.items():
             for phase, time in self.phases.items():

@@ -1,4 +1,4 @@
-"""What measures are called in a report, and published values beside them; data in `measures.json`."""
+"""Names of measures in a report, and published values; the data are in `measures.json`."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ UNITS = {
 
 LIGHTS = {
     "green": ("No sign of failure", "●"),
-    "amber": ("Look before use", "▲"),
+    "amber": ("Check before use", "▲"),
     "red": ("Likely wrong", "■"),
 }
-"""What each light of the quality means, and its shape: colours alone are not seen by all."""
+"""Meaning of each warning light, and its symbol, because some readers cannot tell the colours apart."""
 
 
 @cache
 def data() -> Mapping[str, Any]:
-    """The contents of `measures.json`."""
+    """Contents of `measures.json`."""
     return read_json(Path(__file__).parent / "measures.json")
 
 
 def unit_of(column: str) -> tuple[str, str]:
-    """A column without its unit, and the unit."""
+    """Split a column name into name and unit."""
     for ending in sorted(UNITS, key=len, reverse=True):
         if column.endswith(ending):
             return column.removesuffix(ending), UNITS[ending]
@@ -50,7 +50,7 @@ def unit_of(column: str) -> tuple[str, str]:
 
 
 def title_of(column: str) -> str:
-    """A measure in words; its column's if there are none."""
+    """Title of a measure; the column name if there is none."""
     if column in data()["titles"]:
         return data()["titles"][column]
     name, unit = unit_of(column)
@@ -59,7 +59,7 @@ def title_of(column: str) -> str:
 
 
 def number(value: float | None) -> str:
-    """A value as it is read: three digits."""
+    """Text of a value: three digits."""
     if value is None:
         return "–"
     decimals = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
@@ -71,13 +71,13 @@ class Row:
     """One measure in a table.
 
     Attributes:
-        title: in words.
+        title: name of the measure.
         value: by integration of the field.
         interval: 90 %, or empty.
         slices: by summation of slices, or empty.
-        index: by body surface, with its unit, or empty.
+        index: indexed to body surface area, with its unit, or empty.
         unit: of value, interval and slices.
-        men: published, mean and standard deviation, or empty; of the index if only that was published.
+        men: published mean and standard deviation, or empty; of the index if only that was published.
         women: likewise.
         source: number of the publication; 0 for none.
     """
@@ -94,7 +94,7 @@ class Row:
 
 
 def rows_of(measures: CaseMeasures) -> dict[str, list[Row]]:
-    """Tables of a case's measures by the name of their group; those that are not known are left out."""
+    """Tables of a case's measures by group; unknown measures are left out."""
     values, out = measures.values, {}
     for column, value in values.items():
         name, unit = unit_of(column)
@@ -126,13 +126,13 @@ def rows_of(measures: CaseMeasures) -> dict[str, list[Row]]:
 
 
 def sources_of(rows: Mapping[str, Sequence[Row]]) -> list[tuple[int, str]]:
-    """The publications that the rows name."""
+    """The publications that the rows cite."""
     used = sorted({row.source for many in rows.values() for row in many if row.source})
     return [(k, data()["sources"][k - 1]) for k in used]
 
 
 def headline(measures: CaseMeasures) -> list[Row]:
-    """The measures that stand at the top of a page, or the first few of an anatomy that has none of them."""
+    """The measures at the top of a page; the first few if the anatomy has none of the usual ones."""
     every = {row.title: row for many in rows_of(measures).values() for row in many}
     chosen = [title_of(column) for column in data()["headline"] if title_of(column) in every]
     return [every[title] for title in (chosen or list(every)[:6])]

@@ -1,4 +1,4 @@
-"""Correct a case that was segmented: its files again, from the subject with strokes."""
+"""Correct a segmented case: write its files again, from the subject with strokes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def correct(subject: Subject, strokes: Sequence[Stroke]) -> Subject:
     """
     new = subject.corrected(strokes)
     summary = dict(new.summary)
-    # Nobody has judged the new answer.
+    # The new answer has not been judged.
     summary.pop("quality", None)
     request = summary.get("request")
     if isinstance(request, Mapping):
@@ -41,7 +41,7 @@ def correct(subject: Subject, strokes: Sequence[Stroke]) -> Subject:
 
 
 def kept_strokes(folder: str | Path, name: str) -> tuple[Stroke, ...]:
-    """The strokes that a case in an output folder was corrected by; none if its record does not say so."""
+    """The strokes that a case in an output folder was corrected with; empty if its record has none."""
     part = read_part(Path(folder), name, PART)
     try:
         return () if part is None else strokes_of(part.made.options.get("strokes", []))
@@ -50,10 +50,10 @@ def kept_strokes(folder: str | Path, name: str) -> tuple[Stroke, ...]:
 
 
 def request_of(subject: Subject) -> Request:
-    """What was asked of a subject, as far as its file says.
+    """The request that a subject was made with, as far as its file says.
 
     Raises:
-        BadFileError: the file says it in a way that this nisf does not know.
+        BadFileError: the file describes it in a way unknown to this version.
     """
     said = subject.summary.get("request")
     if not isinstance(said, Mapping):
@@ -68,7 +68,7 @@ def request_of(subject: Subject) -> Request:
         return Request(**plain, fit=FitOptions(**said.get("fit", {})), strokes=subject.strokes)
     except (TypeError, ValueError) as error:
         raise BadFileError(
-            f"{subject.name}: its file does not say how it was segmented; segment it again with the "
+            f"{subject.name}: its file does not say how it was segmented; segment it again, giving the "
             "corrections"
         ) from error
 
@@ -81,21 +81,21 @@ def write_corrected(
     overwrite: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> list[Path]:
-    """Write a case's files again: segmentation, subject, and measures where there are some.
+    """Write a case's files again: segmentation, subject, and measures if there are some.
 
     Args:
         subject: from `correct`.
-        folder: where it was segmented to.
-        memory_mb: working memory beside the result, MiB.
-        overwrite: replace what nisf did not write.
-        say: told in a sentence what was replaced, and what was left as it was.
+        folder: the output folder of the case.
+        memory_mb: working memory besides the result, MiB.
+        overwrite: replace files that nisf did not write.
+        say: called with sentences about what was replaced, and what was left unchanged.
 
     Returns:
         The files written.
 
     Raises:
         BadFileError: a file is in the way, or cannot be written.
-        BusyError: another process writes the case.
+        BusyError: another process is writing the case.
     """
     parts = read_record(folder, subject.name).parts
     written = write_segmentation(
@@ -109,5 +109,5 @@ def write_corrected(
     )
     stale = [name for part, entry in parts.items() if part not in (PART, MEASURES) for name in entry.files]
     if stale and say is not None:
-        say(f"not corrected, make again: {', '.join(sorted(stale))}")
+        say(f"not corrected, make them again: {', '.join(sorted(stale))}")
     return written

@@ -1,4 +1,4 @@
-"""The measures of a case among its files."""
+"""The measures as part of a case's files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class MeasureFiles:
         self._spreading: Spreading | None = None
 
     def options(self) -> Mapping[str, Any]:
-        """Nothing decides them beside the subject."""
+        """Empty: nothing besides the subject affects them."""
         return {}
 
     def planned(self, case: str) -> list[str]:
@@ -41,7 +41,7 @@ class MeasureFiles:
         return [case_path("", case).name]
 
     def answered(self, subject: Subject) -> Callable[[int], None]:
-        """Measures each frame when it is answered: its slices have just been encoded."""
+        """Measure each frame when it is finished, just after its slices have been encoded."""
         measuring = self._measuring = Measuring(subject, memory_mb=self.memory_mb)
         learnt = intervals_of(subject) if subject.stacks else None
         if learnt is None:
@@ -59,17 +59,17 @@ class MeasureFiles:
     def write(self, folder: Path, subject: Subject, rendering: Rendering) -> list[Path]:
         """Write ``NAME.measures.json``."""
         measuring, spreading = self._measuring, self._spreading
-        # Its summary may say more by now; the stacks are the very same.
+        # Its summary may have grown meanwhile; the stacks are the same objects.
         if measuring is None or measuring.subject.stacks is not subject.stacks:
             measuring, spreading = Measuring(subject, memory_mb=self.memory_mb), None
         own = bool(subject.stacks) and rendering.grid is subject.stacks[0].grid
         measures = measuring.finish(rendering if own else None)
-        measures = with_intervals(measures, measuring.subject, spreading=spreading, memory_mb=self.memory_mb)
+        measures = with_intervals(measures, subject, spreading=spreading, memory_mb=self.memory_mb)
         return [write_case(folder, with_quality(measures, subject))]
 
 
 def with_quality(measures: CaseMeasures, subject: Subject) -> CaseMeasures:
-    """The measures with what was said of the segmentation's quality, if anything was."""
+    """Add the judgement of the segmentation's quality to the measures, if there is one."""
     judgement = kept_judgement(subject)
     if judgement is None:
         return measures
@@ -84,10 +84,10 @@ def with_quality(measures: CaseMeasures, subject: Subject) -> CaseMeasures:
 def write_measures(
     folder: str | Path, subject: Subject, measures: CaseMeasures, *, overwrite: bool = False
 ) -> Path:
-    """Write the measures of a case that was segmented before; ``overwrite`` replaces whatever is there.
+    """Write the measures of a case that was segmented earlier; ``overwrite`` replaces any file.
 
     Raises:
-        BusyError: another process writes the case.
+        BusyError: another process is writing the case.
         BadFileError: a file is in the way, or cannot be written.
     """
     with claimed(folder, subject.name):

@@ -1,4 +1,4 @@
-"""What is wanted of cases, which files that gives, and whether it was done already."""
+"""Requests: what to do with cases, which files result, and whether they exist already."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Request:
     align: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """As a record keeps it; what is not asked for is left out, as it was before it could be asked for."""
+        """JSON for a record; options that are not used are left out, as before they existed."""
         found = json.loads(json.dumps(asdict(replace(self, strokes=()))))
         del found["strokes"], found["align"]
         found |= {"align": True} if self.align else {}
@@ -69,34 +69,34 @@ class Request:
 
 @runtime_checkable
 class CaseWriter(Protocol):
-    """Further files of a case, made of its subject: measures, a mesh, files for other programs."""
+    """Writes further files of a case from its subject: measures, a mesh, files for other programs."""
 
     @property
     def part(self) -> str:
-        """Its name in the case's record."""
+        """Name of the part in the case's record."""
         ...
 
     def options(self) -> Mapping[str, Any]:
-        """What decides its files beside the subject and the request, as JSON takes it."""
+        """Everything besides the subject and the request that affects its files, as JSON."""
         ...
 
     def write(self, folder: Path, subject: Subject, rendering: Rendering) -> list[Path]:
-        """Write them by way of `nisf.files`; the files written.
+        """Write the files by means of `nisf.files`; returns them.
 
         Args:
-            folder: to write to.
+            folder: the output folder.
             subject: of the case.
-            rendering: of its first stack, on the grid that was asked for.
+            rendering: of its first stack, on the requested grid.
         """
         ...
 
 
 @runtime_checkable
 class AnsweredWriter(CaseWriter, Protocol):
-    """A writer that asks the subject more at each frame, which costs least when the frame is answered."""
+    """A writer that makes further queries at each frame, which are cheapest when the frame is finished."""
 
     def answered(self, subject: Subject) -> Callable[[int], None]:
-        """What is called with the index of each of the first stack's own frames when it is answered.
+        """Return a function to call with the index of each finished frame of the first stack's own grid.
 
         Several threads may call it at once.
         """
@@ -113,7 +113,7 @@ class PlannedWriter(CaseWriter, Protocol):
 
 
 PART = "segment"
-"""The part of a case's record that its segmentation is."""
+"""Name of the segmentation's part in a case's record."""
 
 
 def outputs(
@@ -124,7 +124,7 @@ def outputs(
     probabilities: bool = False,
     format: str = "nii.gz",  # noqa: A002
 ) -> list[str]:
-    """Names of the files that a case's segmentation consists of.
+    """Names of the files of a case's segmentation.
 
     Args:
         case: its name.
@@ -143,37 +143,37 @@ def outputs(
 
 
 def output_stem(case: str, stack: str, index: int) -> str:
-    """How the names of a stack's files begin; the first stack's like the case's."""
+    """Prefix of the names of a stack's files; that of the first stack is the case's name."""
     return file_stem(case) if index == 0 else file_stem(f"{file_stem(case)}_{stack}")
 
 
 def refuse_collisions(cases: Mapping[str, Sequence[str]]) -> None:
-    """Refuse cases whose files would have one name, before anything is computed.
+    """Reject cases with conflicting file names, before anything is computed.
 
     Args:
-        cases: name of each case to the names of its stacks.
+        cases: names of the stacks of each case, by its name.
 
     Raises:
-        BadFileError: a case and another, or a stack of another, have.
+        BadFileError: two cases, or two stacks, would be written to the same file.
     """
     for file, (one, other) in collisions(
         {name: outputs(name, stacks) for name, stacks in cases.items()}
     ).items():
         both = f"{one} and {other}" if one != other else f"two stacks of {one}"
-        raise BadFileError(f"{both} would both be written to {file}; rename one, or take them apart")
+        raise BadFileError(f"{both} would both be written to {file}; rename one, or run them separately")
 
 
 def done_already(
     case: Case, prior: Prior[Subject], folder: Path, request: Request, inputs: Sequence[Path] = ()
 ) -> bool:
-    """Whether the same request was carried out on the same input before, to the last file.
+    """Whether the same request was carried out on the same input before, and all its files exist.
 
     Args:
         case: as read now.
         prior: the prior to fit it with.
         folder: the output folder.
-        request: what is wanted.
-        inputs: the files that the case was read from; the source of each stack if none are given.
+        request: the request.
+        inputs: the files that the case was read from; by default the source of each stack.
     """
     part = read_part(folder, case.name, PART)
     if (
@@ -193,18 +193,18 @@ def refuse_to_write(
     inputs: Sequence[Path] = (),
     writers: Sequence[CaseWriter] = (),
 ) -> None:
-    """Refuse, before a case is fitted, what `write_segmentation` would refuse afterwards.
+    """Do the checks of `write_segmentation` before a case is fitted.
 
     Args:
         case: as read now.
         prior: the prior to fit it with.
         folder: the output folder.
-        request: what is wanted.
+        request: the request.
         inputs: as for `done_already`.
         writers: of further files.
 
     Raises:
-        BadFileError: a file is in the way that nisf did not write, or that is another input's or prior's.
+        BadFileError: a file is in the way that nisf did not write, or that belongs to another input or prior.
     """
     made = Made(input_state(read_from(case, inputs)), prior.fingerprint, asked(case, prior, request))
     refuse_to_replace(folder, case.name, PART, made, planned=planned_files(case, prior, request))
@@ -214,16 +214,16 @@ def refuse_to_write(
 
 
 def planned_files(case: Case | Subject, prior: Prior[Subject], request: Request) -> list[str]:
-    """Names of the files that a case's segmentation will consist of."""
+    """Names of the files that a case's segmentation will have."""
     stacks, labels = [stack.name for stack in case.stacks], prior.anatomy.labels
     wanted = {"probabilities": request.probabilities, "format": request.format}
     return outputs(case.name, stacks, labels, **wanted)
 
 
 def asked(case: Case, prior: Prior[Subject], request: Request) -> dict[str, Any]:
-    """What decides a segmentation beside files and weights, comparable after a round trip through JSON.
+    """Everything besides files and weights that affects a segmentation, in JSON that can be compared.
 
-    Of DICOM it says which images are taken; a table beside the images may say other places and times.
+    It includes the series used from a DICOM study, and positions and times that come from tables.
     """
     series = {key: case.attributes[key] for key in ("series",) if key in case.attributes}
     more = {"model": prior.digest, "grids": _grids(case.stacks), **series}
@@ -231,7 +231,7 @@ def asked(case: Case, prior: Prior[Subject], request: Request) -> dict[str, Any]
 
 
 def made_of(subject: Subject, request: Request) -> Made:
-    """What a subject's segmentation is made of, as far as its summary says."""
+    """What a subject's segmentation was made from, according to its summary."""
     wanted = dict(subject.summary.get("request", {}))
     inputs = wanted.pop("inputs", None) or ()
     if wanted:
@@ -241,11 +241,11 @@ def made_of(subject: Subject, request: Request) -> Made:
 
 
 def read_from(case: Case, inputs: Sequence[Path] = ()) -> list[Path]:
-    """The files that a case was read from; after each the one with its voxels, where that is another.
+    """The files that a case was read from, including separate files with voxels.
 
     Args:
-        case: whose stacks' sources are taken where ``inputs`` is empty.
-        inputs: the files that are known.
+        case: the sources of its stacks are used if ``inputs`` is empty.
+        inputs: the known files.
     """
     sources = [Path(stack.source) for stack in case.stacks if stack.source is not None]
     named = inputs or [path for path in sources if path.is_file()]
@@ -253,7 +253,7 @@ def read_from(case: Case, inputs: Sequence[Path] = ()) -> list[Path]:
 
 
 def _grids(stacks: Sequence[Stack]) -> str:
-    """A hash of where and when the voxels of all stacks are."""
+    """A hash of the positions and times of the voxels of all stacks."""
     digest = hashlib.sha256()
     for stack in stacks:
         digest.update(f"{stack.name} {stack.grid.shape}".encode("utf-8", "surrogatepass"))

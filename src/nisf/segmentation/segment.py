@@ -55,10 +55,10 @@ def segment_case(
         prior: the trained prior.
         request: options; None for the prior's defaults.
         inputs: files that the case was read from, for the record; by default the source of each stack.
-        see: receives the steps of the fit, for display.
+        see: called with the steps of the fit, for display.
 
     Raises:
-        BadSettingError: an option means nothing to this prior.
+        BadSettingError: an option does not apply to this prior.
         CannotFitError: the case cannot be fitted.
     """
     request = request or Request()
@@ -67,7 +67,7 @@ def segment_case(
     if request.centre is not None:
         if prior.half is None:
             raise BadSettingError(
-                f"{case.name}: this prior looks at the whole field of view; leave the centre out",
+                f"{case.name}: this prior uses the whole field of view; leave the centre out",
                 options=("centre",),
             )
         region = Region(reference_pose(case, np.array(request.centre)), prior.half)
@@ -106,9 +106,9 @@ def write_segmentation(
         folder: output folder.
         request: the grid, and whether to write probabilities.
         case: the measured case, needed to assess the quality; None skips that.
-        memory_mb: working memory beside the result, MiB.
+        memory_mb: working memory besides the result, MiB.
         writers: writers of further files.
-        overwrite: replace what nisf did not write, and results of another input or prior.
+        overwrite: replace files that nisf did not write, and results of another input or prior.
         say: called with a message when something was replaced or removed.
 
     Returns:
@@ -127,7 +127,7 @@ def write_segmentation(
     with claimed(folder, subject.name):
         with recorded(folder, subject.name, PART, made, planned=planned, overwrite=overwrite) as part:
             if tables := write_label_tables(folder, subject.prior.anatomy, overwrite=overwrite):
-                say(f"replaced {', '.join(tables)}, another list of labels")
+                say(f"replaced {', '.join(tables)}, which listed other labels")
             for index, stack in enumerate(subject.stacks):
                 rendering = _answered(subject, index, request, memory_mb) if index else first
                 stem = output_stem(subject.name, stack.name, index)
@@ -143,7 +143,7 @@ def write_segmentation(
 
 
 def writers_to_run(case: Case, folder: Path, writers: Sequence[CaseWriter]) -> list[CaseWriter]:
-    """The writers whose files of a case that is done are missing, changed, or made with other options."""
+    """The writers whose files are missing, changed, or made with other options in a finished case."""
     part = read_part(folder, case.name, PART)
     if part is None:
         return list(writers)
@@ -165,7 +165,7 @@ def write_more(
     overwrite: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> list[Path]:
-    """Write the further files alone; arguments, errors and result as `write_segmentation`."""
+    """Write only the further files; arguments, errors and result as for `write_segmentation`."""
     if not writers:
         return []
     request, folder = request or Request(), Path(folder)
@@ -183,7 +183,7 @@ def _write_more(
     overwrite: bool,
     say: Callable[[str], None],
 ) -> list[Path]:
-    """What each writer makes, as a part of its own: one that fails takes nothing from the others."""
+    """Write each writer's files as a part of its own, so that a failing writer does not affect the others."""
     written: list[Path] = []
     for writer in writers:
         made = _made_by(writer, made_of(subject, request))
@@ -195,7 +195,7 @@ def _write_more(
 
 
 def _judged(subject: Subject, case: Case, labels: np.ndarray | None, say: Callable[[str], None]) -> Subject:
-    """The subject with what is said of its quality; a red light is told at once."""
+    """Judge the subject's quality and add it to its summary; a red light is reported at once."""
     with stage("judging"):
         judgement = judge(subject, aligned(case, subject.shifts), labels=labels)
     if judgement is not None and judgement.light == "red":
@@ -204,18 +204,18 @@ def _judged(subject: Subject, case: Case, labels: np.ndarray | None, say: Callab
 
 
 def _made_by(writer: CaseWriter, made: Made) -> Made:
-    """What a writer's files are made of: all that the segmentation is, and its own options."""
+    """What a writer's files are made from: everything that the segmentation is, and its own options."""
     return as_json(replace(made, options={**made.options, writer.part: dict(writer.options())}))
 
 
 def _nobody(sentence: str) -> None:
-    """Told nothing."""
+    """Ignore a message."""
 
 
 def _answered(
     subject: Subject, index: int, request: Request, memory_mb: float, writers: Sequence[CaseWriter] = ()
 ) -> Rendering:
-    """The answers for one stack on the grid that is asked for; writers may ask more at each frame."""
+    """The rendering of one stack on the requested grid; writers may make further queries at each frame."""
     grid, more = None, []
     if request.frames is None:
         more = [writer.answered(subject) for writer in writers if isinstance(writer, AnsweredWriter)]
@@ -228,7 +228,7 @@ def _answered(
         grid = subject.stacks[index].grid
         grid = grid if request.spacing is None else grid.at_spacing(request.spacing)
         grid = grid if request.frames is None else grid.with_frames(request.frames)
-    with stage("answering"):
+    with stage("rendering"):
         return subject.render(
             grid,
             probabilities=request.probabilities,
@@ -260,7 +260,7 @@ def segment(
     cohort = open_cohort(path, prior.anatomy, labels=False)
     if len(cohort.cases) != 1:
         raise BadFileError(
-            f"{path}: holds {len(cohort.cases)} cases; give one, or use 'nisf segment' for a cohort"
+            f"{path}: contains {len(cohort.cases)} cases; give one, or use 'nisf segment' for a cohort"
         )
     files = cohort.cases[0].without_labels()
     refuse_dead_links(files.paths())

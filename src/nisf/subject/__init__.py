@@ -1,1 +1,1 @@
-"""The subject that is asked: answers for places and times, islands, renderings, long-axis views."""
+"""The subject: answers at points and times, islands, renderings, long-axis views."""

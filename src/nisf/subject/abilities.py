@@ -1,4 +1,4 @@
-"""What each kind of field answers for itself, and what is said where a kind cannot."""
+"""What each kind of field implements for its subjects, and the errors for what a kind cannot do."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from nisf.subject.portable import Portable
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Abilities(ABC):
-    """What the kinds of `nisf.subject.subject.Subject` differ in.
+    """The interface in which the kinds of `nisf.subject.subject.Subject` differ.
 
     Attributes:
         name: the case's name.
-        prior: what it belongs to.
+        prior: the prior that it belongs to.
     """
 
     name: str
@@ -35,18 +35,18 @@ class Abilities(ABC):
     @cached_property
     @abstractmethod
     def field_answers(self) -> Answerer:
-        """The field's own answers, with islands and all, adapted to the strokes if the kind can do that."""
+        """The field's own answers, with islands, adapted to the strokes if the kind supports it."""
 
     @abstractmethod
     def own_tensors(self) -> dict[str, Tensor]:
-        """The tensors that its file keeps."""
+        """The tensors that its file stores."""
 
     def own_entries(self) -> dict[str, Any]:
-        """What else its file keeps, as JSON takes it."""
+        """Further entries of its file, as JSON."""
         return {}
 
-    def signature(self, time: float) -> Float[np.ndarray, "l"] | None:  # noqa: ARG002 - for those that have one
-        """What the prior sees of the whole subject at a time, as a few numbers; None if it has none.
+    def signature(self, time: float) -> Float[np.ndarray, "l"] | None:  # noqa: ARG002 - kinds use it
+        """A short feature vector of the whole subject at a time; None if the kind has none.
 
         Args:
             time: fraction of the cycle.
@@ -54,7 +54,7 @@ class Abilities(ABC):
         return None
 
     def drawn(self, samples: int, seed: int = 0) -> Answerer:  # noqa: ARG002 - for those that have some
-        """Answers averaged over draws of what else they could be, with their deviations.
+        """Answers averaged over draws, with standard deviations.
 
         Raises:
             CannotFitError: this kind of subject has no draws.
@@ -74,27 +74,27 @@ class Abilities(ABC):
         return [self.drawn(samples, seed)]
 
     def portable(self, phases: Sequence[int], box: Region) -> Portable:  # noqa: ARG002 - for those that can
-        """What answers within a box without nisf, for a program of another language.
+        """A form of the subject, limited to a box, that programs in other languages can query without nisf.
 
         Args:
-            phases: indices of the measured phases to take.
-            box: where it is to answer.
+            phases: indices of the measured phases to include.
+            box: the part of space to include.
 
         Raises:
             CannotFitError: this kind of subject has no such form.
         """
         raise CannotFitError(
-            f"{self.name}: a subject of the kind '{self.prior.kind}' cannot be put into a page of its own; "
+            f"{self.name}: a subject of the kind '{self.prior.kind}' cannot be made into a static page; "
             "give one of the kind 'image'"
         )
 
     def exportable(self, time: float = 0.0) -> Exportable:  # noqa: ARG002 - for those that can
-        """Its own answers, islands and all, as a network that other programs run.
+        """Its own answers, with islands, as a network that other programs can run.
 
         Args:
-            time: fraction of the cycle, for kinds whose network answers one measured phase: the nearest.
+            time: fraction of the cycle, for kinds whose network covers one measured phase: the nearest.
 
         Raises:
-            CannotFitError: this kind has none.
+            CannotFitError: this kind cannot be exported.
         """
-        raise CannotFitError(f"{self.name}: the kind '{self.prior.kind}' has no form for other programs")
+        raise CannotFitError(f"{self.name}: the kind '{self.prior.kind}' cannot be exported")

@@ -1,4 +1,4 @@
-"""Who answers for places and times: a kind's own answers in its region, and what wraps them."""
+"""Answerers: a kind's own answers in its region, and wrappers that change them."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ Inside = Callable[
     [Float[np.ndarray, "n 3"], Float[np.ndarray, "n"], float],
     tuple[Float[np.ndarray, "n c"], Float[np.ndarray, "n k"], Float[np.ndarray, "n k"] | None],
 ]
-"""Intensity in [0, 1], class probabilities and perhaps their deviations inside the region, from places in
-units of the region's half size, times as fractions of the cycle, and working memory in MiB."""
+"""Returns intensity in [0, 1], class probabilities and optionally their standard deviations, from points
+inside the region in units of its half size, times as fractions of the cycle, and working memory in MiB."""
 
 AskedAgain = Callable[[float], tuple[Float[np.ndarray, "n c"], Float[np.ndarray, "n k"]]]
-"""Intensity in [0, 1] and class probabilities of places that are known already, from a time."""
+"""Returns intensity in [0, 1] and class probabilities of fixed points at a time."""
 
 Again = Callable[[Float[np.ndarray, "n 3"], float], AskedAgain]
-"""Makes that of places in units of the region's half size, and working memory in MiB."""
+"""Makes such a function for points in units of the region's half size, given working memory in MiB."""
 
 
 PLACE_BYTES = 100
-"""A place that is asked again is kept with its three nearest slices, where it lies on them, and weights."""
+"""Bytes kept for a fixed point: its three nearest slices, its positions on them, and weights."""
 
 
 class Answerer(ABC):
-    """Answers for places in world mm and times.
+    """Gives answers at points in world mm and times.
 
-    Those that change answers hold the one whose answers they change, and need not know who asks.
+    Answerers that change answers wrap the one whose answers they change.
 
     Args:
-        channels: of the intensity.
-        classes: background included.
+        channels: number of intensity channels.
+        classes: number of classes, background included.
     """
 
     def __init__(self, channels: int, classes: int) -> None:
@@ -55,7 +55,7 @@ class Answerer(ABC):
         Args:
             position: world mm.
             time: fraction of the cycle.
-            memory_mb: working memory beside the result, MiB.
+            memory_mb: working memory besides the result, MiB.
         """
 
     def fill(self, frame: Frame, grid: Grid, time: float, *, memory_mb: float) -> None:
@@ -63,7 +63,7 @@ class Answerer(ABC):
 
         Args:
             frame: receives the answers.
-            grid: where.
+            grid: the grid.
             time: fraction of the cycle.
             memory_mb: working memory, MiB.
         """
@@ -71,7 +71,7 @@ class Answerer(ABC):
             self.fill_slice(frame, grid, k, time, memory_mb=memory_mb)
 
     def fill_slice(self, frame: Frame, grid: Grid, k: int, time: float, *, memory_mb: float) -> None:
-        """Answer on one slice of the grid, some rows at a time; arguments as for `fill`."""
+        """Answer on one slice of the grid, in chunks of rows; arguments as for `fill`."""
         nx, ny, _ = grid.shape
         rows = max(1, positions_at_a_time(memory_mb) // ny)
         for first in range(0, nx, rows):
@@ -82,19 +82,19 @@ class Answerer(ABC):
 
 
 class InRegion(Answerer):
-    """A kind's own answers inside the region; outside there is background of intensity 0.
+    """A kind's own answers inside the region; outside, background with intensity 0.
 
     Args:
-        region: where the field answers.
+        region: the region in which the field gives answers.
         config: numbers of channels and classes.
-        ask: the field.
-        again: the field, where it is quicker to ask the same places at one time after the other.
+        ask: queries the field.
+        again: queries the field faster at fixed points at one time after another, if available.
     """
 
     def __init__(self, region: Region, config: FieldConfig, ask: Inside, again: Again | None = None) -> None:
         super().__init__(config.channels, config.classes)
         self.region, self.ask, self.again = region, ask, again
-        # Of one grid, both together: several threads may ask, and of different grids.
+        # Kept together for one grid: several threads may query different grids.
         self._known: tuple[Grid | None, dict[int, list[tuple[np.ndarray, AskedAgain]]]] = (None, {})
 
     @override
@@ -133,7 +133,7 @@ class InRegion(Answerer):
     def _asked_again(
         self, again: Again, grid: Grid, k: int, memory_mb: float
     ) -> list[tuple[np.ndarray, AskedAgain]]:
-        """The places of a slice inside the region, by flat indices in it, as far as its frames share them."""
+        """The points of a slice inside the region, with flat indices; cached, because frames share them."""
         known = self._known
         if known[0] is not grid:
             known = self._known = (grid, {})
@@ -155,12 +155,12 @@ class InRegion(Answerer):
 
 
 class WithinEnds(Answerer):
-    """Someone's answers between the first and the last measured slice; background beyond.
+    """Answers between the first and the last measured slice; background beyond.
 
     Args:
-        raw: whose answers.
+        raw: the answerer to wrap.
         affine: of the stack, voxel to world, mm.
-        ends: first and last measured position along it.
+        ends: first and last measured position along the stack.
     """
 
     def __init__(self, raw: Answerer, affine: Affine, ends: tuple[int, int]) -> None:
@@ -181,7 +181,7 @@ class WithinEnds(Answerer):
         self, position: Float[np.ndarray, "n 3"], time: Float[np.ndarray, "n"], *, memory_mb: float
     ) -> Answer:
         along = self.affine.inverse(position)[:, 2]
-        # A slice reaches half way to the next.
+        # A slice extends half way to the next.
         beyond = (along < self.ends[0] - 0.5) | (along > self.ends[1] + 0.5)
         answer = self.raw.answer(position, time, memory_mb=memory_mb)
         probability, intensity = answer.probability.copy(), answer.intensity.copy()

@@ -1,12 +1,12 @@
-"""Calibrated class probabilities: the network's own, cooled by a temperature learnt on validation cases.
+"""Calibrated class probabilities: temperature scaling of the network's own, fitted on validation cases.
 
-A network trained on overlap is surer than it is right, above all near borders. Its probabilities are raised
-to the power 1/T and scaled to a sum of 1 again (Guo et al., ICML 2017, section 4.2). T depends on the class
-that is most probable and on how far it is ahead: inside a structure, where it is far ahead, another
-temperature fits than at a border. The most probable class stays the same, so that no label changes.
+A network trained on overlap is overconfident, above all near borders. Its probabilities are raised to the
+power 1/T and normalised again (Guo et al., ICML 2017, section 4.2). T depends on the most probable class and
+its margin, because inside a structure, where the margin is large, another temperature fits than at a border.
+The most probable class stays the same, so that no label changes.
 
-Where a section or an island was removed (`nisf.subject.islands`), what the network said before counts a
-little: some of these were there.
+Where a section or an island was removed (`nisf.subject.islands`), the probabilities before the removal get a
+small weight, because some of these structures were real.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from jaxtyping import Float
 from typing_extensions import override
 
 from nisf.data.geometry import Grid
-from nisf.errors import BadFileError
+from nisf.errors import MALFORMED, BadFileError
 from nisf.subject.answerer import Answerer
 from nisf.subject.islands import IslandMap
 from nisf.subject.rendering import Answer, Frame
 
 LEAST = 1e-7
-"""Probabilities count as at least this much."""
+"""Lower bound of probabilities."""
 FAR = 10.0
-"""Margins, in logarithms, that are larger count as this large."""
+"""Upper bound of margins, in logarithms."""
 STEEPEST = 3.0
-"""Largest logarithm of a temperature, either way."""
+"""Bound of the absolute log temperature."""
 
 
 def temperature_features(probability: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n f"]:
-    """What the logarithm of the temperature is a linear function of.
+    """Features of which the log temperature is a linear function.
 
     Args:
         probability: of each class.
 
     Returns:
-        Which structure is most probable (one column each, none for the background); 1; the margin over
-        the next class, as a logarithm in units of `FAR`; and its square.
+        One-hot most probable structure (all zero for the background); 1; the margin over the next class, as
+        a logarithm in units of `FAR`; and its square.
     """
     first = probability.argmax(1)
     ordered = np.sort(np.log(np.maximum(probability, LEAST)), axis=1)
@@ -56,7 +56,7 @@ class Calibration:
 
     Attributes:
         weights: of `temperature_features` (f,).
-        removed: share that the probabilities before have where a section or an island was removed.
+        removed: weight of the earlier probabilities where a section or an island was removed.
     """
 
     weights: tuple[float, ...]
@@ -64,25 +64,25 @@ class Calibration:
 
     @classmethod
     def from_json(cls, entries: Mapping[str, Any], classes: int, source: str) -> Calibration:
-        """The calibration in a prior's appendix.
+        """Read the calibration from a prior's appendix.
 
         Args:
             entries: of the appendix.
             classes: number of classes, background included.
-            source: where it is from, for messages.
+            source: the appendix's name, for messages.
 
         Raises:
-            BadFileError: an entry is missing, not a number, or there are weights for other classes.
+            BadFileError: an entry is missing or not a number, or the number of classes differs.
         """
         try:
             found = cls(tuple(float(w) for w in entries["temperature"]), float(entries["removed"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except MALFORMED as error:
             raise BadFileError(
                 f"{source}: the appendix 'calibration' has no usable {error}; delete or fit it again"
             ) from error
         if len(found.weights) != classes + 2 or not np.isfinite([*found.weights, found.removed]).all():
             raise BadFileError(
-                f"{source}: the appendix 'calibration' has {len(found.weights)} weights, and a field of "
+                f"{source}: the appendix 'calibration' has {len(found.weights)} weights, but a field of "
                 f"{classes} classes needs {classes + 2} finite ones; delete or fit it again"
             )
         return found
@@ -92,10 +92,10 @@ class Calibration:
         return {"temperature": [round(w, 5) for w in self.weights], "removed": round(self.removed, 4)}
 
     def cooled(self, probability: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
-        """Calibrated probabilities; the most probable class stays, and what is certain stays certain.
+        """Calibrated probabilities; the most probable class stays, and certain points stay certain.
 
         Args:
-            probability: as the field says, islands removed.
+            probability: as the field gives it, islands removed.
         """
         out = probability.copy()
         open_ = np.flatnonzero(probability.max(1) < 1.0) if len(probability) else np.zeros(0, dtype=int)
@@ -113,18 +113,18 @@ class Calibration:
         """Calibrated probabilities where something was removed.
 
         Args:
-            shown: probabilities afterwards.
-            before: and before.
+            shown: probabilities after the removal.
+            before: probabilities before it.
         """
         mixed = (1 - self.removed) * self.cooled(shown) + self.removed * self.cooled(before)
         return _same_first(mixed.astype(shown.dtype), shown)
 
 
 def _same_first(found: Float[np.ndarray, "n k"], wanted: Float[np.ndarray, "n k"]) -> np.ndarray:
-    """Probabilities whose first class is that of others.
+    """Adjust probabilities such that the most probable class is that of ``wanted``.
 
-    Near a tie rounding may decide otherwise, and a removed section may have been surer than what is shown
-    instead; then both classes get what the better one had, and the wanted one a little more.
+    Rounding can change it near a tie, and a removed section can have been more certain than what replaced it.
+    Both classes then get the higher probability, the wanted one slightly more.
     """
     first, now = wanted.argmax(1), found.argmax(1)
     rows = np.flatnonzero(first != now)
@@ -135,19 +135,19 @@ def _same_first(found: Float[np.ndarray, "n k"], wanted: Float[np.ndarray, "n k"
     little = np.maximum(both * 1e-4, 1e-6)
     out[rows, first[rows]], out[rows, now[rows]] = both + little, both - little
     again = rows[out[rows].argmax(1) != first[rows]]
-    # A third class is in between: the answer as it was.
+    # A third class is more probable than both: keep the wanted answer.
     out[again] = wanted[again]
     return out
 
 
 class Calibrated(Answerer):
-    """Someone's answers with calibrated probabilities and the same labels.
+    """Answers with calibrated probabilities and the same labels.
 
     Args:
-        shown: whose answers.
+        shown: the answerer to wrap.
         calibration: the temperatures.
-        raw: the answers before anything was removed.
-        islands: where it was; None if nothing is ever removed.
+        raw: answers before anything was removed.
+        islands: where something was removed; None if nothing ever is.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Answers on a stack's own grid, whose slices show tissue that breathing has shifted."""
+"""Answers on the grid of a stack whose slices were shifted by breathing."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from nisf.subject.rendering import Answer, Frame
 
 
 class AtShift(Answerer):
-    """Someone's answers as slices show them that are shifted in their plane.
+    """Answers as seen on slices that are shifted in their plane.
 
     Args:
-        raw: whose answers.
-        shift_mm: along the image's two axes: what is seen at a place is the tissue at that place minus the
-            shift, from which the breath has moved it there.
-        stack: whose slices are shifted.
+        raw: the answerer to wrap.
+        shift_mm: along the image's two axes: the image at a point shows the tissue at that point minus the
+            shift, which breathing has moved there.
+        stack: the stack of the slices.
     """
 
     def __init__(self, raw: Answerer, shift_mm: tuple[float, float], stack: Stack) -> None:
@@ -36,11 +36,11 @@ class AtShift(Answerer):
 
 
 class SliceBySlice(Answerer):
-    """Someone's answers on a stack's own grid, where slices may have answers of their own.
+    """Answers on a stack's own grid, where some slices have their own answerers.
 
     Args:
-        raw: whose answers, for all else.
-        slices: the answers of slices, by their position along the stack.
+        raw: the answerer for everything else.
+        slices: answerers of slices, by position along the stack.
     """
 
     def __init__(self, raw: Answerer, slices: Mapping[int, Answerer]) -> None:

@@ -1,9 +1,9 @@
-"""Islands: parts of a structure that are apart from its largest part, and where it is barred to remove them.
+"""Islands: parts of a structure that are not connected to its largest part, and their removal by barring.
 
-Sections that the rules of `nisf.subject.sections` do not draw are removed in the same way, before.
+Sections that the rules of `nisf.subject.sections` exclude are removed first, in the same way.
 
-They are found where slices were measured, on the reference stack's grid, and every answer keeps to what was
-found there: points, planes and finer grids show the same pieces.
+Islands are found on the reference stack's grid, where slices were measured. All answers follow this, so
+that points, planes and finer grids show the same parts.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from nisf.subject.sections import DRAWN_AS_ANSWERED, SectionRules, doubtful, ope
 from nisf.types import PointsMm
 
 ROUNDS = 4
-"""What takes an island's place can be an island of another structure; this often is looked again."""
+"""Number of repetitions, because the class that replaces an island can form an island itself."""
 SLICES = 3
-"""Slices below which parts are not told from islands: one slice can cut a structure twice."""
+"""Minimum number of slices for finding islands: a single slice can cut a connected structure twice."""
 
 
 @dataclass(frozen=True, eq=False)
 class Barred:
-    """Voxels of a grid where some structures are not drawn.
+    """Voxels of a grid where some structures are barred.
 
     Attributes:
         index: flat indices of the voxels (m,), ascending.
-        structures: which classes are barred there (m, k).
+        structures: the classes barred there (m, k).
     """
 
     index: Int[np.ndarray, "m"]
@@ -44,11 +44,11 @@ class Barred:
     def at(
         self, position: Float[np.ndarray, "n 3"], grid: Grid
     ) -> tuple[Int[np.ndarray, "f"], Bool[np.ndarray, "f k"]]:
-        """Which of some places are affected, and the classes barred there, by the nearest voxel.
+        """Which points are affected, and the classes barred there, by nearest voxel.
 
         Args:
-            position: world mm; beyond the grid its border counts.
-            grid: whose voxels these are.
+            position: world mm; clamped to the grid.
+            grid: the grid of the voxels.
         """
         if not len(self.index):
             return np.zeros(0, dtype=np.int64), self.structures
@@ -60,19 +60,19 @@ class Barred:
 
 
 def no_voxels(shape: tuple[int, ...], classes: int) -> Bool[np.ndarray, "x y z k"]:
-    """For each voxel and class False; the classes lie apart in memory, which makes questions of all quick."""
+    """False for each voxel and class; stored class by class, which makes operations on one class fast."""
     return np.moveaxis(np.zeros((classes, *shape), dtype=bool), 0, -1)
 
 
 def around_islands(
     label: Integer[np.ndarray, "x y z"], classes: int, said: Bool[np.ndarray, "x y z k"] | None = None
 ) -> Bool[np.ndarray, "x y z k"]:
-    """Voxels of each structure's islands and all 26 neighbours; none belongs to its largest part.
+    """Voxels of each structure's islands and their 26 neighbours, without those of its largest part.
 
     Args:
         label: class of each voxel.
         classes: number of classes.
-        said: where somebody has said that a structure is; the parts that hold such voxels are no islands.
+        said: where a person marked a structure as present; parts with such voxels are not islands.
     """
     out = no_voxels(label.shape, classes)
     whole = np.ones((3, 3, 3), dtype=bool)
@@ -80,7 +80,7 @@ def around_islands(
     for k, box in enumerate(found, start=1):
         if box is None:
             continue
-        # With the neighbours.
+        # Including the neighbours.
         box = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
         parts, count = ndimage.label(label[box] == k, structure=whole)
         if count > 1:
@@ -98,14 +98,14 @@ def bar_islands(
     rules: SectionRules = DRAWN_AS_ANSWERED,
     said: Bool[np.ndarray, "x y z k"] | None = None,
 ) -> Barred:
-    """Where structures have to be barred so that each is one part, and drawn only where the rules allow.
+    """Find where structures must be barred so that each is one part and the section rules hold.
 
     Args:
-        label: class of each voxel, as the field answers.
+        label: class of each voxel, as the field gives it.
         classes: number of classes, background included; the background is never barred.
-        ask: class probabilities of voxels, by their flat indices.
-        rules: which sections are drawn.
-        said: where somebody has said that a structure is; such parts and sections stay.
+        ask: returns class probabilities of voxels, given their flat indices.
+        rules: which sections are excluded.
+        said: where a person marked a structure as present; such parts and sections stay.
     """
     label = label.copy()
     barred = no_voxels(label.shape, classes)
@@ -130,7 +130,7 @@ def bar_islands(
 def without(
     probability: Float[np.ndarray, "m k"], barred: Bool[np.ndarray, "m k"]
 ) -> Float[np.ndarray, "m k"]:
-    """Class probabilities given that some classes are barred; the background takes all if nothing is left."""
+    """Class probabilities given that some classes are barred; background if nothing else is left."""
     left = np.where(barred, 0.0, probability)
     total = left.sum(1, keepdims=True)
     left[total[:, 0] == 0, 0] = 1.0
@@ -138,11 +138,11 @@ def without(
 
 
 class IslandMap:
-    """The islands of one subject at every time of a grid, found when they are first needed.
+    """The islands of one subject at every time of a grid, found on demand.
 
     Args:
-        answers: the field's, with islands and all.
-        grid: where islands are looked for.
+        answers: the field's answers, with islands.
+        grid: where islands are searched for.
         rules: see `bar_islands`.
         said: likewise, at a time.
     """
@@ -164,7 +164,7 @@ class IslandMap:
 
         Args:
             frame: its index.
-            label: class of each voxel with its islands, if that is known already.
+            label: class of each voxel before islands are removed, if it is known already.
             memory_mb: working memory, MiB.
         """
         if frame not in self._barred:
@@ -173,7 +173,7 @@ class IslandMap:
         return self._barred[frame]
 
     def known(self, time: float) -> bool:
-        """Whether the islands of the frame next to a time have been found already."""
+        """Whether the islands of the frame nearest to a time have been found already."""
         return self.grid.nearest_frame(time) in self._barred
 
     def _find(self, frame: int, label: Integer[np.ndarray, "x y z"] | None, memory_mb: float) -> Barred:
@@ -208,12 +208,12 @@ class IslandMap:
         *,
         memory_mb: float,
     ) -> Float[np.ndarray, "n k"]:
-        """Class probabilities without islands; the nearest frame says where they are.
+        """Class probabilities with islands removed, according to the nearest frame.
 
         Args:
             position: world mm.
             times: fractions of the cycle.
-            probability: at these places and times.
+            probability: at these points and times.
             memory_mb: working memory, MiB.
         """
         out = probability.copy()
@@ -224,7 +224,7 @@ class IslandMap:
     def affected(
         self, position: Float[np.ndarray, "n 3"], times: Float[np.ndarray, "n"], *, memory_mb: float
     ) -> tuple[Int[np.ndarray, "f"], Bool[np.ndarray, "f k"]]:
-        """Which of some places lie where something is removed, and the classes barred there.
+        """Which points lie where something is removed, and the classes barred there.
 
         Args:
             position: world mm.
@@ -246,10 +246,10 @@ class IslandMap:
 
 
 class WithoutIslands(Answerer):
-    """Someone's answers, islands removed.
+    """Answers with islands removed.
 
     Args:
-        raw: whose answers.
+        raw: the answerer to wrap.
         islands: where structures are barred.
     """
 
@@ -267,7 +267,7 @@ class WithoutIslands(Answerer):
 
     @override
     def fill(self, frame: Frame, grid: Grid, time: float, *, memory_mb: float) -> None:
-        # On the grid where islands are looked for they are taken out afterwards: nothing is asked twice.
+        # On the grid of the islands, they are removed afterwards, which avoids a second query.
         own = np.flatnonzero(grid.times == time)
         if grid is not self.islands.grid or self.raw is not self.islands.answers or not len(own):
             super().fill(frame, grid, time, memory_mb=memory_mb)

@@ -1,4 +1,4 @@
-"""Strokes as they were drawn: whatever answers, the places that they cover have the classes that they say."""
+"""Strokes as drawn: points that they cover get the classes that they mark, whatever the field answers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from nisf.subject.rendering import Answer, Frame
 
 
 class Painted(Answerer):
-    """Someone's answers, with strokes painted over them; later strokes win.
+    """Answers with strokes painted over them; later strokes win.
 
     Args:
-        raw: whose answers.
-        strokes: of classes that are there.
+        raw: the answerer to wrap.
+        strokes: to paint.
         labels: names of the classes.
     """
 
@@ -42,7 +42,7 @@ class Painted(Answerer):
         time: Float[np.ndarray, "n"],
         probability: Float[np.ndarray, "n k"],
     ) -> Float[np.ndarray, "n k"]:
-        """Class probabilities with the strokes; the very same array where none covers a place."""
+        """Class probabilities with the strokes; the same array object if none covers a point."""
         out = probability
         for stroke, label in self.strokes:
             open_ = np.flatnonzero(stroke.lasts(time))
@@ -63,7 +63,7 @@ class Painted(Answerer):
         self._paint(frame, grid, time, k, memory_mb)
 
     def _paint(self, frame: Frame, grid: Grid, time: float, k: int | None, memory_mb: float) -> None:
-        """Paint a frame that is filled; one slice of it, or all."""
+        """Paint a frame that has been filled, or one slice of it."""
         now = [stroke.voxels(grid) for stroke, _ in self.strokes if stroke.lasts_at(time)]
         if not now:
             return
@@ -76,13 +76,13 @@ class Painted(Answerer):
 
 
 def said(probability: Float[np.ndarray, "m k"], label: int, *, present: bool) -> Float[np.ndarray, "m k"]:
-    """Class probabilities where somebody has said what is there, or what is not.
+    """Class probabilities where a person has marked a class as present or absent.
 
     Args:
         probability: before.
         label: the class.
-        present: whether it is there. If not, the other classes share what it had; the next likely one takes
-            all, or background, where they had nothing.
+        present: whether it is present. If not, its probability is divided among the other classes; if these
+            had none, the next most probable class or the background gets it.
     """
     out = np.zeros_like(probability)
     if present:
@@ -99,9 +99,9 @@ def said(probability: Float[np.ndarray, "m k"], label: int, *, present: bool) ->
 def painted_voxels(
     strokes: Sequence[Stroke], labels: Sequence[str], grid: Grid, time: float
 ) -> Bool[np.ndarray, "x y z k"] | None:
-    """Voxels of a grid that strokes say belong to a class; None if no stroke says so at this time.
+    """Voxels of a grid that strokes mark as belonging to a class; None if there are none at this time.
 
-    A voxel counts that holds a part of a stroke, be its centre covered or not.
+    A voxel counts if it contains any part of a stroke, even if its centre is not covered.
     """
     out = None
     for stroke in strokes:

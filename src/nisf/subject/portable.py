@@ -1,4 +1,4 @@
-"""A subject in a form that programs of other languages can answer from."""
+"""A subject in a form that programs in other languages can query."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Touched:
 
 @dataclass(frozen=True, eq=False)
 class Portable:
-    """Numbers and arrays that a decoder of the kind needs.
+    """Numbers and arrays for a decoder of the kind.
 
     Attributes:
-        settings: as JSON takes them; what they mean is the kind's business.
+        settings: as JSON; their meaning depends on the kind.
         weights: arrays of the network, float32.
         features: of each phase and slice.
         block: side of the square blocks of pixels that features come in; it divides h and w.

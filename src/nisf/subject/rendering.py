@@ -1,4 +1,4 @@
-"""Answers for places, answers on a grid, and how the first become the second."""
+"""Answers at points, answers on a grid, and how the former fill the latter."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from nisf.device import require_bytes
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a field says of n places.
+    """The field's answers at n points.
 
     Attributes:
         intensity: in [0, 1] (n, c); 0 outside the region.
         probability: of each class (n, k); background outside the region.
-        inside: which places lie in the region (n,).
-        deviation: standard deviation of each probability over draws (n, k); None of a single answer.
+        inside: which points lie in the region (n,).
+        deviation: standard deviation of each probability over draws (n, k); None for a single answer.
     """
 
     intensity: Float[np.ndarray, "n c"]
@@ -39,8 +39,8 @@ class Rendering:
         grid: positions and times.
         image: intensities on the input's scale (x, y, z, t, c), float32; 0 outside the region.
         label: class index (x, y, z, t), uint8; background outside the region.
-        probability: per class (x, y, z, t, k), float32, or None if not asked for.
-        deviation: standard deviation of each probability over the posterior, or None.
+        probability: per class (x, y, z, t, k), float32, or None if not requested.
+        deviation: standard deviation of each probability over draws, or None.
     """
 
     grid: Grid
@@ -58,7 +58,7 @@ class Rendering:
 def empty_rendering(
     grid: Grid, channels: int, classes: int, *, probabilities: bool, deviations: bool
 ) -> Rendering:
-    """A rendering whose arrays are to be filled.
+    """A rendering with arrays that are still to be filled.
 
     Raises:
         CannotFitError: there is not enough memory for them.
@@ -91,7 +91,7 @@ def on_scale(answer: Answer, stack: Stack | None) -> Float[np.ndarray, "n c"]:
 
 
 def likeliest(probability: Float[np.ndarray, "m k"]) -> UInt8[np.ndarray, "m"]:
-    """The class with the largest probability, the first of several; argmax is slow for few classes."""
+    """The class with the largest probability, the first of equals; faster than argmax for few classes."""
     best, label = probability[:, 0].copy(), np.zeros(len(probability), dtype=np.uint8)
     for k in range(1, probability.shape[1]):
         larger = probability[:, k] > best
@@ -105,9 +105,9 @@ class Frame:
     """One frame of a rendering, to be filled.
 
     Attributes:
-        rendering: whose arrays are written.
+        rendering: contains the arrays.
         t: index of the frame.
-        stack: whose intensity scale is used; None leaves [0, 1].
+        stack: defines the intensity scale; None leaves [0, 1].
     """
 
     rendering: Rendering
@@ -120,14 +120,14 @@ class Frame:
         return self.rendering.label[..., self.t]
 
     def let_go(self) -> None:
-        """Give the pages back that hold the frame, where the rendering is in files: it is filled."""
+        """Release the frame's pages if the rendering is in files; call when the frame is filled."""
         out = self.rendering
         for values in (out.image, out.label, out.probability, out.deviation):
             if values is not None:
                 let_go(values)
 
     def put(self, part: slice, k: int, answer: Answer) -> None:
-        """Write the answers for some rows of slice ``k``."""
+        """Write the answers of some rows of slice ``k``."""
         out, t = self.rendering, self.t
         shape = self.label[part, :, k].shape
         out.image[part, :, k, t] = on_scale(answer, self.stack).reshape(*shape, out.image.shape[-1])
@@ -138,7 +138,7 @@ class Frame:
             out.deviation[part, :, k, t] = answer.deviation.reshape(*shape, -1)
 
     def clear(self, k: int) -> None:
-        """Background of intensity 0 on slice ``k``."""
+        """Set slice ``k`` to background with intensity 0."""
         out, t = self.rendering, self.t
         out.image[:, :, k, t], out.label[:, :, k, t] = 0, 0
         for values in (out.probability, out.deviation):
@@ -154,7 +154,7 @@ class Frame:
         intensity: Float[np.ndarray, "m c"],
         probability: Float[np.ndarray, "m q"],
     ) -> None:
-        """Write the answers for some pixels of slice ``k``, by their flat indices in it."""
+        """Write the answers of some pixels of slice ``k``, by their flat indices in it."""
         out, t = self.rendering, self.t
         x, y = np.divmod(flat, out.label.shape[1])
         out.image[x, y, k, t] = intensity if self.stack is None else self.stack.denormalise(intensity)

@@ -1,8 +1,8 @@
-"""Sections: what is seen of a structure in one slice, and whether it is drawn.
+"""Sections: the part of a structure in one slice, and whether it is kept.
 
-Near its end a structure either reaches a slice or does not, and a network that learns by overlap draws a
-whole section there on little evidence. The network's confidence in its most confident pixels separates real
-sections from spurious ones. How far up the ventricle is drawn is a convention besides: `Enclosure`.
+Near its end a structure either reaches a slice or does not, and a network trained on overlap draws a whole
+section there on little evidence. The network's confidence in its most confident pixels separates real
+sections from spurious ones. How far towards the base a ventricle is drawn is also a convention: `Enclosure`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from scipy import ndimage
 from nisf.data.anatomy import Anatomy
 
 SUREST = 0.9
-"""Quantile of a section's probabilities that says how sure it is."""
+"""Quantile of a section's probabilities that defines its certainty."""
 
 
 @dataclass(frozen=True)
 class Enclosure:
-    """How much of a cavity has to be surrounded by its wall in a basal slice for the slice to count.
+    """The rule for basal slices: how much of a cavity's rim its wall must surround.
 
     The rule of the Society for Cardiovascular Magnetic Resonance for the left ventricle is one half
     (Schulz-Menger et al., J Cardiovasc Magn Reson 22:19, 2020).
@@ -30,7 +30,7 @@ class Enclosure:
     Attributes:
         cavity: class of the cavity.
         wall: class of its wall.
-        least: the part of the cavity's rim, 0 to 1, that touches the wall at least.
+        least: minimum fraction of the cavity's rim that touches the wall.
     """
 
     cavity: int
@@ -40,12 +40,12 @@ class Enclosure:
 
 @dataclass(frozen=True)
 class SectionRules:
-    """Which sections of structures are drawn.
+    """Which sections of structures are kept.
 
     Attributes:
-        certain: least certainty of a section of each structure, in the order of the classes, background
-            excluded; 0 draws all, and so does an empty one.
-        enclosure: the rule for basal slices; None draws them as the network does.
+        certain: minimum certainty of a section of each structure, in the order of the classes, background
+            excluded; 0, or an empty tuple, keeps all.
+        enclosure: the rule for basal slices; None keeps the network's answer.
     """
 
     certain: tuple[float, ...] = ()
@@ -56,12 +56,12 @@ DRAWN_AS_ANSWERED = SectionRules()
 
 
 def section_rules(anatomy: Anatomy, certain: tuple[float, ...], enclosed: float) -> SectionRules:
-    """The rules that settings ask for.
+    """The rules that the settings define.
 
     Args:
-        anatomy: says which cavity has which wall.
+        anatomy: names the cavity and its wall.
         certain: see `SectionRules`.
-        enclosed: least enclosed part of a cavity's rim; 0 for no such rule, and none without a declared wall.
+        enclosed: minimum enclosed fraction of a cavity's rim; 0, or no declared wall, means no such rule.
     """
     if not enclosed or anatomy.wall is None:
         return SectionRules(certain)
@@ -70,12 +70,12 @@ def section_rules(anatomy: Anatomy, certain: tuple[float, ...], enclosed: float)
 
 
 def certainty(probability: Float[np.ndarray, "m"]) -> float:
-    """How sure a section is, from its class's probability at its m places."""
+    """Certainty of a section, from its class's probability at its m points."""
     return float(np.quantile(probability, SUREST))
 
 
 def enclosed_part(section: Integer[np.ndarray, "x y"], enclosure: Enclosure) -> float:
-    """The part of a cavity's rim in a slice that belongs to its wall; the rim is the pixels beside it."""
+    """Fraction of a cavity's rim in a slice that belongs to its wall; the rim is the pixels next to it."""
     cavity = section == enclosure.cavity
     rim = ndimage.binary_dilation(cavity) & ~cavity
     return float((section[rim] == enclosure.wall).mean())
@@ -97,15 +97,15 @@ def open_at_base(
     out: Bool[np.ndarray, "x y z k"],
     said: Bool[np.ndarray, "x y z k"] | None = None,
 ) -> None:
-    """Bar a cavity and its wall in basal slices, from the base inwards until one is enclosed enough.
+    """Bar a cavity and its wall in basal slices, from the base inwards up to the first enclosed slice.
 
-    A cavity that is enclosed nowhere is left as it is: then the wall is missing, not the valve in view.
+    A cavity that is not enclosed in any slice is kept: then the wall is missing altogether.
 
     Args:
         label: class of each voxel.
         enclosure: the rule.
         out: what is barred; these sections are added.
-        said: where somebody has said that a structure is; a slice with such a voxel is enclosed enough.
+        said: where a person marked a structure as present; a slice with such a voxel counts as enclosed.
     """
     order = _slices_from_base(label, enclosure)
     both = [enclosure.cavity, enclosure.wall]
@@ -124,7 +124,7 @@ def open_at_base(
 def _bar_section(
     label: Integer[np.ndarray, "x y z"], z: int, k: int, out: Bool[np.ndarray, "x y z k"]
 ) -> None:
-    """Bar the section of one class in one slice, with room: between slices it may be larger than there."""
+    """Bar the section of one class in one slice, with a margin: it may be larger between slices."""
     pixel = np.argwhere(label[:, :, z] == k)
     if not len(pixel):
         return
@@ -140,14 +140,14 @@ def doubtful(
     ask: Callable[[Int[np.ndarray, "m"]], Float[np.ndarray, "m k"]],
     said: Bool[np.ndarray, "x y z k"] | None = None,
 ) -> Bool[np.ndarray, "x y z k"]:
-    """Where structures have sections that are less sure than they should be; with room around each.
+    """Voxels of sections that are not certain enough, with a margin around each.
 
     Args:
-        label: class of each voxel, as the field answers.
-        certain: least certainty of a section of each structure, in the order of the classes, background
-            excluded; 0 draws all.
-        ask: class probabilities of voxels, by their flat indices.
-        said: where somebody has said that a structure is; a section with such a voxel is not doubted.
+        label: class of each voxel, as the field gives it.
+        certain: minimum certainty of a section of each structure, in the order of the classes, background
+            excluded; 0 keeps all.
+        ask: returns class probabilities of voxels, given their flat indices.
+        said: where a person marked a structure as present; a section with such a voxel is kept.
     """
     out = np.zeros((*label.shape, len(certain) + 1), dtype=bool)
     for k, least in enumerate(certain, start=1):

@@ -1,4 +1,4 @@
-"""A subject: what a prior made of a case, with its place in the world, ready to be asked for anything."""
+"""A subject: a prior's result for a case, located in the world, which can be queried anywhere."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ class Subject(Abilities):
     """One subject; each kind of field has its own subclass.
 
     Attributes:
-        region: where the field answers.
-        stacks: the grids that were measured; the first gives the intensity scale.
-        summary: how the fit went: loss, steps, seconds, how the region was found.
-        islands: whether parts of a structure that are apart from its largest part are kept, and sections of
-            which the field is not sure enough; found on the reference stack's grid at the measured times.
-        certain: how sure a section of each structure has to be; see `nisf.subject.sections`.
-        enclosed: how much of a cavity has to be surrounded by its wall in a basal slice, likewise.
-        strokes: what a person has said of it; every answer follows, as far as the kind can spread them.
-        shifts: how far slices lie off that were put in line before the fit.
+        region: the region in which the field gives answers.
+        stacks: the measured grids; the first defines the intensity scale.
+        summary: of the fit: loss, steps, seconds, how the region was found.
+        islands: whether to keep parts of a structure that are not connected to its largest part, and sections
+            that are not certain enough; both are found on the reference stack's grid at the measured times.
+        certain: minimum certainty of each structure's sections; see `nisf.subject.sections`.
+        enclosed: minimum fraction of a cavity's rim that its wall must surround in a basal slice; likewise.
+        strokes: that a person has drawn; all answers follow them, as far as the kind can propagate them.
+        shifts: shifts of slices that were aligned before the fit.
     """
 
     region: Region
@@ -63,51 +63,50 @@ class Subject(Abilities):
         return f"<{type(self).__name__} {self.name}: {grids}, prior {self.prior.fingerprint}>"
 
     def _repr_html_(self) -> str:
-        """How a notebook shows it; what draws it is above this package, and found by its public name."""
+        """Display in a notebook; implemented in a package above, and found by its public name."""
         import nisf
 
         return nisf.subject_html(self)
 
-    # The same for all kinds.
+    # Shared by all kinds.
 
     def noted(self, **entries: Any) -> Subject:
-        """The same with other entries, e.g. its summary, which the field's own answers do not depend on.
+        """A copy with other entries that the field's own answers do not depend on, e.g. the summary.
 
-        A kind that has computed something of those answers keeps it.
+        Kinds may keep cached results of these answers.
         """
         return replace(self, **entries)
 
     def for_many_questions(self) -> Subject:
-        """The same subject, which keeps what it computed for as long as memory allows: for a viewer."""
+        """A copy that caches computed results as far as memory allows, for a viewer."""
         return self
 
     def corrected(self, strokes: Sequence[Stroke]) -> Subject:
-        """The same subject with these strokes, and no others: fewer undo, none gives the field's own answer.
+        """A copy with exactly these strokes: fewer strokes undo, none restores the field's own answer.
 
-        Nothing is computed before something is asked.
+        Nothing is computed before the first query.
 
         Raises:
-            BadSettingError: a class is unknown, or a stroke lies outside of the region.
+            BadSettingError: a class is unknown, or a stroke is outside the region.
         """
         for number, stroke in enumerate(strokes, start=1):
             if not self.region.contains(stroke.line).any():
                 raise BadSettingError(
-                    f"stroke {number}: lies outside of the region that {self.name} was segmented in; leave "
-                    "it out"
+                    f"stroke {number}: is outside the region that {self.name} was segmented in; leave it out"
                 )
         return replace(self, strokes=tuple(strokes))
 
     @cached_property
     def _plain(self) -> Answerer:
-        """The field's answers where slices were measured, with strokes, with islands and all."""
+        """The field's answers between the measured ends, with strokes and islands."""
         return self._painted(self._within_ends(self.field_answers))
 
     def _painted(self, answers: Answerer) -> Answerer:
-        """With the strokes as they were drawn."""
+        """Paint the strokes as drawn."""
         return Painted(answers, self.strokes, self.prior.anatomy.labels) if self.strokes else answers
 
     def _within_ends(self, answers: Answerer) -> Answerer:
-        """Background beyond the first and last measured slice, where the file has blank ones there."""
+        """Background beyond the first and last measured slice, if the file has blank slices there."""
         if not self.stacks or self.stacks[0].ends is None:
             return answers
         return WithinEnds(answers, self.stacks[0].grid.affine, self.stacks[0].ends)
@@ -121,22 +120,22 @@ class Subject(Abilities):
 
     @property
     def section_rules(self) -> SectionRules:
-        """Which sections of structures are drawn where islands are removed."""
+        """The rules for sections, which apply if islands are removed."""
         return section_rules(self.prior.anatomy, self.certain, self.enclosed)
 
     def _shown(self, answers: Answerer) -> Answerer:
-        """Without islands, if they are to be removed."""
+        """Remove islands, if requested."""
         if self.islands == "keep" or not self.stacks:
             return self._painted(answers)
         return self._painted(WithoutIslands(answers, self.island_map))
 
     @property
     def raw_answers(self) -> Answerer:
-        """The field's answers where slices were measured, with islands and all."""
+        """The field's answers where slices were measured, with islands."""
         return self._plain
 
     def raw_draws(self, samples: int, seed: int = 0) -> list[Answerer]:
-        """The draws one by one, where slices were measured, with islands and all.
+        """The draws one by one, where slices were measured, with islands.
 
         Raises:
             CannotFitError: this kind of subject has no draws.
@@ -150,7 +149,7 @@ class Subject(Abilities):
 
     @cached_property
     def calibration(self) -> Calibration | None:
-        """How its prior's probabilities are calibrated; None where nobody learnt it.
+        """The calibration of its prior's probabilities; None if there is none.
 
         Raises:
             BadFileError: the prior's appendix is damaged.
@@ -177,15 +176,15 @@ class Subject(Abilities):
         memory_mb: float = 512.0,
         stack: int = 0,
     ) -> tuple[Float[np.ndarray, "*n c"], Float[np.ndarray, "*n k"]]:
-        """Intensity (the input's scale) and class probabilities at world positions.
+        """Intensity (on the input's scale) and class probabilities at world positions.
 
         Args:
             position: world mm (..., 3).
-            time: fraction of the cycle, one or one per position.
-            memory_mb: working memory beside the result, MiB.
-            stack: whose intensity scale to use.
+            time: fraction of the cycle, one for all or one per position.
+            memory_mb: working memory besides the result, MiB.
+            stack: index of the stack that defines the intensity scale.
 
-        Outside the region the intensity is 0 and the class is background.
+        Outside the region, the intensity is 0 and the class is background.
         """
         shape, answer = self._asked(self.calibrated_answers, position, time, memory_mb)
         image = on_scale(answer, self._scale(stack))
@@ -204,7 +203,7 @@ class Subject(Abilities):
         """Mean intensity and class probabilities over the posterior, and the probabilities' deviations.
 
         Args:
-            samples: draws from the posterior; cost grows with them.
+            samples: number of draws from the posterior; the cost is proportional to it.
             seed: of the draws. Other arguments as for `query`.
 
         Raises:
@@ -218,7 +217,7 @@ class Subject(Abilities):
         return _shaped(image, shape), _shaped(answer.probability, shape), _shaped(deviation, shape)
 
     def as_measured(self, answers: Answerer, stack: int) -> Answerer:
-        """The answers as the slices of a stack show them, where that differs from the world's."""
+        """Answers as the slices of a stack show them, if that differs from the world."""
         own, shifts = self.stacks[stack], [shift for shift in self.shifts if shift.stack == stack]
         slices = {shift.position: AtShift(answers, shift.mm, own) for shift in shifts}
         return SliceBySlice(answers, slices) if slices else answers
@@ -226,7 +225,7 @@ class Subject(Abilities):
     def _asked(
         self, answers: Answerer, position: np.ndarray, time: np.ndarray | float, memory_mb: float
     ) -> tuple[tuple[int, ...], Answer]:
-        """The shape of the positions, and the answers in a row."""
+        """The shape of the positions, and their flat answers."""
         position = np.asarray(position, dtype=np.float64)
         shape = position.shape[:-1]
         times = np.broadcast_to(np.asarray(time, dtype=np.float64), shape).reshape(-1)
@@ -245,25 +244,25 @@ class Subject(Abilities):
         stack: int = 0,
         after_frame: Callable[[int], None] | None = None,
     ) -> Rendering:
-        """Answers on a grid: by default the measured stack's own, as its slices show it.
+        """Answers on a grid: by default that of the measured stack, as its slices show it.
 
-        On any other grid the answer is that of the world.
+        On any other grid, answers are those in the world.
 
         Args:
             grid: any grid or plane in world mm.
             probabilities: whether to keep the class probabilities.
-            samples: draws from the posterior to average over, which also gives deviations; 0 asks for the
-                best answer alone.
-            memory_mb: working memory of each thread beside the result, MiB.
-            stack: whose grid (if none is given) and intensity scale to use.
-            after_frame: called with the index of each frame when it is answered, by the thread that did it:
-                another question at its time costs least then.
+            samples: number of draws from the posterior to average over, which also gives standard
+                deviations; 0 gives the best answer only.
+            memory_mb: working memory of each thread besides the result, MiB.
+            stack: index of the stack whose grid (unless one is given) and intensity scale are used.
+            after_frame: called with the index of each finished frame, by the thread that did it; further
+                queries at its time are cheapest then.
 
         Raises:
-            CannotFitError: samples are asked for, and there is no posterior.
+            CannotFitError: samples are requested, but there is no posterior.
         """
         drawn = self._within_ends(self.drawn(samples)) if samples else None
-        # Labels are the same either way, and sooner without.
+        # Labels do not depend on the calibration, and are faster without.
         best = self.calibrated_answers if probabilities else self.answers
         answers = best if drawn is None else self._shown(drawn)
         if grid is None:
@@ -275,7 +274,7 @@ class Subject(Abilities):
             probabilities=probabilities,
             deviations=samples > 0,
         )
-        # In order of time: neighbours share what is encoded.
+        # In order of time, because neighbouring frames share encoded slices.
         scale, done = self._scale(stack), []
 
         def fill(t: int) -> None:
@@ -293,5 +292,5 @@ class Subject(Abilities):
 
 
 def _shaped(rows: Float[np.ndarray, "n c"], shape: tuple[int, ...]) -> Float[np.ndarray, "*n c"]:
-    """Rows of answers in the shape of the positions that were asked."""
+    """Reshape flat answers to the shape of the queried positions."""
     return rows.reshape(*shape, rows.shape[1])

@@ -11,9 +11,9 @@ from nisf.errors import CannotFitError
 from nisf.subject.subject import Subject
 
 SEARCH_MM = 4.0
-"""Spacing at which the structures are looked for, and of the cross-sections."""
+"""Spacing at which structures are located, and of the cross-sections."""
 ROUNDS = 4
-"""Cross-sections of a tilted stack have their centres beside the axis; a few rounds bring them onto it."""
+"""Cross-sections of a tilted stack have their centres off the axis; a few iterations correct this."""
 
 
 def box_grid(subject: Subject, spacing: tuple[float, float, float]) -> Grid:
@@ -30,23 +30,26 @@ def long_axis(
     across: Float[np.ndarray, "3"],
     whole: Float[np.ndarray, "b 3"] | None = None,
 ) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
-    """A point on the line through the centres of a structure's cross-sections, and its direction.
+    """A point on the line through the centres of a structure's cross-sections, and the line's direction.
 
-    The direction runs from the larger to the smaller cross-sections. A ventricle that is round at both ends
-    of its stack says little about that; together with all structures around it, it does. The slices' own
-    planes are looked at for this: a tilted one cuts the stack's first and last slice.
+    The direction points from the larger to the smaller cross-sections. A ventricle that is round at both ends
+    of its stack leaves this open; all structures together decide it. For this, the planes of the slices are
+    used, because a tilted plane cuts the stack's first and last slice.
 
     Args:
         places: world mm of the structure's voxels.
-        across: normal of the slices, and of the first cross-sections; those of the next rounds are across the
-            axis found.
-        whole: world mm of all structures' voxels, itself among them; itself alone if None.
+        across: normal of the slices, and of the first cross-sections; later ones are perpendicular to the
+            axis found so far.
+        whole: world mm of the voxels of all structures, including this one; if None, this one only.
     """
     normal = across
     for _ in range(ROUNDS):
-        level = np.round(places @ across / SEARCH_MM)
-        levels, area = np.unique(level, return_counts=True)
-        centres = np.array([places[level == value].mean(0) for value in levels])
+        level = np.round(places @ across / SEARCH_MM).astype(int)
+        level -= level.min()
+        area = np.bincount(level)
+        sums = np.stack([np.bincount(level, weights=along) for along in places.T], axis=-1)
+        sums, area = sums[area > 0], area[area > 0]
+        centres = sums / area[:, None]
         middle = np.average(centres, axis=0, weights=area)
         # Small cross-sections at the ends have uncertain centres.
         _, _, directions = np.linalg.svd((centres - middle) * np.sqrt(area)[:, None], full_matrices=False)
@@ -66,12 +69,12 @@ def view_plane(
     time: float = 0.0,
     memory_mb: float = 512.0,
 ) -> Grid:
-    """The plane of a view, as its structures lie at ``time``.
+    """The plane of a view, given the structures' positions at ``time``.
 
-    The structure's narrow end is at the top of the image, the other structure on its left.
+    The structure's narrow end is at the top of the image, the other structure on the left.
 
     Args:
-        subject: asked for its segmentation on a coarse grid.
+        subject: queried for its segmentation on a coarse grid.
         view: which plane.
         size_mm: side of the square.
         spacing_mm: pixel size.
@@ -79,7 +82,7 @@ def view_plane(
         memory_mb: working memory, MiB.
 
     Raises:
-        CannotFitError: one of the structures is not found, or too flat to have an axis.
+        CannotFitError: a structure was not found, or is too flat to have an axis.
     """
     grid = box_grid(subject, (SEARCH_MM, SEARCH_MM, SEARCH_MM)).at_times([time])
     label = subject.render(grid, memory_mb=memory_mb).label[..., 0]
@@ -88,7 +91,7 @@ def view_plane(
     for name, found in index.items():
         if len(np.unique(found[:, 2])) < 3:
             raise CannotFitError(
-                f"{subject.name}: {name} is in fewer than three levels, so its axis is not known"
+                f"{subject.name}: {name} is in fewer than three levels, so its axis is unknown"
             )
     axis, towards = grid.affine(index[view.axis]), grid.affine(index[view.towards])
     middle, apex = long_axis(axis, grid.affine.normal(), grid.affine(np.argwhere(label > 0)))

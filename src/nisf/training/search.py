@@ -1,4 +1,4 @@
-"""Where cases are looked at: as a checkpoint says, or found anew by a finder that is trained."""
+"""The search for regions in training: from a checkpoint, or with a newly trained finder."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from nisf.optimisation.checkpoint import has_begun, refuse_other, write_checkpoi
 from nisf.prior.region_search import RegionSearch
 
 FINDER_CASES = 400
-"""Cases that the finder is trained on at most, evenly spread over all."""
+"""Maximum number of cases for the finder's training, evenly spread over all."""
 KEEP_SECONDS = 10.0
-"""Between two checkpoints of the finder's training."""
+"""Seconds between checkpoints of the finder's training."""
 UNFINISHED = "unfinished."
-"""How tensors of a finder in training are named in a checkpoint."""
+"""Prefix of tensors of an unfinished finder in a checkpoint."""
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is prepared, how many steps of it are done, and how many there are."""
+"""Called with what is being prepared, the number of finished steps, and their total."""
 
 
 class FinderCheckpoint:
-    """Keeps the training of a finder, or of a network like it, in a checkpoint.
+    """Saves the training of a finder, or of a similar network, in a checkpoint.
 
     Args:
         path: of the checkpoint.
-        identity: settings and cases that a checkpoint must agree with.
+        identity: settings and cases, which must be those of the checkpoint.
         say: called with sentences for the user.
-        progress: told after each step.
+        progress: called after each step.
         name: of the network.
     """
 
@@ -57,7 +57,7 @@ class FinderCheckpoint:
         self._saved = time.monotonic()
 
     def begin(self, state: FinderState) -> None:
-        """Go on from the checkpoint, if there is one.
+        """Resume from the checkpoint, if there is one.
 
         Raises:
             BadFileError: it is damaged, or belongs to other settings or cases.
@@ -79,7 +79,7 @@ class FinderCheckpoint:
             self.say(f"resuming the {self.name} at step {state.done} of {state.total}")
 
     def after_step(self, state: FinderState) -> None:
-        """Show how far it is, and save it now and then."""
+        """Report the progress, and save the state from time to time."""
         if self.progress is not None:
             self.progress(self.name, state.done, state.total)
         if time.monotonic() - self._saved >= KEEP_SECONDS and state.step < state.steps:
@@ -91,12 +91,12 @@ class FinderCheckpoint:
 def search_for(
     cases: Sequence[Case], config: Config, keeper: FinderCheckpoint, *, order: bool = False
 ) -> RegionSearch:
-    """The box around the cases' structures and a network that finds it, from the checkpoint or trained now.
+    """The box around the cases' structures and a finder for it, from the checkpoint or newly trained.
 
     Args:
-        cases: what is trained on.
+        cases: training cases.
         config: all settings.
-        keeper: of the finder's training.
+        keeper: saves the finder's training.
         order: the anatomy's `nisf.data.anatomy.Anatomy.reorder`.
 
     Raises:
@@ -118,13 +118,13 @@ def search_for(
     if finder is None:
         return RegionSearch(half)
     search = RegionSearch(half, finder, least_certain(chosen, finder))
-    # Before the recipe is set up, which takes its time.
+    # Before the recipe is set up, which can take long.
     write_checkpoint(keeper.path, search_tensors(search), keeper.identity)
     return search
 
 
 def least_certain(cases: Sequence[Case], finder: Finder | None) -> float:
-    """The certainty to ask for: half of the finder's least on labelled cases."""
+    """The certainty to require: half of the finder's minimum on labelled cases."""
     if finder is None:
         return 0.0
     sure = (finder_certainty(look(case, finder)) for case in spread(cases, FINDER_CASES) if case.labelled())
@@ -132,7 +132,7 @@ def least_certain(cases: Sequence[Case], finder: Finder | None) -> float:
 
 
 def search_tensors(search: RegionSearch) -> dict[str, Tensor]:
-    """The search for the checkpoint: a resumed run need not train the finder again."""
+    """Tensors of the search for a checkpoint, so that a resumed run need not train the finder again."""
     if search.half is None or search.finder is None:
         return {}
     found = {f"finder.{name}": tensor for name, tensor in search.finder.state_dict().items()}
@@ -141,13 +141,13 @@ def search_tensors(search: RegionSearch) -> dict[str, Tensor]:
 
 
 def search_in(checkpoint: Path) -> RegionSearch | None:
-    """Back from the checkpoint, strictly; None if it has nothing of `search_tensors`."""
+    """The search in a checkpoint, read strictly; None if it has no `search_tensors`."""
     tensors, _ = read_tensors(checkpoint)
     if not any(name.startswith(("region.", "finder.")) for name in tensors):
         return None
     half = tensors.get("region.half")
     if half is None or half.shape != (3,):
         raise BadFileError(f"{checkpoint}: tensor 'region.half' is missing or not of shape (3,)")
-    # Older checkpoints know no least certainty.
+    # Older checkpoints have no minimum certainty.
     certain = float(tensors.get("region.certain", torch.tensor(0.0)))
     return RegionSearch(half.numpy(), finder_of(tensors, checkpoint), certain)

@@ -1,4 +1,4 @@
-"""Train a prior: set the cases up, run the recipe that the settings name, write the prior's folder."""
+"""Train a prior: prepare the cases, run the recipe of its kind, write the prior's folder."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from nisf.subject.subject import Subject
 from nisf.training.search import FinderCheckpoint, Progress, least_certain, search_for, search_tensors
 
 PART, FILES = "train", (CHECKPOINT, LOG, SPECIFICATION, WEIGHTS)
-"""What a training is called in the folder's record, and what it writes."""
+"""Name of a training's part in the folder's record, and the files that it writes."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainOptions:
-    """How a training is run; none of it changes the prior but for rounding, except `start`.
+    """Options of a training run; except for `start`, they change the prior by no more than rounding.
 
     Attributes:
         start: a prior whose network, region and finder are where training begins; the settings come from
@@ -120,7 +120,7 @@ def _trained(
     search = _search(cases, anatomy, config, folder / CHECKPOINT, options)
     torch.manual_seed(config.train.seed)
     where = options.device, options.workers
-    # Whatever is trained on is looked at, however unlike other cases it is.
+    # Training cases must not be refused, however unlike the others they are.
     everywhere = replace(search, certain=0.0)
     setup = TrainingSetup(cases, validation, anatomy, config, everywhere, options.say, *where)
     recipe = kind.recipe(setup)
@@ -155,22 +155,22 @@ def _trained(
 
 
 def _asked(config: Config, options: TrainOptions) -> dict[str, Any]:
-    """What decides the prior beside the cases, for the folder's record."""
+    """Everything besides the cases that affects the prior, for the folder's record."""
     start = {} if options.start is None else {"start": options.start.fingerprint}
     return {"settings": to_dict(config), "seed": config.train.seed, **start}
 
 
 def _run_folder(folder: str | Path, options: TrainOptions) -> Path:
-    """The folder of the run, made if need be.
+    """The folder of the run, created if necessary.
 
     Raises:
         BadFileError: it cannot be written.
-        BadSettingError: it holds a run that is not to be resumed.
+        BadSettingError: it contains a run that should not be resumed.
     """
     folder = check_writable(folder)
     if (folder / CHECKPOINT).is_file() and not options.resume:
         raise BadSettingError(
-            f"{folder}: holds a run already; resume it, or choose another folder", options=("resume",)
+            f"{folder}: already contains a run; resume it, or choose another folder", options=("resume",)
         )
     return folder
 
@@ -178,16 +178,16 @@ def _run_folder(folder: str | Path, options: TrainOptions) -> Path:
 def _search(
     cases: Sequence[Case], anatomy: Anatomy, config: Config, checkpoint: Path, options: TrainOptions
 ) -> RegionSearch:
-    """Where cases are looked at: as the start does, as the checkpoint says, or found anew by the first rank.
+    """The search for regions: of the prior to start from, from the checkpoint, or made by the first rank.
 
     Raises:
-        BadSettingError: the start's network or structures are other ones.
+        BadSettingError: the start has another network or other structures.
         BadFileError: the checkpoint is damaged, or belongs to other settings or cases.
     """
     if options.start is not None:
         _check_start(options.start, config, anatomy)
         search = options.start.search
-        # What is trained on must not be refused by the prior that comes of it.
+        # The resulting prior must not refuse its training cases.
         certain = from_first(lambda: min(search.certain, least_certain(cases, search.finder)))
         return replace(search, certain=certain)
 
@@ -200,12 +200,12 @@ def _search(
 
 
 def data_of(cases: Sequence[Case]) -> dict[str, Any]:
-    """What is trained on, for the identity of a checkpoint: names, and a hash of all that is in the cases."""
+    """Identity of the training data for a checkpoint: names, and a hash of the contents of all cases."""
     return {"cases": names_of(cases), "data": content_of_all(cases)}
 
 
 def _check_start(start: Prior, config: Config, anatomy: Anatomy) -> None:
-    """Refuse a start whose network or structures are other ones."""
+    """Reject a start that has another network or other structures."""
     where = start.folder or "the prior to start from"
     if start.anatomy.labels != anatomy.labels:
         raise BadSettingError(
@@ -213,13 +213,13 @@ def _check_start(start: Prior, config: Config, anatomy: Anatomy) -> None:
             f"those of the cases {', '.join(anatomy.labels)}"
         )
     if start.kind != config.field.kind or not start.accepts(config):
-        raise BadSettingError(f"{where}: its network has other sizes than the settings or the cases ask for")
+        raise BadSettingError(f"{where}: the settings or the cases need a network of other sizes")
 
 
 def _card(
     outlines: Sequence[Outline], config: Config, last: Validation | None, options: TrainOptions
 ) -> dict[str, Any]:
-    """The prior's card; a licence holds on from the prior that training began with."""
+    """The prior's card; by default, the licence is that of the prior that training started from."""
     start = options.start
     inherited = {} if start is None else {"start": start.fingerprint}
     return {
@@ -233,7 +233,7 @@ def _card(
 
 
 def _summary(outlines: Sequence[Outline], config: Config) -> dict[str, Any]:
-    """What was trained on, for the card."""
+    """Summary of the training data, for the card."""
     spacing = np.concatenate([one.spacing for one in outlines])
     return {
         "subjects": len(outlines),

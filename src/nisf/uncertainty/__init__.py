@@ -1,1 +1,1 @@
-"""How sure: error bars on measures, and what they and calibrated probabilities are fitted on."""
+"""Uncertainty: error bars on measures, and the data on which they and calibration are fitted."""

@@ -1,8 +1,8 @@
 """The 90 % band around a case's volume curves.
 
-At a phase whose volume is a measure the band is that measure's interval (`nisf.uncertainty.intervals`). At
-any other time the spread is that of its own frame, and its scale is mixed by volume from those of the phases:
-what was learnt of the largest volume tells of large ones, what was learnt of the smallest of small ones.
+At a phase whose volume is a measure, the band equals that measure's interval (`nisf.uncertainty.intervals`).
+At any other time, the spread is that of the frame itself, and its scale is interpolated by volume between the
+scales of the phases: that of the largest volume applies to large volumes, that of the smallest to small ones.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from nisf.uncertainty.spread import Spreading
 
 @dataclass(frozen=True)
 class Anchor:
-    """A measure of a structure's volume at a phase, whose scale is known.
+    """A measure of a structure's volume at a phase, with a known scale.
 
     Attributes:
-        ml: the volume there.
+        ml: the volume at the phase.
         scale: of the measure.
-        per_ml: the measure's unit a mL.
+        per_ml: units of the measure per mL.
     """
 
     ml: float
@@ -35,19 +35,19 @@ class Anchor:
     per_ml: float = 1.0
 
     def half_ml(self, spread_ml: float) -> float:
-        """Half of the interval's width of a volume with such a spread, mL."""
+        """Half width of the interval of a volume with this spread, mL."""
         return self.scale.half_width(spread_ml * self.per_ml) / self.per_ml
 
 
 def anchors_of(
     anatomy: Anatomy, measures: CaseMeasures, scales: Mapping[str, Scale]
 ) -> dict[str, list[Anchor]]:
-    """What is known of the intervals of each structure's volumes.
+    """The volumes of each structure whose intervals are known.
 
     Args:
         anatomy: declares the measures.
         measures: of the case, with its curve.
-        scales: of each measure, by the name of its column.
+        scales: of each measure, by column name.
     """
     assert measures.curve is not None
     out: dict[str, list[Anchor]] = {name: [] for name in anatomy.labels[1:]}
@@ -63,7 +63,7 @@ def anchors_of(
 
 
 def half_width(anchors: Sequence[Anchor], ml: float, spread_ml: float) -> float:
-    """Half the width of the band where a volume is ``ml`` and has such a spread, mL; NaN without anchors."""
+    """Half width of the band at a volume of ``ml`` with this spread, mL; NaN without anchors."""
     if not anchors:
         return float("nan")
     ordered = sorted(anchors, key=lambda anchor: anchor.ml)
@@ -74,12 +74,12 @@ def half_width(anchors: Sequence[Anchor], ml: float, spread_ml: float) -> float:
 def band_of(
     anatomy: Anatomy, measures: CaseMeasures, scales: Mapping[str, Scale], spreading: Spreading
 ) -> dict[str, Float[np.ndarray, "t"]]:
-    """Half the width of the band at the curve's times, mL, of each structure of which something is known.
+    """Half width of the band at the curve's times, mL, of each structure that has anchors.
 
     Arguments as for `anchors_of`.
 
     Args:
-        spreading: of the case's subject; frames that it has not looked at are looked at.
+        spreading: of the case's subject; frames that were not examined yet are examined.
     """
     curve = measures.curve
     assert curve is not None

@@ -19,9 +19,9 @@ from nisf.subject.rendering import Frame, empty_rendering
 from nisf.subject.subject import Subject
 
 NEAR_MM = 10.0
-"""Voxels this near to a border, in the plane, are looked at; elsewhere everything is sure and right."""
+"""Distance from a border, in the plane, within which voxels are used; elsewhere all are certain and right."""
 DECAY = 1e-3
-"""Weight of the squared weights, which keeps what few voxels tell near 0."""
+"""Weight of the L2 penalty, which keeps weights supported by few voxels near 0."""
 SHARES = np.arange(0.0, 0.52, 0.02)
 """Candidates of `nisf.subject.calibrated.Calibration.removed`."""
 
@@ -31,13 +31,13 @@ class Voxels:
     """Labelled voxels of one case near a border.
 
     Attributes:
-        shown: class probabilities, islands and doubtful sections removed (n, k).
-        before: the same before anything was removed.
-        removed: whether anything was (n,).
+        shown: class probabilities after islands and doubtful sections are removed (n, k).
+        before: class probabilities before anything is removed.
+        removed: whether anything was removed (n,).
         label: the true class (n,).
-        border_mm: distance in the plane to a border of what is shown (n,).
-        end: whether the slice holds the first or the last section of a structure that is shown, or lies
-            beyond them all (n,).
+        border_mm: distance in the plane to a border of the segmentation (n,).
+        end: whether the slice contains the first or the last section of a segmented structure, or lies
+            beyond all of them (n,).
     """
 
     shown: Float[np.ndarray, "n k"]
@@ -48,12 +48,12 @@ class Voxels:
     end: Bool[np.ndarray, "n"]
 
     def part(self, chosen: np.ndarray) -> Voxels:
-        """Some of them."""
+        """A subset of the voxels."""
         return Voxels(*(values[chosen] for values in vars(self).values()))
 
     @classmethod
     def joined(cls, parts: Sequence[Voxels]) -> Voxels:
-        """Those of several cases."""
+        """Concatenate the voxels of several cases."""
         return cls(*(np.concatenate(rows) for rows in zip(*(vars(p).values() for p in parts), strict=True)))
 
 
@@ -70,14 +70,15 @@ def border_mm(label: Int[np.ndarray, "x y"], spacing: Vector) -> Float[np.ndarra
 
 
 def voxels_of(subject: Subject, case: Case, *, memory_mb: float = 512.0) -> Voxels:
-    """The labelled voxels of a case's reference stack near a border, true or shown.
+    """The labelled voxels of a case's reference stack near a true or segmented border.
 
     Args:
-        subject: made of the case, or of some of its slices.
-        case: the slices to compare with.
+        subject: fitted to the case, or to some of its slices.
+        case: provides the true labels.
         memory_mb: working memory, MiB.
 
     Raises:
+        ValueError: no voxel of the reference stack is labelled.
         ValueError: no voxel of the reference stack is labelled.
     """
     grid, truth = subject.stacks[0].grid, label_volume(case)
@@ -111,7 +112,7 @@ def _near_borders(
     inside: Bool[np.ndarray, "x y z"],
     spacing: Vector,
 ) -> list[Voxels]:
-    """The labelled voxels near a border of each slice of one frame."""
+    """The labelled voxels near a border in each slice of one frame."""
     label, parts = shown.argmax(-1), []
     spans = [np.flatnonzero((label == k).any((0, 1))) for k in range(1, shown.shape[-1])]
     ends = {int(z) for span in spans if len(span) for z in (span[0], span[-1])}
@@ -137,12 +138,12 @@ def _near_borders(
 
 
 def fit_calibration(groups: Sequence[Voxels], *, most: int = 400_000, seed: int = 0) -> Calibration:
-    """The temperatures under which the true classes are most likely, and how much removed parts count.
+    """Fit the temperatures by maximum likelihood, and the weight of removed parts.
 
     Args:
-        groups: voxels that count alike in total, e.g. of given and of hidden slices.
-        most: voxels of each group that are looked at, drawn at random.
-        seed: of the drawing.
+        groups: groups of voxels with equal total weight, e.g. of given and of hidden slices.
+        most: maximum number of voxels used from each group, drawn at random.
+        seed: of the random draw.
     """
     random = np.random.default_rng(seed)
     drawn = [group.part(random.permutation(len(group.label))[:most]) for group in groups]
@@ -168,7 +169,7 @@ def fit_calibration(groups: Sequence[Voxels], *, most: int = 400_000, seed: int 
 
 
 def _temperatures(voxels: Voxels, weight: Float[np.ndarray, "n"]) -> list[float]:
-    """Weights of the temperature's logarithm, by the log-likelihood of the true classes."""
+    """Weights of the log temperature that maximise the likelihood of the true classes."""
     features = temperature_features(voxels.shown)
     logits = np.log(np.maximum(voxels.shown, LEAST)).astype(np.float64)
     logits -= logits.max(1, keepdims=True)
@@ -180,7 +181,7 @@ def _temperatures(voxels: Voxels, weight: Float[np.ndarray, "n"]) -> list[float]
         odds = np.exp(logits * power[:, None])
         total = odds.sum(1)
         value = np.log(total) - power * logits[rows, voxels.label]
-        # By the power: the mean logit less the true one's; the power's by the slope is minus itself.
+        # d/d power: the mean logit minus the true one; d power/d slope is minus the power.
         by_power = (odds * logits).sum(1) / total - logits[rows, voxels.label]
         gradient = features.T @ (weight * by_power * -power * (np.abs(slope) < STEEPEST))
         return float(weight @ value + DECAY * weights @ weights), gradient + 2 * DECAY * weights
@@ -198,7 +199,7 @@ def calibrated(calibration: Calibration, voxels: Voxels) -> Float[np.ndarray, "n
 
 
 def reliabilities(probability: Float[np.ndarray, "n k"], voxels: Voxels) -> dict[str, Reliability]:
-    """Reliability by place: everywhere, within 2 mm of a border, further inside, at the ends, in between."""
+    """Reliability of all voxels, within 2 mm of a border, further inside, in end slices and in inner ones."""
     border = voxels.border_mm <= 2
     places = {
         "all": np.ones(len(border), dtype=bool),

@@ -1,9 +1,14 @@
-"""Error bars on measures: how far each could move, scaled so that nine of ten intervals hold the truth.
+"""Error bars on measures: the spread of each measure, scaled such that 90 % of the intervals hold the truth.
 
-Split-conformal prediction with normalised scores (Lei et al., JASA 2018, section 5.2): on validation cases a
-measure's error is divided by its spread (`nisf.uncertainty.spread`), and the 90 % quantile of that, counted
-for a finite number of cases, is the factor by which a new case's spread is multiplied. To each spread the
-median over the validation cases is added first: among few, one that looks easy has not been shown to be.
+Split-conformal prediction with normalised scores (Lei et al., JASA 2018, section 5.2): on validation cases, a
+measure's error is divided by its spread (`nisf.uncertainty.spread`). The 90 % quantile of this ratio, with
+the correction for a finite number of cases, is the factor for the spread of new cases. The median spread of
+the validation cases is added to each spread first, because a few cases cannot show that an easy-looking case
+really has smaller errors.
+
+The spread only reflects the field's own uncertainty. On another scanner or in a poor image, errors are
+larger. Intervals therefore widen with the error that the warning light predicts (`nisf.quality`), where it is
+larger than that of the median validation case.
 """
 
 from __future__ import annotations
@@ -17,19 +22,20 @@ from jaxtyping import Float
 
 from nisf.data.anatomy import Anatomy
 from nisf.data.measure_rules import MeasureRule
-from nisf.errors import BadFileError
+from nisf.errors import MALFORMED, BadFileError
 from nisf.measures.case import CaseMeasures
 from nisf.measures.curve import VolumeCurve
 from nisf.measures.formulas import column, index_column, values_of
+from nisf.quality.judgement import Judgement, kept_judgement
 from nisf.subject.subject import Subject
 from nisf.uncertainty.band import band_of
 from nisf.uncertainty.scale import Scale
 from nisf.uncertainty.spread import Frames, Spreading
 
 LEVEL = 0.9
-"""Share of the intervals that hold the truth."""
+"""Fraction of the intervals that should hold the truth."""
 FROM_VOLUMES = ("volume", "mass", "difference", "percentage")
-"""Rules of measures that follow from volumes at the named phases alone."""
+"""Rules of measures that are computed from volumes at the named phases only."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +43,22 @@ class Intervals:
     """The error bars of a prior.
 
     Attributes:
-        scales: of each measure, by the name of its column.
-        draws: draws that the spread takes account of.
+        scales: of each measure, by column name.
+        draws: number of draws that the spread includes.
+        usual_error: 1 minus the predicted Dice of the median validation case; None if it was not predicted.
     """
 
     scales: Mapping[str, Scale]
     draws: int = 0
+    usual_error: float | None = None
 
     @classmethod
     def from_json(cls, entries: Mapping[str, Any], source: str) -> Intervals:
-        """The error bars in a prior's appendix.
+        """Read the error bars from a prior's appendix.
 
         Args:
             entries: of the appendix.
-            source: where it is from, for messages.
+            source: the appendix's name, for messages.
 
         Raises:
             BadFileError: an entry is missing, or is not a number of at least 0.
@@ -61,17 +69,19 @@ class Intervals:
                 for name, scale in entries["measures"].items()
             }
             draws = int(entries["draws"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            usual = None if entries.get("usual_error") is None else float(entries["usual_error"])
+        except MALFORMED as error:
             raise BadFileError(
                 f"{source}: the appendix 'intervals' has no usable {error}; delete or fit it again"
             ) from error
         numbers = np.array([(scale.factor, scale.floor) for scale in scales.values()])
-        if not np.isfinite(numbers).all() or (numbers < 0).any() or not 0 <= draws <= 256:
+        usable = np.isfinite(numbers).all() and (numbers >= 0).all() and (usual is None or 0 < usual <= 1)
+        if not usable or not 0 <= draws <= 256:
             raise BadFileError(
-                f"{source}: the appendix 'intervals' has factors that are not finite or below 0, or {draws} "
-                "draws; delete or fit it again"
+                f"{source}: the appendix 'intervals' has factors that are negative or not finite, {draws} "
+                f"draws, or a usual error of {usual}; delete or fit it again"
             )
-        return cls(scales, draws)
+        return cls(scales, draws, usual)
 
     def to_json(self) -> dict[str, Any]:
         """Entries of the appendix."""
@@ -79,11 +89,29 @@ class Intervals:
             name: {"factor": float(f"{scale.factor:.5g}"), "floor": float(f"{scale.floor:.5g}")}
             for name, scale in self.scales.items()
         }
-        return {"level": LEVEL, "draws": self.draws, "measures": scales}
+        usual = None if self.usual_error is None else float(f"{self.usual_error:.5g}")
+        return {"level": LEVEL, "draws": self.draws, "usual_error": usual, "measures": scales}
+
+    def of_case(self, judgement: Judgement | None) -> dict[str, Scale]:
+        """The scales for a case: the fitted ones times `widening`; unchanged if the case was not judged."""
+        if judgement is None or self.usual_error is None:
+            return dict(self.scales)
+        wider = widening(judgement.mean, self.usual_error)
+        return {name: Scale(scale.factor * wider, scale.floor) for name, scale in self.scales.items()}
+
+
+def widening(predicted_dice: float, usual_error: float) -> float:
+    """Factor by which the intervals of a case are wider than those of the median validation case; at least 1.
+
+    Args:
+        predicted_dice: of the case, the mean over structures.
+        usual_error: see `Intervals`.
+    """
+    return max(1.0, (1.0 - predicted_dice) / usual_error)
 
 
 def intervals_of(subject: Subject) -> Intervals | None:
-    """The error bars of a subject's prior; None where nobody learnt them.
+    """The error bars of a subject's prior; None if none were fitted.
 
     Raises:
         BadFileError: the prior's appendix is damaged.
@@ -99,12 +127,12 @@ def with_intervals(
     spreading: Spreading | None = None,
     memory_mb: float = 512.0,
 ) -> CaseMeasures:
-    """Measures with their 90 % intervals and the band of their curve, as far as the prior has learnt some.
+    """Add the 90 % intervals and the curve's band to measures, where the prior has fitted scales.
 
     Args:
         measures: of the subject.
-        subject: whose prior knows how sure its measures are.
-        spreading: what was looked at while the subject was rendered; looked at now if None.
+        subject: its prior contains the scales, its summary the predicted quality of its segmentation.
+        spreading: frames examined while the subject was rendered; examined now if None.
         memory_mb: working memory, MiB.
 
     Raises:
@@ -117,21 +145,20 @@ def with_intervals(
         spreading = Spreading(subject, draws=found.draws, memory_mb=memory_mb)
     anatomy = subject.prior.anatomy
     spreads = spreads_of(anatomy, measures, spreading.at(times_of(measures)))
-    widths = {
-        name: scale.half_width(spreads[name]) for name, scale in found.scales.items() if name in spreads
-    }
+    scales = found.of_case(kept_judgement(subject))
+    widths = {name: scale.half_width(spreads[name]) for name, scale in scales.items() if name in spreads}
     ends = {
         name: _ends(name, value, widths[name])
         for name, value in measures.values.items()
         if name in widths and value is not None
     }
     intervals = {**measures.intervals, **ends, **_derived(anatomy, measures, ends)}
-    band = band_of(anatomy, measures, dict(found.scales), spreading)
+    band = band_of(anatomy, measures, scales, spreading)
     return replace(measures, intervals=intervals, band_ml=band)
 
 
 def _ends(name: str, value: float, half: float) -> tuple[float, float]:
-    """An interval around a value; no measure is below 0, no percentage above 100."""
+    """Interval around a value; clipped at 0, and at 100 for percentages."""
     low, high = value - half, value + half
     most = 100.0 if name.endswith("_percent") else np.inf
     return max(low, min(0.0, value)), float(min(high, max(most, value)))
@@ -140,7 +167,7 @@ def _ends(name: str, value: float, half: float) -> tuple[float, float]:
 def _derived(
     anatomy: Anatomy, measures: CaseMeasures, ends: Mapping[str, tuple[float, float]]
 ) -> dict[str, tuple[float, float]]:
-    """Intervals of multiples of a measure that has one: outputs, and measures by body surface."""
+    """Intervals of multiples of a measure that has one: cardiac outputs and indexed measures."""
     rules, out = anatomy.measures, dict[str, tuple[float, float]]()
     by_name = {rule.name: column(rule, rules) for rule in rules}
     pairs = [
@@ -159,17 +186,17 @@ def _derived(
 
 
 def measured_columns(anatomy: Anatomy) -> tuple[str, ...]:
-    """Columns of the measures that follow from volumes at the named phases."""
+    """Columns of the measures computed from volumes at the named phases."""
     return tuple(column(rule, anatomy.measures) for rule in _rules(anatomy))
 
 
 def _rules(anatomy: Anatomy) -> list[MeasureRule]:
-    """Rules of measures that follow from volumes at the named phases."""
+    """Rules of the measures computed from volumes at the named phases."""
     return [rule for rule in anatomy.measures if rule.rule in FROM_VOLUMES]
 
 
 def times_of(measures: CaseMeasures) -> list[float]:
-    """The times that the measures are of: of the named phases, else the first."""
+    """The times to which the measures refer: those of the named phases, else the first time."""
     assert measures.curve is not None
     return list(measures.phases.values()) or [float(measures.curve.times[0])]
 
@@ -177,12 +204,12 @@ def times_of(measures: CaseMeasures) -> list[float]:
 def values_at(
     anatomy: Anatomy, measures: CaseMeasures, volumes: Float[np.ndarray, "t s"]
 ) -> dict[str, float | None]:
-    """The measures that follow from volumes at the named phases.
+    """Compute the measures that follow from volumes at the named phases.
 
     Args:
-        anatomy: declares them.
-        measures: says when its phases are.
-        volumes: of the structures in the order of the classes, at `times_of` the measures, mL.
+        anatomy: declares the measures.
+        measures: gives the times of the phases.
+        volumes: of the structures in the order of the classes, at the times of `times_of`, mL.
     """
     times, phases = np.array(times_of(measures)), measures.phases
     order = np.argsort(times, kind="stable")
@@ -193,12 +220,12 @@ def values_at(
 
 
 def spreads_of(anatomy: Anatomy, measures: CaseMeasures, frames: Frames) -> dict[str, float]:
-    """How far each measure of a case could move, in its unit; not scaled yet.
+    """The spread of each measure of a case, in the measure's unit, before scaling.
 
     Args:
         anatomy: declares the measures.
         measures: of the case, with its curve.
-        frames: what could be otherwise at its phases, in their order.
+        frames: possible changes at its phases, in their order.
     """
     assert measures.curve is not None
     curve, times = measures.curve, times_of(measures)
@@ -217,11 +244,11 @@ def spreads_of(anatomy: Anatomy, measures: CaseMeasures, frames: Frames) -> dict
 
 
 def quantile(scores: Sequence[float] | Float[np.ndarray, "n"], level: float = LEVEL) -> float:
-    """The conformal quantile: that of rank (n + 1) * level, rounded up; the largest where there are too few.
+    """The conformal quantile: the score of rank (n + 1) * level, rounded up; the largest if n is too small.
 
     Args:
-        scores: not negative, of cases that are not to be judged.
-        level: share of new cases whose score is to lie below.
+        scores: non-negative, of the validation cases.
+        level: fraction of new cases whose score should lie below.
     """
     ordered = np.sort(np.asarray(scores, dtype=np.float64))
     rank = int(np.ceil((len(ordered) + 1) * level - 1e-9))
@@ -232,8 +259,8 @@ def fit_scale(error: Float[np.ndarray, "n"], spread: Float[np.ndarray, "n"]) -> 
     """The scale of one measure from validation cases.
 
     Args:
-        error: measured minus true, in the measure's unit.
-        spread: not scaled, in the measure's unit.
+        error: measured minus true, in the measure's unit, divided by the case's `widening`.
+        spread: before scaling, in the measure's unit.
     """
     floor = max(float(np.median(spread)), 1e-6)
     return Scale(quantile(np.abs(error) / np.hypot(spread, floor)), floor)
@@ -246,17 +273,17 @@ def cross_fitted(
     repeats: int = 20,
     fit: Callable[[np.ndarray, np.ndarray], Scale] = fit_scale,
 ) -> tuple[float, Float[np.ndarray, "n"]]:
-    """How many intervals hold the truth, and their half widths, if each case is judged by others.
+    """Coverage and half widths of the intervals when each case is judged by other cases.
 
     Args:
         error: measured minus true.
-        spread: not scaled.
-        folds: parts into which the cases are split at random.
+        spread: before scaling.
+        folds: number of parts into which the cases are split at random.
         repeats: number of such splits.
-        fit: makes a scale of some cases.
+        fit: fits a scale to some cases.
 
     Returns:
-        The share of the intervals that hold the truth, and each case's mean half width.
+        The fraction of the intervals that hold the truth, and each case's mean half width.
     """
     random, inside, widths = np.random.default_rng(0), [], np.zeros(len(error))
     for _ in range(repeats):

@@ -1,4 +1,4 @@
-"""How the spread of a measure becomes the width of its interval."""
+"""Convert the spread of a measure to the width of its interval."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Scale:
-    """How a measure's spread becomes half of its interval's width.
+    """Converts a measure's spread to the half width of its interval.
 
     Attributes:
-        factor: on the spread.
-        floor: added to the spread, root of the sum of squares; in the measure's unit.
+        factor: factor on the spread.
+        floor: added to the spread in quadrature, in the measure's unit.
     """
 
     factor: float
     floor: float
 
     def half_width(self, spread: float) -> float:
-        """Half of the interval's width, in the measure's unit."""
+        """Half width of the interval, in the measure's unit."""
         return self.factor * float(np.hypot(spread, self.floor))

@@ -1,16 +1,17 @@
-"""What could be otherwise in a segmentation: changes of its structures' volumes that go together.
+"""Possible errors of a segmentation: changes that move the volumes of its structures together.
 
-Errors of a volume are not those of independent voxels: a border is drawn too far out all around, or a whole
-section at the base is missing. Each `Change` is one such thing, with the volumes that it moves at a time and
-how much it counts. A measure's spread is the root of the sum of squares of what the changes do to it.
+Errors of a volume are not those of independent voxels: a border may be too far out all around, or a whole
+section at the base may be missing. Each `Change` is one such possibility, with its effect on the volumes and
+a weight. A measure's spread is the root of the weighted sum of squares of the effects of all changes on it.
 
-Everything is read from one look at the slices' own planes, 3 mm apart in the plane:
+Everything is computed from one set of answers in the planes of the slices, sampled every 3 mm:
 
-- *borders*: a structure's logit is raised and lowered by 1; where that moves its border, others give way;
-- *sections*: the first and the last section of a structure are left out, and those that were removed because
-  they were doubtful (`nisf.subject.sections`) are put back; each counts by how undecided it is, 4 c (1 - c)
-  of its certainty c;
-- *draws*: the volumes in draws of the answer, for those that ask for them.
+- *borders*: a structure's logit is raised and lowered by 1; where that moves its border, other classes
+  recede or advance;
+- *sections*: the first and the last section of a structure are removed, and those removed as doubtful
+  (`nisf.subject.sections`) are restored. The weight of a section with certainty c is 4 c (1 - c), which is
+  largest where it is least decided;
+- *draws*: the volumes in draws of the answer, if draws are requested.
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ from nisf.subject.sections import certainty
 from nisf.subject.subject import Subject
 
 PLANE_MM = 3.0
-"""Between places in the slices' planes."""
+"""Spacing of the points in the planes of the slices."""
 LOGIT = 1.0
-"""By how much a structure's logit is raised and lowered."""
+"""Amount by which a structure's logit is raised and lowered."""
 
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """One thing that could be otherwise at one time.
+    """One possible change of a segmentation at one time.
 
     Attributes:
-        ml: how it moves the volumes of the structures, mL (s,).
-        weight: how much its square counts.
+        ml: its effect on the volumes of the structures, mL (s,).
+        weight: factor on the square of its effect.
     """
 
     ml: Float[np.ndarray, "s"]
@@ -49,12 +50,12 @@ class Change:
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """What could be otherwise at some times of one subject.
+    """Possible changes of one subject's segmentation at several times.
 
     Attributes:
         times: fractions of the cycle (t,).
-        changes: of each time.
-        draws: deviations of the draws' volumes from their mean, mL (d, t, s); a draw's times go together.
+        changes: at each time.
+        draws: deviations of the draws' volumes from their mean, mL (d, t, s); each draw spans all times.
     """
 
     times: Float[np.ndarray, "t"]
@@ -66,11 +67,11 @@ class Frames:
         volumes: Float[np.ndarray, "t s"],
         measure: Callable[[Float[np.ndarray, "t s"]], Float[np.ndarray, "m"]],
     ) -> Float[np.ndarray, "m"]:
-        """Sum of squares of what the changes do to some measures.
+        """Weighted sum of squares of the effects of all changes on some measures.
 
         Args:
             volumes: of the structures at `times`, mL.
-            measure: the measures of such volumes.
+            measure: computes the measures from such volumes.
         """
         base, total = measure(volumes), 0.0
         for t, changes in enumerate(self.changes):
@@ -84,15 +85,15 @@ class Frames:
 
 
 class Spreading:
-    """Looks at a subject's frames one by one, each when its slices have just been encoded.
+    """Examines a subject's frames one by one, each just after its slices have been encoded.
 
     Args:
-        subject: with a stack.
-        draws: of the answer that are looked at too; 0 for none.
+        subject: has a stack.
+        draws: number of draws of the answer to include; 0 for none.
         memory_mb: working memory, MiB.
 
     Raises:
-        CannotFitError: draws are asked for, and this kind of subject has none.
+        CannotFitError: draws are requested, but this kind of subject has none.
     """
 
     def __init__(self, subject: Subject, *, draws: int = 0, memory_mb: float = 512.0) -> None:
@@ -107,7 +108,7 @@ class Spreading:
         self._places: tuple[np.ndarray, np.ndarray] | None = None
 
     def frame(self, t: int) -> None:
-        """Look at one frame of the reference stack."""
+        """Examine one frame of the reference stack."""
         if t in self._changes:
             return
         with stage("error bars"):
@@ -127,7 +128,7 @@ class Spreading:
             self._drawn[t] = np.array([seen.volumes(without(p, barred).argmax(1)) for p in answers])
 
     def at(self, times: Sequence[float]) -> Frames:
-        """What could be otherwise at the frames that are nearest to some times."""
+        """Possible changes at the frames nearest to some times."""
         frames = [nearest_frame(self.times, time) for time in times]
         for t in frames:
             self.frame(t)
@@ -139,7 +140,7 @@ class Spreading:
         return Frames(self.times[frames], tuple(self._changes[t] for t in frames), drawn)
 
     def _inside(self) -> tuple[Float[np.ndarray, "n 3"], Int[np.ndarray, "n"]]:
-        """World mm of the places in the region, and which plane each lies in."""
+        """World mm of the points in the region, and the index of the plane that each lies in."""
         if self._places is None:
             points = self.planes.points()
             inside = (np.abs(self.subject.region.coordinates(points)) <= 1).all(-1)
@@ -149,13 +150,13 @@ class Spreading:
 
 
 class Planes:
-    """Answers in the slices' planes at one time.
+    """Answers in the planes of the slices at one time.
 
     Args:
-        probability: as the field says, of the places in the region (n, k).
-        barred: classes that are not drawn there (n, k).
-        plane: index of the plane that each place lies in (n,).
-        grid: of all places.
+        probability: the field's answers at the points in the region (n, k).
+        barred: classes that are removed there (n, k).
+        plane: index of the plane that each point lies in (n,).
+        grid: of all points.
     """
 
     def __init__(
@@ -175,12 +176,12 @@ class Planes:
         return np.bincount(label, minlength=self.probability.shape[1])[1:] * self.grid.voxel_ml
 
     def areas(self, label: Int[np.ndarray, "n"], k: int) -> Float[np.ndarray, "z"]:
-        """What each plane adds to the volume of class ``k``, mL."""
+        """Contribution of each plane to the volume of class ``k``, mL."""
         counts = np.bincount(self.plane[label == k], minlength=self.grid.shape[2])
         return counts * self.grid.voxel_ml
 
     def borders(self) -> list[Change]:
-        """Half of what changes between a structure's logit lowered and raised, for each structure."""
+        """For each structure, half the difference between raising and lowering its logit."""
         found = []
         for k in range(1, self.probability.shape[1]):
             volumes = []
@@ -192,7 +193,7 @@ class Planes:
         return found
 
     def sections(self) -> list[Change]:
-        """Sections that could be left out, and those left out that could be there."""
+        """Sections that could be removed, and removed sections that could be restored."""
         found = []
         for k in range(1, self.probability.shape[1]):
             drawn, before = self.areas(self.label, k), self.areas(self.raw, k)

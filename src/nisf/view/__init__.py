@@ -1,6 +1,6 @@
-"""The viewer: a page on loopback that asks a subject's field for any plane at any time.
+"""The viewer: a local web page that queries a subject's field for any plane at any time.
 
-The package can be called: ``nisf.view(subject)`` shows the page in a notebook.
+The package itself can be called: ``nisf.view(subject)`` shows the page in a notebook.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class _Callable(ModuleType):
-    """A module whose call is that of `nisf.view.notebook.embedded`."""
+    """A module that can be called like `nisf.view.notebook.embedded`."""
 
     def __call__(self, *arguments: object, **options: object) -> object:
         from nisf.view.notebook import embedded
@@ -22,6 +22,6 @@ class _Callable(ModuleType):
         return embedded(*arguments, **options)  # ty: ignore[invalid-argument-type]
 
 
-if not TYPE_CHECKING:  # a type checker takes the function itself
+if not TYPE_CHECKING:  # type checkers see the function itself
     sys.modules[__name__].__class__ = _Callable
     view = sys.modules[__name__]

@@ -1,4 +1,4 @@
-"""What is worked out while nobody asks: islands at every measured phase, and the volumes that follow."""
+"""Background work of the viewer: islands at every measured phase, and the volumes that follow."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ MEMORY_MB = 256.0
 
 
 class Background:
-    """Islands and volumes of one subject, phase by phase; the phase looked at comes first.
+    """Islands and volumes of one subject, phase by phase, starting with the phase on display.
 
     Args:
-        subject: whose reference stack is filled.
-        answers: its own, with islands and all.
+        subject: its reference stack is filled.
+        answers: its answers before islands are removed.
     """
 
     def __init__(self, subject: Subject, answers: Answerer) -> None:
@@ -40,29 +40,29 @@ class Background:
         return self.grid.nearest_frame(time)
 
     def wish(self, time: float) -> None:
-        """Somebody looks at this time."""
+        """Give priority to the phase at this time."""
         if self.grid is not None:
             self._wished = self._frame(time)
 
     def known(self, time: float) -> bool:
-        """Whether the islands at a time are known, or none are removed."""
+        """Whether the islands at a time are known, or islands are not removed."""
         return not self.removes or self.subject.island_map.known(time)
 
     def barred(
         self, position: Float[np.ndarray, "n 3"], time: float
     ) -> tuple[Int[np.ndarray, "f"], Bool[np.ndarray, "f k"]]:
-        """Which places are affected by islands, and the classes barred there; see `known`."""
+        """Which points are affected by islands, and the classes barred there; see `known`."""
         islands = self.subject.island_map
         return islands.at(self._frame(time), memory_mb=MEMORY_MB).at(position, islands.grid)
 
     def work(self) -> Work:
-        """Fill every phase; a step is one slice."""
+        """Fill every phase; one step does one slice."""
         while (frame := self._next()) is not None:
             yield from self._fill(frame)
         yield Step.WORKED
 
     def _next(self) -> int | None:
-        """The phase to fill next: the one looked at, or the next after it that is not filled."""
+        """The phase to fill next: the one on display, or the next one after it that is not filled."""
         count = len(self.volumes)
         order = [(self._wished + shift) % count for shift in range(count)]
         return next((frame for frame in order if self.volumes[frame] is None), None)
@@ -94,7 +94,7 @@ class Background:
         yield Step.WORKED
 
     def _relabel(self, target: Frame, index: Int[np.ndarray, "m"], time: float) -> None:
-        """Replace the classes of barred voxels by what is left there."""
+        """Replace the classes of barred voxels by their most probable remaining class."""
         assert self.grid is not None
         with torch.inference_mode():
             answer = self.subject.answers.answer(
@@ -103,21 +103,21 @@ class Background:
         target.relabel(index, answer.probability)
 
     def labels(self) -> UInt8[np.ndarray, "x y z t"]:
-        """The segmentation on the reference stack, once every phase is filled."""
+        """The segmentation on the reference stack, after every phase is filled."""
         return np.stack([self._labels[frame] for frame in range(len(self.volumes))], axis=-1)
 
     def extent(self) -> tuple[Vector3, Vector3] | None:
-        """Smallest and largest model coordinates of any structure at the phases filled so far."""
+        """Smallest and largest model coordinates of all structures at the phases filled so far."""
         if not self._places:
             return None
         return np.min(self._places, axis=0), np.max(self._places, axis=0)
 
     def curves(self) -> dict[str, Any]:
-        """Volumes (mL) of each structure at each measured phase so far, and the named phases at the end."""
+        """Volumes (mL) of each structure at the phases filled so far, and finally the named phases."""
         return {"volumes": self.volumes, "complete": None not in self.volumes, "phases": self._phases()}
 
     def _phases(self) -> dict[str, float]:
-        """Times of the named phases: where the anatomy's structure is largest and smallest."""
+        """Times of the named phases, at which the anatomy's structure is largest and smallest."""
         anatomy = self.subject.prior.anatomy
         named = anatomy.phases
         done = [entry for entry in self.volumes if entry is not None]

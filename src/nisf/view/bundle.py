@@ -1,6 +1,6 @@
-"""The page's modules as one script, for a file that can load nothing: a module becomes a function's result.
+"""Bundle the page's modules into one script for a page without a server; modules become function calls.
 
-It knows the few forms that the page's modules use: ``import { a, b } from "./x.js"`` on one line or several,
+Supports only the forms that the page's modules use: ``import { a, b } from "./x.js"`` on one or more lines,
 and ``export`` before ``const``, ``function``, ``async function`` or ``class``.
 """
 
@@ -18,17 +18,17 @@ def _variable(name: str) -> str:
 
 
 def bundled(folder: Path, entry: str) -> str:
-    """A script that does what the module ``entry`` does.
+    """A script equivalent to the module ``entry``.
 
     Raises:
-        ValueError: a module has a form that is not known here.
+        ValueError: a module has an unsupported form.
     """
     done: dict[str, str] = {}
 
     def take(name: str) -> None:
         if name in done:
             return
-        done[name] = ""  # modules that import each other would not end
+        done[name] = ""  # guards against circular imports
         text = (folder / name).read_text(encoding="utf-8")
         for _, other in IMPORT.findall(text):
             take(other)
@@ -36,8 +36,8 @@ def bundled(folder: Path, entry: str) -> str:
         text = IMPORT.sub(lambda m: f"const {{{m[1]}}} = {_variable(m[2])};\n", text)
         text = EXPORT.sub(r"\1", text)
         if re.search(r"^(import|export)\b", text, re.MULTILINE) or "</script" in text:
-            raise ValueError(f"{name}: an import or export of another form")
-        # Order of the keys is that of the imports: what is needed comes first.
+            raise ValueError(f"{name}: an unsupported form of import or export")
+        # Keys are in the order of the imports: dependencies come first.
         del done[name]
         done[name] = (
             f"const {_variable(name)} = (() => {{\n{text}\nreturn {{ {', '.join(names)} }};\n}})();\n"

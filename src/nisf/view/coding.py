@@ -1,4 +1,4 @@
-"""Features of all phases in few bytes, so that answers stay within a bound: transform coding.
+"""Transform coding: compress the features of all phases such that the error of the answers stays bounded.
 
 Neighbouring pixels of an encoder's features say nearly the same, and all but a few directions of a block of
 them hardly move an answer. So blocks of pixels are brought to axes on which answers change alike, on average,
@@ -46,7 +46,7 @@ MIXTURE = Mixture(axis=0.15, near=0.35 / 6, others=0.5)
 
 @dataclass(frozen=True, eq=False)
 class Coded:
-    """Features in few bytes.
+    """Compressed features.
 
     Attributes:
         basis: block features of each axis, one unit long (d, b).
@@ -79,7 +79,7 @@ class Transform:
     """Blocks of features to numbers on axes and back; fitted to some phases.
 
     Args:
-        portable: whose features.
+        portable: provides the features.
     """
 
     def __init__(self, portable: Portable) -> None:

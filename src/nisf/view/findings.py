@@ -1,7 +1,6 @@
-"""A viewed case in numbers: its measures with their intervals, bands around its volumes, and its light.
+"""The findings of a case in the viewer: measures with intervals, bands around volumes, and the warning light.
 
-They are those of `nisf measure`: read from its file where there is one, else worked out while nobody asks for
-anything more urgent.
+They equal those of `nisf measure`: read from its file if there is one, otherwise computed in the background.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ MEMORY_MB = 256.0
 
 
 def kept_measures(subject: Subject, path: Path) -> CaseMeasures | None:
-    """The measures beside a subject's file, if they are of it as it is now.
+    """The measures beside a subject's file, if they belong to its present state.
 
     Args:
         subject: read from the file.
@@ -54,11 +53,11 @@ def kept_measures(subject: Subject, path: Path) -> CaseMeasures | None:
 
 
 class Findings:
-    """Numbers of one case, worked out step by step.
+    """Findings of one case, computed step by step.
 
     Args:
         subject: to be measured.
-        case: what was measured of it; without it, quality that nobody judged before stays unknown.
+        case: as measured; without it, the quality is known only if it was judged before.
         background: fills the reference stack.
         known: its measures, if they are known already.
     """
@@ -74,7 +73,7 @@ class Findings:
         self.complete = not count
 
     def work(self) -> Work:
-        """Measure, judge, and find the bands; a step is one frame."""
+        """Measure, judge and find the bands; one step does one frame."""
         if self.complete:
             return
         try:
@@ -99,7 +98,7 @@ class Findings:
             measuring.frame(t)
             yield Step.WORKED
         label, grid = self.background.labels(), self.subject.stacks[0].grid
-        # Summation of slices looks at nothing but the labels.
+        # Summation of slices needs the labels only.
         rendering = Rendering(grid, np.zeros((*label.shape, 0), dtype=np.float32), label)
         self.measures = measuring.finish(rendering)
         yield Step.WORKED
@@ -130,7 +129,7 @@ class Findings:
         )
 
     def header(self) -> dict[str, Any]:
-        """What is known so far, as the page takes it."""
+        """What is known so far, in the page's format."""
         measures, problem = self.measures, [self.problem] if self.problem else []
         out: dict[str, Any] = {
             "complete": self.complete,
@@ -168,7 +167,7 @@ class Findings:
 
 
 def _judged(measures: CaseMeasures | None) -> Judgement | None:
-    """What measures say of the quality."""
+    """The quality stored with measures."""
     if measures is None or measures.quality not in LIGHTS or measures.predicted_dice is None:
         return None
     light: Any = measures.quality
@@ -176,10 +175,10 @@ def _judged(measures: CaseMeasures | None) -> Judgement | None:
 
 
 def _volumes(volumes: Float[np.ndarray, "t s"]) -> Float[np.ndarray, "s"]:
-    """The volumes at the only time, as measures of themselves."""
+    """The volumes at a single time, as measures of themselves."""
     return volumes[0]
 
 
 def _rounded(value: float) -> float | None:
-    """For the page, which takes no NaN: None where nothing is known of a structure's intervals."""
+    """A number for the page, which takes no NaN: None if a structure has no interval."""
     return None if math.isnan(value) else round(value, 3)

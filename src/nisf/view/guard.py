@@ -1,7 +1,7 @@
-"""Who may talk to the server: whoever has the token, from the page itself, by the server's own name.
+"""Access control of the server: a secret token, requests from the page's own origin, and the server's name.
 
-Other programs of this machine's users cannot guess the token. Pages of other sites cannot use the browser of
-somebody who has it: their origin is another, and a name of theirs that is made to point here is not ours.
+Programs of other users of this machine cannot guess the token. Pages of other sites cannot use the browser of
+someone who has it: their origin differs, and a name of theirs that resolves to this machine is not accepted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADERS = {
-    # Only our own files; no inline script or style, no evaluated text, no other machine.
+    # Only our own files: no inline scripts or styles, no eval, no other hosts.
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
         "media-src blob:; connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -35,7 +35,7 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class Admission:
-    """What a request must show.
+    """What a request must present.
 
     Attributes:
         token: the secret.
@@ -47,14 +47,14 @@ class Admission:
 
     @property
     def cookie(self) -> str:
-        """Name of the cookie: cookies do not tell ports apart, names do."""
+        """Name of the cookie, with the port, because cookies do not distinguish ports."""
         return "nisf-view-" + min(self.hosts).rpartition(":")[2]
 
     def known_host(self, headers: Mapping[str, str]) -> bool:
         return headers.get("host", "") in self.hosts
 
     def own_origin(self, headers: Mapping[str, str]) -> bool:
-        """Whether a request comes from our page, or from no page at all."""
+        """Whether a request comes from the viewer's page, or not from a page at all."""
         origin = headers.get("origin")
         if origin is not None:
             return urlsplit(origin).scheme in ("http", "https") and urlsplit(origin).netloc in self.hosts
@@ -70,12 +70,12 @@ class Admission:
         return self.is_token(given) or (cookie is not None and self.is_token(cookie.value))
 
     def is_token(self, given: str) -> bool:
-        """Compared in a time that does not tell how much of it is right."""
+        """Constant-time comparison with the token."""
         return hmac.compare_digest(given.encode(), self.token.encode())
 
 
 class Guard:
-    """Wraps the application: refuses strangers, trades the token in the address for a cookie."""
+    """Wraps the application: rejects unauthorised requests, exchanges the token in the URL for a cookie."""
 
     def __init__(self, app: ASGIApp, admission: Admission) -> None:
         self.app, self.admission = app, admission
@@ -98,7 +98,7 @@ class Guard:
         await (self.app if answer is None else answer)(scope, receive, send_guarded)
 
     def _stopped(self, scope: Scope, headers: Mapping[str, str]) -> Response | None:
-        """What a request gets instead of the application, if anything."""
+        """The response that a request gets instead of the application's, if any."""
         admission = self.admission
         if not admission.known_host(headers):
             return refused(421, "This server does not go by that name.")
@@ -108,15 +108,15 @@ class Guard:
         if scope["path"] == "/" and token:
             if not admission.is_token(token):
                 return refused(403, "The token in the address is not this viewer's; copy the whole address.")
-            # Out of the address bar, the history and the screenshots.
+            # Removes the token from the address bar, the history and screenshots.
             answer = RedirectResponse("/", status_code=303)
             answer.set_cookie(admission.cookie, admission.token, httponly=True, samesite="strict", path="/")
             return answer
         if not admission.has_token(headers):
-            return refused(403, "Open the address that nisf view printed: it has the token.")
+            return refused(403, "Open the address that nisf view printed; it contains the token.")
         return None
 
 
 def refused(status: int, sentence: str) -> Response:
-    """An error as one sentence."""
+    """An error response of one sentence."""
     return JSONResponse({"error": sentence}, status_code=status)

@@ -1,4 +1,4 @@
-"""The cases that can be looked at: subjects in files, or scans that are segmented when they are opened."""
+"""The cases that can be viewed: subjects in files, and scans that are segmented when they are opened."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ MOST_OPEN = 2
 
 @dataclass(frozen=True)
 class Entry:
-    """One case of the list.
+    """One case in the list.
 
     Attributes:
         name: shown in the list.
-        open: makes it ready; yields progress, returns subject, measured case, and why there is none.
+        open: yields progress; returns the subject, the measured case or None, and why there is none.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Entry:
 
 
 class Library:
-    """A list of cases, a few of them open.
+    """A list of cases, a few of which are open.
 
     Args:
         entries: the list.
@@ -56,22 +56,22 @@ class Library:
         return [entry.name for entry in self.entries]
 
     def viewed(self, number: int) -> Viewed:
-        """A case that is open.
+        """Return an open case.
 
         Raises:
-            BadSettingError: it is not.
+            BadSettingError: it is not open.
         """
         if number not in self._open:
-            raise BadSettingError("The case is not open any more; choose it in the list again.")
+            raise BadSettingError("The case is no longer open; choose it in the list again.")
         self._open.move_to_end(number)
         return self._open[number]
 
     def put(self, number: int, viewed: Viewed) -> None:
-        """An open case is from now on another one."""
+        """Replace an open case."""
         self._open[number] = viewed
 
     def opening(self, number: int) -> Work:
-        """Progress, then the description of the case."""
+        """Open a case; yields progress, then the case's description."""
         if not 0 <= number < len(self.entries):
             raise BadSettingError("There is no such case in the list.")
         if number not in self._open:
@@ -86,21 +86,21 @@ class Library:
 
 
 def progress(sentence: str, fraction: float) -> Packet:
-    """How far opening a case is."""
+    """A progress message about opening a case."""
     return Packet({"progress": sentence, "fraction": fraction})
 
 
 def library_of(paths: Sequence[Path], prior: str | None, scan: Path | None, request: Request) -> Library:
-    """The cases at some paths: ``.nisf`` files, folders with such files, or scans.
+    """Collect the cases at some paths: ``.nisf`` files, folders with such files, or scans.
 
     Args:
         paths: where to look.
-        prior: of subjects whose prior has moved; for scans the one to segment with.
-        scan: the images of a single subject, if they are not where they were.
+        prior: of subjects whose prior has moved; for scans, the prior to segment with.
+        scan: the images of a single subject, if they have moved.
         request: how to segment scans.
 
     Raises:
-        BadFileError: there is nothing to look at.
+        BadFileError: there is nothing to view.
     """
     subjects: list[Path] = []
     scans: list[Path] = []

@@ -1,4 +1,4 @@
-"""A fit that is watched: coarse pictures and the loss, step by step, and an end as soon as nobody watches."""
+"""Follow a running fit: coarse pictures and the loss, step by step; stop it as soon as the viewer leaves."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from nisf.view.worker import Step
 SIZE = 96
 """Pixels along each side of a picture."""
 LEAST_SECONDS = 0.15
-"""Between two pictures."""
+"""Minimum time between two pictures."""
 PATIENCE = 4.0
-"""Pictures take at most one part in so many of the time."""
+"""Pictures take at most one part in this many of the run time."""
 FIRST, LAST = 0.2, 0.9
-"""Share of opening a case that is done when its fit begins and ends."""
+"""Progress of opening a case when its fit begins and ends."""
 MEMORY_MB = 128.0
 
 
 class _StoppedError(Exception):
-    """Nobody watches any more."""
+    """The viewer has left."""
 
 
 class LiveFit:
-    """A fit in a thread of its own.
+    """A fit in its own thread.
 
     Args:
-        fit: does it, and gives its steps to what it is called with.
-        case: what is fitted.
+        fit: runs the fit, and calls its argument with each step.
+        case: the case to fit.
     """
 
     def __init__(self, fit: Callable[[OnStep], Subject], case: Case) -> None:
@@ -47,7 +47,7 @@ class LiveFit:
         self._next = 0.0
 
     def work(self) -> Generator[object, None, Subject]:
-        """Packets of the fit, then the subject as the result; closing it ends the fit after its step.
+        """Yields packets about the fit, and returns the subject; closing it ends the fit after the next step.
 
         Raises:
             NisfError: the case cannot be fitted.
@@ -75,7 +75,7 @@ class LiveFit:
             self._found.put(self.fit(self._see))
         except _StoppedError:
             pass
-        except BaseException as error:  # raised again where the answer is waited for
+        except BaseException as error:  # raised again in the thread that waits for the result
             self._found.put(error)
 
     def _see(self, step: FitStep) -> None:
@@ -112,11 +112,11 @@ def panels_of(
 ) -> list[tuple[str, UInt8[np.ndarray, "h w"], UInt8[np.ndarray, "h w"]]]:
     """Name, intensities and classes of pictures at the first time.
 
-    They are a measured slice, the field there, and the field on a plane across it.
+    They show a measured slice, the field there, and the field on a plane across it.
 
     Args:
-        subject: as it is now.
-        case: what was measured; without a stack there is no picture.
+        subject: in its present state.
+        case: the measured case; without a stack there are no pictures.
     """
     if not subject.stacks:
         return []
@@ -151,7 +151,7 @@ def _places(
 
 
 def _measured(case: Case, position: int, places: Float[np.ndarray, "n 3"]) -> UInt8[np.ndarray, "h w"] | None:
-    """The first frame of a measured slice at places on it; None if it was not measured."""
+    """The first frame of a measured slice at points on it; None if it was not measured."""
     found = [item for item in case.slices if (item.stack, item.position) == (0, position)]
     if not found:
         return None

@@ -1,4 +1,4 @@
-"""The measured slices' own pixels, and how a case is described to the page."""
+"""The pixels of the measured slices, and the description of a case for the page."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from nisf.view.viewed import Viewed
 
 
 def measured_case(subject: Subject, scan: Path | None = None) -> tuple[Case | None, str]:
-    """The case that a subject was made of, read again; None and a sentence where that is not possible.
+    """Read the case that a subject was made from again; None and a sentence if that is not possible.
 
     Args:
-        subject: whose stacks name their source.
-        scan: where the images are now, if not where they were.
+        subject: its stacks name their source.
+        scan: present location of the images, if they have moved.
     """
     source = scan or (subject.stacks[0].source if subject.stacks else None)
     if source is None:
-        return None, "The file does not say where the scan is; say where it is."
+        return None, "The file does not say where the scan is; give its path."
     anatomy = subject.prior.anatomy
     try:
         found = open_cohort(source, anatomy, labels=False).cases
         case = read_case(found[0].without_labels(), anatomy)
     except NisfError:
-        return None, "The scan is not where it was or cannot be read; say where it is."
+        return None, "The scan has moved or cannot be read; give its path."
     if len(found) > 1 or not _alike(case.stacks, subject.stacks):
-        return None, "The scan there is not the one that was segmented; say where the right one is."
+        return None, "The scan there is not the one that was segmented; give the path of the right one."
     return case, ""
 
 
@@ -44,7 +44,7 @@ def _alike(found: tuple[Stack, ...], wanted: tuple[Stack, ...]) -> bool:
 
 
 def description(viewed: Viewed) -> dict[str, Any]:
-    """What the page needs to know of a case before it asks."""
+    """What the page must know about a case before its first query."""
     subject, anatomy = viewed.subject, viewed.subject.prior.anatomy
     grid = subject.stacks[0].grid if subject.stacks else None
     return {
@@ -86,7 +86,7 @@ def measured_frame(viewed: Viewed, stack: int, frame: int) -> Packet:
     """The slices of one stack at one frame, on the field's intensity scale (uint16, x fastest).
 
     Raises:
-        BadSettingError: there is no such stack or frame, or the scan is not at hand.
+        BadSettingError: there is no such stack or frame, or the scan is not available.
     """
     if viewed.case is None:
         raise BadSettingError(viewed.missing)

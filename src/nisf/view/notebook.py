@@ -14,7 +14,7 @@ from nisf.view.viewed import Viewed
 
 
 def _nothing() -> None:
-    """Nothing to end."""
+    """Nothing to close."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Embedded:
 
     Attributes:
         text: HTML.
-        close: ends the server, if there is one.
+        close: stops the server, if there is one.
     """
 
     text: str
@@ -38,14 +38,15 @@ def embedded(
 ) -> Embedded:
     """The viewer's page of a subject, for a notebook.
 
-    A subject of the kind ``image`` takes the whole page along, which goes on working in a saved notebook.
-    Another is served to this machine by a thread until `Embedded.close`, under a link with a secret token.
+    For subjects of the kind ``image``, the whole page is embedded, and keeps working in a saved notebook.
+    Other subjects are served to this machine by a thread until `Embedded.close`, at a link with a secret
+    token.
 
     Args:
-        subject: to look at.
-        case: its measured slices, to be shown too; they are then in the notebook.
-        most_mb: largest size of the page, MB.
-        height: pixels.
+        subject: to view.
+        case: its measured slices, to be shown and stored in the notebook too.
+        most_mb: maximum size of the page, MB.
+        height: in pixels.
 
     Raises:
         BadSettingError: not even one phase fits into ``most_mb``.
@@ -55,7 +56,7 @@ def embedded(
         page = static_page(viewed, most_mb, measured=case is not None).html
     except CannotFitError:
         return _served(viewed)
-    # A sandbox: the page's script cannot reach the notebook.
+    # A sandbox: the page's script cannot access the notebook.
     return Embedded(
         f'<iframe srcdoc="{html.escape(page, quote=True)}" sandbox="allow-scripts allow-downloads" '
         f'style="width: 100%; height: {int(height)}px; border: 0" title="nisf view"></iframe>'
@@ -63,7 +64,7 @@ def embedded(
 
 
 def _served(viewed: Viewed) -> Embedded:
-    """A link to a server in a thread."""
+    """A link to a server that runs in a thread."""
     import threading
 
     import uvicorn

@@ -1,4 +1,4 @@
-"""Answers as bytes: a JSON header and planes of numbers, as the page reads them."""
+"""The binary format of answers: a JSON header and arrays of numbers, as the page reads them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Packet:
 
     Attributes:
         header: JSON.
-        payload: the numbers that it speaks of, little-endian.
+        payload: the arrays that the header describes, little-endian.
     """
 
     header: Mapping[str, Any]
@@ -29,7 +29,7 @@ class Packet:
     def encoded(self) -> bytes:
         """Lengths of header and payload (uint32 each), header, payload."""
         header = json.dumps(self.header, allow_nan=False).encode()
-        # The payload begins at a multiple of four bytes, so that a page can look at it in place.
+        # The payload is aligned to four bytes, so that the page can use it in place.
         header += b" " * (-len(header) % 4)
         return struct.pack("<II", len(header), len(self.payload)) + header + self.payload
 
@@ -39,7 +39,7 @@ def sheet_bytes(values: Float[np.ndarray, "w h m"], channels: int) -> bytes:
 
     Args:
         values: intensities in [0, 1], then class probabilities.
-        channels: of the intensity.
+        channels: number of intensity channels.
     """
     rows = values.transpose(1, 0, 2)
     intensity = np.round(np.clip(rows[..., 0], 0, 1) * 65535).astype("<u2")

@@ -1,4 +1,4 @@
-"""What the page asks: checked field by field, since it comes from outside."""
+"""The page's requests, checked field by field because they come from outside."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from nisf.errors import BadSettingError
 from nisf.types import Vector3
 
 MOST_PIXELS = 2048
-"""Along each side of a plane."""
+"""Maximum number of pixels along each side of a plane."""
 FARTHEST_MM = 1e5
 
 
 def number(data: Mapping[str, Any], name: str, low: float, high: float) -> float:
-    """A finite number of a question, within limits.
+    """A finite number from a request, within limits.
 
     Raises:
-        BadSettingError: it is missing, no number, or outside.
+        BadSettingError: it is missing, not a number, or out of range.
     """
     value = data.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -34,7 +34,7 @@ def number(data: Mapping[str, Any], name: str, low: float, high: float) -> float
 
 
 def whole(data: Mapping[str, Any], name: str, low: int, high: int) -> int:
-    """Likewise a whole number."""
+    """Likewise an integer."""
     value = number(data, name, low, high)
     if value != int(value):
         raise BadSettingError(f"{name} {value:g}: give a whole number")
@@ -42,7 +42,7 @@ def whole(data: Mapping[str, Any], name: str, low: int, high: int) -> int:
 
 
 def vector(data: Mapping[str, Any], name: str, most: float) -> Vector3:
-    """Three numbers, none larger than ``most``."""
+    """Three numbers with absolute values of at most ``most``."""
     values = data.get(name)
     if not isinstance(values, list) or len(values) != 3:
         raise BadSettingError(f"{name}: give three numbers, not {str(values)[:40]!r}")
@@ -51,16 +51,16 @@ def vector(data: Mapping[str, Any], name: str, most: float) -> Vector3:
 
 @dataclass(frozen=True, eq=False)
 class PlaneQuestion:
-    """A plane at a time.
+    """A request for a plane at a time.
 
     Attributes:
-        view: a newer question of the same view replaces an older one.
-        centre: world mm of the middle of the image.
-        right: world direction of the image's columns.
-        down: world direction of its rows; across ``right``.
+        view: a newer request of the same view replaces an older one.
+        centre: world mm of the centre of the image.
+        right: world direction of increasing columns.
+        down: world direction of increasing rows; perpendicular to ``right``.
         spacing: pixel size, mm.
-        width: columns.
-        height: rows.
+        width: number of columns.
+        height: number of rows.
         time: fraction of the cycle.
     """
 
@@ -75,10 +75,10 @@ class PlaneQuestion:
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> PlaneQuestion:
-        """A question of the page.
+        """Read a request of the page.
 
         Raises:
-            BadSettingError: an entry is missing or means nothing.
+            BadSettingError: an entry is missing or invalid.
         """
         view = data.get("view")
         if not isinstance(view, str) or not view.isalnum() or len(view) > 16:
@@ -99,7 +99,7 @@ class PlaneQuestion:
         )
 
     def positions(self, pixel: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 3"]:
-        """World mm of pixels (column, row), which need not be whole."""
+        """World mm of pixels (column, row), which may be fractional."""
         return self.grid().affine(np.c_[pixel, np.zeros(len(pixel))])
 
     def grid(self) -> Grid:

@@ -1,8 +1,8 @@
-"""A plane from few questions: a coarse lattice first, then finer ones, then every pixel that needs it.
+"""Adaptive sampling of a plane: first a coarse lattice, then finer ones, then every pixel where necessary.
 
-A field of thick slices is smooth within a fraction of a measured pixel. So it is asked on a lattice about as
-fine as the measured pixels, on one of half that and at every single pixel only in cells where classes meet,
-the choice is close or intensities are steep; elsewhere answers are interpolated linearly.
+A field of thick slices is smooth on the scale of a measured pixel. It is therefore queried on a lattice about
+as fine as the measured pixels. Finer queries, down to every pixel, are made only in cells where classes meet,
+probabilities are close or intensities are steep. Elsewhere answers are interpolated linearly.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from torch.nn import functional
 from nisf.subject.rendering import likeliest
 
 LATTICE_MM = 0.7
-"""Largest spacing of the lattice that is interpolated: about half a measured pixel."""
+"""Maximum spacing of the interpolated lattice, about half a measured pixel."""
 COARSEST = 8
-"""Most pixels between the lattice's places, along each axis."""
+"""Maximum number of pixels between the lattice's points, along each axis."""
 FIRST = 4
-"""How many times coarser the first lattice is than the one that is interpolated."""
+"""How many times coarser the first lattice is than the interpolated one."""
 SECOND = 2
-"""How many times coarser the lattice is that says where the interpolated one is asked."""
+"""How many times coarser the lattice is that decides where the interpolated one is queried."""
 CLOSE = 0.35
-"""A place whose two most probable classes are closer than this is asked for itself."""
+"""Cells where the two largest probabilities differ by less than this are refined."""
 STEEP = 0.06
-"""Likewise where the intensities around it differ by more than this: edges, above all the region's."""
+"""Cells where intensities differ by more than this are refined: edges, above all the region's."""
 AT_A_TIME = 6144
-"""Places asked between two looks at whether the question still stands."""
+"""Number of points queried between two checks of whether the request still holds."""
 
 Ask = Callable[[Float[np.ndarray, "n 2"]], Float[np.ndarray, "n m"]]
-"""Intensities and class probabilities (m in all) at pixels (column, row)."""
+"""Returns intensities and class probabilities (m in all) at pixels (column, row)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +42,9 @@ class Sheet:
 
     Attributes:
         values: intensities, then class probabilities (columns, rows, m).
-        step: pixels between its places.
-        asked: places that were asked for so far.
-        sharp: whether it stands for every pixel of the image.
+        step: pixels between the lattice's points.
+        asked: number of points queried so far.
+        sharp: whether it is final for every pixel of the image.
     """
 
     values: Float[np.ndarray, "w h m"]
@@ -54,7 +54,7 @@ class Sheet:
 
 
 def lattice_step(spacing: float) -> int:
-    """Pixels between the places of the lattice that is interpolated: a power of two.
+    """Pixels between the points of the interpolated lattice: a power of two.
 
     Args:
         spacing: pixel size, mm.
@@ -68,14 +68,14 @@ def lattice_step(spacing: float) -> int:
 def refined(
     ask: Ask, width: int, height: int, step: int, channels: int
 ) -> Generator[Sheet | None, None, None]:
-    """Sheets of answers, the coarse one first, a sharp one last; None where the caller may look up.
+    """Sheets of answers, first a coarse one and finally a sharp one; None where the caller may interrupt.
 
     Args:
-        ask: answers for pixels.
-        width: columns of the image.
-        height: rows.
-        step: of the lattice that is interpolated, see `lattice_step`; 1 asks for every pixel.
-        channels: of the intensity, which come first in the answers.
+        ask: gives answers at pixels.
+        width: number of columns.
+        height: number of rows.
+        step: of the interpolated lattice, see `lattice_step`; 1 queries every pixel.
+        channels: number of intensity channels, which come first in the answers.
     """
     wide = step * FIRST
     asked = 0
@@ -106,7 +106,7 @@ def refined(
 def _opened(
     values: Float[np.ndarray, "w h m"], cells: Bool[np.ndarray, "v g"], step: int
 ) -> tuple[Float[np.ndarray, "x y m"], Int[np.ndarray, "n 2"]]:
-    """A lattice interpolated to one ``step`` times as fine, and the places of that in undecided cells."""
+    """A lattice interpolated ``step`` times as finely, and its points inside undecided cells."""
     fine = spread_out(values, step)
     open_ = np.zeros(fine.shape[:2], dtype=bool)
     open_[:-1, :-1] = np.repeat(np.repeat(cells, step, 0), step, 1)
@@ -117,12 +117,12 @@ def _opened(
 def undecided(
     values: Float[np.ndarray, "w h m"], channels: int, steep: float = STEEP
 ) -> Bool[np.ndarray, "v g"]:
-    """Cells between four places of a lattice (w - 1, h - 1) whose answers say too little of those between.
+    """Cells between four lattice points (w - 1, h - 1) whose corners do not determine the answers inside.
 
     Args:
         values: intensities, then class probabilities.
-        channels: of the intensity.
-        steep: largest difference of the intensities around a cell that is left alone.
+        channels: number of intensity channels.
+        steep: maximum difference of intensities around a cell that is not refined.
     """
     probability = values[..., channels:]
     label = likeliest(probability.reshape(-1, probability.shape[2])).reshape(probability.shape[:2])
@@ -143,7 +143,7 @@ def undecided(
 
 
 def spread_out(values: Float[np.ndarray, "w h m"], step: int) -> Float[np.ndarray, "x y m"]:
-    """A lattice interpolated linearly to every pixel between its first and last place."""
+    """A lattice interpolated linearly at every pixel between its first and last point."""
     w, h, _ = values.shape
     size = ((w - 1) * step + 1, (h - 1) * step + 1)
     table = torch.from_numpy(values).permute(2, 0, 1)[None]
@@ -152,7 +152,7 @@ def spread_out(values: Float[np.ndarray, "w h m"], step: int) -> Float[np.ndarra
 
 
 def _lattice(width: int, height: int, step: int) -> Float[np.ndarray, "w h 2"]:
-    """Pixels of a lattice that reaches at least one place to each side, and the image's last ones."""
+    """Pixels of a lattice that reaches at least one point beyond each side, and the image's last ones."""
     axes = [np.arange(max(2, -(-(n - 1) // step) + 1)) * float(step) for n in (width, height)]
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
 

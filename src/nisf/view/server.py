@@ -1,4 +1,4 @@
-"""The server: the page's own files, and one address for each kind of question, answered in packets."""
+"""The server: the page's own files, and one URL for each kind of request, answered with packets."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ TYPES = {
     ".svg": "image/svg+xml",
 }
 MOST_BYTES = 1 << 16
-"""Of a question."""
+"""Maximum size of a request."""
 
 
 @dataclass(frozen=True)
 class Verb:
-    """A kind of question.
+    """A kind of request.
 
     Attributes:
         urgency: lower numbers are answered first.
-        work: the answers to a question.
-        channel: what a newer question replaces; nothing if None.
+        work: produces the answers to a request.
+        channel: a newer request replaces older ones of the same channel; None if nothing is replaced.
     """
 
     urgency: int
@@ -105,26 +105,26 @@ VERBS: Mapping[str, Verb] = {
     "volume": Verb(4, _volume, lambda _: "volume"),
     "later": Verb(6, _volume, lambda _: "later"),
 }
-"""Volumes of other times than the one looked at are asked for as ``later``."""
+"""Volumes at times other than the one on display are requested as ``later``."""
 BACKGROUND = 5
 
 
 class Viewer:
-    """The application and its worker.
+    """The web application and its worker.
 
     Args:
-        library: cases to look at.
+        library: the cases to view.
         page: the page's files by name; those of the package by default.
     """
 
     def __init__(self, library: Library, page: Mapping[str, bytes] | None = None) -> None:
         self.library, self.worker = library, Worker()
-        # Read once: no request reaches the file system.
+        # Read once: no request accesses the file system.
         self.page = page or {path.name: path.read_bytes() for path in PAGE.iterdir() if path.suffix in TYPES}
         self._number = 0
 
     def app(self, admission: Admission) -> ASGIApp:
-        """What serves it."""
+        """The ASGI application."""
 
         @asynccontextmanager
         async def lifespan(_: Starlette) -> AsyncGenerator[None]:
@@ -147,19 +147,19 @@ class Viewer:
     async def _ask(self, request: Request) -> Response:
         verb = VERBS.get(request.path_params["verb"])
         if verb is None:
-            return refused(404, "There is no such question.")
+            return refused(404, "There is no such request.")
         body = b""
         async for part in request.stream():
             body += part
             if len(body) > MOST_BYTES:
-                return refused(413, "The question is too long.")
+                return refused(413, "The request is too long.")
         try:
             data = json.loads(body)
             if not isinstance(data, dict):
                 raise BadSettingError("give an object")
             work = verb.work(self.library, data)
         except ValueError:
-            return refused(400, "The question is not JSON.")
+            return refused(400, "The request is not JSON.")
         except NisfError as error:
             return refused(400, told(error))
         return StreamingResponse(
@@ -170,7 +170,7 @@ class Viewer:
     async def _answers(
         self, name: str, verb: Verb, data: Mapping[str, Any], work: Work
     ) -> AsyncIterator[bytes]:
-        """The packets of an answer, as they come."""
+        """The packets of an answer, as they become available."""
         loop, queue = asyncio.get_running_loop(), asyncio.Queue[object]()
 
         def deliver(answer: object) -> None:
@@ -193,7 +193,7 @@ class Viewer:
             self.worker.drop(job)
 
     def _work_ahead(self, data: Mapping[str, Any]) -> Job | None:
-        """Start on the islands, volumes and measures of a case that was opened."""
+        """Start on the islands, volumes and measures of a case that was just opened."""
         try:
             viewed = _viewed(self.library, data)
         except NisfError:
@@ -202,10 +202,10 @@ class Viewer:
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket that listens where it is told to.
+    """Open a listening socket.
 
     Raises:
-        BadSettingError: it cannot.
+        BadSettingError: the address or port cannot be used.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     found = socket.socket(family, socket.SOCK_STREAM)
@@ -216,13 +216,13 @@ def bound(host: str, port: int) -> socket.socket:
     except OSError as error:
         found.close()
         raise BadSettingError(
-            f"{host}:{port}: cannot be listened on ({error.strerror}); choose another port", options=["port"]
+            f"{host}:{port}: cannot be used ({error.strerror}); choose another port", options=["port"]
         ) from error
     return found
 
 
 def admission_for(host: str, port: int) -> Admission:
-    """A fresh token, and the names by which a server there may be called."""
+    """A fresh token, and the names that clients may use for a server at this address."""
     names = {"127.0.0.1", "localhost", "[::1]"} if host in ("127.0.0.1", "localhost", "::1") else set()
     names.add(f"[{host}]" if ":" in host else host)
     if host in ("0.0.0.0", "::"):
@@ -234,13 +234,13 @@ def serve(viewer: Viewer, host: str, port: int, ready: Callable[[str], None]) ->
     """Serve until interrupted.
 
     Args:
-        viewer: what to serve.
+        viewer: the application to serve.
         host: address to listen on.
-        port: 0 takes any that is free.
-        ready: called with the address to open, token included.
+        port: 0 takes any free port.
+        ready: called with the URL to open, including the token.
 
     Raises:
-        BadSettingError: it cannot listen there.
+        BadSettingError: the address or port cannot be used.
     """
     import uvicorn
 

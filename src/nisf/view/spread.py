@@ -1,7 +1,7 @@
-"""How sure the answers on a plane are: the spread of the classes' probabilities over draws.
+"""Uncertainty on a plane: the spread of the class probabilities over draws.
 
-As `nisf render --std` gives it, on a lattice that is coarser than the screen: draws cost, and their spread
-has no fine detail.
+As in `nisf render --std`, on a lattice coarser than the screen: draws are expensive, and their spread has no
+fine detail.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from nisf.view.worker import Step, Work
 
 DRAWS = 16
 FIRST = 4
-"""Draws after which a first picture is given."""
+"""Number of draws after which a first picture is given."""
 LATTICE_MM = 1.4
 LARGEST = 0.5
-"""No probability spreads more than that."""
+"""Maximum possible standard deviation of a probability."""
 MEMORY_MB = 256.0
 
 
 class Spreads:
-    """Draws of one subject, asked for planes.
+    """Draws of one subject, queried on planes.
 
     Args:
-        subject: to be asked.
+        subject: to be queried.
         background: knows its islands.
     """
 
@@ -44,16 +44,16 @@ class Spreads:
 
     @cached_property
     def draws(self) -> list[Answerer]:
-        """Where slices were measured, with islands and all; none if this subject has no draws."""
+        """Its draws at the measured slices, before islands are removed; empty if it has no draws."""
         try:
             return self.subject.raw_draws(DRAWS)
         except CannotFitError:
             return []
 
     def plane(self, question: PlaneQuestion) -> Work:
-        """Packets of a plane's largest standard deviations of any class (uint8, 255 is 0.5), row by row."""
+        """Packets of a plane: largest standard deviation of any class (uint8, 255 is 0.5), row by row."""
         if not self.draws:
-            raise BadSettingError("This subject has no draws that could tell how sure it is.")
+            raise BadSettingError("This subject has no draws from which its uncertainty could be computed.")
         step = max(1, round(LATTICE_MM / question.spacing))
         width, height = ((n - 1) // step + 1 for n in (question.width, question.height))
         axes = np.meshgrid(np.arange(height) * float(step), np.arange(width) * float(step), indexing="ij")
@@ -69,7 +69,7 @@ class Spreads:
                 yield Packet({**header, "final": number == DRAWS}, scaled.tobytes())
 
     def _drawn(self, draw: Answerer, position: np.ndarray, time: float) -> Generator[Step, None, np.ndarray]:
-        """Class probabilities of one draw (n, k), islands removed where they are known."""
+        """Class probabilities of one draw (n, k), with islands removed where they are known."""
         parts = []
         for first in range(0, len(position), AT_A_TIME):
             part = position[first : first + AT_A_TIME]

@@ -1,4 +1,4 @@
-"""A page that is one file and needs no server: it carries features, and the decoder runs in the browser."""
+"""A static page: one file without a server, which contains features that a decoder in the browser queries."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from nisf.view.worker import Step
 
 PAGE = Path(__file__).parent / "page"
 MARGIN_MM = 12.0
-"""Around the structures; the file answers within."""
+"""Margin around the structures; the file gives answers within it."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """What a page of its own holds.
+    """A static page.
 
     Attributes:
-        html: the file's text.
-        phases: how many measured phases it has, and how many there are.
-        error: largest difference of an answer from Python's that was measured.
+        html: text of the file.
+        phases: number of measured phases that it contains, and that there are.
+        error: largest measured difference of an answer from Python's.
     """
 
     html: str
@@ -52,12 +52,12 @@ class Made:
 
 
 def static_page(viewed: Viewed, most_mb: float = 15.0, *, measured: bool = True) -> Made:
-    """The page of one subject; it takes as many measured phases as fit.
+    """Make the page of one subject, with as many measured phases as fit.
 
     Args:
         viewed: the subject.
-        most_mb: largest size of the file, MB.
-        measured: whether the scan's own pixels go with it.
+        most_mb: maximum size of the file, MB.
+        measured: whether to include the scan's own pixels.
 
     Raises:
         CannotFitError: the subject's kind has no decoder for browsers.
@@ -75,16 +75,16 @@ def static_page(viewed: Viewed, most_mb: float = 15.0, *, measured: bool = True)
             return made
         if count == 1:
             raise BadSettingError(f"one phase takes {size:.1f} MB; allow more than {most_mb:g} MB")
-        # What does not shrink with the phases is small beside what does.
+        # Only the phases are scaled: the rest of the page is small.
         count = max(1, min(count - 1, int(count * most_mb / size)))
 
 
 def write_static(
     viewed: Viewed, path: Path, most_mb: float = 15.0, *, measured: bool = True, overwrite: bool = False
 ) -> Made:
-    """Write the page of one subject, whole or not at all, and not over what nisf did not write.
+    """Write the page of one subject atomically, without replacing files that nisf did not write.
 
-    Arguments and errors are those of `static_page`; ``overwrite`` replaces whatever is there.
+    Arguments and errors are those of `static_page`; ``overwrite`` replaces any file.
     """
     with recorded_file(path, "view", overwrite=overwrite):
         made = static_page(viewed, most_mb, measured=measured)
@@ -94,7 +94,7 @@ def write_static(
 
 
 def _chosen(viewed: Viewed, every: int, count: int) -> list[int]:
-    """So many measured phases, evenly spread; the named ones take the places of their neighbours."""
+    """``count`` measured phases, evenly spread; named phases take the places of their neighbours."""
     chosen = np.linspace(0, every, count, endpoint=False).round().astype(int)
     grid = viewed.background.grid
     times = np.zeros(1) if grid is None else grid.times
@@ -106,10 +106,10 @@ def _chosen(viewed: Viewed, every: int, count: int) -> list[int]:
 
 
 def _box(viewed: Viewed) -> Region:
-    """The part of the region that holds the structures at all times."""
+    """The part of the region that contains the structures at all times."""
     region, extent = viewed.subject.region, viewed.background.extent()
     if extent is None:
-        raise CannotFitError(f"{viewed.subject.name}: no structure is found, so there is nothing to show")
+        raise CannotFitError(f"{viewed.subject.name}: no structure was found, so there is nothing to show")
     low = np.maximum(extent[0] - MARGIN_MM, -region.half)
     high = np.minimum(extent[1] + MARGIN_MM, region.half)
     matrix = region.pose.matrix.copy()
@@ -129,7 +129,7 @@ def _page(viewed: Viewed, box: Region, phases: list[int], every: int, *, measure
     info["region"] = {"pose": box.pose.matrix.tolist(), "half": box.half.tolist()}
     info["stacks"], codings = _stacks(viewed, box, phases, chunks, measured=measured)
     if not measured:
-        info["missing"] = "This file does not hold the scan's own pixels."
+        info["missing"] = "This file does not contain the scan's own pixels."
     contents = {
         "info": info,
         "decoder": {**portable.settings, "coding": coding},
@@ -147,7 +147,7 @@ def _page(viewed: Viewed, box: Region, phases: list[int], every: int, *, measure
 
 
 def _features(portable: Portable, chunks: Chunks) -> tuple[dict[str, Any], float]:
-    """Features of all phases as chunks; how the page unpacks them, and the error that was measured."""
+    """Features of all phases as chunks; how the page decodes them, and the measured error."""
     found = coded(portable)
     chunks.add("basis", found.basis)
     chunks.add("middle", found.middle)
@@ -189,7 +189,7 @@ def _islands(viewed: Viewed, phases: list[int], chunks: Chunks) -> dict[str, Any
 
 
 def _ends(viewed: Viewed) -> dict[str, Any] | None:
-    """First and last measured position of the reference stack, where there are blank ones beyond."""
+    """First and last measured position of the reference stack, if there are blank slices beyond."""
     stack = viewed.subject.stacks[0] if viewed.subject.stacks else None
     if stack is None or stack.ends is None:
         return None
@@ -202,14 +202,14 @@ def _curves(viewed: Viewed, phases: list[int]) -> dict[str, Any]:
 
 
 def _findings(viewed: Viewed, phases: list[int]) -> dict[str, Any]:
-    """Measures, intervals and light; volumes and bands of the phases that are kept."""
+    """Measures, intervals and warning light; volumes and bands of the included phases."""
     found = viewed.findings.header()
     kept = {name: [found[name][phase] for phase in phases] for name in ("volumes", "halves") if name in found}
     return {**found, **kept}
 
 
 def _views(viewed: Viewed, time: float) -> dict[str, Any]:
-    """The planes of the anatomy's views that are found."""
+    """The planes of those of the anatomy's views that can be found."""
     out = {}
     for name in viewed.subject.prior.anatomy.views:
         try:
@@ -225,7 +225,7 @@ def _digest(text: str) -> str:
 
 
 def _html(contents: Mapping[str, Any], data: bytes, title: str) -> str:
-    """One file; its policy lets nothing run but its own two texts, and nothing be fetched at all."""
+    """One file, whose policy allows only its own two scripts and loads nothing."""
     style = (PAGE / "style.css").read_text(encoding="utf-8")
     script, worker = bundled(PAGE, "static-main.js"), bundled(PAGE, "decoder-worker.js")
     policy = (

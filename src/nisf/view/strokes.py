@@ -1,6 +1,6 @@
-"""Corrections in the viewer: the page sends the strokes that hold, and the open case follows them.
+"""Corrections in the viewer: the page sends its list of strokes, and the open case follows them.
 
-The page keeps undo and redo (as `nisf.correction.history` does) and saves the list as a file; nothing is
+The page implements undo and redo (like `nisf.correction.history`) and saves the list as a file; nothing is
 written here.
 """
 
@@ -18,10 +18,10 @@ from nisf.view.worker import Work
 
 
 def strokes_work(library: Library, data: Mapping[str, Any]) -> Work:
-    """The strokes of an open case; a question with ``strokes`` replaces them first.
+    """Return the strokes of an open case; a request with ``strokes`` replaces them first.
 
     Raises:
-        BadSettingError: the case is not open, or a stroke is none of its classes or out of bounds.
+        BadSettingError: the case is not open, or a stroke has an unknown class or is out of bounds.
     """
     number = whole(data, "case", 0, 10**6)
     viewed = library.viewed(number)
@@ -32,7 +32,7 @@ def strokes_work(library: Library, data: Mapping[str, Any]) -> Work:
     subject = viewed.subject.corrected(strokes)
 
     def work() -> Work:
-        # Fitted here, by the worker's thread: whoever asks next need not wait.
+        # Fitted by the worker's thread now, so that the next request need not wait.
         _ = subject.raw_answers
         corrected = Viewed(subject, viewed.case, viewed.missing)
         library.put(number, corrected)
@@ -42,5 +42,5 @@ def strokes_work(library: Library, data: Mapping[str, Any]) -> Work:
 
 
 def answer(viewed: Viewed) -> Packet:
-    """The strokes of a case, in the form of their file."""
+    """The strokes of a case, in the format of their file."""
     return Packet({"strokes": strokes_to_json(viewed.subject.strokes)})

@@ -1,4 +1,4 @@
-"""Answers by several threads, each of which has a part of the places."""
+"""Queries split over several threads."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from nisf.subject.answerer import Answerer
 from nisf.subject.rendering import Answer
 
 FEWEST = 1024
-"""Places that are worth a thread."""
+"""Minimum number of points per thread."""
 
 
 class InThreads(Answerer):
-    """Someone's answers, asked for in several threads at once; without deviations.
+    """Answers of another answerer, queried by several threads at once; without standard deviations.
 
-    Products of a few thousand rows gain little from PyTorch's own threads, and lose much where other programs
-    are busy. Parts of the places gain all that there is.
+    Products of matrices with a few thousand rows gain little from PyTorch's own threads, and lose much on a
+    busy machine. Splitting the points uses all cores.
 
     Args:
-        raw: whose answers; they may be asked by several threads.
-        threads: how many.
+        raw: the other answerer; must be thread-safe.
+        threads: number of threads.
     """
 
     def __init__(self, raw: Answerer, threads: int) -> None:

@@ -1,4 +1,4 @@
-"""A subject that is looked at: what the page can ask of it, as jobs for the worker."""
+"""A subject in the viewer: the page's requests as jobs for the worker."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from nisf.view.worker import Step, Urgency, Work
 
 MEMORY_MB = 256.0
 SHARP = 3
-"""Urgency of a plane whose coarse answer is given."""
+"""Urgency of a plane whose coarse answer was already given."""
 MOST_THREADS = 4
 VOLUME_MM = 2.5
 """Spacing of the lattice on which the page finds surfaces."""
 VOLUME_STEP = 2
-"""How many times coarser the lattice is on which structures are looked for first."""
+"""How much coarser the lattice is on which structures are located first."""
 MOST_VOXELS = 200_000
 
 
 class Viewed:
-    """One subject and what was measured of it.
+    """One subject and its measured case.
 
     Args:
-        subject: to be asked.
-        case: its measured slices; None if they are not at hand.
-        missing: why they are not, as one sentence.
+        subject: to be queried.
+        case: its measured slices; None if they are not available.
+        missing: why they are not available, in one sentence.
         measures: of the subject, if they are known already.
     """
 
@@ -59,12 +59,12 @@ class Viewed:
         self.channels = self.answers.channels
 
     def work_ahead(self) -> Work:
-        """What is worked out while nobody asks: islands and volumes, then measures, light and bands."""
+        """Background work: islands and volumes, then measures, warning light and bands."""
         yield from self.background.work()
         yield from self.findings.work()
 
     def asked(self, position: np.ndarray, time: float) -> Float[np.ndarray, "n m"]:
-        """Intensities and class probabilities at world positions, islands and all (n, c + k)."""
+        """Intensities and class probabilities at world positions, before islands are removed (n, c + k)."""
         answer = self._answer(position, time)
         return np.concatenate([answer.intensity, answer.probability], axis=1)
 
@@ -72,7 +72,7 @@ class Viewed:
         return self.answers.answer(position, np.full(len(position), time), memory_mb=MEMORY_MB)
 
     def plane(self, question: PlaneQuestion) -> Work:
-        """Packets of a plane: coarse, sharp, and final where islands were not yet known."""
+        """Packets of a plane: coarse, sharp, and final once islands are known."""
         self.background.wish(question.time)
         settled = self.background.known(question.time)
         values = np.zeros((0, 0, 0), dtype=np.float32)
@@ -99,7 +99,7 @@ class Viewed:
                 },
                 sheet_bytes(values, self.channels),
             )
-            # The other views' coarse answers come before this one's sharp answer.
+            # The coarse answers of other views come before the sharp answer of this one.
             yield Urgency(SHARP)
         if settled:
             return
@@ -111,7 +111,7 @@ class Viewed:
         yield Packet({**header, **size}, sheet_bytes(values, self.channels))
 
     def _without_islands(self, values: np.ndarray, question: PlaneQuestion, step: int) -> np.ndarray:
-        """A sheet's answers, islands removed."""
+        """A sheet's answers with islands removed."""
         if not self.background.removes:
             return values
         width, height, _ = values.shape
@@ -123,7 +123,7 @@ class Viewed:
         return out.reshape(values.shape)
 
     def point(self, position: np.ndarray, time: float) -> Work:
-        """What is at a place: intensity on the input's scale, and class probabilities."""
+        """Answer at a point: intensity on the input's scale, and class probabilities."""
         answer = self._answer(position[None], time)
         value = answer.intensity[0]
         if self.subject.stacks:
@@ -138,7 +138,7 @@ class Viewed:
         )
 
     def view(self, name: str, time: float) -> Work:
-        """The plane of a view that the anatomy names."""
+        """The plane of one of the anatomy's views."""
         views = self.subject.prior.anatomy.views
         if name not in views:
             raise BadSettingError(f"view {name[:20]}: the anatomy has no such view")
@@ -157,7 +157,7 @@ class Viewed:
         self._outside(values, whole)
         found = np.argwhere(values[..., self.channels :].argmax(-1) > 0)
         if not len(found):
-            raise CannotFitError(f"{self.subject.name}: no structure is found at this time")
+            raise CannotFitError(f"{self.subject.name}: no structure was found at this time")
         shape = np.array(whole.shape)
         first = (found.min(0) - 1).clip(0)
         last = np.minimum(found.max(0) + 1, shape - 1)
@@ -176,7 +176,7 @@ class Viewed:
         )
 
     def _outside(self, values: np.ndarray, grid: Grid) -> None:
-        """Background beyond the reference stack, in place: surfaces show nothing that nobody measured."""
+        """Set background beyond the reference stack, in place: surfaces show only what was measured."""
         if not self.subject.stacks:
             return
         own = self.subject.stacks[0].grid
@@ -186,7 +186,7 @@ class Viewed:
         values[beyond, self.channels] = 1.0
 
     def _settled(self, probability: np.ndarray, grid: Grid, time: float) -> np.ndarray:
-        """Probabilities on a grid without islands, as far as these are known yet."""
+        """Probabilities on a grid, with islands removed as far as they are known."""
         if not self.background.removes or not self.background.known(time):
             return probability
         flat = probability.reshape(-1, probability.shape[-1]).copy()
@@ -204,7 +204,7 @@ class Viewed:
 
 
 def plane_json(grid: Grid) -> Mapping[str, Any]:
-    """Middle and directions of a plane, as the page keeps them."""
+    """Centre and directions of a plane, in the page's format."""
     axes = grid.affine.axes
     return {
         "centre": grid.centre().round(4).tolist(),

@@ -1,7 +1,7 @@
-"""One thread that answers questions step by step, the urgent ones first, and drops those that are outdated.
+"""A thread that runs jobs step by step, urgent ones first, and drops outdated ones.
 
-A job is an iterator, most often a generator: each of its steps is short, so that a newer question waits for
-one step at most.
+A job is an iterator, usually a generator, with short steps, so that a newer request waits for one step at
+most.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ class Step(Enum):
     """What a job yields besides answers."""
 
     WORKED = 0
-    """There is more to do."""
+    """The job has more to do."""
     WAITS = 1
-    """Nothing can be done before another job has gone on."""
+    """The job waits for another job."""
 
 
 @dataclass(frozen=True)
 class Urgency:
-    """Yielded by a job that is from now on more or less urgent than it was."""
+    """Yielded by a job to change its own urgency."""
 
     value: int
 
 
 class Ended(Enum):
-    """Why no further answer comes."""
+    """Why no further answers come."""
 
     DONE = 0
     DROPPED = 1
-    """A newer question of the same channel took its place, or nobody wants the answer any more."""
+    """A newer request of the same channel replaced it, or the client has left."""
 
 
 @dataclass(frozen=True)
 class Failed:
-    """An error, as one sentence."""
+    """An error, in one sentence."""
 
     sentence: str
 
@@ -54,13 +54,13 @@ Work = Iterator[object]
 
 @dataclass(eq=False)
 class Job:
-    """A question and who wants its answers.
+    """A request and the recipient of its answers.
 
     Attributes:
         channel: a newer job of the same channel replaces an older one.
         urgency: lower numbers come first.
         work: yields answers and `Step`.
-        deliver: gets every answer, and at the end an `Ended`, perhaps after a `Failed`.
+        deliver: called with every answer, and finally with an `Ended`, possibly after a `Failed`.
     """
 
     channel: str
@@ -94,7 +94,7 @@ class Worker:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the step that is running; jobs that are left are dropped."""
+        """Stop after the current step; remaining jobs are dropped."""
         with self._change:
             self._stopped = True
             for job in self._jobs.values():
@@ -115,14 +115,14 @@ class Worker:
         return job
 
     def drop(self, job: Job) -> None:
-        """Nobody wants the answer any more."""
+        """Drop a job whose answer is no longer wanted."""
         with self._change:
             job.dropped = True
             if self._jobs.get(job.channel) is job:
                 del self._jobs[job.channel]
 
     def _next(self) -> Job | None:
-        """The most urgent job that can go on; None when there is nothing left to do for good."""
+        """The most urgent job that can continue; None to end the thread."""
         with self._change:
             while not self._stopped:
                 ready = [job for job in self._jobs.values() if job.waits_since != self._steps]
@@ -136,14 +136,14 @@ class Worker:
             self._go_on(job)
 
     def _go_on(self, job: Job) -> None:
-        """One step of a job."""
+        """Run one step of a job."""
         try:
             answer = next(job.work)
         except StopIteration:
             self._end(job, Ended.DONE)
         except NisfError as error:
             self._end(job, Failed(told(error)))
-        except Exception as error:  # a fault of ours must end this question only
+        except Exception as error:  # a bug must end this request only
             self._end(job, Failed(unexpected(error)))
         else:
             if answer is Step.WAITS:

@@ -250,7 +250,7 @@ def test_frames_whose_times_cannot_be_told(tmp_path):
     image = array(case)
     assert image.shape[2] == SLICES - 1
     np.testing.assert_array_equal(image, volume()[:, :, :3])
-    assert any("slice 4 has 4 frames instead of 5, at times that cannot be told" in n for n in notes.values())
+    assert any("slice 4 has 4 frames instead of 5, at unknown times" in n for n in notes.values())
 
 
 def test_frames_that_cover_part_of_the_cycle(tmp_path):
@@ -272,7 +272,7 @@ def test_duplicates(tmp_path):
     case, notes = read(folder)
     assert_right(case)
     assert any("1 copy of the same image left out" in note for note in notes.values())
-    assert any("1 image with the trigger time of another left out" in note for note in notes.values())
+    assert any("1 image left out, with the trigger time of another" in note for note in notes.values())
 
 
 # Slices
@@ -295,7 +295,7 @@ def test_uneven_and_shifted_slices_are_refused(tmp_path):
         data.ImagePositionPatient = list(np.array(place(z)) + ROW * (z % 2) * 3)
         return data
 
-    with pytest.raises(BadFileError, match=r"its slices lie 5\.6, 8, 10\.4 mm apart, no even stack"):
+    with pytest.raises(BadFileError, match=r"its slices are 5\.6, 8, 10\.4 mm apart, which is no even stack"):
         read(write(tmp_path / "uneven", uneven))
     with pytest.raises(BadFileError, match="shifted against each other in their plane by up to 2 mm"):
         read(write(tmp_path / "shifted", shifted))
@@ -314,7 +314,7 @@ def test_mixed_matrix_sizes(tmp_path):
     case = read_case(cohort.cases[0], HEART, cohort.notes)
     np.testing.assert_array_equal(array(case), volume()[:, :, :3])
     assert any(
-        "5 images of 8 x 8 pixels beside 15 of 6 x 5: only the latter are taken" in note
+        "5 images of 8 x 8 pixels beside 15 of 6 x 5: only the latter are used" in note
         for note in cohort.notes.values()
     )
 
@@ -374,7 +374,7 @@ def test_a_slice_measured_again(tmp_path):
         save(first, folder / f"first{t}")
     case, notes = read(folder)
     assert_right(case)
-    assert any("1 slice measured more than once: the last is taken" in note for note in notes.values())
+    assert any("1 slice measured more than once: the last is used" in note for note in notes.values())
 
 
 def beside(folder: Path) -> Path:
@@ -489,7 +489,7 @@ def test_lies_about_size_allocate_nothing(tmp_path):
 def test_bombs(tmp_path):
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("IM0", b"\0" * 128 + b"DICM" + bytes(5_000_000))
-    with pytest.raises(BadFileError, match="as no image does"):
+    with pytest.raises(BadFileError, match="which no image does"):
         listed(tmp_path / "bomb.zip")
     (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04" + b"\0" * 300)
     with pytest.raises(BadFileError, match="cannot be read as a zip"):
@@ -502,11 +502,11 @@ def test_archives_without_images_of_their_own(tmp_path):
         archive.writestr("inner.zip", b"PK\x03\x04" + b"\0" * 200)
     with pytest.raises(BadFileError, match=r"archives in the archive are not opened; unpack them first"):
         listed(tmp_path / "outer" / "outer.zip")
-    with pytest.raises(BadFileError, match=r"holds an archive \(outer.zip\) and no images .* unpack it"):
+    with pytest.raises(BadFileError, match=r"holds an archive \(outer.zip\) and no known images; unpack it"):
         listed(tmp_path / "outer")
     with zipfile.ZipFile(tmp_path / "scans.zip", "w") as archive:
         archive.writestr("scan.nii", b"\0" * 400)
-    with pytest.raises(BadFileError, match=r"scans.zip: no case .*\(no DICOM image in it; a zip of other"):
+    with pytest.raises(BadFileError, match=r"scans.zip: no case .*\(no DICOM image in it; unpack zip"):
         listed(tmp_path / "scans.zip")
 
 
@@ -519,7 +519,7 @@ def test_one_broken_archive_or_link_costs_itself(tmp_path):
     messages = sorted(problem.message for problem in cohort.problems if problem.severity == "error")
     assert [message.split(": ")[1][:24] for message in messages] == [
         "cannot be read as a zip ",
-        "a link whose target is n",
+        "a link with a missing ta",
     ]
     assert not any(ID in message for message in messages)
 
@@ -556,7 +556,7 @@ def test_colour_and_unplaced_images(tmp_path):
         with pytest.raises(BadFileError, match=what):
             read(write(tmp_path / name, change))
     cohort = with_series(listed(tmp_path / "u"), "7")
-    with pytest.raises(BadFileError, match="its headers tell no position and orientation"):
+    with pytest.raises(BadFileError, match="its headers give no position and orientation"):
         read_case(cohort.cases[0], HEART)
 
 

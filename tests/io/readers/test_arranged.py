@@ -111,7 +111,7 @@ def test_without_orientation_one_way_is_as_stored_and_told(tmp_path):
     notes = {}
     case = read_image(tmp_path / "a.nii", ONE_WAY, notes)
     np.testing.assert_array_equal(toys.image_of(case)[..., 0, 0], array)
-    assert "taken as stored like the training images (RAS)" in notes["as_stored"]
+    assert "taken to be stored like the training images (RAS)" in notes["as_stored"]
 
 
 def test_the_slice_axis():

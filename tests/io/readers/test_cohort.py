@@ -37,7 +37,7 @@ def test_wrong_paths(tmp_path):
     with pytest.raises(NisfError, match="an empty folder"):
         open_cohort(tmp_path, HEART)
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(NisfError, match=r"not laid out in a way that we know .*acdc, nnunet"):
+    with pytest.raises(NisfError, match=r"no known layout .*acdc, nnunet"):
         open_cohort(tmp_path, HEART)
     with pytest.raises(NisfError, match="no such layout"):
         open_cohort(tmp_path, HEART, layout="minc")
@@ -65,7 +65,7 @@ def test_names_are_unique(tmp_path):
     write(tmp_path / "images" / "a.nii", picture())
     cohort = open_cohort(tmp_path, HEART)
     assert [case.name for case in cohort.cases] == ["a", "b"]
-    assert "the case name a is already that of" in cohort.problems[0].message
+    assert "the case name a is already used for" in cohort.problems[0].message
 
 
 def test_label_numbers_shapes_and_affines(tmp_path):

@@ -147,7 +147,7 @@ def test_slices_of_which_some_are_not_labelled(tmp_path):
 
 
 def test_slices_without_a_place_are_refused(tmp_path):
-    with pytest.raises(BadFileError, match="does not say where it lies in the patient"):
+    with pytest.raises(BadFileError, match="gives no position in the patient"):
         one_a_slice(tmp_path / "slices", range(6), oriented=False)
 
 

@@ -72,7 +72,7 @@ def test_acdc_one_folder_missing_things_and_cine(tmp_path):
     (folder / "patient001_frame12.nii.gz").unlink()
     assert "ES is frame 12" in open_cohort(tmp_path, HEART).problems[0].message
     (folder / "patient001_frame01.nii.gz").unlink()
-    with pytest.raises(NisfError, match="ES is said to be frame 11, but it has 4 frames"):
+    with pytest.raises(NisfError, match="ES is given as frame 11, but it has 4 frames"):
         only_case(folder)
     write(folder / "patient001_4d.nii.gz", picture(*SHAPE, 30))
     assert only_case(folder).phases == {"ED": 0.0, "ES": pytest.approx(11 / 30)}
@@ -153,7 +153,7 @@ def test_mnms(tmp_path):
 def test_mnms_wrong_frame_and_empty_label(tmp_path):
     mnms_cohort(tmp_path)
     next(tmp_path.glob("*.csv")).write_text("External code,ED,ES\nA0S9V9,1,30\nB2C3D4,1,3\n")
-    with pytest.raises(NisfError, match="ES is said to be frame 30, but it has 5 frames"):
+    with pytest.raises(NisfError, match="ES is given as frame 30, but it has 5 frames"):
         only_case(tmp_path)
     write(tmp_path / "B2C3D4" / "B2C3D4_sa_gt.nii.gz", np.zeros((*SHAPE, 5), np.uint8))
     case = only_case(tmp_path / "B2C3D4")

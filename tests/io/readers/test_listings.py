@@ -29,7 +29,7 @@ from .helpers import (
 
 
 def lose(path):
-    """The file becomes a link whose target is not there, as git-annex leaves it."""
+    """The file becomes a link with a missing target, as git-annex leaves it."""
     path.unlink()
     path.symlink_to("../.git/annex/objects/aa/bb/SHA256E-s1--c")
     return path
@@ -97,7 +97,7 @@ def test_a_link_without_a_target_is_named(tmp_path, layout, what):
     anatomy = PAIRS if layout == "pairs" else HEART
     cohort = open_cohort(tmp_path, anatomy)
     assert (cohort.layout, len(cohort.cases)) == (layout, 2)
-    said = f"{link}: a link whose target is not there"
+    said = f"{link}: a link with a missing target"
     report = check_cohort(tmp_path, anatomy)
     assert [p.case for p in report.all_problems() if said in p.message and p.severity == "error"] == [name]
     reader = CaseReader(cohort, anatomy)
@@ -116,7 +116,7 @@ def test_a_whole_folder_that_is_such_a_link(tmp_path):
     (tmp_path / "README.md").symlink_to("nowhere")  # no case by its name
     cohort = open_cohort(tmp_path, HEART)
     assert [(p.case, p.severity) for p in cohort.problems] == [("patient002", "error")]
-    with pytest.raises(BadFileError, match="patient002: a link whose target is not there"):
+    with pytest.raises(BadFileError, match="patient002: a link with a missing target"):
         open_cohort(tmp_path / "patient002", HEART)
 
 
@@ -200,13 +200,13 @@ def test_flat_channels(tmp_path):
 
 def test_flat_is_not_only_labels_and_names_are_unique(tmp_path):
     write(tmp_path / "a_seg.nii.gz", heart())
-    with pytest.raises(BadFileError, match="not laid out in a way that we know"):
+    with pytest.raises(BadFileError, match="no known layout"):
         open_cohort(tmp_path, HEART)
     write(tmp_path / "a.nii", picture())
     write(tmp_path / "a_0000.nii.gz", picture())
     cohort = open_cohort(tmp_path, HEART)
     assert [case.name for case in cohort.cases] == ["a"]
-    assert re.search(r"a(_0000)?\.nii.* is already that of .*a(_0000)?\.nii", cohort.problems[0].message)
+    assert re.search(r"a(_0000)?\.nii.* is already used for .*a(_0000)?\.nii", cohort.problems[0].message)
 
 
 def nnunet_v1(root, channels=1):
@@ -256,7 +256,7 @@ def test_labels_of_a_manifest_do_not_matter_either(tmp_path):
     write(tmp_path / "a.nii", picture())
     rows = "case,image,label,known\none,a.nii,a.nii,aorta\ntwo,a.nii,a.nii,\n"
     path = manifest(tmp_path, rows)
-    with pytest.raises(BadFileError, match="nobody says what its label numbers mean"):
+    with pytest.raises(BadFileError, match="its label numbers are not defined"):
         open_cohort(path, HEART)
     assert len(open_cohort(path, HEART, labels=False).cases) == 2
     (tmp_path / "labels.json").write_text(json.dumps({"1": "LV blood pool"}))
@@ -312,7 +312,7 @@ def test_odd_digits_in_tables(tmp_path, frame):
     write(tmp_path / "a.nii", picture(*SHAPE, 4))
     path = tmp_path / "m.csv"
     path.write_text(f"case,image,phase\none,a.nii,ED:{frame}\n", encoding="utf-8")
-    with pytest.raises(BadFileError, match="write ED for a row's own moment"):
+    with pytest.raises(BadFileError, match="write ED for the phase of a row"):
         open_cohort(path, HEART)
 
 

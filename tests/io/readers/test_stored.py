@@ -20,7 +20,7 @@ from nisf.phantom import Scanner, write_cohort
 from nisf.training.train import TrainOptions, train
 
 HEART = load_anatomy("cardiac-sax")
-SMALL = Scanner(matrix=(32, 32), spacing_mm=5.5, frames=2)
+SMALL = Scanner(matrix=(32, 32), spacing_mm=5.5, thickness_mm=14.0, gap_mm=4.0, frames=2)
 
 
 @pytest.fixture(scope="module")

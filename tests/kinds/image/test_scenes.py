@@ -1,5 +1,7 @@
 import copy
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -122,7 +124,7 @@ def test_phases_that_are_posed_otherwise_are_not_averaged(scenes):
     maps = scenes.canvases.maps.clone()
     maps[6:12, :2, 3] += 1.0  # the second phase's
     found = smoothed_over(scenes, 1 / 8, maps=maps)
-    assert found.at(1).features.equal(found._encoded(1).features)
+    assert found.at(1).features.equal(found._encoded(1).scene.features)
     weight = {3: 1.0, 2: np.exp(-0.5), 4: np.exp(-0.5), 5: np.exp(-2.0)}
     terms = [w / sum(weight.values()) * features_by_hand(scenes, k) for k, w in weight.items()]
     torch.testing.assert_close(found.at(3).features, torch.stack(terms).sum(0).float(), rtol=1e-3, atol=1e-3)

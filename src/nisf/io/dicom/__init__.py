@@ -1,1 +1,1 @@
-"""DICOM: from files in any nesting to studies, series and volumes; pydicom comes with ``nisf[dicom]``."""
+"""DICOM: studies, series and volumes from files in any nesting of folders; needs ``nisf[dicom]``."""

@@ -1,7 +1,7 @@
-"""Which image is which frame: the images at each position of a stack, sorted in time.
+"""Sort images into frames: the images at each position of a stack, in order of time.
 
-A position that lacks some frames gets None there; one whose times cannot be told gets None everywhere, rather
-than frames in wrong places.
+A position that lacks some frames gets None for them. A position whose times are unknown gets None everywhere,
+because frames in wrong places would be worse.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ KEYS: tuple[tuple[str, Key], ...] = (
     ("acquisition time", lambda one: one.acquired_s),
     ("instance number", lambda one: one.number),
 )
-"""In the order of trust."""
+"""Header entries that give the order of frames, most trusted first."""
 
 DISTINCT = 0.75
-"""Share of a stack's images that a key must tell apart: less is a header that says the same everywhere."""
+"""Minimum fraction of a stack's images that a key must distinguish; headers may repeat the same value."""
 
 
 def without_copies(positions: Sequence[list[Instance]], notes: list[str]) -> list[list[Instance]]:
-    """Each image once: copies of one instance go, and of a slice that was measured again, the earlier one."""
+    """Remove duplicates: copies of one instance, and of a slice that was measured twice, the earlier one."""
     kept, copies, again = [], 0, 0
     for images in positions:
         once = {one.identity: one for one in images}
@@ -47,12 +47,12 @@ def without_copies(positions: Sequence[list[Instance]], notes: list[str]) -> lis
     if copies:
         notes.append(f"{counted(copies, 'copy').replace('copys', 'copies')} of the same image left out")
     if again:
-        notes.append(f"{counted(again, 'slice')} measured more than once: the last is taken")
+        notes.append(f"{counted(again, 'slice')} measured more than once: the last is used")
     return kept
 
 
 def in_turn(parts: Sequence[Sequence[Instance]]) -> bool:
-    """Whether several series at one position have frames that follow one another: one cine, split."""
+    """Whether several series at one position have consecutive frames: one cine that was split."""
     for _, key in KEYS[:2]:
         spans = [[key(one) for one in part] for part in parts]
         known = [[value for value in span if value is not None] for span in spans]
@@ -63,17 +63,17 @@ def in_turn(parts: Sequence[Sequence[Instance]]) -> bool:
 
 
 def in_time(positions: Sequence[list[Instance]], notes: list[str]) -> list[Row]:
-    """The images of each position as a row of frames, all of one length.
+    """Arrange the images of each position as a row of frames, all of the same length.
 
     Args:
         positions: the images at each position, none empty.
-        notes: what was found amiss is added here.
+        notes: problems found are added here.
     """
     key_name, key = _key(positions)
     rows = [_sorted(images, key) for images in positions]
     ties = sum(map(len, positions)) - sum(map(len, rows))
     if ties:
-        notes.append(f"{counted(ties, 'image')} with the {key_name} of another left out: the last is taken")
+        notes.append(f"{counted(ties, 'image')} left out, with the {key_name} of another: the last is used")
     lengths = [len(row) for row in rows]
     frames = max(sorted(set(lengths), reverse=True), key=lengths.count)
     if all(length == frames for length in lengths):
@@ -89,20 +89,20 @@ def in_time(positions: Sequence[list[Instance]], notes: list[str]) -> list[Row]:
         out.append(placed)
         if missing == frames:
             notes.append(
-                f"slice {index} has {counted(len(row), 'frame')} instead of {frames}, at times that "
-                "cannot be told: it is left out"
+                f"slice {index} has {counted(len(row), 'frame')} instead of {frames}, at unknown times: "
+                "it is left out"
             )
         elif missing:
             notes.append(f"slice {index} lacks {missing} of {frames} frames: they are left blank")
         else:
             notes.append(
-                f"slice {index} has {counted(len(row), 'frame')} instead of {frames}: the nearest are taken"
+                f"slice {index} has {counted(len(row), 'frame')} instead of {frames}: the nearest are used"
             )
     return out
 
 
 def cycle_ms(rows: Sequence[Row], notes: list[str]) -> float | None:
-    """Length of the cycle: the median RR interval, else from the trigger times; None for a static image."""
+    """Length of the cycle: median RR interval, or from the trigger times; None for a static image."""
     frames = len(rows[0])
     images = [one for row in rows for one in row if one is not None]
     if frames < 2:
@@ -123,7 +123,7 @@ def cycle_ms(rows: Sequence[Row], notes: list[str]) -> float | None:
         return spanned  # the frames themselves last longer
     if spanned is not None and spanned < 0.9 * length:
         notes.append(
-            f"its {frames} frames cover {100 * spanned / length:.0f} % of the cycle; they are taken as "
+            f"its {frames} frames cover {100 * spanned / length:.0f} % of the cycle; they are treated as "
             "evenly spread over it"
         )
     return length
@@ -137,7 +137,7 @@ def _recency(part: list[Instance]) -> tuple[float, float]:
 
 
 def _key(positions: Sequence[list[Instance]]) -> tuple[str, Key]:
-    """The most trusted key that tells the images at a position apart; else the one that tells most."""
+    """The most trusted key that distinguishes the images at a position; else the best one."""
     total = sum(map(len, positions))
     best, most = KEYS[-1], 0
     for name, key in KEYS:
@@ -153,7 +153,7 @@ def _key(positions: Sequence[list[Instance]]) -> tuple[str, Key]:
 
 
 def _sorted(images: list[Instance], key: Key) -> list[Instance]:
-    """By the key, then by number; the last of those that the key does not tell apart."""
+    """Sorted by the key, then by number; of images with equal keys, the last."""
 
     def number(one: Instance) -> float:
         return -1.0 if one.number is None else one.number
@@ -163,7 +163,7 @@ def _sorted(images: list[Instance], key: Key) -> list[Instance]:
 
 
 def _comparable(rows: list[list[Instance]], frames: int, key_name: str) -> Callable[[Instance], float] | None:
-    """A time of each image that means the same at every position, in any unit; None if there is none."""
+    """A time of each image that is comparable between positions, in any unit; None if there is none."""
     full = [row for row in rows if len(row) == frames]
     images = [one for row in rows for one in row]
     if key_name == "trigger time":
@@ -191,7 +191,7 @@ def _placed(
     value: Callable[[Instance], float] | None,
     frames: int,
 ) -> Row:
-    """The image of a row that is nearest to each frame of the full rows, within half a frame."""
+    """For each frame of the complete rows, the nearest image of a row, within half a frame."""
     if value is None or frames < 2:
         return [None] * frames
     times = np.median([[value(one) for one in other] for other in full], axis=0)

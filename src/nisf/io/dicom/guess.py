@@ -1,4 +1,4 @@
-"""What a series shows, judged by its description and by where it lies in the body, and why."""
+"""Guess what a series shows, from its description and its position in the body, and say why."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONG_AXIS = np.array([0.66, -0.62, -0.42]) / np.linalg.norm([0.66, -0.62, -0.42
 
 
 def _planes() -> dict[str, np.ndarray]:
-    """Normals of the usual long-axis planes: each holds the axis, and looks at the walls it is named for."""
+    """Normals of the usual long-axis planes: each contains the axis, and shows the walls it is named for."""
     upwards = np.array([0.0, 0.0, 1.0])
     four = upwards - (upwards @ _LONG_AXIS) * _LONG_AXIS
     four /= np.linalg.norm(four)
@@ -32,12 +32,12 @@ _WORDS = {
     FOUR: r"4[ _-]*(?:ch|kammer|cav)|four[ _-]*ch|\bhla\b",
 }
 _NEAR, _FAR = 30.0, 45.0
-"""Degrees from the usual normal: the first is enough alone, the second with a description or many slices."""
+"""Degrees from the usual normal: the first suffices alone, the second with a description or many slices."""
 
 
 @dataclass(frozen=True)
 class Guess:
-    """What a series shows, and why this is thought."""
+    """What a series shows, and the reason for the guess."""
 
     shows: str
     why: str
@@ -48,7 +48,7 @@ def guess(description: str, normal: np.ndarray | None, positions: int, frames: i
 
     Args:
         description: of the series.
-        normal: of its images, LPS; None if it is not told.
+        normal: of its images, LPS; None if unknown.
         positions: number of parallel slices.
         frames: number of time points.
     """
@@ -60,7 +60,7 @@ def guess(description: str, normal: np.ndarray | None, positions: int, frames: i
     words = description.replace("_", " ")
     named = [shows for shows, pattern in _WORDS.items() if re.search(pattern, words, re.IGNORECASE)]
     across = _degrees(normal, _LONG_AXIS)
-    cine_stack = positions >= 6 and frames > 1  # nothing else is measured like this
+    cine_stack = positions >= 6 and frames > 1  # only short-axis stacks have this many slices and frames
     if SHORT_AXIS in named or (not named and across < (_FAR if cine_stack else _NEAR)):
         reason = f"{size}, normal {across:.0f} degrees from the usual long axis of the heart"
         reason += ", named so" if named else ""

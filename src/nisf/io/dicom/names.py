@@ -1,4 +1,4 @@
-"""What may be shown of a DICOM study: no patient's name, no identifier, no date."""
+"""Hide patients' names, identifiers and dates of DICOM studies."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _DATES = re.compile(
     r"(?:19|20)?\d\d(?!\d)",
     re.IGNORECASE,
 )
-_UIDS = re.compile(r"(?<![\d.])[0-2](?:\.\d+){5,}")  # many have a date in them
+_UIDS = re.compile(r"(?<![\d.])[0-2](?:\.\d+){5,}")  # many contain a date
 
 
 class Identifiers:
-    """The identifying values found in headers, to be taken out of whatever is shown.
+    """Identifying values from headers, to be removed from everything that is shown.
 
     Args:
-        values: names (their parts are taken one by one) and identifiers; None: nothing is hidden.
+        values: names, whose parts are removed one by one, and identifiers; None hides nothing.
     """
 
     def __init__(self, values: Iterable[str] | None = ()) -> None:
@@ -29,7 +29,7 @@ class Identifiers:
         self.values = frozenset(value.strip() for value in values if value.strip())
         words = {word for value in self.values for word in (value, *re.split(r"[\^=,;\s]+", value))}
         longest_first = sorted((word for word in words if len(word) > 1), key=lambda word: (-len(word), word))
-        # "_" is no letter here: file names are put together with it.
+        # "_" counts as a separator, because file names use it.
         self._words = [
             re.compile(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])", re.IGNORECASE) for word in longest_first
         ]
@@ -41,7 +41,7 @@ class Identifiers:
         return text
 
     def plain(self, text: str) -> str:
-        """The text with nothing in their place: for names and descriptions; it may become empty."""
+        """The text with identifiers removed, for names and descriptions; may become empty."""
         hidden = self.hide(text, "\0")
         if hidden == text:
             return text.strip()

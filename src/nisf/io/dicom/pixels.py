@@ -1,4 +1,4 @@
-"""Stored numbers of DICOM images, decoded by pydicom and its plugins."""
+"""Read the pixels of DICOM images, decoded by pydicom and its plugins."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _PACKAGES = (
 
 
 def check_whole(instances: Sequence[Instance], identifiers: Identifiers) -> None:
-    """Refuse, before anything is allocated, headers that declare more than their files can hold.
+    """Reject headers that declare more than their files can hold, before anything is allocated.
 
     Raises:
-        BadFileError: one does.
+        BadFileError: a header does.
     """
     for one in instances:
         if one.flaw is not None:
@@ -38,10 +38,10 @@ def check_whole(instances: Sequence[Instance], identifiers: Identifiers) -> None
 
 
 def read_pixels(instances: Sequence[Instance], identifiers: Identifiers) -> list[np.ndarray]:
-    """The stored numbers of each image (x, y), with slope and intercept where the header has them.
+    """Stored numbers of each image (x, y), with slope and intercept applied where the header has them.
 
     Raises:
-        BadFileError: pixels are missing, truncated, in colour, or compressed in a way that nobody reads.
+        BadFileError: pixels are missing, truncated, in colour, or in an unsupported compression.
     """
     by_entry: dict[Entry, list[int]] = {}
     for index, one in enumerate(instances):
@@ -60,7 +60,7 @@ def _dataset(entry: Entry, sources: Sources, identifiers: Identifiers) -> Datase
 
     try:
         return pydicom.dcmread(io.BytesIO(sources.content(entry)), force=True)
-    except Exception as error:  # pydicom raises nearly everything, with values of the header in its words
+    except Exception as error:  # pydicom raises many types, with values of the header in their messages
         raise BadFileError(
             f"{identifiers.hide(entry.shown)}: cannot be read ({type(error).__name__}); copy it again"
         ) from error

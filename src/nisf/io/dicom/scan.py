@@ -1,4 +1,4 @@
-"""The headers of DICOM files: one `Instance` for each image, whether in a file of its own or with others."""
+"""Read the headers of DICOM files: one `Instance` per image, in single-frame or multi-frame files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 MAX_RATIO = 1024
-"""Of voxels to bytes of compressed pixel data, above which a header is taken as broken."""
+"""Maximum ratio of voxels to bytes of compressed pixel data; above it the header is considered broken."""
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _QUIET = threading.RLock()
@@ -64,14 +64,14 @@ class Instance:
     """One two-dimensional image.
 
     Attributes:
-        entry: where it is.
-        frame: its index in a file with several.
-        place: position of the centre of its first pixel in the patient, LPS mm; None if not told.
-        axes: directions in which columns and rows are counted, LPS (2, 3).
+        entry: its location.
+        frame: its index in a multi-frame file.
+        place: position of the centre of its first pixel in the patient, LPS mm; None if unknown.
+        axes: directions of increasing column and row index, LPS (2, 3).
         spacing: mm between columns, between rows.
         trigger_ms: time since the R wave.
         rr_ms: length of the cycle.
-        flaw: why its pixels cannot be read, if that is known from the header.
+        flaw: why its pixels cannot be read, if the header shows it.
     """
 
     entry: Entry
@@ -106,7 +106,7 @@ class Instance:
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """Equal for copies of one image; some anonymised files share a UID and are none."""
+        """Equal for copies of one image; in some anonymised data, different images share a UID."""
         return self.sop_uid, self.frame, self.trigger_ms, self.temporal_index, self.acquired_s, self.number
 
     @property
@@ -117,11 +117,11 @@ class Instance:
 
 @dataclass(eq=False)
 class Scan:
-    """What was found.
+    """Result of a scan of files.
 
     Attributes:
-        people: per study, what identifies the person: for the eyes of who asks for it only.
-        unreadable: files that look like DICOM and are not.
+        people: identifying data of each study, which is shown on request only.
+        unreadable: files that look like DICOM but cannot be read.
     """
 
     instances: list[Instance] = field(default_factory=list)
@@ -132,7 +132,7 @@ class Scan:
 
 
 def require_pydicom() -> None:
-    """Raises BadFileError where the extra is not installed."""
+    """Raise BadFileError if pydicom is not installed."""
     try:
         import pydicom  # noqa: F401
     except ModuleNotFoundError as error:
@@ -141,7 +141,7 @@ def require_pydicom() -> None:
 
 @contextmanager
 def quiet() -> Generator[None]:
-    """No warnings of pydicom: they print values of the header, and thus who it is."""
+    """Suppress pydicom's warnings, which contain values of the header and thus identifying data."""
     logger = logging.getLogger("pydicom")
     with _QUIET, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -153,7 +153,7 @@ def quiet() -> Generator[None]:
 
 
 def has_dicom(root: Path, most: int = 5000) -> bool:
-    """Whether one of the first files in a folder or zip, or the file itself, is DICOM. Needs no pydicom."""
+    """Whether one of the first files in a folder or zip, or a file, is DICOM; works without pydicom."""
     with Sources() as sources:
         try:
             for count, entry in enumerate(entries(root, {})):
@@ -167,7 +167,7 @@ def has_dicom(root: Path, most: int = 5000) -> bool:
 
 
 def scan(root: Path) -> Scan:
-    """The headers of all DICOM images in a folder, a zip or a file.
+    """Read the headers of all DICOM images in a folder, a zip or a file.
 
     Raises:
         BadFileError: pydicom is missing; an archive cannot be read.
@@ -184,7 +184,7 @@ def scan(root: Path) -> Scan:
                 header, left = _header(entry, start, sources)
                 values |= {str(value) for name in _IDENTIFYING for value in several(header.get(name))}
                 instances = list(_instances(entry, header, left))
-            except Exception:  # pydicom raises nearly everything
+            except Exception:  # pydicom raises many types
                 found.unreadable.append(entry)
                 continue
             found.instances += instances
@@ -199,11 +199,11 @@ def scan(root: Path) -> Scan:
 
 
 def _header(entry: Entry, start: bytes, sources: Sources) -> tuple[Dataset, int]:
-    """The header, and how many bytes of the file are left for the pixels."""
+    """The header, and the number of bytes that remain for the pixels."""
     import pydicom
 
     if _DEFLATED in start:
-        raise ValueError("deflated as a whole, which has no bound")
+        raise ValueError("deflated as a whole, whose size has no bound")
     tags = " ".join(_TAGS).split()
     file = entry.path.open("rb") if entry.member is None else io.BytesIO(sources.content(entry))
     with file:
@@ -214,13 +214,13 @@ def _header(entry: Entry, start: bytes, sources: Sources) -> tuple[Dataset, int]
 def _instances(entry: Entry, header: Dataset, left: int) -> Iterator[Instance]:
     rows, columns = number_of(header, "Rows"), number_of(header, "Columns")
     if not rows or not columns:
-        return  # a report, a presentation state: no image
+        return  # a report or presentation state, not an image
     frames = max(1, int(number_of(header, "NumberOfFrames") or 1))
     shared = first_of(header.get("SharedFunctionalGroupsSequence"))
     per_frame = header.get("PerFrameFunctionalGroupsSequence") or []
     flaw = _flaw(header, int(rows), int(columns), frames, left)
     if flaw is not None or len(per_frame) not in (0, frames):
-        frames = min(frames, max(1, len(per_frame)))  # what is declared is not to be believed
+        frames = min(frames, max(1, len(per_frame)))  # the declared number is not trusted
     for frame in range(frames):
         own = per_frame[frame] if (frame < len(per_frame) and frames > 1) or len(per_frame) == 1 else None
         yield _instance(
@@ -228,12 +228,12 @@ def _instances(entry: Entry, header: Dataset, left: int) -> Iterator[Instance]:
         )
 
 
-# One field a line: there is nothing to split.
+# One field per line: splitting it would not help.
 def _instance(
     entry: Entry, header: Dataset, groups: list[Dataset], frame: int, frames: int, flaw: str | None
 ) -> Instance:
     def of(name: str, *sequences: str) -> Any:
-        """A value of the frame's or the shared groups, else of the header."""
+        """A value from the frame's or the shared functional groups, else from the header."""
         for group in groups:
             for sequence in sequences:
                 inner = first_of(group.get(sequence))
@@ -275,7 +275,7 @@ def _instance(
         rows=int(header.Rows),
         place=numbers(of("ImagePositionPatient", "PlanePositionSequence"), 3),
         axes=None if axes is None else directions(axes.reshape(2, 3)),
-        # In the file: between rows, then between columns.
+        # In the file, the spacing between rows comes first.
         spacing=(1.0, 1.0) if spacing is None else (float(spacing[1]), float(spacing[0])),
         thickness=value("SliceThickness", measures),
         gap=value("SpacingBetweenSlices", measures),
@@ -295,7 +295,7 @@ def _instance(
 
 
 def _flaw(header: Dataset, rows: int, columns: int, frames: int, left: int) -> str | None:
-    """Why the pixels cannot be what the header declares; nothing is allocated for that."""
+    """Why the pixels cannot be what the header declares; checked without allocating anything."""
     bits = int(number_of(header, "BitsAllocated") or 0)
     samples = int(number_of(header, "SamplesPerPixel") or 1)
     voxels = rows * columns * frames * samples

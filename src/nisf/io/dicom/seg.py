@@ -1,8 +1,8 @@
-"""Segmentations as DICOM SEG, filed with the images that they were made of; needs ``nisf[dicom-seg]``.
+"""Write segmentations as DICOM SEG, linked to the images that they were made from; needs ``nisf[dicom-seg]``.
 
-highdicom is given images of our own making, one for each slice of the series' grid: so the geometry is the
-source's whatever its files look like (enhanced, several series, slices that are missing). Which files they
-stand for is then written into the references.
+highdicom gets template images that we make, one for each slice of the series' grid. The geometry is therefore
+the source's, whatever its files look like (enhanced, several series, missing slices). References to the
+templates are then replaced by references to the source images.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 SCHEME = "99NISF"
-"""Coding scheme of structures that have no SNOMED CT code."""
+"""Coding scheme for structures without a SNOMED CT code."""
 
-_TEMPLATE = "2.25."  # UIDs of our templates: this, then the number of the slice
+_TEMPLATE = "2.25."  # prefix of the UIDs of our templates, followed by the number of the slice
 _WHO = """
     PatientName PatientID PatientBirthDate PatientSex StudyID AccessionNumber StudyDate StudyTime
     ReferringPhysicianName
@@ -41,7 +41,7 @@ _WHO = """
 
 @dataclass(frozen=True)
 class Maker:
-    """What made a segmentation.
+    """Provenance of a segmentation.
 
     Attributes:
         version: of this package.
@@ -53,7 +53,7 @@ class Maker:
 
 
 def require_highdicom() -> None:
-    """Raises BadFileError where the extra is not installed."""
+    """Raise BadFileError if highdicom is not installed."""
     try:
         import highdicom  # noqa: F401
     except ImportError as error:
@@ -75,23 +75,23 @@ def write_dicom_seg(
 ) -> None:
     """Write the structures in one frame of a series as a binary DICOM SEG.
 
-    The patient's name, ID and dates, and the UIDs of study, series and images, are the source's only if the
-    study hides nothing (``nisf.io.dicom.study.identified``). Otherwise it is called like the study, and each
-    UID is a fresh one that is always made of the same one: what belongs together stays together.
+    The patient's name, ID and dates, and the UIDs of study, series and images, are the source's only if
+    the study hides nothing (``nisf.io.dicom.study.identified``). Otherwise the study's display name is used,
+    and each UID is replaced by a new one that is derived from it, so that references stay consistent.
 
     Args:
         path: of the file.
         label: class of each voxel (columns, rows, slices), on the grid of the series.
-        study: what the series belongs to.
+        study: the study of the series.
         arranged: the series.
-        frame: which of its frames was segmented.
+        frame: index of the segmented frame.
         anatomy: of the classes.
-        made_by: what made it.
-        phase: what the frame is called.
+        made_by: provenance.
+        phase: name of the frame's phase.
 
     Raises:
         BadFileError: highdicom is missing; the file cannot be written.
-        ValueError: the label has another shape than the grid of the series.
+        ValueError: the shape of the label differs from that of the series' grid.
     """
     require_highdicom()
     if label.shape != arranged.grid.shape:
@@ -115,7 +115,7 @@ def _made(
     anatomy: Anatomy,
     made_by: Maker,
 ) -> Any:
-    """The object, whose references are still to images that do not exist."""
+    """The SEG object, with references that still point to the templates."""
     from highdicom.seg import Segmentation
     from pydicom.uid import generate_uid
 
@@ -123,7 +123,7 @@ def _made(
     person = _person(study, some)
     return Segmentation(
         source_images=[_template(arranged, z, image, some, person, study) for z, image in enumerate(images)],
-        # (x, y, z) to frames of rows of columns.
+        # From (x, y, z) to frames of rows of columns.
         pixel_array=np.ascontiguousarray(label.transpose(2, 1, 0), dtype=np.uint8),
         segmentation_type="BINARY",
         segment_descriptions=[
@@ -176,7 +176,7 @@ def _template(
 
 
 def _person(study: DicomStudy, some: Instance) -> Dataset:
-    """Who it is, as the source's header says; or, where that is hidden, the study's name."""
+    """The patient, from the source's header; if that is hidden, the study's display name."""
     import pydicom
 
     data = pydicom.Dataset()
@@ -197,7 +197,7 @@ def _person(study: DicomStudy, some: Instance) -> Dataset:
 
 
 def _uid(source: str, study: DicomStudy) -> str:
-    """The source's UID; where it is hidden or none, one that is made of it and does not tell it."""
+    """The source's UID; if it is hidden or missing, one derived from it that does not reveal it."""
     from pydicom.uid import UID, generate_uid
 
     if not study.identifiers.hiding and UID(source).is_valid:
@@ -231,7 +231,7 @@ def _segment(number: int, name: str, anatomy: Anatomy, made_by: Maker) -> Any:
 
 
 def _refer(made: Any, images: Sequence[Instance | None], study: DicomStudy) -> None:
-    """Replace references to our templates by those to the images that they stand for."""
+    """Replace references to our templates by references to the images that they stand for."""
     import pydicom
 
     def reference(one: Instance) -> Dataset:
@@ -241,10 +241,10 @@ def _refer(made: Any, images: Sequence[Instance | None], study: DicomStudy) -> N
         return item
 
     for group in made.PerFrameFunctionalGroupsSequence:
-        derivation = deepcopy(group.DerivationImageSequence[0])  # frames of several segments share one
+        derivation = deepcopy(group.DerivationImageSequence[0])  # frames of several segments share it
         source = derivation.SourceImageSequence[0]
         one = images[int(source.ReferencedSOPInstanceUID.removeprefix(_TEMPLATE)) - 1]
-        if one is None:  # not measured: derived from no image
+        if one is None:  # not measured, so not derived from an image
             group.DerivationImageSequence = pydicom.Sequence()
             continue
         source.update(reference(one))

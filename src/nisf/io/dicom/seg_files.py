@@ -1,4 +1,4 @@
-"""The DICOM SEG files of a case: one for each phase that is asked for."""
+"""The DICOM SEG files of a case: one for each requested phase."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from nisf.subject.subject import Subject
 
 @dataclass(frozen=True)
 class SegFiles:
-    """What is wanted of a case, and of which study it was read.
+    """The request for a case, and the study that it was read from.
 
     Attributes:
         study: as listed; what it hides is not written.
-        wish: which frames, as `nisf.io.phases.frames_by_name` takes it.
+        wish: which frames, as for `nisf.io.phases.frames_by_name`.
         phases: the case's named phases, as fractions of the cycle.
     """
 
@@ -35,11 +35,11 @@ class SegFiles:
 
     @property
     def part(self) -> str:
-        """Its name in a case's record."""
+        """Name of the part in a case's record."""
         return "dicom-seg"
 
     def options(self) -> dict[str, Any]:
-        """What decides the files; of identifiers only whether they are written."""
+        """Everything that affects the files; for identifiers, only whether they are written."""
         hidden = self.study.identifiers.hiding
         return {"wish": self.wish, "phases": dict(self.phases), "hidden": hidden}
 
@@ -47,15 +47,15 @@ class SegFiles:
         """Write ``NAME_ED_seg.dcm`` and so on; nothing if the grid is not that of the images.
 
         Args:
-            folder: to write to.
-            subject: made of the study.
+            folder: the output folder.
+            subject: made from the study.
             rendering: of its first stack.
 
         Returns:
             The files written.
 
         Raises:
-            BadSettingError, BadFileError: as `frames_by_name` and `write_dicom_seg`.
+            BadSettingError, BadFileError: see `frames_by_name` and `write_dicom_seg`.
         """
         name, stack, prior = subject.name, subject.stacks[0], subject.prior
         if rendering.grid is not stack.grid:
@@ -75,7 +75,7 @@ class SegFiles:
 
 
 def refuse_without_dicom(cases: Sequence[CaseFiles]) -> None:
-    """Say, before anything is fitted, why no DICOM SEG can be written.
+    """Report before any fit why DICOM SEG cannot be written.
 
     Raises:
         BadSettingError: a case is not DICOM.
@@ -84,7 +84,7 @@ def refuse_without_dicom(cases: Sequence[CaseFiles]) -> None:
     for case in cases:
         if case.stacks[0].series is None:
             raise BadSettingError(
-                f"{case.name}: its layout is {case.layout}, and a DICOM SEG belongs to DICOM images; "
+                f"{case.name}: its layout is {case.layout}, but a DICOM SEG belongs to DICOM images; "
                 "leave it out",
                 options=["dicom_seg"],
             )

@@ -1,4 +1,4 @@
-"""Series as they are meant: images grouped by what they are, series that a scanner split joined again."""
+"""Group DICOM images into stacks; series that a scanner split are joined again."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ PARALLEL = float(np.cos(np.radians(1.0)))
 
 @dataclass(frozen=True, eq=False)
 class DicomSeries:
-    """Images that make up one stack.
+    """Images that form one stack.
 
     Attributes:
-        number: what it is called: the scanner's number, with a dot and a count where one became several.
-        numbers: those of all series that were joined.
+        number: display number: the scanner's, with a dot and a count if one series became several.
+        numbers: of all series that were joined.
         description: without identifiers and dates.
-        instances: its images, in no particular order, with their files and UIDs.
+        instances: its images, in any order, with their files and UIDs.
         positions: number of parallel slices.
         frames: usual number of images at a position.
-        notes: what is to be said when it is taken.
+        notes: remarks to show when it is used.
     """
 
     number: str
@@ -43,12 +43,12 @@ class DicomSeries:
 
     @property
     def placed(self) -> bool:
-        """Whether its headers tell where in the patient it is."""
+        """Whether its headers give its position in the patient."""
         return self.instances[0].place is not None and self.instances[0].axes is not None
 
     @property
     def weight(self) -> tuple[bool, int]:
-        """Which of several to prefer: a cine, then the one with most images."""
+        """Order of preference among several: cines first, then by number of images."""
         return self.frames > 1, len(self.instances)
 
 
@@ -81,7 +81,7 @@ def group(instances: Sequence[Instance], identifiers: Identifiers) -> list[Dicom
 
 
 def positions_of(instances: Sequence[Instance]) -> list[list[Instance]]:
-    """Images by their position along the normal, in its direction; all must be parallel and placed."""
+    """Images by position along the normal, in its direction; all must be parallel and have positions."""
     normal = instances[0].normal
     assert normal is not None
     along = [float(normal @ one.place) for one in instances if one.place is not None]
@@ -125,12 +125,12 @@ def _frames(places: list[list[Instance]]) -> int:
 
 
 def _plain(description: str) -> str:
-    """A description without its numbers: what the parts of a split series have in common."""
+    """A description without its numbers, which is common to the parts of a split series."""
     return re.sub(r"[\W\d_]+", " ", description.lower()).strip()
 
 
 def _joined(groups: list[list[Instance]]) -> list[list[Instance]]:
-    """Groups that only together are a stack, made one."""
+    """Join groups that form a stack only together."""
     out: list[list[Instance]] = []
     for found in groups:
         for other in out:
@@ -143,7 +143,7 @@ def _joined(groups: list[list[Instance]]) -> list[list[Instance]]:
 
 
 def _one_stack(a: list[Instance], b: list[Instance]) -> bool:
-    """Whether two groups are parts of one stack: alike, parallel, and beside or after one another."""
+    """Whether two groups are parts of one stack: similar, parallel, and adjacent or consecutive."""
     first, second = a[0], b[0]
     placed = first.place is not None and first.axes is not None and second.place is not None
     if not placed or first.series_uid == second.series_uid or first.space_uid != second.space_uid:
@@ -187,7 +187,7 @@ def _series(
             if other[0].image_type == first.image_type and not other[0].colour:
                 notes.append(
                     f"{len(other)} images of {size} pixels beside {len(found)} of {first.columns} x "
-                    f"{first.rows}: only the latter are taken"
+                    f"{first.rows}: only the latter are used"
                 )
     guessed = guess(description, normal, len(places), frames, first.modality)
     if first.colour:

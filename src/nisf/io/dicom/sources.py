@@ -1,6 +1,6 @@
-"""Where DICOM comes from: files in folders, and members of zip archives, in any nesting, with any name.
+"""Sources of DICOM data: files in folders and members of zip archives, in any nesting, with any names.
 
-Nothing is extracted to disk, so that no member can escape; what a member may unpack to is bounded.
+Nothing is extracted to disk, so no member can escape the folder; the unpacked size of a member is bounded.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pathlib import Path
 from nisf.errors import BadFileError
 
 MAX_MEMBER = 2**31
-"""Bytes to which one member of a zip may unpack."""
+"""Maximum unpacked size of one member of a zip, bytes."""
 MAX_MEMBERS = 200_000
 MAX_TOTAL = 2**36
 MAX_RATIO = 250
-"""Of unpacked to packed bytes, for members of more than a megabyte; an image is far below."""
+"""Maximum ratio of unpacked to packed bytes for members of more than a megabyte; images stay far below."""
 
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
-"""Endings of names of files that hold other files, or a packed one."""
+"""Extensions of archives and compressed files."""
 _REPRESENTATIONS = {b"AE", b"CS", b"DA", b"IS", b"LO", b"OB", b"PN", b"SH", b"ST", b"TM", b"UI", b"UL", b"US"}
 
 
@@ -42,7 +42,7 @@ class Entry:
 
     @property
     def shown(self) -> str:
-        """For messages; it may hold identifiers."""
+        """Name for messages; may contain identifiers."""
         return str(self.path) if self.member is None else f"{self.path}/{self.member}"
 
 
@@ -105,18 +105,18 @@ def is_archive(path: Path) -> bool:
 
 
 def entries(root: Path, notes: dict[str, str]) -> Iterator[Entry]:
-    """Every file in a folder, or member of a zip, or the one file itself; not yet known to be DICOM.
+    """Every file in a folder, member of a zip, or a single file; they need not be DICOM.
 
     Args:
-        notes: remarks by kind are added here; what costs a study has a kind that begins with "broken".
+        notes: remarks by kind are added here; kinds of problems that lose a study start with "broken".
 
     Raises:
-        BadFileError: the root is an archive that cannot be read, or would unpack to more than is sound.
+        BadFileError: the root is an archive that cannot be read, or would unpack to a suspicious size.
     """
     files = _walk(root) if root.is_dir() else iter([root])
     for path in files:
         if path.is_symlink() and not path.exists():
-            notes[f"broken {path}"] = f"{path}: a link whose target is not there; fetch it, or mend the link"
+            notes[f"broken {path}"] = f"{path}: a link with a missing target; fetch it, or repair the link"
         if not path.is_file() or path.stat().st_size < 132:
             continue
         if is_archive(path):
@@ -154,7 +154,7 @@ def _members(path: Path, notes: dict[str, str]) -> Iterator[Entry]:
     if len(members) > MAX_MEMBERS or total > MAX_TOTAL:
         raise BadFileError(
             f"{path}: {len(members)} members that unpack to {total} bytes, more than {MAX_MEMBERS} or "
-            f"{MAX_TOTAL}; unpack what is needed yourself, and give the folder"
+            f"{MAX_TOTAL}; unpack what you need yourself, and give the folder"
         )
     for info in members:
         name = info.filename.rsplit("/", 1)[-1]
@@ -169,6 +169,6 @@ def _members(path: Path, notes: dict[str, str]) -> Iterator[Entry]:
         if info.file_size > MAX_MEMBER or (info.file_size > 2**20 and ratio > MAX_RATIO):
             raise BadFileError(
                 f"{path}: a member declares that it unpacks from {info.compress_size} to {info.file_size} "
-                "bytes, as no image does; make the archive again"
+                "bytes, which no image does; make the archive again"
             )
         yield Entry(path, info.filename, info.file_size)

@@ -1,4 +1,4 @@
-"""A study: its series, the one that is taken, and how it may be called."""
+"""A study: its series, the one that is used, and its display name."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class DicomStudy:
 
     Attributes:
         name: of the folder or archive, without identifiers.
-        place: the same as it is.
-        wanted: number or description of the series to take; None for the short-axis stack.
-        identifiers: what is not to be shown.
+        place: the same name unchanged.
+        wanted: number or description of the series to use; None for the short-axis stack.
+        identifiers: what must not be shown.
         person: patient's name, ID and date of the study.
     """
 
@@ -33,10 +33,10 @@ class DicomStudy:
     wanted: str | None = None
 
     def chosen(self) -> DicomSeries:
-        """The series to take.
+        """The series to use.
 
         Raises:
-            BadFileError: there is none, or the wish fits none or several.
+            BadFileError: there is none, or the requested one is missing or ambiguous.
         """
         fitting = self._fitting() if self.wanted is not None else []
         if self.wanted is None:
@@ -54,7 +54,7 @@ class DicomStudy:
         )
 
     def listed(self) -> list[dict[str, Any]]:
-        """Each series, what it seems to show and why, and whether it is taken; as JSON takes it."""
+        """Each series, with a guess of what it shows and why, and whether it is used; as JSON."""
         try:
             chosen = self.chosen()
         except BadFileError:
@@ -76,18 +76,18 @@ class DicomStudy:
         ]
 
     def taken(self) -> tuple[Instance, ...]:
-        """Images of the chosen series, or of all where none can be chosen."""
+        """Images of the chosen series, or all images if none can be chosen."""
         try:
             return self.chosen().instances
         except BadFileError:
             return tuple(one for series in self.series for one in series.instances)
 
     def files(self) -> tuple[Path, ...]:
-        """The files that hold them."""
+        """The files of these images."""
         return tuple(sorted({one.entry.path for one in self.taken()}))
 
     def wanting(self, series: str) -> DicomStudy:
-        """The same, with the wish for a series."""
+        """The same study with another requested series."""
         return replace(self, wanted=series)
 
     def _fitting(self) -> list[DicomSeries]:
@@ -106,7 +106,7 @@ class DicomStudy:
 
 
 def identified(found: Sequence[DicomStudy]) -> list[DicomStudy]:
-    """The same studies, with nothing hidden."""
+    """The same studies, without hiding anything."""
     taken: set[str] = set()
     nothing = Identifiers(None)
     return [
@@ -124,7 +124,7 @@ def identified(found: Sequence[DicomStudy]) -> list[DicomStudy]:
 
 
 def studies(root: Path) -> tuple[list[DicomStudy], Scan]:
-    """The studies in a folder, zip or file, and the scan that they came from.
+    """The studies in a folder, zip or file, and the scan that found them.
 
     Raises:
         BadFileError: pydicom is missing; an archive cannot be read.
@@ -144,7 +144,7 @@ def studies(root: Path) -> tuple[list[DicomStudy], Scan]:
 
 
 def _places(root: Path, groups: list[list[Instance]]) -> list[str]:
-    """For each study the topmost folder or archive that holds no other; the root, numbered, without one."""
+    """For each study, the topmost folder or archive that holds no other study; else the root, numbered."""
     parts = [[_parts(root, one) for one in instances] for instances in groups]
     if len(groups) == 1:
         return [parts[0][0][0]]
@@ -162,7 +162,7 @@ def _places(root: Path, groups: list[list[Instance]]) -> list[str]:
 
 
 def _parts(root: Path, one: Instance) -> tuple[str, ...]:
-    """The root's name, then the folders below it; archives count as folders, their name without ``.zip``."""
+    """The root's name, then the folders below it; archives count as folders, without ``.zip``."""
     path = one.entry.path
     inside = path.relative_to(root).parts if root.is_dir() else ()
     top = (root.resolve().name if root.is_dir() else root.stem,)
@@ -180,7 +180,7 @@ def _numbered(names: list[str]) -> list[str]:
 
 
 def _unlike(name: str, taken: set[str]) -> str:
-    """A name that can be that of a file, and that no other study has."""
+    """A unique name that can be used in file names."""
     name = "".join("-" if sign in '/\\\0:*?"<>|' else sign for sign in name).strip(". ") or "study"
     unlike, count = name, 1
     while unlike.lower() in taken:

@@ -1,4 +1,4 @@
-"""Values of DICOM headers as numbers; what is not one, or not of its kind, is None."""
+"""Values of DICOM headers as numbers; invalid values become None."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def cycle_length(interval: float | None, rate: float | None) -> float | None:
-    """The length of the cycle, ms: of a believable interval, else of a heart rate."""
+    """Length of the cycle, ms: a plausible RR interval, else computed from the heart rate."""
     for found in (interval, 60_000.0 / rate if rate else None):
         if found is not None and 200.0 <= found <= 3000.0:
             return found
@@ -37,13 +37,13 @@ def number_of(header: Dataset, name: str) -> float | None:
 
 
 def whole_of(header: Dataset, name: str) -> int | None:
-    """The same, whole."""
+    """A value of a header as an integer."""
     found = number_of(header, name)
     return None if found is None else int(found)
 
 
 def number(value: Any) -> float | None:
-    """Anything as a finite number."""
+    """Any value as a finite number."""
     try:
         found = float(value)
     except (TypeError, ValueError):
@@ -52,7 +52,7 @@ def number(value: Any) -> float | None:
 
 
 def numbers(value: Any, count: int) -> np.ndarray | None:
-    """So many finite numbers."""
+    """A fixed count of finite numbers."""
     try:
         found = np.array([float(number) for number in value], dtype=np.float64)
     except (TypeError, ValueError):
@@ -61,7 +61,7 @@ def numbers(value: Any, count: int) -> np.ndarray | None:
 
 
 def directions(axes: np.ndarray) -> np.ndarray | None:
-    """Two directions (2, 3) as unit vectors; None if they are none, or not at right angles."""
+    """Two directions (2, 3) as unit vectors; None if they are invalid or not perpendicular."""
     lengths = np.linalg.norm(axes, axis=1, keepdims=True)
     if lengths.min() < 0.5:
         return None
@@ -70,7 +70,7 @@ def directions(axes: np.ndarray) -> np.ndarray | None:
 
 
 def seconds(value: Any) -> float | None:
-    """Seconds since midnight of HHMMSS.ffffff, with or without a date before it."""
+    """Seconds since midnight from HHMMSS.ffffff, optionally preceded by a date."""
     text = str(value or "").split("+")[0].split("-")[0]
     whole, _, rest = text.partition(".")
     whole = whole[-6:] if len(whole) > 6 else whole

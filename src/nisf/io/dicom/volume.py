@@ -1,4 +1,4 @@
-"""One series as a stack with its voxels: slices by position, frames by time, LPS to RAS."""
+"""Assemble one series into a stack of voxels: slices by position, frames by time, LPS to RAS."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from nisf.io.dicom.study import DicomStudy
 from nisf.io.limits import MAX_VOXELS
 
 _GONE = np.empty(0)
-"""In the place of an image that is in the stack by now."""
+"""Replaces an image that has been copied into the stack."""
 
 
 @dataclass(frozen=True, eq=False)
 class Arranged:
-    """A series as a grid of images, none read yet.
+    """A series arranged as a grid of images, before pixels are read.
 
     Attributes:
         grid: voxels of the stack; x counts columns of the image, y rows, z slices along the normal.
-        rows: per slice of the grid its image at each frame; None where none was measured.
-        cycle_ms: length of the cycle, if it is told.
-        notes: what was found amiss and mended.
+        rows: for each slice of the grid, its image at each frame; None where none was measured.
+        cycle_ms: length of the cycle, if known.
+        notes: problems that were found and corrected.
     """
 
     grid: Grid
@@ -40,23 +40,23 @@ class Arranged:
 
 
 def arrange(series: DicomSeries) -> Arranged:
-    """Where and when each image of a series belongs.
+    """Find the position and time of each image of a series.
 
     Raises:
-        BadFileError: no position in the patient; slices that are no even stack.
+        BadFileError: no position in the patient, or the slices do not form an even stack.
     """
     first = series.instances[0]
     label = f"series {series.number}"
     if not series.placed:
-        raise BadFileError(f"{label}: its headers tell no position and orientation; take another one")
+        raise BadFileError(f"{label}: its headers give no position and orientation; use another series")
     if first.colour:
-        raise BadFileError(f"{label}: colour images; take another one")
+        raise BadFileError(f"{label}: colour images; use another series")
     notes = list(series.notes)
     measured = in_time(without_copies(positions_of(series.instances), notes), notes)
     images = [next(one for one in row if one is not None) if any(row) else None for row in measured]
     kept = [(row, one) for row, one in zip(measured, images, strict=True) if one is not None]
     if not kept:
-        raise BadFileError(f"{label}: the frames of its slices cannot be told apart; take another one")
+        raise BadFileError(f"{label}: the frames of its slices cannot be told apart; use another series")
     slots, third = _spread([one for _, one in kept], label, notes)
     rows: list[Row] = [[None] * len(kept[0][0]) for _ in range(slots[-1] + 1)]
     for slot, (row, _) in zip(slots, kept, strict=True):
@@ -72,20 +72,20 @@ def arrange(series: DicomSeries) -> Arranged:
     shape = (first.columns, first.rows, len(rows))
     frames = len(rows[0])
     if first.columns * first.rows * len(rows) * frames > MAX_VOXELS:
-        raise BadFileError(f"{label}: more than {MAX_VOXELS} voxels; take another one")
+        raise BadFileError(f"{label}: more than {MAX_VOXELS} voxels; use another series")
     grid = Grid(shape, Affine(np.diag([*LPS_RAS, 1.0]) @ matrix), cycle_times(frames))
     return Arranged(grid, tuple(rows), cycle_ms(rows, notes), tuple(notes))
 
 
 def read_study(study: DicomStudy, notes: dict[str, str]) -> tuple[Arranged, np.ndarray]:
-    """A study's chosen series, and its voxels (x, y, z, t, 1): slices that were not measured are constant.
+    """Read a study's chosen series: voxels (x, y, z, t, 1), constant in slices that were not measured.
 
     Args:
         study: the study.
         notes: remarks by kind are added here.
 
     Raises:
-        BadFileError: none can be chosen; as `arrange`; pixels that cannot be read; an empty image.
+        BadFileError: no series can be chosen; see also `arrange`; pixels cannot be read; the image is empty.
     """
     series = study.chosen()
     check_whole(series.instances, study.identifiers)
@@ -103,7 +103,7 @@ def read_study(study: DicomStudy, notes: dict[str, str]) -> tuple[Arranged, np.n
     low = min(piece.min() for piece in pieces)
     if low == max(piece.max() for piece in pieces):
         raise BadFileError(
-            f"{study.name}: series {series.number}: every voxel is {low:g}, it is empty; take another one"
+            f"{study.name}: series {series.number}: every voxel is {low:g}, it is empty; use another series"
         )
     shape = (*arranged.grid.shape, len(arranged.grid.times), 1)
     image = room(shape, dtype)
@@ -118,7 +118,7 @@ def read_study(study: DicomStudy, notes: dict[str, str]) -> tuple[Arranged, np.n
 
 
 def _spread(images: Sequence[Instance], label: str, notes: list[str]) -> tuple[list[int], np.ndarray]:
-    """The place of each slice in an even stack, and the step from one to the next, LPS mm."""
+    """The index of each slice in an even stack, and the step from one to the next, LPS mm."""
     normal = images[0].normal
     assert normal is not None
     places = np.array([one.place for one in images])
@@ -130,7 +130,7 @@ def _spread(images: Sequence[Instance], label: str, notes: list[str]) -> tuple[l
     distances = ", ".join(f"{distance:.4g}" for distance in sorted(set(np.round(apart, 2))))
     if found is None:
         raise BadFileError(
-            f"{label}: its slices lie {distances} mm apart, no even stack; take another series, or "
+            f"{label}: its slices are {distances} mm apart, which is no even stack; use another series, or "
             "leave out those that do not fit"
         )
     slots = np.array(found)
@@ -140,7 +140,7 @@ def _spread(images: Sequence[Instance], label: str, notes: list[str]) -> tuple[l
     if np.linalg.norm(sideways, axis=1).max() > 0.5 * min(images[0].spacing):
         raise BadFileError(
             f"{label}: its slices are shifted against each other in their plane by up to "
-            f"{np.linalg.norm(sideways, axis=1).max():.3g} mm; take another one"
+            f"{np.linalg.norm(sideways, axis=1).max():.3g} mm; use another series"
         )
     third = _without_rounding(third, normal, images)
     if slots[-1] + 1 > len(images):
@@ -153,7 +153,7 @@ def _spread(images: Sequence[Instance], label: str, notes: list[str]) -> tuple[l
 
 
 def _without_rounding(third: np.ndarray, normal: np.ndarray, images: Sequence[Instance]) -> np.ndarray:
-    """The step between slices, made of what is not rounded: positions in headers have four digits or so."""
+    """The step between slices, recomputed without the rounding of positions in headers to a few digits."""
     step = float(third @ normal)
     if np.linalg.norm(third - step * normal) > 1e-3 * step:
         return third  # the slices really are staggered

@@ -1,4 +1,4 @@
-"""Readers: from files in folders to cases. One module per layout in `layouts`."""
+"""Readers: from files in folders to cases, with one module per layout in `layouts`."""
 
 from nisf.io.readers.cache import cached_case
 from nisf.io.readers.cases import CaseReader

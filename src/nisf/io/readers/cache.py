@@ -1,7 +1,7 @@
-"""Cases as plain arrays on disk, so that no epoch unpacks a NIfTI again.
+"""A disk cache of cases as plain arrays, so that files are unpacked only once.
 
-An entry is a folder named by a hash of everything it came from. Its arrays are mapped into memory, not
-read, when a case is taken from it; it is written beside its place and then renamed: whole or not there.
+An entry is a folder named by a hash of everything that it depends on. Its arrays are memory-mapped when a
+case is loaded. It is written under a temporary name and then renamed, so that it is complete or absent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
-from nisf.errors import BadFileError
+from nisf.errors import MALFORMED, BadFileError
 from nisf.io.readers.itk import files_of
 from nisf.io.readers.labels import Notes
 from nisf.io.readers.listing import CaseFiles
@@ -28,21 +28,21 @@ from nisf.io.readers.reading import Volume, assemble, read_volumes
 from nisf.io.stack_json import stack_from_json, stack_to_json
 
 READER_VERSION = 3
-"""Part of every key: count it up when the same files would be read into something else."""
+"""Part of every key; increment it when the same files would be read differently."""
 
 
 class CacheError(BadFileError):
-    """The cache cannot be written: what is wrong is not the case."""
+    """The cache cannot be written, which is not a problem of one case."""
 
 
 def cached_case(files: CaseFiles, anatomy: Anatomy, folder: str | Path, notes: Notes | None = None) -> Case:
-    """`read_case`, with its arrays kept in ``folder``.
+    """`read_case` with its arrays cached in ``folder``.
 
-    The arrays of the case are mapped copy-on-write: writing into them changes no file. An entry that is
-    damaged or half written is made again.
+    The arrays are mapped copy-on-write: writing to them does not change the cache. Damaged or incomplete
+    entries are made again.
 
     Raises:
-        BadFileError: as `read_case`.
+        BadFileError: see `read_case`.
         CacheError: the folder cannot be written.
     """
     notes = {} if notes is None else notes
@@ -54,7 +54,7 @@ def cached_case(files: CaseFiles, anatomy: Anatomy, folder: str | Path, notes: N
         try:
             _store(entry, volumes, said)
         except OSError as error:
-            # NumPy tells a write that was cut short by its counts alone.
+            # NumPy reports an incomplete write only by its counts.
             reason = error.strerror or os.strerror(errno.ENOSPC)
             raise CacheError(
                 f"{folder}: the cache cannot be written ({reason}); make room, or give another folder",
@@ -67,12 +67,12 @@ def cached_case(files: CaseFiles, anatomy: Anatomy, folder: str | Path, notes: N
 
 
 def cache_entry(files: CaseFiles, anatomy: Anatomy) -> str:
-    """Name of a case's folder in a cache: its own, and a hash of all that decides what is read.
+    """Folder name of a case in a cache: its name, and a hash of everything that affects what is read.
 
-    That is path, size and time of change of each file, and how they are read.
+    That is path, size and modification time of each file, and the way of reading them.
 
     Raises:
-        BadFileError: a file is not there.
+        BadFileError: a file does not exist.
     """
     stacks = []
     for stack in files.stacks:
@@ -116,7 +116,7 @@ def _store(entry: Path, volumes: list[Volume], notes: Notes) -> None:
             shutil.rmtree(entry)  # `_load` found it damaged
         os.rename(temporary, entry)
     except OSError:
-        # Another process may have been faster: its entry is as good as ours.
+        # Another process may have been faster: its entry is equivalent.
         if _load(entry, {}) is None:
             raise
     finally:
@@ -124,12 +124,12 @@ def _store(entry: Path, volumes: list[Volume], notes: Notes) -> None:
 
 
 def _load(entry: Path, notes: Notes) -> list[Volume] | None:
-    """The volumes of an entry; None if it is missing or damaged in any way."""
+    """The volumes of an entry; None if it is missing or damaged."""
     try:
         data = json.loads((entry / "case.json").read_text(encoding="utf-8"))
         volumes = [_volume(entry, i, described) for i, described in enumerate(data["stacks"])]
         said = dict(data["notes"])
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, SyntaxError, RecursionError):
+    except (OSError, EOFError, SyntaxError, *MALFORMED):
         return None
     for kind, note in said.items():
         notes.setdefault(kind, note)
@@ -138,7 +138,7 @@ def _load(entry: Path, notes: Notes) -> list[Volume] | None:
 
 def _volume(entry: Path, index: int, described: Mapping[str, Any]) -> Volume:
     stack = stack_from_json(described)
-    # "c": copy on write. Read-only arrays would make torch warn that it cannot protect them.
+    # "c": copy on write. Torch warns about read-only arrays.
     image = np.load(entry / f"image{index}.npy", mmap_mode="c", allow_pickle=False)
     label = None
     if described["labelled"]:

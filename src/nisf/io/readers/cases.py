@@ -1,4 +1,4 @@
-"""The cases of a cohort one after another: one that cannot be read costs itself, not the others."""
+"""Read the cases of a cohort one by one; a case that cannot be read does not stop the others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nisf.io.readers.reading import read_case
 
 
 def read_or_why(files: CaseFiles, anatomy: Anatomy, notes: Notes, *, cache: Path | None = None) -> Case | str:
-    """A case, or the sentence that says why it cannot be read.
+    """Read a case; returns a sentence instead if it cannot be read.
 
     Args:
         files: of the case.
@@ -30,19 +30,19 @@ def read_or_why(files: CaseFiles, anatomy: Anatomy, notes: Notes, *, cache: Path
             return read_case(files, anatomy, notes)
         return cached_case(files, anatomy, cache, notes)
     except CacheError:
-        raise  # it would be so for each case: the rest alone is not the cohort
+        raise  # a problem of the cache would repeat for each case
     except NisfError as error:
         return str(error)
     except Exception as error:
-        # Nobody has met every damaged file: what breaks a reader must not end a night's batch.
+        # Damaged files can break a reader in unforeseen ways, which must not end a night's batch.
         return f"{files.name}: cannot be read ({unexpected(error)}); look at its files with 'nisf check'"
 
 
 class CaseReader:
-    """Reads cases of a cohort while it is iterated over, one by one.
+    """Iterates over the cases of a cohort, and reads them one by one.
 
-    It yields the name of each case, and the case or the sentence that says why it could not be read. A cache
-    that cannot be written is no case's fault: `CacheError` is raised.
+    It yields the name of each case, and the case or a sentence that says why it could not be read. A cache
+    that cannot be written raises `CacheError`.
 
     Args:
         cohort: the cohort; the readers' remarks are added to its notes.
@@ -52,7 +52,7 @@ class CaseReader:
         cache: folder for decompressed cases; None to read the cohort's own files each time.
 
     Attributes:
-        failed: name to sentence of the cases that could not be read so far.
+        failed: sentences by name for the cases that could not be read so far.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class CaseReader:
             yield files.name, found
 
     def read(self, files: CaseFiles, notes: Notes | None = None) -> Case | str:
-        """One case, or the sentence that says why it could not be read.
+        """Read one case; returns a sentence instead if it cannot be read.
 
         Args:
             files: of the case.
@@ -94,17 +94,17 @@ class CaseReader:
 
     @property
     def errors(self) -> tuple[str, ...]:
-        """What was found wrong when the cohort was listed, and why cases could not be read so far."""
+        """Problems found when the cohort was listed, and the cases that could not be read so far."""
         listed = (problem.message for problem in self.cohort.problems if problem.severity == "error")
         return tuple(dict.fromkeys((*listed, *self.failed.values())))
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The cohort's warnings, and what readers remarked so far, each once."""
+        """The cohort's warnings, and the readers' remarks so far, each once."""
         warnings = (problem.message for problem in self.cohort.problems if problem.severity == "warning")
         return tuple(dict.fromkeys((*warnings, *self.cohort.notes.values())))
 
     def lines(self) -> tuple[str, ...]:
-        """`errors` and `notes` as a user is shown them; all of them once every case was read."""
+        """`errors` and `notes` as the user sees them; complete once every case was read."""
         left_out = (f"left out: {sentence}" for sentence in self.errors)
         return (*left_out, *(f"note: {sentence}" for sentence in self.notes))

@@ -1,4 +1,4 @@
-"""Look through a cohort before anything is trained on it: headers first, then every voxel, in parallel."""
+"""Check a cohort before training: first headers, then every voxel, in parallel."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from nisf.io.readers.several import open_inputs
 
 @dataclass
 class StackReport:
-    """One stack as its first header tells it: spacing in mm, cycle in ms; None where it could not be read."""
+    """One stack according to its first header: spacing in mm, cycle in ms; None if it could not be read."""
 
     name: str
     shape: tuple[int, int, int] | None = None
@@ -46,9 +46,9 @@ class CaseReport:
 
     Attributes:
         labels: names of the labels found in its files.
-        volumes_ml: label name to mL per frame, of the first stack; only with ``full``.
-        series: of a DICOM study, and what they seem to show.
-        person: who it is, of a DICOM study; only with ``identifiers``.
+        volumes_ml: mL per frame of the first stack, by label name; only with ``full``.
+        series: of a DICOM study, with guesses of what they show.
+        person: identity in a DICOM study; only with ``identifiers``.
     """
 
     name: str
@@ -68,13 +68,13 @@ class CaseReport:
 
 @dataclass
 class Report:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
         layout: None if the cohort could not be opened.
-        cases: one entry per case that was listed.
-        problems: those of no listed case, e.g. a folder without images.
-        notes: remarks that hold for the cohort, each once.
+        cases: one entry per listed case.
+        problems: those of no particular case, e.g. a folder without images.
+        notes: remarks about the cohort, each once.
     """
 
     root: Path
@@ -85,12 +85,12 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def all_problems(self) -> list[Problem]:
-        """Those of the cohort, then those of its cases."""
+        """Problems of the cohort, then those of its cases."""
         return self.problems + [problem for case in self.cases for problem in case.problems]
 
     @property
     def errors(self) -> int:
-        """Number of problems that keep a case from being read as it is meant."""
+        """Number of problems that prevent a case from being read correctly."""
         return sum(problem.severity == "error" for problem in self.all_problems())
 
     @property
@@ -98,7 +98,7 @@ class Report:
         return sum(problem.severity == "warning" for problem in self.all_problems())
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON takes it."""
+        """The report as JSON."""
 
         def plain(problems: list[Problem]) -> list[dict[str, str]]:
             return [{"case": p.case, "severity": p.severity, "message": p.message} for p in problems]
@@ -164,7 +164,7 @@ def check_cohort(
         _check_headers(case, entry, anatomy, notes)
         for case, entry in zip(cohort.cases, report.cases, strict=True)
     ]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # zlib works outside the interpreter lock
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # zlib releases the interpreter lock
         jobs = [
             pool.submit(_check_voxels, case, entry, anatomy, readable, full)
             for case, entry, readable in zip(cohort.cases, report.cases, headers, strict=True)
@@ -185,7 +185,7 @@ def _noting(entry: CaseReport) -> Generator[None]:
 
 
 def _check_headers(case: CaseFiles, entry: CaseReport, anatomy: Anatomy, notes: Notes) -> dict[Path, Header]:
-    """Compare the headers of each stack; those that could be read, by file."""
+    """Compare the headers of each stack; returns the readable ones, by file."""
     readable: dict[Path, Header] = {}
     for stack in case.stacks:
         summary = StackReport(stack.name)
@@ -209,8 +209,8 @@ def _check_headers(case: CaseFiles, entry: CaseReport, anatomy: Anatomy, notes: 
             late = [name for name, frame in stack.phases.items() if frame >= summary.frames]
             if late:
                 entry.error(
-                    f"{first.path}: {late[0]} is said to be frame {stack.phases[late[0]]}, but it has "
-                    f"{summary.frames} frames, counted from 0; mend the table"
+                    f"{first.path}: {late[0]} is given as frame {stack.phases[late[0]]}, but it has "
+                    f"{summary.frames} frames, counted from 0; correct the table"
                 )
         _compare(stack, first, readable, entry)
     return readable
@@ -242,7 +242,7 @@ def _compare(stack: StackFiles, first: Header, readable: dict[Path, Header], ent
         elif other.oriented and first.oriented and np.abs(other.affine.axes - first.affine.axes).max() > 0.1:
             entry.error(
                 f"{path}: its axes point in other directions than those of {first.path.name}, and no flip or "
-                "exchange of axes brings one onto the other; resample it to the image's grid"
+                "exchange of axes maps one onto the other; resample it to the image's grid"
             )
         else:
             entry.warn(f"{path}: its affine is not that of {first.path.name}; the image's is used")
@@ -264,7 +264,7 @@ def _check_voxels(
                 here = {int(i) for i in np.unique(table) if i > 0}
                 found |= here
                 if not here:
-                    entry.warn(f"{path}: no voxel is labelled; it is taken as not annotated")
+                    entry.warn(f"{path}: no voxel is labelled; it is treated as not annotated")
                 if full and index == 0:
                     _measure(table[numbers], header, anatomy, entry)
     entry.labels = [anatomy.labels[i] for i in sorted(found)]
@@ -281,7 +281,7 @@ def _check_measured(path: Path, anatomy: Anatomy, entry: CaseReport) -> None:
     if frames_may_be_slices(found.image):
         entry.warn(f"{path}: {EXCHANGED}")
     if found.blank:
-        entry.warn(f"{path}: {found.blank} of {found.slices.size} slices are blank; taken as not measured")
+        entry.warn(f"{path}: {found.blank} of {found.slices.size} slices are blank; treated as not measured")
     if found.filled:
         entry.warn(
             f"{path}: {100 * found.filled:.3g} % of the pixels are padding or not a number, and are ignored"

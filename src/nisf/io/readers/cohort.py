@@ -1,4 +1,4 @@
-"""Open a cohort: find out how it lies in its folder, and list its cases without reading them."""
+"""Open a cohort: recognise the layout of its folder, and list its cases without reading them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Cohort:
         labels: the anatomy's label names, background first.
         cases: in the order of their folders or rows.
         problems: problems found while listing.
-        notes: remarks by kind, to which readers add theirs; a `CaseReader` has all that is to be shown.
+        notes: remarks by kind, to which readers add theirs; `CaseReader` combines them for display.
     """
 
     root: Path
@@ -73,7 +73,7 @@ def open_cohort(path: str | Path, anatomy: Anatomy, layout: str = "auto", *, lab
 
 
 def _opened(root: Path, anatomy: Anatomy, layout: str, *, labels: bool) -> Cohort:
-    """See `open_cohort`."""
+    """The implementation of `open_cohort` for a normalised path."""
     if layout not in ("auto", *LAYOUTS):
         raise BadSettingError(
             f"{layout}: no such layout; give one of auto, {', '.join(LAYOUTS)}", options=["layout"]
@@ -96,7 +96,7 @@ def _opened(root: Path, anatomy: Anatomy, layout: str, *, labels: bool) -> Cohor
         )
     try:
         listing: Listing = LAYOUTS[layout].list_cases(root, anatomy)
-        if layout != "dicom":  # which looks at any depth, and hides patients' IDs in names
+        if layout != "dicom":  # which searches at any depth, and hides patients' IDs in names
             _find_dead_links(root, listing)
     except OSError as error:
         raise BadFileError(f"{root}: cannot be listed ({error}); check its permissions") from error
@@ -115,10 +115,10 @@ def _opened(root: Path, anatomy: Anatomy, layout: str, *, labels: bool) -> Cohor
 
 
 def recognise(root: Path) -> str:
-    """Name of the layout of a folder or CSV file.
+    """Recognise the layout of a folder or CSV file.
 
     Raises:
-        BadFileError: none fits.
+        BadFileError: no layout fits.
     """
     try:
         for name, layout in LAYOUTS.items():
@@ -132,10 +132,10 @@ def recognise(root: Path) -> str:
     packed = [path for path in files if path.name.lower().endswith(ARCHIVES) and not is_image_name(path)]
     if packed:
         raise BadFileError(
-            f"{root}: holds an archive ({packed[0].name}) and no images that we know; unpack it, and give "
+            f"{root}: holds an archive ({packed[0].name}) and no known images; unpack it, and give "
             "the new folder"
         )
-    empty = "not laid out in a way that we know" if files else "an empty folder"
+    empty = "no known layout" if files else "an empty folder"
     raise BadFileError(
         f"{root}: {empty} ({', '.join(LAYOUTS)}); give the folder right above the cases, or a CSV file with "
         "the columns case,image,label"
@@ -161,7 +161,7 @@ def _single(path: Path) -> CaseFiles:
 
 
 def _find_dead_links(root: Path, listing: Listing) -> None:
-    """An error for each link without a target that may be a case, its image or its folder, and is in none."""
+    """An error for each dead link that may be a case, its image or its folder, and belongs to no case."""
     taken = {path for case in listing.cases for path in case.paths()}
     for path in sorted(root.iterdir()) if root.is_dir() else ():
         looks = is_image_name(path) or not (path.suffix or path.name.startswith("."))
@@ -173,11 +173,11 @@ def _find_dead_links(root: Path, listing: Listing) -> None:
 
 
 def _note_skipped(listing: Listing) -> None:
-    """One note of all that is taken for no case, the first few by name."""
+    """One note about all skipped files, the first few by name."""
     if names := [path.name for path in listing.skipped]:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         listing.notes["skipped"] = (
-            f"{listing.skipped[0].parent}: skipped, as no image of a case by the layout: "
+            f"{listing.skipped[0].parent}: skipped, because the layout has no such images: "
             f"{', '.join(names[:5])}{more}"
         )
 
@@ -186,7 +186,7 @@ def _refuse_labels(listing: Listing) -> None:
     """Leave out the cases whose labels cannot be read.
 
     Raises:
-        BadFileError: the labels of no case can.
+        BadFileError: the labels of no case can be read.
     """
     unknown = dict(listing.labels_unknown)
     if "" in unknown:
@@ -197,20 +197,20 @@ def _refuse_labels(listing: Listing) -> None:
 
 
 def _usable(listing: Listing) -> tuple[CaseFiles, ...]:
-    """The cases with a name that is unique and can be that of a file; problems for the others."""
+    """The cases with unique names that are valid in file names; problems for the others."""
     cases: dict[str, CaseFiles] = {}
     for case in listing.cases:
         if case.name in cases:
             listing.error(
                 case.name,
-                f"{case.stacks[0].images[0][0]}: the case name {case.name} is already that of "
+                f"{case.stacks[0].images[0][0]}: the case name {case.name} is already used for "
                 f"{cases[case.name].stacks[0].images[0][0]}; only the first is used, rename one",
             )
         elif not is_file_stem(case.name):
             # Output files are named after cases: "../x" would leave the output folder.
             listing.error(
                 case.name,
-                f"{case.name[:200]!r} cannot name a case, as output files are named after it; rename it, "
+                f"{case.name[:200]!r} cannot name a case, because files are named after it; rename it, "
                 f"e.g. {file_stem(case.name)}",
             )
         else:
@@ -219,7 +219,7 @@ def _usable(listing: Listing) -> tuple[CaseFiles, ...]:
 
 
 def only_named(cases: Sequence[CaseFiles], path: Path | None) -> list[CaseFiles]:
-    """The cases whose names stand in a text file, one a line; all without a file.
+    """The cases listed by name in a text file, one per line; all cases without a file.
 
     Raises:
         BadFileError: the file cannot be read, or names a case that is not there.
@@ -231,14 +231,14 @@ def only_named(cases: Sequence[CaseFiles], path: Path | None) -> list[CaseFiles]
 
 
 def names_in(path: Path, known: Sequence[str]) -> set[str]:
-    """The names of cases in a text file, one a line.
+    """Read case names from a text file, one per line.
 
     Args:
         path: the file.
-        known: names that there are.
+        known: the existing names.
 
     Raises:
-        BadFileError: the file cannot be read, names no case, or one that is not known.
+        BadFileError: the file cannot be read, names no case, or one that does not exist.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -248,5 +248,5 @@ def names_in(path: Path, known: Sequence[str]) -> set[str]:
     missing = sorted(names - set(known))
     if missing or not names:
         what = f"case {missing[0]} is not in the cohort ({len(missing)} such)" if missing else "names no case"
-        raise BadFileError(f"{path}: {what}; write one case name a line")
+        raise BadFileError(f"{path}: {what}; write one case name per line")
     return names

@@ -1,7 +1,7 @@
-"""The header of one NIfTI file, safely: what other readers read is read, every fault is a sentence.
+"""Read the header of one NIfTI file safely: tolerant of what other readers accept, with one-sentence errors.
 
-The header is parsed by nibabel; the bytes are read by `inflate`, because a file must never be able to make
-us allocate or unpack more than it holds.
+The header is parsed by nibabel; the bytes are read by `inflate`, so that a file can never make us allocate or
+unpack more than it holds.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from nisf.io.readers.inflate import most_held, truncated, unpacked
 from nisf.types import Vector3
 
 SIZE_TOLERANCE = 0.01
-"""Relative difference of affine column and header zoom above which the zooms win."""
+"""Relative difference between affine column and header zoom above which the zooms win."""
 
 SMALLEST_MM, LARGEST_MM = 0.01, 100.0
-"""Voxels beyond these sizes are none that a scanner makes."""
+"""Range of plausible voxel sizes."""
 
 _SUFFIXES = (".nii.gz", ".nii")
 _TIME_UNITS_MS = {8: 1000.0, 16: 1.0, 24: 0.001}  # xyzt_units: sec, msec, usec
@@ -38,20 +38,20 @@ _SPACE_UNITS_MM = {1: 1000.0, 2: 1.0, 3: 0.001}  # metre, mm, micron
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """What the header of a NIfTI file says, mended by our rules.
+    """The header of a NIfTI file, corrected by our rules.
 
     Attributes:
         path: the file.
         shape: voxels along x, y, z and frames (1 for a static image).
-        affine: voxel to world, mm; its column lengths are the zooms where the two disagreed.
+        affine: voxel to world, mm; its column lengths are the zooms if the two disagreed.
         zooms: the header's voxel size, mm.
         oriented: whether the affine gives a true position and orientation.
-        lacks: what the header would say so with, for messages.
-        file_spacing: column lengths of the affine as it is in the file, mm.
-        frame_ms: time between frames in ms, or None where the file does not tell.
+        lacks: which entry of the header is missing for that, for messages.
+        file_spacing: column lengths of the affine in the file, mm.
+        frame_ms: time between frames in ms, or None if unknown.
         dtype: type of the stored numbers, in the file's byte order.
-        slope: stored numbers are multiplied by it.
-        intercept: and this is added.
+        slope: factor on stored numbers.
+        intercept: added after scaling.
         offset: first byte of the voxels.
     """
 
@@ -80,12 +80,12 @@ class Header:
 
     @property
     def cycle_ms(self) -> float | None:
-        """Length of the cycle in ms; None for a static image or where the file does not tell."""
+        """Length of the cycle in ms; None for a static image or if unknown."""
         return None if self.frame_ms is None or self.shape[3] < 2 else self.frame_ms * self.shape[3]
 
 
 def is_nifti_name(path: Path) -> bool:
-    """Whether the name ends like a NIfTI file, and is not one of macOS' ``._`` companions."""
+    """Whether the name is that of a NIfTI file, and not one of macOS's ``._`` companions."""
     return path.name.lower().endswith(_SUFFIXES) and not path.name.startswith(".")
 
 
@@ -98,10 +98,10 @@ def stem(path: Path) -> str:
 
 
 def read_header(path: str | Path) -> Header:
-    """Read the header alone; the voxels are not unpacked.
+    """Read the header only; the voxels are not unpacked.
 
     Raises:
-        BadFileError: no such file, not a NIfTI, or a header that cannot be true.
+        BadFileError: no such file, not a NIfTI, or an impossible header.
     """
     path = Path(path)
     if not path.name.lower().endswith(_SUFFIXES):
@@ -143,12 +143,12 @@ def read_header(path: str | Path) -> Header:
 
 
 def header_to_write(path: Path) -> tuple[Nifti1Header, np.ndarray]:
-    """The header of a file for answers on its grid, and its affine, both in the file's own units.
+    """The header of a file, adapted for answers on its grid, and its affine, both in the file's own units.
 
-    Geometry, units and free text are the file's; what describes the numbers is not.
+    Geometry, units and free text are kept; the description of the stored numbers is not.
 
     Raises:
-        BadFileError: as `read_header`.
+        BadFileError: see `read_header`.
     """
     check_is_file(path)
     start = b"".join(unpacked(path, limit=540))
@@ -163,7 +163,7 @@ def header_to_write(path: Path) -> tuple[Nifti1Header, np.ndarray]:
 
 
 def check_is_file(path: Path) -> None:
-    """Refuse what cannot be read like a file, before a reader waits for it.
+    """Reject what is not a regular file, before a reader blocks on it.
 
     Raises:
         BadFileError: it is missing, a folder, a broken or looping link, a pipe or a device.
@@ -173,8 +173,8 @@ def check_is_file(path: Path) -> None:
     except OSError as error:
         if path.is_symlink():
             raise BadFileError(
-                f"{path}: a link to {os.readlink(path)}, which cannot be read ({error.strerror}); get what "
-                "it points to"
+                f"{path}: a link to {os.readlink(path)}, which cannot be read ({error.strerror}); get the "
+                "file that it points to"
             ) from error
         raise BadFileError(f"{path}: no such file; check the path") from error
     if stat.S_ISDIR(mode):
@@ -184,7 +184,7 @@ def check_is_file(path: Path) -> None:
 
 
 def parsed(path: Path, start: bytes) -> Nifti1Header:
-    """The header in the first bytes of a file, as nibabel's object, in the file's own byte order.
+    """Parse the header in the first bytes of a file with nibabel, in the file's own byte order.
 
     Raises:
         BadFileError: it is not the header of a single-file NIfTI.
@@ -199,7 +199,7 @@ def parsed(path: Path, start: bytes) -> Nifti1Header:
     kind = Nifti1Header if size == 348 else Nifti2Header
     header = kind(start[:size], endianness=endian, check=False)
     if float(header["pixdim"][0]) not in (-1.0, 1.0):
-        header["pixdim"][0] = 1.0  # qfac; other readers take 0 for 1 too
+        header["pixdim"][0] = 1.0  # qfac; other readers treat 0 as 1 too
     header["pixdim"][1:4] = np.abs(header["pixdim"][1:4])
     return header
 
@@ -207,7 +207,7 @@ def parsed(path: Path, start: bytes) -> Nifti1Header:
 def _shape(path: Path, header: Nifti1Header) -> tuple[int, int, int, int]:
     dim = [int(n) for n in header["dim"]]
     while 4 < dim[0] < 8 and dim[dim[0]] == 1:
-        dim[0] -= 1  # axes of length 1 at the end say nothing
+        dim[0] -= 1  # trailing axes of length 1 have no meaning
     if dim[0] not in (2, 3, 4):
         sizes = " x ".join(map(str, dim[1 : dim[0] + 1] if 0 < dim[0] < 8 else dim))
         raise BadFileError(
@@ -239,14 +239,14 @@ def _dtype(path: Path, header: Nifti1Header) -> np.dtype:
 
 
 def _geometry(path: Path, header: Nifti1Header) -> tuple[Affine, Vector3, bool]:
-    """The affine and the voxel size as in the file, mm, and whether a form code says that the first is true.
+    """Affine and voxel size as in the file, mm, and whether a form code declares the affine as true.
 
-    Where one of the two sizes is exactly 1, 1, 1, nobody set it, and the other one is taken for both.
+    If one of the two sizes is exactly 1, 1, 1, it was never set, and the other one is used for both.
     """
     unit = _SPACE_UNITS_MM.get(int(header["xyzt_units"]) & 7, 1.0)
     zooms = np.array(header["pixdim"][1:4], dtype=np.float64) * unit
     if int(header["dim"][0]) == 2 and not zooms[2] > 0:
-        zooms[2] = unit  # a flat image need not tell how thick it is
+        zooms[2] = unit  # a flat image need not state its thickness
     if not (np.isfinite(zooms).all() and zooms.min() > 0):
         raise BadFileError(f"{path}: the voxel size is {mm(zooms)}; set pixdim to positive numbers of mm")
     affine, oriented = _affine(path, header, zooms, unit)
@@ -254,20 +254,20 @@ def _geometry(path: Path, header: Nifti1Header) -> tuple[Affine, Vector3, bool]:
         zooms = affine.spacing
     if not (zooms.min() >= SMALLEST_MM and zooms.max() <= LARGEST_MM):
         raise BadFileError(
-            f"{path}: the voxel size is {mm(zooms)}, which no scanner makes; set pixdim, affine and units "
-            "(xyzt_units) right"
+            f"{path}: the voxel size is {mm(zooms)}, which is impossible; correct pixdim, affine and units "
+            "(xyzt_units)"
         )
     return affine, zooms, oriented
 
 
 def _affine(path: Path, header: Nifti1Header, zooms: Vector3, unit: float) -> tuple[Affine, bool]:
-    """The affine as in the file, mm, and whether a form code says that it means something."""
+    """The affine as in the file, mm, and whether a form code declares that it has a meaning."""
     sform, qform = int(header["sform_code"]) > 0, int(header["qform_code"]) > 0
     try:
         # An sform of zeros was never set, whatever its code says.
         use_qform = qform and not (sform and np.array(header.get_sform())[:3, :3].any())
         matrix = np.array(header.get_qform() if use_qform else header.get_best_affine(), dtype=np.float64)
-    except (ValueError, HeaderDataError) as error:  # quaternions that are none
+    except (ValueError, HeaderDataError) as error:  # invalid quaternions
         raise BadFileError(f"{path}: the header's qform is no rotation ({error}); set its sform") from error
     matrix[:3] *= unit
     if int(header["dim"][0]) == 2 and not matrix[:3, 2].any():
@@ -290,25 +290,25 @@ def _frame_ms(header: Nifti1Header) -> float | None:
 
 
 def told_frame_ms(step: float, unit_ms: float | None) -> float | None:
-    """The time between frames that a header's number means, ms; None where it tells nothing.
+    """Interpret the header's time between frames, ms; None if it has no meaning.
 
     Args:
         step: the number.
-        unit_ms: its unit; None where the header names none.
+        unit_ms: its unit; None if the header names none.
     """
     if not math.isfinite(step) or step <= 0:
         return None
     if unit_ms is not None:
         return step * unit_ms
-    # Without a unit, 1 is what writers put where they know nothing; a frame of a beating heart lasts
-    # 20-60 ms, so that the other numbers can only be one of the two.
+    # Without a unit, 1 is a writer's default for unknown. A frame of a beating heart lasts 20-60 ms, so that
+    # any other number is unambiguous.
     if step == 1:
         return None
     return step if step > 5 else step * 1000.0
 
 
 def _check_size(path: Path, shape: tuple[int, ...], dtype: np.dtype, offset: int) -> None:
-    """Refuse, before anything is allocated, a header that declares more than the file can hold."""
+    """Reject a header that declares more than the file can hold, before anything is allocated."""
     declared = math.prod(shape) * dtype.itemsize + offset
     held = most_held(path)
     if declared > held:

@@ -1,7 +1,7 @@
 """The bytes of a file, plain or gzip, up to a limit.
 
-Python's gzip module would do, but it cannot be told where to stop, and holds the interpreter lock more:
-one zlib call per megabyte lets threads unpack files in parallel.
+Python's gzip module cannot be told where to stop, and holds the interpreter lock for longer. With one zlib
+call per megabyte, threads unpack files in parallel.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from nisf.errors import BadFileError
 
 _CHUNK = 1 << 20
 _PIECE = 1 << 23
-_MAX_DEFLATE_RATIO = 1032  # a byte of deflate cannot unpack to more, says zlib's documentation
+_MAX_DEFLATE_RATIO = 1032  # maximum unpacked bytes per byte of deflate data, from zlib's documentation
 
 
 def most_held(path: Path) -> int:
-    """The most bytes that the file can hold once it is unpacked, judged by its size alone."""
+    """Maximum number of unpacked bytes that a file can hold, judged by its size."""
     return path.stat().st_size * (_MAX_DEFLATE_RATIO if is_gzip(path) else 1)
 
 
@@ -31,7 +31,7 @@ def truncated(path: Path, declared: int, held: int) -> BadFileError:
 
 
 def is_gzip(path: Path) -> bool:
-    """Whether the content is gzip, whatever the name says."""
+    """Whether the content is gzip, regardless of the name."""
     try:
         with path.open("rb") as file:
             return file.read(2) == b"\x1f\x8b"
@@ -40,9 +40,9 @@ def is_gzip(path: Path) -> bool:
 
 
 def unpacked(path: Path, limit: int) -> Iterator[bytes]:
-    """Up to ``limit`` bytes of the file's content, unpacked where it is gzip, in pieces.
+    """Yield up to ``limit`` bytes of the file's content in pieces, unpacked if it is gzip.
 
-    A checksum right after the last byte wanted is tested.
+    A checksum directly after the last byte is verified.
 
     Raises:
         BadFileError: the file cannot be read, or its gzip data are corrupt.
@@ -60,8 +60,8 @@ def unpacked(path: Path, limit: int) -> Iterator[bytes]:
                         return
                 more = False
                 while packed and (data or more):
-                    # One byte more than wanted: zlib reads on to its checksum, and tests it. But never all at
-                    # once: a megabyte can hold a gigabyte.
+                    # One byte more than wanted makes zlib read on and verify its checksum. Never everything
+                    # at once: a megabyte can unpack to a gigabyte.
                     most = min(limit + 1, _PIECE)
                     piece = inflate.decompress(data, most)
                     more = len(piece) == most

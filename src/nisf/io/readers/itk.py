@@ -1,7 +1,7 @@
-"""Images in other formats than single-file NIfTI, by SimpleITK; needs ``nisf[itk]``.
+"""Read images in formats other than single-file NIfTI with SimpleITK; needs ``nisf[itk]``.
 
-What a header declares is compared with what the files can hold before SimpleITK allocates anything. It runs
-in a process of its own (`nisf.io.readers.itk_process`): some damaged files crash it.
+The size declared by a header is compared with that of the files before SimpleITK allocates anything. It runs
+in its own process (`nisf.io.readers.itk_process`), because some damaged files crash it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from nisf.io.readers.inflate import truncated
 from nisf.io.readers.itk_process import itk_information, itk_voxels
 
 ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr", ".hdr")
-"""Of a pair ``.hdr`` and ``.img`` it is the header that is named."""
+"""Extensions of these formats; a pair ``.hdr`` and ``.img`` is named by its header."""
 
 _MOST_HEADER = 1 << 20
 _MOST_FIELD, _MOST_TEXT = 1000, 1 << 16
-"""Characters of a header's entry at most, and of one that programs add for themselves."""
+"""Maximum length of a header entry, and of one that programs add for themselves."""
 _DEFLATE, _TEXT = 1032, 8
-"""Bytes of voxels that a byte of a compressed file, and of one with numbers as text, can give at most."""
+"""Maximum bytes of voxels per byte of a compressed file, and of one with numbers as text."""
 _LACKS = dict.fromkeys((".nrrd", ".nhdr"), "it names no space") | dict.fromkeys(
     (".mha", ".mhd"), "it has no TransformMatrix"
 )
@@ -43,31 +43,31 @@ _PACKED = {"true", "gzip", "gz", "bzip2", "bz2"}
 
 
 def is_itk_name(path: Path) -> bool:
-    """Whether the name ends like one of the formats that are read here."""
+    """Whether the name is that of a format read here."""
     return path.name.lower().endswith(ENDINGS) and not path.name.startswith(".")
 
 
 def is_image_name(path: Path) -> bool:
-    """Whether the name ends like an image that can be read, NIfTI or another."""
+    """Whether the name is that of a readable image, NIfTI or another format."""
     return is_nifti_name(path) or is_itk_name(path)
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files of an image: itself, and the one with its voxels where that is another."""
+    """The files of an image: itself, and the file with its voxels if that is separate."""
     if not is_itk_name(path):
         return [path]
     try:
         files, _ = _data_files(path, _fields(path))
     except (OSError, BadFileError):
-        return [path]  # what is wrong is said where it is read
+        return [path]  # the reader will report what is wrong
     return list(dict.fromkeys([path, *files]))
 
 
 def read_itk_header(path: str | Path) -> Header:
-    """The header of an image, LPS turned to RAS+; voxels are not read.
+    """Read the header of an image, converted from LPS to RAS+, without its voxels.
 
     Raises:
-        BadFileError: SimpleITK is missing; a header that cannot be true; voxels that are not there.
+        BadFileError: SimpleITK is missing, the header is impossible, or voxels are missing.
     """
     path = Path(path)
     check_is_file(path)
@@ -82,7 +82,7 @@ def read_itk_header(path: str | Path) -> Header:
         )
     dtype = np.dtype(said["dtype"])
     while len(size) > 2 and size[-1] == 1:
-        size = size[:-1]  # axes of length 1 at the end say nothing
+        size = size[:-1]  # trailing axes of length 1 have no meaning
     if len(size) > 4 or math.prod(size) > MAX_VOXELS:
         raise BadFileError(
             f"{path}: its size is {sizes(size)}; only 2D, 3D and 4D (x, y, z, time) of at most {MAX_VOXELS} "
@@ -111,7 +111,7 @@ def read_itk_header(path: str | Path) -> Header:
 
 
 def read_itk_voxels(header: Header) -> np.ndarray:
-    """The numbers (x, y, z, t) of an image, first axis fastest, scaled as its header says.
+    """The voxels (x, y, z, t) of an image, first axis fastest, scaled as its header says.
 
     Raises:
         BadFileError: they cannot be read.
@@ -120,7 +120,7 @@ def read_itk_voxels(header: Header) -> np.ndarray:
 
 
 def _fields(path: Path) -> dict[str, str]:
-    """The entries of a text header; of a pair's binary one, whether a form code is set."""
+    """The entries of a text header; for a pair's binary header, whether a form code is set."""
     with path.open("rb") as file:
         start = file.read(_MOST_HEADER)
     if path.suffix.lower() == ".hdr":
@@ -136,7 +136,7 @@ def _fields(path: Path) -> dict[str, str]:
         if not line.strip() and nrrd:
             break
         if len(line) > (_MOST_TEXT if b":=" in line else _MOST_FIELD):
-            # ITK writes what it cannot read into a message of fixed size, and crashes.
+            # ITK copies unreadable lines into a message of fixed size, and crashes.
             raise BadFileError(f"{path}: a line of its header has {len(line)} characters; write it again")
         if sign:
             found[key.strip().lower()] = value.strip()
@@ -146,7 +146,7 @@ def _fields(path: Path) -> dict[str, str]:
 
 
 def _data_files(path: Path, fields: dict[str, str]) -> tuple[list[Path], int]:
-    """The files that hold the voxels, and how many bytes a byte of them can give at most."""
+    """The files that hold the voxels, and the maximum number of voxel bytes per byte of them."""
     if path.suffix.lower() == ".hdr":
         pair = [path.with_suffix(ending) for ending in (".img", ".IMG", ".img.gz")]
         found = [file for file in pair if file.is_file()][:1]
@@ -169,24 +169,24 @@ def _data_files(path: Path, fields: dict[str, str]) -> tuple[list[Path], int]:
 
 
 def _oriented(path: Path, fields: dict[str, str]) -> bool:
-    """Whether the header says how the image lies in the patient."""
+    """Whether the header gives the orientation in the patient."""
     if path.suffix.lower() == ".hdr":
         return "forms" in fields
     if path.suffix.lower() in (".nrrd", ".nhdr"):
-        # ITK writes images with time in a space of four dimensions without a name, and means LPS.
+        # ITK writes images with time in an unnamed space of four dimensions, which is LPS.
         named = "space" in fields or fields.get("space dimension") == "4"
         return "space directions" in fields and named
     return any(name in fields for name in ("transformmatrix", "rotation", "orientation"))
 
 
 def _time_unit_ms(fields: dict[str, str]) -> float | None:
-    """The unit of the fourth axis, where a NRRD names it."""
+    """The unit of the fourth axis, if a NRRD names it."""
     units = fields.get("space units", "").replace('"', " ").split()
     return _TIME_UNITS_MS.get(units[3]) if len(units) == 4 else None
 
 
 def _affine(path: Path, spacing: Any, origin: Any, direction: Any) -> Affine:
-    """Voxel to world, RAS+, of what SimpleITK says; a flat image is given a third axis."""
+    """Voxel to world, RAS+, from SimpleITK's geometry; a flat image gets a third axis."""
     count = len(spacing)
     turn, steps, start = np.eye(3), np.ones(3), np.zeros(3)
     least = min(count, 3)
@@ -195,8 +195,8 @@ def _affine(path: Path, spacing: Any, origin: Any, direction: Any) -> Affine:
         turn[2, 2] = np.linalg.det(turn[:2, :2])
     steps[:least], start[:least] = spacing[:least], origin[:least]
     if not (np.isfinite(steps).all() and steps.min() >= SMALLEST_MM and steps.max() <= LARGEST_MM):
-        raise BadFileError(f"{path}: the voxel size is {mm(steps)}, which no scanner makes; set it right")
+        raise BadFileError(f"{path}: the voxel size is {mm(steps)}, which is impossible; correct it")
     try:
         return Affine.from_axes(LPS_RAS[:, None] * turn, steps, LPS_RAS * start)
     except ValueError as error:
-        raise BadFileError(f"{path}: {error}; set its directions right") from error
+        raise BadFileError(f"{path}: {error}; correct its directions") from error

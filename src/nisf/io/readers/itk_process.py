@@ -1,6 +1,6 @@
-"""Asks SimpleITK about files in a process of its own: a file that crashes it costs that file alone.
+"""Run SimpleITK in its own process, so that a file that crashes it does not affect others.
 
-One process serves all files, so that starting it is paid once; one that dies or hangs is replaced.
+One process serves all files, which pays its start only once; if it dies or hangs, it is replaced.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from nisf.data.scratch import STEP, let_go, room
 from nisf.errors import BadFileError
 
 SECONDS = 60.0
-"""What a header may take, the start of the process included; the machine may be busy."""
+"""Time limit for a header, including the start of the process on a busy machine."""
 BYTES_A_SECOND = 2e6
-"""Of voxels, at least: compressed, from a slow disk."""
+"""Minimum rate for voxels, compressed and from a slow disk."""
 
 _turn = threading.Lock()
 _running: tuple[int, subprocess.Popen[bytes]] | None = None
-"""The process of ours that started it, and it: after a fork it is somebody else's."""
+"""Process ID of the starter, and the process; after a fork it belongs to the parent."""
 
 
 def itk_information(path: Path) -> dict[str, Any]:
-    """What the header of an image says, see `nisf.io.readers.itk_worker.information`.
+    """The header of an image, see `nisf.io.readers.itk_worker.information`.
 
     Raises:
         BadFileError: SimpleITK is missing, cannot read it, crashes or hangs.
@@ -45,11 +45,11 @@ def itk_voxels(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarra
 
     Args:
         path: of the image.
-        shape: as its header says.
+        shape: according to its header.
         dtype: likewise.
 
     Raises:
-        BadFileError: as `itk_information`; there are more or fewer.
+        BadFileError: see `itk_information`; or there are more or fewer voxels.
     """
     nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     with _turn:
@@ -68,10 +68,10 @@ def itk_voxels(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarra
 
 
 def _asked(path: Path, *, voxels: bool, seconds: float) -> tuple[dict[str, Any], IO[bytes], threading.Timer]:
-    """What it says, where the voxels come from, and the alarm that goes off if they do not.
+    """The reply of the process, the stream of its voxels, and the timer that stops it if it hangs.
 
     Raises:
-        BadFileError: it says nothing, or that it cannot.
+        BadFileError: there is no reply, or it is an error.
     """
     process = _process(path)
     alarm = threading.Timer(seconds, process.kill)
@@ -122,7 +122,7 @@ def _crashed(path: Path) -> BadFileError:
 
 @atexit.register
 def _end() -> None:
-    """End the process, if it is ours."""
+    """End the process, if this process started it."""
     global _running
     if _running is not None and _running[0] == os.getpid():
         _running[1].kill()

@@ -1,7 +1,7 @@
-"""SimpleITK in a process of its own, which a broken file may end: run by its path, and nothing of nisf's.
+"""SimpleITK in its own process, which a broken file may crash; run by its path, independent of nisf.
 
-It answers questions, a line of JSON each, until nobody asks any more: ``{"path": ..., "voxels": false}``. The
-answer is a line of JSON; after that of a question for voxels follow ``nbytes`` bytes, x fastest.
+It reads requests, one line of JSON each, until its input ends: ``{"path": ..., "voxels": false}``. The reply
+is a line of JSON; for a request with voxels, ``nbytes`` bytes follow, x fastest.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 
 
 def main() -> None:
-    """Answer until the questions end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asks
+    """Reply to requests until the input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # output of libraries is not part of the reply
     import SimpleITK as sitk  # noqa: N813
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
@@ -26,7 +26,7 @@ def main() -> None:
         voxels = b""
         try:
             if question["voxels"]:
-                image = sitk.ReadImage(question["path"])  # which owns what the array shows
+                image = sitk.ReadImage(question["path"])  # owns the array's memory
                 array = sitk.GetArrayViewFromImage(image)
                 voxels = array.data.cast("B")
                 said: dict[str, Any] = {"dtype": array.dtype.name, "nbytes": len(voxels)}
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def information(sitk: Any, path: str) -> dict[str, Any]:
-    """What the header of an image says; ``dtype`` is None for numbers that are none of NumPy's."""
+    """The header of an image; ``dtype`` is None for types that NumPy does not have."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(path)
     reader.ReadImageInformation()

@@ -1,4 +1,4 @@
-"""Parallel slices are one stack, wherever they come from: a file a slice, or two files that interleave."""
+"""Join parallel slices into one stack: one file per slice, or two files that interleave."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from nisf.errors import BadFileError
 from nisf.io.readers.labels import Notes
 
 PARALLEL = 1e-3
-"""Largest difference between the directions of two stacks that are parallel."""
+"""Maximum difference between the directions of parallel stacks."""
 APART_MM = 0.1
-"""Slices that are closer show the same place, at another time or once more: they are no one stack."""
+"""Closer slices show the same place, at another time or repeated, and do not form one stack."""
 
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """A stack as its files give it, arranged, before it is known what of it was measured.
+    """A stack as its files give it, arranged, before its measured part is determined.
 
     Attributes:
-        names: of the stacks of the case's files that it is made of.
+        names: of the case's stacks that it consists of.
         grid: its grid.
         image: intensities (x, y, z, t, c).
         label: class indices (x, y, z, t); None without a label file.
-        source: the file whose header outputs take over; None if there is no such one.
-        shown: what messages call it.
-        oriented: whether the affine is a true place in the patient.
-        cycle_ms: length of the cycle, if it is told.
+        source: the file whose header outputs copy; None if there is no single one.
+        shown: its name in messages.
+        oriented: whether the affine is a true position in the patient.
+        cycle_ms: length of the cycle, if known.
         arrangement: how the files' array axes became those of the grid.
-        phases: name to frame, as the layout tells.
+        phases: frames of named phases, from the layout.
     """
 
     names: tuple[str, ...]
@@ -53,19 +53,19 @@ class Read:
 
 
 def joined(stacks: Sequence[Read], notes: Notes, case: str) -> list[Read]:
-    """The stacks of a case, those whose slices are parallel and evenly apart made one.
+    """The stacks of a case; parallel, evenly spaced slices become one stack.
 
     The order of the files does not matter: the stack with most slices comes first and is the reference stack.
 
     Raises:
-        BadFileError: files of one slice each that do not say where they lie, or lie unevenly.
+        BadFileError: single-slice files without a position, or at uneven positions.
     """
     single = [stack for stack in stacks if stack.grid.shape[2] == 1]
     if len(single) > 1 and not all(stack.oriented for stack in single):
         shown = next(stack.shown for stack in single if not stack.oriented)
         raise BadFileError(
-            f"{shown}: one of {len(single)} files of {case} with a slice each, and it does not say where it "
-            "lies in the patient; give the slices as one file"
+            f"{shown}: one of {len(single)} files of {case} with one slice each, but it gives no position "
+            "in the patient; give the slices as one file"
         )
     groups: list[list[Read]] = []
     for stack in stacks:
@@ -75,12 +75,12 @@ def joined(stacks: Sequence[Read], notes: Notes, case: str) -> list[Read]:
         else:
             group.append(stack)
     out = [piece for group in groups for piece in _joined(group, notes, case)]
-    # Python sorts stably: stacks with as many slices keep their order.
+    # The sort is stable: stacks with equally many slices keep their order.
     return sorted(out, key=lambda stack: -stack.grid.shape[2])
 
 
 def _parallel(first: Read, other: Read) -> bool:
-    """Whether two stacks differ along the normal of their slices only."""
+    """Whether two stacks differ only in the position along the normal of their slices."""
     a, b = first.grid, other.grid
     if not (first.oriented and other.oriented) or a.shape[:2] != b.shape[:2]:
         return False
@@ -97,10 +97,10 @@ def _parallel(first: Read, other: Read) -> bool:
 
 
 def _joined(group: list[Read], notes: Notes, case: str) -> list[Read]:
-    """One stack of a group of parallel ones; the group as it is if its slices are no even stack.
+    """Join a group of parallel stacks; unchanged if their slices do not form an even stack.
 
     Raises:
-        BadFileError: they are files of one slice each, which make sense together only.
+        BadFileError: they are single-slice files, which are useful only together.
     """
     if len(group) == 1:
         return group
@@ -122,8 +122,8 @@ def _joined(group: list[Read], notes: Notes, case: str) -> list[Read]:
             return group
         distances = ", ".join(f"{distance:.4g}" for distance in sorted(set(np.diff(along).round(2))))
         raise BadFileError(
-            f"{group[0].shown}: the {len(group)} slices of {case} that are parallel to it lie {distances} mm "
-            "apart, no even stack; leave out those that do not fit"
+            f"{group[0].shown}: the {len(group)} slices of {case} that are parallel to it are {distances} mm "
+            "apart, which is no even stack; leave out those that do not fit"
         )
     first, last = ((group[number], z) for _, number, z in (pieces[0], pieces[-1]))
     notes.setdefault(
@@ -150,7 +150,7 @@ def _filled(
     grid: Grid,
     first: Read,
 ) -> Read:
-    """The stack on its grid; where no slice lies, the image is constant and the label unknown."""
+    """The stack on its grid; where there is no slice, the image is constant and the label unknown."""
     frames = len(grid.times)
     dtype = np.result_type(*(stack.image for stack in group))
     shape = (*grid.shape, frames, first.image.shape[-1])
@@ -172,6 +172,6 @@ def _filled(
         grid=grid,
         image=image,
         label=label,
-        source=None,  # outputs show all slices: no file's header is theirs
+        source=None,  # no single file's header describes all slices
         phases={name: frame for stack in group for name, frame in stack.phases.items()},
     )

@@ -1,8 +1,8 @@
-"""From the files of a stack's labels to class indices on its grid.
+"""Convert a stack's label files to class indices on its grid.
 
-Numbers become indices into the anatomy's labels. Not everything that is 0 in a file is background: a frame
-nobody drew on is unknown as a whole; where a class was not drawn (in the whole cohort, or in this frame of a
-cine), it may hide under the 0 of the others, so that 0 is unknown there.
+Numbers become indices into the anatomy's labels. A 0 in a file is not always background. A frame without any
+label was not annotated and is unknown. If a class was not drawn (in the whole cohort, or in one frame of a
+cine), it may be hidden among the zeros, which are then unknown.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from nisf.io.readers.listing import UNKNOWN_NAME, CaseFiles, StackFiles
 from nisf.io.readers.nifti import Header, read_numbers
 
 Notes = dict[str, str]
-"""Remarks by kind: `setdefault` keeps the first, so that a cohort says each only once."""
+"""Remarks by kind: `setdefault` keeps the first, so that each kind is reported once per cohort."""
 
 
 @dataclass(frozen=True)
 class Placed:
-    """Where the images of a stack are: their grid, and how the files' array axes became its."""
+    """Geometry of a stack's images: their grid, and how the files' array axes became its axes."""
 
     grid: Grid
     arrangement: Arrangement
@@ -36,14 +36,14 @@ class Placed:
 def read_labels(
     files: StackFiles, case: CaseFiles, anatomy: Anatomy, image: Header, on: Placed, notes: Notes
 ) -> np.ndarray | None:
-    """Class indices (x, y, z, t), int8, of a stack, background wherever files say 0; None without labels.
+    """Class indices (x, y, z, t), int8, of a stack; background wherever files have 0; None without labels.
 
     Args:
         files: of the stack.
-        case: says what the numbers mean, and what was drawn.
+        case: defines the numbers, and which classes were drawn.
         anatomy: its label names.
         image: header of the stack's first image.
-        on: where the images are.
+        on: geometry of the images.
         notes: remarks are added here.
 
     Raises:
@@ -69,7 +69,7 @@ def class_table(numbers: np.ndarray, names: Mapping[int, str], anatomy: Anatomy,
     """Class index of each number in ``numbers`` (any shape): ``table[number]``, int8.
 
     Raises:
-        BadFileError: numbers without a name, or with one that the anatomy lacks.
+        BadFileError: numbers without a name, or with a name that the anatomy lacks.
     """
     low, high = int(numbers.min()), int(numbers.max())
     if low < 0 or high > 65535:
@@ -84,7 +84,7 @@ def class_table(numbers: np.ndarray, names: Mapping[int, str], anatomy: Anatomy,
         expected = ", ".join(f"{n} {names[n]}" for n in sorted(names) if names[n] in index) or "none"
         raise BadFileError(
             f"{path}: unexpected label values {strange[:10]}; numbers with a name in {anatomy.name} are: "
-            f"{expected}; give the right layout or anatomy, or mend the file"
+            f"{expected}; give the right layout or anatomy, or correct the file"
         )
     table = np.zeros(high + 1, dtype=np.int8)
     for number in present:
@@ -93,14 +93,14 @@ def class_table(numbers: np.ndarray, names: Mapping[int, str], anatomy: Anatomy,
 
 
 def hide_undrawn(label: np.ndarray, classes: int, *, background_known: bool) -> np.ndarray | None:
-    """Set what nobody drew to `UNKNOWN`, in place; see the module's rules.
+    """Set whatever was not drawn to `UNKNOWN`, in place; see the module's rules.
 
     Args:
         label: class indices (x, y, z, t).
         classes: number of classes, background included.
 
     Returns:
-        The same array; None if no frame has any label: an empty file was not annotated.
+        The same array; None if no frame has any label, because an empty file was not annotated.
     """
     frames = label.shape[3]
     drawn = np.zeros((frames, classes), dtype=bool)
@@ -121,7 +121,7 @@ def _label_arrangement(header: Header, image: Header, on: Placed, notes: Notes) 
     """How the array axes of a label file become those of its image's stack.
 
     Raises:
-        BadFileError: its size is another, or its axes point in other directions.
+        BadFileError: its size differs, or its axes point in other directions.
     """
     own = arrangement_between(header.grid, on.grid)
     if own is not None and header.shape[3] == image.shape[3]:
@@ -135,7 +135,7 @@ def _label_arrangement(header: Header, image: Header, on: Placed, notes: Notes) 
     if header.oriented and image.oriented and turned:
         raise BadFileError(
             f"{header.path}: its axes point in other directions than those of its image {image.path.name}, "
-            "and no flip or exchange of axes brings one onto the other; resample the labels to its grid"
+            "and no flip or exchange of axes maps one onto the other; resample the labels to its grid"
         )
     notes.setdefault(
         "label_affine",

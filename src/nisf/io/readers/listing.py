@@ -1,4 +1,4 @@
-"""What a layout finds in a folder: which files make up which case. Nothing is read yet."""
+"""The listing of a layout: which files belong to which case, before anything is read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nisf.io.dicom.study import DicomStudy
 from nisf.io.readers.itk import ENDINGS
 
 UNKNOWN_NAME = "unknown"
-"""Name, in a table of label numbers, of voxels that annotators marked as not to be used."""
+"""Name, in a table of label numbers, of voxels that annotators excluded."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class StackFiles:
         images: per frame, the files of its channels; a single entry may be a 4D file with all frames.
         labels: one label file or None per entry of `images`.
         times: fractions of the cycle, one per frame; None: frame ``k`` of ``n`` at ``k / n``.
-        phases: name of a phase to the index of its frame.
-        numbers: label numbers of this stack, where they are not those of the case.
-        series: the DICOM study that the stack is taken from; `images` are then its files, in no order.
+        phases: index of the frame of each named phase.
+        numbers: label numbers of this stack, if they differ from those of the case.
+        series: the DICOM study that the stack is from; `images` are then its files, in any order.
     """
 
     name: str
@@ -50,23 +50,23 @@ class StackFiles:
         return images + tuple(path for path in self.labels if path is not None)
 
     def without_labels(self) -> StackFiles:
-        """The images alone."""
+        """The images only."""
         return replace(self, labels=(None,) * len(self.labels))
 
 
 @dataclass(frozen=True, repr=False)
 class CaseFiles:
-    """The files of one case, and what their numbers mean.
+    """The files of one case, and the meaning of their label numbers.
 
     Attributes:
         name: unique in the cohort.
-        layout: by which layout it was found.
+        layout: the layout that found it.
         stacks: the first one becomes the reference stack.
-        numbers: label number to label name; 0 is background.
+        numbers: label names by number; 0 is background.
         known: names of the labels that the annotators drew.
-        background_known: whether unlabelled voxels are background; where labels of the anatomy were
-            not drawn, another structure may hide there, and they are unknown.
-        attributes: anything else, e.g. ``{"group": "DCM"}``.
+        background_known: whether unlabelled voxels are background; if labels of the anatomy were not drawn,
+            another structure may be hidden there, and these voxels are unknown.
+        attributes: other metadata, e.g. ``{"group": "DCM"}``.
     """
 
     name: str
@@ -83,7 +83,7 @@ class CaseFiles:
         return f"CaseFiles({self.name!r}, {self.layout}, {counts}{', labelled' if self.labelled else ''})"
 
     def without_labels(self) -> CaseFiles:
-        """The images alone: all that a fit may see, and label files cannot stand in its way."""
+        """The images only, which is all that a fit may see, and which need no readable labels."""
         return replace(self, stacks=tuple(stack.without_labels() for stack in self.stacks))
 
     @property
@@ -97,7 +97,7 @@ class CaseFiles:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with a case, or (``case == ""``) with the cohort."""
+    """A problem of a case, or (``case == ""``) of the cohort."""
 
     case: str
     severity: Literal["error", "warning"]
@@ -106,13 +106,14 @@ class Problem:
 
 @dataclass
 class Listing:
-    """What a layout found: filled while it walks through the folder.
+    """The result of a layout, filled while it walks through the folder.
 
     Attributes:
-        notes: one sentence per kind of remark, so that a cohort says each only once.
-        label_problems: warnings that say nothing to those who read images alone.
-        skipped: files and folders that are taken for no case of the layout.
-        labels_unknown: why the labels of a case, or (name "") of the cohort, cannot be read; its images can.
+        notes: one sentence per kind of remark, so that each is reported once per cohort.
+        label_problems: warnings that do not matter if only images are read.
+        skipped: files and folders that are not cases of the layout.
+        labels_unknown: why the labels of a case, or (name "") of the cohort, cannot be read, although its
+            images can.
     """
 
     cases: list[CaseFiles] = field(default_factory=list)
@@ -133,7 +134,7 @@ class Listing:
 
     @contextmanager
     def costs(self, folder: Path) -> Generator[None]:
-        """A folder that cannot be listed costs its case, not the cohort."""
+        """Context in which a folder that cannot be listed loses its case, not the cohort."""
         try:
             yield
         except OSError as error:
@@ -172,7 +173,7 @@ def numbers_of(anatomy: Anatomy, layout: str) -> Mapping[int, str]:
 
 
 def match_names(numbers: Mapping[int, str], anatomy: Anatomy, source: Path) -> dict[int, str]:
-    """Spell the names of a user's table like the anatomy does (case does not matter).
+    """Spell the names of a user's table as in the anatomy (case does not matter).
 
     Raises:
         BadFileError: a name that the anatomy does not have.
@@ -183,7 +184,7 @@ def match_names(numbers: Mapping[int, str], anatomy: Anatomy, source: Path) -> d
         labels = ", ".join(anatomy.labels)
         raise BadFileError(
             f"{source}: the label '{strange[0]}' is not one of {anatomy.name}'s ({labels}); "
-            f"use these names ('{BACKGROUND}' for what does not matter), or an anatomy file with yours"
+            f"use these names ('{BACKGROUND}' for what should be ignored), or an anatomy file with yours"
         )
     return {number: spelled[name.lower()] for number, name in numbers.items()}
 
@@ -191,10 +192,10 @@ def match_names(numbers: Mapping[int, str], anatomy: Anatomy, source: Path) -> d
 def existing(folder: Path, name: str) -> Path | None:
     """The image ``folder/name``, NIfTI before other formats; None if there is none.
 
-    A link without a target counts, after all that can be read.
+    Dead links count too, after all readable files.
     """
     names = [f"{name}{ending}" for ending in (".nii.gz", ".nii", *ENDINGS)]
-    # As text first: nearly all of what is asked for is not there, and paths are slow to make.
+    # As text first: most candidates do not exist, and path objects are slow to make.
     listed = _names_in(str(folder))
     if listed is None:
         there = [one for one in names if os.path.lexists(os.path.join(folder, one))]
@@ -206,12 +207,12 @@ def existing(folder: Path, name: str) -> Path | None:
 
 _LISTED: ContextVar[OrderedDict[str, frozenset[str]] | None] = ContextVar("listed", default=None)
 LISTED = 16
-"""Folders whose names are kept at a time."""
+"""Number of folders whose listings are cached."""
 
 
 @contextmanager
 def each_folder_once() -> Generator[None]:
-    """`existing` lists a folder once in the block, instead of asking for each name that a file could have."""
+    """Context in which `existing` lists each folder once, instead of testing every possible file name."""
     token = _LISTED.set(OrderedDict())
     try:
         yield
@@ -220,7 +221,7 @@ def each_folder_once() -> Generator[None]:
 
 
 def _names_in(folder: str) -> frozenset[str] | None:
-    """What is in a folder; None outside of `each_folder_once`, and where it cannot be listed."""
+    """Names in a folder; None outside `each_folder_once`, or if it cannot be listed."""
     known = _LISTED.get()
     if known is None:
         return None
@@ -235,25 +236,25 @@ def _names_in(folder: str) -> frozenset[str] | None:
 
 
 def is_listed(path: Path) -> bool:
-    """Whether a folder lists the file: a link without a target (git-annex) is one that is missing here."""
+    """Whether a folder lists the file; a dead link (git-annex) is a file that is missing here."""
     return path.is_file() or is_dead_link(path)
 
 
 def is_dead_link(path: Path) -> bool:
-    """Whether the path is a link whose target is not there."""
-    return path.is_symlink() and not os.path.exists(path)  # of a link that leads to itself too
+    """Whether the path is a link with a missing target."""
+    return path.is_symlink() and not os.path.exists(path)  # includes links that lead to themselves
 
 
 def refuse_dead_links(paths: Iterable[Path]) -> None:
-    """Name a link without a target as what it is, before a reader says that there is no such file.
+    """Report dead links as such, before a reader says that there is no such file.
 
     Raises:
-        BadFileError: one of the paths is such a link.
+        BadFileError: one of the paths is a dead link.
     """
     for path in paths:
         if is_dead_link(path):
             raise BadFileError(
-                f"{path}: a link whose target is not there; fetch it (git annex get, datalad get), or mend "
+                f"{path}: a link with a missing target; fetch it (git annex get, datalad get), or repair "
                 "the link"
             )
 
@@ -264,7 +265,7 @@ def subfolders(root: Path) -> list[Path]:
 
 
 def any_case(is_case: Callable[[Path], bool], root: Path) -> bool:
-    """Whether ``root`` is or holds a folder of a case; one that cannot be listed is passed over."""
+    """Whether ``root`` is or contains the folder of a case; folders that cannot be listed are ignored."""
 
     def answers(folder: Path) -> bool:
         try:
@@ -276,7 +277,7 @@ def any_case(is_case: Callable[[Path], bool], root: Path) -> bool:
 
 
 def whole_number(text: str) -> int | None:
-    """The number that plain digits say; None for anything else, also for more than nine digits."""
+    """Integer value of plain digits; None for anything else, including more than nine digits."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= 9 else None
 
 

@@ -1,4 +1,4 @@
-"""What of a volume was measured: constant slices, constant borders and numbers that are none were not."""
+"""Determine which parts of a volume were measured: constant slices and borders and NaN were not."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Measured:
     """A volume, and which of its slices were measured.
 
     Attributes:
-        image: intensities; where nothing was measured, the lower end of the range.
+        image: intensities; the lower end of the range where nothing was measured.
         slices: which slices were measured.
         intensity_range: 1st and 99th percentile of what was measured, per channel.
-        filled: share of the measured slices' pixels that were a filling or no number.
+        filled: fraction of the measured slices' pixels that were padding or not a number.
     """
 
     image: Image
@@ -38,19 +38,19 @@ class Measured:
 
     @property
     def ends(self) -> tuple[int, int] | None:
-        """First and last position that was measured in some frame; None if those of the stack."""
+        """First and last position measured in some frame; None if these are the ends of the stack."""
         positions = np.flatnonzero(self.slices.any(axis=1))
         ends = (int(positions[0]), int(positions[-1]))
         return None if ends == (0, len(self.slices) - 1) else ends
 
 
 def measured(image: Image) -> Measured | None:
-    """Tell what was measured; None if nothing was.
+    """Determine what was measured; None if nothing was.
 
-    A slice is blank where all its pixels are equal. A value is a filling where the border of every measured
-    slice consists of nothing else; inside the border, only if it lies outside the other values.
+    A slice is blank if all its pixels are equal. A value is padding if the border of every measured slice
+    consists of it alone; inside the border, only if it lies outside the range of all other values.
 
-    The image is looked through frame by frame, a few times.
+    The image is read frame by frame, several times.
     """
     low, high = _extremes(image)
     slices = np.asarray((low < high).any(axis=-1))
@@ -64,18 +64,18 @@ def measured(image: Image) -> Measured | None:
 
 
 def nothing_measured(shown: str | Path) -> BadFileError:
-    """The error of an image of which nothing was measured."""
+    """The error for an image without any measured slice."""
     return BadFileError(f"{shown}: every slice is blank, the image is empty; check how the file was written")
 
 
 def _numbers(frame: np.ndarray) -> np.ndarray | None:
-    """Where a frame has numbers; None if everywhere."""
+    """Where a frame has finite numbers; None if everywhere."""
     found = np.isfinite(frame) if frame.dtype.kind == "f" else None
     return None if found is None or found.all() else found
 
 
 def _extremes(image: Image) -> tuple[np.ndarray, np.ndarray]:
-    """Least and largest number of each slice (z, t, c); equal where a slice has none."""
+    """Smallest and largest number of each slice (z, t, c); equal if a slice has none."""
     lows, highs = [], []
     for _, frame in by_frame(image):
         numbers = _numbers(frame)
@@ -91,10 +91,10 @@ def _extremes(image: Image) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _evenly(image: Image, slices: Bool[np.ndarray, "z t"]) -> Num[np.ndarray, "n c"]:
-    """One to two million pixels of the measured slices, evenly spread over them; all, if they are fewer.
+    """One to two million pixels of the measured slices, evenly spread; all pixels if there are fewer.
 
-    They are counted in the order of the memory, slices in the order of their frames; where some are blank, in
-    that of their positions.
+    They are taken in memory order, slices in the order of their frames; if some are blank, in the order of
+    their positions.
     """
     blank = not slices.all()
     order = np.flatnonzero(slices) if blank else np.arange(slices.size).reshape(slices.shape).T.ravel()
@@ -114,13 +114,13 @@ def _evenly(image: Image, slices: Bool[np.ndarray, "z t"]) -> Num[np.ndarray, "n
 
 @dataclass(frozen=True)
 class _Filling:
-    """A value that was filled in: everywhere, or only outside a window of the plane (x, y)."""
+    """A padding value: everywhere, or only outside a window of the plane (x, y)."""
 
     value: np.generic
     window: tuple[slice, slice] | None
 
     def within(self, frame: Num[np.ndarray, "x y z c"]) -> Bool[np.ndarray, "x y z c"]:
-        """Where a frame was filled."""
+        """Where a frame is padded."""
         found = frame == self.value
         if self.window is not None:
             found[self.window] = False
@@ -128,7 +128,7 @@ class _Filling:
 
 
 def _filling(image: Image, slices: Bool[np.ndarray, "z t"]) -> _Filling | None:
-    """What a constant border was filled with; None if there is none."""
+    """The padding value of a constant border; None if there is none."""
     if min(image.shape[:2]) < 3:
         return None
     value = _constant_border(image, slices)
@@ -148,7 +148,7 @@ def _filling(image: Image, slices: Bool[np.ndarray, "z t"]) -> _Filling | None:
         rows |= rest.any(axis=(0, 2, 3))
     if not columns.any() or not low < value.item() < high:
         return _Filling(value, None)
-    # A value that tissue has as well: only what lies around everything else.
+    # A value that also occurs in tissue: only pixels around everything else are padding.
     i, j = np.flatnonzero(columns), np.flatnonzero(rows)
     return _Filling(value, (slice(i[0], i[-1] + 1), slice(j[0], j[-1] + 1)))
 
@@ -168,14 +168,14 @@ def _constant_border(image: Image, slices: Bool[np.ndarray, "z t"]) -> np.generi
 
 
 def _without_filling(image: Image, slices: Bool[np.ndarray, "z t"], filling: _Filling | None) -> Measured:
-    """The volume with the lower end of the range wherever nothing was measured."""
+    """The volume, set to the lower end of the range wherever nothing was measured."""
 
     def empty(frame: np.ndarray) -> np.ndarray:
         found = np.zeros(frame.shape, dtype=bool) if filling is None else filling.within(frame)
         numbers = _numbers(frame)
         return found if numbers is None else found | ~numbers
 
-    # Percentiles are of a subsample: pixels are counted with time fastest and x slowest, each channel apart.
+    # Percentiles of a subsample: time varies fastest and x slowest, for each channel separately.
     count = np.zeros((*image.shape[:3], image.shape[-1]), dtype=np.int32)
     filled = 0
     for t, frame in by_frame(image):

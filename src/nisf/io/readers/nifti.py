@@ -1,7 +1,7 @@
-"""The voxels of one image file, safely: read in a bounded way, every fault a sentence.
+"""Read the voxels of one image file safely: with bounded memory and one-sentence errors.
 
-The bytes are read by `inflate`, because a file must never be able to make us allocate or unpack more than it
-holds; the header is read by `nisf.io.readers.header`.
+The bytes are read by `inflate`, so that a file can never make us allocate or unpack more than it holds; the
+header is read by `nisf.io.readers.header`.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ __all__ = [
 ]
 
 WHOLE = 1e-3
-"""How far a label may be from a whole number: writers that scale do not hit it exactly."""
+"""Maximum deviation of a label from an integer: writers that scale are not exact."""
 
 
 def read_header(path: str | Path) -> Header:
-    """Read the header alone of a NIfTI, or of an image in another format; errors as of the two readers."""
+    """Read the header of a NIfTI or of an image in another format; errors as in the two readers."""
     path = Path(path)
     return read_itk_header(path) if is_itk_name(path) else read_nifti_header(path)
 
 
 def read_volume(path: str | Path) -> tuple[np.ndarray, Header]:
-    """Read one image: intensities (x, y, z, t, 1) and the header, whose `grid` places them.
+    """Read one image: intensities (x, y, z, t, 1) and the header, whose `grid` gives the geometry.
 
-    Numbers keep the file's type; scaled ones (slope, intercept) and those of 8 bytes become float32. Some may
-    be NaN or infinite: what was measured is told by `nisf.io.readers.measured`.
+    Numbers keep the file's type, except that scaled numbers (slope, intercept) and 8-byte numbers become
+    float32. Some may be NaN or infinite; `nisf.io.readers.measured` determines what was measured.
 
     Raises:
-        BadFileError: as `read_header`; truncated or corrupt data; more than half of the voxels are none.
+        BadFileError: see `read_header`; truncated or corrupt data; more than half of the voxels not finite.
     """
     header = read_header(path)
     image = _scaled(header, _stored(header))
@@ -60,15 +60,15 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, Header]:
 
 
 def read_numbers(path: str | Path) -> tuple[np.ndarray, Header]:
-    """Read one label file: the whole numbers in it (x, y, z, t), any integer type, and the header.
+    """Read one label file: its integers (x, y, z, t), of any integer type, and the header.
 
     Raises:
-        BadFileError: as `read_header`; truncated or corrupt data; values that are not whole numbers.
+        BadFileError: see `read_header`; truncated or corrupt data; values that are not integers.
     """
     header = read_header(path)
     numbers = _stored(header)
     if (header.slope, header.intercept) != (1.0, 0.0):
-        with np.errstate(over="ignore", invalid="ignore"):  # not whole: found below
+        with np.errstate(over="ignore", invalid="ignore"):  # such values are reported below
             numbers = numbers * header.slope + header.intercept
     if numbers.dtype.kind == "f":
         whole = np.round(np.nan_to_num(numbers, nan=0.5, posinf=0.5, neginf=0.5))
@@ -89,7 +89,7 @@ def _stored(header: Header) -> np.ndarray:
         return read_itk_voxels(header)
     nbytes = math.prod(header.shape) * header.dtype.itemsize
     try:
-        buffer = room((header.offset + nbytes,), np.uint8)  # untouched pages cost nothing
+        buffer = room((header.offset + nbytes,), np.uint8)  # untouched pages take no memory
     except MemoryError as error:
         raise BadFileError(
             f"{header.path}: its {nbytes} bytes do not fit into memory; crop the image"
@@ -113,7 +113,7 @@ def _stored(header: Header) -> np.ndarray:
 def _by_frames(
     voxels: np.ndarray, dtype: np.dtype | type, work: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """The same for each frame, in an array of its own."""
+    """Apply a function to each frame, into a new array."""
     out = room(voxels.shape, dtype)
     for t, frame in by_frame(voxels):
         out[..., t] = work(frame)
@@ -125,7 +125,7 @@ def _scaled(header: Header, voxels: np.ndarray) -> np.ndarray:
     scaled = (header.slope, header.intercept) != (1.0, 0.0)
     if not scaled and voxels.dtype.itemsize < 8:
         return voxels
-    with np.errstate(over="ignore", invalid="ignore"):  # infinities are counted by the caller
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller counts infinities
         if not scaled:
             return _by_frames(voxels, np.float32, lambda frame: frame)
         slope = np.float64(header.slope)

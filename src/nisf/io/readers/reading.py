@@ -1,4 +1,4 @@
-"""From the files of a case to its voxels, arranged one way, and its labels."""
+"""Read the files of a case: voxels in one arrangement, and labels."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Volume:
         image: intensities (x, y, z, t, c).
         label: class indices (x, y, z, t), int8, or None.
         measured: which slices were measured (z, t); all if None.
-        phases: named times that the layout tells, as fractions of the cycle.
+        phases: named times from the layout, as fractions of the cycle.
     """
 
     stack: Stack
@@ -64,7 +64,7 @@ def read_case(files: CaseFiles, anatomy: Anatomy, notes: Notes | None = None) ->
 
 
 def read_volumes(files: CaseFiles, anatomy: Anatomy, notes: Notes | None = None) -> list[Volume]:
-    """The stacks of a case with their voxels; arguments and errors as `read_case`."""
+    """The stacks of a case with their voxels; arguments and errors as for `read_case`."""
     notes = {} if notes is None else notes
     stacks = joined([_read_stack(stack, files, anatomy, notes) for stack in files.stacks], notes, files.name)
     volumes = [_volume(stack, files, anatomy, notes) for stack in stacks]
@@ -77,7 +77,7 @@ def read_volumes(files: CaseFiles, anatomy: Anatomy, notes: Notes | None = None)
 
 
 def assemble(files: CaseFiles, anatomy: Anatomy, volumes: Sequence[Volume]) -> Case:
-    """The case of already read volumes; its slices are views into them."""
+    """Make a case from volumes that were read; its slices are views into them."""
     return Case(
         name=files.name,
         stacks=tuple(volume.stack for volume in volumes),
@@ -96,13 +96,13 @@ def assemble(files: CaseFiles, anatomy: Anatomy, volumes: Sequence[Volume]) -> C
 
 
 def note_geometry(header: Header, notes: Notes, anatomy: Anatomy) -> None:
-    """Remark once per cohort that position and orientation are not to be trusted."""
+    """Remark once per cohort that position and orientation cannot be trusted."""
     if header.resized:
         notes.setdefault(
             "zooms",
             f"affine and voxel size disagree ({header.path}: affine {mm(header.file_spacing)}, header "
             f"{mm(header.zooms)}, and maybe others): the header's size is used, and position and "
-            "orientation in the patient are taken as unknown",
+            "orientation in the patient are treated as unknown",
         )
     elif not header.oriented:
         notes.setdefault(
@@ -113,7 +113,7 @@ def note_geometry(header: Header, notes: Notes, anatomy: Anatomy) -> None:
     if anatomy.orientation is not None and not header.oriented:
         notes.setdefault(
             "as_stored",
-            f"{header.path} (and maybe others) does not say how it lies in the patient and is taken as "
+            f"{header.path} (and maybe others) has no orientation in the patient and is taken to be "
             f"stored like the training images ({anatomy.orientation})",
         )
 
@@ -122,12 +122,12 @@ def frames_of(header: Header, files: StackFiles) -> int:
     """Number of frames of a stack whose first image has this header.
 
     Raises:
-        BadFileError: several files of which one has several frames, or times for another number of frames.
+        BadFileError: one of several files has several frames, or the number of times is wrong.
     """
     count = len(files.images)
     if count > 1 and header.shape[3] > 1:
         raise BadFileError(
-            f"{header.path}: {header.shape[3]} frames in a file of a stack with a file per frame"
+            f"{header.path}: {header.shape[3]} frames in a file of a stack with one file per frame"
         )
     frames = max(count, header.shape[3])
     if files.times is not None and len(files.times) != frames:
@@ -164,7 +164,7 @@ def _read_stack(files: StackFiles, case: CaseFiles, anatomy: Anatomy, notes: Not
 
 
 def _read_series(study: DicomStudy, name: str, anatomy: Anatomy, notes: Notes) -> Read:
-    """A DICOM series, by the same rules as the NIfTI file of the same scan."""
+    """Read a DICOM series by the same rules as a NIfTI file of the same scan."""
     series, voxels = read_study(study, notes)
     arrangement = arrangement_of(series.grid.shape, series.grid.affine, anatomy, oriented=True)
     return Read(
@@ -172,7 +172,7 @@ def _read_series(study: DicomStudy, name: str, anatomy: Anatomy, notes: Notes) -
         grid=arrangement.of_grid(series.grid),
         image=packed(arrangement.apply(voxels)),
         label=None,
-        source=None,  # no header to take over: outputs get a new one with this affine
+        source=None,  # there is no header to copy: outputs get a new one with this affine
         shown=study.name,
         oriented=True,
         cycle_ms=series.cycle_ms,
@@ -182,10 +182,10 @@ def _read_series(study: DicomStudy, name: str, anatomy: Anatomy, notes: Notes) -
 
 
 def _volume(stack: Read, case: CaseFiles, anatomy: Anatomy, notes: Notes) -> Volume:
-    """A stack, as far as it was measured and drawn.
+    """The measured part of a stack, with the labels that were drawn.
 
     Raises:
-        BadFileError: nothing in it was measured; a phase is a frame that it does not have.
+        BadFileError: nothing in it was measured, or the frame of a phase does not exist.
     """
     found = measured(stack.image)
     if found is None:
@@ -197,8 +197,8 @@ def _volume(stack: Read, case: CaseFiles, anatomy: Anatomy, notes: Notes) -> Vol
     for name, frame in stack.phases.items():
         if frame >= len(times):
             raise BadFileError(
-                f"{stack.shown}: {name} is said to be frame {frame}, but it has {len(times)} frames, counted "
-                "from 0; mend the table"
+                f"{stack.shown}: {name} is given as frame {frame}, but it has {len(times)} frames, counted "
+                "from 0; correct the table"
             )
     return Volume(
         Stack(
@@ -219,22 +219,22 @@ def _volume(stack: Read, case: CaseFiles, anatomy: Anatomy, notes: Notes) -> Vol
 
 
 def _arranged(path: Path, first: Header, wanted: Grid, arrangement: Arrangement, notes: Notes) -> np.ndarray:
-    """The voxels of a frame or channel (x, y, z, t, c) as they lie on the stack's grid.
+    """The voxels of a frame or channel (x, y, z, t, c), arranged on the stack's grid.
 
     Raises:
-        BadFileError: it cannot be read, or has another size than the stack's first file.
+        BadFileError: it cannot be read, or its size differs from that of the stack's first file.
     """
     voxels, header = read_volume(path)
     own = arrangement_between(header.grid, wanted) or arrangement
     if own.of_shape(header.shape[:3]) != wanted.shape or header.shape[3] != first.shape[3]:
         raise BadFileError(
             f"{path}: its shape is {header.shape}, that of {first.path.name} {first.shape}; "
-            "frames and channels of a stack must have the same"
+            "frames and channels of a stack must have the same shape"
         )
     if not same_place(own.of_grid(header.grid), wanted):
         notes.setdefault(
             "frames_apart",
-            f"{path} (and maybe others) lies elsewhere than {first.path.name}, which is used",
+            f"{path} (and maybe others) is at another position than {first.path.name}, which is used",
         )
     return voxels if own.changes_nothing else packed(own.apply(voxels))
 
@@ -245,19 +245,19 @@ def _note_measured(shown: str, found: Measured, notes: Notes) -> None:
     if found.blank:
         notes.setdefault(
             "blank",
-            f"{shown}: {found.blank} of {found.slices.size} slices are blank and taken as not measured "
+            f"{shown}: {found.blank} of {found.slices.size} slices are blank and treated as not measured "
             "(other cases may have some, too)",
         )
     if found.filled:
         notes.setdefault(
             "filled",
-            f"{shown}: {100 * found.filled:.3g} % of the pixels are padding or not a number, and are taken "
+            f"{shown}: {100 * found.filled:.3g} % of the pixels are padding or not a number, and are treated "
             "as not measured (other cases may have some, too)",
         )
 
 
 def _join(parts: list[list[np.ndarray]], shape: tuple[int, ...]) -> np.ndarray:
-    """Frames of channels, each (x, y, z, t, 1), as one array (x, y, z, t, c), x fastest in memory."""
+    """Join frames and channels, each (x, y, z, t, 1), into one array (x, y, z, t, c), x fastest in memory."""
     if len(parts) == 1 and len(parts[0]) == 1:
         return parts[0][0]
     dtype = np.result_type(*(array for frame in parts for array in frame))
@@ -270,7 +270,7 @@ def _join(parts: list[list[np.ndarray]], shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _phases(anatomy: Anatomy, volumes: Sequence[Volume]) -> dict[str, float]:
-    """Named phases: from the layout, else from the volumes of the anatomy's phase label."""
+    """Named phases: from the layout, else from the volumes of the structure that defines them."""
     for volume in volumes:
         if volume.phases:
             return dict(volume.phases)
@@ -280,4 +280,4 @@ def _phases(anatomy: Anatomy, volumes: Sequence[Volume]) -> dict[str, float]:
     try:
         return {name: float(times[frame]) for name, frame in phases_by_volume(label, anatomy).items()}
     except ValueError:
-        return {}  # drawn in too few frames to tell
+        return {}  # drawn in too few frames

@@ -1,4 +1,4 @@
-"""Several inputs as one cohort: files, folders and patterns, whose cases have names of their own."""
+"""Open several inputs as one cohort: files, folders and patterns, whose cases have unique names."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from nisf.io.readers.listing import CaseFiles, Problem
 def open_inputs(
     inputs: Sequence[str | Path], anatomy: Anatomy, layout: str = "auto", *, labels: bool = True
 ) -> Cohort:
-    """List the cases of one or several inputs; one of several that cannot be listed costs itself.
+    """List the cases of one or more inputs; of several, one that cannot be listed does not stop the others.
 
     Args:
-        inputs: what `open_cohort` takes, or patterns with ``*``, ``?`` and ``[...]``.
+        inputs: anything that `open_cohort` accepts, or patterns with ``*``, ``?`` and ``[...]``.
         anatomy: their structures.
         layout: of all of them.
-        labels: whether labels are to be read too.
+        labels: whether labels will be read too.
 
     Raises:
         BadSettingError: no input, or an unknown layout.
-        BadFileError: none of them can be opened; a pattern matches nothing; two cases have one name.
+        BadFileError: none of them can be opened; a pattern has no match; two cases have the same name.
     """
     paths = list(dict.fromkeys(_matched(inputs)))
     if not paths:
@@ -60,7 +60,7 @@ def open_inputs(
 
 
 def _matched(inputs: Sequence[str | Path]) -> Iterator[Path]:
-    """Each input that is there as it is written, or else what it matches as a pattern."""
+    """Each input that exists as written, or else its matches as a pattern."""
     for given in inputs:
         text = os.fspath(given)
         if os.path.lexists(text) or not glob.has_magic(text):
@@ -68,17 +68,15 @@ def _matched(inputs: Sequence[str | Path]) -> Iterator[Path]:
             continue
         found = sorted(glob.glob(text, recursive=True))
         if not found:
-            raise BadFileError(
-                f"{text}: no such file or folder, and as a pattern it matches none; check the path"
-            )
+            raise BadFileError(f"{text}: no such file or folder, and no match as a pattern; check the path")
         yield from map(Path, found)
 
 
 def _named(cohorts: Sequence[Cohort]) -> tuple[CaseFiles, ...]:
-    """All cases; the same files given twice count once.
+    """All cases; identical files given twice count once.
 
     Raises:
-        BadFileError: two cases have one name, and output files are named after cases.
+        BadFileError: two cases have the same name, which output files are named after.
     """
     cases: dict[str, CaseFiles] = {}
     for case in (case for cohort in cohorts for case in cohort.cases):
@@ -86,7 +84,7 @@ def _named(cohorts: Sequence[Cohort]) -> tuple[CaseFiles, ...]:
         if first is not case and _files(first) != _files(case):
             raise BadFileError(
                 f"{_shown(first)} and {_shown(case)}: both are the case {case.name}, and files are "
-                "named after cases; rename one, or take them one after another, with a folder for each"
+                "named after cases; rename one, or run them one after another, with a folder for each"
             )
     return tuple(cases.values())
 
@@ -96,6 +94,6 @@ def _files(case: CaseFiles) -> list[str]:
 
 
 def _shown(case: CaseFiles) -> str:
-    """Its first file; for DICOM, whose paths may tell who it is, the study's name."""
+    """Its first file; for DICOM, whose paths may identify the patient, the study's display name."""
     study = case.stacks[0].series
     return str(case.paths()[0]) if study is None else f"the study {study.name}"

@@ -1,4 +1,4 @@
-"""The cases of a cohort in its cache: each is mapped when it is asked for."""
+"""The cases of a cohort in its cache, memory-mapped on demand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing_extensions import override
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
 from nisf.data.outline import Outline, StoredCases, content_of, outline
-from nisf.errors import BadFileError
+from nisf.errors import MALFORMED, BadFileError
 from nisf.files import kept_by, replacing
 from nisf.io.readers.cache import cache_entry, cached_case
 from nisf.io.readers.cases import CaseReader
@@ -23,16 +23,16 @@ from nisf.io.readers.listing import CaseFiles
 
 OUTLINE, FORMAT = "outline.json", 2
 MAPPED = 16
-"""Cases that are mapped at a time; each takes two file descriptors a stack."""
+"""Number of cases mapped at a time; each takes two file descriptors per stack."""
 
 
 class CachedCases(StoredCases):
-    """Cases in a cache, of which a few are mapped at a time.
+    """Cases in a cache, a few of which are mapped at a time.
 
     Args:
         files: of each case.
-        outlines: of each.
-        folders: of each, its entry in the cache.
+        outlines: of each case.
+        folders: entry of each case in the cache.
         anatomy: their structures.
         cache: folder of the cache.
     """
@@ -53,7 +53,7 @@ class CachedCases(StoredCases):
         return len(self._files)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_mapped": OrderedDict()}  # mapped again where it is unpickled
+        return {**vars(self), "_mapped": OrderedDict()}  # the receiver maps them again
 
     @overload
     def __getitem__(self, index: int) -> Case: ...
@@ -92,11 +92,11 @@ class CachedCases(StoredCases):
 
 
 def stored_cases(reader: CaseReader, names: Iterable[CaseFiles] | None = None) -> CachedCases:
-    """The cases that a reader with a cache can read; those that it has read before are not read again.
+    """The readable cases of a reader with a cache; cases that were read before are not read again.
 
     Args:
-        reader: gets to know which cases cannot be read, and what is to be said of the others.
-        names: iterates over ``reader.files``, e.g. to show how far it is.
+        reader: collects the problems and remarks.
+        names: iterates over ``reader.files``, e.g. with a progress bar.
 
     Raises:
         BadFileError: the cache cannot be written.
@@ -122,7 +122,7 @@ def _stored(files: CaseFiles, reader: CaseReader) -> tuple[Outline, Path] | str:
     try:
         entry = reader.cache / cache_entry(files, reader.anatomy)
     except BadFileError:
-        found = reader.read(files)  # which says what is wrong
+        found = reader.read(files)  # reports what is wrong
         return found if isinstance(found, str) else f"{files.name}: was changed while it was read"
     kept = _read(entry / OUTLINE)
     notes: Notes = {}
@@ -141,11 +141,11 @@ def _stored(files: CaseFiles, reader: CaseReader) -> tuple[Outline, Path] | str:
 
 
 def _read(path: Path) -> tuple[Outline, Notes] | None:
-    """What is kept of a case; None if there is nothing that can be read."""
+    """The stored outline and notes of a case; None if they are missing or unreadable."""
     try:
         data = json.loads(path.read_bytes())
         if data["format"] != FORMAT:
             return None
         return Outline.from_json(data["outline"]), dict(data["notes"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, *MALFORMED):
         return None

@@ -1,1 +1,1 @@
-"""The image-conditioned kind: a field that sees the measured slices."""
+"""The image-conditioned kind: a field conditioned on the measured slices."""

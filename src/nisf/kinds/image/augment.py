@@ -1,7 +1,7 @@
-"""A training sample of the image-conditioned field: parallel slices, warped, re-lit and partly hidden.
+"""Training samples of the image-conditioned field: parallel slices, warped, relit and partly hidden.
 
-The warp is a map of coordinates, so no image is interpolated twice: canvases and points are read from the
-measured pixels at warped places.
+The warp maps coordinates, so no image is interpolated twice: canvases and points are sampled directly from
+the measured pixels at warped positions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Measured:
         images: intensities in [0, 1], float16 (n, c, x, y).
         labels: class index or `UNKNOWN`, int8 (n, x, y).
         spacing: mm along x and y (2,).
-        middle: region's centre on each slice, mm from its first pixel (n, 2).
+        middle: the region's centre on each slice, mm from its first pixel (n, 2).
         z: mm along the normal from the region's centre (n,), ascending.
     """
 
@@ -46,14 +46,14 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """What a training step sees of one subject.
+    """One augmented subject as a training step sees it.
 
     Attributes:
         images: canvases of the given slices (n, c, h, w).
         maps: their poses (n, 3, 4), as in `nisf.networks.canvas.Canvases`.
         points: mm (p, 3), on given and hidden slices.
-        intensity: there, without noise (p, c).
-        label: there (p,).
+        intensity: at the points, without noise (p, c).
+        label: at the points (p,).
     """
 
     images: Float[Tensor, "n c h w"]
@@ -63,17 +63,17 @@ class Sample:
     label: Int[Tensor, "p"]
 
     def to(self, device: torch.device) -> Sample:
-        """The same on a device."""
+        """Move the sample to a device."""
         return Sample(
             *(x.to(device) for x in (self.images, self.maps, self.points, self.intensity, self.label))
         )
 
 
 def measured(case: Case, centre: Vector, pixel_mm: float) -> list[Measured]:
-    """The labelled stacks of a case, one entry for each labelled frame; single slices included.
+    """The labelled stacks of a case, one for each labelled frame; single slices included.
 
     Args:
-        case: with labels.
+        case: a labelled case.
         centre: of the region, world mm.
         pixel_mm: of the canvases.
     """
@@ -107,7 +107,7 @@ def measured(case: Case, centre: Vector, pixel_mm: float) -> list[Measured]:
 
 
 def alike(first: Measured, second: Measured) -> bool:
-    """Whether two stacks are the same slices at different phases."""
+    """Whether two stacks hold the same slices at different phases."""
     return (
         first.images.shape == second.images.shape
         and torch.equal(first.z, second.z)
@@ -119,7 +119,7 @@ def alike(first: Measured, second: Measured) -> bool:
 def _places(
     count: int, points: int, half_mm: float, pixel_mm: float, rng: np.random.Generator
 ) -> Float[Tensor, "n p 2"]:
-    """Places on each of ``count`` slices, mm from the centre, half of them near it."""
+    """Positions on each of ``count`` slices, mm from the centre, half of them near it."""
     spread = rng.uniform(-1, 1, size=(count, points, 2)) * (half_mm - pixel_mm)
     near = points // 2
     spread[:, :near] = np.clip(rng.normal(size=(count, near, 2)) * 0.35, -0.95, 0.95) * half_mm
@@ -128,13 +128,13 @@ def _places(
 
 @dataclass(frozen=True, eq=False)
 class Stacked:
-    """Slices of b stacks in n slots each, before they are augmented.
+    """Slices of b stacks in n slots each, before augmentation.
 
     Attributes:
         images: intensities in [0, 1] (b, n, c, x, y), 0 where nothing was measured.
         labels: class index or `UNKNOWN` (b, n, x, y).
         spacing: mm along x and y (b, 2).
-        middle: region's centre on each slice, mm from its first pixel (b, n, 2).
+        middle: the region's centre on each slice, mm from its first pixel (b, n, 2).
         z: mm along the normal (b, n).
     """
 
@@ -147,14 +147,14 @@ class Stacked:
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """Slices on their canvases, warped and relit, and what is asked of them.
+    """Warped and relit slices on their canvases, and the targets at their points.
 
     Attributes:
         canvas: without noise (b, n, c, h, w).
         z: mm (b, n).
         points: mm (b, n, p, 3).
-        intensity: there (b, n, p, c).
-        label: there (b, n, p).
+        intensity: at the points (b, n, p, c).
+        label: at the points (b, n, p).
     """
 
     canvas: Float[Tensor, "b n c h w"]
@@ -167,14 +167,14 @@ class Shown:
 def show(
     stacked: Stacked, view: View, place: Float[Tensor, "b n p 2"], image: ImageConfig, config: AugmentConfig
 ) -> Shown:
-    """Measured slices as a view shows them.
+    """Measured slices as seen in a view.
 
     Args:
-        stacked: as measured.
-        view: a batch of them.
-        place: where labels and intensities are asked for, mm from the canvas's centre.
+        stacked: the slices as measured.
+        view: a batch of views.
+        place: points at which labels and intensities are wanted, mm from the canvas's centre.
         image: sizes of the canvases.
-        config: how far to augment.
+        config: strength of the augmentation.
     """
     b, n = stacked.z.shape
     half_mm = image.pixels * image.pixel_mm / 2
@@ -190,7 +190,7 @@ def show(
         return places @ view.linear.mT + bend[:, :, 0].mT
 
     def measured_at(places: Float[Tensor, "b m q 2"]) -> Float[Tensor, "b n q 2"]:
-        """The same on each slice, in its pixels."""
+        """`pixel` on each slice, in its pixels."""
         return (places + (view.offset + stacked.middle)[:, :, None]) / stacked.spacing[:, None, None]
 
     size = image.pixels
@@ -236,16 +236,16 @@ def draw_sample(
     rng: np.random.Generator,
     grains: np.random.Generator | None = None,
 ) -> Sample:
-    """One augmented view of a subject.
+    """Draw one augmented view of a subject.
 
     Args:
-        stack: what was measured.
+        stack: the slices as measured.
         image: sizes of the canvases.
-        config: how far to augment.
-        points: places drawn on each slice, half of them near the centre.
-        rng: all randomness.
-        grains: draws the noise instead, so that another phase of the same slices, drawn by the same ``rng``,
-            has other noise.
+        config: strength of the augmentation.
+        points: number of points on each slice, half of them near the centre.
+        rng: source of all randomness.
+        grains: source of the noise instead, so that another phase of the same slices, drawn with an equal
+            ``rng``, gets independent noise.
     """
     window, given, drawn = draw_window(len(stack), config, rng)
     count = len(given)
@@ -275,7 +275,7 @@ def draw_sample(
 def draw_window(
     count: int, config: AugmentConfig, rng: np.random.Generator
 ) -> tuple[slice, Bool[np.ndarray, "n"], View]:
-    """Which of ``count`` slices are looked at, which of these the field sees, and how."""
+    """Draw a window of ``count`` slices, which of them the field sees, and their view."""
     window = min(count, config.window)
     first = int(rng.integers(count - window + 1))
     view = draw_view(window, config, rng)

@@ -1,11 +1,11 @@
-"""Spread strokes: a small residual of a subject's features, and of nothing else.
+"""Propagate strokes: a small residual on the features of one subject.
 
-The residual of a pixel is a weighted sum over anchors, places on the strokes. An anchor weighs as much as the
-pixel is near it in space and time and looks like it to the encoder: a Wendland function of distance, which
-ends at a radius, times Gaussians of the differences in time and in features. This is a Gaussian process prior
-on the change of the features (Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006,
-chapter 2). A few steps of L-BFGS fit its coefficients to what the strokes say and, at random places around
-them, to the answer as it was. Beyond the radius the features stay as they are, to the bit.
+The residual of a pixel is a weighted sum over anchors, which are points on the strokes. The weight of an
+anchor is a Wendland function of its distance, which vanishes beyond a radius, times Gaussians of the
+differences in time and in the encoder's features. This is a Gaussian process prior on the change of the
+features (Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, chapter 2). A few steps of
+L-BFGS fit the coefficients so that the strokes are followed and the answer at random points around them stays
+as it was. Beyond the radius, features remain bitwise unchanged.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ from nisf.networks.lookup import Nearby, corners_of, nearby, sample
 from nisf.stopwatch import stage
 
 REACH_MM = 40.0
-"""Distance from an anchor at which its weight ends."""
+"""Distance at which the weight of an anchor vanishes."""
 ALIKE = 0.7
-"""Root mean square difference of features, in their standard deviations, at which a weight is exp(-1/2)."""
+"""Root mean square difference of features, in standard deviations, at which the weight is exp(-1/2)."""
 TIME = 0.3
-"""Likewise the difference in time, as a fraction of the cycle."""
+"""Difference in time, as a fraction of the cycle, at which the weight is exp(-1/2)."""
 SMALL = 1e-2
-"""Weight of the squared coefficients: how unlikely a large residual is."""
+"""Weight of the penalty on squared coefficients, which keeps the residual small."""
 AS_BEFORE, AROUND = 1.0, 600
-"""Weight of the answer as it was, and at how many places it is asked."""
+"""Weight of the term that keeps the previous answer, and the number of points at which it is evaluated."""
 STEPS = 20
-"""Of L-BFGS at most."""
+"""Maximum number of L-BFGS steps."""
 ANCHOR_MM, MOST_ANCHORS = 3.0, 400
-"""Spacing of the anchors along a stroke, and how many there are at most."""
+"""Spacing of the anchors along a stroke, and their maximum number."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """Some pixels of encoded slices, or places between them.
+    """Pixels of encoded slices, or points between pixels.
 
     Attributes:
         place: model mm (q, 3).
         features: in standard deviations (q, f).
-        time: fraction of the cycle, of each (q,).
+        time: of each, fraction of the cycle (q,).
     """
 
     place: Float[Tensor, "q 3"]
@@ -61,7 +61,7 @@ class Pixels:
 
 
 def likeness(pixels: Pixels, anchors: Pixels) -> Float[Tensor, "q m"]:
-    """Weight of each anchor for each pixel, in [0, 1]: positive definite, 0 from `REACH_MM` on."""
+    """Weight of each anchor for each pixel, in [0, 1]: a positive definite kernel, 0 from `REACH_MM` on."""
     way = (torch.cdist(pixels.place, anchors.place, compute_mode=EXACT) / REACH_MM).clamp_max(1.0)
     apart = torch.cdist(pixels.features, anchors.features).square()
     apart = apart / (anchors.features.shape[1] * ALIKE**2)
@@ -70,11 +70,11 @@ def likeness(pixels: Pixels, anchors: Pixels) -> Float[Tensor, "q m"]:
 
 
 EXACT = "donot_use_mm_for_euclid_dist"
-"""Distances by differences: by products, rounding would move the radius."""
+"""`torch.cdist` by differences: matrix products would blur the radius by their rounding."""
 
 
 def pixel_places(maps: Float[Tensor, "n 3 4"], size: int) -> Float[Tensor, "n h w 3"]:
-    """Model mm of every pixel of canvases with ``size`` pixels a side."""
+    """Position of every pixel of canvases with ``size`` pixels a side, model mm."""
     inverse = torch.linalg.inv(maps[:, :, :3].double())
     steps = torch.arange(size, dtype=torch.float64, device=maps.device)
     u, v = torch.meshgrid(steps, steps, indexing="ij")
@@ -85,10 +85,10 @@ def pixel_places(maps: Float[Tensor, "n 3 4"], size: int) -> Float[Tensor, "n h 
 
 @dataclass(frozen=True, eq=False)
 class Residual:
-    """What is added to the features of a subject's slices.
+    """A correction that is added to the features of a subject's slices.
 
     Attributes:
-        anchors: places on the strokes.
+        anchors: points on the strokes.
         weight: of each anchor (m, f).
         scale: standard deviation of each feature (f,).
     """
@@ -99,7 +99,7 @@ class Residual:
 
     @torch.inference_mode()
     def __call__(self, scene: Scene, time: float) -> Scene:
-        """The slices of one phase with the residual; the very same scene where nothing changes.
+        """Add the residual to the slices of one phase; returns the same object if nothing changes.
 
         Args:
             scene: the encoded slices.
@@ -119,19 +119,19 @@ class Residual:
 
 
 PIXELS = 8_192
-"""Pixels that are compared with all anchors at a time."""
+"""Number of pixels that are compared with all anchors at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """Places of one phase where something is asked of the residual.
+    """Points of one phase at which the residual is constrained.
 
     Attributes:
         near: their nearest slices.
-        features: as they are (p, k, f).
-        basis: of the residual there (p, k, m).
+        features: the features there, without the residual (p, k, f).
+        basis: basis of the residual there (p, k, m).
         latent: of the phase.
-        targets: what strokes say; None where the answer shall stay.
+        targets: what the strokes demand; None where the answer should stay.
     """
 
     near: Nearby
@@ -144,10 +144,11 @@ class Observed:
 def fit_residual(
     scenes: Scenes, strokes: Sequence[Stroke], labels: Sequence[str], region: Region
 ) -> Residual:
-    """The residual for some strokes; the same ones give the same.
+    """Fit the residual for some strokes; deterministic.
 
     Args:
-        scenes: the subject's slices as they were encoded.
+        scenes: the subject's slices as encoded.
+        strokes: at least one.
         strokes: at least one.
         labels: names of the classes.
         region: of the subject.
@@ -177,7 +178,7 @@ class _Fit:
         return torch.from_numpy(place).to(self.scenes.device)
 
     def anchors(self, strokes: Sequence[Stroke]) -> Pixels:
-        """Where the strokes lie on their nearest slices."""
+        """Points along the strokes, on their nearest slices."""
         step = max(ANCHOR_MM, sum(stroke.length_mm for stroke in strokes) / MOST_ANCHORS)
         most = max(2, MOST_ANCHORS // len(strokes))
         places, features, times = [], [], []
@@ -192,7 +193,7 @@ class _Fit:
         return Pixels(torch.cat(places), torch.cat(features), torch.cat(times))
 
     def around(self, scene: Scene, anchors: Pixels, phase: int) -> Float[Tensor, "p 3"]:
-        """Random places on slices around the anchors; the phase alone says which."""
+        """Random points on slices around the anchors; they depend on the phase only."""
         low, high = anchors.place.amin(0), anchors.place.amax(0)
         share = torch.from_numpy(np.random.default_rng([phase, 20]).random((AROUND, 3), dtype=np.float32))
         place = low - REACH_MM + share.to(low.device) * (high - low + 2 * REACH_MM)
@@ -203,7 +204,7 @@ class _Fit:
     def observed(
         self, place: Tensor, phase: int, anchors: Pixels, root: Tensor, targets: Targets | None
     ) -> Observed:
-        """Places of one phase; ``root`` is that of the anchors' own likeness, which whitens the basis."""
+        """Prepare points of one phase; ``root``, of the kernel among the anchors, whitens the basis."""
         scene = self._scene(phase)
         size = scene.features.shape[1]
         near = nearby(scene.maps, place, size, self.image.neighbours)
@@ -218,17 +219,17 @@ class _Fit:
         return Observed(near, features, basis.reshape(*near.index.shape, -1), scene.latent, targets)
 
     def logits(self, seen: Observed, coefficient: Float[Tensor, "m f"] | None) -> Float[Tensor, "p q"]:
-        """Of the classes, with the residual."""
+        """Logits of the classes with the residual."""
         features = seen.features
         if coefficient is not None:
             features = features + (seen.basis @ coefficient) * self.scale
         return self.scenes.field.decode(features, seen.near, seen.latent, both=self.scenes.both)[1]
 
     def residual(self, strokes: Sequence[Stroke]) -> Residual:
-        """Fit it."""
+        """Fit the residual."""
         anchors = self.anchors(strokes)
         own = likeness(anchors, anchors)
-        # Anchors that lie on each other must not make the root singular.
+        # Coinciding anchors must not make the root singular.
         root = torch.linalg.cholesky(own + 1e-3 * torch.eye(len(own), device=own.device))
         said, before = [], []
         for phase in self.phases:

@@ -1,9 +1,9 @@
-"""What else the slices could have told: draws of an image-conditioned field's answer.
+"""Draws of an image-conditioned field's answer: what it would be, had other slices been measured.
 
-Such a field gives one answer, and has no posterior to draw from. A draw sees the slices in one of the
-mirrors alone, of which the answer averages the features, and leaves out slices at random wherever they are
-not the nearest: at a measured slice little depends on the others, half way between two much. The spread is
-what the answer owes to the choice of what was measured: an ensemble over inputs and no posterior.
+Such a field gives one answer and has no posterior to draw from. A draw uses one of the mirror images only,
+whose features the answer averages, and leaves out random slices wherever they are not the nearest. Close to a
+measured slice the answer depends little on the others, half way between two it depends much. The spread of
+the draws shows how the answer depends on the choice of slices: an ensemble over inputs, not a posterior.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nisf.networks.canvas import Canvases
 from nisf.networks.image_field import ImageField
 
 SHARE = 1 / 3
-"""Of the slices that a draw leaves out."""
+"""Fraction of the slices that a draw leaves out."""
 
 
 class Draws:
@@ -27,10 +27,10 @@ class Draws:
 
     Args:
         field: the trained field, in evaluation mode.
-        canvases: of all the subject's slices and times.
+        canvases: of all slices and times of the subject.
         mirrors: see `nisf.kinds.image.scenes.Scenes`.
         both: likewise.
-        count: of the draws.
+        count: number of draws.
         seed: of the draws.
         residual: see `nisf.kinds.image.scenes.Scenes`.
     """
@@ -59,13 +59,13 @@ class Draws:
         *,
         memory_mb: float = 512.0,
     ) -> tuple[Float[np.ndarray, "n c"], Float[np.ndarray, "n k"]]:
-        """Intensity in [0, 1] and class probabilities of one draw; the mirrors take turns.
+        """Intensity in [0, 1] and class probabilities of one draw; the draws alternate between mirrors.
 
         Args:
             draw: its index.
             position: model mm.
             time: fraction of the cycle.
-            memory_mb: working memory beside the result and the encoded slices, MiB.
+            memory_mb: working memory besides the result and the encoded slices, MiB.
         """
         scenes, left_out = self.scenes[draw % len(self.scenes)], self.left_out[draw]
         return scenes.ask(position, time, memory_mb=memory_mb, left_out=left_out)
@@ -73,12 +73,12 @@ class Draws:
     def mean(
         self, position: Float[np.ndarray, "n 3"], time: Float[np.ndarray, "n"], *, memory_mb: float = 512.0
     ) -> tuple[Float[np.ndarray, "n c"], Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
-        """Mean intensity and class probabilities over the draws, and the probabilities' deviations.
+        """Mean intensity and class probabilities over the draws, and the probabilities' standard deviations.
 
         Args:
             position: model mm.
             time: fraction of the cycle.
-            memory_mb: working memory beside the result and the encoded slices, MiB.
+            memory_mb: working memory besides the result and the encoded slices, MiB.
         """
         count = len(self.left_out)
         found = [self.one(draw, position, time, memory_mb=memory_mb) for draw in range(count)]
@@ -87,7 +87,7 @@ class Draws:
 
 
 def _left_out(seed: int, draw: int) -> LeftOut:
-    """Which slices a draw leaves out: the same ones at every phase that has as many."""
+    """Which slices a draw leaves out: the same at all phases with equally many slices."""
 
     def choose(count: int) -> Bool[np.ndarray, "n"]:
         return np.random.default_rng([seed, draw, 22]).random(count) < SHARE

@@ -1,6 +1,6 @@
-"""The decoder of an image-conditioned field, alone or with one subject's encoded slices, to be traced.
+"""The decoder of an image-conditioned field in traceable form, alone or with one subject's encoded slices.
 
-The decoder that a page of its own carries does the same (`nisf.kinds.image.portable`).
+The decoder of a static page does the same (`nisf.kinds.image.portable`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from nisf.networks.lookup import Nearby, nearest_slices
 from nisf.prior.exportable import Exportable
 
 EXAMPLES = 7
-"""Places in the examples: not the length of any other axis."""
+"""Number of points in the examples, unlike the length of any other axis."""
 
 
 class _Decoder(nn.Module):
-    """Encoded slices and places in model mm to answers."""
+    """Maps encoded slices and points in model mm to answers."""
 
     def __init__(self, field: ImageField, *, both: bool) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class _Decoder(nn.Module):
 
     @override
     def forward(self, features: Tensor, maps: Tensor, latent: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-        # As `nisf.networks.lookup.nearby`, in a form whose trace has no number of slices or places in it.
+        # `nisf.networks.lookup.nearby` in a form whose trace does not fix the number of slices or points.
         u, v, distance = (place @ maps[:, axis, :3].T + maps[:, axis, 3] for axis in range(3))
         near = nearest_slices(u, v, distance, self.image.pixels, self.image.neighbours)
         latents = latent + torch.zeros_like(place[:, :1])
@@ -45,7 +45,7 @@ class _Decoder(nn.Module):
 
 
 def sampled(features: Float[Tensor, "n h w f"], near: Nearby) -> Float[Tensor, "p k f"]:
-    """As `nisf.networks.lookup.sample`, by look-ups that other programs have."""
+    """`nisf.networks.lookup.sample` in terms of look-ups that other programs have."""
     _, h, w, f = features.shape
     table = features.reshape(-1, f)
     u, v = near.u.clamp(0, h - 1), near.v.clamp(0, w - 1)
@@ -58,7 +58,7 @@ def sampled(features: Float[Tensor, "n h w f"], near: Nearby) -> Float[Tensor, "
 
 
 class _Subject(nn.Module):
-    """World mm to one subject's answers at one measured phase, background outside its region."""
+    """Maps world mm to one subject's answers at one measured phase; background outside its region."""
 
     turn: Tensor
     shift: Tensor
@@ -90,7 +90,7 @@ def exportable_decoder(field: ImageField, *, both: bool) -> Exportable:
 
     Args:
         field: the network.
-        both: whether slices are also counted from the other end.
+        both: average over both directions of counting the slices.
     """
     random, image = torch.Generator().manual_seed(0), field.image
     count = image.neighbours + 2
@@ -120,12 +120,12 @@ def exportable_decoder(field: ImageField, *, both: bool) -> Exportable:
 def exportable_scene(
     field: ImageField, scene: Scene, region: Region, time: float, *, both: bool
 ) -> Exportable:
-    """One subject at one measured phase, asked in world mm.
+    """One subject at one measured phase, queried in world mm.
 
     Args:
         field: the network.
         scene: its encoded slices at the phase.
-        region: where it answers.
+        region: the region in which it gives answers.
         time: of the phase.
         both: see `exportable_decoder`.
     """

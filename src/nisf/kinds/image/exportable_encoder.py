@@ -1,7 +1,7 @@
-"""The encoder of an image-conditioned field in a form that can be traced.
+"""The encoder of an image-conditioned field in traceable form.
 
-Its layers are its own. Only the look-ups of the exchange between slices (`nisf.networks.slice_exchange`) are
-written in operations that ONNX has, for a number of slices and phases that the trace does not fix.
+Its layers are reused. Only the look-ups of the slice exchange (`nisf.networks.slice_exchange`) are rewritten
+in operations that ONNX has, such that the trace does not fix the number of slices and phases.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from nisf.prior.exportable import Exportable
 
 
 class _Exchange(nn.Module):
-    """`SliceExchange` of scenes that all have the same maps."""
+    """`SliceExchange` for scenes that all have the same maps."""
 
     factor: Tensor
     shift: Tensor
@@ -34,7 +34,7 @@ class _Exchange(nn.Module):
         super().__init__()
         self.each, self.along, self.into = exchange.each, exchange.along, exchange.into
         self.size, self.neighbours, self.distance_mm = size, exchange.neighbours, exchange.distance_mm
-        # `coarse_maps`, which writes into parts of a tensor, as a factor and a shift.
+        # `coarse_maps` writes into slices of a tensor; here it is a factor and a shift.
         shift = coarse_maps(torch.zeros(1, 3, 4), exchange.scale)[0]
         self.register_buffer("shift", shift)
         self.register_buffer("factor", coarse_maps(torch.ones(1, 3, 4), exchange.scale)[0] - shift)
@@ -47,7 +47,7 @@ class _Exchange(nn.Module):
         near = nearest_slices(u, v, distance, size, self.neighbours)
         pixels = x.permute(0, 2, 3, 1)
         channels = pixels.shape[3]
-        # Scenes beside each other as further channels: one look-up serves them all.
+        # The scenes become channels, so that one look-up serves all of them.
         table = self.each(pixels).reshape(maps.shape[0], -1, size, size, channels)
         table = table.permute(1, 2, 3, 0, 4).flatten(3)
         seen = sampled(table, near).reshape(places.shape[0], self.neighbours, -1, channels)
@@ -58,7 +58,7 @@ class _Exchange(nn.Module):
 
 
 class _Encoder(nn.Module):
-    """Slices of one phase, with their maps and those of the reference phases, to features and latent."""
+    """Maps slices of one phase, their maps and those of the reference phases to features and a latent."""
 
     sign: Tensor
     shift: Tensor
@@ -71,7 +71,7 @@ class _Encoder(nn.Module):
             _Exchange(part, pixels // part.scale) for part in map(_as_exchange, encoder.exchange)
         )
         self.encoder, self.flips = encoder, flips_of(mirrors)
-        # What flipping does to maps.
+        # Effect of flipping on maps.
         sign, shift = torch.ones(len(self.flips), 3, 1), torch.zeros(len(self.flips), 3, 4)
         for number, axes in enumerate(self.flips):
             sign[number, axes], shift[number, axes, 3] = -1.0, pixels - 1.0
@@ -87,7 +87,7 @@ class _Encoder(nn.Module):
     def _mirrored(
         self, images: Tensor, maps: Tensor, reference: Tensor | None, mirror: int
     ) -> tuple[Tensor, Tensor]:
-        """Features, turned back, and the mean of the slices' latents."""
+        """Features, flipped back, and the mean of the slices' latents."""
         axes, shown = self.flips[mirror], None
         maps = (maps * self.sign[mirror] + self.shift[mirror])[None]
         if reference is not None:
@@ -101,7 +101,7 @@ class _Encoder(nn.Module):
 
 
 def _flipped(x: Tensor, axes: list[int], first: int) -> Tensor:
-    """Flipped along pixel axes, of which the first is axis ``first``; ONNX has no flip along none."""
+    """Flip along pixel axes, the first of which is axis ``first``; ONNX has no flip along zero axes."""
     return x.flip([first + axis for axis in axes]) if axes else x
 
 
@@ -110,11 +110,11 @@ def _as_exchange(module: nn.Module) -> SliceExchange:
 
 
 def exportable_encoder(field: ImageField, mirrors: int) -> Exportable:
-    """The encoder: slices of one phase as tensors, to what the exported decoder takes.
+    """The encoder: maps slices of one phase to inputs of the exported decoder.
 
     Args:
         field: the network.
-        mirrors: pixel axes along which slices are also seen in a mirror; the features are means.
+        mirrors: number of pixel axes along which slices are also mirrored; features are averaged.
     """
     image = field.image
     about: dict[str, object] = {
@@ -141,7 +141,7 @@ def exportable_encoder(field: ImageField, mirrors: int) -> Exportable:
 
 
 def _examples(field: ImageField, slices: int, phases: int) -> dict[str, Tensor]:
-    """Parallel slices 9 mm apart, a little tilted, of random blocks."""
+    """Parallel slices 9 mm apart, slightly tilted, that show random blocks."""
     random, image = torch.Generator().manual_seed(slices), field.image
     maps = torch.zeros(slices, 3, 4)
     maps[:, 0, 0] = maps[:, 1, 1] = 1 / image.pixel_mm

@@ -1,7 +1,7 @@
-"""What a scanner makes of an image: contrast, coils, field of view, blur, ghosts and noise.
+"""Simulate a scanner's effects: contrast, coil profile, field of view, blur, ghosts and noise.
 
-For b samples of n slices at once, from the random numbers of a `View`, on any device. Nothing here asks for
-a value of a tensor on a GPU, so that it can be recorded as part of a CUDA graph.
+Works on b samples of n slices at once, from the random numbers of a `View`, on any device. No value of a
+tensor is read back from a GPU, so that a CUDA graph can capture it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nisf.config.schema import AugmentConfig
 from nisf.kinds.image.views import PARTS, View
 
 FARTHEST = 1.6
-"""Largest logarithm by which noise grows away from a coil."""
+"""Maximum log of the factor by which noise grows away from a coil."""
 
 
 def relit(
@@ -27,14 +27,14 @@ def relit(
     z: Float[Tensor, "b n"],
     config: AugmentConfig,
 ) -> Float[Tensor, "b n c h w"]:
-    """Contrast, brightness over the canvas and of each slice, and where the field of view ends.
+    """Vary contrast, brightness over the canvas and of each slice, and limit the field of view.
 
     Args:
         images: intensities in [0, 1].
-        view: a batch of them.
-        place: of the canvas's pixels, mm from its centre.
-        z: of the slices, mm.
-        config: which of it is used.
+        view: a batch of views.
+        place: positions of the canvas's pixels, mm from its centre.
+        z: positions of the slices, mm.
+        config: which effects are used.
     """
     h, w = images.shape[-2:]
     images = images.clamp(0, 1) ** _each(view.curve[:, 0])
@@ -60,7 +60,7 @@ def degraded(
     z: Float[Tensor, "b n"],
     config: AugmentConfig,
 ) -> Float[Tensor, "b n c h w"]:
-    """Ghosts, blur or its opposite, and noise; arguments as of `relit`.
+    """Add ghosts, blur or sharpening, and noise; other arguments as for `relit`.
 
     Args:
         grains: standard normal numbers.
@@ -70,7 +70,7 @@ def degraded(
     if config.blur and config.blur_pixels and _wanted(view.blur[:, 2]):
         images = _blurred(images, view.blur, config.blur_pixels)
     scale = _each(view.noise[:, 0])
-    if config.coil:  # as much beside the signal in the middle as without a coil
+    if config.coil:  # keeps the signal-to-noise ratio in the middle the same as without a coil
         scale = scale * _each(view.profile[:, 3].exp())
     if config.noise_profile:
         grown = (_slope(view.noise[:, 1:4], place, z).clamp(max=FARTHEST).exp() - 1)[:, :, None]
@@ -83,20 +83,20 @@ def _each(value: Float[Tensor, "b"]) -> Float[Tensor, "b 1 1 1 1"]:
 
 
 def _wanted(weight: Tensor) -> bool:
-    """Whether some sample of the batch asks for it; on a GPU nobody waits to know."""
+    """Whether any sample of the batch uses an effect; always true on a GPU, to avoid a synchronisation."""
     return weight.device.type != "cpu" or bool(weight.any())
 
 
 def _slope(
     slopes: Float[Tensor, "b 3"], place: Float[Tensor, "h w 2"], z: Float[Tensor, "b n"]
 ) -> Float[Tensor, "b n h w"]:
-    """A linear function of place, 0 in the middle."""
+    """A linear function of position that is 0 in the middle."""
     plane = torch.einsum("hwk,bk->bhw", place, slopes[:, :2])
     return plane[:, None] + (slopes[:, 2:] * z)[:, :, None, None]
 
 
 def _moved(images: Tensor, shift: Float[Tensor, "b 2"]) -> Tensor:
-    """Images moved by fractions of their size; what leaves comes back at the other side."""
+    """Images shifted by fractions of their size, with wrap-around."""
     for axis in (0, 1):
         size = images.shape[3 + axis]
         steps = torch.arange(size, device=images.device)
@@ -108,7 +108,7 @@ def _moved(images: Tensor, shift: Float[Tensor, "b 2"]) -> Tensor:
 
 
 def _blurred(images: Tensor, blur: Float[Tensor, "b 3"], largest: float) -> Tensor:
-    """Convolved along both axes with each sample's Gaussian, mixed with the image as it was."""
+    """Convolve along both axes with each sample's Gaussian, and blend with the original image."""
     b, n, c, h, w = images.shape
     reach = math.ceil(2.5 * largest)
     steps = torch.arange(-reach, reach + 1, device=images.device)

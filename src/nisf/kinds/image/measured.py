@@ -1,4 +1,4 @@
-"""The labelled stacks of a case that the image recipe draws from, as arrays on the disk."""
+"""The labelled stacks of a case that the image recipe draws from, as arrays on disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PARTS = ("images", "labels", "spacing", "middle", "z")
 
 
 def measured_stacks(pixel_mm: float) -> Prepared[list[Measured]]:
-    """How labelled stacks are made of a case and kept, one array a part and stack.
+    """How labelled stacks are prepared from a case and stored, one array per field and stack.
 
     Args:
         pixel_mm: of the canvases.

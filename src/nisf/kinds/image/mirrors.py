@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def flips_of(mirrors: int) -> list[list[int]]:
-    """The pixel axes along which each of 1, 2 or 4 images is flipped."""
+    """The pixel axes along which each of the 1, 2 or 4 images is flipped."""
     flips: list[list[int]] = [[]]
     for axis in range(mirrors):
         flips += [[*axes, axis] for axes in flips]
@@ -15,7 +15,7 @@ def flips_of(mirrors: int) -> list[list[int]]:
 
 
 def flipped(maps: Float[Tensor, "n 3 4"], axes: list[int], size: int) -> Float[Tensor, "n 3 4"]:
-    """Maps to canvases of ``size`` pixels that are flipped along these pixel axes."""
+    """Maps to canvases of ``size`` pixels that are flipped along some pixel axes."""
     maps = maps.clone()
     maps[:, axes] *= -1
     maps[:, axes, 3] += size - 1

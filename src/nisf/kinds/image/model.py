@@ -1,4 +1,4 @@
-"""The prior of an image-conditioned field, and the subjects that it sees: their slices on canvases."""
+"""The prior of an image-conditioned field, and its subjects: a case's slices on canvases."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ from nisf.subject.subject import Subject
 from nisf.types import PointsMm
 
 COARSE_MM = 6.0
-"""Distance of the places that tell whether a region lies where the anatomy is."""
+"""Spacing of the points that show whether a region is centred on the anatomy."""
 
 READY_BYTES = 2**30
-"""Memory for encoded phases that a subject may take which is asked many questions."""
+"""Memory for the encoded phases of a subject that answers many queries."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageSubject(Subject):
-    """One subject, seen by an `ImagePrior`.
+    """A subject of an `ImagePrior`.
 
     Attributes:
         canvases: its slices.
-        ready: phases whose encoded slices are kept at hand; see `nisf.kinds.image.scenes.Scenes`.
-        encoded: its slices as they were encoded for the same subject with other strokes.
+        ready: number of phases whose encoded slices are cached; see `nisf.kinds.image.scenes.Scenes`.
+        encoded: encoded slices taken over from the same subject with other strokes.
     """
 
     prior: ImagePrior
@@ -61,7 +61,7 @@ class ImageSubject(Subject):
 
     @cached_property
     def scenes(self) -> Scenes:
-        """Its encoded slices, phase by phase, with what its strokes change of them."""
+        """Its encoded slices, phase by phase, with the effect of its strokes."""
         if not self.strokes:
             return self.uncorrected
         labels = self.prior.anatomy.labels
@@ -69,7 +69,7 @@ class ImageSubject(Subject):
 
     @cached_property
     def uncorrected(self) -> Scenes:
-        """Its encoded slices as they are without strokes."""
+        """Its encoded slices without the effect of strokes."""
         prior, known = self.prior, self.encoded
         if known is not None and (known.field, known.canvases) == (prior.field, self.canvases):
             return known
@@ -81,11 +81,11 @@ class ImageSubject(Subject):
 
     @override
     def noted(self, **entries: Any) -> ImageSubject:
-        known = self.__dict__.get("uncorrected", self.encoded)  # what is encoded already
+        known = self.__dict__.get("uncorrected", self.encoded)  # keeps what is encoded already
         return replace(self, encoded=known, **entries)
 
     def drawn_places(self) -> PointsMm:
-        """Where its structures are, coarsely, at the first measured time: world mm (n, 3)."""
+        """Coarsely sampled points in its structures at the first measured time: world mm (n, 3)."""
         region, grid = self.region, self.stacks[0].grid
         sides = [np.arange(-half + COARSE_MM / 2, half, COARSE_MM) for half in region.half[:2]]
         slices = grid.affine(np.stack([np.zeros(grid.shape[2])] * 2 + [np.arange(grid.shape[2])], axis=-1))
@@ -154,7 +154,7 @@ class ImageSubject(Subject):
 
     @override
     def signature(self, time: float) -> np.ndarray:
-        """The latent of the nearest phase."""
+        """The latent of the nearest measured phase."""
         phase = nearest_frame(self.scenes.times, time)
         return self.scenes.at(phase).latent.cpu().double().numpy()
 
@@ -171,7 +171,7 @@ class ImageSubject(Subject):
 
     @override
     def exportable(self, time: float = 0.0) -> Exportable:
-        """Its answers at the measured phase that is nearest to ``time``."""
+        """Its answers at the measured phase nearest to ``time``."""
         phase, prior = nearest_frame(self.scenes.times, time), self.prior
         scene, at = self.scenes.at(phase), float(self.scenes.times[phase])
         return exportable_scene(prior.field, scene, self.region, at, both=prior.anatomy.reorder)
@@ -187,15 +187,15 @@ class ImageSubject(Subject):
 
 
 def _require_memory(case: Case, config: Config) -> None:
-    """Refuse a case whose slices of one time, which are encoded together, do not fit into memory.
+    """Reject a case whose slices of one time, which are encoded together, do not fit into memory.
 
     Raises:
-        CannotFitError: they do not.
+        CannotFitError: they do not fit.
     """
     image, (_, each) = config.image, np.unique([item.time for item in case.slices], return_counts=True)
     together = 2 if image.phase_exchange and len(each) > 1 else 1
     slices = together * int(each.max())
-    # Measured: features are moved several times, beside the outermost level's own. Rough, for the refusal.
+    # Measured: besides those of the outermost level, a few copies of the features exist. A rough estimate.
     nbytes = 4 * slices * image.pixels**2 * (6 * image.features + image.width)
     advice = "give fewer slices of a time"
     require_bytes(nbytes, f"{case.name}: encoding {slices} slices together", advice=advice, options=())
@@ -203,7 +203,7 @@ def _require_memory(case: Case, config: Config) -> None:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImagePrior(Prior[ImageSubject]):
-    """An encoder of slices and a field that decodes their features, trained over a population."""
+    """An encoder of slices and a field that decodes their features, trained on a population."""
 
     field: ImageField
 
@@ -211,7 +211,7 @@ class ImagePrior(Prior[ImageSubject]):
 
     @property
     def mirrors(self) -> int:
-        """Pixel axes along which slices are also seen in a mirror; none where no file is ever mirrored."""
+        """Number of pixel axes along which slices are also mirrored; 0 if files are never mirrored."""
         return self.config.image.mirrors if self.anatomy.turn else 0
 
     @classmethod
@@ -239,10 +239,10 @@ class ImagePrior(Prior[ImageSubject]):
     def fit_inside(
         self, case: Case, region: Region, *, config: FitConfig, seed: int, callback: FitCallback | None
     ) -> ImageSubject:
-        """The case, seen: nothing is fitted, so that ``config``, ``seed`` and ``callback`` say nothing."""
+        """Encode the case. Nothing is fitted, so ``config``, ``seed`` and ``callback`` have no effect."""
         if not case.slices:
             raise CannotFitError(
-                f"{case.name}: has no slice, and this prior sees whole slices; use one that fits points"
+                f"{case.name}: has no slices, which this prior needs; use a prior that fits points"
             )
         _require_memory(case, self.config)
         region = over_all_slices(case, region)
@@ -251,10 +251,10 @@ class ImagePrior(Prior[ImageSubject]):
 
     @override
     def looked_again(self, case: Case, subject: ImageSubject) -> ImageSubject:
-        # Once: seeing costs little, and the second region is only kept where the first was off.
+        # Once only: encoding is cheap, and the second region is kept only if the first was off centre.
         if not case.stacks:
             return subject
-        with one_core():  # the same bits on any number of threads, as when it is rendered
+        with one_core():  # bitwise the same on any number of threads, as in renderings
             drawn = subject.drawn_places()
         region = recentred(subject.region, drawn, case.stacks[0].grid.corners())
         if region is None:
@@ -266,10 +266,10 @@ class ImagePrior(Prior[ImageSubject]):
         return ImageSubject(prior=self, canvases=self._canvases(record.tensors), **record.common())
 
     def _canvases(self, tensors: Mapping[str, Tensor]) -> Canvases:
-        """The canvases of a file.
+        """Read the canvases of a file.
 
         Raises:
-            KeyError, ValueError: they are missing or of other sizes than the prior's.
+            KeyError, ValueError: they are missing, or their sizes are not the prior's.
         """
         images, maps, times = (tensors[f"canvases.{name}"] for name in ("images", "maps", "times"))
         n, side = len(images), self.config.image.pixels
@@ -282,7 +282,7 @@ class ImagePrior(Prior[ImageSubject]):
 
     @override
     def accepts(self, config: Config) -> bool:
-        # How a trained network is asked may change; slices or phases that do not see each other may begin to.
+        # Settings of queries may change, and exchanges between slices or phases may be added.
         image, wanted = self.config.image, config.image
         free = {"mirrors": wanted.mirrors, "time_sigma": wanted.time_sigma}
         for name in ("slice_exchange", "phase_exchange"):
@@ -291,5 +291,5 @@ class ImagePrior(Prior[ImageSubject]):
 
     @override
     def continued(self) -> Config:
-        """Its own settings, without the coarse canvases of a first training."""
+        """Its own settings, without the coarse canvases at the start of a first training."""
         return replace(self.config, augment=replace(self.config.augment, coarse=0.0))

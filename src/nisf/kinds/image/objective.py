@@ -1,4 +1,4 @@
-"""What training an image-conditioned field minimises."""
+"""The training objective of the image-conditioned field."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nisf.optimisation.ranks import gathered
 
 
 def class_terms(logits: Float[Tensor, "p k"], label: Int[Tensor, "p"]) -> dict[str, Tensor]:
-    """Cross-entropy and Dice loss of the classes over all points with a known label together."""
+    """Cross-entropy and Dice loss of the classes over all points with a known label."""
     known = (label != UNKNOWN).sum().clamp_min(1)
     bce = functional.cross_entropy(logits, label, ignore_index=UNKNOWN, reduction="sum") / known
     return {
@@ -34,10 +34,11 @@ def image_objective(
     config: TrainConfig,
     together: Sequence[int] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Cross-entropy and Dice of the classes, and the intensities' cross-entropy, over all samples' points.
+    """Cross-entropy and Dice loss of the classes, and cross-entropy of the intensities, over all samples.
 
-    The slices of all samples are encoded in one batch; ``together`` says how many samples in turn are phases
-    of one subject, each its own if None. On several ranks it is the objective of all ranks' samples.
+    The slices of all samples are encoded in one batch. ``together`` gives the numbers of consecutive samples
+    that are phases of one subject; if None, each sample is a subject. On several ranks, the objective is that
+    of all ranks' samples.
     """
     counts = [len(sample.images) for sample in samples]
     images, maps = torch.cat([sample.images for sample in samples]), [sample.maps for sample in samples]
@@ -48,7 +49,7 @@ def image_objective(
             intensity, class_logits = field(Scene(own, sample.maps, latent.mean(0)), sample.points)
             values.append(intensity)
             classes.append(class_logits)
-    # The Dice of all points together is no mean of the ranks' own.
+    # The Dice of all points is not the mean of the ranks' own.
     logits, label = gathered(torch.cat(classes).float()), gathered(torch.cat([s.label for s in samples]))
     target = gathered(torch.cat([sample.intensity for sample in samples]))
     intensity_bce = functional.binary_cross_entropy_with_logits(gathered(torch.cat(values).float()), target)

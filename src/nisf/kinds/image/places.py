@@ -1,4 +1,4 @@
-"""Places that are asked at several times."""
+"""Points that are queried at several times."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from nisf.networks.lookup import Nearby, nearby
 
 
 class PlacesAsked:
-    """Places that are asked at one time after the other: where they lie among the slices is found once.
+    """Points that are queried at one time after another; their nearest slices are looked up once.
 
     Args:
         points: model mm (n, 3), on the field's device.
-        rows: places at a time.
+        rows: points per chunk.
     """
 
     def __init__(self, points: Float[Tensor, "n 3"], rows: int) -> None:
@@ -22,7 +22,7 @@ class PlacesAsked:
         self._near: tuple[Tensor, list[Nearby]] | None = None
 
     def near(self, scene: Scene, neighbours: int) -> list[Nearby]:
-        """The nearest slices of each part's places; phases that are posed alike have the very same maps."""
+        """The nearest slices for each chunk; cached, because phases with equal poses share a tensor."""
         known = self._near
         if known is None or known[0] is not scene.maps:
             size = scene.features.shape[1]

@@ -1,6 +1,6 @@
-"""An image-conditioned field and one subject's encoded slices, for a decoder that is not PyTorch.
+"""An image-conditioned field and one subject's encoded slices, for a decoder outside PyTorch.
 
-The decoder does what `nisf.networks.image_inference` does; nisf's page has one (see docs/reference.md).
+The decoder does what `nisf.networks.image_inference` does; the viewer's page has one (see docs/reference.md).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nisf.subject.portable import Portable, Tables, Touched
 from nisf.types import Vector3
 
 ROOM = 2
-"""Pixels around what a box projects to."""
+"""Margin around the projection of the box, pixels."""
 BLOCK = 2
 """Pixels along each side of what the encoder's last step makes at once."""
 AT_A_TIME = 4_000
@@ -40,13 +40,13 @@ SPREAD = np.array([0.8191725133961645, 0.6710436067037893, 0.5497004779019703])
 def portable_field(
     field: ImageField, scenes: Scenes, phases: Sequence[int], box: Region, shift: Vector3
 ) -> Portable:
-    """See `nisf.subject.subject.Subject.portable`; ``shift`` is the box's middle in the region's model mm.
+    """See `nisf.subject.subject.Subject.portable`; ``shift`` is the box's centre in the region's model mm.
 
     Settings have
 
-    - ``times``, ``latents``, ``maps`` (phases, slices, 3, 4: mm from the box's middle to canvas pixel and
+    - ``times``, ``latents``, ``maps`` (phases, slices, 3, 4: mm from the box's centre to canvas pixel and
       signed distance);
-    - ``posed``: a number for each phase, the same for those whose maps are the same;
+    - ``posed``: a number for each phase, equal for phases with equal maps;
     - ``crops``: first row and column of each slice's features on its canvas, by phase;
     - ``pose``: world to model mm; ``pixels``, ``neighbours``, ``distance_mm``, ``channels``, ``both``.
     """
@@ -89,7 +89,7 @@ def portable_field(
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Places in the box at which answers are compared.
+    """Points in the box at which answers are compared.
 
     Attributes:
         field: the network.
@@ -200,19 +200,19 @@ class Places:
 def _crop(
     map_: Float[np.ndarray, "3 4"], box: Region, pixels: int
 ) -> tuple[Int[np.ndarray, "2"], Int[np.ndarray, "2"]]:
-    """First and last pixel (exclusive) of what a slice shows of a box; at least 2 x 2."""
+    """First and last pixel (exclusive) of the part of a slice that a box needs; at least 2 x 2."""
     corners = np.array(list(product((-1.0, 1.0), repeat=3))) * box.half
     seen = (corners @ map_[:, :3].T + map_[:, 3])[:, :2]
     first = np.floor(seen.min(0)).astype(int) - ROOM
     last = np.ceil(seen.max(0)).astype(int) + 1 + ROOM
-    # Whole blocks: the encoder's last step makes each of four pixels at once.
+    # Whole blocks: the encoder's last step makes four pixels at once.
     first = first.clip(0, pixels - BLOCK) // BLOCK * BLOCK
     last = -(-last.clip(0, pixels) // BLOCK) * BLOCK
     return first, np.maximum(last, first + BLOCK)
 
 
 def _weights(field: ImageField) -> dict[str, np.ndarray]:
-    """Matrices (inputs, outputs) and biases of the decoder's maps."""
+    """Matrices (inputs, outputs) and biases of the decoder's linear maps."""
     named: dict[str, nn.Module] = {"head": field.head, "direct": field.direct}
     for name, layers in (("each", field.each), ("join", field.join)):
         found = [layer for layer in layers if isinstance(layer, nn.Linear)]

@@ -1,4 +1,4 @@
-"""What several threads need and one of them makes: the others wait for it."""
+"""A cache shared by threads: one thread makes a value, the others wait for it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Value = TypeVar("Value")
 
 
 class Recent(Generic[Key, Value]):
-    """Values by key, each made once; the one that was not wanted for the longest goes first.
+    """A thread-safe LRU cache; each value is made once.
 
     Args:
-        most: values kept; all if None.
+        most: maximum number of values; unlimited if None.
     """
 
     def __init__(self, most: int | None = None) -> None:
@@ -33,16 +33,16 @@ class Recent(Generic[Key, Value]):
             return sum(future.done() for future in self._values.values())
 
     def get(self, key: Key, make: Callable[[Key], Value]) -> Value:
-        """The value of a key, made if it is not there."""
+        """Return the value of a key; make it if necessary."""
         return self.get_all([key], make)[0]
 
     def get_all(self, keys: Sequence[Key], make: Callable[[Key], Value]) -> list[Value]:
-        """The values of several keys; what another thread is making is waited for last."""
+        """Return the values of several keys, waiting last for those that other threads are making."""
         found = [self._claimed(key, make) for key in keys]
         return [future.result() for future in found]
 
     def _claimed(self, key: Key, make: Callable[[Key], Value]) -> Future[Value]:
-        """The value, which another thread may be making still."""
+        """The future of a value, which another thread may still be making."""
         with self._lock:
             found = self._values.get(key)
             future = Future() if found is None else found

@@ -1,4 +1,4 @@
-"""The recipe of the image-conditioned field: freshly augmented subjects, some of their slices hidden."""
+"""The recipe of the image-conditioned field: newly augmented subjects with some of their slices hidden."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from nisf.optimisation.state import State
 from nisf.prior.prior import Prior
 
 AVERAGE = 0.998
-"""Decay of the running average of the weights that becomes the prior."""
+"""Decay of the running average of the weights, which becomes the prior."""
 
 
 def running_average(
@@ -42,20 +42,20 @@ def running_average(
     current: tuple[Tensor, ...] | list[Tensor],
     count: Tensor | int,
 ) -> None:
-    """Move ``averaged`` towards ``current``, in place; the first steps count for little and are forgotten."""
+    """Move ``averaged`` towards ``current``, in place; the decay is smaller during the first steps."""
     decay = min(AVERAGE, (1 + int(count)) / (10 + int(count)))
     pairs = list(zip(averaged, current, strict=True))
     moving = [(old, new) for old, new in pairs if old.is_floating_point()]
     if moving:
         old, new = zip(*moving, strict=True)
-        torch._foreach_lerp_(old, new, 1 - decay)  # as PyTorch's own averages do: one call for all
+        torch._foreach_lerp_(old, new, 1 - decay)  # as in PyTorch's own averages: one call for all
     for old, new in pairs:
         if not old.is_floating_point():
             old.copy_(new)
 
 
 def averaged(network: nn.Module, train: TrainConfig) -> tuple[AveragedModel, State]:
-    """The running average of a network in training, and the state of both with their optimisers."""
+    """The running average of a network in training, and the training state with the optimisers."""
     average = AveragedModel(network, multi_avg_fn=running_average, use_buffers=True)
     optimisers = weight_optimisers(network, train, train.weight_l2)
     return average, State({"online": network, "average": average}, optimisers)
@@ -63,7 +63,7 @@ def averaged(network: nn.Module, train: TrainConfig) -> tuple[AveragedModel, Sta
 
 @torch.no_grad()
 def update_average(average: AveragedModel, network: nn.Module) -> None:
-    """`AveragedModel.update_parameters`, which would make the processor wait for a GPU at each step."""
+    """`AveragedModel.update_parameters` without a synchronisation with the GPU at each step."""
     if average.n_averaged == 0 or average.n_averaged.device.type != "cpu":
         average.update_parameters(network)
         return
@@ -73,14 +73,14 @@ def update_average(average: AveragedModel, network: nn.Module) -> None:
 
 
 class Batches:
-    """Steps of a recipe whose samples are made on the GPU, each recorded as one CUDA graph.
+    """Training steps whose samples are made on the GPU, each captured as one CUDA graph.
 
     Args:
-        recipe: whose network is trained.
+        recipe: its network is trained.
         resident: makes the batches.
 
     Attributes:
-        record: whether steps are recorded where that is possible.
+        record: whether steps are captured where that is possible.
     """
 
     def __init__(self, recipe: ImageRecipe, resident: Resident) -> None:
@@ -91,7 +91,7 @@ class Batches:
         self._recorded: Recorded | None = None
 
     def descend(self, step: int) -> Mapping[str, Tensor]:
-        """One step; the terms of the objective are overwritten by the next."""
+        """Do one step; the next step overwrites the terms of the objective that it returns."""
         recipe, numbers = self.recipe, self.resident.numbers(step)
         if len(self.numbers) != len(numbers):
             self.numbers = torch.empty_like(numbers, device=recipe.setup.device)
@@ -126,7 +126,7 @@ class ImageRecipe(Recipe):
         outlines = outlines_of(setup.cases, order=setup.anatomy.reorder)
         labelled = [i for i, one in enumerate(outlines) if one.labelled_slices]
         if not labelled:
-            raise CannotFitError("no slice is labelled: an image-conditioned field learns from labels")
+            raise CannotFitError("no slice is labelled; an image-conditioned field needs labels to train on")
         regions = setup.regions()
         regions = [regions[i] for i in labelled]
         pool = pool_of(chosen(setup.cases, labelled), regions, measured_stacks(self.config.image.pixel_mm))
@@ -134,7 +134,7 @@ class ImageRecipe(Recipe):
         augment = for_anatomy(self.config.augment, self.anatomy)
         workers = workers_for(setup.device) if setup.workers is None else setup.workers
         self.samples = Prefetched(Sampler(pool, self.config, augment), self.config.train.steps, workers)
-        # On a GPU samples are made there; with processes asked for, or on several ranks, these draw them.
+        # On a GPU samples are made there, except on several ranks or if worker processes are asked for.
         resident = setup.device.type != "cpu" and setup.workers is None and world() == 1
         self.batches = Batches(self, Resident(pool, self.config, augment, setup.device)) if resident else None
         validated = setup.validated() if is_first() else ()
@@ -145,7 +145,7 @@ class ImageRecipe(Recipe):
 
     @override
     def begin_with(self, start: Prior) -> None:
-        """Weights of another prior; an exchange between slices that it lacks starts anew."""
+        """Load the weights of another prior; exchanges that it lacks are initialised."""
         for module in (self.online, self.field):
             module.load_state_dict({**self.online.state_dict(), **start.field.state_dict()})
 
@@ -183,12 +183,12 @@ class ImageRecipe(Recipe):
         return {f"field.{name}": tensor for name, tensor in self.field.state_dict().items()}
 
     def certain(self) -> tuple[float, ...]:
-        """How sure each structure's section has to be, chosen on the validation cases."""
+        """Minimum certainty of each structure's sections, chosen on the validation cases."""
         volumes = [*self.given, *self.hidden]
         found = list(answers(self.field.eval(), volumes, both=self.anatomy.reorder, mirrors=self.mirrors))
         chosen = least_certainty(found, len(self.labels))
         asked = (f"{name} {least:g}" for name, least in zip(self.labels[1:], chosen, strict=True) if least)
-        self.setup.say(f"least certainty of a section: {', '.join(asked) or 'none is asked for'}")
+        self.setup.say(f"minimum certainty of a section: {', '.join(asked) or 'none required'}")
         return chosen
 
     @override

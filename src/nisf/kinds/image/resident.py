@@ -1,8 +1,9 @@
-"""Training samples made where they are used: all stacks lie on the GPU, and a step's samples are one batch.
+"""Make training samples on the GPU: all stacks stay there, and the samples of a step form one batch.
 
-Every batch has the same sizes: each scene has as many slots as the longest window, and what no slice is in
-counts nowhere. So a whole step, from random numbers to new weights, can be recorded as a CUDA graph. What a
-step sees is what `nisf.kinds.image.samples.Sampler` would draw, but for the places asked for and the noise.
+All batches have the same sizes: each scene has as many slots as the longest window, and empty slots have no
+weight. A whole step, from random numbers to new weights, can therefore be captured as a CUDA graph. The
+samples follow the distribution of `nisf.kinds.image.samples.Sampler`; only points and noise are drawn
+differently.
 """
 
 from __future__ import annotations
@@ -30,25 +31,25 @@ from nisf.networks.image_field import ImageField
 from nisf.networks.lookup import AWAY
 
 KEPT_MM = 140.0
-"""What is kept around the region's centre on each slice, along both axes; views reach no farther than that
-but in corners."""
+"""Distance up to which slices are kept around the region's centre, along both axes. Views reach farther only
+in corners."""
 BANK = 1 << 22
-"""Random numbers that lie on the GPU; each scene takes its noise and places from somewhere among them."""
+"""Size of the bank of random numbers on the GPU; noise and points of each scene start somewhere in it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What a training step sees: s subjects with p phases each, b = s p scenes of n slots.
+    """The batch of a training step: s subjects with p phases each, b = s p scenes of n slots.
 
     Attributes:
         images: canvases (b n, c, h, w).
         maps: their poses (b, n, 3, 4).
-        given: 1 where a slot has a slice that the field sees, else 0 (b, n).
-        mix: how much each phase of a subject counts in what is shown to each (s, p, p).
+        given: 1 for slots with a slice that the field sees, else 0 (b, n).
+        mix: weight of each phase of a subject in what is passed to each phase (s, p, p).
         points: mm (b, q, 3), on given and hidden slices.
-        intensity: there, without noise (b q, c).
-        label: there (b q); `UNKNOWN` where a slot has no slice.
-        weight: 0 where a slot has no slice, else 1 (b q).
+        intensity: at the points, without noise (b q, c).
+        label: at the points (b q); `UNKNOWN` for empty slots.
+        weight: 0 for empty slots, else 1 (b q).
     """
 
     images: Float[Tensor, "bn c h w"]
@@ -62,13 +63,13 @@ class Batch:
 
 
 class Resident:
-    """A pool of stacks on a device, and the batches of each step.
+    """A pool of stacks on a device, which makes the batch of each step.
 
     Args:
-        pool: of each subject, its labelled stacks phase by phase.
-        config: settings.
-        augment: how far to augment.
-        device: where all of it lies.
+        pool: for each subject, its labelled stacks phase by phase.
+        config: all settings.
+        augment: strength of the augmentation.
+        device: where the pool and the batches are.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class Resident:
         self._shapes: dict[str, torch.Size] = {}
 
     def numbers(self, step: int) -> Float[Tensor, "m"]:
-        """All that a step's batch depends on; as many numbers at each step."""
+        """All random numbers that a step's batch depends on; equally many at each step."""
         b, slots = self.subjects * self.phases, self.slots
         slices, given = np.zeros((b, slots)), np.zeros((b, slots))
         valid, mix, offsets, views = np.zeros((b, slots)), [], np.zeros((b, 2)), []
@@ -134,7 +135,7 @@ class Resident:
         return torch.cat([tensor.flatten() for tensor in tensors.values()])
 
     def batch(self, numbers: Float[Tensor, "m"], image: ImageConfig) -> Batch:
-        """The batch, computed on the device of the numbers.
+        """Compute the batch on the device of the numbers.
 
         Args:
             numbers: see `numbers`, which must have been called before.
@@ -179,12 +180,12 @@ class Resident:
         )
 
     def _taken(self, bank: Tensor, start: Int[Tensor, "b"], count: int) -> Float[Tensor, "b m"]:
-        """Numbers of a bank from a place on, in a circle."""
+        """Consecutive numbers of a circular bank."""
         index = (start[:, None] + torch.arange(count, device=bank.device)) % len(bank)
         return bank[index]
 
     def _places(self, start: Int[Tensor, "b"], image: ImageConfig) -> Float[Tensor, "b n p 2"]:
-        """Places on each slot, mm from the centre, half of them near it."""
+        """Positions on each slot, mm from the centre, half of them near it."""
         points, half_mm = self.config.train.points, image.pixels * image.pixel_mm / 2
         shape = (len(start), self.slots, points, 2)
         wide = self._taken(self.uniform, start, math.prod(shape[1:])).reshape(shape)
@@ -200,7 +201,7 @@ class Resident:
 
 
 def _cropped(stack: Measured) -> Measured:
-    """What of a stack lies around the region's centre."""
+    """The part of a stack around the region's centre."""
     size = torch.tensor(stack.labels.shape[1:])
     low = ((stack.middle.amin(0) - KEPT_MM) / stack.spacing).floor().long()
     high = ((stack.middle.amax(0) + KEPT_MM) / stack.spacing).ceil().long() + 1
@@ -216,7 +217,7 @@ def _cropped(stack: Measured) -> Measured:
 
 
 def batch_objective(field: ImageField, batch: Batch, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
-    """`nisf.kinds.image.objective.image_objective` of a batch, without asking for any tensor's value."""
+    """`nisf.kinds.image.objective.image_objective` of a batch, without reading any tensor's value back."""
     b, n = batch.given.shape
     with autocast(batch.images.device, config.precision):
         features, latents = field.encoder(batch.images, batch.maps, batch.mix)

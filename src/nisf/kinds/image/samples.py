@@ -1,4 +1,4 @@
-"""Which samples a step of the image recipe sees: subjects in turn, a phase or two of each, one view."""
+"""Choose the samples of a step of the image recipe: subjects in turn, one or two phases of each."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from nisf.optimisation.loop import subjects_of
 from nisf.optimisation.ranks import share
 
 ALONE = 0.1
-"""Share of the samples in which a field that sees two phases together gets only one, as of a still image."""
+"""Fraction of the samples with one phase only, as in still images, for fields that see two together."""
 
 
 def image_at(place: float, config: Config) -> ImageConfig:
-    """The canvases of a place of the schedule, in steps: coarse ones over the same field of view at first."""
+    """The canvases at a place of the schedule: coarse ones over the same field of view first, then finer."""
     image, augment = config.image, config.augment
     if place >= augment.coarse * config.train.steps:
         return image
@@ -27,13 +27,13 @@ def image_at(place: float, config: Config) -> ImageConfig:
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """What is looked at of one subject.
+    """The stacks chosen from one subject.
 
     Attributes:
         slot: number of the choice, counted over all steps.
         subject: index into the pool.
-        stacks: which of its stacks, one or two; two are phases of the same slices.
-        rng: draws all else.
+        stacks: indices of one or two of its stacks; two are phases of the same slices.
+        rng: source of all further randomness.
     """
 
     slot: int
@@ -43,7 +43,7 @@ class Chosen:
 
 
 def choose(step: int, pool: Sequence[Sequence[Measured]], config: Config) -> Iterator[Chosen]:
-    """Of each subject of a step, one phase or two; depends on seed and step alone."""
+    """Choose one or two phases of each subject of a step; depends only on seed and step."""
     train = config.train
     for slot, subject in enumerate(subjects_of(step, len(pool), train), step * train.subjects):
         rng = np.random.default_rng([train.seed, 3, slot])
@@ -59,12 +59,12 @@ def choose(step: int, pool: Sequence[Sequence[Measured]], config: Config) -> Ite
 
 @dataclass(frozen=True, eq=False)
 class Sampler:
-    """What each training step sees.
+    """Draws the samples of each training step.
 
     Attributes:
-        pool: of each subject, its labelled stacks phase by phase.
-        config: settings.
-        augment: how far to augment.
+        pool: for each subject, its labelled stacks phase by phase.
+        config: all settings.
+        augment: strength of the augmentation.
     """
 
     pool: Sequence[Sequence[Measured]]
@@ -72,13 +72,13 @@ class Sampler:
     augment: AugmentConfig
 
     def __call__(self, step: int) -> list[list[Sample]]:
-        """Of each of this rank's subjects of a step, one phase or two; depends on seed and step alone."""
+        """One or two phases of each of this rank's subjects of a step; depends only on seed and step."""
         train, image, out = self.config.train, image_at(step, self.config), []
         own = share(train.subjects)
         for number, one in enumerate(choose(step, self.pool, self.config)):
             if number not in own:
                 continue
-            # Both phases in one view: what differs is what moved, and the noise.
+            # Both phases share one view: they differ only by motion and noise.
             state = one.rng.bit_generator.state
             phases = []
             for number, stack in enumerate(one.stacks):

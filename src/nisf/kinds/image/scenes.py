@@ -1,4 +1,4 @@
-"""Ask an image-conditioned field anywhere at any time: the slices of each phase are encoded when needed."""
+"""Query an image-conditioned field anywhere and at any time; the slices of a phase are encoded on demand."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ from nisf.networks.phase_exchange import most_different
 from nisf.stopwatch import stage
 
 KEPT_BYTES = 300 * 2**20
-"""Encoded phases are kept up to this, in files if they are many; a phase of a cine takes about 15 MB."""
+"""Total size up to which encoded phases are cached, in files if large; a cine's phase takes about 15 MB."""
 KEPT = 4
-"""Of them at least, or as many as an average needs."""
+"""Minimum number of cached phases; more if an average over time needs them."""
 LEAST_WEIGHT = 0.02
-"""Phases that count less are left out of an average over time."""
+"""Phases of less weight are left out of an average over time."""
 
 
 Residual = Callable[[Scene, float], Scene]
-"""The slices of a phase with something added to their features, from the phase and its time."""
+"""Adds a correction to the features of a phase's slices, given the phase's scene and time."""
 LeftOut = Callable[[int], Bool[np.ndarray, "n"]]
 
 
 @dataclass(frozen=True, eq=False)
 class _Reference:
-    """The reference phases of some slices in one mirror.
+    """The reference phases of some slices in one mirror image.
 
     Attributes:
-        shown: what they show to every phase, level by level.
-        coarse: what the features of each are made of, by its index among the times; gone once all mirrors are
-            known.
-        latents: likewise (l,).
+        shown: the features passed to every phase, level by level.
+        coarse: coarse features of each reference phase, by its index among the times; deleted once all
+            mirror images are done.
+        latents: latents of each reference phase (l,), likewise.
     """
 
     shown: list[Tensor]
@@ -57,18 +57,34 @@ class _Reference:
     latents: dict[int, Tensor]
 
 
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """An encoded phase, and the array with its features if that may be in a file.
+
+    A tensor does not know the array that it was made from, and only the array can release its pages.
+    """
+
+    scene: Scene
+    array: np.ndarray | None = None
+
+    def let_go(self) -> None:
+        """Release the memory pages of the features if they are in a file."""
+        if self.array is not None:
+            let_go(self.array)
+
+
 class Scenes:
-    """One subject's canvases and the field that sees them.
+    """One subject's canvases and the field that is conditioned on them.
 
     Args:
-        field: the trained field, in evaluation mode; its weights stay as they are.
-        canvases: of all the subject's slices and times.
-        mirrors: number of pixel axes along which they are also seen in a mirror, 0 to 2; the features are the
-            mean of 1, 2 or 4.
-        both: whether slices are also counted from the other end, for anatomies whose order is not known.
-        flips: pixel axes along which each image is flipped, instead of all that ``mirrors`` asks for.
-        ready: averages over time kept at hand; between two phases there are two.
-        residual: what a person's corrections add to the features; nothing if None.
+        field: the trained field, in evaluation mode; its weights must not change.
+        canvases: of all slices and times of the subject.
+        mirrors: number of pixel axes along which slices are also mirrored, 0 to 2; the features are averaged
+            over 1, 2 or 4 images.
+        both: average over both directions of counting slices, for anatomies whose order is not known.
+        flips: pixel axes along which each image is flipped, instead of all combinations of ``mirrors``.
+        ready: number of averages over time to cache; a time between two phases needs two.
+        residual: correction from a person's strokes; none if None.
     """
 
     def __init__(
@@ -87,14 +103,14 @@ class Scenes:
         self.times = np.unique(canvases.times)
         self._flips = flips_of(mirrors) if flips is None else [list(axes) for axes in flips]
         self.device, self._encoder = module_device(field), FrozenEncoder(field.encoder)
-        # One more than an average over time needs: between two phases there are two averages.
+        # One more than an average over time needs: a time between two phases needs two averages.
         most = 1 + max(len(self._near(phase)) for phase in range(len(self.times)))
-        # Every further thread is at a frame of its own, next to the others'.
+        # Each further thread works at a frame of its own, next to those of the others.
         further = torch.get_num_threads() - 1
         n, _, *pixels = canvases.images.shape
         size = 4 * math.prod(pixels) * field.image.features * -(-n // len(self.times))
         most = max(KEPT, most, min(len(self.times), KEPT_BYTES // size))
-        self._kept: Recent[int, Scene] = Recent(most + further)
+        self._kept: Recent[int, _Kept] = Recent(most + further)
         self._averages: Recent[int, Scene] = Recent(ready + further)
         self._changed: Recent[int, Scene] = Recent(ready + further)
         self._references: Recent[tuple[bytes, int], _Reference] = Recent()
@@ -104,14 +120,14 @@ class Scenes:
         self._local = threading.local()
 
     def at(self, phase: int) -> Scene:
-        """The slices of the phase with this index in ``times``, averaged over its neighbours in time.
+        """The slices of the phase with this index in ``times``, averaged over neighbouring phases.
 
-        Averages are of features, not of answers: as good, and the field is asked once.
+        Averaging features is as accurate as averaging answers, and needs only one query of the field.
         """
         return self._changed.get(phase, self._corrected) if self.residual else self._averaged(phase)
 
     def corrected(self, residual: Residual) -> Scenes:
-        """The same slices, encoded once for both, with a residual on their features."""
+        """The same slices with a residual on their features; both share the encoded slices."""
         out = copy.copy(self)
         out.residual, out._changed = residual, Recent(self._changed.most)
         return out
@@ -128,42 +144,41 @@ class Scenes:
         return found
 
     def _average(self, phase: int) -> Scene:
-        own = self._encoded(phase)
+        own = self._encoded(phase).scene
         near = [(self._encoded(other), weight) for other, weight in self._near(phase)]
-        # Phases that are posed alike, as those of a cine, have the very same maps.
-        near = [(scene, weight) for scene, weight in near if scene.maps is own.maps]
+        # Phases with equal poses, as in a cine, share one maps tensor.
+        near = [(kept, weight) for kept, weight in near if kept.scene.maps is own.maps]
         if len(near) == 1:
             return own
         total = sum(weight for _, weight in near)
         features, latent = torch.zeros_like(own.features), torch.zeros_like(own.latent)
-        for scene, weight in near:
-            features.add_(scene.features, alpha=weight / total)
-            latent.add_(scene.latent, alpha=weight / total)
-            if self.device.type == "cpu":
-                let_go(scene.features.numpy())
+        for kept, weight in near:
+            features.add_(kept.scene.features, alpha=weight / total)
+            latent.add_(kept.scene.latent, alpha=weight / total)
+            kept.let_go()
         return Scene(features, own.maps, latent)
 
     def _near(self, phase: int) -> list[tuple[int, float]]:
-        """The phases that count in the average around one, and how much."""
+        """The phases in the average around one phase, with their weights."""
         sigma = self.field.image.time_sigma
         away = cycle_distance(self.times, self.times[phase])
         weight = np.exp(-0.5 * (away / sigma) ** 2) if sigma else np.float64(away == 0)
         weight /= weight.sum()
         return [(int(i), float(weight[i])) for i in np.flatnonzero(weight >= LEAST_WEIGHT)]
 
-    def _encoded(self, phase: int) -> Scene:
+    def _encoded(self, phase: int) -> _Kept:
         return self._kept.get(phase, self._encode)
 
     @torch.inference_mode()
-    def _encode(self, phase: int) -> Scene:
-        """The encoded slices of one phase; what was seen in a mirror is turned back."""
+    def _encode(self, phase: int) -> _Kept:
+        """Encode the slices of one phase; mirror images are flipped back."""
         with stage("encoding"):
             index = torch.from_numpy(np.flatnonzero(self.canvases.times == self.times[phase]))
             images = self.canvases.images[index].to(self.device).float()
             maps = self._same_maps(self.canvases.maps[index].to(self.device))
             references, own = self._seen_together(maps)
             if phase in own:
-                return Scene(self._aside(own[phase][0]), maps, own[phase][1])
+                return self._aside(Scene(own[phase][0], maps, own[phase][1]))
             coarse, latents = [], []
             for flips, reference in zip(self._flips, references, strict=True):
                 mirrored = images.flip([2 + axis for axis in flips])
@@ -173,24 +188,25 @@ class Scenes:
                 )
                 coarse.append(found)
                 latents.append(latent.mean(0))
-            return Scene(self._aside(self._joined(coarse)), maps, torch.stack(latents).mean(0))
+            return self._aside(Scene(self._joined(coarse), maps, torch.stack(latents).mean(0)))
 
     def _joined(self, coarse: Sequence[Tensor]) -> Float[Tensor, "n h w f"]:
-        """The mean of the features that were seen in each mirror, turned back."""
+        """Features averaged over the mirror images, flipped back."""
         return self._encoder.features(list(zip(coarse, self._flips, strict=True)))
 
-    def _aside(self, features: Float[Tensor, "n h w f"]) -> Float[Tensor, "n h w f"]:
-        """Features of a phase that is kept, in a file if those of all that are kept are large."""
+    def _aside(self, scene: Scene) -> _Kept:
+        """A phase for the cache; its features are in a file if those of all cached phases are large."""
+        features = scene.features
         size = features.numel() * features.element_size()
         if self.device.type != "cpu" or features.dtype != torch.float32:
-            return features
+            return _Kept(scene)
         array = room(tuple(features.shape[::-1]), np.float32, part_of=size * (self._kept.most or 1))
-        kept = torch.from_numpy(array.T).copy_(features)
-        let_go(array)
+        kept = _Kept(Scene(torch.from_numpy(array.T).copy_(features), scene.maps, scene.latent), array)
+        kept.let_go()
         return kept
 
     def _same_maps(self, maps: Float[Tensor, "n 3 4"]) -> Float[Tensor, "n 3 4"]:
-        """The very tensor that another phase with the same maps has."""
+        """The tensor of another phase with equal maps, if there is one."""
         with self._lock:
             for known in self._maps:
                 if torch.equal(known, maps):
@@ -201,7 +217,7 @@ class Scenes:
     def _seen_together(
         self, maps: Float[Tensor, "n 3 4"]
     ) -> tuple[Sequence[_Reference | None], Mapping[int, tuple[Tensor, Tensor]]]:
-        """The reference phases of the slices with these maps in each mirror; their features and latents."""
+        """For each mirror image, the reference of the slices with these maps; their features and latents."""
         if not self.field.image.phase_exchange:
             return [None] * len(self._flips), {}
         key = maps.cpu().numpy().tobytes()
@@ -218,7 +234,7 @@ class Scenes:
         return found, self._own.get(key, own)
 
     def _reference(self, maps: Float[Tensor, "n 3 4"], flips: list[int]) -> _Reference:
-        """The two phases that differ most among those with these slices, seen in one mirror."""
+        """The reference of these slices in one mirror image: the two phases that differ most."""
         pose, phases, found = maps.cpu(), [], []
         for phase, time in enumerate(self.times):
             index = torch.from_numpy(np.flatnonzero(self.canvases.times == time))
@@ -234,7 +250,7 @@ class Scenes:
         return _Reference(shown, dict(zip(own, each, strict=True)), dict(zip(own, means, strict=True)))
 
     def weights(self, time: float) -> list[tuple[int, float]]:
-        """The measured phases around a time on the cycle, and how much each counts."""
+        """The measured phases around a time of the cycle, with their weights."""
         time, count = time % 1.0, len(self.times)
         after = int(np.searchsorted(self.times, time)) % count
         before = (after - 1) % count
@@ -246,19 +262,19 @@ class Scenes:
         return [(before, 1 - way), (after, way)]
 
     def rows(self, memory_mb: float) -> int:
-        """Places that are asked at a time within ``memory_mb`` MiB beside the encoded slices."""
+        """Points per chunk within ``memory_mb`` MiB of memory besides the encoded slices."""
         image = self.field.image
-        # The hidden layers of the nearest slices, and their features with the corners' weights.
+        # Hidden layers of the nearest slices, and their features with the weights of the corners.
         bytes_a_place = 4 * (image.neighbours * (3 * image.hidden + image.features + 24) + 5 * image.hidden)
         return rows_at_a_time(self.device, memory_mb, bytes_a_place, IMAGE_ROWS)
 
     def places(self, position: Float[np.ndarray, "n 3"], memory_mb: float = 512.0) -> PlacesAsked:
-        """Places in model mm that are to be asked at several times."""
+        """Points in model mm, to be queried at several times."""
         points = torch.from_numpy(position.astype(np.float32)).to(self.device)
         return PlacesAsked(points, self.rows(memory_mb))
 
     def _at_rest(self, rows: int) -> FrozenImageField:
-        """The field with buffers of this thread's own for so many places."""
+        """The field for inference, with buffers of this thread's own for this many points."""
         frozen: FrozenImageField | None = getattr(self._local, "frozen", None)
         if frozen is None or frozen.rows < rows:
             frozen = self._local.frozen = FrozenImageField(self.field, rows)
@@ -268,12 +284,12 @@ class Scenes:
     def answer(
         self, places: PlacesAsked, time: float, left_out: LeftOut | None = None
     ) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n k"]]:
-        """Intensity in [0, 1] and class probabilities of places at one time, on the field's device.
+        """Intensity in [0, 1] and class probabilities of points at one time, on the field's device.
 
         Args:
             places: from `places`.
-            time: fraction of the cycle; between two measured phases their features are mixed.
-            left_out: for a number of slices, which of them count only where they are the nearest.
+            time: fraction of the cycle; between two measured phases their features are interpolated.
+            left_out: given a number of slices, returns which of them are used only where they are nearest.
         """
         mixes = self._mixed(time)
         total: list[tuple[Tensor, Tensor]] = []
@@ -294,11 +310,11 @@ class Scenes:
         return torch.cat([values for values, _ in total]), torch.cat([classes for _, classes in total])
 
     def _mixed(self, time: float) -> list[tuple[list[tuple[Scene, float]], float]]:
-        """What is decoded at a time, and how much each answer counts.
+        """The scenes to decode at a time, and the weights of their answers.
 
-        Between two phases that are posed alike this is the mean of their features, asked once: as over
-        neighbouring phases, and nearer to a frame that was hidden than the mean of two answers is. Phases of
-        other maps have no pixel in common, so that their answers are mixed.
+        Between two phases with equal poses, features are interpolated and decoded once, as for neighbouring
+        phases; on hidden frames this is more accurate than interpolating answers. Phases with different maps
+        have no pixels in common, so their answers are interpolated.
         """
         found = [(self.at(phase), weight) for phase, weight in self.weights(time)]
         if len(found) > 1 and found[0][0].maps is found[1][0].maps:
@@ -317,9 +333,9 @@ class Scenes:
 
         Args:
             position: model mm.
-            time: fraction of the cycle; between two measured phases their features are mixed.
-            memory_mb: working memory beside the result and the encoded slices, MiB.
-            left_out: for a number of slices, which of them count only where they are the nearest.
+            time: fraction of the cycle; between two measured phases their features are interpolated.
+            memory_mb: working memory besides the result and the encoded slices, MiB.
+            left_out: given a number of slices, returns which of them are used only where they are nearest.
         """
         config = self.field.config
         intensity = np.zeros((len(position), config.channels), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""How sure sections of each structure have to be to be drawn, chosen once per prior on validation cases."""
+"""Choose how certain sections of each structure must be, once per prior, on validation cases."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from nisf.evaluation.metrics import dice
 from nisf.subject.sections import certainty
 
 CANDIDATES = (0.0, *np.arange(0.50, 0.99, 0.02).round(2).tolist())
-"""What `least_certainty` chooses from."""
+"""Candidates of `least_certainty`."""
 CLEAR = 0.001
-"""Gain in Dice from which asking for certainty is better than not."""
+"""Minimum gain in Dice for which a certainty is required at all."""
 
 
 @dataclass(frozen=True, eq=False)
 class Answered:
-    """The field's answers in one volume, with the labels there.
+    """The field's answers in one volume, with the true labels.
 
     Attributes:
         probability: of each class (n, k).
         label: class index or `UNKNOWN` (n,).
-        slice: which slice each place lies on (n,).
+        slice: index of the slice that each point lies on (n,).
     """
 
     probability: Float[np.ndarray, "n k"]
@@ -34,13 +34,13 @@ class Answered:
 
 
 def dice_of_class(found: Integer[np.ndarray, "n"], volume: Answered, k: int) -> float:
-    """Dice of class k where the label is known; NaN if neither side has it."""
+    """Dice of class k where the label is known; NaN if the class occurs on neither side."""
     known = volume.label != UNKNOWN
     return dice(found[known] == k, volume.label[known] == k)
 
 
 def classes_of(volume: Answered, certain: Sequence[float]) -> Int[np.ndarray, "n"]:
-    """Classes of the places if doubtful sections are not drawn.
+    """Classes of the points after doubtful sections are removed.
 
     Args:
         volume: the answers.
@@ -57,12 +57,13 @@ def classes_of(volume: Answered, certain: Sequence[float]) -> Int[np.ndarray, "n
 
 
 def least_certainty(volumes: Sequence[Answered], classes: int) -> tuple[float, ...]:
-    """For each structure the certainty to ask for that is best on labelled volumes, by its mean Dice.
+    """For each structure, the minimum certainty with the best mean Dice on labelled volumes.
 
-    A candidate counts as much as the mean of itself and its neighbours, so that no lucky one is taken, and is
-    taken only if that is clearly better than drawing everything.
+    A candidate is scored by the mean over itself and its neighbours, which avoids lucky picks. It is used
+    only if it is clearly better than keeping all sections.
 
     Args:
+        volumes: given slices and hidden slices.
         volumes: slices that were given, and slices that were hidden.
         classes: number of classes, background included.
     """
@@ -75,7 +76,7 @@ def least_certainty(volumes: Sequence[Answered], classes: int) -> tuple[float, .
             ]
         ).reshape(len(volumes), len(CANDIDATES))
         shown = scores[~np.isnan(scores[:, 0])]
-        # Where nothing is left of what should not have been there, all is well.
+        # If the structure is absent and all its false sections are removed, the result is perfect.
         mean = np.nan_to_num(shown, nan=1.0).mean(0) if len(shown) else np.zeros(len(CANDIDATES))
         smooth = (mean + np.r_[mean[1:], mean[-1]] + np.r_[mean[0], mean[:-1]]) / 3
         best = int(smooth.argmax())

@@ -22,7 +22,7 @@ from nisf.networks.canvas import Canvases, canvases
 from nisf.networks.image_field import ImageField
 
 SCORED = 16_384
-"""Labelled voxels of a frame that are scored."""
+"""Number of labelled voxels of a frame that are scored."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class SliceDice:
     """Mean Dice over the frames of all validation cases.
 
     Attributes:
-        given: structure to Dice where the field sees every slice.
-        hidden: structure to Dice on every second slice, hidden from it; empty if no case has two.
+        given: Dice by structure where the field sees every slice.
+        hidden: Dice by structure on every second slice, hidden from it; empty if no case has two slices.
     """
 
     given: dict[str, float]
@@ -57,7 +57,7 @@ class SliceDice:
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """Labelled voxels of one frame: places in model mm, fractions of the cycle, classes, and their slices."""
+    """Labelled voxels of one frame: positions in model mm, times, classes, and their slices."""
 
     position: Float[np.ndarray, "n 3"]
     time: Float[np.ndarray, "n"]
@@ -67,7 +67,7 @@ class Scored:
 
 @dataclass(frozen=True, eq=False)
 class ValidationCase:
-    """What the field sees of a validation case, and what it is asked, frame by frame."""
+    """A validation case: the canvases that the field sees, and the voxels to score, frame by frame."""
 
     canvases: Canvases
     frames: tuple[Scored, ...]
@@ -76,12 +76,12 @@ class ValidationCase:
 def validation_cases(
     cases: Sequence[tuple[Case, Region]], config: ImageConfig, seed: int
 ) -> tuple[list[ValidationCase], list[ValidationCase]]:
-    """Validation cases, prepared once: all slices given, and every second one hidden and scored.
+    """Prepare validation cases: all slices given, and every second slice hidden and scored.
 
     Args:
-        cases: with the region that each is looked at in; those without structures there are left out.
+        cases: each with its region; cases without structures there are left out.
         config: sizes of the canvases.
-        seed: chooses the voxels of a frame that are scored.
+        seed: of the choice of scored voxels.
     """
     given, hidden = [], []
     for case, region in cases:
@@ -91,7 +91,7 @@ def validation_cases(
         given.append(_validation_case(case, frames, region, config))
         try:
             seen, kept_back = hide(case, "every-2nd-slice")
-        except NisfError:  # a single slice: there is nothing to hide
+        except NisfError:  # a single slice: nothing can be hidden
             continue
         hidden.append(_validation_case(seen, _scored(kept_back, region, seed), region, config))
     return given, hidden
@@ -119,7 +119,7 @@ def _validation_case(
     slices = seen.slices
     times = {float(time) for frame in frames for time in np.unique(frame.time)}
     if times <= {s.time for s in slices}:
-        # A long cine is labelled in a few frames: the others need no canvases.
+        # A long cine has labels in a few frames only; the others need no canvases.
         slices = tuple(s for s in slices if s.time in times)
     return ValidationCase(canvases(seen, slices, region, config), tuple(frames))
 
@@ -127,7 +127,7 @@ def _validation_case(
 def answers(
     field: ImageField, cases: Sequence[ValidationCase], *, both: bool, mirrors: int = 0
 ) -> Iterator[Answered]:
-    """What the field says of the scored voxels, frame by frame.
+    """The field's answers at the scored voxels, frame by frame.
 
     Args:
         field: in evaluation mode.
@@ -145,7 +145,7 @@ def answers(
 def mean_dice(
     field: ImageField, cases: Sequence[ValidationCase], labels: Sequence[str], *, both: bool
 ) -> dict[str, float]:
-    """Structure to mean Dice over all frames of all cases; only structures that some frame has.
+    """Mean Dice by structure over all frames of all cases, for structures that occur in some frame.
 
     Args:
         field: in evaluation mode.
@@ -156,6 +156,6 @@ def mean_dice(
     found = answers(field, cases, both=both)
     rows = [dice_of_structures(one.probability.argmax(1), one.label, len(labels)) for one in found]
     table = np.array(rows).reshape(-1, len(labels) - 1)
-    # A structure that nobody has says nothing.
+    # Structures that never occur are left out.
     columns = {name: table[~np.isnan(table[:, k]), k] for k, name in enumerate(labels[1:])}
     return {name: float(values.mean()) for name, values in columns.items() if len(values)}

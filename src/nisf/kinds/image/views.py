@@ -1,4 +1,4 @@
-"""What is random about a training sample, drawn once: pose, bend, light, noise, hidden slices."""
+"""The random parameters of a training sample: pose, deformation, lighting, noise, hidden slices."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from nisf.config.schema import AugmentConfig
 from nisf.data.anatomy import Anatomy
 
 HEART_MM = (60.0, 45.0)
-"""Half of what a coil's fall-off is counted over, in the plane and along the stack."""
+"""Half extents over which a coil's fall-off is defined, in the plane and along the stack."""
 NO_EDGE = 1e6
 PARTS = 4
-"""Straight parts of a random intensity curve."""
+"""Number of linear pieces of a random intensity curve."""
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Random numbers of one sample of n slices, or of a batch of them with one more axis in front.
+    """Random parameters of one sample of n slices, or of a batch with one more axis in front.
 
     Attributes:
         linear: canvas mm to measured mm (2, 2).
         offset: of each slice, mm (n, 2).
-        bend: control points of a smooth bend, mm (2, 5, 5).
-        z: factor on places along the normal (1,); negative counts from the other end.
-        curve: exponent of the contrast, then the steps of a rising curve, whose sum is 1 (1 + parts,).
-        bias: logarithm of a smooth brightness field, its control points (3, 3).
-        profile: logarithm of a coil's brightness: its slopes per mm along x, y and z, and its middle (4,).
-        light: logarithm of each slice's brightness (n,).
-        lift: brightness that is added (1,).
+        bend: control points of a smooth deformation, mm (2, 5, 5).
+        z: factor on positions along the normal (1,); a negative one reverses the order of the slices.
+        curve: exponent of the contrast, then the steps of a monotonic curve, which sum to 1 (1 + parts,).
+        bias: control points of a smooth log brightness field (3, 3).
+        profile: log brightness of a coil: its slopes per mm along x, y and z, and its value in the middle
+            (4,).
+        light: log brightness of each slice (n,).
+        lift: offset added to the brightness (1,).
         edge: the field of view ends where x and y, times the first two, exceed the last, mm (3,).
-        blur: standard deviations along both axes, pixels, and how much of the blurred image is taken (3,).
-        noise: standard deviation, and slopes of its logarithm per mm as of ``profile``, and its share (5,).
+        blur: standard deviations along both axes, pixels, and weight of the blurred image (3,).
+        noise: standard deviation, slopes of its logarithm per mm as in ``profile``, and its weight (5,).
         ghost: weight, and shift as a fraction of the canvas along both axes (3,).
     """
 
@@ -57,18 +58,18 @@ class View:
 
 
 OF_SLICES = ("offset", "light")
-"""What has an entry for each slice."""
+"""Parameters with one entry per slice."""
 
 
 def for_anatomy(config: AugmentConfig, anatomy: Anatomy) -> AugmentConfig:
-    """The same settings without variations that the anatomy's files never show."""
+    """The same settings without variations that never occur in the anatomy's files."""
     if not anatomy.turn:
         config = replace(config, degrees=min(config.degrees, 15.0), mirror=False)
     return config if anatomy.reorder else replace(config, reverse=False)
 
 
 def hidden_slices(count: int, rng: np.random.Generator) -> Bool[np.ndarray, "n"]:
-    """Which of ``count`` slices are hidden (n,): every other one, an end, one inside, or all but a few."""
+    """Which of ``count`` slices to hide (n,): every other one, an end, one inside, or all but a few."""
     hidden = np.zeros(count, dtype=bool)
     if count < 3:
         return hidden
@@ -96,7 +97,7 @@ def given_slices(count: int, config: AugmentConfig, rng: np.random.Generator) ->
 
 
 def draw_view(count: int, config: AugmentConfig, rng: np.random.Generator) -> View:
-    """Random numbers for ``count`` slices."""
+    """Draw random parameters for ``count`` slices."""
     sign = float(rng.choice((-1.0, 1.0))) if config.reverse else 1.0
     stretch = math.exp(rng.uniform(-1, 1) * config.scale_z) * sign
     linear, offset, bend = _warp(count, config, rng)
@@ -129,7 +130,7 @@ def draw_view(count: int, config: AugmentConfig, rng: np.random.Generator) -> Vi
 def _warp(
     count: int, config: AugmentConfig, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Canvas mm to measured mm, both from the region's centre: a similarity, slice shifts, and a bend."""
+    """Canvas mm to measured mm, both from the region's centre: similarity, slice shifts and deformation."""
     angle = rng.uniform(-math.pi, math.pi) * config.degrees / 180
     scale = math.exp(rng.uniform(-1, 1) * config.scale)
     mirror = rng.choice((-1.0, 1.0)) if config.mirror else 1.0
@@ -141,10 +142,10 @@ def _warp(
 
 
 def _coil(largest: float, rng: np.random.Generator) -> Float[np.ndarray, "4"]:
-    """Slopes of the logarithm of brightness per mm, and its value in the middle; most are slight."""
+    """Slopes of the log brightness per mm, and its value in the middle; mostly slight."""
     angle, plane, along = rng.uniform(-math.pi, math.pi), *rng.uniform(-1, 1, size=2)
     plane, along = (largest * u * abs(u) / 2 for u in (plane, along))
-    # From bright side as before and the rest darker, to the middle as before.
+    # From constant brightness on the bright side to constant brightness in the middle.
     middle = -(abs(plane) + abs(along)) * rng.uniform(0.2, 1.0)
     slope = plane / HEART_MM[0]
     return np.array([slope * math.cos(angle), slope * math.sin(angle), along / HEART_MM[1], middle])
@@ -161,7 +162,7 @@ def _blur(config: AugmentConfig, rng: np.random.Generator) -> Float[np.ndarray, 
 
 
 def padded(views: Sequence[View], slots: int) -> View:
-    """Views of samples with fewer slices than ``slots`` as one batch; zero where there is no slice."""
+    """Batch the views of samples with at most ``slots`` slices; zero for empty slots."""
     out = []
     for name in View.__dataclass_fields__:
         each = [getattr(view, name) for view in views]

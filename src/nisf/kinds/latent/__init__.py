@@ -1,1 +1,1 @@
-"""The paper's kind: a latent per subject, fitted to its intensities."""
+"""The paper's kind: one latent per subject, fitted to its intensities."""

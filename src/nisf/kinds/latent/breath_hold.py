@@ -20,15 +20,15 @@ from nisf.subject.rendering import Answer
 
 @dataclass(frozen=True)
 class BreathHold:
-    """What was fitted of the slices at one position, in all their frames.
+    """Parameters fitted to the slices at one position, in all frames.
 
     Attributes:
         stack: index into ``Case.stacks``.
         position: index along the stack.
-        shift_mm: along the image's two axes: what is seen at a place is the tissue at that place minus
-            the shift.
-        gain: factor on the logit of the field's intensity; 1 leaves it.
-        offset: added to it.
+        shift_mm: along the image's two axes: the image at a point shows the tissue at that point minus the
+            shift.
+        gain: factor on the logit of the field's intensity; 1 has no effect.
+        offset: added to the logit.
     """
 
     stack: int
@@ -39,17 +39,17 @@ class BreathHold:
 
 
 def breath_hold_of(entry: Mapping[str, Any]) -> BreathHold:
-    """A breath-hold back from JSON.
+    """Make a breath-hold from JSON.
 
     Raises:
-        KeyError, TypeError, ValueError: it is not one.
+        KeyError, TypeError, ValueError: the entry is not one.
     """
     x, y = entry["shift_mm"]
     return BreathHold(entry["stack"], entry["position"], (x, y), entry["gain"], entry["offset"])
 
 
 def shifted(holds: Sequence[BreathHold], shifts: Sequence[Shift]) -> list[BreathHold]:
-    """Breath-holds of slices that were put in line before the fit, as the slices themselves show them.
+    """Breath-holds relative to the slices as measured, for slices that were aligned before the fit.
 
     Args:
         holds: of one stack.
@@ -67,12 +67,12 @@ def shifted(holds: Sequence[BreathHold], shifts: Sequence[Shift]) -> list[Breath
 
 
 class AtBreathHold(AtShift):
-    """Someone's answers as the slices of one breath-hold show them: shifted, and with their brightness.
+    """Answers as the slices of one breath-hold show them: shifted, and with the slices' brightness.
 
     Args:
-        raw: whose answers.
+        raw: the answerer to wrap.
         hold: the breath-hold.
-        stack: whose slices are held.
+        stack: the stack of its slices.
     """
 
     def __init__(self, raw: Answerer, hold: BreathHold, stack: Stack) -> None:

@@ -1,8 +1,8 @@
-"""Spread strokes: label terms added to the fit of a latent.
+"""Propagate strokes: label terms added to the fit of a latent.
 
-What the fit's intensities say of the latent is its Laplace posterior, a Gaussian, so no pixel is looked at
-again: the corrected latent is where that posterior times the likelihood of the strokes is largest. The
-latent moves most in the directions that the intensities left open.
+The Laplace posterior, a Gaussian, summarises what the intensities say about the latent, so pixels are not
+used again. The corrected latent maximises that posterior times the likelihood of the strokes. It moves most
+in the directions that the intensities leave uncertain.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nisf.networks.latent_field import LatentField
 from nisf.stopwatch import stage
 
 WORTH = 2_000.0
-"""Observations that a stroke counts for, beside those of the intensities."""
+"""Number of observations that a stroke counts for, relative to those of the intensities."""
 STEPS = 40
 
 
@@ -34,7 +34,7 @@ def corrected_latent(
     labels: Sequence[str],
     region: Region,
 ) -> Float[Tensor, "l"]:
-    """The latent that explains the strokes too.
+    """The latent that also explains the strokes.
 
     Args:
         field: the network, on the latent's device.
@@ -53,7 +53,7 @@ def corrected_latent(
         share = torch.from_numpy(targets.share).to(start)
         values, vectors = torch.linalg.eigh(spread)
         root = (vectors * values.clamp_min(0.0).sqrt()).to(start.dtype)
-        # In standard deviations of the posterior, all directions are alike.
+        # In standard deviations of the posterior, all directions have the same scale.
         moved = torch.zeros_like(start, requires_grad=True)
 
         def objective() -> Tensor:

@@ -1,4 +1,4 @@
-"""A latent field, or one subject of it, as a network that can be traced."""
+"""A latent field, or one subject of it, as a traceable network."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from nisf.networks.latent_field import LatentField
 from nisf.prior.exportable import Exportable
 
 EXAMPLES = 5
-"""Places in the examples: not the length of any other axis."""
+"""Number of points in the examples, unlike the length of any other axis."""
 
 
 class _Field(nn.Module):
-    """Coordinates and a latent to answers."""
+    """Maps coordinates and a latent to answers."""
 
     def __init__(self, field: LatentField) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class _Field(nn.Module):
 
 
 class _Subject(nn.Module):
-    """World mm and times to one subject's answers, background outside its region."""
+    """Maps world mm and times to one subject's answers; background outside its region."""
 
     latent: Tensor
     turn: Tensor
@@ -52,7 +52,7 @@ class _Subject(nn.Module):
 
 
 def within(scaled: Tensor, intensity: Tensor, probability: Tensor) -> tuple[Tensor, Tensor]:
-    """Answers inside the region; outside there is background of intensity 0."""
+    """Answers inside the region; outside, background with intensity 0."""
     inside = (scaled.abs() <= 1).all(dim=1, keepdim=True).to(intensity.dtype)
     background = torch.cat([torch.ones_like(inside), torch.zeros_like(probability[:, 1:])], dim=1)
     return intensity * inside, probability * inside + background * (1 - inside)
@@ -75,12 +75,12 @@ def exportable_field(field: LatentField, mean: Float[Tensor, "l"]) -> Exportable
 
 
 def exportable_subject(field: LatentField, latent: Float[Tensor, "l"], region: Region) -> Exportable:
-    """One subject, asked in world mm.
+    """One subject, queried in world mm.
 
     Args:
         field: the network.
         latent: of the subject.
-        region: where it answers.
+        region: the region in which it gives answers.
     """
     place = torch.tensor(region.centre(), dtype=torch.float32)
     inputs = {"position": place.repeat(EXAMPLES, 1), "time": torch.linspace(0, 0.9, EXAMPLES)}

@@ -1,4 +1,4 @@
-"""Find the latents that explain the intensities, weights frozen (paper, section 2.3), and which way round."""
+"""Find the latents that explain the intensities, weights frozen (paper, section 2.3), and orientations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nisf.networks.losses import intensity_bce
 from nisf.prior.prior import FitCallback
 
 TRIAL_STEPS, TRIAL_POINTS = 60, 256
-"""How briefly each orientation is tried."""
+"""Length of the trial fit of each orientation."""
 
 
 def fit_latents(
@@ -32,18 +32,18 @@ def fit_latents(
     seed: int = 0,
     callback: FitCallback | None = None,
 ) -> tuple[Float[Tensor, "s l"], Float[Tensor, "s"]]:
-    """Latents of several subjects at once by Adam, as in the paper; returns them and their losses.
+    """Fit the latents of several subjects at once by Adam, as in the paper; returns them and their losses.
 
-    Each subject has its own objective, optimiser state and points: fitting it alone or in company
-    gives the same latent. The returned loss is the mean of the last tenth of the steps.
+    Each subject has its own objective, optimiser state and points, so that it gets the same latent alone or
+    in a batch. The returned loss is the mean over the last tenth of the steps.
 
     Args:
         field: the network; its weights get no gradient.
-        cases: points to draw from.
+        cases: the points to draw from.
         start: initial latents.
-        config: steps, rate, points, penalty.
-        seed: seed of the drawn points.
-        callback: called before the first step and after each one.
+        config: number of steps, rate, points, penalty.
+        seed: of the drawn points.
+        callback: called before the first step and after each step.
     """
     latent = start.detach().clone().requires_grad_(True)
     optimiser = torch.optim.Adam([latent], lr=config.learning_rate)
@@ -57,13 +57,13 @@ def fit_latents(
         for step in range(config.steps):
             drawn = []
             for case in cases:
-                # A generator each, so that no subject's points depend on who came before it.
+                # One generator each, so that a subject's points do not depend on the others.
                 rng = np.random.default_rng([seed, step])
                 drawn.append((case, case.draw(rng, config.points) if config.points else case.frame(rng)))
             batch = batch_of(drawn)
             logits = field.intensity(batch.coordinates.to(latent.device), latent)
             loss = intensity_bce(logits, batch.intensity.to(latent.device), batch.weight.to(latent.device))
-            # A sum, so that no subject's gradient depends on how many others there are.
+            # A sum, so that a subject's gradient does not depend on the number of others.
             objective = loss.sum() + config.latent_l2 * latent.square().mean(1).sum()
             optimiser.zero_grad()
             objective.backward()
@@ -80,7 +80,7 @@ def fit_latents(
 
 
 def orientations(case: Case, anatomy: Anatomy) -> list[dict[str, Any]]:
-    """How the case's files may show the anatomy, as stored first: arguments of `Region.turned`."""
+    """Possible orientations of the case's files, as stored first: arguments of `Region.turned`."""
     several = len({s.position for s in case.slices}) > 1
     return [
         {"quarters": quarters, "mirror": mirror, "reverse": reverse}
@@ -113,14 +113,14 @@ def oriented(
     config: FitConfig,
     seed: int = 0,
 ) -> tuple[CasePoints, dict[str, Any]]:
-    """The points seen the way round that the field explains best, and which way that is.
+    """The points in the orientation that the field explains best, and that orientation.
 
     Args:
         points: as stored.
         ways: see `orientations`.
         field: the network.
-        mean: latent that the trials start from (l,).
-        config: of the trials, but for their length.
+        mean: latent from which the trials start (l,).
+        config: settings of the trials, except their length.
         seed: of the drawn points.
     """
     if len(ways) == 1:

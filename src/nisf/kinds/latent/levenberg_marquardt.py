@@ -1,9 +1,9 @@
-"""Levenberg-Marquardt for many small problems at once; it knows nothing of networks.
+"""Levenberg-Marquardt for many small problems at once, independent of networks.
 
-A problem is an objective of the unknowns that can be linearised: its gradient, and its Gauss-Newton
-Hessian either as a matrix (few unknowns: normal equations) or as products with vectors (many: conjugate
-gradients). Unknowns are expected on one scale, such as standard deviations of their prior: damping adds
-a multiple of the identity. No step is taken that makes the problem's objective worse.
+A problem is an objective that can be linearised: it provides its gradient, and its Gauss-Newton Hessian
+either as a matrix (few unknowns: normal equations) or as products with vectors (many unknowns: conjugate
+gradients). All unknowns must have one scale, such as standard deviations of their prior, because damping adds
+a multiple of the identity. A step that increases the objective is never accepted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 @runtime_checkable
 class Linearised(Protocol):
-    """A problem near some unknowns."""
+    """A problem linearised at some unknowns."""
 
     @property
     def value(self) -> Float[Tensor, "s"]:
@@ -28,7 +28,7 @@ class Linearised(Protocol):
 
     @property
     def gradient(self) -> Float[Tensor, "s u"]:
-        """First derivative of the objective."""
+        """The gradient of the objective."""
         ...
 
     def matrix(self) -> Float[Tensor, "s u u"]:
@@ -49,22 +49,22 @@ class Problem(Protocol):
         ...
 
     def linearise(self, unknowns: Float[Tensor, "s u"]) -> Linearised:
-        """The problem near these unknowns."""
+        """Linearise the problem at these unknowns."""
         ...
 
 
 @dataclass(frozen=True)
 class Solver:
-    """Settings.
+    """Settings of the solver.
 
     Attributes:
-        iterations: at most.
-        tolerance: the end is where the objective can fall by less than this share of itself.
-        damping: at the start; the step is about that of gradient descent while it outweighs the Hessian.
-        least_damping: it never falls below this, so that a step too bold costs few attempts.
-        dense: most unknowns for which the Hessian is made as a matrix.
-        products: of conjugate gradients for a step, at most.
-        residual: where conjugate gradients end, as a share of the gradient's norm.
+        iterations: maximum number.
+        tolerance: converged when the predicted decrease is below this fraction of the objective.
+        damping: initial damping; while it outweighs the Hessian, steps are those of gradient descent.
+        least_damping: lower bound, so that few attempts are needed after a step that was too long.
+        dense: maximum number of unknowns for which the Hessian is computed as a matrix.
+        products: maximum number of products of conjugate gradients per step.
+        residual: where conjugate gradients stop, as a fraction of the gradient's norm.
     """
 
     iterations: int = 60
@@ -78,12 +78,12 @@ class Solver:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Where a fit ended.
+    """The result of a fit.
 
     Attributes:
         unknowns: (s, u).
         objective: (s,) of the last problem.
-        iterations: of each problem until it had converged (s,), steps refused among them.
+        iterations: of each problem until convergence (s,), including rejected steps.
         converged: (s,); False where the iterations ran out first.
         history: objective after each iteration (i, s); it never rises while the problem stays the same.
     """
@@ -102,13 +102,13 @@ def solve(
     *,
     callback: Callable[[int, Tensor], None] | None = None,
 ) -> Solution:
-    """Minimise, several subjects at once, each with its own damping and end.
+    """Minimise several problems at once, each with its own damping and convergence.
 
     Args:
-        problems: the problem of an iteration. Fresh points give a new object; where the same object
-            comes again its linearisation is kept, and only there the fit can end.
-        start: unknowns.
-        callback: called with the iterations done and the unknowns (s, u), before the first and after each.
+        problems: returns the problem of an iteration. New points need a new object. While the same object is
+            returned, its linearisation is kept; the fit can converge only then.
+        start: initial unknowns.
+        callback: called with the iterations done and the unknowns (s, u), at the start and after each.
     """
     s = len(start)
     x = start.detach().clone()
@@ -128,7 +128,7 @@ def solve(
         if near is None or not settled:
             problem = following
             near = problem.linearise(x)
-            # Where nothing changed, its own rounding would otherwise pass for a step.
+            # Otherwise the rounding of an unchanged value could pass for a step.
             value = value if settled else near.value
         if not history:
             history.append(value)
@@ -160,10 +160,10 @@ def solve(
 def _damped(
     damping: Tensor, factor: Tensor, gain: Tensor, better: Tensor, least: float
 ) -> tuple[Tensor, Tensor]:
-    """Damping, and how fast it grows, after a step: Nielsen's rule (IMM-REP-1999-05).
+    """Damping, and its growth factor, after a step: Nielsen's rule (IMM-REP-1999-05).
 
-    Smooth in the gain, which is the objective's fall in shares of what was expected; ever faster growth while
-    steps are refused.
+    Smooth in the gain ratio (actual over predicted decrease); the growth accelerates while steps are
+    rejected.
     """
     eased = damping * (1 - (2 * gain.clamp(0, 2) - 1) ** 3).clamp(1 / 3, 4.0)
     grown = torch.where(better, eased, damping * factor).clamp(least, 1e12)
@@ -171,7 +171,7 @@ def _damped(
 
 
 def _step(near: Linearised, damping: Tensor, solver: Solver) -> tuple[Tensor, Tensor]:
-    """The damped Gauss-Newton step (s, u), and by how much it should lower the objective (s,)."""
+    """The damped Gauss-Newton step (s, u), and its predicted decrease of the objective (s,)."""
     gradient = near.gradient
     if gradient.shape[1] <= solver.dense:
         hessian = near.matrix()
@@ -196,15 +196,15 @@ def conjugate_gradients(
     products: int,
     residual: float,
 ) -> Float[Tensor, "s u"]:
-    """Solve several positive definite systems at once, from zero.
+    """Solve several positive definite systems at once, starting from zero.
 
-    Stopped early it is still a direction of descent: each further product only improves it.
+    If stopped early, the result is still a descent direction, which every further product improves.
 
     Args:
-        product: the matrices times vectors (s, u).
+        product: multiplies the matrices with vectors (s, u).
         right: the right-hand sides.
-        products: at most.
-        residual: a system is solved when its residual is below this share of ``right``.
+        products: maximum number of products.
+        residual: a system is solved when its residual is below this fraction of ``right``.
     """
     x = torch.zeros_like(right)
     r, p = right.clone(), right.clone()

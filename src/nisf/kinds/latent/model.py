@@ -1,4 +1,4 @@
-"""The paper's prior, and the subjects that it fits: a field and a latent for each (section 2.2)."""
+"""The paper's prior and its subjects: a field, and one latent per subject (section 2.2)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class LatentSubject(Subject):
     Attributes:
         latent: (l,).
         covariance: of the latent's Laplace posterior (l, l); None in files of format 1.
-        breath_holds: what was fitted of each; empty if nothing was.
+        breath_holds: the fitted breath-holds; empty if none were fitted.
     """
 
     prior: LatentPrior
@@ -62,7 +62,7 @@ class LatentSubject(Subject):
 
     @cached_property
     def corrected_latent(self) -> Float[Tensor, "l"]:
-        """The latent that explains the strokes too; the latent itself without any."""
+        """The latent that also explains the strokes; without strokes, the latent itself."""
         if not self.strokes:
             return self.latent
         prior = self.prior
@@ -74,7 +74,7 @@ class LatentSubject(Subject):
         )
 
     def _answers_of(self, latents: Float[Tensor, "m l"]) -> Answerer:
-        """Answers of one latent, or averaged over several."""
+        """Answers for one latent, or averaged over several."""
         network, config = self.prior.field, self.prior.config.field
         latents = latents.to(module_device(network))
 
@@ -89,10 +89,10 @@ class LatentSubject(Subject):
         return InRegion(self.region, config, inside)
 
     def sample(self, count: int, seed: int = 0) -> Float[Tensor, "m l"]:
-        """Draws of the latent from its Laplace posterior.
+        """Draw latents from the Laplace posterior.
 
         Raises:
-            CannotFitError: there is none.
+            CannotFitError: there is no posterior.
         """
         if self.covariance is None:
             raise CannotFitError(
@@ -118,7 +118,7 @@ class LatentSubject(Subject):
 
     @override
     def exportable(self, time: float = 0.0) -> Exportable:
-        """Its answers at any time, which is an input."""
+        """Its answers at any time; the time is an input."""
         return exportable_subject(self.prior.field, self.latent.cpu(), self.region)
 
     @override
@@ -133,7 +133,7 @@ class LatentSubject(Subject):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LatentPrior(Prior[LatentSubject]):
-    """A latent field trained over a population (paper, section 2.2).
+    """A latent field trained on a population (paper, section 2.2).
 
     Attributes:
         latent_mean: mean of the training subjects' latents (l,).
@@ -203,7 +203,7 @@ class LatentPrior(Prior[LatentSubject]):
         seed: int,
         follow: Callable[[CasePoints], FitCallback | None],
     ) -> LatentSubject:
-        """See `fit_inside`; ``follow`` makes the callback, once it is known which way round the case is."""
+        """See `fit_inside`; ``follow`` makes the callback, once the orientation of the case is known."""
         points = CasePoints(case, region, self.config.field.dimensions)
         points, orientation = oriented(
             points, orientations(case, self.anatomy), self.field, self.latent_mean, self.config.fit, seed
@@ -242,7 +242,7 @@ class LatentPrior(Prior[LatentSubject]):
         )
 
     def validation_points(self, cases: Sequence[Case]) -> list[CasePoints]:
-        """Labelled cases as a user's would be; see `nisf.kinds.latent.validation.validation_points`."""
+        """Validation cases as users give them; see `nisf.kinds.latent.validation.validation_points`."""
         return validation_points(cases, self.search, self.anatomy, self.config.field.dimensions)
 
     @override
@@ -259,7 +259,7 @@ class LatentPrior(Prior[LatentSubject]):
                 f"{record.path}: covariance of shape {tuple(covariance.shape)} does not fit the latent; "
                 "fit it again"
             )
-        # Format 2 called them otherwise, and format 1 had none.
+        # Format 2 used other names, and format 1 had no breath-holds.
         holds = record.entries.get("breath_holds", record.entries.get("held", []))
         return LatentSubject(
             prior=self,

@@ -1,9 +1,9 @@
-"""The field as a function of all that is fitted: the latent, shifts, gains and pose, in standard deviations.
+"""The field as a function of all that is fitted: latent, shifts, gains and pose, in standard deviations.
 
-Each slice position was measured in a breath-hold of its own: it may lie shifted within its plane, and be
-brighter or darker than the rest; and the region may not sit on the anatomy as the training subjects' did. All
-unknowns are in standard deviations of their Gaussian priors, so that zero is the prior's mean and one
-damping fits all of them.
+Each slice position was measured in a breath-hold of its own: it may be shifted within its plane, and brighter
+or darker than the rest. The region may also be off the position and angle that it had in the training
+subjects. All unknowns are in standard deviations of their Gaussian priors, so that zero is the prior's mean
+and one damping factor suits all of them.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from nisf.networks.latent_field import LatentField
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """Points of ``s`` subjects, with what the slice they come from does to them.
+    """Points of ``s`` subjects, with the geometry of the slices that they come from.
 
     Attributes:
         coordinates: field coordinates as measured (s, n, d).
         half: half lengths of the region, mm (s, 3).
-        group: slice position of a point, an index into the subject's groups; -1 for none (s, n).
-        axes: directions of the point's image axes in model coordinates, unit vectors as columns (s, n, 3, 2).
+        group: slice position of each point, an index into the subject's groups; -1 for none (s, n).
+        axes: directions of the image axes at each point in model coordinates, unit vectors as columns
+            (s, n, 3, 2).
     """
 
     coordinates: Float[Tensor, "s n d"]
@@ -40,11 +41,11 @@ class Placed:
     axes: Float[Tensor, "s n 3 2"]
 
     def part(self, places: slice) -> Placed:
-        """Some of the points."""
+        """A part of the points."""
         return Placed(self.coordinates[:, places], self.half, self.group[:, places], self.axes[:, places])
 
     def to(self, device: torch.device) -> Placed:
-        """The same on a device."""
+        """Move the points to a device."""
         return Placed(*(x.to(device) for x in (self.coordinates, self.half, self.group, self.axes)))
 
     def apart(self) -> Placed:
@@ -64,10 +65,10 @@ class Parametrisation:
         field: the network.
         mean: of the prior over latents (l,).
         root: its covariance is ``root @ root.T`` (l, l).
-        groups: slice positions of the subject that has most.
+        groups: largest number of slice positions among the subjects.
         shift_mm: standard deviation of a shift along each image axis; 0 leaves shifts out. Likewise:
-        gain: of the gain and the offset of a slice.
-        pose_mm: of the shift of the whole subject.
+        gain: of a slice's gain and offset.
+        pose_mm: of the translation of the whole subject.
         pose_degrees: of its rotation about each axis.
     """
 
@@ -102,15 +103,15 @@ class Parametrisation:
         )
 
     def join(self, latent: Float[Tensor, "s l"]) -> Float[Tensor, "s u"]:
-        """The unknowns with these latents and nothing shifted."""
+        """The unknowns with these latents and everything else zero."""
         white = torch.linalg.solve_triangular(self.root, (latent - self.mean).T, upper=False).T
         return torch.cat([white, white.new_zeros(len(latent), sum(self.sizes[1:]))], dim=1)
 
     def intensity(self, unknowns: Float[Tensor, "s u"], points: Placed) -> Float[Tensor, "s n c"]:
         """Intensity logits at the points, as the scanner saw them.
 
-        A slice's gain and offset act on the logit, which keeps intensities between 0 and 1: contrast
-        about mid-grey, and brightness.
+        A slice's gain and offset act on the logit, which keeps intensities between 0 and 1: they change the
+        contrast about mid-grey and the brightness.
         """
         latent, shift, gain, pose = self.split(unknowns)
         coordinates = points.coordinates
@@ -120,7 +121,7 @@ class Parametrisation:
             place = coordinates[..., :3] * points.half[:, None]
             if shift is not None:
                 own = torch.gather(shift, 1, index).masked_fill(outside, 0.0)
-                # What is seen at a place is the tissue from which the breath has moved it there.
+                # The image at a point shows the tissue that breathing has moved there.
                 place = place - (points.axes * own[..., None, :]).sum(-1)
             if pose is not None:
                 place = place @ rotation(pose[:, 3:]).transpose(1, 2) + pose[:, None, :3]
@@ -165,7 +166,7 @@ def breath_holds_of(
 
 
 def moved_region(model: Parametrisation, unknowns: Float[Tensor, "one u"], region: Region) -> Region:
-    """The region of the one subject as its fitted pose moves it."""
+    """The region of the only subject, moved by its fitted pose."""
     pose = model.split(unknowns)[3]
     if pose is None:
         return region
@@ -174,12 +175,12 @@ def moved_region(model: Parametrisation, unknowns: Float[Tensor, "one u"], regio
 
 
 def placed(items: Sequence[tuple[CasePoints, np.ndarray]], coordinates: Float[Tensor, "s n d"]) -> Placed:
-    """The points of a batch with their slices.
+    """Attach the slices' geometry to the points of a batch.
 
     Args:
         items: cases and flat indices of the drawn points, one per subject, as for
             `nisf.data.points.batch_of`.
-        coordinates: what that made of them.
+        coordinates: of these points, from that function.
     """
     s, n, _ = coordinates.shape
     group, axes = np.full((s, n), -1, dtype=np.int64), np.zeros((s, n, 3, 2), dtype=np.float32)
@@ -225,10 +226,10 @@ def parametrisation_of(
 
 
 def latent_root(covariance: Float[Tensor, "l l"], shrinkage: float) -> Float[Tensor, "l l"]:
-    """Lower triangular root of the covariance, drawn towards a multiple of the identity.
+    """Lower triangular root of the covariance, shrunk towards a multiple of the identity.
 
-    Fewer subjects than latent dimensions leave a covariance without full rank, and directions in which
-    no training subject ever went are not impossible. The trace stays (Ledoit and Wolf, 2004).
+    With fewer subjects than latent dimensions the covariance is singular, but directions in which no training
+    subject varies are not impossible. The trace is kept (Ledoit and Wolf, 2004).
     """
     size = len(covariance)
     even = torch.eye(size).to(covariance) * (torch.trace(covariance) / size).clamp_min(1e-12)

@@ -1,8 +1,8 @@
 """A subject's posterior: tempered likelihood of its intensities times the Gaussian prior of its unknowns.
 
-Every point gets its own copy of the unknowns, so one backward pass of the summed outputs gives the whole
-Jacobian: linearising costs what a gradient costs. The inverse Hessian at the end of a fit is the
-covariance of the Laplace approximation.
+Every point gets its own copy of the unknowns, so that one backward pass of the summed outputs gives the whole
+Jacobian: linearising costs as much as a gradient. The inverse Hessian at the end of a fit is the covariance
+of the Laplace approximation.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def misfit(logits: Tensor, target: Tensor, likelihood: Likelihood, sigma: float)
     """Negative log-likelihood of each intensity, same shape as ``logits``.
 
     Args:
-        likelihood: cross-entropy of intensities as shares, or squared differences.
+        likelihood: cross-entropy of intensities as fractions, or squared differences.
         sigma: standard deviation of an intensity in [0, 1], for the Gaussian likelihood.
     """
     if likelihood == "bernoulli":
@@ -46,16 +46,16 @@ def slope_and_weight(
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """Negative logarithm of the posterior of ``s`` subjects on fixed points; a `gauss_newton.Problem`.
+    """Negative log posterior of ``s`` subjects on fixed points; a `gauss_newton.Problem`.
 
     Attributes:
         model: the field as a function of the unknowns.
-        points: where.
+        points: the points.
         intensity: measured there (s, n, c).
-        share: observations that a point counts for, 0 for padding (s, n).
+        share: number of observations that a point counts for, 0 for padding (s, n).
         strength: weight of the prior over latents.
         likelihood: see `misfit`; likewise ``sigma``.
-        dense: whether linearising makes the Hessian along with value and gradient, in one pass.
+        dense: whether linearising computes the Hessian with value and gradient, in one pass.
     """
 
     model: Parametrisation
@@ -69,12 +69,12 @@ class Posterior:
 
     @cached_property
     def inverse_variance(self) -> Float[Tensor, "u"]:
-        """Of the prior over the unknowns, which is diagonal."""
+        """Inverse variances of the prior over the unknowns, which is diagonal."""
         latent, *others = self.model.sizes
         return self.intensity.new_tensor([self.strength] * latent + [1.0] * sum(others))
 
     def parts(self) -> list[slice]:
-        """The points in pieces."""
+        """Slices that split the points into chunks."""
         s, n = self.share.shape
         step = linearised_points(s)
         return [slice(first, first + step) for first in range(0, n, step)]
@@ -87,7 +87,7 @@ class Posterior:
         return total
 
     def cost(self, logits: Float[Tensor, "s n c"], part: slice) -> Float[Tensor, "s"]:
-        """The tempered misfit of some of the points, summed."""
+        """The tempered misfit of a chunk of points, summed."""
         cost = misfit(logits, self.intensity[:, part], self.likelihood, self.sigma)
         return (cost.sum(-1) * self.share[:, part]).sum(1)
 
@@ -97,8 +97,8 @@ class Posterior:
     def rows(self, unknowns: Tensor, part: slice) -> tuple[Float[Tensor, "s n c"], Float[Tensor, "s n c u"]]:
         """Logits and their derivatives by the unknowns.
 
-        A point's logit depends on its own copy of the unknowns only, so the gradient of the sum over
-        points is every point's own gradient: one backward pass a channel, whatever the number of points.
+        A point's logit depends only on its own copy of the unknowns, so the gradient of the sum over points
+        contains every point's own gradient: one backward pass per channel, for any number of points.
         """
         points = self.points.part(part)
         s, n = points.group.shape
@@ -113,19 +113,19 @@ class Posterior:
         return logits.detach().reshape(s, n, c), torch.stack(rows, 1).reshape(s, n, c, -1)
 
     def covariance(self, unknowns: Float[Tensor, "s u"]) -> Float[Tensor, "s u u"]:
-        """Of the Laplace approximation around these unknowns."""
+        """Covariance of the Laplace approximation at these unknowns."""
         return torch.cholesky_inverse(torch.linalg.cholesky(self.linearise(unknowns).matrix()))
 
 
 class Near:
-    """A posterior near some unknowns; a `gauss_newton.Linearised`."""
+    """A posterior linearised at some unknowns; a `gauss_newton.Linearised`."""
 
     def __init__(self, posterior: Posterior, unknowns: Float[Tensor, "s u"]) -> None:
         self.posterior = posterior
         self.unknowns = unknowns
 
     def _derivatives(self, logits: Tensor, part: slice) -> tuple[Tensor, Tensor]:
-        """Slope and weight of the points, tempered (s, n, c)."""
+        """Tempered first and second derivatives at the points (s, n, c)."""
         posterior = self.posterior
         both = slope_and_weight(logits, posterior.intensity[:, part], posterior.likelihood, posterior.sigma)
         slope, weight = (x * posterior.share[:, part, None] for x in both)
@@ -149,7 +149,7 @@ class Near:
 
     @cached_property
     def _first_order(self) -> tuple[Tensor, Tensor]:
-        """Value and gradient, without any row of the Jacobian."""
+        """Value and gradient, without computing the Jacobian."""
         posterior, x = self.posterior, self.unknowns
         value, total = 0.5 * (posterior.inverse_variance * x.square()).sum(1), posterior.inverse_variance * x
         for part in posterior.parts():
@@ -173,14 +173,14 @@ class Near:
         return self._normal[2]
 
     def product(self, vector: Float[Tensor, "s u"]) -> Float[Tensor, "s u"]:
-        """Two backward passes more than a gradient's: no Jacobian is kept."""
+        """Takes two more backward passes than a gradient; the Jacobian is not stored."""
         posterior = self.posterior
         total = posterior.inverse_variance * vector
         for part in posterior.parts():
             leaf = self.unknowns.clone().requires_grad_(True)
             with torch.enable_grad():
                 logits = posterior.model.intensity(leaf, posterior.points.part(part))
-                # A product with J' is linear in its vector, and its own derivative is a product with J.
+                # A product with J' is linear in its vector, and its derivative is a product with J.
                 dummy = torch.zeros_like(logits, requires_grad=True)
                 (pulled,) = torch.autograd.grad(logits, leaf, dummy, create_graph=True)
                 (pushed,) = torch.autograd.grad(pulled, dummy, vector, retain_graph=True)
@@ -192,7 +192,7 @@ class Near:
 def draw_latents(
     mean: Float[Tensor, "l"], covariance: Float[Tensor, "l l"], count: int, seed: int
 ) -> Float[Tensor, "m l"]:
-    """Draws of a latent from its Gaussian posterior; the seed alone says which."""
+    """Draws of a latent from its Gaussian posterior; they depend only on the seed."""
     values, vectors = torch.linalg.eigh(covariance.double())
     root = vectors * values.clamp_min(0.0).sqrt()
     noise = torch.from_numpy(np.random.default_rng([seed, 21]).standard_normal((count, len(values))))

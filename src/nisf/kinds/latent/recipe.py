@@ -1,4 +1,4 @@
-"""The paper's recipe: an auto-decoder, a latent per subject trained along with the weights (section 2.2)."""
+"""The paper's recipe: an auto-decoder, which trains weights and one latent per subject (section 2.2)."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from nisf.prior.prior import Prior
 
 
 def latent_state(field: LatentField, config: TrainConfig, subjects: int) -> State:
-    """An auto-decoder before its first step: weights as given, latents as drawn."""
-    # All are drawn on the processor, so that the seed gives the same ones everywhere.
+    """The initial state of an auto-decoder: weights as given, latents drawn at random."""
+    # Drawn on the CPU, so that a seed gives the same latents on every device.
     drawn = nn.Embedding(subjects, field.config.latent)
     nn.init.normal_(drawn.weight, std=config.latent_init)
     latents = Rows(drawn.weight.detach(), sparse=config.latent_rows)
     latents.to(module_device(field))
-    weights = weight_optimisers(field, config, weight_decay=0.0)  # the objective has it
+    weights = weight_optimisers(field, config, weight_decay=0.0)  # the objective contains the penalty
     kind = torch.optim.SparseAdam if config.latent_rows else torch.optim.Adam
     optimisers = [*weights, kind(latents.parameters(), lr=config.latent_rate)]
     return State({"field": field, "latents": latents}, optimisers)
@@ -51,9 +51,9 @@ def latent_state(field: LatentField, config: TrainConfig, subjects: int) -> Stat
 def draw_batch(
     pool: Sequence[CasePoints], config: TrainConfig, step: int, device: torch.device = CPU
 ) -> tuple[Tensor, Batch]:
-    """The subjects of a step, and the points of this rank's share of them, on the device.
+    """The subjects of a step, and this rank's part of their points, on the device.
 
-    They depend on seed and step alone.
+    Depends only on seed and step.
     """
     chosen, own, drawn = subjects_of(step, len(pool), config), share(config.subjects), []
     for number in own:
@@ -61,7 +61,7 @@ def draw_batch(
         rng = np.random.default_rng([config.seed, 3, step, number])
         index = points.draw(rng, config.points, config.balanced) if config.points else points.frame(rng)
         drawn.append((points, index))
-    # Whole frames fill up their last part, so that compiled code meets one shape.
+    # Whole frames are padded, so that compiled code sees a single shape.
     pad = 1 if config.points else training_points(len(own), device)
     return torch.tensor(chosen, device=device), batch_of(drawn, pad_to=pad).to(device)
 
@@ -91,7 +91,7 @@ def objective(
 
 
 def _mean_and_covariance(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the rows of all ranks, none of which sees another's; every rank has one row at least."""
+    """Mean and covariance of the rows of all ranks without gathering them; each has at least one row."""
     count = summed(rows.new_tensor(float(len(rows))))
     mean = summed(rows.sum(0)) / count
     apart = rows - mean
@@ -99,7 +99,7 @@ def _mean_and_covariance(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def case_points(dimensions: int) -> Prepared[CasePoints]:
-    """How a case's points are made and kept.
+    """How the points of a case are prepared and stored.
 
     Args:
         dimensions: of the field's coordinates.
@@ -117,27 +117,27 @@ class LatentRecipe(Recipe):
     """Weights and latents of all subjects, optimised together.
 
     Raises:
-        BadSettingError: other processes are asked for.
+        BadSettingError: worker processes are asked for.
         CannotFitError: no case was measured inside its region.
     """
 
     def __init__(self, setup: TrainingSetup) -> None:
         if setup.workers:
             raise BadSettingError(
-                "this kind of field draws its points as it goes and needs no other processes; leave them out",
+                "this kind of field draws its points in the training process; leave the worker processes out",
                 options=("workers",),
             )
         self.setup, self.config, self.labels = setup, setup.config, setup.anatomy.labels
         dimensions = self.config.field.dimensions
         regions, outlines = setup.regions(), outlines_of(setup.cases, order=setup.anatomy.reorder)
         every = pool_of(setup.cases, regions, case_points(dimensions))
-        # Stored points are not looked at before they are drawn: a box around labels is not empty.
+        # Stored points are not read here: a box around labels is never empty.
         known = [isinstance(every, MappedPool) and one.pose is not None for one in outlines]
         filled = [i for i, sure in enumerate(known) if sure or len(every[i])]
         if not filled:
             raise CannotFitError("no case was measured inside its region; check the folder with 'nisf check'")
         if len(filled) < len(every):
-            setup.say(f"{len(every) - len(filled)} cases have nothing inside their region and are left out")
+            setup.say(f"left out {len(every) - len(filled)} cases without measurements inside their region")
         self.cases, self.pool = chosen(setup.cases, filled), some(every, filled)
         refuse_idle(self.config.train.subjects, len(self.pool))
         validated = setup.validated() if is_first() else ()
@@ -148,14 +148,14 @@ class LatentRecipe(Recipe):
 
     @property
     def latents(self) -> Tensor:
-        """One row per subject (s, l); those of this rank."""
+        """Latents of this rank's subjects (s, l)."""
         embedding = self.state.modules["latents"]
         assert isinstance(embedding, nn.Embedding)
         return embedding.weight
 
     @override
     def begin_with(self, start: Prior) -> None:
-        """Weights of another prior; every subject's latent near the mean of that prior's."""
+        """Load the weights of another prior; every latent starts near that prior's mean."""
         assert isinstance(start, LatentPrior)
         self.field.load_state_dict(start.field.state_dict())
         with torch.no_grad():
@@ -170,7 +170,7 @@ class LatentRecipe(Recipe):
 
     @override
     def validate(self) -> StepDice | None:
-        statistics = self.statistics()  # of which every rank has a share
+        statistics = self.statistics()  # every rank contributes to them
         if not self.validation:
             return None
         return validate(self.field, *statistics, self.validation, self.config, self.labels, self.setup.say)

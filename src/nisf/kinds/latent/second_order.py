@@ -1,8 +1,8 @@
-"""Fit latents, and what else is unknown, by Levenberg-Marquardt on a growing sample of the points.
+"""Fit latents and other unknowns by Levenberg-Marquardt on a growing sample of the points.
 
-At first each iteration sees few, fresh points: their noise, and the prior's greater say, lead the fit
-past the local minima that a fit of all points from the prior's mean falls into (docs/experiments.md).
-Then the points stay and the objective converges: the end needs no label.
+The first iterations use few points, drawn anew each time. Their noise, and the larger weight of the prior,
+lead the fit past local minima in which a fit of all points from the prior's mean would end
+(docs/experiments.md). Then the points stay the same until the objective converges; no labels are needed.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from nisf.prior.prior import FitCallback
 
 @dataclass(frozen=True, eq=False)
 class SecondOrderFit:
-    """Where a fit ended.
+    """The result of a fit.
 
     Attributes:
         unknowns: see `nisf.kinds.latent.parametrisation.Parametrisation` (s, u).
         latent: (s, l).
         covariance: of the latent's Laplace posterior (s, l, l).
         loss: mean cross-entropy of the intensities over the last points (s,).
-        iterations: (s,).
+        iterations: number of iterations (s,).
         converged: (s,); False where the iterations ran out.
     """
 
@@ -48,8 +48,8 @@ class SecondOrderFit:
 def posterior_of(
     model: Parametrisation, cases: Sequence[CasePoints], config: FitConfig, count: int, *seed: int
 ) -> Posterior:
-    """The posterior on ``count`` points of each case; the seed alone says which."""
-    # A generator each, so that no subject's points depend on who came before it.
+    """The posterior on ``count`` points of each case; they depend only on the seed."""
+    # One generator each, so that a subject's points do not depend on the others.
     drawn = [(case, case.spread(np.random.default_rng(seed), count)) for case in cases]
     batch = batch_of(drawn)
     device = model.mean.device
@@ -67,7 +67,7 @@ def posterior_of(
 
 
 def points_of(iteration: int, config: FitConfig) -> int:
-    """Points of an iteration: from first to last in even ratios."""
+    """Number of points of an iteration: from first to last in a geometric progression."""
     if iteration >= config.growth:
         return config.points_last
     ratio = config.points_last / config.points_first
@@ -82,14 +82,14 @@ def fit_second_order(
     seed: int = 0,
     callback: FitCallback | None = None,
 ) -> SecondOrderFit:
-    """Fit several subjects at once; each ends alone or in company at the same place.
+    """Fit several subjects at once; each gets the same result alone or in a batch.
 
     Args:
         model: the unknowns, with the prior's statistics; its field should need no weight gradients.
         cases: points to draw from.
-        config: settings.
+        config: settings of the fit.
         seed: of the drawn points.
-        callback: called before the first iteration and after each.
+        callback: called before the first iteration and after each iteration.
     """
     drawn: dict[int, Posterior] = {}
 
@@ -122,7 +122,7 @@ def fit_second_order(
 def latent_covariance(
     posterior: Posterior, unknowns: Float[Tensor, "s u"], temperature: float
 ) -> Float[Tensor, "s l l"]:
-    """Covariance of the latents in the Laplace posterior, whatever else was fitted averaged over."""
+    """Covariance of the latents in the Laplace posterior, marginalised over all other unknowns."""
     size, root = posterior.model.sizes[0], posterior.model.root
     return temperature * (root @ posterior.covariance(unknowns)[:, :size, :size] @ root.T)
 
@@ -135,13 +135,13 @@ def laplace(
     *,
     seed: int = 0,
 ) -> Float[Tensor, "s l l"]:
-    """Covariance of the Laplace posterior around latents that were fitted in another way.
+    """Covariance of the Laplace posterior around latents that were fitted by another method.
 
     Args:
         model: the unknowns, with the prior's statistics.
-        cases: points to draw from.
-        latent: where the fit ended.
-        config: how much the points are worth.
+        cases: the points to draw from.
+        latent: result of the fit.
+        config: weights of the points.
         seed: of the drawn points.
     """
     posterior = posterior_of(model, cases, config, config.points_last, seed, config.growth)

@@ -1,8 +1,8 @@
-"""Choose, once per prior, how data weigh against the prior, and how wide a posterior is.
+"""Choose, once per prior, the strength of the prior and the width of the posterior.
 
-The strength of the prior decides where a second-order fit ends: the one with the best Dice on validation
-subjects is kept. The posterior's width decides how sure the answer is of itself: the one whose
-probabilities are best calibrated there is kept. After that no fit looks at a label.
+The strength of the prior determines where a second-order fit ends: the strength with the best Dice on
+validation subjects is kept. The width of the posterior determines the confidence of the answers: the width
+with the best calibrated probabilities there is kept. No later fit uses labels.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from nisf.networks.latent_inference import ask_samples
 STRENGTHS = (0.03, 0.1, 0.3, 1.0)
 TEMPERATURES = (0.25, 1.0, 4.0, 16.0, 64.0)
 SAMPLES, CALIBRATED = 16, 2048
-"""Draws from a posterior, and voxels of a case, that calibration is estimated from."""
+"""Number of posterior samples, and of voxels per case, from which calibration is estimated."""
 
 
 def choose_fit(
@@ -40,7 +40,7 @@ def choose_fit(
     labels: Sequence[str],
     say: Callable[[str], None],
 ) -> FitConfig:
-    """The settings of the fit with the best strength of the prior and temperature of the posterior.
+    """The fit settings with the best strength of the prior and temperature of the posterior.
 
     Args:
         field: the trained network.
@@ -49,7 +49,7 @@ def choose_fit(
         cases: validation cases, labelled.
         config: settings to start from.
         labels: class names, background first.
-        say: told the outcome in a line.
+        say: called with a line about the outcome.
     """
     seed, training = config.train.seed, field.training
     field.eval()
@@ -88,16 +88,16 @@ def calibration(
     samples: int = SAMPLES,
     count: int = CALIBRATED,
 ) -> Reliability:
-    """Reliability of probabilities averaged over the cases' posteriors, at their labelled voxels.
+    """Reliability of probabilities, averaged over the cases' posteriors, at their labelled voxels.
 
     Args:
         field: the network.
         fits: of the cases.
-        temperature: factor on the fits' covariances; 0 asks the latents alone.
+        temperature: factor on the fits' covariances; 0 uses the latents only.
         cases: labelled.
-        seed: of the voxels and draws.
-        samples: draws from each posterior.
-        count: voxels of each case.
+        seed: of the voxels and samples.
+        samples: number of samples from each posterior.
+        count: number of voxels per case.
     """
     probabilities, truths = [], []
     drawn = scored_points(cases, seed, count)

@@ -1,4 +1,4 @@
-"""Steps of a latent's fit, to be looked at."""
+"""Report the steps of a latent's fit."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from nisf.prior.fit_step import FitStep, OnStep
 from nisf.subject.subject import Subject
 
 LOSS_POINTS = 4096
-"""Points that the shown loss is computed on."""
+"""Number of points on which the reported loss is computed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """The callback of a fit that shows its steps.
+    """The callback of a fit that reports its steps.
 
     Attributes:
         field: the network.
-        points: of the case, the way round that is fitted.
-        config: of the fit.
-        seed: of the points that the loss is computed on.
-        subject_of: a subject from a latent.
-        see: gets the steps.
+        points: of the case, in the orientation that is fitted.
+        config: settings of the fit.
+        seed: of the points on which the loss is computed.
+        subject_of: makes a subject from a latent.
+        see: called with each step.
     """
 
     field: LatentField

@@ -23,7 +23,7 @@ from nisf.networks.latent_field import LatentField
 from nisf.prior.region_search import RegionSearch
 
 SCORED = 16_384
-"""Labelled voxels of a subject that its Dice is estimated from."""
+"""Number of labelled voxels from which a subject's Dice is estimated."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class StepDice:
     """Dice of the validation subjects against the number of fitting steps.
 
     Attributes:
-        steps: step counts looked at.
-        dice: class name to mean Dice over the subjects, at each count.
+        steps: the step counts that were evaluated.
+        dice: mean Dice over the subjects at each count, by class name.
         best_steps: the count with the best mean over classes.
     """
 
@@ -51,7 +51,7 @@ class StepDice:
 
 
 def step_counts(most: int) -> list[int]:
-    """Step counts worth looking at: dense at first, then every 40 % more."""
+    """The step counts to evaluate: dense at first, then increasing by 40 %."""
     counts = [0]
     while counts[-1] < most:
         counts.append(max(counts[-1] + 10, round(counts[-1] * 1.4)))
@@ -61,9 +61,9 @@ def step_counts(most: int) -> list[int]:
 def validation_points(
     cases: Sequence[Case], search: RegionSearch, anatomy: Anatomy, dimensions: int
 ) -> list[CasePoints]:
-    """Validation cases as a user's would be: the region found without labels; only those with labels.
+    """The labelled validation cases as users give them, with regions found without labels.
 
-    Their slices are counted from the end that the labels say, which a fit finds by trying both.
+    Only the direction in which slices are counted is taken from the labels; a fit finds it by trying both.
     """
     out = []
     for case in cases:
@@ -84,7 +84,7 @@ def scored_points(cases: Sequence[CasePoints], seed: int, count: int = SCORED) -
 def point_dice(
     field: LatentField, latent: Tensor, points: CasePoints, index: np.ndarray, classes: int
 ) -> np.ndarray:
-    """Dice of each structure over the given voxels of one subject (k - 1,); nan where it has none."""
+    """Dice of each structure over the given voxels of one subject (k - 1,); NaN where it does not occur."""
     batch = batch_of([(points, index)])
     predicted = field(batch.coordinates.to(latent.device), latent[None])[1][0].argmax(-1).cpu()
     return dice_of_structures(predicted, batch.label[0], classes)
@@ -99,16 +99,16 @@ def validate(
     labels: Sequence[str],
     say: Callable[[str], None],
 ) -> StepDice:
-    """Fit the validation subjects, watching their Dice.
+    """Fit the validation subjects and track their Dice.
 
     Args:
-        field: the network as it is now.
+        field: the network in its present state.
         mean: of the training latents, where the fit starts (l,).
         covariance: of the training latents (l, l), for the second-order method.
-        cases: their points; each has labels.
+        cases: their points, all with labels.
         config: settings of the fit.
         labels: class names, background first.
-        say: told the outcome in a line.
+        say: called with a line about the outcome.
     """
     settings = replace(config.fit, points=config.train.validate_points)
     second = settings.method == "second-order"
@@ -126,7 +126,7 @@ def validate(
     if second:
         model = parametrisation_of(field, mean, covariance, settings, cases)
         fit_second_order(model, cases, settings, seed=config.train.seed, callback=callback)
-        counts = counts[: len(table)]  # it ends when it has converged
+        counts = counts[: len(table)]  # shorter if it converged
     else:
         start = mean[None].repeat(len(cases), 1)
         fit_latents(field, cases, start, settings, seed=config.train.seed, callback=callback)
@@ -134,7 +134,7 @@ def validate(
     scores = np.array(table)  # (counts, subjects, structures)
     dice = {}
     for k, name in enumerate(labels[1:]):
-        if not np.isnan(scores[:, :, k]).all():  # a structure that no subject has says nothing
+        if not np.isnan(scores[:, :, k]).all():  # structures that never occur are left out
             dice[name] = np.nanmean(scores[:, :, k], axis=1).tolist()
     over = np.mean(list(dice.values()), axis=0)
     best = int(np.argmax(over))

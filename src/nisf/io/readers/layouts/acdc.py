@@ -26,12 +26,12 @@ _FRAME = re.compile(r"_frame(\d{1,9})\.nii(\.gz)?", re.ASCII)
 
 
 def recognises(root: Path) -> bool:
-    """Whether `root` is (or holds) a folder named like the frames or the cine in it."""
+    """Whether `root` is (or contains) a folder with matching frames or cine."""
     return any_case(_is_case, root)
 
 
 def list_cases(root: Path, anatomy: Anatomy) -> Listing:
-    """The cases in `root`; nothing is opened but `Info.cfg`."""
+    """The cases in `root`; only `Info.cfg` files are opened."""
     listing = Listing()
     for folder in [root] if _is_case(root) else subfolders(root):
         with listing.costs(folder):
@@ -61,7 +61,7 @@ def _is_case(folder: Path) -> bool:
 def _info(folder: Path, listing: Listing) -> dict[str, str]:
     path = folder / "Info.cfg"
     if not path.is_file():
-        listing.warn(folder.name, f"{path}: missing, so that phases and the frames' times are not known")
+        listing.warn(folder.name, f"{path}: missing, so that phases and the times of frames are unknown")
         return {}
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return {
@@ -93,11 +93,11 @@ def _case(folder: Path, anatomy: Anatomy, listing: Listing) -> CaseFiles | None:
         total = counted.get("NbFrame", order[-1])
         if order[0] < 1 or order[-1] > total:
             listing.error(
-                name, f"{folder}: frame {order[-1]} of {total} (NbFrame in Info.cfg); mend Info.cfg"
+                name, f"{folder}: frame {order[-1]} of {total} (NbFrame in Info.cfg); correct Info.cfg"
             )
             return None
         for key in [key for key, frame in named.items() if frame not in frames]:
-            listing.warn(name, f"{folder}: Info.cfg says {key} is frame {named.pop(key)}, which is not there")
+            listing.warn(name, f"{folder}: Info.cfg says {key} is frame {named.pop(key)}, which is missing")
         labels = []
         for frame in order:
             base = frames[frame].name.split(".nii")[0]

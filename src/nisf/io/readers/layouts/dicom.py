@@ -1,4 +1,4 @@
-"""DICOM: any folder, zip or file with images in it; a case is a study. Needs the extra ``nisf[dicom]``."""
+"""DICOM: any folder, zip or file with images; each study is a case. Needs the extra ``nisf[dicom]``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["case_of", "list_cases", "recognises", "takes_file"]
 
 
 def recognises(root: Path) -> bool:
-    """Whether there is DICOM among the first files of the folder."""
+    """Whether one of the first files of the folder is DICOM."""
     return has_dicom(root)
 
 
@@ -48,7 +48,7 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:  # noqa: ARG001
         )
     listing.cases = [case_of(study) for study in found]
     if not listing.cases and not listing.problems:
-        nothing = f"{hide(str(root))}: no DICOM image in it; a zip of other files has to be unpacked"
+        nothing = f"{hide(str(root))}: no DICOM image in it; unpack zip files that it contains"
         listing.error("", listing.notes.get("dicom_nested", nothing))
     return listing
 

@@ -1,7 +1,7 @@
-"""Flat: image files side by side in a folder, each a case named after its file; images alone.
+"""Flat: image files in one folder, each a case named after its file, without labels.
 
-nnU-Net's ``CASE_0000.nii.gz`` is the case ``CASE``; ``_0001`` and so on are its further channels.
-Files named like labels or like what ``nisf segment`` writes are left alone.
+nnU-Net's ``CASE_0000.nii.gz`` is the case ``CASE``; ``_0001`` and so on are its further channels. Files named
+like labels, or like outputs of ``nisf segment``, are ignored.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from nisf.io.readers.listing import Listing, StackFiles, case_files, is_listed
 from nisf.io.readers.nifti import is_image_name, stem
 
 MOST_CHANNELS = 4
-"""More files of one name and successive numbers are a numbering of cases."""
+"""Maximum number of channels; longer runs of numbered files are separate cases."""
 
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})", re.ASCII)
 _LABELS = re.compile(r"(seg|labels?|mask)_.*|.*[._-](seg|segmentation|gt|labels?|mask)", re.IGNORECASE)
@@ -22,12 +22,12 @@ _OURS = re.compile(r"(?P<case>.+)_(image|(probability|std)-[a-z0-9-]+)")
 
 
 def recognises(root: Path) -> bool:
-    """Whether `root` is a folder with image files that are not just labels."""
+    """Whether `root` is a folder with image files that are not only labels."""
     return bool(_split(root)[0])
 
 
 def list_cases(root: Path, anatomy: Anatomy) -> Listing:
-    """The cases in `root`; nothing is opened but the folder."""
+    """The cases in `root`; only the folder is listed."""
     listing = Listing()
     images, others = _split(root)
     listing.skipped += others
@@ -35,7 +35,7 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
         if len(files) > 1:
             listing.notes.setdefault(
                 "channels",
-                f"{', '.join(path.name for path in files)} (and maybe others) are taken as channels of one "
+                f"{', '.join(path.name for path in files)} (and maybe others) are used as channels of one "
                 f"case, {name}; give a manifest if they are different cases",
             )
         stack = StackFiles("image", (tuple(files),), (None,))
@@ -44,7 +44,7 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
 
 
 def _split(root: Path) -> tuple[list[Path], list[Path]]:
-    """The images in a folder; and its other image files and visible folders."""
+    """The images in a folder, and its other image files and visible folders."""
     images, others = [], []
     paths = sorted(root.iterdir())
     fitted = tuple(path.stem for path in paths if path.suffix == ".nisf")
@@ -60,12 +60,12 @@ def _split(root: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _grouped(images: list[Path]) -> list[tuple[str, list[Path]]]:
-    """Case names and their files, the channels in order."""
+    """Case names and their files, channels in order."""
     channels: dict[str, dict[int, Path]] = {}
     for path in images:
         if match := _CHANNEL.fullmatch(stem(path)):
             channels.setdefault(match["case"], {}).setdefault(int(match["channel"]), path)
-    # Numbers that do not count from 0, or that count too far, are part of the name, e.g. a year.
+    # Numbers that do not start at 0, or are too large, are part of the name, e.g. a year.
     groups = [
         (name, [files[n] for n in sorted(files)])
         for name, files in channels.items()

@@ -1,10 +1,10 @@
-"""A table of the user's own: CSV with the columns case, image[, label][, time][, stack][, phase][, known].
+"""A manifest by the user: CSV with the columns case, image[, label][, time][, stack][, phase][, known].
 
-Columns are separated by commas, or all by semicolons or tabs, as the first line is. Paths are relative to
-the table. One row is one file: a 3D or 4D image, or one frame of a stack. ``time`` is a fraction of the
-cycle in [0, 1); ``phase`` names the row's phase (of a 4D file: ``ED:18;ES:7``, frames from 0); ``known``
-lists the labels that were drawn, ``LV blood pool;LV myocardium``. What label numbers mean is in
-``labels.json`` beside the table, ``{"1": "LV blood pool"}``, or in the anatomy's numbers for ``manifest``.
+Columns are separated by commas, semicolons or tabs, as in the first line. Paths are relative to the manifest.
+Each row is one file: a 3D or 4D image, or one frame of a stack. ``time`` is a fraction of the cycle in
+[0, 1); ``phase`` names the row's phase (for a 4D file: ``ED:18;ES:7``, frames from 0); ``known`` lists the
+labels that were drawn, ``LV blood pool;LV myocardium``. Label numbers are defined in ``labels.json`` beside
+the manifest, ``{"1": "LV blood pool"}``, or by the anatomy's numbers for ``manifest``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def recognises(root: Path) -> bool:
 
 
 def list_cases(root: Path, anatomy: Anatomy) -> Listing:
-    """The cases in `root`; nothing is opened but the table and `labels.json`."""
+    """The cases in `root`; only the table and `labels.json` are opened."""
     path = _csv(root)
     rows = _rows(path)
     listing = Listing()
@@ -75,7 +75,7 @@ def _csv(root: Path) -> Path:
 
 
 def _separator(header: str) -> str | None:
-    """What separates the columns of a manifest's first line; None if it is no manifest's."""
+    """The separator of the columns in the first line; None if it is not that of a manifest."""
     for separator in (",", ";", "\t"):
         if {"case", "image"} <= {name.strip(' "\r\n').lower() for name in header.split(separator)}:
             return separator
@@ -114,9 +114,9 @@ def _numbers(path: Path, anatomy: Anatomy, *, labelled: bool) -> Mapping[int, st
         return match_names(table, anatomy, sidecar)
     numbers = numbers_of(anatomy, "manifest")
     if labelled and not numbers:
-        # Numbers differ between data sets: a guess would name the wrong ventricle without a word.
+        # Numbers differ between data sets: a guess could silently name the wrong ventricle.
         raise BadFileError(
-            f"{path}: nobody says what its label numbers mean; write {sidecar.name} beside it, "
+            f"{path}: its label numbers are not defined; write {sidecar.name} beside it, "
             f'e.g. {{"1": "{anatomy.labels[-1]}"}}'
         )
     return numbers
@@ -147,7 +147,7 @@ def _stack(path: Path, name: str, rows: list[Row]) -> StackFiles:
     for file in [file for pair in files for file in pair if file is not None]:
         if not is_listed(file):
             raise BadFileError(
-                f"{file}: no such file, but {path.name} asks for it; check the path (case {case})"
+                f"{file}: no such file, but {path.name} lists it; check the path (case {case})"
             )
     return StackFiles(
         name=name,
@@ -166,7 +166,7 @@ def _phases(path: Path, rows: list[Row]) -> dict[str, int]:
             number = whole_number(frame)
             if colon and (number is None or len(rows) > 1):
                 raise BadFileError(
-                    f"{path}: phase '{item}' of {row['case']}; write ED for a row's own moment, "
+                    f"{path}: phase '{item}' of {row['case']}; write ED for the phase of a row, "
                     "or ED:18 for a frame of a 4D file"
                 )
             phases[name] = index if number is None else number

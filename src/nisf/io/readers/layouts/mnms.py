@@ -1,7 +1,7 @@
 """M&Ms: ``CODE/CODE_sa.nii.gz`` with ``CODE_sa_gt.nii.gz``, and a table of subjects above the folders.
 
 The table (``*opendataset.csv``: External code, Vendor, Centre, ED, ES, ...) counts frames from 0. Only the
-ED and ES frames of the 4D label files are drawn. M&Ms-2 has a file per phase instead, ``CODE_SA_ED.nii.gz``
+ED and ES frames of the 4D label files are drawn. M&Ms-2 has one file per phase instead, ``CODE_SA_ED.nii.gz``
 and ``CODE_SA_ED_gt.nii.gz``, and a four-chamber view ``CODE_LA_ED.nii.gz``.
 """
 
@@ -29,12 +29,12 @@ _CODES = ("external code", "subject_code")
 
 
 def recognises(root: Path) -> bool:
-    """Whether `root` is (or holds) a folder with images named after it."""
+    """Whether `root` is (or contains) a folder with images named after it."""
     return any_case(_is_case, root)
 
 
 def list_cases(root: Path, anatomy: Anatomy) -> Listing:
-    """The cases in `root`; nothing is opened but the table of subjects."""
+    """The cases in `root`; only the table of subjects is opened."""
     listing = Listing()
     table = _table(root)
     for folder in [root] if _is_case(root) else subfolders(root):
@@ -89,7 +89,7 @@ def _pair(folder: Path, view: str, listing: Listing) -> StackFiles | None:
 
 
 def _table(root: Path) -> dict[str, dict[str, str]]:
-    """Rows of the subjects' table by code, with lower-case column names; empty if there is none."""
+    """Rows of the table of subjects by code, with lower-case column names; empty if there is none."""
     for folder in (root, root.parent, root.parent.parent):
         for path in sorted(folder.glob("*.csv")):
             try:
@@ -100,9 +100,9 @@ def _table(root: Path) -> dict[str, dict[str, str]]:
                     ]
             except (OSError, csv.Error) as error:
                 if folder != root:
-                    continue  # whatever it is, it is not ours
+                    continue  # some other table
                 raise BadFileError(
-                    f"{path}: not a readable CSV table ({error}); mend or remove it"
+                    f"{path}: not a readable CSV table ({error}); correct or remove it"
                 ) from error
             for code in _CODES:
                 if rows and code in rows[0]:

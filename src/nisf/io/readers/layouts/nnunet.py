@@ -1,10 +1,10 @@
 """nnU-Net and Medical Segmentation Decathlon: a folder with ``dataset.json``.
 
 nnU-Net v2: ``imagesTr/CASE_0000.nii.gz`` (one file per channel) and ``labelsTr/CASE.nii.gz``, or another
-ending, the data set's ``file_ending``; the label table is ``{"background": 0, "LV": 1}``. Decathlon: a list
+extension, given as ``file_ending``; the label table is ``{"background": 0, "LV": 1}``. Decathlon: a list
 ``training`` of ``{"image": ..., "label": ...}``; nnU-Net v1 lists ``CASE.nii.gz`` there and means
-``CASE_0000.nii.gz`` and further channels. Their table is ``{"0": "background", "1": "LV"}``. Either table may
-be the other way round, and an anatomy's numbers for ``nnunet`` take its place.
+``CASE_0000.nii.gz`` and further channels. Their table is ``{"0": "background", "1": "LV"}``. Both directions
+of the table are accepted, and an anatomy's numbers for ``nnunet`` take precedence.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nisf.data.anatomy import Anatomy
-from nisf.errors import BadFileError
+from nisf.errors import MALFORMED, BadFileError
 from nisf.io.readers.itk import ENDINGS
 from nisf.io.readers.listing import (
     UNKNOWN_NAME,
@@ -40,7 +40,7 @@ def recognises(root: Path) -> bool:
 
 
 def list_cases(root: Path, anatomy: Anatomy) -> Listing:
-    """The cases in `root`; nothing is opened but `dataset.json`."""
+    """The cases in `root`; only `dataset.json` is opened."""
     listing = Listing()
     path = root / "dataset.json"
     try:
@@ -48,14 +48,14 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
         _refuse_other_endings(path, data)
         entries = _entries(root, data)
         numbers = numbers_of(anatomy, "nnunet") or _matched(path, data, anatomy, listing)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, *MALFORMED) as error:
         raise BadFileError(
-            f"{path}: not a dataset.json of nnU-Net or the Decathlon ({error!r}); mend it"
+            f"{path}: not a dataset.json of nnU-Net or the Decathlon ({error!r}); correct it"
         ) from error
     for name, images, label in entries:
         missing = [image for image in images if not is_listed(image)]
         if missing:
-            listing.error(name, f"{missing[0]}: no such file, but {path.name} or another channel asks for it")
+            listing.error(name, f"{missing[0]}: no such file, but {path.name} or another channel lists it")
             continue
         if label is None or not is_listed(label):
             listing.warn_of_labels(name, f"{images[0]}: no label file in {root / 'labelsTr'}")
@@ -105,7 +105,7 @@ def _entries(root: Path, data: Mapping[str, Any]) -> list[tuple[str, list[Path],
 
 
 def _channels(root: Path, image: Path, data: Mapping[str, Any]) -> list[Path]:
-    """The files of a listed image: itself, or one per channel, as nnU-Net v1 has them."""
+    """The files of a listed image: itself, or one per channel as in nnU-Net v1."""
     count = max(len(data.get("modality", {})), 1)
     first = existing(image.parent, f"{stem(image)}_0000")
     if first is not None and not is_listed(image):
@@ -129,7 +129,7 @@ def _refuse_other_endings(path: Path, data: Mapping[str, Any]) -> None:
 
 
 def _matched(path: Path, data: Mapping[str, Any], anatomy: Anatomy, listing: Listing) -> dict[int, str]:
-    """The label table, spelt like the anatomy; where it does not fit, images can be read all the same."""
+    """The label table, spelt as in the anatomy; if it does not match, images can still be read."""
     try:
         return match_names(_numbers(path, data), anatomy, path)
     except BadFileError as error:

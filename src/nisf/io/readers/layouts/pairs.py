@@ -1,6 +1,6 @@
 """Pairs: ``images/`` and ``labels/`` with equal file names, in any format; also 3D Slicer's ``.seg.nrrd``.
 
-Label numbers are the anatomy's for ``pairs``; without them number N is the label named 'label N'.
+Label numbers are the anatomy's for ``pairs``; without them, number N is the label named 'label N'.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def recognises(root: Path) -> bool:
 
 
 def list_cases(root: Path, anatomy: Anatomy) -> Listing:
-    """The cases in `root`; nothing is opened but the folders."""
+    """The cases in `root`; only the folders are listed."""
     listing = Listing()
     images = _files(root / "images")
     labels = {stem(path).removesuffix(".seg"): path for path in _files(root / "labels")}

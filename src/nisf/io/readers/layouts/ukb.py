@@ -1,8 +1,8 @@
-"""UK Biobank as the ukbb_cardiac programs write it: ``SUBJECT/sa.nii.gz`` with ``seg_sa.nii.gz``.
+"""UK Biobank in the format of the ukbb_cardiac programs: ``SUBJECT/sa.nii.gz`` with ``seg_sa.nii.gz``.
 
-Without labels of the whole cine, the pair ``sa_ED``/``sa_ES`` with ``seg_sa_ED``/``seg_sa_ES`` is taken.
-Long-axis views ``la_2ch``, ``la_3ch``, ``la_4ch`` are further stacks of the same case. Where an anatomy has
-label numbers for one of them under ``"ukb la_4ch"``, its labels are read too.
+Without labels of the whole cine, the pair ``sa_ED``/``sa_ES`` with ``seg_sa_ED``/``seg_sa_ES`` is used.
+Long-axis views ``la_2ch``, ``la_3ch``, ``la_4ch`` are further stacks of the case. If an anatomy has label
+numbers for one of them under ``"ukb la_4ch"``, its labels are read too.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from nisf.io.readers.listing import (
 )
 
 ES_TIME = 0.35
-"""Where end-systole lies in the cycle when only a pair of frames is there: usual at rest, not measured."""
+"""Time of end-systole if there is only a pair of frames: a usual value at rest, not a measured one."""
 
 VIEWS = ("sa", "la_2ch", "la_3ch", "la_4ch")
 
 
 def recognises(root: Path) -> bool:
-    """Whether `root` is (or holds) a folder with a `sa` or `la_...` image."""
+    """Whether `root` is (or contains) a folder with a `sa` or `la_...` image."""
     return any_case(_is_case, root)
 
 
 def list_cases(root: Path, anatomy: Anatomy) -> Listing:
-    """The cases in `root`; nothing is opened but the folders."""
+    """The cases in `root`; only the folders are listed."""
     listing = Listing()
     for folder in [root] if _is_case(root) else subfolders(root):
         with listing.costs(folder):
@@ -46,9 +46,9 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
 
 
 def pair_stack(name: str, images: list[Path], labels: list[Path | None], listing: Listing) -> StackFiles:
-    """A stack of an end-diastolic and an end-systolic file, whose times nobody gave."""
+    """A stack of an end-diastolic and an end-systolic file, with unknown times."""
     listing.notes["es_time"] = (
-        f"the files do not tell when end-systole is: it is taken to be at {ES_TIME:g} of the cycle"
+        f"the files do not give the time of end-systole: {ES_TIME:g} of the cycle is assumed"
     )
     return StackFiles(
         name=name,
@@ -79,10 +79,10 @@ def _stack(folder: Path, view: str, anatomy: Anatomy, listing: Listing) -> Stack
     if any(stack.labels) and view != "sa":
         numbers = numbers_of(anatomy, f"ukb {view}")
         if not numbers:
-            # ukbb_cardiac's 1 is the left atrium there: read as in the short axis it would be a ventricle.
+            # ukbb_cardiac's 1 is the left atrium there; read as in the short axis it would be a ventricle.
             listing.notes["la_numbers"] = (
-                "the labels of long-axis views are left out, as their numbers mean other structures than the "
-                f'short axis\'s; to use them, give "ukb {view}" numbers in an anatomy file'
+                "labels of long-axis views are left out, because their numbers mean other structures than "
+                f'in the short axis; to use them, give "ukb {view}" numbers in an anatomy file'
             )
             return StackFiles(
                 stack.name, stack.images, (None,) * len(stack.labels), stack.times, stack.phases

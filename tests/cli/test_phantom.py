@@ -1,0 +1,15 @@
+"""``nisf phantom``: files of others stay unless their replacement is asked for."""
+
+from nisf.cli import main
+
+
+def test_a_foreign_file_is_replaced_on_request_only(tmp_path, capsys):
+    foreign = tmp_path / "phantom0000" / "sa.nii.gz"
+    foreign.parent.mkdir()
+    foreign.write_bytes(b"somebody's")
+    command = ["phantom", str(tmp_path), "--subjects", "1"]
+    assert main(command) == 2
+    assert capsys.readouterr().err.endswith("choose another output folder, or overwrite it (--overwrite)\n")
+    assert foreign.read_bytes() == b"somebody's"
+    assert main([*command, "--overwrite"]) == 0
+    assert foreign.stat().st_size > 10_000
