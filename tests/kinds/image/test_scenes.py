@@ -80,6 +80,19 @@ def test_encoded_phases_go_once_all_averages_are_there(scenes):
     assert again.at(1) is every.at(1)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux what is resident")
+def test_pages_of_averaged_phases_are_given_back(scenes, monkeypatch, tmp_path):
+    monkeypatch.setattr("nisf.data.scratch.LARGE", 1)
+    monkeypatch.setattr("nisf.data.scratch._folder", tmp_path)
+    large = smoothed_over(scenes, 1 / 8)
+    large.at(3)
+    lines = Path("/proc/self/smaps").read_text().splitlines()
+    start = [i for i, line in enumerate(lines) if str(tmp_path) in line]
+    resident = [int(line.split()[1]) for i in start for line in lines[i : i + 6] if line.startswith("Rss:")]
+    assert len(resident) == 5
+    assert sum(resident) == 0
+
+
 def features_by_hand(scenes, phase, axes=()):
     """Of the canvases flipped along some pixel axes, flipped back."""
     seen, size = scenes.canvases, scenes.field.image.pixels
