@@ -3,8 +3,8 @@
     python benchmarks/static_page.py SUBJECT.nisf [--places N] [--most-mb MB] [--browser CHROMIUM] [-o OUT]
 
 The page is written and opened in headless Chromium from its file. At every phase and at a random time after
-it, random places in its box are asked there and in Python; with fewer phases than the subject has, only at
-the phases. It needs a Chromium and the Python package playwright. Errors on the page's console count as faults.
+it, random places in its box are asked there and in Python; if phases were left out, only at the phases. It
+needs a Chromium and the Python package playwright. What the page writes on its console counts as a fault.
 """
 
 from __future__ import annotations
