@@ -24,8 +24,9 @@ def written(toy_seen, tmp_path_factory):
 
 def test_one_file_that_may_fetch_nothing(written):
     path, made = written
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-16")
     assert made.html == text
+    assert made.file == path.read_bytes()
     assert made.phases == (2, 2)
     assert 0 < made.error < 1e-3
     assert not re.search(r'(src|href)="', text)
@@ -37,10 +38,10 @@ def test_one_file_that_may_fetch_nothing(written):
 
 def test_fewer_phases_where_not_all_fit(toy_seen):
     viewed = Viewed(*toy_seen)
-    most = len(static_page(viewed, measured=False).html.encode()) / 1e6 - 1e-3
+    most = len(static_page(viewed, measured=False).file) / 1e6 - 1e-3
     made = static_page(viewed, most, measured=False)
     assert made.phases == (1, 2)
-    assert len(made.html.encode()) / 1e6 <= most
+    assert len(made.file) / 1e6 <= most
     with pytest.raises(BadSettingError, match="one phase takes"):
         static_page(viewed, 0.01)
 
@@ -104,4 +105,4 @@ def test_a_file_of_the_user_stays(toy_seen, tmp_path):
         write_static(Viewed(*toy_seen), path)
     assert path.read_text() == "mine"
     made = write_static(Viewed(*toy_seen), path, overwrite=True)
-    assert path.read_text(encoding="utf-8") == made.html
+    assert path.read_bytes() == made.file

@@ -89,8 +89,8 @@ class View:
         made = write_static(library.viewed(0), path, self.most_mb, overwrite=self.overwrite)
         kept, every = made.phases
         print(
-            f"wrote {path}: {len(made.html.encode()) / 1e6:.1f} MB, {kept} of {every} phases, "
-            f"answers within {made.error:.0e} of Python's where compared"
+            f"wrote {path}: {len(made.file) / 1e6:.1f} MB, {kept} of {every} phases, "
+            f"answers within {made.error:.1e} of Python's where compared"
         )
 
     def serve(self, library: Library) -> None:

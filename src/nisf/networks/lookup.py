@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -38,6 +38,10 @@ class Nearby:
     distance: Float[Tensor, "p k"]
     weight: Float[Tensor, "p k"]
     sharp: Float[Tensor, "p k"]
+
+    def __getitem__(self, rows: slice | Int[Tensor, "r"]) -> Nearby:
+        """Some of the places."""
+        return Nearby(*(getattr(self, entry.name)[rows] for entry in fields(self)))
 
 
 def nearby(maps: Float[Tensor, "n 3 4"], points: Float[Tensor, "p 3"], size: int, count: int) -> Nearby:

@@ -1,12 +1,12 @@
 """Transform coding: compress the features of all phases such that the error of the answers stays bounded.
 
-Neighbouring pixels of the encoder's features are similar, and most directions of a block of them hardly
-affect an answer. Blocks of pixels are therefore transformed to axes along which answers change equally in all
-directions on average (Cholesky factor of the metric), then to their principal axes (Karhunen-Loève
-transform), and quantised with one common step. The resulting integers are predicted, for each axis, from
-neighbours and from the preceding phases, and the residuals are deflated. The step is as large as the bound
-allows, with errors measured on the answers themselves. Axes that are zero everywhere are left out: an encoder
-that ends with a pixel shuffle uses only some axes of a block.
+Neighbouring pixels of an encoder's features say nearly the same, and all but a few directions of a block of
+them hardly move an answer. So blocks of pixels are brought to axes on which answers change alike, on average,
+in all directions (the metric's Cholesky factor), and turned to their principal axes (Karhunen-Loève
+transform). Each block is rounded as coarsely as the answers that depend on it allow (`nisf.view.steps`). That
+is checked at other places, also half-way between phases, and mended. The whole numbers are predicted and
+coded by `nisf.view.prediction`. Axes on which nothing varies are left out: an encoder that ends with a pixel
+shuffle fills only some of a block's.
 """
 
 from __future__ import annotations
@@ -15,41 +15,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
+from scipy.ndimage import maximum_filter, minimum_filter
 
-from nisf.subject.portable import Portable
+from nisf.subject.portable import Portable, Tables
+from nisf.view.prediction import A_DOUBLING, FINEST, Levels, Mixture, Predicted, predicted, steps
+from nisf.view.steps import LOOSEST, allowed, block_of, variances
 
-WITHIN = 0.9e-3
-"""Maximum difference of an answer at the points where it is measured."""
-SPATIAL = ((0, 1), (1, 0), (1, 1), (1, -1))
-"""Neighbours used for prediction: offsets in rows up and columns to the left."""
-BEFORE = (((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0)), ((0, 0),))
-"""Likewise at the preceding phase, and at the one before that."""
-UNIT = 64
-"""Weights of neighbours are integer multiples of 1 / UNIT, so that all machines predict exactly the same."""
-EVERY = 12
-"""One phase in this many is coded without the preceding ones."""
-FITTED, MEASURED = 6, 4
-"""Number of phases that the transform is fitted to, and at which errors are measured."""
+WITHIN = 0.85e-3
+"""Largest difference of an answer that is allowed at the places where it is checked."""
+DEVIATIONS = 3.1
+"""So many standard deviations of an answer's error are within the bound."""
+STEEPEST = 2
+"""Levels that a block may be coarser than those around it."""
+EACH_BLOCK = (1.5, 1.0)
+"""Places for each block at which derivatives are taken: at a phase, and half-way to the next one."""
+FEWEST = 1_000
+"""Places in any case."""
+CHECKED = 4.0
+"""Places for each block at which errors are checked in a round."""
+ROUNDS = 4
+FITTED, FEW = 6, 3_000
+"""Phases that the transform is fitted on, and places of each for the metric."""
+TURNS = 4
 RIDGE = 1e-3
-
-Codes = list[Int[np.ndarray, "_ _ _"]]
-"""Integers of each slice's blocks, axis by axis."""
-
-
-@dataclass(frozen=True, eq=False)
-class Phase:
-    """One phase as bytes.
-
-    Attributes:
-        codes: lowest bytes of the residuals of all axes and slices, then further bytes of the first axes.
-        counts: number of axes with at least one, two, ... bytes.
-        before: number of preceding phases used for prediction.
-    """
-
-    codes: UInt8[np.ndarray, "n"]
-    counts: list[int]
-    before: int
+FLAT = 1e-9
+"""Axes whose variance is less than so much of the largest are left out."""
+MIXTURE = Mixture(axis=0.15, near=0.35 / 6, others=0.5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,17 +49,15 @@ class Coded:
     """Compressed features.
 
     Attributes:
-        basis: block features of each axis, one step long (d, b).
-        middle: block features where all integers are zero (b,).
-        taps: weights of the neighbours of each axis, in units of 1 / `UNIT`, for 0, 1 and 2 preceding phases.
-        phases: in order.
-        error: largest measured difference of an answer.
+        basis: block features of each axis, one unit long (d, b).
+        middle: block features where all numbers are zero (b,).
+        numbers: of all phases.
+        error: largest difference of an answer that was found in the last check.
     """
 
     basis: Float[np.ndarray, "d b"]
     middle: Float[np.ndarray, "b"]
-    taps: tuple[Int[np.ndarray, "d _"], ...]
-    phases: list[Phase]
+    numbers: Predicted
     error: float
 
 
@@ -86,7 +76,7 @@ def unblocked(cut: Float[np.ndarray, "y x b"], side: int) -> Float[np.ndarray, "
 
 
 class Transform:
-    """Transforms blocks of features to integers and back; fitted to some phases.
+    """Blocks of features to numbers on axes and back; fitted to some phases.
 
     Args:
         portable: provides the features.
@@ -94,160 +84,182 @@ class Transform:
 
     def __init__(self, portable: Portable) -> None:
         self.side = portable.block
-        f = len(portable.metric)
-        metric = portable.metric + np.eye(f) * RIDGE * max(np.trace(portable.metric) / f, 1e-12)
-        self.factor = np.linalg.cholesky(metric)
-        tables = [x for t in _spread(len(portable.features), FITTED) for x in portable.features[t]]
+        chosen = spread(len(portable.features), FITTED)
+        metric = _metric(portable, chosen)
+        f = len(metric)
+        self.factor = np.linalg.cholesky(metric + np.eye(f) * RIDGE * max(np.trace(metric) / f, 1e-12))
+        tables = [x for t in chosen for x in portable.features[t]]
         found = np.concatenate([self._scaled(x).reshape(-1, self.side**2 * f) for x in tables])
         self.middle = found.mean(0)
-        self.axes = np.linalg.eigh(np.cov(found.T))[1][:, ::-1]
+        variance, axes = np.linalg.eigh(np.cov(found.T))
+        self.axes = axes[:, ::-1][:, variance[::-1] > FLAT * variance[-1]]
 
     def _scaled(self, table: Float[np.ndarray, "h w f"]) -> Float[np.ndarray, "y x b"]:
         return blocks(table.astype(np.float64) @ self.factor, self.side)
 
-    def numbers(self, table: Float[np.ndarray, "h w f"], step: float) -> Int[np.ndarray, "b y x"]:
-        """Integers of a slice, axis by axis."""
-        along = (self._scaled(table) - self.middle) @ self.axes
-        return np.rint(along / step).astype(np.int64).transpose(2, 0, 1)
+    def along(self, table: Float[np.ndarray, "h w f"]) -> Float[np.ndarray, "d y x"]:
+        """A slice's blocks on the axes."""
+        return ((self._scaled(table) - self.middle) @ self.axes).transpose(2, 0, 1)
 
-    def rounded(self, table: Float[np.ndarray, "h w f"], step: float) -> Float[np.ndarray, "h w f"]:
-        """Features after quantisation."""
-        return self.features(self.numbers(table, step), step)
+    def features(self, along: Float[np.ndarray, "d y x"]) -> Float[np.ndarray, "h w f"]:
+        """Features of blocks on the axes."""
+        scaled = along.transpose(1, 2, 0) @ self.axes.T + self.middle
+        return (unblocked(scaled, self.side) @ np.linalg.inv(self.factor)).astype(np.float32)
 
-    def features(self, numbers: Int[np.ndarray, "b y x"], step: float) -> Float[np.ndarray, "h w f"]:
-        """Features from integers."""
-        scaled = numbers.transpose(1, 2, 0) * step @ self.axes.T + self.middle
-        return unblocked(scaled, self.side) @ np.linalg.inv(self.factor)
+    def noise(self) -> Float[np.ndarray, "f f"]:
+        """Covariance of a pixel's features where blocks are rounded with a step of one."""
+        f, inverse = len(self.factor), np.linalg.inv(self.factor)
+        parts = self.axes.reshape(self.side**2, f, -1)
+        rounding = (parts @ parts.transpose(0, 2, 1)).mean(0) / 12
+        return inverse.T @ rounding @ inverse
 
-    def basis(self, step: float) -> tuple[Float[np.ndarray, "b b"], Float[np.ndarray, "b"]]:
-        """Block features of each axis, one step long, and of the middle."""
+    def basis(self) -> tuple[Float[np.ndarray, "d b"], Float[np.ndarray, "b"]]:
+        """Block features of each axis and of the middle."""
         inverse = np.kron(np.eye(self.side**2), np.linalg.inv(self.factor))
-        return step * self.axes.T @ inverse, self.middle @ inverse
+        return self.axes.T @ inverse, self.middle @ inverse
+
+
+def _metric(portable: Portable, phases: Sequence[int]) -> Float[np.ndarray, "f f"]:
+    """Mean of J'J, where J is what features of one slice change of a place's answers, all places alike.
+
+    Places are alike when noise that is white in the metric moves their answers alike: found in turns.
+    """
+    effect = np.concatenate([portable.effects((t,), FEW, t)[0] for t in phases]).astype(np.float64)
+    f = effect.shape[-1]
+    metric = np.eye(f)
+    for _ in range(TURNS):
+        ridge = np.eye(f) * RIDGE * np.trace(metric) / f
+        moved = (effect @ np.linalg.inv(np.linalg.cholesky(metric + ridge)).T) ** 2
+        size = np.maximum(moved.sum((2, 3)).max(1), 1e-20)
+        flat = (effect / np.sqrt(size)[:, None, None, None]).reshape(-1, f)
+        metric = flat.T @ flat / len(effect)
+    return metric
 
 
 def coded(portable: Portable, within: float = WITHIN) -> Coded:
-    """Compress the features of all phases; measured answers differ by no more than ``within``.
+    """Features of all phases, with answers that differ by no more than ``within`` where they are checked.
 
     Args:
         portable: the subject.
         within: the bound.
     """
-    transform = Transform(portable)
-    step, error = _step(portable, transform, within)
-    numbers = [[transform.numbers(table, step) for table in tables] for tables in portable.features]
-    used = np.any([np.abs(x).max((1, 2)) > 0 for codes in numbers for x in codes], axis=0)
-    kept = [[x[used] for x in codes] for codes in numbers]
-    before = [_before(portable, t, kept) for t in range(len(kept))]
-    taps = tuple(_taps(kept, count) for count in range(len(BEFORE) + 1))
-    phases = [_phase(left(kept, t, taps[n]), n) for t, n in enumerate(before)]
-    basis, middle = transform.basis(step)
-    return Coded(basis[used].astype(np.float32), middle.astype(np.float32), taps, phases, error)
+    rounding = Rounding(portable, Transform(portable))
+    rounding.allow(within)
+    error = rounding.mend(within)
+    wholes = [rounding.wholes(t) for t in range(len(portable.features))]
+    basis, middle = rounding.transform.basis()
+    numbers = predicted(wholes, rounding.levels, alike(portable), MIXTURE)
+    scaled = (rounding.finest / FINEST * basis).astype(np.float32)
+    return Coded(scaled, middle.astype(np.float32), numbers, error)
 
 
-def _step(portable: Portable, transform: Transform, within: float) -> tuple[float, float]:
-    """The quantisation step, and the largest error measured with it."""
-    phases = _spread(len(portable.features), MEASURED)
+class Rounding:
+    """How coarsely each block is rounded.
 
-    def error(step: float) -> float:
-        return max(
-            portable.error(t, [transform.rounded(table, step) for table in portable.features[t]])
-            for t in phases
-        )
+    Args:
+        portable: the subject.
+        transform: of its features.
+    """
 
-    step = within / 8
-    for _ in range(4):
-        found = error(step)
-        if 0.85 * within <= found <= within:
-            return step, found
-        # Errors grow with the step.
-        step *= 0.95 * within / max(found, 1e-2 * within)
-    while (found := error(step)) > within:
-        step *= 0.9 * within / found
-    return step, found
+    def __init__(self, portable: Portable, transform: Transform) -> None:
+        self.portable, self.transform = portable, transform
+        self.shapes = [[x.shape[:2] for x in tables] for tables in portable.features]
+        self.finest = 0.0
+        self.levels: list[Levels] = []
 
+    def allow(self, within: float) -> None:
+        """Find the steps that derivatives of answers allow."""
+        most, noise, squares = (within / DEVIATIONS) ** 2, self.transform.noise(), []
+        for t, shapes in enumerate(self.shapes):
+            where = block_of(shapes, self.portable.block)
+            own = np.full(int(where.max()) + 1, np.inf)
+            for time in (time for time in self.portable.times if t in time):
+                # Half-way between two phases the error is half of each one's.
+                count = FEWEST + int(len(own) * EACH_BLOCK[len(time) - 1] / len(time))
+                effect, touched = self.portable.effects(time, count, t)
+                own = np.minimum(own, len(time) * allowed(variances(effect, touched, where, noise), most))
+            squares.append(own)
+        finite = np.concatenate(squares)
+        finite = finite[np.isfinite(finite)]
+        self.finest = float(np.sqrt(finite.min())) if len(finite) else within
+        for own, shapes in zip(squares, self.shapes, strict=True):
+            level = A_DOUBLING * np.log2(np.minimum(np.sqrt(own) / self.finest, LOOSEST))
+            self.levels.append(self._cut(np.floor(level + 1e-9).astype(np.int64), shapes))
+        self.smooth()
 
-def _spread(count: int, most: int) -> list[int]:
-    """At most ``most`` of ``count`` phases, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, most).round().astype(int)).tolist()
+    def smooth(self) -> None:
+        """Coarse blocks beside fine ones are made finer, also at the phases next to a fine one's.
 
+        What moves no answer of the places that were asked may move those between them.
+        """
+        near = [[minimum_filter(level, 3) + STEEPEST for level in own] for own in self.levels]
+        for t, was in enumerate(alike(self.portable)):
+            if was:
+                for k, (before, own) in enumerate(zip(self.levels[t - 1], self.levels[t], strict=True)):
+                    near[t][k] = np.minimum(near[t][k], before + STEEPEST)
+                    near[t - 1][k] = np.minimum(near[t - 1][k], own + STEEPEST)
+        self.levels = [
+            [np.minimum(level, most) for level, most in zip(own, limit, strict=True)]
+            for own, limit in zip(self.levels, near, strict=True)
+        ]
 
-def _before(portable: Portable, t: int, numbers: Sequence[Codes]) -> int:
-    """How many preceding phases with the same slices and crops can predict a phase."""
-    crops, count = portable.settings["crops"], 0
-    assert isinstance(crops, list)
-    for back in range(1, min(t % EVERY, len(BEFORE)) + 1):
-        shapes = [x.shape for x in numbers[t]] == [x.shape for x in numbers[t - back]]
-        if crops[t] != crops[t - back] or not shapes:
-            break
-        count = back
-    return count
+    def _cut(self, flat: Int[np.ndarray, "n"], shapes: Sequence[tuple[int, int]]) -> Levels:
+        """Blocks of a phase, slice by slice."""
+        sizes = [(h // self.portable.block, w // self.portable.block) for h, w in shapes]
+        parts = np.split(flat, np.cumsum([h * w for h, w in sizes])[:-1])
+        return [part.reshape(size) for part, size in zip(parts, sizes, strict=True)]
 
+    def wholes(self, t: int) -> list[Int[np.ndarray, "d y x"]]:
+        """Numbers of a phase in units of the finest step over `FINEST`."""
+        found = []
+        for table, level in zip(self.portable.features[t], self.levels[t], strict=True):
+            step = steps(level)
+            along = self.transform.along(table) * (FINEST / self.finest)
+            found.append((np.rint(along / step) * step).astype(np.int32))
+        return found
 
-def shifted(codes: Int[np.ndarray, "d h w"], up: int, left: int) -> Int[np.ndarray, "d h w"]:
-    """Values shifted by rows up and columns to the left; zero outside."""
-    _, h, w = codes.shape
-    out = np.zeros_like(codes)
-    rows, columns = slice(max(up, 0), h + min(up, 0)), slice(max(left, 0), w + min(left, 0))
-    from_rows, from_columns = slice(max(-up, 0), h + min(-up, 0)), slice(max(-left, 0), w + min(-left, 0))
-    out[:, rows, columns] = codes[:, from_rows, from_columns]
-    return out
+    def rounded(self, t: int) -> Tables:
+        """Features of a phase as they come back."""
+        return [self.transform.features(x * (self.finest / FINEST)) for x in self.wholes(t)]
 
-
-def _neighbours(numbers: Sequence[Codes], t: int, slice_: int, before: int) -> Int[np.ndarray, "t d h w"]:
-    """Neighbours that predict a slice: its own, then those at the preceding phases."""
-    own = [shifted(numbers[t][slice_], *way) for way in SPATIAL]
-    for back in range(before):
-        own += [shifted(numbers[t - 1 - back][slice_], *way) for way in BEFORE[back]]
-    return np.stack(own)
-
-
-def _count(before: int) -> int:
-    """Number of neighbours for this many preceding phases."""
-    return len(SPATIAL) + sum(map(len, BEFORE[:before]))
-
-
-def _taps(numbers: Sequence[Codes], before: int) -> Int[np.ndarray, "d t"]:
-    """Least-squares weights of the prediction, for each axis."""
-    count, axes = _count(before), len(numbers[0][0])
-    square, cross = np.zeros((axes, count, count)), np.zeros((axes, count))
-    chosen = range(before, len(numbers), max(1, len(numbers) // FITTED))
-    for t in chosen:
-        for k, own in enumerate(numbers[t]):
-            if any(
-                k >= len(numbers[t - b]) or numbers[t - b][k].shape != own.shape for b in range(before + 1)
-            ):
-                continue
-            near = (
-                _neighbours(numbers, t, k, before)
-                .reshape(count, axes, -1)
-                .transpose(1, 0, 2)
-                .astype(np.float64)
+    def mend(self, within: float) -> float:
+        """Refine blocks where answers are off by more; the largest error that the last check found."""
+        worst = 0.0
+        for number in range(ROUNDS):
+            worst, finer = (
+                0.0,
+                [np.zeros(len(np.concatenate([x.ravel() for x in own]))) for own in self.levels],
             )
-            square += near @ near.transpose(0, 2, 1)
-            cross += (near @ own.reshape(axes, -1, 1))[..., 0]
-    ridge = np.eye(count) * (1e-6 * np.trace(square, axis1=1, axis2=2)[:, None, None] + 1e-9)
-    return np.rint(UNIT * np.linalg.solve(square + ridge, cross[..., None])[..., 0]).astype(np.int64)
+            features = {t: self.rounded(t) for t in range(len(self.shapes))}
+            for time in self.portable.times:
+                count = FEWEST + int(CHECKED * len(finer[time[0]]) / 2)
+                error, touched = self.portable.errors(
+                    time, count, 1000 * (number + 1) + time[0], [features[t] for t in time]
+                )
+                worst = max(worst, float(error.max()))
+                bad = np.flatnonzero(error > within)
+                for t in time:
+                    where = block_of(self.shapes[t], self.portable.block)[touched.pixel[bad]]
+                    np.maximum.at(finer[t], where, (error[bad] / within)[:, None, None])
+            if worst <= within:
+                break
+            for t, own in enumerate(finer):
+                less = np.where(own > 0, np.ceil(A_DOUBLING * np.log2(np.maximum(own, 1))) + 1, 0)
+                cut = self._cut(less.astype(np.int64), self.shapes[t])
+                # Answers nearby are likely to be off as well.
+                wide = [maximum_filter(part, 3) for part in cut]
+                self.levels[t] = [(a - b).clip(0) for a, b in zip(self.levels[t], wide, strict=True)]
+            self.smooth()
+        return worst
 
 
-def left(numbers: Sequence[Codes], t: int, taps: Int[np.ndarray, "d t"]) -> Codes:
-    """Residuals of a phase's integers after prediction from neighbours."""
-    before = next(
-        n for n in range(len(BEFORE) + 1) if len(SPATIAL) + sum(map(len, BEFORE[:n])) == taps.shape[1]
-    )
-    out = []
-    for k, own in enumerate(numbers[t]):
-        near = _neighbours(numbers, t, k, before)
-        out.append(own - ((np.einsum("dt,tdhw->dhw", taps, near) + UNIT // 2) // UNIT))
-    return out
+def alike(portable: Portable) -> list[bool]:
+    """Whether each phase has the same slices, cut out alike, as the one before it."""
+    crops = portable.settings["crops"]
+    shapes = [[x.shape for x in tables] for tables in portable.features]
+    return [t > 0 and shapes[t] == shapes[t - 1] and crops[t] == crops[t - 1] for t in range(len(shapes))]
 
 
-def _phase(codes: Codes, before: int) -> Phase:
-    """Integers as bytes, the lowest byte of all axes first."""
-    flat = np.concatenate([x.reshape(len(x), -1) for x in codes], axis=1)
-    reach = np.maximum(flat.max(1), -1 - flat.min(1))
-    counts, planes = [len(flat)], [flat.astype(np.uint8)]
-    while (wide := np.flatnonzero(reach >= 1 << (8 * len(counts) - 1))).size:
-        first = int(wide.max()) + 1
-        planes.append((flat[:first] >> (8 * len(counts))).astype(np.uint8))
-        counts.append(first)
-    return Phase(np.concatenate([plane.ravel() for plane in planes]), counts, before)
+def spread(count: int, most: int) -> list[int]:
+    """At most so many of ``count`` phases, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, most).round().astype(int)).tolist()

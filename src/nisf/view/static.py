@@ -5,14 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
 
 from nisf.data.geometry import Affine
 from nisf.data.region import Region
@@ -21,35 +19,16 @@ from nisf.files import replacing
 from nisf.outputs import recorded_file
 from nisf.subject.portable import Portable
 from nisf.view.bundle import bundled
-from nisf.view.coding import BEFORE, SPATIAL, UNIT, coded
-from nisf.view.measured import description, measured_frame
+from nisf.view.chunks import Chunks, coding, pixels
+from nisf.view.coding import MIXTURE, coded
+from nisf.view.measured import description
 from nisf.view.viewed import Viewed
+from nisf.view.wide_text import wide_text
 from nisf.view.worker import Step
 
 PAGE = Path(__file__).parent / "page"
 MARGIN_MM = 12.0
 """Margin around the structures; the file gives answers within it."""
-
-
-@dataclass
-class Chunks:
-    """Arrays in sequence, each deflated, with a table of their positions."""
-
-    data: bytearray
-    table: dict[str, dict[str, Any]]
-
-    def add(self, name: str, array: Shaped[np.ndarray, "..."], **more: Any) -> None:
-        """Append an array; ``more`` is added to its entry in the table."""
-        packing = zlib.compressobj(9, zlib.DEFLATED, 15, 9, zlib.Z_FILTERED)
-        packed = packing.compress(np.ascontiguousarray(array).tobytes()) + packing.flush()
-        self.table[name] = {
-            "at": len(self.data),
-            "bytes": len(packed),
-            "type": array.dtype.newbyteorder("=").name,
-            "shape": list(array.shape),
-            **more,
-        }
-        self.data += packed
 
 
 @dataclass(frozen=True)
@@ -65,6 +44,11 @@ class Made:
     html: str
     phases: tuple[int, int]
     error: float
+
+    @property
+    def file(self) -> bytes:
+        """The file's bytes: UTF-16 with its mark, which every browser believes before all else."""
+        return ("\ufeff" + self.html).encode("utf-16-le")
 
 
 def static_page(viewed: Viewed, most_mb: float = 15.0, *, measured: bool = True) -> Made:
@@ -86,7 +70,7 @@ def static_page(viewed: Viewed, most_mb: float = 15.0, *, measured: bool = True)
     count = every
     while True:
         made = _page(viewed, box, _chosen(viewed, every, count), every, measured=measured)
-        size = len(made.html.encode()) / 1e6
+        size = len(made.file) / 1e6
         if size <= most_mb:
             return made
         if count == 1:
@@ -105,7 +89,7 @@ def write_static(
     with recorded_file(path, "view", overwrite=overwrite):
         made = static_page(viewed, most_mb, measured=measured)
         with replacing(path) as temporary:
-            temporary.write_text(made.html, encoding="utf-8")
+            temporary.write_bytes(made.file)
     return made
 
 
@@ -143,18 +127,20 @@ def _page(viewed: Viewed, box: Region, phases: list[int], every: int, *, measure
     times = [info["times"][phase] for phase in phases]
     info |= {"times": times, "moves": len(times) > 1, "draws": False}
     info["region"] = {"pose": box.pose.matrix.tolist(), "half": box.half.tolist()}
-    info["stacks"] = _stacks(viewed, info["stacks"], phases, chunks, measured=measured)
+    info["stacks"], codings = _stacks(viewed, box, phases, chunks, measured=measured)
     if not measured:
         info["missing"] = "This file does not contain the scan's own pixels."
     contents = {
         "info": info,
         "decoder": {**portable.settings, "coding": coding},
+        "measured": codings,
         "islands": _islands(viewed, phases, chunks),
         "ends": _ends(viewed),
         "curves": _curves(viewed, phases),
         "findings": _findings(viewed, phases),
         "views": _views(viewed, times[0]),
         "chunks": chunks.table,
+        "bytes": len(chunks.data),
     }
     html = _html(contents, bytes(chunks.data), f"{viewed.subject.name} – nisf view")
     return Made(html, (len(phases), every), error)
@@ -165,33 +151,28 @@ def _features(portable: Portable, chunks: Chunks) -> tuple[dict[str, Any], float
     found = coded(portable)
     chunks.add("basis", found.basis)
     chunks.add("middle", found.middle)
-    for before, taps in enumerate(found.taps):
-        chunks.add(f"taps {before}", taps.astype("<i4"))
-    for t, phase in enumerate(found.phases):
-        chunks.add(f"features {t}", phase.codes, counts=phase.counts, before=phase.before)
-    shapes = [[list(table.shape[:2]) for table in tables] for tables in portable.features]
-    ways = {"spatial": SPATIAL, "before": BEFORE, "unit": UNIT}
-    return {"block": portable.block, "shapes": shapes, **ways}, found.error
+    chunks.add_predicted("features", found.numbers)
+    side = portable.block
+    sizes = [[(x.shape[0] // side, x.shape[1] // side) for x in tables] for tables in portable.features]
+    return {"block": side, **coding(sizes, MIXTURE)}, found.error
 
 
 def _stacks(
-    viewed: Viewed, stacks: list[dict[str, Any]], phases: list[int], chunks: Chunks, *, measured: bool
-) -> list[dict[str, Any]]:
-    """The stacks at the included phases, and their pixels (uint8)."""
-    out = []
-    for index, stack in enumerate(stacks):
+    viewed: Viewed, box: Region, phases: list[int], chunks: Chunks, *, measured: bool
+) -> tuple[list[dict[str, Any]], list[dict[str, Any] | None]]:
+    """The stacks at the phases that are kept, and how the page decodes their pixels around the box."""
+    out, codings = [], []
+    for index, stack in enumerate(description(viewed)["stacks"]):
         frames = phases if len(stack["times"]) > max(phases) else list(range(len(stack["times"])))
-        kept = {**stack, "times": [stack["times"][frame] for frame in frames]}
+        kept, coding = {**stack, "times": [stack["times"][frame] for frame in frames]}, None
         if "thickness" in stack and not measured:
             del kept["thickness"]
         elif "thickness" in stack:
             kept["gaps"] = [[k, frames.index(t)] for k, t in stack["gaps"] if t in frames]
-            for number, frame in enumerate(frames):
-                packet = measured_frame(viewed, index, frame)
-                whole = np.frombuffer(packet.payload, "<u2").reshape(packet.header["shape"][::-1])
-                chunks.add(f"measured {index} {number}", np.round(whole / 257).astype(np.uint8))
+            coding = pixels(viewed, box, index, frames, chunks)
         out.append(kept)
-    return out
+        codings.append(coding)
+    return out, codings
 
 
 def _islands(viewed: Viewed, phases: list[int], chunks: Chunks) -> dict[str, Any] | None:
@@ -253,7 +234,7 @@ def _html(contents: Mapping[str, Any], data: bytes, title: str) -> str:
         "base-uri 'none'; form-action 'none'"
     )
     html = (PAGE / "index.html").read_text(encoding="utf-8")
-    head = f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n<meta charset="utf-8">'
+    head = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
     safe = title.replace("&", "&amp;").replace("<", "&lt;")
     text = json.dumps(contents, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     parts = {
@@ -263,7 +244,7 @@ def _html(contents: Mapping[str, Any], data: bytes, title: str) -> str:
         '<link rel="stylesheet" href="/page/style.css">': f"<style>{style}</style>",
         '<script type="module" src="/page/main.js"></script>': (
             f'<script type="application/json" id="nisf-contents">{text}</script>\n'
-            f'<script type="text/plain" id="nisf-data">{base64.b64encode(data).decode()}</script>\n'
+            f'<script type="text/plain" id="nisf-data">{wide_text(data)}</script>\n'
             f'<script type="text/plain" id="nisf-worker">{worker}</script>\n'
             f"<script>{script}</script>"
         ),

@@ -68,6 +68,18 @@ def test_few_phases_are_kept_where_they_are_large(scenes, monkeypatch):
     assert len(few._kept) == KEPT
 
 
+def test_encoded_phases_go_once_all_averages_are_there(scenes):
+    few, every = (Scenes(scenes.field, scenes.canvases, ready=ready) for ready in (2, 9))
+    phases = range(len(every.times))
+    assert len(phases) > 2
+    found = [(few.at(phase), every.at(phase)) for phase in phases]
+    assert (len(few._kept), len(every._kept)) == (len(phases), 0)
+    for a, b in found:
+        assert torch.equal(a.features, b.features)
+    again = every.corrected(lambda scene, _: scene)
+    assert again.at(1) is every.at(1)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux what is resident")
 def test_pages_of_averaged_phases_are_given_back(scenes, monkeypatch, tmp_path):
     monkeypatch.setattr("nisf.data.scratch.LARGE", 1)

@@ -6,7 +6,7 @@ The decoder does what `nisf.networks.image_inference` does; the viewer's page ha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -19,16 +19,22 @@ from nisf.data.region import Region
 from nisf.kinds.image.scenes import Scenes
 from nisf.networks.image_field import ImageField, Scene
 from nisf.networks.image_inference import FrozenImageField
-from nisf.networks.lookup import nearby, sample
-from nisf.subject.portable import Portable
+from nisf.networks.lookup import Nearby, corners_of, nearby, sample_mixed
+from nisf.subject.portable import Portable, Tables, Touched
 from nisf.types import Vector3
 
 ROOM = 2
 """Margin around the projection of the box, pixels."""
 BLOCK = 2
-"""Side of the blocks of pixels that the encoder's last step makes at once."""
-PLACES, FEW = 30_000, 3_000
-"""Number of points at which answers are compared, and at which derivatives are taken."""
+"""Pixels along each side of what the encoder's last step makes at once."""
+AT_A_TIME = 4_000
+"""Places at which derivatives are taken at a time."""
+CANDIDATES = 4
+"""Places that are answered for each that is chosen."""
+CERTAIN = 0.2
+"""Places are chosen by the chance that two draws of their class differ; this is added."""
+SPREAD = np.array([0.8191725133961645, 0.6710436067037893, 0.5497004779019703])
+"""Steps whose multiples, modulo one, fill a cube evenly (Roberts's sequence in three dimensions)."""
 
 
 def portable_field(
@@ -70,71 +76,125 @@ def portable_field(
         )
     settings["posed"] = [posed.index(one) for one in posed]
     settings |= {"maps": maps, "latents": latents, "crops": crops}
-    places = Places(field, scenes, phases, crops, box, shift)
+    alike = [
+        (t, (t + 1) % len(phases)) for t in range(len(phases)) if posed[t] == posed[(t + 1) % len(phases)]
+    ]
+    times = [(t,) for t in range(len(phases))] + [pair for pair in alike if pair[0] != pair[1]]
     cut = tuple(features)
-    return Portable(settings, _weights(field), cut, BLOCK, places.metric(), places.error)
+    places = Places(
+        field, scenes, phases, crops, [[x.shape[:2] for x in tables] for tables in cut], box, shift
+    )
+    return Portable(settings, _weights(field), cut, BLOCK, tuple(times), places.effects, places.errors)
 
 
+@dataclass(frozen=True, eq=False)
 class Places:
     """Points in the box at which answers are compared.
 
-    Args:
+    Attributes:
         field: the network.
         scenes: of the subject.
         phases: their indices.
         crops: first row and column of each slice's features, by phase.
-        box: the box.
-        shift: its centre in the region's model mm.
+        sizes: rows and columns of them.
+        box: where.
+        shift: its middle in the region's model mm.
     """
 
-    def __init__(
-        self,
-        field: ImageField,
-        scenes: Scenes,
-        phases: Sequence[int],
-        crops: Sequence[Sequence[Sequence[int]]],
-        box: Region,
-        shift: Vector3,
-    ) -> None:
-        self.field, self.scenes, self.phases, self.crops = field, scenes, phases, crops
-        scaled = np.random.default_rng(0).uniform(-1, 1, (PLACES, 3))
-        self.points = torch.from_numpy((scaled * box.half + shift).astype(np.float32)).to(scenes.device)
+    field: ImageField
+    scenes: Scenes
+    phases: Sequence[int]
+    crops: Sequence[Sequence[Sequence[int]]]
+    sizes: Sequence[Sequence[tuple[int, int]]]
+    box: Region
+    shift: Vector3
 
-    def _answers(self, scene: Scene) -> Float[Tensor, "n m"]:
-        parts = []
-        frozen = FrozenImageField(self.field, IMAGE_ROWS)
-        for part in self.points.split(IMAGE_ROWS):
-            near = nearby(scene.maps, part, self.field.image.pixels, self.field.image.neighbours)
-            values, classes = frozen([(scene, 1.0)], near, both=self.scenes.both)
+    def points(self, count: int, seed: int) -> Float[Tensor, "n 3"]:
+        """So many places, evenly spread; another seed gives others."""
+        first = np.random.default_rng(seed).uniform(size=3)
+        scaled = 2 * ((first + np.arange(count)[:, None] * SPREAD) % 1.0) - 1
+        return torch.from_numpy((scaled * self.box.half + self.shift).astype(np.float32)).to(
+            self.scenes.device
+        )
+
+    def _undecided(self, scenes: Sequence[tuple[Scene, float]], count: int, seed: int) -> Nearby:
+        """So many places, more of them where classes are undecided."""
+        near = self._near(scenes[0][0], self.points(CANDIDATES * count, seed))
+        with torch.inference_mode():
+            answers = self._answers(scenes, near)
+        probability = answers[:, self.field.config.channels :].cpu().double().numpy()
+        chance = 1 - (probability**2).sum(1) + CERTAIN
+        chosen = np.random.default_rng(seed).choice(
+            len(chance), count, replace=False, p=chance / chance.sum()
+        )
+        own = torch.from_numpy(np.sort(chosen)).to(answers.device)
+        return near[own]
+
+    def _scenes(self, time: tuple[int, ...]) -> list[tuple[Scene, float]]:
+        """The phases that are decoded together, and how much each counts."""
+        return [(self.scenes.at(self.phases[t]), 1 / len(time)) for t in time]
+
+    def _touched(self, near: Nearby, t: int) -> Touched:
+        """Pixels of the cut features; those beyond count for the edge, as in the browser."""
+        size = self.field.image.pixels
+        corners, weight = corners_of((size, size), near.index, near.u, near.v)
+        shape = (*near.index.shape, 4)
+        pixel, share = corners.reshape(shape).cpu().numpy(), weight.reshape(shape).cpu().numpy()
+        own = near.index.cpu().numpy()[..., None]
+        first, sizes = np.array(self.crops[t])[own], np.array(self.sizes[t])
+        before = np.concatenate([[0], np.cumsum(sizes.prod(1))])[own]
+        row = (pixel // size % size - first[..., 0]).clip(0, sizes[own][..., 0] - 1)
+        column = (pixel % size - first[..., 1]).clip(0, sizes[own][..., 1] - 1)
+        return Touched(before + row * sizes[own][..., 1] + column, share)
+
+    def effects(
+        self, time: tuple[int, ...], count: int, seed: int
+    ) -> tuple[Float[np.ndarray, "p m k f"], Touched]:
+        """See `nisf.subject.portable.Portable`."""
+        scenes, found = self._scenes(time), []
+        near = self._undecided(scenes, count, seed)
+        # Between pixels errors of several are averaged, so that answers at pixels move most.
+        near = replace(near, u=near.u.round(), v=near.v.round())
+        latent = torch.stack([scene.latent * share for scene, share in scenes]).sum(0)
+        for part in (near[first : first + AT_A_TIME] for first in range(0, count, AT_A_TIME)):
+            tables = [(scene.features, share) for scene, share in scenes]
+            with torch.inference_mode(False), torch.enable_grad():
+                own = sample_mixed(tables, part.index, part.u, part.v).clone().requires_grad_(True)
+                values, classes = self.field.decode(own, part, latent.clone(), both=self.scenes.both)
+                answers = torch.cat([torch.sigmoid(values), torch.softmax(classes, dim=1)], dim=1)
+                found.append(
+                    torch.stack(
+                        [torch.autograd.grad(x, own, retain_graph=True)[0] for x in answers.sum(0)], 1
+                    )
+                )
+        return torch.cat(found).cpu().numpy(), self._touched(near, time[0])
+
+    def errors(
+        self, time: tuple[int, ...], count: int, seed: int, features: Sequence[Tables]
+    ) -> tuple[Float[np.ndarray, "p"], Touched]:
+        """See `nisf.subject.portable.Portable`."""
+        scenes = self._scenes(time)
+        near = self._near(scenes[0][0], self.points(count, seed))
+        with torch.inference_mode():
+            changed = []
+            for t, tables, (scene, share) in zip(time, features, scenes, strict=True):
+                own = scene.features.clone()
+                for k, table in enumerate(tables):
+                    (i, j), (h, w, _) = self.crops[t][k], table.shape
+                    own[k, i : i + h, j : j + w] = torch.from_numpy(table).to(own)
+                changed.append((replace(scene, features=own), share))
+            away = (self._answers(changed, near) - self._answers(scenes, near)).abs().amax(1)
+        return away.cpu().numpy(), self._touched(near, time[0])
+
+    def _near(self, scene: Scene, points: Float[Tensor, "n 3"]) -> Nearby:
+        return nearby(scene.maps, points, self.field.image.pixels, self.field.image.neighbours)
+
+    def _answers(self, scenes: Sequence[tuple[Scene, float]], near: Nearby) -> Float[Tensor, "n m"]:
+        frozen, parts = FrozenImageField(self.field, IMAGE_ROWS), []
+        for first in range(0, len(near.u), IMAGE_ROWS):
+            values, classes = frozen(scenes, near[first : first + IMAGE_ROWS], both=self.scenes.both)
             parts.append(torch.cat([torch.sigmoid(values), torch.softmax(classes, dim=1)], dim=1))
         return torch.cat(parts)
-
-    def error(self, number: int, features: Sequence[Float[np.ndarray, "_ _ f"]]) -> float:
-        """See `nisf.subject.portable.Portable`."""
-        scene = self.scenes.at(self.phases[number])
-        with torch.inference_mode():
-            changed = scene.features.clone()
-            for k, table in enumerate(features):
-                (i, j), (h, w, _) = self.crops[number][k], table.shape
-                changed[k, i : i + h, j : j + w] = torch.from_numpy(table).to(changed)
-            away = self._answers(replace(scene, features=changed)) - self._answers(scene)
-            return float(away.abs().max())
-
-    def metric(self) -> Float[np.ndarray, "f f"]:
-        """See `nisf.subject.portable.Portable`; at the first phase."""
-        scene, points = self.scenes.at(self.phases[0]), self.points[:FEW]
-        near = nearby(scene.maps, points, self.field.image.pixels, self.field.image.neighbours)
-        seen = sample(scene.features, near.index, near.u, near.v)
-        out = np.zeros((seen.shape[-1],) * 2)
-        with torch.inference_mode(False), torch.enable_grad():
-            own, latent = seen.clone().requires_grad_(True), scene.latent.clone()
-            values, classes = self.field.decode(own, near, latent, both=self.scenes.both)
-            answers = torch.cat([torch.sigmoid(values), torch.softmax(classes, dim=1)], dim=1)
-            for answer in answers.sum(0):
-                (change,) = torch.autograd.grad(answer, own, retain_graph=True)
-                flat = change.flatten(0, 1).cpu().double().numpy()
-                out += flat.T @ flat / len(points)
-        return out
 
 
 def _crop(

@@ -27,6 +27,11 @@ class Recent(Generic[Key, Value]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def done(self) -> int:
+        """How many values are made."""
+        with self._lock:
+            return sum(future.done() for future in self._values.values())
+
     def get(self, key: Key, make: Callable[[Key], Value]) -> Value:
         """Return the value of a key; make it if necessary."""
         return self.get_all([key], make)[0]

@@ -112,6 +112,7 @@ class Scenes:
         most = max(KEPT, most, min(len(self.times), KEPT_BYTES // size))
         self._kept: Recent[int, _Kept] = Recent(most + further)
         self._averages: Recent[int, Scene] = Recent(ready + further)
+        self._changed: Recent[int, Scene] = Recent(ready + further)
         self._references: Recent[tuple[bytes, int], _Reference] = Recent()
         self._own: Recent[bytes, Mapping[int, tuple[Tensor, Tensor]]] = Recent()
         self._maps: list[Tensor] = []
@@ -123,17 +124,24 @@ class Scenes:
 
         Averaging features is as accurate as averaging answers, and needs only one query of the field.
         """
-        return self._averages.get(phase, self._corrected)
+        return self._changed.get(phase, self._corrected) if self.residual else self._averaged(phase)
 
     def corrected(self, residual: Residual) -> Scenes:
         """The same slices with a residual on their features; both share the encoded slices."""
         out = copy.copy(self)
-        out.residual, out._averages = residual, Recent(self._averages.most)
+        out.residual, out._changed = residual, Recent(self._changed.most)
         return out
 
     def _corrected(self, phase: int) -> Scene:
-        scene = self._average(phase)
+        scene = self._averaged(phase)
         return scene if self.residual is None else self.residual(scene, float(self.times[phase]))
+
+    def _averaged(self, phase: int) -> Scene:
+        found = self._averages.get(phase, self._average)
+        if len(self._kept) and self._averages.done() == len(self.times):
+            # All averages are at hand: what they were made of is not needed any more.
+            self._kept = Recent(self._kept.most)
+        return found
 
     def _average(self, phase: int) -> Scene:
         own = self._encoded(phase).scene

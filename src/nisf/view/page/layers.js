@@ -33,10 +33,10 @@ function paintBase(out, sheet, state, inside, measured) {
       out[o + 3] = 255;
       continue;
     }
-    if (grey < 0 && !(grey > -1)) grey = 0;
     const shown = grey > 0 ? grey : 0;
     out[o] = out[o + 1] = out[o + 2] = shown > 255 ? 255 : shown;
-    out[o + 3] = 255;
+    // Where there is nothing to show the plane is clear, in 3D too.
+    out[o + 3] = inside[n] || (there && there[n]) ? 255 : 0;
   }
 }
 

@@ -26,9 +26,9 @@ layout(location = 0) in vec3 place; layout(location = 1) in vec2 texel; uniform 
 void main() { t = texel; gl_Position = view * vec4(place, 1.0); }`;
 const PLANE_FRAGMENT = `
 in vec2 t; uniform sampler2D picture; uniform float alpha; out vec4 result;
-void main() { vec4 c = texture(picture, t); if (max(c.r, max(c.g, c.b)) < 0.02) discard; result = vec4(c.rgb, alpha); }`;
+void main() { vec4 c = texture(picture, t); if (c.a < 0.5) discard; result = vec4(c.rgb, alpha); }`;
 const LINE_FRAGMENT = `uniform vec3 colour; uniform float alpha; out vec4 result; void main() { result = vec4(colour, alpha); }`;
-const KEPT = 48;
+const KEPT = 48, MOST_OUTLINES = 16;
 
 /** The smallest and largest place of a surface along each axis. */
 function boxOf({ places }) {
@@ -244,8 +244,10 @@ export class SolidView {
       this.paintLoop(matrix, corners, rgb(VIEW_COLOURS[name]).map((v) => v / 255), 0.9);
     }
     const there = this.page.measured?.there ? this.page.measured.stacks : [];
-    for (const loop of outlines(there.filter((stack) => stack.shape[2] <= 40))) {
-      this.paintLoop(matrix, loop, [0.6, 0.65, 0.7], 0.28);
+    for (const stack of there) {
+      // Of dense stacks only some, so that they do not hide the surfaces.
+      const every = Math.ceil(stack.shape[2] / MOST_OUTLINES);
+      outlines([stack]).forEach((loop, k) => { if (k % every === 0) this.paintLoop(matrix, loop, [0.6, 0.65, 0.7], 0.28); });
     }
     gl.disable(gl.BLEND);
   }

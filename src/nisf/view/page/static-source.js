@@ -1,10 +1,13 @@
 // Where answers come from in a page of its own: workers that decode the features which the file carries.
+import { Phases, Predicted } from "./prediction.js";
 import { latticeStep, refined } from "./refine.js";
 import { unpacked } from "./unpacking.js";
 import { inverse, mapped } from "./vectors.js";
 
 const BATCH = 2048;
 const VOLUME_MM = 2.5;
+/** Memory for decoded phases, of all workers together. */
+const BYTES = 6e8;
 
 export class StaticSource {
   constructor(contents, data, worker) {
@@ -15,8 +18,9 @@ export class StaticSource {
     this.toEnds = contents.ends && inverse(contents.ends.affine);
     this.toVoxel = contents.islands && inverse(contents.islands.affine);
     const address = URL.createObjectURL(new Blob([worker], { type: "text/javascript" }));
-    const count = Math.max(1, Math.min(4, (navigator.hardwareConcurrency || 2) - 1));
-    this.workers = Array.from({ length: count }, () => this.started(address));
+    this.count = Math.max(1, Math.min(4, (navigator.hardwareConcurrency || 2) - 1));
+    this.workers = Array.from({ length: this.count }, () => this.started(address));
+    this.stacks = new Map();
   }
 
   started(address) {
@@ -29,7 +33,7 @@ export class StaticSource {
       if (data.error) failed?.(new Error(data.error));
       else done?.(data.answer);
     };
-    worker.postMessage({ contents: this.contents, data: this.data });
+    worker.postMessage({ contents: this.contents, data: this.data, bytes: BYTES / this.count });
     return worker;
   }
 
@@ -184,10 +188,20 @@ export class StaticSource {
   }
 
   async measured(stack, frame) {
-    const entry = this.contents.chunks[`measured ${stack} ${frame}`];
-    if (!entry) throw new Error(this.info.missing);
-    const { values } = await unpacked(this.data, entry);
-    return { stack, frame, values: Uint16Array.from(values, (v) => v * 257) };
+    const coding = this.contents.measured[stack];
+    if (!coding) throw new Error(this.info.missing);
+    if (!this.stacks.has(stack)) {
+      const begun = new Predicted(this.data, this.contents.chunks, `measured ${stack}`, coding).begin();
+      this.stacks.set(stack, begun.then((predicted) => new Phases(predicted, Infinity)));
+    }
+    const slices = (await this.stacks.get(stack)).at(frame), [nx, ny, nz] = this.info.stacks[stack].shape;
+    const [x0, y0] = coding.first, values = new Uint16Array(nx * ny * nz);
+    slices.forEach((slice, k) => {
+      for (let i = 0; i < slice.h; i++) for (let j = 0; j < slice.w; j++) {
+        values[(k * ny + y0 + i) * nx + x0 + j] = (slice.values[i * slice.w + j] / coding.steps[0]) * 257;
+      }
+    });
+    return { stack, frame, values };
   }
 
   async curves() {
