@@ -29,7 +29,7 @@ VENV = ROOT / ".venv"
 LOCK = ROOT / "requirements-dev.txt"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
-TABLES = ("headline", "generalisation", "structures", "alignment")
+TABLES = ("headline", "generalisation", "structures", "alignment", "intervals", "calibration")
 GENERATED = {
     "settings": ("nisf", "settings", "--markdown"),
     "licences": ("python", "tools/third_party.py"),

@@ -78,7 +78,7 @@ def true_volumes(case: Case, measures: CaseMeasures) -> np.ndarray:
 
 
 def predicted(subject: Subject, case: Case, quality: dict[str, Any]) -> float:
-    """The Dice that the quality light predicts; NaN if nothing was learnt for the prior."""
+    """The Dice that the warning light predicts; NaN if the prior has no warning light."""
     seen = replace(subject, prior=replace(subject.prior, appendices=quality))
     judgement = judge(seen, case, labels=seen.render().label)
     return float("nan") if judgement is None else judgement.mean
@@ -302,6 +302,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--judge-cases", type=int, help="the first cases of each other cohort; by default all"
     )
     parser.add_argument("--draws", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="also write the numbers of the report to this file")
     parser.add_argument("--no-write", action="store_true", help="leave the priors' folders as they are")
     chosen = parser.parse_args(arguments)
     # What was fitted before must not change what is asked now, except for the light, which is fitted first.
@@ -343,7 +344,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = judged(list(elsewhere.values()), prior.anatomy, intervals)
         told(f"intervals in {data.name}", rows)
         report[data.name] = rounded(rows)
-    write_json(chosen.output / "uncertainty.json", report)
+    for path in (chosen.output / "uncertainty.json", chosen.json):
+        if path is not None:
+            write_json(path, report)
     for target in () if chosen.no_write else (prior, *others):
         assert target.folder is not None
         for name, numbers in entries.items():

@@ -1,9 +1,10 @@
 """Tables of the documents, from the numbers that benchmarks wrote.
 
-    python benchmarks/tables.py headline|generalisation|structures|alignment
+    python benchmarks/tables.py headline|generalisation|structures|alignment|intervals|calibration
 
 Reads ``docs/results``: ``cardiac-sax-80.json`` and ``cardiac-sax.json`` are written by
-``benchmarks/generalisation.py --json``, ``baselines.json`` names its own commands. ``python3 dev.py docs``
+``benchmarks/generalisation.py --json``, ``uncertainty.json`` by ``benchmarks/fit_uncertainty.py --json``,
+``baselines.json`` names its own commands. ``python3 dev.py docs``
 puts what is printed between the markers of that name in the documents. Imports nothing but Python's own.
 """
 
@@ -99,7 +100,7 @@ def generalisation() -> str:
         "`cardiac-sax`",
         "U-Net",
         "experts' contours",
-        "s a volume",
+        "s per volume",
     )
     cines = found["sunnybrook"]
     volume = (
@@ -147,11 +148,55 @@ def alignment() -> str:
     return table(("", *head, "Dice before", "Dice aligned"), rows)
 
 
+def intervals() -> str:
+    """Errors of measures and how many of their intervals contain the reference, at home and elsewhere."""
+    found = numbers("uncertainty")
+    units = {"ml": "mL", "percent": "%", "g": "g"}
+    names = {"lv": "LV", "rv": "RV", "edv": "EDV", "esv": "ESV", "sv": "SV", "ef": "EF", "mass": "mass"}
+    elsewhere = {
+        part: {row["measure"]: row for row in found.get(part, [])} for part in ("mnms-a", "sunnybrook")
+    }
+    rows = []
+    for row in found["intervals"]:
+        side, quantity, unit = row["measure"].split("_")
+        cells = [f"{names[side]} {names[quantity]}, {units[unit]}"]
+        cells += [f"{row['mean_error']:+.1f} ({row['sd_error']:.1f})", f"{100 * row['coverage']:.0f} %"]
+        cells += [f"{row['median_half_width']:.1f}", f"{row['half_width_all_cases']:.1f}"]
+        other = elsewhere["mnms-a"][row["measure"]]
+        cells += [f"{other['mean_error']:+.1f} ({other['sd_error']:.1f})", f"{100 * other['coverage']:.0f} %"]
+        cells.append(f"{other['median_half_width']:.1f}")
+        third = elsewhere["sunnybrook"].get(row["measure"])
+        cells.append("" if third is None else f"{third['coverage'] * third['cases']:.0f} of {third['cases']}")
+        rows.append(cells)
+    head = ("ACDC: error (SD)", "contained", "half width", "as shipped")
+    head += ("M&Ms: error (SD)", "contained", "half width", "Sunnybrook: contained")
+    return table(("", *head), rows)
+
+
+def calibration() -> str:
+    """Expected calibration error within 10 mm of a border, before and after calibration."""
+    rows = numbers("uncertainty")["calibration"]
+    error = {(row["place"], row["slices"], row["when"]): row["ece"] for row in rows}
+    places = {
+        "all": "all",
+        "border": "within 2 mm of a predicted border",
+        "inside": "further away",
+        "ends": "slices with a structure's first or last section, and beyond",
+    }
+    columns = [(slices, when) for slices in ("given", "hidden") for when in ("before", "after")]
+    cells = [
+        (name, *(f"{error[place, *column]:.4f}" for column in columns)) for place, name in places.items()
+    ]
+    return table(("", *(f"{slices}: {when}" for slices, when in columns)), cells)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "headline": headline,
     "generalisation": generalisation,
     "structures": structures,
     "alignment": alignment,
+    "intervals": intervals,
+    "calibration": calibration,
 }
 
 

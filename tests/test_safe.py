@@ -219,7 +219,7 @@ def test_shards_at_once_in_one_folder(long_cohort, prior, tmp_path):
             told += printed
         assert told.count(turn) == 3
         assert "2 of 2 cases written" in told
-        assert "1 of 1 cases written" in told
+        assert "1 of 1 case written" in told
         assert [line.split(",")[0] for line in (out / "measures.csv").read_text().splitlines()[1:]] == NAMES
 
 
@@ -332,16 +332,8 @@ def test_a_training_that_is_killed_again_and_again(long_cohort, tmp_path):
 
     def words(out: Path) -> list[str]:
         resume = ["--resume"] if (out / "checkpoint.safetensors").exists() else []
-        return [
-            "train",
-            str(long_cohort),
-            "-o",
-            str(out),
-            "--cache",
-            str(tmp_path / "cache"),
-            *quick,
-            *resume,
-        ]
+        command = ["train", str(long_cohort), "-o", str(out), "--cache", str(tmp_path / "cache")]
+        return [*command, *quick, *resume]
 
     assert main(words(tmp_path / "whole")) == 0
     out = tmp_path / "killed"

@@ -65,7 +65,7 @@ def test_a_prior_is_trained_once(study):
     assert study.trained("tiny")
     assert study.prior(variant).fingerprint == first.fingerprint
     assert sum("training the prior 'tiny'" in line for line in study.said) == 1
-    # Read by a later run, with the finder's least certainty that training found.
+    # Read by a later run, with the finder's minimum certainty from training.
     region = replace(first.config.region, certain=0.25)
     replace(first, config=replace(first.config, region=region), folder=None).save(study.folder("tiny"))
     later = Study(study.cohort.root, study.output, ANATOMY, TINY)

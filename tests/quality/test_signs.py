@@ -37,7 +37,7 @@ def ring_sample(slices=8):
         edge=edge,
         detail_mm=2.0,
         stripes=0.01,
-        zigzag=1.0,
+        zigzag=0.1,
         signature=None,
     )
 
@@ -120,7 +120,7 @@ def test_nothing_found_and_nothing_measured(perfect):
 def test_an_image_of_one_value_has_no_stripes(perfect):
     assert of_frame(perfect, NAMES, PIXEL)["stripes"] == 0.01
     assert "stripes" not in of_frame(replace(perfect, stripes=float("nan")), NAMES, PIXEL)
-    assert of_frame(perfect, NAMES, PIXEL)["zigzag"] == 1.0
+    assert of_frame(perfect, NAMES, PIXEL)["zigzag"] == 0.1
     assert "zigzag" not in of_frame(replace(perfect, zigzag=float("nan")), NAMES, PIXEL)
 
 

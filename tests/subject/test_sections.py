@@ -137,7 +137,7 @@ def test_training_chooses_it(tmp_path):
     said = []
     prior = toys.train_toy(tmp_path, config, say=said.append)
     assert len(prior.config.fit.certain) == 2
-    assert any(line.startswith("least certainty of a section: ") for line in said)
+    assert any(line.startswith("minimum certainty of a section: ") for line in said)
     assert load_prior(tmp_path).config.fit.certain == prior.config.fit.certain
     without_held = toys.train_toy(tmp_path / "b", config, validation=[])
     assert without_held.config.fit.certain == ()

@@ -59,7 +59,7 @@ def test_the_open_case_follows_and_goes_back(ask, library):
         ({"strokes": 3}, "strokes: give a list"),
         ({"strokes": [{**STROKE, "label": "bone"}]}, "no class is called 'bone'"),
         ({"strokes": [{**STROKE, "radius_mm": 1e9}]}, "stroke 1: radius_mm"),
-        ({"strokes": [{**STROKE, "points_mm": [[900, 0, 0]]}]}, "outside of the region"),
+        ({"strokes": [{**STROKE, "points_mm": [[900, 0, 0]]}]}, "outside the region"),
         ({"case": 7, "strokes": []}, "no longer open"),
     ],
 )

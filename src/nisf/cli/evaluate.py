@@ -182,6 +182,7 @@ def report(evaluation: Evaluation, output: Path | None) -> int:
     """
     from rich.console import Console
 
+    from nisf.data.wording import counted
     from nisf.evaluation.scores import summary_table, write_scores_csv
 
     failures = evaluation.failures
@@ -195,6 +196,5 @@ def report(evaluation: Evaluation, output: Path | None) -> int:
     for sentence in (*evaluation.notes, *failures.values()):
         print(sentence, file=sys.stderr)
     if failures:
-        cases = "1 case" if len(failures) == 1 else f"{len(failures)} cases"
-        print(f"{cases} could not be scored: {', '.join(failures)}", file=sys.stderr)
+        print(f"{counted(len(failures), 'case')} could not be scored: {', '.join(failures)}", file=sys.stderr)
     return 1 if failures else 0

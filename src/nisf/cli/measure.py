@@ -49,6 +49,7 @@ class Measure:
     """Replace existing files even if nisf did not write them."""
 
     def run(self) -> int:
+        from nisf.data.wording import counted
         from nisf.errors import BadFileError, NisfError, told
         from nisf.measures.folder import Tables
 
@@ -66,7 +67,8 @@ class Measure:
                 except NisfError as error:
                     failed.append(path.stem)
                     print(f"[{number}/{len(paths)}] {path.stem}: failed: {told(error)}", file=sys.stderr)
-        print(f"{len(paths) - len(failed)} of {len(paths)} cases measured: {self.folder / 'measures.csv'}")
+        done = f"{len(paths) - len(failed)} of {counted(len(paths), 'case')}"
+        print(f"{done} measured: {self.folder / 'measures.csv'}")
         if failed:
             print(f"failed: {', '.join(failed)}", file=sys.stderr)
         return 1 if failed else 0

@@ -25,6 +25,7 @@ class Phantom:
     """Replace existing files even if nisf did not write them."""
 
     def run(self) -> int:
+        from nisf.data.wording import counted
         from nisf.errors import BadSettingError
         from nisf.files import check_writable
         from nisf.phantom import write_cohort
@@ -34,5 +35,5 @@ class Phantom:
         check_writable(self.output)
         views = ("2ch", "4ch") if self.long_axis else ()
         write_cohort(self.output, self.subjects, self.seed, views=views, overwrite=self.overwrite)
-        print(f"{self.subjects} subjects written to {self.output}")
+        print(f"{counted(self.subjects, 'subject')} written to {self.output}")
         return 0

@@ -105,6 +105,7 @@ class Segment(Corrections):
         refuse_missing_prior(self.prior)
         refuse_missing([*(self.inputs if len(self.inputs) == 1 else ()), self.only])
 
+        from nisf.data.wording import counted
         from nisf.device import named_device
         from nisf.errors import BadSettingError
         from nisf.files import check_writable
@@ -151,7 +152,7 @@ class Segment(Corrections):
         several = "on Ray" if self.engine == "ray" else f"with {given.workers} workers"
         slowest = progress.slowest("" if self.engine == "auto" and given.workers == 1 else several)
         took = f"{time.monotonic() - began:.1f} s{slowest}"
-        print(f"{tally.done} of {len(cases)} cases written to {self.output} in {took}")
+        print(f"{tally.done} of {counted(len(cases), 'case')} written to {self.output} in {took}")
         if failed:
             print(f"failed: {', '.join(sorted(failed))}", file=sys.stderr)
         return 1 if failed else 0

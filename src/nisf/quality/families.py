@@ -71,7 +71,7 @@ FAMILIES = {
         "high", 0.1, "", "single rows or columns of the image are darker than their neighbours"
     ),
     "zigzag": Family(
-        "high", 0.1, "", "neighbouring pixels alternate, as in noise or where rows or columns are swapped"
+        "high", 0.1, "", "pixels alternate along one axis, as where neighbouring rows or columns are swapped"
     ),
     "black": Family("high", 0.05, "", "much of the image is black"),
     "white": Family("high", 0.02, "", "much of the image is white"),

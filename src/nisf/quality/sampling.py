@@ -33,7 +33,7 @@ class Sample:
         edge: pixels at the edge of what was measured or queried (x, y).
         detail_mm: length over which the image changes; NaN if it is constant. See `detail`.
         stripes: how far rows differ from their neighbours; NaN if the image is constant. See `stripes`.
-        zigzag: how regularly neighbouring pixels alternate; NaN if the image is constant. See `zigzag`.
+        zigzag: how regularly pixels alternate along one axis; NaN if the image is constant. See `zigzag`.
         signature: see `nisf.subject.subject.Subject.signature`; None if there is none.
     """
 
@@ -156,11 +156,11 @@ def stripes(slices: Sequence[Slice], places: Places) -> float:
 
 
 def zigzag(slices: Sequence[Slice], places: Places) -> float:
-    """Ratio of second to first differences of neighbouring pixels, along the axis where it is larger.
+    """How much more regularly neighbouring pixels alternate along one axis of the image than along the other.
 
-    In a measured image neighbouring differences mostly have one sign, and the ratio is 0.9 to 1.4; in white
-    noise it is 1.7. Where rows or columns are swapped in pairs, each step is followed by one back, and it is
-    1.8 to 2.
+    Along an axis it is the ratio of second to first differences: 0.9 to 1.4 in measured images, 1.7 in white
+    noise, and 1.8 to 2 where rows have changed places in pairs, so that each step is followed by one back.
+    Both axes of measured images and of noise are alike to within 0.2.
 
     Args:
         slices: of one frame.
@@ -175,7 +175,7 @@ def zigzag(slices: Sequence[Slice], places: Places) -> float:
             if bend.size:
                 first[axis] += np.abs(step).mean()
                 second[axis] += np.abs(bend).mean()
-    return float((second / first).max()) if first.min() > 0 else float("nan")
+    return float(np.ptp(second / first)) if first.min() > 0 else float("nan")
 
 
 def _ask(

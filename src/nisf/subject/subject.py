@@ -92,7 +92,7 @@ class Subject(Abilities):
         for number, stroke in enumerate(strokes, start=1):
             if not self.region.contains(stroke.line).any():
                 raise BadSettingError(
-                    f"stroke {number}: is outside the region that {self.name} was segmented in; leave it out"
+                    f"stroke {number}: outside the region that {self.name} was segmented in; leave it out"
                 )
         return replace(self, strokes=tuple(strokes))
 

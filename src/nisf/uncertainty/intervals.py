@@ -6,9 +6,9 @@ the correction for a finite number of cases, is the factor for the spread of new
 the validation cases is added to each spread first, because a few cases cannot show that an easy-looking case
 really has smaller errors.
 
-The spread shows what the field itself is unsure of. On another scanner, or where an image is poor, the field
-errs more than it knows. Intervals therefore widen with the error that the quality light predicts
-(`nisf.quality`), where it is larger than that of the median validation case.
+The spread only reflects the field's own uncertainty. On another scanner or in a poor image, errors are
+larger. Intervals therefore widen with the error that the warning light predicts (`nisf.quality`), where it is
+larger than that of the median validation case.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Intervals:
     Attributes:
         scales: of each measure, by column name.
         draws: number of draws that the spread includes.
-        usual_error: 1 less the predicted Dice, of the median validation case; None if it was not predicted.
+        usual_error: 1 minus the predicted Dice of the median validation case; None if it was not predicted.
     """
 
     scales: Mapping[str, Scale]
@@ -93,7 +93,7 @@ class Intervals:
         return {"level": LEVEL, "draws": self.draws, "usual_error": usual, "measures": scales}
 
     def of_case(self, judgement: Judgement | None) -> dict[str, Scale]:
-        """The scales for a case: the fitted ones, widened by `widening`; as they are if it was not judged."""
+        """The scales for a case: the fitted ones times `widening`; unchanged if the case was not judged."""
         if judgement is None or self.usual_error is None:
             return dict(self.scales)
         wider = widening(judgement.mean, self.usual_error)
@@ -101,7 +101,7 @@ class Intervals:
 
 
 def widening(predicted_dice: float, usual_error: float) -> float:
-    """How much wider the intervals of a case are than those of the median validation case; at least 1.
+    """Factor by which the intervals of a case are wider than those of the median validation case; at least 1.
 
     Args:
         predicted_dice: of the case, the mean over structures.
@@ -131,7 +131,7 @@ def with_intervals(
 
     Args:
         measures: of the subject.
-        subject: its prior holds the scales, its summary how good its segmentation is expected to be.
+        subject: its prior contains the scales, its summary the predicted quality of its segmentation.
         spreading: frames examined while the subject was rendered; examined now if None.
         memory_mb: working memory, MiB.
 

@@ -188,7 +188,7 @@ class ImageRecipe(Recipe):
         found = list(answers(self.field.eval(), volumes, both=self.anatomy.reorder, mirrors=self.mirrors))
         chosen = least_certainty(found, len(self.labels))
         asked = (f"{name} {least:g}" for name, least in zip(self.labels[1:], chosen, strict=True) if least)
-        self.setup.say(f"least certainty of a section: {', '.join(asked) or 'none is asked for'}")
+        self.setup.say(f"minimum certainty of a section: {', '.join(asked) or 'none required'}")
         return chosen
 
     @override
