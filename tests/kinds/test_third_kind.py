@@ -162,7 +162,9 @@ def test_fit_ask_write_read(prior, tmp_path):
 def test_options_and_scores(prior):
     scores = score_prior(toys.toy_case(8), prior, "every-2nd-slice")
     assert {score.label for score in scores} == {"blood", "muscle"}
-    with pytest.raises(BadSettingError, match="steps, shifts: has no effect on a prior of the kind 'quarters'") as caught:
+    with pytest.raises(
+        BadSettingError, match="steps, shifts: has no effect on a prior of the kind 'quarters'"
+    ) as caught:
         prior.check_options(FitOptions(steps=3, shifts=True, islands="keep"))
     assert caught.value.options == ("steps", "shifts")
 
