@@ -162,7 +162,9 @@ def test_fit_ask_write_read(prior, tmp_path):
 def test_options_and_scores(prior):
     scores = score_prior(toys.toy_case(8), prior, "every-2nd-slice")
     assert {score.label for score in scores} == {"blood", "muscle"}
-    with pytest.raises(BadSettingError, match="steps, shifts: a prior of the kind 'quarters'") as caught:
+    with pytest.raises(
+        BadSettingError, match="steps, shifts: has no effect on a prior of the kind 'quarters'"
+    ) as caught:
         prior.check_options(FitOptions(steps=3, shifts=True, islands="keep"))
     assert caught.value.options == ("steps", "shifts")
 
@@ -175,7 +177,7 @@ def test_command_line(tmp_path, capsys):
     prior_option = ["--prior", str(tmp_path / "prior")]
     assert main(["segment", *arguments, *prior_option]) == 0
     assert main(["segment", *arguments, *prior_option, "--steps", "3"]) == 2
-    assert "steps: a prior of the kind 'quarters'" in capsys.readouterr().err
+    assert "steps: has no effect on a prior of the kind 'quarters'" in capsys.readouterr().err
     fine = ["-o", str(tmp_path / "fine.nii.gz"), "--spacing", "8,8,10", *prior_option]
     assert main(["render", str(tmp_path / "out" / "scan.nisf"), *fine]) == 0
     assert (tmp_path / "fine_seg.nii.gz").is_file()
