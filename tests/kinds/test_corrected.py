@@ -99,7 +99,7 @@ def test_a_hostile_record_is_refused(subject, tmp_path):
 
 
 def test_strokes_elsewhere_are_refused(subject):
-    with pytest.raises(BadSettingError, match="stroke 2: is outside the region that toy99"):
+    with pytest.raises(BadSettingError, match="stroke 2: outside the region that toy99"):
         subject.corrected([stroke_at(subject), Stroke(((900.0, 0.0, 0.0),), 0.0, "blood")])
     with pytest.raises(BadSettingError, match="stroke 1: no class is called 'bone'"):
         subject.corrected([stroke_at(subject, "bone")])

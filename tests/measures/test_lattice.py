@@ -37,6 +37,16 @@ def test_the_lattice_covers_the_region_and_ends_with_the_slab():
     assert np.abs(places).max(0) == pytest.approx([40.0, 40.0, 20.0], abs=2.0)
 
 
+def test_what_the_field_says_beyond_the_images_does_not_count():
+    """A ball of which the images show the half below x = 0; slices cannot count the other half either."""
+    whole = stack_of(slices=11)
+    grid = Grid((20, 41, 11), whole.grid.affine, whole.grid.times)  # the last pixel ends at x = -1 mm
+    half = true_subject(ball(30.0), REGION, Stack("sa", grid))
+    (found,) = sample(half.answers, Lattice.over(REGION, half.stacks[0]), 0.0).volumes_ml()[:1]
+    cap = np.pi * 29.0**2 * (3 * 30.0 - 29.0) / 3 / 1000
+    assert found == pytest.approx(cap, rel=0.01)
+
+
 @pytest.mark.parametrize(("ends", "wanted"), [(None, (-0.5, 4.5)), ((1, 3), (0.5, 3.5))])
 def test_slab_of_a_stack_with_blank_slices(ends, wanted):
     assert slab(stack_of(slices=5, ends=ends)) == wanted

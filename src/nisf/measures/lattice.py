@@ -4,8 +4,9 @@ The lattice is rotated against the axes of the slices. Otherwise a border parall
 of the heart, would lie between two layers of nodes as a whole, and the volume would be wrong by up to half a
 layer. The rotated lattice crosses it at many depths, and the errors cancel.
 
-The lattice ends half a slice spacing beyond the first and the last measured slice. Beyond that the field
-extrapolates, and manual readings of the slices do not count that space either.
+The lattice ends half a slice spacing beyond the first and the last measured slice and half a pixel beyond the
+border of the images. Beyond that the field extrapolates, and manual readings of the slices do not count that
+space either.
 """
 
 from __future__ import annotations
@@ -89,15 +90,17 @@ class Lattice:
 
     @cached_property
     def inside(self) -> Bool[np.ndarray, "x y z"]:
-        """Whether each node lies in the region and in the measured slab."""
+        """Whether each node lies in the region, in the measured slab and within its images."""
         to_model = self.region.pose @ self.affine
         found = np.ones(self.shape, dtype=bool)
         for axis, half in enumerate(self.region.half):
             found &= np.abs(self._along(to_model, axis)) <= half
         if self.stack is not None:
-            first, last = slab(self.stack)
-            along = self._along(self.stack.grid.affine.inverse @ self.affine, 2)
-            found &= (along >= first) & (along <= last)
+            to_voxel = self.stack.grid.affine.inverse @ self.affine
+            ends = [*((-0.5, n - 0.5) for n in self.stack.grid.shape[:2]), slab(self.stack)]
+            for axis, (first, last) in enumerate(ends):
+                along = self._along(to_voxel, axis)
+                found &= (along >= first) & (along <= last)
         return found
 
     def _along(self, affine: Affine, axis: int) -> Float[np.ndarray, "x y z"]:
