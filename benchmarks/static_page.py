@@ -20,6 +20,7 @@ import numpy as np
 from nisf.errors import exit_status
 from nisf.files import write_json
 from nisf.segmentation import Request
+from nisf.subject.islands import without
 from nisf.view.library import library_of
 from nisf.view.static import write_static
 from nisf.view.viewed import Viewed
@@ -34,6 +35,15 @@ def asked_times(times: list[float], complete: bool) -> list[float]:
     for number, at in enumerate(times):
         gap = (times[(number + 1) % len(times)] - at) % 1.0
         out += [at, (at + rng.uniform() * gap) % 1.0] if complete and len(times) > 1 else [at]
+    return out
+
+
+def shown(viewed: Viewed, world: np.ndarray, at: float) -> np.ndarray:
+    """Python's answers with islands removed, as the viewer shows them."""
+    out = viewed.asked(world, at)
+    if viewed.background.removes:
+        affected, barred = viewed.background.barred(world, at)
+        out[affected, viewed.channels :] = without(out[affected, viewed.channels :], barred)
     return out
 
 
@@ -58,7 +68,7 @@ def compared(viewed: Viewed, path: Path, browser: str, places: int, complete: bo
             own = rng.uniform(-1, 1, (places, 3)) * region["half"]
             world = own @ to_world[:3, :3].T + to_world[:3, 3]
             found = np.array(page.evaluate(ASK, [world.tolist(), at])).reshape(places, -1)
-            wanted = viewed.asked(world, at)
+            wanted = shown(viewed, world, at)
             errors.append(np.abs(found - wanted).max(1))
         chromium.close()
     away = np.concatenate(errors)
