@@ -205,3 +205,26 @@ def test_options_that_a_command_lacks_are_not_advised():
     outer = wrapped(BadFileError("a: is in the way", options=["overwrite"]))
     outer.offer({"output"})
     assert told(outer) == "b: a: is in the way"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_in_code_of_an_extension_module_ends_with_our_status(number, tmp_path):
+    """As a module, which is how Python ends by SIGINT if it noted an interrupt."""
+    code = f"""
+import ctypes, os, sys
+from nisf.errors import exit_status
+
+def run():
+    ask = ctypes.pythonapi.PyRun_String
+    ask.argtypes, ask.restype = [ctypes.c_char_p, ctypes.c_int, *2 * [ctypes.py_object]], ctypes.py_object
+    ask(b"os.kill(os.getpid(), {int(number)})\\nwhile True: pass", 257, {{"os": os}}, {{}})
+    return 0
+
+sys.exit(exit_status("nisf", run))
+"""
+    (tmp_path / "interrupted.py").write_text(code)
+    command = [sys.executable, "-m", "interrupted"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert found.returncode == 128 + number
+    assert found.stderr.startswith("nisf: ")

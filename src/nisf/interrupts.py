@@ -16,6 +16,14 @@ _caught: list[int] = []
 _owner: list[int] = []
 
 
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM arrived.
+
+    CPython notes a plain `KeyboardInterrupt` that leaves code run by an extension module (`PyRun_String`) and
+    then ends the process by SIGINT whatever exit status was asked for. It does not note a subclass.
+    """
+
+
 def listen() -> None:
     """Start catching SIGINT and SIGTERM in this process. Call it from the main thread."""
     if threading.current_thread() is not threading.main_thread():
@@ -36,10 +44,10 @@ def check() -> None:
     """Raise an interrupt that was caught but lost.
 
     Raises:
-        KeyboardInterrupt: a signal arrived.
+        Interrupted: a signal arrived.
     """
     if _caught:
-        raise KeyboardInterrupt
+        raise Interrupted
 
 
 def ignore() -> None:
@@ -64,4 +72,4 @@ def _catch(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as s
         os.kill(os.getpid(), number)
         return
     _caught.append(int(number))
-    raise KeyboardInterrupt
+    raise Interrupted
