@@ -20,7 +20,6 @@ import numpy as np
 from nisf.errors import exit_status
 from nisf.files import write_json
 from nisf.segmentation import Request
-from nisf.subject.islands import without
 from nisf.view.library import library_of
 from nisf.view.static import write_static
 from nisf.view.viewed import Viewed
@@ -40,10 +39,8 @@ def asked_times(times: list[float], complete: bool) -> list[float]:
 
 def shown(viewed: Viewed, world: np.ndarray, at: float) -> np.ndarray:
     """Python's answers with islands removed, as the viewer shows them."""
-    out = viewed.asked(world, at)
-    if viewed.background.removes:
-        affected, barred = viewed.background.barred(world, at)
-        out[affected, viewed.channels :] = without(out[affected, viewed.channels :], barred)
+    out, classes = viewed.asked(world, at), slice(viewed.channels, None)
+    out[:, classes] = viewed.background.without_islands(out[:, classes], world, at)
     return out
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from nisf.subject.answerer import Answerer
 from nisf.subject.rendering import Frame, empty_rendering
@@ -48,12 +48,14 @@ class Background:
         """Whether the islands at a time are known, or islands are not removed."""
         return not self.removes or self.subject.island_map.known(time)
 
-    def barred(
-        self, position: Float[np.ndarray, "n 3"], time: float
-    ) -> tuple[Int[np.ndarray, "f"], Bool[np.ndarray, "f k"]]:
-        """Which points are affected by islands, and the classes barred there; see `known`."""
-        islands = self.subject.island_map
-        return islands.at(self._frame(time), memory_mb=MEMORY_MB).at(position, islands.grid)
+    def without_islands(
+        self, probability: Float[np.ndarray, "n k"], position: Float[np.ndarray, "n 3"], time: float
+    ) -> Float[np.ndarray, "n k"]:
+        """Class probabilities at some points with islands removed, which are found now if not yet `known`."""
+        if not self.removes:
+            return probability
+        times = np.full(len(position), time)
+        return self.subject.island_map.remove(position, times, probability, memory_mb=MEMORY_MB)
 
     def work(self) -> Work:
         """Fill every phase; one step does one slice."""

@@ -14,7 +14,6 @@ import torch
 
 from nisf.errors import BadSettingError, CannotFitError
 from nisf.subject.answerer import Answerer
-from nisf.subject.islands import without
 from nisf.subject.subject import Subject
 from nisf.view.background import Background
 from nisf.view.packets import Packet
@@ -77,7 +76,5 @@ class Spreads:
                 parts.append(draw.answer(part, np.full(len(part), time), memory_mb=MEMORY_MB).probability)
             yield Step.WORKED
         found = np.concatenate(parts).astype(np.float64)
-        if self.background.removes and self.background.known(time):
-            affected, barred = self.background.barred(position, time)
-            found[affected] = without(found[affected], barred)
-        return found
+        known = self.background.known(time)
+        return self.background.without_islands(found, position, time) if known else found

@@ -13,7 +13,6 @@ from nisf.data.case import Case
 from nisf.data.geometry import Grid
 from nisf.errors import BadSettingError, CannotFitError
 from nisf.measures.case import CaseMeasures
-from nisf.subject.islands import without
 from nisf.subject.rendering import Answer
 from nisf.subject.subject import Subject
 from nisf.subject.views import box_grid, view_plane
@@ -118,8 +117,9 @@ class Viewed:
         axes = np.meshgrid(np.arange(width) * float(step), np.arange(height) * float(step), indexing="ij")
         pixel = np.stack(axes, axis=-1).reshape(-1, 2)
         out = values.reshape(len(pixel), -1).copy()
-        affected, barred = self.background.barred(question.positions(pixel), question.time)
-        out[affected, self.channels :] = without(out[affected, self.channels :], barred)
+        out[:, self.channels :] = self.background.without_islands(
+            out[:, self.channels :], question.positions(pixel), question.time
+        )
         return out.reshape(values.shape)
 
     def point(self, position: np.ndarray, time: float) -> Work:
@@ -187,12 +187,12 @@ class Viewed:
 
     def _settled(self, probability: np.ndarray, grid: Grid, time: float) -> np.ndarray:
         """Probabilities on a grid, with islands removed as far as they are known."""
-        if not self.background.removes or not self.background.known(time):
+        if not self.background.known(time):
             return probability
-        flat = probability.reshape(-1, probability.shape[-1]).copy()
-        affected, barred = self.background.barred(grid.points().reshape(-1, 3), time)
-        flat[affected] = without(flat[affected], barred)
-        return flat.reshape(probability.shape)
+        flat = probability.reshape(-1, probability.shape[-1])
+        return self.background.without_islands(flat, grid.points().reshape(-1, 3), time).reshape(
+            probability.shape
+        )
 
     def _filled(self, grid: Grid, time: float) -> Generator[Step, None, np.ndarray]:
         """Answers on a whole grid (x, y, z, c + k)."""

@@ -149,7 +149,6 @@ def fit_residual(
     Args:
         scenes: the subject's slices as encoded.
         strokes: at least one.
-        strokes: at least one.
         labels: names of the classes.
         region: of the subject.
     """
