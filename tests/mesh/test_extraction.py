@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from truth import subject_of
 
+from nisf.data.case import Stack
+from nisf.data.geometry import Affine, Grid
 from nisf.data.region import Region
 from nisf.errors import BadSettingError, CannotFitError
+from nisf.measures.lattice import sample_subject
 from nisf.mesh.crossings import crossing_triangles
 from nisf.mesh.extraction import meshable, surfaces
 from nisf.mesh.series import SeriesOptions, series
@@ -51,6 +54,19 @@ def test_cut_at_the_end_of_the_region(heart, subject):
     label = cut.render(grid).label[..., 0]
     integrated = np.isin(label, meshable(cut)["LV epicardium"]).sum() * grid.voxel_ml
     assert surface.volume_ml == pytest.approx(integrated, rel=0.01)
+
+
+def test_cut_at_the_border_of_the_images(heart, subject):
+    """Images that show half of the heart: as much of it as the measures count, and nothing beyond."""
+    first = np.asarray(heart.centre_mm) - 70.0
+    grid = Grid((36, 71, 71), Affine.scaling((2.0, 2.0, 2.0), tuple(first)))  # up to 1 mm beyond the centre
+    cut = replace(subject, stacks=(Stack("sa", grid),), islands="keep")
+    surface = surfaces(cut, ["LV epicardium"], spacing_mm=2.5)["LV epicardium"]
+    counted = sample_subject(cut, 0.0).volumes_ml()[:2].sum()
+    assert surface.watertight
+    assert surface.vertices[:, 0].max() == pytest.approx(heart.centre_mm[0] + 1.0, abs=0.06)
+    assert counted < 0.8 * sample_subject(subject, 0.0).volumes_ml()[:2].sum()
+    assert surface.volume_ml == pytest.approx(counted, rel=0.01)
 
 
 def test_what_cannot_be_had(subject):

@@ -118,6 +118,16 @@ class Stack:
     def __repr__(self) -> str:
         return f"Stack({self.name!r}, {self.grid.words()}{'' if self.oriented else ', not oriented'})"
 
+    @property
+    def bounds(self) -> Float[np.ndarray, "3 2"]:
+        """Voxel coordinates along each axis between which the stack was measured.
+
+        They lie half a voxel beyond the outermost; blank slices at the ends do not count.
+        """
+        x, y, slices = self.grid.shape
+        first, last = self.ends or (0, slices - 1)
+        return np.array([(-0.5, x - 0.5), (-0.5, y - 0.5), (first - 0.5, last + 0.5)])
+
     def normalise(self, image: np.ndarray) -> np.ndarray:
         """Intensities (..., c) to [0, 1]: percentiles of the whole volume, clipped."""
         low, high = self.intensity_range.T

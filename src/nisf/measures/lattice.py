@@ -97,8 +97,7 @@ class Lattice:
             found &= np.abs(self._along(to_model, axis)) <= half
         if self.stack is not None:
             to_voxel = self.stack.grid.affine.inverse @ self.affine
-            ends = [*((-0.5, n - 0.5) for n in self.stack.grid.shape[:2]), slab(self.stack)]
-            for axis, (first, last) in enumerate(ends):
+            for axis, (first, last) in enumerate(self.stack.bounds):
                 along = self._along(to_voxel, axis)
                 found &= (along >= first) & (along <= last)
         return found
@@ -108,12 +107,6 @@ class Lattice:
         row = affine.matrix[axis]
         i, j, k = (np.arange(n) * factor for n, factor in zip(self.shape, row[:3], strict=True))
         return (i[:, None, None] + j[:, None] + k) + row[3]
-
-
-def slab(stack: Stack) -> tuple[float, float]:
-    """Start and end of the measured slab, in positions along the stack: half a slice beyond the outermost."""
-    first, last = stack.ends or (0, stack.grid.shape[2] - 1)
-    return first - 0.5, last + 0.5
 
 
 @dataclass(frozen=True, eq=False)

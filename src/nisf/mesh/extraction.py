@@ -14,7 +14,7 @@ from nisf.errors import BadSettingError, CannotFitError
 from nisf.mesh.crossings import crossing_triangles
 from nisf.mesh.margin import Margin, margin_of
 from nisf.mesh.surface import Surface
-from nisf.subject.answerer import Answerer, WithinEnds
+from nisf.subject.answerer import Answerer, WithinBounds
 from nisf.subject.rendering import Frame, empty_rendering
 from nisf.subject.subject import Subject
 
@@ -89,11 +89,11 @@ class Levels:
 
 
 def measured(subject: Subject) -> Answerer:
-    """A subject's answers within its measured stack: half a slice beyond the first and last slice."""
+    """A subject's answers within its measured stack, as measures count them; background beyond."""
     if not subject.stacks:
         return subject.answers
-    grid = subject.stacks[0].grid
-    return WithinEnds(subject.answers, grid.affine, (0, grid.shape[2] - 1))
+    stack = subject.stacks[0]
+    return WithinBounds(subject.answers, stack.grid.affine, stack.bounds)
 
 
 def surfaces(
@@ -106,7 +106,7 @@ def surfaces(
 ) -> dict[str, Surface]:
     """Closed surfaces of structures and unions, on the level set where the label changes.
 
-    Surfaces are closed at the border of the region and half a slice beyond the ends of the measured stack. If
+    Surfaces are closed at the border of the region and half a voxel beyond the measured stack. If
     the subject removes islands, each surface is a single component, possibly with cavities.
 
     Args:

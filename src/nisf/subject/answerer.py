@@ -154,24 +154,26 @@ class InRegion(Answerer):
         return found
 
 
-class WithinEnds(Answerer):
-    """Answers between the first and the last measured slice; background beyond.
+class WithinBounds(Answerer):
+    """Answers within bounds along the axes of a stack; background beyond.
 
     Args:
         raw: the answerer to wrap.
         affine: of the stack, voxel to world, mm.
-        ends: first and last measured position along the stack.
+        bounds: first and last voxel coordinate along each axis; see `nisf.data.case.Stack.bounds`.
     """
 
-    def __init__(self, raw: Answerer, affine: Affine, ends: tuple[int, int]) -> None:
+    def __init__(self, raw: Answerer, affine: Affine, bounds: Float[np.ndarray, "3 2"]) -> None:
         super().__init__(raw.channels, raw.classes)
-        self.raw, self.affine, self.ends = raw, affine, ends
+        self.raw, self.affine, self.bounds = raw, affine, bounds
 
     @override
     def fill_slice(self, frame: Frame, grid: Grid, k: int, time: float, *, memory_mb: float) -> None:
-        if not np.array_equal(grid.affine.matrix, self.affine.matrix):
+        low, high = self.bounds.T
+        whole = (low[:2] <= 0).all() and (high[:2] >= np.array(grid.shape[:2]) - 1).all()
+        if not whole or not np.array_equal(grid.affine.matrix, self.affine.matrix):
             super().fill_slice(frame, grid, k, time, memory_mb=memory_mb)
-        elif self.ends[0] <= k <= self.ends[1]:
+        elif low[2] <= k <= high[2]:
             self.raw.fill_slice(frame, grid, k, time, memory_mb=memory_mb)
         else:
             frame.clear(k)
@@ -180,9 +182,8 @@ class WithinEnds(Answerer):
     def answer(
         self, position: Float[np.ndarray, "n 3"], time: Float[np.ndarray, "n"], *, memory_mb: float
     ) -> Answer:
-        along = self.affine.inverse(position)[:, 2]
-        # A slice extends half way to the next.
-        beyond = (along < self.ends[0] - 0.5) | (along > self.ends[1] + 0.5)
+        voxel, (low, high) = self.affine.inverse(position), self.bounds.T
+        beyond = ((voxel < low) | (voxel > high)).any(-1)
         answer = self.raw.answer(position, time, memory_mb=memory_mb)
         probability, intensity = answer.probability.copy(), answer.intensity.copy()
         probability[beyond], intensity[beyond] = 0.0, 0.0

@@ -20,7 +20,7 @@ from nisf.device import module_device, side_by_side
 from nisf.errors import BadSettingError
 from nisf.stopwatch import advance
 from nisf.subject.abilities import Abilities
-from nisf.subject.answerer import Answerer, WithinEnds
+from nisf.subject.answerer import Answerer, WithinBounds
 from nisf.subject.calibrated import Calibrated, Calibration
 from nisf.subject.in_line import AtShift, SliceBySlice
 from nisf.subject.islands import IslandMap, WithoutIslands
@@ -109,7 +109,9 @@ class Subject(Abilities):
         """Background beyond the first and last measured slice, if the file has blank slices there."""
         if not self.stacks or self.stacks[0].ends is None:
             return answers
-        return WithinEnds(answers, self.stacks[0].grid.affine, self.stacks[0].ends)
+        bounds = self.stacks[0].bounds
+        bounds[:2] = (-np.inf, np.inf)  # other planes may lie beside the images
+        return WithinBounds(answers, self.stacks[0].grid.affine, bounds)
 
     @cached_property
     def island_map(self) -> IslandMap:

@@ -179,9 +179,9 @@ class Viewed:
         """Set background beyond the reference stack, in place: surfaces show only what was measured."""
         if not self.subject.stacks:
             return
-        own = self.subject.stacks[0].grid
-        voxel = own.affine.inverse(grid.points())
-        beyond = ((voxel < -0.5) | (voxel > np.array(own.shape) - 0.5)).any(-1)
+        stack = self.subject.stacks[0]
+        voxel, (low, high) = stack.grid.affine.inverse(grid.points()), stack.bounds.T
+        beyond = ((voxel < low) | (voxel > high)).any(-1)
         values[beyond, self.channels :] = 0.0
         values[beyond, self.channels] = 1.0
 
