@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer, Num
@@ -124,14 +125,24 @@ def detail(slices: Sequence[Slice], places: Places) -> float:
         places: define the window; all its pixels are used.
     """
     first, second = 0.0, 0.0
-    for item in slices:
-        window = item.image[places.window][..., 0].astype(np.float64)
-        for axis in (0, 1):
-            step = np.diff(window, axis=axis)
-            first += float(np.abs(step).mean()) * item.affine.spacing[axis] if step.size else 0.0
-            bend = np.diff(step, axis=axis)
-            second += float(np.abs(bend).mean()) if bend.size else 0.0
+    for item, (steps, bends) in zip(slices, _differences(slices, places), strict=True):
+        first += float(steps @ item.affine.spacing[:2])
+        second += float(bends.sum())
     return first / second if first and second else float("nan")
+
+
+def _differences(slices: Sequence[Slice], places: Places) -> Float[np.ndarray, "n 2 2"]:
+    """Mean absolute first and second differences of neighbouring pixels along both axes of each slice.
+
+    0 along an axis that is too short.
+    """
+    out = np.zeros((len(slices), 2, 2))
+    for found, item in zip(out, slices, strict=True):
+        window = item.image[places.window][..., 0].astype(np.float64)
+        for order, axis in product((0, 1), (0, 1)):
+            if window.shape[axis] > order + 1:
+                found[order, axis] = np.abs(np.diff(window, n=order + 1, axis=axis)).mean()
+    return out
 
 
 def stripes(slices: Sequence[Slice], places: Places) -> float:
@@ -166,16 +177,9 @@ def zigzag(slices: Sequence[Slice], places: Places) -> float:
         slices: of one frame.
         places: define the window; all its pixels are used.
     """
-    first, second = np.zeros(2), np.zeros(2)
-    for item in slices:
-        window = item.image[places.window][..., 0].astype(np.float64)
-        for axis in (0, 1):
-            step = np.diff(window, axis=axis)
-            bend = np.diff(step, axis=axis)
-            if bend.size:
-                first[axis] += np.abs(step).mean()
-                second[axis] += np.abs(bend).mean()
-    return float(np.ptp(second / first)) if first.min() > 0 else float("nan")
+    first, second = _differences(slices, places).sum(0)
+    long = bool(slices) and min(slices[0].image[places.window].shape[:2]) > 2
+    return float(np.ptp(second / first)) if long and first.min() > 0 else float("nan")
 
 
 def _ask(
