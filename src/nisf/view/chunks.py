@@ -1,4 +1,4 @@
-"""What a page of its own carries: arrays one after the other, and numbers of all phases in few bytes."""
+"""The data of a static page: compressed arrays and the compressed numbers of all phases, in one sequence."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from nisf.view.prediction import (
 from nisf.view.viewed import Viewed
 
 AROUND_MM = 5.0
-"""Around the box; measured pixels further away are left out."""
+"""Margin around the box; measured pixels beyond it are left out."""
 PIXELS = Mixture(axis=0.1, near=0.9 / 6, others=0.0)
-"""Of the measured slices' pixels."""
+"""For the pixels of the measured slices."""
 
 
 @dataclass
 class Chunks:
-    """Arrays one after the other, deflated or coded, with their places in a table."""
+    """Compressed arrays in one sequence of bytes, and a table of their positions."""
 
     data: bytearray
     table: dict[str, dict[str, Any]]
 
     def add(self, name: str, array: Shaped[np.ndarray, "..."], **more: Any) -> None:
-        """Append an array; ``more`` goes into the table."""
+        """Append a deflated array; ``more`` are further entries of the table."""
         packing = zlib.compressobj(9, zlib.DEFLATED, 15, 9, zlib.Z_FILTERED)
         packed = packing.compress(np.ascontiguousarray(array).tobytes()) + packing.flush()
         self.table[name] = {
@@ -53,7 +53,7 @@ class Chunks:
         self.data += packed
 
     def add_predicted(self, group: str, found: Predicted) -> None:
-        """Append numbers of all phases."""
+        """Append the compressed numbers of all phases."""
         for was, taps in enumerate(found.taps):
             self.add(f"{group} taps {was}", taps.astype("<i4"))
         self.add(f"{group} means", found.means.astype("<f4"))
@@ -73,7 +73,7 @@ class Chunks:
 
 
 def coding(sizes: Sequence[Sequence[tuple[int, int]]], mix: Mixture) -> dict[str, Any]:
-    """What the page needs to decode numbers: rows and columns of each slice, and Python's constants."""
+    """Parameters that the page needs to decode numbers: rows and columns of each slice, and constants."""
     return {
         "sizes": sizes,
         "mix": [mix.axis, mix.near, mix.others],
@@ -86,7 +86,7 @@ def coding(sizes: Sequence[Sequence[tuple[int, int]]], mix: Mixture) -> dict[str
 
 
 def pixels(viewed: Viewed, box: Region, index: int, frames: list[int], chunks: Chunks) -> dict[str, Any]:
-    """Pixels of a stack's slices around the box, as chunks (8 bits, lossless); how the page decodes them."""
+    """Append the pixels of a stack around the box (8 bits, lossless); returns how the page decodes them."""
     first, last = _window(viewed, box, index)
     wholes = []
     for frame in frames:
@@ -103,7 +103,7 @@ def pixels(viewed: Viewed, box: Region, index: int, frames: list[int], chunks: C
 
 
 def _window(viewed: Viewed, box: Region, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """First and last (exclusive) pixel of a stack that lies around the box, along x and y."""
+    """First and last (exclusive) pixel of a stack around the box, along x and y."""
     grid = viewed.subject.stacks[index].grid
     corners = np.array(list(product((-1.0, 1.0), repeat=3))) * (box.half + AROUND_MM)
     pixel = grid.affine.inverse(box.pose.inverse(corners))[:, :2]

@@ -1,12 +1,11 @@
 """Transform coding: compress the features of all phases such that the error of the answers stays bounded.
 
-Neighbouring pixels of an encoder's features say nearly the same, and all but a few directions of a block of
-them hardly move an answer. So blocks of pixels are brought to axes on which answers change alike, on average,
-in all directions (the metric's Cholesky factor), and turned to their principal axes (Karhunen-Loève
-transform). Each block is rounded as coarsely as the answers that depend on it allow (`nisf.view.steps`). That
-is checked at other places, also half-way between phases, and mended. The whole numbers are predicted and
-coded by `nisf.view.prediction`. Axes on which nothing varies are left out: an encoder that ends with a pixel
-shuffle fills only some of a block's.
+Features of neighbouring pixels are nearly equal, and most directions in a block of pixels hardly affect the
+answers. Blocks are therefore scaled such that, on average, all directions affect answers equally (the
+Cholesky factor of the metric), and rotated to their principal axes (Karhunen-Loève transform). Each block is
+rounded as coarsely as the answers that depend on it allow (`nisf.view.steps`). The result is checked at other
+points, also half-way between phases, and blocks are refined where it is off. `nisf.view.prediction` codes
+the integers. Axes without variance are left out: an encoder that ends with a pixel shuffle uses only some.
 """
 
 from __future__ import annotations
@@ -23,24 +22,24 @@ from nisf.view.prediction import A_DOUBLING, FINEST, Levels, Mixture, Predicted,
 from nisf.view.steps import LOOSEST, allowed, block_of, variances
 
 WITHIN = 0.85e-3
-"""Largest difference of an answer that is allowed at the places where it is checked."""
+"""Largest allowed difference of an answer at the points where it is checked."""
 DEVIATIONS = 3.1
-"""So many standard deviations of an answer's error are within the bound."""
+"""Number of standard deviations of an answer's error that the bound allows for."""
 STEEPEST = 2
-"""Levels that a block may be coarser than those around it."""
+"""Number of levels by which a block may be coarser than its neighbours."""
 EACH_BLOCK = (1.5, 1.0)
-"""Places for each block at which derivatives are taken: at a phase, and half-way to the next one."""
+"""Points per block at which derivatives are taken: at a phase, and half-way to the next one."""
 FEWEST = 1_000
-"""Places in any case."""
+"""Minimum number of points."""
 CHECKED = 4.0
-"""Places for each block at which errors are checked in a round."""
+"""Points per block at which errors are checked in each round."""
 ROUNDS = 4
 FITTED, FEW = 6, 3_000
-"""Phases that the transform is fitted on, and places of each for the metric."""
+"""Number of phases on which the transform is fitted, and points in each for the metric."""
 TURNS = 4
 RIDGE = 1e-3
 FLAT = 1e-9
-"""Axes whose variance is less than so much of the largest are left out."""
+"""Axes whose variance is below this fraction of the largest are left out."""
 MIXTURE = Mixture(axis=0.15, near=0.35 / 6, others=0.5)
 
 
@@ -120,9 +119,10 @@ class Transform:
 
 
 def _metric(portable: Portable, phases: Sequence[int]) -> Float[np.ndarray, "f f"]:
-    """Mean of J'J, where J is what features of one slice change of a place's answers, all places alike.
+    """Mean of J'J, where J holds the derivatives of a point's answers by the features of one slice.
 
-    Places are alike when noise that is white in the metric moves their answers alike: found in turns.
+    Points are weighted such that noise that is white in the metric changes the answers of all points equally;
+    weights and metric are found by turns.
     """
     effect = np.concatenate([portable.effects((t,), FEW, t)[0] for t in phases]).astype(np.float64)
     f = effect.shape[-1]
@@ -137,7 +137,7 @@ def _metric(portable: Portable, phases: Sequence[int]) -> Float[np.ndarray, "f f
 
 
 def coded(portable: Portable, within: float = WITHIN) -> Coded:
-    """Features of all phases, with answers that differ by no more than ``within`` where they are checked.
+    """Compress the features of all phases; answers differ by at most ``within`` where they are checked.
 
     Args:
         portable: the subject.
@@ -154,7 +154,7 @@ def coded(portable: Portable, within: float = WITHIN) -> Coded:
 
 
 class Rounding:
-    """How coarsely each block is rounded.
+    """The level at which each block is rounded.
 
     Args:
         portable: the subject.
@@ -168,7 +168,7 @@ class Rounding:
         self.levels: list[Levels] = []
 
     def allow(self, within: float) -> None:
-        """Find the steps that derivatives of answers allow."""
+        """Choose the levels from the derivatives of the answers."""
         most, noise, squares = (within / DEVIATIONS) ** 2, self.transform.noise(), []
         for t, shapes in enumerate(self.shapes):
             where = block_of(shapes, self.portable.block)
@@ -188,9 +188,9 @@ class Rounding:
         self.smooth()
 
     def smooth(self) -> None:
-        """Coarse blocks beside fine ones are made finer, also at the phases next to a fine one's.
+        """Refine coarse blocks beside fine ones, in space and in time.
 
-        What moves no answer of the places that were asked may move those between them.
+        A block that affects no sampled answer may affect answers between the sampled points.
         """
         near = [[minimum_filter(level, 3) + STEEPEST for level in own] for own in self.levels]
         for t, was in enumerate(alike(self.portable)):
@@ -204,13 +204,13 @@ class Rounding:
         ]
 
     def _cut(self, flat: Int[np.ndarray, "n"], shapes: Sequence[tuple[int, int]]) -> Levels:
-        """Blocks of a phase, slice by slice."""
+        """Split values of a phase's blocks by slice."""
         sizes = [(h // self.portable.block, w // self.portable.block) for h, w in shapes]
         parts = np.split(flat, np.cumsum([h * w for h, w in sizes])[:-1])
         return [part.reshape(size) for part, size in zip(parts, sizes, strict=True)]
 
     def wholes(self, t: int) -> list[Int[np.ndarray, "d y x"]]:
-        """Numbers of a phase in units of the finest step over `FINEST`."""
+        """Numbers of a phase, in units of 1 / `FINEST` of the finest step."""
         found = []
         for table, level in zip(self.portable.features[t], self.levels[t], strict=True):
             step = steps(level)
@@ -219,11 +219,11 @@ class Rounding:
         return found
 
     def rounded(self, t: int) -> Tables:
-        """Features of a phase as they come back."""
+        """Features of a phase after rounding."""
         return [self.transform.features(x * (self.finest / FINEST)) for x in self.wholes(t)]
 
     def mend(self, within: float) -> float:
-        """Refine blocks where answers are off by more; the largest error that the last check found."""
+        """Refine blocks where answers differ by more; returns the largest error in the last check."""
         worst = 0.0
         for number in range(ROUNDS):
             worst, finer = (
@@ -246,7 +246,7 @@ class Rounding:
             for t, own in enumerate(finer):
                 less = np.where(own > 0, np.ceil(A_DOUBLING * np.log2(np.maximum(own, 1))) + 1, 0)
                 cut = self._cut(less.astype(np.int64), self.shapes[t])
-                # Answers nearby are likely to be off as well.
+                # Nearby answers are probably off as well.
                 wide = [maximum_filter(part, 3) for part in cut]
                 self.levels[t] = [(a - b).clip(0) for a, b in zip(self.levels[t], wide, strict=True)]
             self.smooth()
@@ -254,12 +254,12 @@ class Rounding:
 
 
 def alike(portable: Portable) -> list[bool]:
-    """Whether each phase has the same slices, cut out alike, as the one before it."""
+    """Whether each phase has the same slices and crops as the preceding one."""
     crops = portable.settings["crops"]
     shapes = [[x.shape for x in tables] for tables in portable.features]
     return [t > 0 and shapes[t] == shapes[t - 1] and crops[t] == crops[t - 1] for t in range(len(shapes))]
 
 
 def spread(count: int, most: int) -> list[int]:
-    """At most so many of ``count`` phases, evenly spread."""
+    """Indices of at most ``most`` of ``count`` phases, evenly spread."""
     return np.unique(np.linspace(0, count - 1, most).round().astype(int)).tolist()

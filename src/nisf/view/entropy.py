@@ -1,7 +1,7 @@
-"""Whole numbers to bytes and back at the entropy of tables: a range coder with asymmetric numeral systems.
+"""Entropy coder for integers: a range coder with asymmetric numeral systems and frequency tables.
 
 Duda, "Asymmetric numeral systems", arXiv 1311.2540 (the range variant, 32 bits of state, words of 16 bits).
-Every lane is a stream of its own, so that all of them are encoded at once; the page decodes them one by one.
+Each lane is an independent stream. All lanes are encoded at the same time; the page decodes them one by one.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8, UInt16
 
 BITS = 12
-"""Frequencies of a table add up to 2 to this power."""
+"""The frequencies of a table add up to 2 to this power."""
 TOTAL = 1 << BITS
 LEAST = 1 << 16
-"""Smallest state; a word of 16 bits goes out before it would pass 2**32."""
+"""Smallest state; a word of 16 bits is written before the state would exceed 2**32."""
 HALF = 127
 ESCAPE = 2 * HALF + 1
-"""Symbols are numbers from -HALF to HALF, plus HALF; a larger number is this, and `WIDE` bits."""
+"""Symbols 0 to 2 * HALF are the numbers from -HALF to HALF; this one announces a number of `WIDE` bits."""
 WIDE = 24
 SHARP = 7
-"""Numbers that are expected to be large have low bits that are stored as they are."""
+"""Bits of a number that are coded as a symbol; lower bits of larger numbers are stored uncompressed."""
 
 
 def context(expected: Float[np.ndarray, "*n"]) -> Int[np.ndarray, "*n"]:
-    """Context of a number whose magnitude is expected to be so large: four for each power of two."""
+    """Context of a number with this expected magnitude: four contexts for each power of two."""
     x = np.minimum(np.floor(16 * expected), 2.0**20) + 4
     power = np.frexp(x)[1] - 1
     return ((power - 2) * 4 + (x.astype(np.int64) >> (power - 2)) % 4).astype(np.int64)
@@ -33,7 +33,7 @@ CONTEXTS = int(context(np.full(1, 1e9))[0]) + 1
 
 
 def low_bits(contexts: Int[np.ndarray, "*n"]) -> Int[np.ndarray, "*n"]:
-    """How many low bits of a number of a context are stored as they are."""
+    """Number of low bits that are stored uncompressed in each context."""
     return np.clip(contexts.astype(np.int64) // 4 + 2 - SHARP, 0, BITS)
 
 
@@ -44,14 +44,14 @@ def symbols(numbers: Int[np.ndarray, "*n"], contexts: Int[np.ndarray, "*n"]) -> 
 
 
 def tables(symbol: Int[np.ndarray, "n"], contexts: Int[np.ndarray, "n"]) -> UInt16[np.ndarray, "c s"]:
-    """Frequencies of symbols in each context; what occurs has at least one of `TOTAL`."""
+    """Symbol frequencies in each context; a symbol that occurs has a frequency of at least 1 of `TOTAL`."""
     counts = np.bincount(contexts.astype(np.int64) * (ESCAPE + 1) + symbol, minlength=CONTEXTS * (ESCAPE + 1))
     out = np.zeros((CONTEXTS, ESCAPE + 1), dtype=np.uint16)
     for own, count in zip(out, counts.reshape(CONTEXTS, -1), strict=True):
         if not (total := count.sum()):
             continue
         share = np.where(count > 0, np.maximum(1, count * (TOTAL / total)), 0).astype(np.int64)
-        # What rounding leaves goes to the most frequent symbol, and is taken from the larger ones.
+        # Excess from rounding is taken from frequent symbols; a remainder goes to the most frequent one.
         while (over := int(share.sum()) - TOTAL) > 0:
             most = int(share.argmax())
             share[most] -= min(over, max(1, int(share[most]) // 2))
@@ -63,9 +63,12 @@ def tables(symbol: Int[np.ndarray, "n"], contexts: Int[np.ndarray, "n"]) -> UInt
 def intervals(
     numbers: Int[np.ndarray, "n"], contexts: Int[np.ndarray, "n"], found: UInt16[np.ndarray, "c s"]
 ) -> tuple[Int[np.ndarray, "n 3"], Int[np.ndarray, "n 3"]]:
-    """First value and width of what each number is, in the order of decoding: its symbol, then plain bits.
+    """Start and width of the interval of each part of a number, in decoding order: symbol, then bits.
 
-    A width of `TOTAL` says nothing.
+    A width of `TOTAL` carries no information.
+
+    Raises:
+        OverflowError: a number does not fit into `WIDE` bits.
     """
     symbol, low = symbols(numbers, contexts), low_bits(contexts)
     first = np.zeros((len(numbers), 3), dtype=np.int64)
@@ -76,6 +79,8 @@ def intervals(
     width[plain, 1] = TOTAL >> low[plain]
     first[plain, 1] = (numbers[plain] & ((1 << low[plain]) - 1)) * width[plain, 1]
     wide = symbol == ESCAPE
+    if (np.abs(numbers[wide]) >= 1 << (WIDE - 1)).any():
+        raise OverflowError(f"a number of more than {WIDE} bits cannot be coded")
     width[wide, 1:] = 1
     whole = numbers[wide] + (1 << (WIDE - 1))
     first[wide, 1], first[wide, 2] = whole >> BITS, whole & (TOTAL - 1)
@@ -83,7 +88,7 @@ def intervals(
 
 
 def encoded(first: Int[np.ndarray, "l n"], width: Int[np.ndarray, "l n"]) -> list[UInt8[np.ndarray, "_"]]:
-    """Bytes of each lane: its last state, then words in the order of decoding, little-endian."""
+    """Bytes of each lane: its final state, then the words in decoding order, little-endian."""
     lanes, count = first.shape
     state = np.full(lanes, LEAST, dtype=np.int64)
     words = np.zeros((lanes, count + 2), dtype="<u2")

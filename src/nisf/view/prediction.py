@@ -1,9 +1,9 @@
-"""Whole numbers of a cine's slices in few bytes: predicted from neighbours, what is left at its entropy.
+"""Compress the integers of a cine's slices: predict them from neighbours and entropy-code the residuals.
 
-Each axis of a slice's blocks is predicted from the blocks before and from the phase before. How large what is
-left will be follows from the axis, from what was left of the neighbours, and from what was left of the axes
-before; it chooses the table with which it is coded. All this is exact in whole numbers and doubles without
-rounding in between, so that every browser finds the same.
+Each axis of a slice's blocks is predicted from the preceding blocks and the preceding phase. The expected
+size of a residual follows from its axis, the residuals of its neighbours, and the residuals of the preceding
+axes; it selects the frequency table. All of this uses integers, and doubles whose operations are exact, so
+that every browser decodes the same numbers.
 """
 
 from __future__ import annotations
@@ -14,37 +14,37 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, UInt8, UInt16
 
-from nisf.view.entropy import context, encoded, intervals, symbols, tables
+from nisf.view.entropy import TOTAL, context, encoded, intervals, symbols, tables
 
 SPATIAL = ((0, 1), (1, 0), (1, 1), (1, -1))
-"""Neighbours that predict: so many rows up and columns to the left."""
+"""Neighbours that predict a number, as rows up and columns to the left."""
 BEFORE = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0))
-"""Likewise at the phase before."""
+"""Neighbours in the preceding phase."""
 UNIT = 64
-"""Weights of neighbours are whole numbers of its inverse."""
+"""Weights of neighbours are multiples of 1 / UNIT."""
 EVERY = 12
-"""Of so many phases one does not need the one before."""
+"""Every so many phases, one is coded without the preceding phase."""
 FITTED = 6
-"""Phases that weights of neighbours are fitted on."""
+"""Number of phases on which the weights of neighbours are fitted."""
 FINEST, A_DOUBLING = 8, 3
-"""Steps of a block are ``round(FINEST * 2 ** (level / A_DOUBLING))``."""
+"""The step of a block is ``round(FINEST * 2 ** (level / A_DOUBLING))``."""
 RECENT = 0.125
-"""How much the last axis counts in the mean over those before."""
+"""Weight of the last axis in the running mean over the preceding axes."""
 
 Levels = Sequence[Int[np.ndarray, "_ _"]]
-"""How coarse the steps of each slice's blocks are."""
+"""Level of each block of each slice; a higher level is a coarser step."""
 Wholes = Sequence[Int[np.ndarray, "_ _ _"]]
-"""Numbers of each slice's blocks in units of the finest step, axis by axis; multiples of the block's."""
+"""Numbers of each slice's blocks, axis by axis: multiples of the block's step (`steps`)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """What says how large the rest of a number will be.
+    """Weights from which the expected size of a residual is computed.
 
     Attributes:
-        axis: share of the mean of the axis.
-        near: of what was left of neighbours.
-        others: of what was left of the axes before.
+        axis: weight of the mean of the axis.
+        near: weight of the residuals of neighbours.
+        others: weight of the residuals of the preceding axes.
     """
 
     axis: float
@@ -54,14 +54,14 @@ class Mixture:
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """Numbers of all phases in few bytes.
+    """Compressed numbers of all phases.
 
     Attributes:
-        taps: weights of the neighbours of each axis, in `UNIT`ths, without and with a phase before.
-        means: what is left of each axis on average, likewise.
-        table: of frequencies, by context.
-        level_table: likewise, for the levels; one context without and one with a phase before.
-        before: whether each phase is predicted from the one before.
+        taps: weights of neighbours by axis, in units of 1 / `UNIT`, without and with a preceding phase.
+        means: mean size of the residuals of each axis, likewise.
+        table: symbol frequencies, by context.
+        level_table: symbol frequencies of the levels; one context without and one with a preceding phase.
+        before: whether each phase is predicted from the preceding one.
         streams: bytes of each slice of each phase.
     """
 
@@ -74,12 +74,12 @@ class Predicted:
 
 
 def steps(levels: Int[np.ndarray, "*n"]) -> Int[np.ndarray, "*n"]:
-    """Steps of levels, in units of the finest over `FINEST`."""
+    """Steps of levels, in units of 1 / `FINEST` of the finest step."""
     return np.rint(FINEST * 2.0 ** (levels / A_DOUBLING)).astype(np.int64)
 
 
 def shifted(table: np.ndarray, up: int, left: int) -> np.ndarray:
-    """What lies so many rows up and columns to the left (d, h, w); zero where nothing does."""
+    """The table (d, h, w) shifted by some rows and columns; zero where nothing is shifted in."""
     _, h, w = table.shape
     out = np.zeros_like(table)
     rows, columns = slice(max(up, 0), h + min(up, 0)), slice(max(left, 0), w + min(left, 0))
@@ -91,13 +91,13 @@ def shifted(table: np.ndarray, up: int, left: int) -> np.ndarray:
 def predicted(
     wholes: Sequence[Wholes], levels: Sequence[Levels], alike: Sequence[bool], mix: Mixture
 ) -> Predicted:
-    """Numbers of all phases in few bytes.
+    """Compress the numbers of all phases.
 
     Args:
         wholes: of each phase.
         levels: of each phase.
-        alike: whether a phase's slices lie where those of the phase before it lie.
-        mix: what the contexts follow from.
+        alike: whether the slices of a phase have the same positions as those of the preceding phase.
+        mix: weights from which the contexts are computed.
     """
     before = [t % EVERY > 0 and alike[t] for t in range(len(wholes))]
     taps = (_taps(wholes, levels, alike, 0), _taps(wholes, levels, alike, 1))
@@ -123,7 +123,7 @@ def predicted(
 
 
 def _table(numbers: list[np.ndarray], contexts: list[np.ndarray]) -> UInt16[np.ndarray, "c s"]:
-    """Frequencies of all slices' symbols."""
+    """Symbol frequencies over all slices."""
     flat = np.concatenate(contexts)
     return tables(symbols(np.concatenate(numbers), flat), flat)
 
@@ -131,7 +131,7 @@ def _table(numbers: list[np.ndarray], contexts: list[np.ndarray]) -> UInt16[np.n
 def _means(
     rests: Sequence[Wholes], levels: Sequence[Levels], before: Sequence[bool]
 ) -> Float[np.ndarray, "2 d"]:
-    """Mean size of what is left of each axis, at phases without and with one before."""
+    """Mean size of the residuals of each axis, for phases without and with a preceding one."""
     out = np.ones((2, len(rests[0][0])))
     for was in (False, True):
         own = [
@@ -140,13 +140,13 @@ def _means(
             for rest, level in zip(rests[t], levels[t], strict=True)
         ]
         if own:
-            # As the page reads them.
+            # Rounded as the page reads them.
             out[int(was)] = np.maximum(np.mean(own, axis=0), 1e-2).astype(np.float32)
     return out
 
 
 def _neighbours(wholes: Sequence[Wholes], t: int, k: int, was: bool) -> list[Int[np.ndarray, "d h w"]]:
-    """Neighbours that predict a slice: its own, then those of the phase before."""
+    """The neighbours that predict a slice: its own, then those in the preceding phase."""
     own = [shifted(wholes[t][k], *way) for way in SPATIAL]
     return own + [shifted(wholes[t - 1][k], *way) for way in BEFORE] if was else own
 
@@ -154,7 +154,7 @@ def _neighbours(wholes: Sequence[Wholes], t: int, k: int, was: bool) -> list[Int
 def _taps(
     wholes: Sequence[Wholes], levels: Sequence[Levels], alike: Sequence[bool], was: int
 ) -> Int[np.ndarray, "d n"]:
-    """Weights with the least squares of what is left, in steps, for each axis."""
+    """Least-squares weights for each axis; residuals are measured in steps."""
     count, axes = len(SPATIAL) + was * len(BEFORE), len(wholes[0][0])
     square, cross = np.zeros((axes, count, count)), np.zeros((axes, count))
     there = [t for t in range(len(wholes)) if not was or alike[t]]
@@ -172,7 +172,7 @@ def _taps(
 def _rest(
     wholes: Sequence[Wholes], levels: Sequence[Levels], t: int, k: int, taps: Int[np.ndarray, "d n"]
 ) -> Int[np.ndarray, "d h w"]:
-    """What is left of a slice's numbers, in its blocks' steps, when what neighbours predict is taken off."""
+    """Residuals of a slice: its numbers less their prediction, in steps of its blocks."""
     step = steps(levels[t][k])
     total = np.zeros(wholes[t][k].shape, dtype=np.int64)
     for near, tap in zip(_neighbours(wholes, t, k, taps.shape[1] > len(SPATIAL)), taps.T, strict=True):
@@ -183,7 +183,7 @@ def _rest(
 def _contexts(
     rest: Int[np.ndarray, "d h w"], step: Int[np.ndarray, "h w"], means: Float[np.ndarray, "d"], mix: Mixture
 ) -> Int[np.ndarray, "d h w"]:
-    """Context of each number that is left."""
+    """Context of each residual."""
     size = (np.abs(rest) * step).astype(np.float64)
     near = 2 * (shifted(size, 1, 0) + shifted(size, 0, 1)) + shifted(size, 1, 1) + shifted(size, 1, -1)
     out, others = np.empty(rest.shape, dtype=np.int8), np.ones(step.shape)
@@ -197,7 +197,7 @@ def _contexts(
 def _level_rest(
     level: Int[np.ndarray, "h w"], earlier: Int[np.ndarray, "h w"] | None
 ) -> Int[np.ndarray, "h w"]:
-    """What is left of levels: half of what lies above and to the left, and half of the phase before."""
+    """Residuals of levels, predicted from the mean of above, left, and the preceding phase."""
     near = shifted(level[None], 0, 1)[0] + shifted(level[None], 1, 0)[0]
     return level - (near // 2 if earlier is None else (near + 2 * earlier) // 4)
 
@@ -215,11 +215,11 @@ def _streams(
     for own, where, level, kind in zip(numbers, contexts, levels, kinds, strict=True):
         pairs = [intervals(level, kind, level_table), intervals(own, where, table)]
         first, width = (np.concatenate([pair[n] for pair in pairs]).ravel() for n in (0, 1))
-        says = width < (1 << 12)
+        says = width < TOTAL
         parts.append((first[says].astype(np.int16), width[says].astype(np.int16)))
     longest = max(len(first) for first, _ in parts)
     first = np.zeros((len(parts), longest), dtype=np.int16)
-    width = np.full((len(parts), longest), 1 << 12, dtype=np.int16)
+    width = np.full((len(parts), longest), TOTAL, dtype=np.int16)
     for lane, (own, wide) in enumerate(parts):
         first[lane, : len(own)], width[lane, : len(own)] = own, wide
     return encoded(first, width)

@@ -1,8 +1,8 @@
-"""How coarsely each block of features may be rounded: as far as no answer moves by more than a bound.
+"""Rounding steps of blocks of features, as coarse as a bound on the change of every answer allows.
 
-A place's answer moves by the sum over the pixels that it is interpolated from of its derivative times their
-rounding error, which is random, so that its standard deviation follows from the steps of the blocks that the
-pixels lie in. Steps are as large as the answers of all places allow that the block is used for.
+The change of an answer is the sum, over the pixels from which it is interpolated, of its derivative times the
+rounding error of the pixel. Rounding errors are random, so the standard deviation of the change follows from
+the steps of the blocks in which the pixels lie. The step of a block is limited by all points that use it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from nisf.subject.portable import Touched
 
 ROUNDS = 30
 LOOSEST = 2.0**12
-"""Steps of blocks that hardly any answer depends on, in units of the finest."""
+"""Largest step, in units of the finest, for blocks on which hardly any answer depends."""
 
 
 def block_of(shapes: list[tuple[int, int]], side: int) -> Int[np.ndarray, "n"]:
-    """Block that each pixel of all slices lies in, one slice after the other."""
+    """Index of the block of each pixel, slice by slice."""
     out, before = [], 0
     for h, w in shapes:
         row, column = np.mgrid[:h, :w] // side
@@ -34,11 +34,11 @@ def variances(
     blocks: Int[np.ndarray, "n"],
     noise: Float[np.ndarray, "f f"],
 ) -> sparse.csr_array:
-    """Variance of each answer of each place, by block, at steps of one (p m, blocks).
+    """Variance of each answer at each point that each block causes with a step of one (p m, blocks).
 
     Args:
         effect: derivatives of answers by features.
-        touched: pixels that the features come from.
+        touched: pixels from which the features come.
         blocks: of each pixel.
         noise: covariance of a pixel's features at a step of one.
     """
@@ -52,10 +52,10 @@ def variances(
 
 
 def allowed(variance: sparse.csr_array, most: float) -> Float[np.ndarray, "b"]:
-    """Squares of steps at which no answer's variance is larger than ``most``; infinite where none depends.
+    """Squared steps with which no answer has a variance above ``most``; infinite for unused blocks.
 
-    Every round divides a block's by the worst excess among the answers that depend on it; a power below one
-    lets blocks that share an answer settle together.
+    Each round divides the square by the largest excess among the answers that depend on the block. A power
+    below one lets blocks that share an answer converge together.
     """
     by_block = variance.tocsc()
     by_block.sum_duplicates()
