@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -34,7 +32,7 @@ from nisf.prior.bundled import model_name
 from nisf.prior.exportable import Exportable
 from nisf.prior.fit_step import OnStep
 from nisf.prior.region_search import RegionSearch
-from nisf.prior.stored import FORMAT, SPECIFICATION, WEIGHTS, Stored, contents_of
+from nisf.prior.stored import FORMAT, SPECIFICATION, WEIGHTS, Stored, contents_of, hashed
 from nisf.prior.subject_record import SubjectRecord
 
 SubjectType = TypeVar("SubjectType", covariant=True)
@@ -201,11 +199,7 @@ class Prior(ABC, Generic[SubjectType]):
 
         Computed once, because a prior's network is frozen.
         """
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.field.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return hashed(self.field.state_dict())
 
     @cached_property
     def digest(self) -> str:
@@ -214,18 +208,12 @@ class Prior(ABC, Generic[SubjectType]):
         Besides the weights, these are the finder, the orienter, the region, the settings, the anatomy and
         the appendices.
         """
-        digest = hashlib.sha256()
         tensors = self.weights()
         for part, network in (("finder", self.finder), ("orienter", self.orienter)):
             if network is not None:
                 tensors |= {f"{part}.{name}": t for name, t in network.state_dict().items()}
-        for name, tensor in sorted(tensors.items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         half = None if self.half is None else [float(h) for h in self.half]
-        rest = [to_dict(self.config), to_json(self.anatomy), half, dict(self.appendices)]
-        digest.update(json.dumps(rest, sort_keys=True, default=str).encode())
-        return digest.hexdigest()[:16]
+        return hashed(tensors, [to_dict(self.config), to_json(self.anatomy), half, dict(self.appendices)])
 
     def way(self, case: Case) -> Arrangement:
         """The rearrangement that brings a case into the in-plane orientation of the training cases.
@@ -323,8 +311,6 @@ class Prior(ABC, Generic[SubjectType]):
             "finder": self.finder is not None,
             "card": dict(self.card),
         }
-        # What is hashed is what a reader of the file sees.
-        read_again = json.loads(json.dumps(specification, allow_nan=False))
-        specification["contents"] = contents_of(read_again, tensors)
+        specification["contents"] = contents_of(specification, tensors)
         write_json(folder / SPECIFICATION, specification)
         return replace(self, folder=folder.resolve())

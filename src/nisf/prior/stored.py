@@ -147,12 +147,17 @@ def contents_of(data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     anatomy = {
         name: data["anatomy"].get(name) for name in ("labels", "phases", "reorder", "turn", "orientation")
     }
+    return hashed(tensors, {"config": data["config"], "half_mm": data["half_mm"], "anatomy": anatomy})
+
+
+def hashed(tensors: Mapping[str, Tensor], more: Any = None) -> str:
+    """Sixteen hexadecimal digits that change with any tensor, and with more that JSON can express."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    parts = {"config": data["config"], "half_mm": data["half_mm"], "anatomy": anatomy}
-    digest.update(json.dumps(parts, sort_keys=True).encode())
+    if more is not None:
+        digest.update(json.dumps(more, sort_keys=True, default=str).encode())
     return digest.hexdigest()[:16]
 
 

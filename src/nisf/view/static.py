@@ -122,7 +122,7 @@ def _page(viewed: Viewed, box: Region, phases: list[int], every: int, *, measure
     chunks = Chunks(bytearray(), {})
     for name, array in portable.weights.items():
         chunks.add(name, array)
-    coding, error = _features(portable, chunks)
+    features, error = _features(portable, chunks)
     info = description(viewed)
     times = [info["times"][phase] for phase in phases]
     info |= {"times": times, "moves": len(times) > 1, "draws": False}
@@ -132,7 +132,7 @@ def _page(viewed: Viewed, box: Region, phases: list[int], every: int, *, measure
         info["missing"] = "This file does not contain the scan's own pixels."
     contents = {
         "info": info,
-        "decoder": {**portable.settings, "coding": coding},
+        "decoder": {**portable.settings, "coding": features},
         "measured": codings,
         "islands": _islands(viewed, phases, chunks),
         "ends": _ends(viewed),
