@@ -54,7 +54,7 @@ class _Block:
 
 
 class FrozenEncoder:
-    """Features and latents of an encoder with its present weights; not differentiable, CPU only.
+    """Features and latents of an encoder with its present weights; not differentiable.
 
     Args:
         encoder: the network.
@@ -67,7 +67,7 @@ class FrozenEncoder:
             self.up = [_block(block, widths[level]) for level, block in enumerate(encoder.up)]
             # Outputs of the head for the four fine pixels, row by row, each with all its features.
             weight = encoder.head.weight.flatten(1).unflatten(0, (-1, 2, 2)).permute(1, 2, 0, 3)
-            bias = torch.zeros(len(encoder.head.weight)) if encoder.head.bias is None else encoder.head.bias
+            bias = weight.new_zeros(len(encoder.head.weight)) if encoder.head.bias is None else encoder.head.bias
             self.head = (weight, bias.unflatten(0, (-1, 2, 2)).permute(1, 2, 0))
         self.latent, self.exchange = encoder.latent, encoder.exchange
         # Annotated because an empty list of modules has no element type.
@@ -172,7 +172,7 @@ def _normalise(x: Float[Tensor, "n c h w"], scale: Tensor, shift: Tensor) -> Flo
 def _of_coarse(weight: Float[Tensor, "o i 3 3"]) -> Float[Tensor, "o4 i 2 2"]:
     """Weights for the coarse pixels around each of the four fine ones; rows first, then columns."""
     # The first fine pixel sees one of the coarse pixel before and two of its own, the second two and one.
-    along = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], dtype=weight.dtype)
+    along = weight.new_tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
     return torch.einsum("oiuv,aku,blv->aboikl", weight, along, along).flatten(0, 2)
 
 
