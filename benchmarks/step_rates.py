@@ -9,6 +9,8 @@ The file is from ``pack.py``. Steps are captured as CUDA graphs; trainings at on
 
 from __future__ import annotations
 
+import absent  # isort: skip  # noqa: F401
+
 import argparse
 import threading
 import time
@@ -18,7 +20,6 @@ from typing import Any
 
 import torch
 
-from common import new_parser
 from nisf.config.overrides import override
 from nisf.errors import exit_status
 from nisf.files import write_json
@@ -92,7 +93,9 @@ def measured(recipes: list[ImageRecipe], options: argparse.Namespace) -> dict[st
 
 def main(arguments: list[str] | None = None) -> int:
     """Time steps."""
-    parser = new_parser(__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("pack", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--device", default="cuda")

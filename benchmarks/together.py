@@ -11,6 +11,8 @@ and ``together.json`` with settings, steps, losses and times. ``assemble.py`` ma
 
 from __future__ import annotations
 
+import absent  # isort: skip  # noqa: F401
+
 import argparse
 import multiprocessing
 import os
