@@ -95,7 +95,13 @@ RECIPES = {
     "on100": Trial("cardiac-sax", f"{ON} train.seed=32", everyone=True),
     "wide80": Trial("", f"{ANEW} train.seed=31 {WIDE}"),
 }
-QUICK = ("image.pixels=48", "image.pixel_mm=3.5", "augment.coarse_pixels=32", "train.points=64")
+QUICK = (
+    "train.precision=fp32",
+    "image.pixels=48",
+    "image.pixel_mm=3.5",
+    "augment.coarse_pixels=32",
+    "train.points=64",
+)
 
 
 def kept_out(name: str) -> bool:
