@@ -3,11 +3,11 @@
     python benchmarks/gpu_cohort.py -o OUT                        on a GPU
     python benchmarks/gpu_cohort.py -o OUT --device cpu --quick   a rehearsal on the processor
 
-Phantom cines of 20 frames are segmented as `nisf segment` does it, except that nothing is read. Parts:
-seconds per case of each way of batching, in turns; the time of a case by part; its operations, launches and
-synchronisations; voxels that differ between the ways and from the processor; processes that share the
-device. OUT gets ``gpu_cohort.json``, again after each part. A part that fails is recorded with its error, and
-the others go on.
+Sixteen phantom cines of 20 frames are segmented as `nisf segment` does it, except that nothing is read.
+Parts: seconds per case of each way of batching, in turns; the time of a case by part; its operations,
+launches and synchronisations; voxels that differ between the ways and from the processor; processes that
+share the device. OUT gets ``gpu_cohort.json``, again after each part. A part that fails is recorded with its
+error, and the others go on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -34,6 +34,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from common import device_parser, machine, summary
+from nisf.chunks import BATCHINGS, ON_CPU, ON_GPU, Batching
 from nisf.data.case import Case
 from nisf.device import CPU, named_device
 from nisf.errors import exit_status
@@ -52,7 +53,8 @@ say = partial(print, flush=True)
 REQUEST = Request(format="mha")
 SECONDS = 55.0
 """Parts that have not begun by then are left out."""
-CASES = 16
+CASES, DIFFERENT = 16, 4
+"""Number of cases, and of different ones among them."""
 PROCESSES = (1, 2, 4, 8)
 RUNTIME = (
     "cudaLaunchKernel",
@@ -63,8 +65,13 @@ RUNTIME = (
     "cudaHostAlloc",
 )
 """Calls of the driver that are counted, by part of their name."""
-WAYS: dict[str, Callable[[], None]] = {"one by one": lambda: None}
-"""Selects a way of batching, by its name."""
+WAYS = {"one by one": Batching(frames=1), "together": replace(ON_GPU, frames=1), "overlapped": ON_GPU}
+"""Ways of batching, by name: as on a processor; batches; batches with several frames in progress."""
+
+
+def choose(way: str) -> None:
+    """Compute in this way from now on, whatever the device."""
+    BATCHINGS["cpu"] = BATCHINGS["cuda"] = WAYS[way]
 
 
 def scanner_of(quick: bool) -> Scanner:
@@ -74,18 +81,10 @@ def scanner_of(quick: bool) -> Scanner:
     return Scanner(matrix=(128, 128), spacing_mm=1.6, frames=20)
 
 
-def phantom(index: int, quick: bool) -> Case:
-    """One phantom of the cohort, the same in any process."""
-    scans = cohort(index + 1, seed=3, scanner=scanner_of(quick))
-    return [scan.case for scan in scans][index]
-
-
-def phantoms(count: int, quick: bool) -> list[Case]:
-    """The cohort; made side by side where that is possible, and before the GPU is used."""
-    if count > 1 and "fork" in multiprocessing.get_all_start_methods():
-        with multiprocessing.get_context("fork").Pool(min(count, 8)) as pool:
-            return pool.map(partial(phantom, quick=quick), range(count))
-    return [phantom(index, quick) for index in range(count)]
+def phantoms(quick: bool) -> list[Case]:
+    """The cohort: a few different cines, again and again, because making one takes a second."""
+    different = [scan.case for scan in cohort(1 if quick else DIFFERENT, seed=3, scanner=scanner_of(quick))]
+    return (different * CASES)[: 2 if quick else CASES]
 
 
 @dataclass
@@ -142,8 +141,8 @@ def turns(bench: Bench) -> dict[str, Any]:
     found: dict[str, list[dict[str, float]]] = {name: [] for name in WAYS}
     began, longest = time.perf_counter(), 0.0
     for case in bench.cases:
-        for name, choose in WAYS.items():
-            choose()
+        for name in WAYS:
+            choose(name)
             before = time.perf_counter()
             found[name].append(whole(case, bench.prior).stages)
             bench.wait()
@@ -164,12 +163,12 @@ def computed(case: Case, prior: Prior) -> np.ndarray:
 
 def profiles(bench: Bench) -> dict[str, Any]:
     """Operators, calls of the driver and device time of one case, by way."""
-    return {name: profiled(bench, choose) for name, choose in WAYS.items()}
+    return {name: profiled(bench, name) for name in list(WAYS)[:2]}
 
 
-def profiled(bench: Bench, choose: Callable[[], None]) -> dict[str, Any]:
+def profiled(bench: Bench, way: str) -> dict[str, Any]:
     """The same of one way, with measures but without writing."""
-    choose()
+    choose(way)
     on_gpu = bench.device.type == "cuda"
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu
     with profile(activities=activities) as seen:
@@ -223,13 +222,14 @@ def measured(bench: Bench) -> None:
 def splits(bench: Bench) -> dict[str, Any]:
     """Seconds of each part of one case, by way, waiting for the device after each part."""
     out: dict[str, Any] = {}
-    for name, choose in WAYS.items():
-        choose()
+    for name in WAYS:
+        choose(name)
         times: dict[str, float] = {}
         case = bench.cases[-1]
-        with bench.clocked(times, "region and canvases"):
+        with bench.clocked(times, "region, canvases, first look"):
             subject = segment_case(case, bench.prior, REQUEST).for_many_questions()
         assert isinstance(subject, ImageSubject)
+        subject = replace(subject, encoded=None)  # the search for the region has encoded a phase
         with bench.clocked(times, "encode"):
             for phase in range(len(subject.scenes.times)):
                 subject.scenes.at(phase)
@@ -251,7 +251,7 @@ def splits(bench: Bench) -> dict[str, Any]:
 def serve(pipe: Connection, device: str, path: str, threads: int, way: str) -> None:
     """Segment the cases whose indices come through the pipe; a process of its own."""
     torch.set_num_threads(threads)
-    WAYS[way]()
+    choose(way)
     cases, prior = pickle.loads(Path(path).read_bytes()), load_prior(DEFAULT).to(named_device(device))
     whole(cases[0], prior)
     pipe.send(None)
@@ -263,14 +263,14 @@ def serve(pipe: Connection, device: str, path: str, threads: int, way: str) -> N
 
 def processes(bench: Bench) -> dict[str, Any]:
     """Cases a second of several processes that share the device, each with its own share of the cases."""
-    context, way = multiprocessing.get_context("spawn"), list(WAYS)[-1]
+    context, way = multiprocessing.get_context("spawn"), "together"
     counts = PROCESSES[:2] if bench.quick else PROCESSES
     threads = max(1, torch.get_num_threads() // counts[-1])
     crew: list[tuple[Any, Connection]] = []
     out: dict[str, Any] = {"way": way, "threads": threads}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "cases.pickle"
-        path.write_bytes(pickle.dumps(bench.cases[:4]))
+        path.write_bytes(pickle.dumps(bench.cases[:DIFFERENT]))
         try:
             for _ in range(counts[-1]):
                 ours, theirs = context.Pipe()
@@ -313,10 +313,11 @@ def heard(pipe: Connection, seconds: float) -> None:
 def agreement(bench: Bench) -> dict[str, Any]:
     """Voxels of one case that differ between the ways, and from the processor."""
     labels = {}
-    for name, choose in WAYS.items():
-        choose()
+    for name in WAYS:
+        choose(name)
         labels[name] = computed(bench.cases[0], bench.prior)
     if bench.device.type == "cuda" and bench.left() > 5:
+        BATCHINGS["cpu"] = ON_CPU
         labels["processor"] = computed(bench.cases[0], bench.prior.to(CPU))
     first = next(iter(labels.values()))
     out: dict[str, Any] = {"drawn": int((first > 0).sum())}
@@ -336,14 +337,20 @@ PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
 }
 
 
+def entries(result: dict[str, Any], part: str) -> list[tuple[str, Any]]:
+    """The entries of a part that was run."""
+    found = result.get(part)
+    return list(found.items()) if isinstance(found, dict) else [(part, found)]
+
+
 def told(result: dict[str, Any]) -> list[str]:
     """A short table of the results."""
-    lines = []
-    for way, stages in (result.get("turns") or {}).items():
+    lines: list[str] = []
+    for way, stages in entries(result, "turns"):
         if isinstance(stages, dict):
             medians = {stage: f"{values['median']:.2f}" for stage, values in stages.items()}
             lines.append(f"{way}, seconds per case: " + ", ".join(f"{s} {m}" for s, m in medians.items()))
-    for way, found in (result.get("profile") or {}).items():
+    for way, found in entries(result, "profile"):
         if isinstance(found, dict):
             brief = {key: found[key] for key in ("calls", "operators", "device_busy_s", "waits")}
             lines.append(f"{way}, one case: {brief}")
@@ -359,13 +366,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = device_parser(__doc__).parse_args(arguments)
     chosen.output.mkdir(parents=True, exist_ok=True)
     device = named_device(chosen.device)
-    cases = phantoms(2 if chosen.quick else CASES, chosen.quick)
+    cases = phantoms(chosen.quick)
     bench = Bench(device, cases, load_prior(DEFAULT).to(device), chosen.quick, began)
     bench.result |= {"machine": machine(), "device": str(device), "missing": absent.MISSING, "seconds": {}}
     if device.type == "cuda":
         bench.result["gpu"] = torch.cuda.get_device_name(device)
-    for choose in WAYS.values():  # not counted
-        choose()
+    for way in WAYS:  # not counted
+        choose(way)
         whole(cases[0], bench.prior)
     bench.result["seconds"]["start"] = round(time.perf_counter() - began, 2)
     failed = False
