@@ -51,8 +51,6 @@ from nisf.stopwatch import Stopwatch
 
 say = partial(print, flush=True)
 REQUEST = Request(format="mha")
-SECONDS = 55.0
-"""Parts that have not begun by then are left out."""
 CASES, DIFFERENT = 16, 4
 """Number of cases, and of different ones among them."""
 PROCESSES = (1, 2, 4, 8)
@@ -96,7 +94,7 @@ class Bench:
         cases: the cohort.
         prior: on the device.
         quick: whether this is a rehearsal.
-        began: when the script began, by `time.perf_counter`.
+        until: when no part is begun any more, by `time.perf_counter`.
         result: of all parts so far.
     """
 
@@ -104,12 +102,12 @@ class Bench:
     cases: list[Case]
     prior: Prior
     quick: bool
-    began: float
+    until: float
     result: dict[str, Any] = field(default_factory=dict)
 
     def left(self) -> float:
-        """Seconds until `SECONDS`."""
-        return self.began + SECONDS - time.perf_counter()
+        """Seconds in which parts may begin."""
+        return self.until - time.perf_counter()
 
     def wait(self) -> None:
         """Until the device has done all."""
@@ -330,9 +328,9 @@ def agreement(bench: Bench) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "turns": turns,
+    "agreement": agreement,
     "parts of a case": splits,
     "profile": profiles,
-    "agreement": agreement,
     "processes": processes,
 }
 
@@ -362,12 +360,18 @@ def told(result: dict[str, Any]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run all parts; the exit status is 1 if one failed."""
-    began = time.perf_counter()
-    chosen = device_parser(__doc__).parse_args(arguments)
+    parser = device_parser(__doc__)
+    parser.add_argument("--seconds", type=float, default=55.0, help="after which no part is begun")
+    parser.add_argument("--after", type=Path, help="prepare, but use the device only once this file exists")
+    chosen = parser.parse_args(arguments)
     chosen.output.mkdir(parents=True, exist_ok=True)
     device = named_device(chosen.device)
     cases = phantoms(chosen.quick)
-    bench = Bench(device, cases, load_prior(DEFAULT).to(device), chosen.quick, began)
+    prior = load_prior(DEFAULT)
+    while chosen.after and not chosen.after.exists():
+        time.sleep(0.1)
+    began = time.perf_counter()
+    bench = Bench(device, cases, prior.to(device), chosen.quick, began + chosen.seconds)
     bench.result |= {"machine": machine(), "device": str(device), "missing": absent.MISSING, "seconds": {}}
     if device.type == "cuda":
         bench.result["gpu"] = torch.cuda.get_device_name(device)
@@ -385,6 +389,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             failed = True
         bench.result["seconds"][name] = round(time.perf_counter() - before, 2)
         write_json(chosen.output / "gpu_cohort.json", bench.result)
+        say(f"{name}: {bench.result[name] if name not in ('turns', 'profile') else 'done'}")
     for line in told(bench.result):
         say(line)
     return int(failed)
