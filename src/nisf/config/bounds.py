@@ -88,6 +88,6 @@ def check_canvas(name: str, pixels: int, levels: int) -> None:
     halved = 2**levels
     if pixels % halved or pixels == halved:
         raise BadSettingError(
-            f"{name}={pixels}: give a multiple of {halved}, at least {2 * halved}, because the encoder halves "
-            f"the canvas {levels} times (image.levels)"
+            f"{name}={pixels}: give a multiple of {halved}, at least {2 * halved}, because the encoder "
+            f"halves the canvas {levels} times (image.levels)"
         )

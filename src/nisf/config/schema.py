@@ -10,7 +10,6 @@ from dataclasses import dataclass, fields, replace
 from typing import Annotated, Literal
 
 from nisf.config.bounds import Bounds, Fraction, Seed, check_bounds, check_canvas
-from nisf.errors import BadSettingError
 
 Activation = Literal["gabor", "sine", "relu", "gabor+relu", "gabor+sine"]
 Backbone = Literal["shared", "separate"]
