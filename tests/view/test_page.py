@@ -141,6 +141,44 @@ def test_time_layers_and_volumes(page, toy_seen):
     wait(page, "() => nisfPage.solid.canvas.dataset.surfaces === 'shown'")
 
 
+PLAYING = "() => nisfPage.store.state.playing"
+
+
+def test_space_plays_wherever_the_focus_is(page):
+    for control in ('select[aria-label="Probability"]', 'select[aria-label="Speed"]', "#timeline input"):
+        page.locator(control).focus()
+        for playing in (True, False):
+            page.keyboard.press("Space")
+            assert page.evaluate(PLAYING) is playing
+    # A button or a box that was clicked keeps the focus; one that was reached by keys is for Space.
+    button, box = page.locator('#panel [data-value="fill"]'), page.locator('[data-check="lines"]')
+    for control in (button, box):
+        control.click()
+        page.keyboard.press("Space")
+        assert page.evaluate(PLAYING) is True
+        page.keyboard.press("Space")
+    assert page.evaluate("() => nisfPage.store.state.lines") is False
+    page.keyboard.press("Tab")
+    for control, changed in ((button, "classes"), (box, "lines")):
+        page.evaluate("() => nisfPage.store.set({ classes: 'none' })")
+        before = page.evaluate("(name) => nisfPage.store.state[name]", changed)
+        control.focus()
+        page.keyboard.press("Space")
+        assert page.evaluate("(name) => nisfPage.store.state[name]", changed) != before
+        assert page.evaluate(PLAYING) is False
+
+
+def test_space_is_left_to_text(page):
+    page.evaluate(
+        "() => { const text = document.createElement('input'); text.id = 'words'; "
+        "document.querySelector('#panel').append(text); text.focus(); }"
+    )
+    page.keyboard.type("a b")
+    assert page.input_value("#words") == "a b"
+    assert page.evaluate(PLAYING) is False
+    page.evaluate("() => document.querySelector('#words').remove()")
+
+
 def test_points_and_rulers(page, toy_seen):
     page.keyboard.press("p")
     box = page.locator('[data-view="a"] canvas').bounding_box()
