@@ -179,6 +179,30 @@ def test_space_is_left_to_text(page):
     page.evaluate("() => document.querySelector('#words').remove()")
 
 
+ASKED = """async () => {
+  const { source, curves, info, solid, store } = nisfPage, asked = [];
+  source.volume = async (time) => {
+    asked.push(time);
+    if (time === 0.5) store.set({ time: 0.7 });
+    throw new DOMException("a newer question took its place", "AbortError");
+  };
+  nisfPage.curves = { ...curves, phases: { ED: 0.9, ES: 0.4 } };
+  store.set({ time: 0.31 });
+  await solid.open({ ...info, times: Array.from({ length: 10 }, (_, k) => k / 10) });
+  delete source.volume;
+  nisfPage.curves = curves;
+  store.set({ time: 0 });
+  await solid.open(info);
+  return asked;
+}"""
+
+
+def test_the_shown_phase_then_ed_and_es_come_first(page):
+    asked = page.evaluate(ASKED)
+    # First at the shown time itself; at 0.5 the user moves on to 0.7.
+    assert asked == [0.31, 0.3, 0.9, 0.4, 0.5, 0.7, 0.8, 0.0, 0.1, 0.2, 0.6]
+
+
 def test_points_and_rulers(page, toy_seen):
     page.keyboard.press("p")
     box = page.locator('[data-view="a"] canvas').bounding_box()
