@@ -13,6 +13,7 @@ from nisf.paper.ablations import CHOICES
 from nisf.paper.estimate import jobs
 from nisf.paper.methods import FROZEN, OURS, REFERENCE_SHAPE, SECOND, UNET, UNET_NEAREST, UNET_SHAPE, UNFROZEN
 from nisf.paper.sparse import KINDS
+from nisf.picture import STYLE
 from tiny_budget import TINY
 
 
@@ -22,10 +23,11 @@ def rows_of(folder, name):
 
 
 @pytest.fixture(scope="module")
-def done(study):
+def done(study, light):
     """Every experiment, run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nisf.kinds.latent.fit.TRIAL_STEPS", 2)
+        patch.setitem(STYLE, "pdf.fonttype", 3)  # embedding TrueType fonts takes longer than drawing
         return study.output, {name: experiment.run(study) for name, experiment in EXPERIMENTS.items()}
 
 

@@ -14,6 +14,7 @@ from nisf.files import read_metadata, read_tensors, write_tensors
 from nisf.optimisation.checkpoint import has_begun, stored_settings
 from nisf.training.search import FinderCheckpoint, search_for
 
+pytestmark = pytest.mark.usefixtures("light")
 CONFIG = toys.settings(
     toys.TINY,
     train={"steps": 4},
@@ -42,13 +43,13 @@ def _often(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(light, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finder") / "whole"
     return folder, toys.train_toy(folder, CONFIG)
 
 
 @pytest.fixture(scope="module")
-def stopped(tmp_path_factory):
+def stopped(light, tmp_path_factory):
     """The folder of a training that was stopped amid its finder's first round."""
     folder = tmp_path_factory.mktemp("finder") / "stopped"
     with pytest.MonkeyPatch.context() as patch:
