@@ -40,8 +40,11 @@ LIGHT = {
 }
 """Constants that say how finely something is done, not what is done; see the fixture `light`."""
 
-LONGEST = ("test_docs.py", "test_paper.py", "test_benchmarks.py")
-"""Files that take minutes: begun first, so that no worker is left with one of them at the end."""
+LONGEST = (
+    *("test_docs.py", "test_benchmarks.py", "test_paper.py", "test_inputs.py", "test_page.py"),
+    *("test_search.py", "test_ranks.py", "test_workers.py", "test_cli.py"),
+)
+"""Files that take longest: begun first, so that no worker is left with one of them at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

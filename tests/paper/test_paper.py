@@ -16,6 +16,8 @@ from nisf.paper.sparse import KINDS
 from nisf.picture import STYLE
 from tiny_budget import TINY
 
+pytestmark = pytest.mark.usefixtures("light")
+
 
 def rows_of(folder, name):
     with (folder / f"{name}.csv").open() as file:
@@ -23,7 +25,7 @@ def rows_of(folder, name):
 
 
 @pytest.fixture(scope="module")
-def done(study, light):
+def done(study):
     """Every experiment, run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nisf.kinds.latent.fit.TRIAL_STEPS", 2)

@@ -43,13 +43,13 @@ def _often(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def whole(light, tmp_path_factory):
+def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finder") / "whole"
     return folder, toys.train_toy(folder, CONFIG)
 
 
 @pytest.fixture(scope="module")
-def stopped(light, tmp_path_factory):
+def stopped(tmp_path_factory):
     """The folder of a training that was stopped amid its finder's first round."""
     folder = tmp_path_factory.mktemp("finder") / "stopped"
     with pytest.MonkeyPatch.context() as patch:

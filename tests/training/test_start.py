@@ -24,7 +24,7 @@ KINDS = {
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def start(light, request, tmp_path_factory):
+def start(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("start")
     return toys.train_toy(folder / request.param, KINDS[request.param], validation=[])
 
