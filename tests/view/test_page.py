@@ -290,9 +290,13 @@ def test_taken_away(page, button, ending, start, tmp_path):
 
 
 def test_help_is_there_and_controls_have_names(page):
+    page.set_viewport_size({"width": 400, "height": 640})
     page.keyboard.press("?")
     assert page.locator("#help").is_visible()
     assert page.locator("#help dt").count() > 20
+    # It begins with its title, also where it has to be scrolled.
+    assert page.locator("#help").evaluate("(dialog) => dialog.scrollHeight > dialog.clientHeight")
+    assert page.locator("#help").evaluate("(dialog) => dialog.scrollTop") == 0
     page.keyboard.press("Escape")
     nameless = page.evaluate(
         "() => [...document.querySelectorAll('button, input, select, canvas')].filter((e) => "
@@ -300,3 +304,4 @@ def test_help_is_there_and_controls_have_names(page):
         ".map((e) => e.outerHTML)"
     )
     assert nameless == []
+    page.set_viewport_size({"width": 1200, "height": 640})

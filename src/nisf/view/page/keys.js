@@ -96,4 +96,5 @@ export function showHelp() {
       make("dl", {}, ...rows.flatMap(([keys, words]) => [make("dt", {}, make("kbd", {}, keys)), make("dd", {}, words)]))))),
     make("form", { method: "dialog" }, make("button", { autofocus: true }, "Close")));
   dialog.showModal();
+  dialog.scrollTop = 0; // the button that gets the focus is at the end
 }
