@@ -11,6 +11,8 @@ makes priors of them.
 
 from __future__ import annotations
 
+import absent  # isort: skip  # noqa: F401
+
 import argparse
 import json
 import os

@@ -1,10 +1,12 @@
-"""Chunk sizes: how many positions, rows or points are processed at a time.
+"""Chunk sizes: how many positions, rows, points, phases or frames are processed at a time.
 
 Results do not depend on them beyond rounding. On a CPU, activations should fit into a core's cache; on a GPU
 only the memory limit matters.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,6 +27,37 @@ FEWEST_ROWS = 256
 MOST_POSITIONS = 1 << 18
 POSITION_BYTES = 256
 """float64 positions, scaled, inside and with time, and float32 answers take 200 bytes each; some to spare."""
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How much of one case is computed together on a kind of device.
+
+    Attributes:
+        encoding_bytes: working memory for phases that are encoded in one batch with all their mirror images;
+            0 encodes each phase and mirror image by itself.
+        whole_frames: whether the slices of a frame are queried together.
+        frames: maximum number of frames in progress at the same time, each by a thread of its own; None for
+            the number of PyTorch's threads.
+    """
+
+    encoding_bytes: int = 0
+    whole_frames: bool = False
+    frames: int | None = None
+
+
+ON_CPU = Batching()
+"""What is small stays in a core's cache, and every core has a frame of its own."""
+ON_GPU = Batching(encoding_bytes=4 * 2**30, whole_frames=True, frames=4)
+"""A GPU computes faster than the host can launch small operations. While one thread waits for the answers of
+its frame or looks for islands in it, others launch theirs."""
+BATCHINGS = {"cpu": ON_CPU}
+"""By type of device; `ON_GPU` for all others."""
+
+
+def batching(device: torch.device) -> Batching:
+    """How much is computed together on a device."""
+    return BATCHINGS.get(device.type, ON_GPU)
 
 
 def positions_at_a_time(memory_mb: float) -> int:

@@ -11,8 +11,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nisf.errors import BadSettingError, CannotFitError, gigabytes
 
@@ -160,6 +161,34 @@ def side_by_side(work: Callable[[Item], object], items: Iterable[Item], *, most:
             finally:
                 for future in running:
                     future.cancel()
+
+
+class Arriving:
+    """Tensors on their way to the host, which goes on meanwhile.
+
+    From a GPU they are copied into pinned memory. Calling the object waits for these tensors only, not for
+    work that the device was given later.
+
+    Args:
+        tensors: on any device.
+    """
+
+    def __init__(self, *tensors: Tensor) -> None:
+        self._copied: torch.cuda.Event | None = None
+        if tensors[0].is_cuda:
+            self._host = [torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for t in tensors]
+            for host, tensor in zip(self._host, tensors, strict=True):
+                host.copy_(tensor, non_blocking=True)
+            self._copied = torch.cuda.Event(blocking=True)  # leaves the core to others
+            self._copied.record(torch.cuda.current_stream(tensors[0].device))
+        else:
+            self._host = [tensor.cpu() for tensor in tensors]
+
+    def __call__(self) -> list[np.ndarray]:
+        """The arrays, once they have arrived."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        return [tensor.numpy() for tensor in self._host]
 
 
 def available_bytes() -> int | None:

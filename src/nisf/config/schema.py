@@ -9,8 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Literal
 
-from nisf.config.bounds import Bounds, Fraction, Seed, check_bounds
-from nisf.errors import BadSettingError
+from nisf.config.bounds import Bounds, Fraction, Seed, check_bounds, check_canvas
 
 Activation = Literal["gabor", "sine", "relu", "gabor+relu", "gabor+sine"]
 Backbone = Literal["shared", "separate"]
@@ -99,11 +98,7 @@ class ImageConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        if self.pixels % 2 ** (self.levels - 1):
-            raise BadSettingError(
-                f"pixels={self.pixels}: give a multiple of {2 ** (self.levels - 1)}, because levels="
-                f"{self.levels} halve it"
-            )
+        check_canvas("pixels", self.pixels, self.levels)
 
 
 @dataclass(frozen=True)
@@ -318,6 +313,10 @@ class Config:
     train: TrainConfig = TrainConfig()
     fit: FitConfig = FitConfig()
     region: RegionConfig = RegionConfig()
+
+    def __post_init__(self) -> None:
+        if self.augment.coarse:
+            check_canvas("augment.coarse_pixels", self.augment.coarse_pixels, self.image.levels)
 
 
 def for_data(config: Config, *, dimensions: int, channels: int, classes: int) -> Config:

@@ -54,7 +54,7 @@ class _Block:
 
 
 class FrozenEncoder:
-    """Features and latents of an encoder with its present weights; not differentiable, CPU only.
+    """Features and latents of an encoder with its present weights; not differentiable.
 
     Args:
         encoder: the network.
@@ -67,7 +67,9 @@ class FrozenEncoder:
             self.up = [_block(block, widths[level]) for level, block in enumerate(encoder.up)]
             # Outputs of the head for the four fine pixels, row by row, each with all its features.
             weight = encoder.head.weight.flatten(1).unflatten(0, (-1, 2, 2)).permute(1, 2, 0, 3)
-            bias = torch.zeros(len(encoder.head.weight)) if encoder.head.bias is None else encoder.head.bias
+            bias = (
+                weight.new_zeros(len(encoder.head.weight)) if encoder.head.bias is None else encoder.head.bias
+            )
             self.head = (weight, bias.unflatten(0, (-1, 2, 2)).permute(1, 2, 0))
         self.latent, self.exchange = encoder.latent, encoder.exchange
         # Annotated because an empty list of modules has no element type.
@@ -77,28 +79,38 @@ class FrozenEncoder:
     def coarse(
         self,
         images: Float[Tensor, "n c h w"],
-        maps: Float[Tensor, "m 3 4"],
+        maps: Float[Tensor, "m 3 4"] | Float[Tensor, "g m 3 4"],
         shown: Sequence[Tensor] | None = None,
+        reference: int | None = None,
     ) -> tuple[Float[Tensor, "n h2 w2 k"], Float[Tensor, "n l"], list[Tensor]]:
         """Features at every second pixel, from which `features` makes those of every pixel, and latents.
 
         Args:
-            images: intensities in [0, 1] of the slices of one phase, or of all reference phases in turn.
-            maps: of one phase's slices: model mm to canvas pixel and signed distance in mm.
-            shown: features of the reference phases on each level; if None, these phases are the reference.
+            images: intensities in [0, 1] of the slices of one phase or of several in turn; with g sets of
+                maps, of all phases with the first set, then of all with the second, and so on.
+            maps: of one phase's slices: model mm to canvas pixel and signed distance in mm. With several
+                sets, the slice exchange of all phases is computed at once, which suits a GPU.
+            shown: features of the reference phases on each level, set by set; if None, the reference is
+                among these phases.
+            reference: number of leading phases that are the reference; None for all.
 
         Returns:
             The features, one latent per slice, and the reference's features on each level.
         """
         seen: list[Tensor] = []
-        phases = len(images) // len(maps)
+        sets = 1 if maps.ndim == 3 else len(maps)
+        slices = maps.shape[-3]
+        order = (sets, len(images) // (sets * slices), slices)
+        each = [maps] * order[1] if maps.ndim == 3 else maps.repeat_interleave(order[1], 0)
 
         def exchanged(x: Tensor, done: int) -> Tensor:
             """Apply the exchanges that follow the first ``done`` levels of the decoder."""
             if done < len(self.phases):
-                seen.append(x.unflatten(0, (phases, -1)).mean(0) if shown is None else shown[done])
-                x = _with_shown(self.phases[done], x, seen[-1])
-            return self.exchange[done](x, [maps] * phases) if done < len(self.exchange) else x
+                own = x.unflatten(0, order)
+                mean = own[:, :reference].mean(1).flatten(0, 1) if shown is None else shown[done]
+                seen.append(mean)
+                x = _with_shown(self.phases[done], x, mean, order)
+            return self.exchange[done](x, each) if done < len(self.exchange) else x
 
         x = functional.pixel_unshuffle(images, 2).contiguous(memory_format=torch.channels_last)
         skips: list[Tensor] = []
@@ -150,13 +162,23 @@ def _block(block: nn.Module, own: int) -> _Block:
 
 
 def _with_shown(
-    exchange: PhaseExchange, x: Float[Tensor, "pn c h w"], shown: Float[Tensor, "n c h w"]
-) -> Float[Tensor, "pn c h w"]:
-    """The phase exchange; its 1 x 1 convolutions are computed as linear maps of rows."""
+    exchange: PhaseExchange,
+    x: Float[Tensor, "gpm c h w"],
+    shown: Float[Tensor, "gm c h w"],
+    order: tuple[int, int, int],
+) -> Float[Tensor, "gpm c h w"]:
+    """The phase exchange; its 1 x 1 convolutions are computed as linear maps of rows.
+
+    Args:
+        exchange: the layer.
+        x: features of g sets of p phases with m slices.
+        shown: features of the reference, set by set.
+        order: g, p, m.
+    """
     rows, theirs = x.permute(0, 2, 3, 1), shown.permute(0, 2, 3, 1)
     own, other, into = (part.weight.flatten(1) for part in (exchange.own, exchange.shown, exchange.into))
     both = functional.linear(rows, own, exchange.own.bias)
-    both.unflatten(0, (-1, len(shown))).add_(functional.linear(theirs, other))
+    both.unflatten(0, order).add_(functional.linear(theirs, other).unflatten(0, (order[0], 1, order[2])))
     return (rows + functional.linear(both.relu_(), into, exchange.into.bias)).permute(0, 3, 1, 2)
 
 
@@ -172,7 +194,7 @@ def _normalise(x: Float[Tensor, "n c h w"], scale: Tensor, shift: Tensor) -> Flo
 def _of_coarse(weight: Float[Tensor, "o i 3 3"]) -> Float[Tensor, "o4 i 2 2"]:
     """Weights for the coarse pixels around each of the four fine ones; rows first, then columns."""
     # The first fine pixel sees one of the coarse pixel before and two of its own, the second two and one.
-    along = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], dtype=weight.dtype)
+    along = weight.new_tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
     return torch.einsum("oiuv,aku,blv->aboikl", weight, along, along).flatten(0, 2)
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from typing_extensions import override
 
 from nisf.chunks import positions_at_a_time
 from nisf.config.schema import FieldConfig
 from nisf.data.geometry import Affine, Grid
 from nisf.data.region import Region
+from nisf.device import Arriving
 from nisf.subject.rendering import Answer, Frame
 
 Inside = Callable[
@@ -22,8 +25,8 @@ Inside = Callable[
 """Returns intensity in [0, 1], class probabilities and optionally their standard deviations, from points
 inside the region in units of its half size, times as fractions of the cycle, and working memory in MiB."""
 
-AskedAgain = Callable[[float], tuple[Float[np.ndarray, "n c"], Float[np.ndarray, "n k"]]]
-"""Returns intensity in [0, 1] and class probabilities of fixed points at a time."""
+AskedAgain = Callable[[float], Arriving]
+"""Begins to compute the intensity in [0, 1] and class probabilities of fixed points at a time."""
 
 Again = Callable[[Float[np.ndarray, "n 3"], float], AskedAgain]
 """Makes such a function for points in units of the region's half size, given working memory in MiB."""
@@ -81,6 +84,19 @@ class Answerer(ABC):
             frame.put(part, k, answer)
 
 
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Points of a frame that are queried together.
+
+    Attributes:
+        slices: for each part of a slice, its index, the points' flat indices in it, and the answer's rows.
+        at: queries the points at a time.
+    """
+
+    slices: list[tuple[int, Int[np.ndarray, "m"], slice]]
+    at: AskedAgain
+
+
 class InRegion(Answerer):
     """A kind's own answers inside the region; outside, background with intensity 0.
 
@@ -89,13 +105,23 @@ class InRegion(Answerer):
         config: numbers of channels and classes.
         ask: queries the field.
         again: queries the field faster at fixed points at one time after another, if available.
+        whole_frames: whether ``again`` is asked for all slices of a frame together.
     """
 
-    def __init__(self, region: Region, config: FieldConfig, ask: Inside, again: Again | None = None) -> None:
+    def __init__(
+        self,
+        region: Region,
+        config: FieldConfig,
+        ask: Inside,
+        again: Again | None = None,
+        whole_frames: bool = False,
+    ) -> None:
         super().__init__(config.channels, config.classes)
-        self.region, self.ask, self.again = region, ask, again
+        self.region, self.ask, self.again, self.whole_frames = region, ask, again, whole_frames
         # Kept together for one grid: several threads may query different grids.
         self._known: tuple[Grid | None, dict[int, list[tuple[np.ndarray, AskedAgain]]]] = (None, {})
+        self._frame: tuple[Grid | None, list[_Places]] = (None, [])
+        self._lock = threading.Lock()
 
     @override
     def answer(
@@ -122,13 +148,47 @@ class InRegion(Answerer):
         return Answer(intensity, probability, within, deviation)
 
     @override
+    def fill(self, frame: Frame, grid: Grid, time: float, *, memory_mb: float) -> None:
+        if self.again is None or not self.whole_frames:
+            super().fill(frame, grid, time, memory_mb=memory_mb)
+            return
+        begun = [(part, part.at(time)) for part in self._places(self.again, grid, memory_mb)]
+        for k in range(grid.shape[2]):
+            frame.clear(k)
+        for part, arriving in begun:
+            intensity, probability = arriving()
+            for k, index, rows in part.slices:
+                frame.put_at(index, k, intensity[rows], probability[rows])
+
+    def _places(self, again: Again, grid: Grid, memory_mb: float) -> list[_Places]:
+        """The points of a frame inside the region, in parts; cached, because frames share them."""
+        with self._lock:
+            if self._frame[0] is grid:
+                return self._frame[1]
+            most, found, count = positions_at_a_time(memory_mb), [], 0
+            slices: list[tuple[int, np.ndarray, slice]] = []
+            scaled: list[np.ndarray] = []
+            for k in range(grid.shape[2]):
+                for index, inside in self._inside(grid, k, memory_mb):
+                    slices.append((k, index, slice(count, count + len(index))))
+                    scaled.append(inside)
+                    count += len(index)
+                if count and (count >= most or k == grid.shape[2] - 1):
+                    found.append(_Places(slices, again(np.concatenate(scaled), memory_mb / 2)))
+                    slices, scaled, count = [], [], 0
+            total = sum(len(index) for part in found for _, index, _ in part.slices)
+            if len(grid.times) > 1 and total * PLACE_BYTES < memory_mb * 2**20 / 2:
+                self._frame = (grid, found)
+            return found
+
+    @override
     def fill_slice(self, frame: Frame, grid: Grid, k: int, time: float, *, memory_mb: float) -> None:
         if self.again is None:
             super().fill_slice(frame, grid, k, time, memory_mb=memory_mb)
             return
         frame.clear(k)
         for index, at in self._asked_again(self.again, grid, k, memory_mb):
-            frame.put_at(index, k, *at(time))
+            frame.put_at(index, k, *at(time)())
 
     def _asked_again(
         self, again: Again, grid: Grid, k: int, memory_mb: float
@@ -140,18 +200,21 @@ class InRegion(Answerer):
         slices = known[1]
         if k in slices:
             return slices[k]
+        found = [(index, again(scaled, memory_mb / 2)) for index, scaled in self._inside(grid, k, memory_mb)]
+        kept = sum(len(inside) for places in list(slices.values()) for inside, _ in places)
+        if len(grid.times) > 1 and kept * PLACE_BYTES < memory_mb * 2**20 / 2:
+            slices[k] = found
+        return found
+
+    def _inside(self, grid: Grid, k: int, memory_mb: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Flat indices of the points of a slice inside the region, in chunks, and the scaled points."""
         nx, ny, _ = grid.shape
-        found = []
         step = max(1, positions_at_a_time(memory_mb) // ny)
         for first in range(0, nx, step):
             scaled = self.region.coordinates(grid.points_of_slice(k, slice(first, first + step)))
             inside = np.flatnonzero((np.abs(scaled) <= 1.0).all(axis=1))
             if len(inside):
-                found.append((inside + first * ny, again(scaled[inside], memory_mb / 2)))
-        kept = sum(len(inside) for places in list(slices.values()) for inside, _ in places)
-        if len(grid.times) > 1 and kept * PLACE_BYTES < memory_mb * 2**20 / 2:
-            slices[k] = found
-        return found
+                yield inside + first * ny, scaled[inside]
 
 
 class WithinBounds(Answerer):

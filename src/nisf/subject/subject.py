@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nisf.alignment import Shift
+from nisf.chunks import batching
 from nisf.config.schema import Islands
 from nisf.correction.stroke import Stroke, check_labels
 from nisf.data.case import Stack
@@ -288,8 +289,8 @@ class Subject(Abilities):
             done.append(t)
             advance(len(done), len(grid.times))
 
-        on_gpu = module_device(self.prior.field).type != "cpu"
-        side_by_side(fill, range(len(grid.times)), most=1 if on_gpu else None)
+        most = batching(module_device(self.prior.field)).frames
+        side_by_side(fill, range(len(grid.times)), most=most)
         return rendering
 
 

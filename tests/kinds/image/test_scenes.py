@@ -51,7 +51,7 @@ def test_many_times_at_once(scenes):
     alone = np.concatenate([scenes.ask(place[i : i + 1], times[i : i + 1])[1] for i in range(30)])
     np.testing.assert_allclose(together, alone, atol=1e-5)
     np.testing.assert_allclose(together.sum(1), 1.0, atol=1e-5)
-    assert len(scenes._kept) <= len(scenes.times)
+    assert len(scenes._phases) <= len(scenes.times)
 
 
 def test_little_memory_gives_the_same(scenes):
@@ -65,7 +65,7 @@ def test_few_phases_are_kept_where_they_are_large(scenes, monkeypatch):
     few = Scenes(scenes.field, scenes.canvases)
     for phase in range(len(few.times)):
         few.at(phase)
-    assert len(few._kept) == KEPT
+    assert len(few._phases) == KEPT
 
 
 def test_encoded_phases_go_once_all_averages_are_there(scenes):
@@ -73,7 +73,7 @@ def test_encoded_phases_go_once_all_averages_are_there(scenes):
     phases = range(len(every.times))
     assert len(phases) > 2
     found = [(few.at(phase), every.at(phase)) for phase in phases]
-    assert (len(few._kept), len(every._kept)) == (len(phases), 0)
+    assert (len(few._phases), len(every._phases)) == (len(phases), 0)
     for a, b in found:
         assert torch.equal(a.features, b.features)
     again = every.corrected(lambda scene, _: scene)
@@ -137,7 +137,7 @@ def test_phases_that_are_posed_otherwise_are_not_averaged(scenes):
     maps = scenes.canvases.maps.clone()
     maps[6:12, :2, 3] += 1.0  # the second phase's
     found = smoothed_over(scenes, 1 / 8, maps=maps)
-    assert found.at(1).features.equal(found._encoded(1).scene.features)
+    assert found.at(1).features.equal(found._phases.get(1).scene.features)
     weight = {3: 1.0, 2: np.exp(-0.5), 4: np.exp(-0.5), 5: np.exp(-2.0)}
     terms = [w / sum(weight.values()) * features_by_hand(scenes, k) for k, w in weight.items()]
     torch.testing.assert_close(found.at(3).features, torch.stack(terms).sum(0).float(), rtol=1e-3, atol=1e-3)

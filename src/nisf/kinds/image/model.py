@@ -12,17 +12,19 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from nisf.chunks import batching
 from nisf.config.schema import Config, FitConfig
 from nisf.correction.stroke import Stroke
 from nisf.data.case import Case
 from nisf.data.geometry import nearest_frame
 from nisf.data.region import Region, over_all_slices
-from nisf.device import one_core, require_bytes
+from nisf.device import Arriving, one_core, require_bytes
 from nisf.errors import CannotFitError
 from nisf.kinds.image.correction import fit_residual
 from nisf.kinds.image.draws import Draws
 from nisf.kinds.image.exportable import exportable_decoder, exportable_scene
 from nisf.kinds.image.exportable_encoder import exportable_encoder
+from nisf.kinds.image.phases import encoding_bytes
 from nisf.kinds.image.portable import portable_field
 from nisf.kinds.image.scenes import Scenes
 from nisf.networks.canvas import Canvases, canvases
@@ -106,13 +108,12 @@ class ImageSubject(Subject):
         def again(scaled: np.ndarray, memory_mb: float) -> AskedAgain:
             places = scenes.places(scaled * half, memory_mb)
 
-            def at(time: float) -> tuple[np.ndarray, np.ndarray]:
-                intensity, probability = scenes.answer(places, time)
-                return intensity.cpu().numpy(), probability.cpu().numpy()
+            def at(time: float) -> Arriving:
+                return Arriving(*scenes.answer(places, time))
 
             return at
 
-        return InRegion(self.region, prior.config.field, inside, again)
+        return InRegion(self.region, prior.config.field, inside, again, batching(scenes.device).whole_frames)
 
     def _draws(self, samples: int, seed: int) -> Draws:
         prior = self.prior
@@ -195,8 +196,7 @@ def _require_memory(case: Case, config: Config) -> None:
     image, (_, each) = config.image, np.unique([item.time for item in case.slices], return_counts=True)
     together = 2 if image.phase_exchange and len(each) > 1 else 1
     slices = together * int(each.max())
-    # Measured: besides those of the outermost level, a few copies of the features exist. A rough estimate.
-    nbytes = 4 * slices * image.pixels**2 * (6 * image.features + image.width)
+    nbytes = slices * encoding_bytes(image)
     advice = "give fewer slices of a time"
     require_bytes(nbytes, f"{case.name}: encoding {slices} slices together", advice=advice, options=())
 
