@@ -1,12 +1,13 @@
-"""Slices that breathing has shifted: are the shifts found, and does the segmentation gain from it?
+"""Slices shifted by breathing: are the shifts found, and does the segmentation improve?
 
     python benchmarks/alignment.py phantom PRIOR -o OUT [--cases N] [--seed S]
     python benchmarks/alignment.py cohort COHORT PRIOR -o OUT [--only NAMES.txt] [--cases N]
 
-``phantom`` measures phantoms whose slices are shifted by a known 6 to 8 mm at most, and compares
-the shifts that are found with the truth (means removed: a shift of all slices is the pose's). ``cohort``
-fits real cases with and without shifts. Both print Dice of the measured volumes before and after; OUT
-gets ``alignment.json`` and a picture of each case: long-axis cut of the images as measured and put in line.
+``phantom`` shifts the slices of phantoms by known offsets of up to 6 to 8 mm and compares the estimated
+shifts with them (means removed, because a shift of all slices is part of the pose). ``cohort`` fits real
+cases with and without shifts. Both print Dice of the measured volumes before and after alignment. OUT
+gets ``alignment.json`` and, for each case, a picture of a long-axis cut through the images before and
+after.
 """
 
 from __future__ import annotations

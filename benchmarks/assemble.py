@@ -1,10 +1,10 @@
-"""Make a prior's folder of the weights that came back from ``together.py``.
+"""Make a prior's folder from the weights that ``together.py`` returned.
 
     python benchmarks/assemble.py RETURNED NAME -o FOLDER [--mix SHARE] [--certain 0 0 0.94]
 
-RETURNED is the output of ``together.py``, NAME one of its recipes. Finder, region and structures are those
-of the shipped model that was trained on the same subjects; the network and the settings are the recipe's.
-What the shipped model's card says of its own training is replaced.
+RETURNED is the output of ``together.py``, NAME one of its recipes. Finder, region and structures come
+from the shipped model that was trained on the same subjects; the network and the settings come from the
+recipe. The training section of the shipped model's card is replaced.
 """
 
 from __future__ import annotations

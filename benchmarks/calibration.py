@@ -2,9 +2,10 @@
 
     python benchmarks/calibration.py COHORT PRIOR -o OUT [--only NAMES.txt] [--cases N] [--choose NAMES.txt]
 
-Every case is fitted by the second-order method. Compared are the answer of the fitted latent alone and
-the answer averaged over its posterior. ``--choose`` sets the prior's strength and the posterior's
-temperature on other cases first, as training does. OUT gets ``calibration.json`` and ``calibration.png``.
+Every case is fitted with the second-order method. The benchmark compares the answer of the fitted latent
+with the answer averaged over the latent's posterior. ``--choose`` first chooses the strength of the prior
+and the temperature of the posterior on other cases, as training does. OUT gets ``calibration.json`` and
+``calibration.png``.
 """
 
 from __future__ import annotations

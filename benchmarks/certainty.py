@@ -1,11 +1,12 @@
-"""How sure a section has to be: Dice against what is asked for, and of a choice made on other cases.
+"""How certain must a section be? Dice against the threshold, which is chosen on other cases.
 
     python benchmarks/certainty.py COHORT PRIOR -o OUT [--only NAMES.txt] [--cases N]
 
-Training chooses the least certainty of each structure's sections on its validation cases (`fit.certain`),
-so their scores with it are not those of unseen cases. Here the cases are split into two halves, every second
-one in each; what is best on one half is measured on the other, both ways. All slices given, and every 2nd
-hidden; Dice from up to 16,384 voxels a volume, islands kept. OUT gets ``certainty.csv``.
+Training chooses each structure's threshold (`fit.certain`) on its validation cases, so scores of these
+cases are optimistic. Here every second case goes into one half and the others into the other half; the
+threshold that is best on one half is evaluated on the other, in both directions. Two protocols: all
+slices given, and every second slice hidden. Dice is computed from at most 16,384 voxels per volume, with
+islands kept. OUT gets ``certainty.csv``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the benchmarks share: arguments, cohorts and priors, what is measured on, timing, the machine."""
+"""What the benchmarks share: arguments, cohorts and priors, workloads, timing, the machine."""
 
 from __future__ import annotations
 

@@ -1,18 +1,19 @@
-"""How far are volumes off where the segmentation is the truth? Both conventions, on phantoms.
+"""How large is the error of volumes if the segmentation is exact? Both conventions, on phantoms.
 
     python benchmarks/conventions.py -o OUT [--hearts N] [--step MM ...]
 
-The segmentation of each heart is its formula, so whatever is off is the measuring. Three volumes are compared
-with the true one, at end-diastole and end-systole, in stacks with a slice every ``--step`` millimetres:
+Each heart is segmented by its own formula, so every error comes from the measurement. Three volumes are
+compared with the true volume, at end-diastole and end-systole, for stacks with a slice every ``--step``
+millimetres:
 
-- ``integration``: `nisf.measures.lattice` asks the formula;
-- ``slices``: the summation of slices of `nisf.measures`, labels on the stack's own grid of 1.8 mm pixels;
-- ``formula``: the true area in the middle plane of each slice, on pixels of a quarter of a millimetre, times
-  the distance of slices. It shares no code with `nisf.measures`, and has no error but that of the summation.
+- ``integration``: `nisf.measures.lattice` integrates the formula;
+- ``slices``: summation of slices by `nisf.measures`, with labels on the stack's own grid of 1.8 mm pixels;
+- ``formula``: the true area in the middle plane of each slice, on pixels of 0.25 mm, times the slice spacing.
+  It shares no code with `nisf.measures`, and its only error is that of the summation.
 
 ``shifted`` is the mean of ``slices`` over ten stacks, each a tenth of a slice further along the normal.
-Where ``slices`` agrees with ``formula``, and ``shifted`` with the truth, the error of ``slices`` comes from
-where the stack happens to cut the heart. OUT gets ``conventions.csv``.
+Where ``slices`` agrees with ``formula``, and ``shifted`` with the truth, the error of ``slices`` comes
+from where the stack happens to cut the heart. OUT gets ``conventions.csv``.
 """
 
 from __future__ import annotations

@@ -1,21 +1,21 @@
-"""What corrections by strokes are worth: Dice after 1, 3 and 5 strokes, near them and elsewhere.
+"""What do correction strokes achieve? Dice after 1, 3 and 5 strokes, near the strokes and elsewhere.
 
     python benchmarks/corrections.py PRIOR --data COHORT -o OUT [--only NAMES.txt] [--strokes 1,3,5]
 
-The cases are those whose number is divisible by five, or those of ``--only``; the prior must not have been
-trained on them. A rule draws the strokes, one after the other, as a person would: where the answer so far has
-the largest connected error (one slice, one frame, one true class), along the middle of it, 3 mm wide, with
+The cases are those whose number is divisible by five, or those of ``--only``; the prior must not have
+been trained on them. A fixed rule draws the strokes one by one, as a person would: along the middle of
+the largest connected error of the current answer (one slice, one frame, one true class), 3 mm wide, with
 the true class. Three answers are scored:
 
-- ``none``: as the prior gives it;
-- ``pasted``: the strokes' own voxels replaced, and no others;
-- ``corrected``: of the subject with these strokes.
+- ``none``: the prior's answer;
+- ``pasted``: only the voxels under the strokes are replaced;
+- ``corrected``: the subject adapted to the strokes.
 
 Dice is the mean over the structures in the labelled slices of four sets: ``stroke``, the slices (in one
-frame) with a stroke; ``next``, those beside them in the same frame; ``others``, all others in frames with a
-stroke; ``frames``, the frames without one. ``case`` is the mean over frames and structures of the whole case.
-OUT gets ``corrections.csv``, ``corrections.json``, and what was found of each case: started again, the
-command goes on where it was.
+frame) with a stroke; ``next``, the adjacent slices in the same frame; ``others``, all other slices of
+frames with a stroke; ``frames``, the frames without a stroke. ``case`` is the mean over frames and
+structures of the whole case. OUT gets ``corrections.csv``, ``corrections.json``, and the results of each
+case, from which an interrupted run resumes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Cases spoilt on purpose: what `fit_quality.py` learns from, and parts of what `wrong_inputs.py` makes.
+"""Deliberately corrupted cases: training data of `fit_quality.py`, and building blocks of `wrong_inputs.py`.
 
-A `Picture` is a volume with its labels; each function takes one and gives another. Labels stay what the
-annotator drew, in the place where the image shows it now: what was erased is not there to be found.
+A `Picture` is a volume with its labels; each function takes one and returns a corrupted one. Labels stay
+as the annotator drew them, at the place where the image now shows the structure. Structures that were
+erased from the image have no label.
 """
 
 from __future__ import annotations

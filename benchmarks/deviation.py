@@ -1,11 +1,11 @@
-"""Where draws of the answer differ: away from measured slices? where the answer is wrong?
+"""Where do draws of the answer differ: between measured slices, or where the answer is wrong?
 
     python benchmarks/deviation.py COHORT PRIOR -o OUT [--only NAMES.txt] [--cases N] [--samples 16]
 
-Every 2nd slice is hidden. The deviation of a place is the largest over its classes' probabilities. Told are
-its mean at measured slices and on the way to the next, and the area under the ROC curve with which it tells
-wrong voxels from right ones within 10 mm of a border, beside that of 1 - p, p being the probability of the
-answer. OUT gets ``deviation.csv``.
+Every second slice is hidden. The deviation at a point is the largest standard deviation over its class
+probabilities. The benchmark reports its mean on measured slices and between them, and the area under the
+ROC curve when it separates wrong from right voxels within 10 mm of a border, next to that of 1 - p, where
+p is the probability of the answer. OUT gets ``deviation.csv``.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Is there a fast way worth having? What each thing that could be left out saves, and what it costs in Dice.
+"""Would a fast mode pay off? What omitting each part saves, and what it costs in Dice.
 
     python benchmarks/fast.py PRIOR --data DATA -o OUT [--cases N] [--only acdc mnms-a]
 
-DATA holds the folders ``acdc``, of which the patients with a number divisible by five are taken, and
-``mnms-a``. Every case is fitted and rendered in each way, in turns, and its processor seconds and mean Dice
-are noted; what all files take, with measures, error bars and the light, is timed beside them. Stopped, it
-goes on where it was. OUT gets ``fast.jsonl`` and ``fast.json``.
+DATA holds the folders ``acdc`` (only patients whose number is divisible by five are used) and ``mnms-a``.
+Every case is fitted and rendered in each mode, in turn, and its CPU seconds and mean Dice are recorded.
+The time to write all files, with measures, error bars and the light, is recorded as well. An interrupted
+run resumes. OUT gets ``fast.jsonl`` and ``fast.json``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Dice and intensity loss against iterations, far past the end: Adam and second order in one picture.
+"""Dice and intensity loss against iterations, far beyond convergence: Adam and second order.
 
     python benchmarks/fit_curve.py COHORT PRIOR -o OUT [--only NAMES.txt] [--cases N] [--steps 2000]
                                    [--iterations 200] [--set fit.prior_strength=0.1 ...]

@@ -1,12 +1,12 @@
-"""Train the finder of a prior again, and leave everything else as it is.
+"""Retrain the finder of a prior and leave everything else unchanged.
 
     python benchmarks/fit_finder.py PRIOR --data COHORT -o OUT [--everyone] [--steps N] [--seed N]
 
 The finder is the network that finds the region of a case without labels: the tensors ``finder.*`` of the
-prior's weights. It is trained on the labelled cases of the cohort whose number is not divisible by five, or
-on all with ``--everyone``, as for a prior that has seen all. OUT/prior is the whole new prior, appendices
-included: they belong to the network that answers, which stays. Started again, the command goes on where it
-was. Judge it with ``found.py`` and ``quality.py wrong``.
+prior's weights. It is trained on the labelled cases of the cohort whose number is not divisible by five,
+or on all of them with ``--everyone`` (for a prior that was trained on all). OUT/prior is the complete new
+prior, including the appendices, which belong to the unchanged segmentation network. An interrupted run
+resumes. Evaluate the result with ``found.py`` and ``quality.py wrong``.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""Train what tells in which way a stack is stored: writes ``orienter.safetensors`` into a prior's folder.
+"""Train the orienter of a prior: writes ``orienter.safetensors`` into the prior's folder.
 
     python benchmarks/fit_orienter.py PRIOR --data COHORT -o OUT [--everyone] [--steps N] [--seed N]
 
-Files that do not say how they lie in the patient may be stored in eight in-plane ways. A prior whose folder
-has this file brings them to the way in which the cases of COHORT lie, which has to be that in which its
-training cases lay. It is trained on the labelled cases whose number is not divisible by five, or on all with
-``--everyone``, as for a prior that has seen all. OUT keeps the training, which goes on where it was if it is
-started again. It belongs to the prior's weights: train it again when they change. ``turned.py`` judges it.
+A file without a patient orientation may be stored in eight in-plane orientations. A prior with an
+orienter turns such files to the orientation of the cases of COHORT, which must be that of its training
+cases. The orienter is trained on the labelled cases whose number is not divisible by five, or on all of
+them with ``--everyone`` (for a prior that was trained on all). OUT keeps the state of the training, so
+that an interrupted run resumes. The orienter belongs to the prior's weights: retrain it when they change.
+Evaluate it with ``turned.py``.
 """
 
 from __future__ import annotations

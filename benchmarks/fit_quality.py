@@ -1,15 +1,15 @@
-"""Learn what tells a good segmentation from a bad one: writes ``quality.json`` into a prior's folder.
+"""Fit the prediction of a segmentation's quality: writes ``quality.json`` into a prior's folder.
 
     python benchmarks/fit_quality.py PRIOR --data DATA -o OUT [--good N] [--spoilt N] [--validation N]
 
-DATA is a cohort with labels: patients whom the prior was trained on and others; every Nth (``--validation``,
-here 5th, by the number in the name) is one that a model of 80 patients has not seen, and counts more. Good
-cases and spoilt copies of them (`corrupted.SPOILT`, weakened weights, a region beside the anatomy) are
-segmented; the signs of their frames (`nisf.quality`) and their Dice are learnt from. OUT keeps
-``rows.jsonl``, one line a case, so that a run that was broken off goes on. It prints how well Dice is
-predicted, cross-fitted by patient.
+DATA is a labelled cohort with patients whom the prior was trained on, and others. Every Nth patient
+(``--validation``, 5 by default, by the number in the name) was not seen by a model that was trained on 80
+patients, and has a larger weight. Good cases and corrupted copies of them (`corrupted.SPOILT`, weakened
+weights, a region beside the anatomy) are segmented, and Dice is regressed on the signs of their frames
+(`nisf.quality`). OUT keeps ``rows.jsonl`` with one line per case, so that an interrupted run resumes. The
+command prints how well Dice is predicted, cross-validated by patient.
 
-The patients of `JUDGED` are left out: `quality.py` spoils them to judge what was learnt.
+The patients in `JUDGED` are left out, because `quality.py` evaluates the result on them.
 """
 
 from __future__ import annotations

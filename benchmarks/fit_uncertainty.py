@@ -1,17 +1,17 @@
-"""Fit calibrated probabilities and error bars of a prior on validation cases, and write them into its folder.
+"""Fit calibrated probabilities and error bars on validation cases, and write them into a prior's folder.
 
     python benchmarks/fit_uncertainty.py PRIOR --data COHORT -o OUT [--also PRIOR] [--judge COHORT ...]
 
-The cases are those whose number is divisible by five, or those of ``--only``; the prior must not have been
-trained on them. ``calibration.json`` and ``intervals.json`` go to the prior's folder. ``--also`` writes the
-same numbers to another prior of the same recipe that has seen all cases, such as ``cardiac-sax``. ``--judge``
-tells how many intervals hold the truth in other cohorts. Fit the light before (`fit_quality.py`): intervals
-widen with the error that it predicts. ``--draws N`` takes account of N draws of the answer
-in the error bars.
+The cases are those whose number is divisible by five, or those of ``--only``; the prior must not have
+been trained on them. ``calibration.json`` and ``intervals.json`` are written into the prior's folder.
+``--also`` writes the same numbers into another prior of the same recipe that was trained on all cases,
+such as ``cardiac-sax``. ``--judge`` reports the coverage of the intervals in other cohorts. Run
+`fit_quality.py` first: the intervals widen with the error that it predicts. ``--draws N`` includes N
+draws of the answer in the error bars.
 
-OUT gets ``uncertainty.json``, ``calibration.csv``, ``intervals.csv``, ``reliability.png``, and what was asked
-of each case: started again, the command goes on where it was. Numbers that are told are cross-fitted: no case
-is judged by what was fitted on itself.
+OUT gets ``uncertainty.json``, ``calibration.csv``, ``intervals.csv``, ``reliability.png``, and the
+results of each case, from which an interrupted run resumes. Reported numbers are cross-validated: no case
+is evaluated with parameters that were fitted on it.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How sure the finder is of a cohort's cases, whole and cut down to the anatomy, and what cutting costs.
+"""How certain is the finder on whole and on cropped images, and what does cropping cost?
 
     python benchmarks/found.py COHORT PRIOR -o OUT [--only NAMES.txt] [--cases N] [--dice]
 
-A case in which the finder is less sure than the prior asks for (`region.certain`) is refused. Each case is
-looked at as it is, and cut to 1.5, 1.2 and 1 times the box around its labels, in the plane and across the
-slices. With --dice each is segmented too and scored within the cut. OUT gets ``found.csv``.
+A case is refused if the finder's certainty is below the prior's bound (`region.certain`). Each case is
+tested as it is, and cropped to 1.5, 1.2 and 1 times the box around its labels, both in plane and along
+the stack. With --dice, each is also segmented and scored within the crop. OUT gets ``found.csv``.
 """
 
 from __future__ import annotations

@@ -1,23 +1,23 @@
-"""How good a prior is at home, on another scanner, and between slices: the main table of the results.
+"""A prior on its own data set, on another scanner, and between slices: the main table of the results.
 
     python benchmarks/generalisation.py PRIOR --data DATA -o OUT [--parts NAME ...] [--cases N] [--json FILE]
 
-DATA holds the folders ``acdc``, ``mnms-a``, ``sunnybrook`` and ``hippocampus``. Validation cases alone are
-scored: of ACDC and the hippocampi those whose number is divisible by five, of the others every case.
+DATA holds the folders ``acdc``, ``mnms-a``, ``sunnybrook`` and ``hippocampus``. Only validation cases are
+scored: of ACDC and the hippocampi those whose number is divisible by five, of the others all.
 
     given        ACDC, every slice given and scored
-    every-2nd    ACDC, every 2nd slice hidden; the hidden slices are scored
+    every-2nd    ACDC, every second slice hidden; the hidden slices are scored
     basal        ACDC, the last labelled slice at the base and those beyond it hidden; likewise scored
     apical       ACDC, the same at the apex
     mnms-a       M&Ms vendor A, every slice given: another hospital and another scanner
     sunnybrook   whole cines from a third scanner: the first structure where an expert drew it
     hippocampus  the other anatomy, by the model that --hippocampus names
 
-A case's Dice is the mean over its structures and phases, each of a whole volume; a part's is the mean over
-cases. Seconds are processor time of one thread for finding, seeing and answering one volume. Each case is
-stored in OUT as it is done, under the prior's fingerprint, so that an interrupted run goes on where it was.
-``--json`` (by default OUT/generalisation.json) gets the numbers that ``python3 dev.py docs`` writes into the
-documents.
+A case's Dice is the mean over its structures and phases, each of a whole volume; a part's Dice is the
+mean over cases. Seconds are CPU seconds of one thread for finding, encoding and rendering one volume. The
+results of each case are stored in OUT under the prior's fingerprint, so that an interrupted run resumes.
+``--json`` (by default OUT/generalisation.json) gets the numbers that ``python3 dev.py docs`` writes into
+the documents.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How time and memory grow with points, subjects in a batch, and frames.
+"""How do time and memory grow with points, subjects in a batch, and frames?
 
     python benchmarks/growth.py -o OUT [--quick] [--clock cpu]
 
-Every measurement is a process of its own, so that its peak memory is its own; what Python and PyTorch take
-before any work is subtracted. OUT gets ``growth.json`` and ``growth.png``. The network is the paper's, with
-random weights. Baseline: see `plain.py`.
+Each measurement runs in its own process, so that peaks of memory are separate; the memory of Python and
+PyTorch before any work is subtracted. OUT gets ``growth.json`` and ``growth.png``. The network is the
+paper's, with random weights. The baseline is `plain.py`.
 """
 
 from __future__ import annotations

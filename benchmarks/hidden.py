@@ -1,13 +1,14 @@
-"""What hidden slices cost: how much of it is where they lie, and how much what they show.
+"""Why are hidden slices harder: is it their unknown position, or their unknown content?
 
     python benchmarks/hidden.py COHORT PRIOR -o OUT [--only NAMES.txt] [--cases N] [--protocol NAME]
 
-Slices are shifted against each other, by breath-holds above all, and no method can tell the shift of a slice
-that it does not see. The hidden slices of every case are scored in four ways: as the field says of them
-unseen; the same, each slice moved in its plane by up to 6 mm to where it agrees with its labels best; as the
-field segments them when it sees them; and the same, but each slice moved by what the mean of its neighbours'
-centres (of the first structure's labels) is off. The last is what a method would reach that knew a hidden
-slice's shape as well as if it saw it, and its place from the neighbours. OUT gets ``hidden.csv``.
+Slices are shifted against each other, mainly by breath-holds, and no method can know the shift of a slice
+that it does not see. The hidden slices of every case are scored in four ways: ``hidden``, the field's
+answer without the slice; ``hidden, best moved``, the same, each slice moved in its plane by up to 6 mm to
+where it agrees best with its labels; ``given``, the answer with the slice given; and ``given, placed``,
+the same, each slice moved by the mean offset of its neighbours' centres (of the first structure's
+labels). The last is what a method would reach that knew a hidden slice's content, but only its
+neighbours' position. OUT gets ``hidden.csv``.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
-"""Slices that breathing has shifted, put in line by long-axis planes; and what those add to the answer.
+"""Slices shifted by breathing, aligned to long-axis planes: are the shifts right, does the answer improve?
 
     python benchmarks/long_axis.py phantom PRIOR -o OUT [--cases N] [--seed S] [--shift MM]
     python benchmarks/long_axis.py cohort COHORT PRIOR -o OUT [--only NAMES.txt] [--shift MM]
 
-``phantom``: a short-axis stack, a 4- and a 2-chamber plane of unseen hearts, every slice shifted by a random
-breath-hold (standard deviation MM along each axis). Reported are the errors of the shifts that are found
-(slices that show the heart, means removed), and Dice in the world, against the truth, of what the stack
-alone, stack and planes, and both in line give; likewise with every second slice of the stack hidden.
-``cohort``: long-axis planes are rendered from each fitted case; then its slices are shifted, and put in line
-again. And unshifted, what is moved, and what that changes. OUT gets ``long_axis.json``.
+``phantom``: a short-axis stack with a 4-chamber and a 2-chamber plane of unseen hearts, every slice
+shifted by a random breath-hold (standard deviation MM along each axis). Reported are the errors of the
+estimated shifts (in slices that show the heart, means removed), and Dice against the truth of the stack
+alone, of stack and planes, and of both after alignment; also with every second slice of the stack hidden.
+``cohort``: long-axis planes are rendered from each fitted case, then its slices are shifted and aligned
+again. The unshifted case is aligned as well, to see how much it moves and how much that changes. OUT gets
+``long_axis.json``.
 """
 
 from __future__ import annotations

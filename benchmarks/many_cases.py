@@ -1,10 +1,10 @@
-"""How long a cohort takes to open for training, and the memory it takes, by its number of cases.
+"""Time and memory to open a cohort for training, against its number of cases.
 
     python benchmarks/many_cases.py /tmp/many --cases 5000
 
-Writes small synthetic cases once (it goes on where it stopped), links them to as many names, and measures,
-each in a process of its own: the first opening, a later one, and the steps of a training. Prints a table, and
-what 50,000 cases would take if every case costs what these cost.
+Writes small synthetic cases once (an interrupted run resumes), links them under as many names as needed,
+and measures, each in its own process: the first opening, a later opening, and the steps of a training.
+Prints a table, and an extrapolation to 50,000 cases at the same cost per case.
 """
 
 from __future__ import annotations

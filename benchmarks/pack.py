@@ -1,9 +1,9 @@
-"""A cohort's labelled slices around the structures in one small file, to be trained on elsewhere.
+"""Pack a cohort's labelled slices around the structures into one small file, for training elsewhere.
 
     python benchmarks/pack.py DATA -o build/gpu/acdc.npz [--anatomy cardiac-sax]
 
-Images keep their resolution; what is kept is 115 mm around the region's centre, in 256 levels that are finer
-where it is dark. DATA's licence holds for the file as well: it is not to be shared.
+Images keep their resolution. Kept are 115 mm around the region's centre, in 256 levels that are finer in
+dark areas. The licence of DATA also holds for the file: do not share it.
 """
 
 from __future__ import annotations

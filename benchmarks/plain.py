@@ -1,6 +1,6 @@
-"""The baseline: the paper's procedure written plainly, as its text says, in eager PyTorch.
+"""The baseline: the paper's procedure, implemented literally in eager PyTorch.
 
-Two linear maps a layer, the latent concatenated to every point, all voxels of a frame in every step.
+Two linear maps per layer, the latent concatenated to every point, all voxels of a frame in every step.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Where the time goes: PyTorch's profiler over one kind of work on the phantom, the paper's network.
+"""Where does the time go? PyTorch's profiler over one workload on the phantom, with the paper's network.
 
     python benchmarks/profiled.py query|training|fit [--plain] [--points N] [--rows 10]
 
-Uncompiled, so that every operation shows; ``--plain`` profiles the baseline. Times are of the processor.
+Nothing is compiled, so that every operation is visible; ``--plain`` profiles the baseline. Times are CPU
+times.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Is the light right? Predicted against true Dice on a cohort with labels, and the light of wrong inputs.
+"""Is the warning light right? Predicted against true Dice of a cohort, and the light of wrong inputs.
 
     python benchmarks/quality.py cohort COHORT PRIOR -o OUT [--only NAMES.txt] [--cases N]
     python benchmarks/quality.py wrong ACDC PRIOR -o OUT [--other COHORT ...]
 
-``cohort`` segments cases as `nisf segment` does, judges them (`nisf.quality.judge`), and scores them against
-their labels at all labelled pixels. ``wrong`` spoils four patients whom `fit_quality.py` leaves out, and two
-phantoms, in all ways of `wrong_inputs.WRONG`; ``--other`` names cohorts of another anatomy, of which one case
-each is shown. OUT gets ``cohort.csv`` or ``wrong.csv``.
+``cohort`` segments cases as `nisf segment` does, judges them (`nisf.quality.judge`), and scores them
+against their labels at all labelled pixels. ``wrong`` corrupts four patients whom `fit_quality.py` leaves
+out, and two phantoms, in all ways of `wrong_inputs.WRONG`; ``--other`` names cohorts of another anatomy,
+of which one case each is tested. OUT gets ``cohort.csv`` or ``wrong.csv``.
 """
 
 from __future__ import annotations

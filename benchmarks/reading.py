@@ -1,13 +1,13 @@
-"""What part of an error is a matter of convention: in which slices a structure is drawn at all.
+"""How much of the error is convention: in which slices a structure is drawn at all?
 
     python benchmarks/reading.py COHORT PRIOR -o OUT [--only NAMES.txt] [--cases N]
 
-Readers differ in how far up the base and how far down the apex they draw. Cases are segmented as
-`nisf segment` does and scored twice: as they are, and with each structure removed from the slices in which
-the reference has none of it, which no method can know without the readers' convention. Volumes are of
-slices, in mL (of assumed voxels where a cohort has such): in slices that both drew the model's less the
-readers', what lies in slices that only the model drew, how much of it lies next to a slice of the readers,
-and what lies in slices that only the readers drew. OUT gets ``reading.csv``.
+Readers differ in how far towards base and apex they draw. Cases are segmented as `nisf segment` does and
+scored twice: unchanged, and with each structure removed from the slices in which the reference has none,
+which no method can know without the readers' convention. Volumes are sums of slices in mL (with assumed
+voxel sizes where a cohort has no true ones): the difference between model and readers in slices that both
+drew, the volume in slices that only the model drew, how much of it lies next to a slice of the readers, and
+the volume in slices that only the readers drew. OUT gets ``reading.csv``.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""What a prior makes of real data: scores, times, and pictures.
+"""A prior on real data: scores, times and pictures.
 
     python benchmarks/real_data.py scores DATA PRIOR -o OUT [--only NAMES.txt] [--training]
     python benchmarks/real_data.py curve CINE PRIOR -o OUT [--reference LABELS.nii.gz --numbers 3]
 
-``scores`` fits the cases of a cohort and prints Dice, HD95 per structure and phase, and seconds a case;
-OUT gets ``scores.csv``, ``cases.csv`` and ``montage.png`` (best, median and worst case). ``--training``
-also scores the latents that the training subjects got in training, from the prior's checkpoint.
-``curve`` fits a whole cine and draws volume against time; dots are a reference's contoured frames. It
-prints how much the curves bend from frame to frame: the mean size of their second differences on the cycle.
+``scores`` fits the cases of a cohort and prints Dice and HD95 per structure and phase, and seconds per
+case. OUT gets ``scores.csv``, ``cases.csv`` and ``montage.png`` (best, median and worst case).
+``--training`` also scores the training subjects' latents from the prior's checkpoint. ``curve`` fits a
+whole cine and plots volume against time, with dots at the frames that a reference contoured. It prints
+the roughness of the curves: the mean absolute second difference over the cycle.
 """
 
 from __future__ import annotations

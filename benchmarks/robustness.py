@@ -1,12 +1,12 @@
-"""What changes when a case is shown otherwise: the change of mean Dice, case by case.
+"""How does mean Dice change if a case is presented differently?
 
     python benchmarks/robustness.py COHORT PRIOR -o OUT [--only NAMES.txt] [--cases N]
 
-Every case is segmented as it is and after each change: slices in reverse order, the stack rotated by 90
-degrees or mirrored, intensities scaled, gamma 0.7 and 1.4, a bias field: the labels change along, and the
-Dice is measured on the changed case's own grid. Then with pixels half and twice as large: the answer is asked
-on the original grid, where the labels are as drawn. OUT gets ``robustness.csv``, empty where a case was
-refused.
+Every case is segmented unchanged and after each change: slices in reverse order, the stack rotated by 90
+degrees or mirrored, intensities scaled, gamma 0.7 and 1.4, a bias field. Labels are changed accordingly,
+and Dice is computed on the changed case's own grid. Then with pixels of half and of twice the size: the
+answer is rendered on the original grid, on which the labels were drawn. OUT gets ``robustness.csv``, with
+empty cells for refused cases.
 """
 
 from __future__ import annotations

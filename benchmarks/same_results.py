@@ -1,13 +1,14 @@
-"""Does a change of the code change results? The same commands by two checkouts, and every file compared.
+"""Does a change of the code change results? Compares the outputs of the same commands by two checkouts.
 
     python benchmarks/same_results.py run CHECKOUT -o OUT [--data DATA] [--only NAME ...]
     python benchmarks/same_results.py compare OUT OTHER
 
-``run`` works through `COMMANDS` with the package of a checkout: segmentations of real and synthetic subjects
-by both kinds of field, planes, points, draws from a posterior, scores, and short trainings. What is there
-already is not done again. ``compare`` exits with 1 unless every label is identical and every number agrees
-within 1e-6 of the largest in its file. DATA holds ``acdc``, ``hippocampus`` and ``sunnybrook``; without it
-the commands that need it are left out. Everything runs on one thread, so that sums come in one order.
+``run`` executes `COMMANDS` with the package of a checkout: segmentations of real and synthetic subjects
+by both kinds of field, planes, points, draws from a posterior, scores, and short trainings. Existing
+results are kept. ``compare`` exits with 1 unless all labels are identical and all numbers agree within
+1e-6 of the largest in their file. DATA holds ``acdc``, ``hippocampus`` and ``sunnybrook``; commands that
+need a missing one are left out. Everything runs on one thread, so that sums are computed in a fixed
+order.
 """
 
 from __future__ import annotations

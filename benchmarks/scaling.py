@@ -1,11 +1,11 @@
-"""What a subject costs among a thousand, and what UK Biobank would: time, memory and disk.
+"""The cost of a subject in a cohort of a thousand, and an estimate for UK Biobank: time, memory and disk.
 
     python benchmarks/scaling.py FOLDER -o OUT [--cases 1000] [--prior cardiac-sax]
 
-Writes small synthetic subjects (50 different ones under as many names as are wanted), segments and measures
-them one after the other in one process, and notes after each what it took. Stopped, it goes on where it was.
-Then a synthetic cine of the size of UK Biobank's, 208 x 187 pixels and 50 frames, stands for 50,000: what
-``nisf segment --estimate`` says of them. OUT gets ``scaling.json`` and ``scaling.png``.
+Writes small synthetic subjects (50 different ones, under as many names as needed), segments and measures
+them one after the other in one process, and records the cost of each. An interrupted run resumes. Then
+``nisf segment --estimate`` extrapolates from one synthetic cine of UK Biobank's size (208 x 187 pixels,
+50 frames) to 50,000. OUT gets ``scaling.json`` and ``scaling.png``.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""How much a seed decides: the field, the field whose phases see each other, and the U-Net, trained alike.
+"""How much do results depend on the seed? The field, with and without phase exchange, and the U-Net.
 
     python benchmarks/seeds.py ACDC -o OUT [--seeds 0 1 2] [--longer 5000] [--device cuda] [--set ...]
 
-One round of the preset `image` each, on all but every 5th case, two volumes a step: two random ones (field,
-U-Net), or two phases of one subject (pair). Scored on every 5th case as `nisf paper` does, with no section
-left out, all slices given and every 2nd hidden, for which the U-Net's slices are interpolated. A run that was
-cut off goes on where it was. OUT gets ``seeds.csv``: method, seed, protocol, Dice and HD95 of each case.
+One round of the preset `image` each, on all but every fifth case, with two volumes per step: two random
+ones (field, U-Net), or two phases of one subject (pair). Scored on every fifth case as `nisf paper` does,
+with all sections kept: all slices given, and every second slice hidden, for which the U-Net's slices are
+interpolated. An interrupted run resumes. OUT gets ``seeds.csv``: method, seed, protocol, Dice and HD95 of
+each case.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Which of two checkouts is faster? The same work by both, in turns, in one run.
+"""Which of two checkouts is faster? Runs the same work with both, alternately.
 
     python benchmarks/side_by_side.py CHECKOUT OTHER -o OUT.json [--repeats 5] -- segment SCAN -o {out}
     python benchmarks/side_by_side.py CHECKOUT OTHER -o OUT.json [--repeats 5] --training [image] [cpu]
 
-The first runs `nisf` with the package of each checkout; ``{out}`` becomes a fresh folder every time. With
-``--training`` both train the presets `image` and `cpu` on phantoms, for some steps and for some more: the
-difference is the time of the steps alone. One round before is not counted. Printed are medians and ranges of
-wall-clock and CPU seconds (the latter matter on a busy machine), and by how much OTHER takes longer.
+The first form runs `nisf` with the package of each checkout; ``{out}`` is a fresh folder each time. With
+``--training``, both train the presets `image` and `cpu` on phantoms, for two numbers of steps: the
+difference is the time of the steps alone. A warm-up round is not counted. Prints medians and ranges of
+wall-clock and CPU seconds (use the latter on a busy machine), and how much longer OTHER takes.
 """
 
 from __future__ import annotations

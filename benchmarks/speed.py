@@ -1,13 +1,13 @@
-"""How fast: fitting, training, queries and start-up, beside the paper's procedure written plainly.
+"""Speed of fitting, training, queries and start-up, compared with the paper's procedure written plainly.
 
     python benchmarks/speed.py -o OUT                            the whole comparison; takes hours
     python benchmarks/speed.py -o OUT --quick                    minutes
     python benchmarks/speed.py -o OUT --data ACDC --prior PRIOR  on a real case, with Dice
 
---clock cpu counts CPU seconds: on a busy machine, with OMP_NUM_THREADS=1, what an idle one would take.
---quick runs only a few steps of the baseline's fit, and compares no times of fits. Baseline (`plain.py`)
-and ours take turns in one run. OUT gets ``speed.json`` and ``speed.png``. Without --prior the network has
-random weights, which cost the same; the columns on accuracy are then left out.
+--clock cpu counts CPU seconds: with OMP_NUM_THREADS=1, a busy machine then gives the times of an idle
+one. --quick runs only a few steps of the baseline's fit, and does not compare times of fits. Baseline
+(`plain.py`) and nisf alternate within one run. OUT gets ``speed.json`` and ``speed.png``. Without --prior
+the network has random weights, which cost the same, and the columns on accuracy are left out.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""Size of a subject's static page, and how far its answers are from Python's, in a browser.
+"""Size of a subject's static page, and how much its answers in a browser differ from Python's.
 
     python benchmarks/static_page.py SUBJECT.nisf [--places N] [--most-mb MB] [--browser CHROMIUM] [-o OUT]
 
-The page is written and opened in headless Chromium from its file. At every phase and at a random time after
-it, random places in its box are asked there and in Python; if phases were left out, only at the phases. It
-needs a Chromium and the Python package playwright. What the page writes on its console counts as a fault.
+The page is written, and opened from its file in headless Chromium. At every phase, and at a random time
+after it, random points in its box are queried there and in Python; if phases were left out, only at the
+phases. Needs Chromium and the Python package playwright. The exit status is 1 if the page writes on its
+console.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Tables of the documents, from the numbers that benchmarks wrote.
+"""Tables of the documents, made from the numbers that benchmarks wrote.
 
     python benchmarks/tables.py headline|generalisation|structures|alignment|intervals|calibration
 
 Reads ``docs/results``: ``cardiac-sax-80.json`` and ``cardiac-sax.json`` are written by
-``benchmarks/generalisation.py --json``, ``uncertainty.json`` by ``benchmarks/fit_uncertainty.py --json``,
-``baselines.json`` names its own commands. ``python3 dev.py docs``
-puts what is printed between the markers of that name in the documents. Imports nothing but Python's own.
+``benchmarks/generalisation.py --json``, ``uncertainty.json`` by ``benchmarks/fit_uncertainty.py --json``;
+``baselines.json`` names its own commands. ``python3 dev.py docs`` puts the output between the markers of
+that name in the documents. Imports only the standard library.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What `speed.py` measures: fits, training steps, gradients, queries and start-up, theirs and ours."""
+"""Workloads of `speed.py`: fits, training steps, gradients, queries, start-up; the baseline's and nisf's."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""Train a model that comes with nisf again, round after round; a run that was cut off goes on where it was.
+"""Retrain a bundled model, round after round; an interrupted run resumes.
 
     python benchmarks/train_models.py cardiac-sax DATA -o OUT      the shipped weights; seven rounds, hours
-    python benchmarks/train_models.py cardiac-sax-80 DATA -o OUT   those that the results are of
+    python benchmarks/train_models.py cardiac-sax-80 DATA -o OUT   the model of the results
     python benchmarks/train_models.py hippocampus DATA -o OUT
 
 DATA is ACDC's training set, or Task04 of the Medical Segmentation Decathlon. Subjects whose number is
-divisible by five are kept out, but for the last four rounds of ``cardiac-sax``. OUT gets a folder a round;
-the last is the model. --set adds settings to every round, e.g. to try it out.
+divisible by five are held out, except in the last four rounds of ``cardiac-sax``. OUT gets one folder per
+round; the last one is the model. --set adds settings to every round, e.g. to try it out.
 """
 
 from __future__ import annotations

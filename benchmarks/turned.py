@@ -1,12 +1,13 @@
-"""What it changes in which of the eight in-plane ways a stack is stored.
+"""Does the answer depend on which of eight in-plane orientations a stack is stored in?
 
     python benchmarks/turned.py COHORT PRIOR -o OUT [--only NAMES.txt] [--cases N] [--unoriented]
 
-Every case is segmented as it is, and turned by quarters and mirrored: the answers are turned back, and
-compared with those of the case as it is and with the labels. Cases that say how they lie in the patient are
-read one way however they are stored; this is about those that do not say it, and with ``--unoriented`` about
-all. For a prior with an orienter, it is shown how often the way that it finds is the case's own, and how sure
-it is. OUT gets ``turned.csv``, one row for each case and way, which a second run goes on with.
+Every case is segmented as stored, and rotated by quarters and mirrored. The answers are turned back and
+compared with the answer for the case as stored, and with the labels. Cases with a patient orientation are
+read in the same way however they are stored, so this concerns the others; with ``--unoriented``, the
+orientation of all is ignored. For a prior with an orienter, the table also shows how often it finds the
+right orientation, and how certain it is. OUT gets ``turned.csv``, one row per case and orientation, from
+which an interrupted run resumes.
 """
 
 from __future__ import annotations

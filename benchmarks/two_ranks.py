@@ -1,10 +1,10 @@
-"""Throughput of training on several ranks of this machine, beside one process, in turns.
+"""Training throughput of several ranks on this machine, compared with one process, alternately.
 
     python benchmarks/two_ranks.py [--ranks 2] [--steps 20] [--repeats 3]
 
 Both train the same image-conditioned field on the same phantoms, with the same subjects in a step and one
-thread a process. Prints steps a second of each turn and the ratio of the medians. GPUs are used where each
-rank has one.
+thread per process. Prints steps per second of each run and the ratio of the medians. GPUs are used if
+there is one per rank.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""How long the viewer takes to answer a plane: coarse, sharp, and the page's first picture.
+"""How long does the viewer take to answer a plane: coarse, sharp, and at first paint?
 
     python benchmarks/view_latency.py SUBJECT.nisf [--planes N] [--pixels N] [--browser CHROMIUM]
         [--play MINUTES] [-o OUT]
 
-Planes through the region's middle in random directions, 160 mm wide, half of them at measured times and half
-between two; asked over HTTP as the page asks, one after the other, once the phases that they need are
-encoded. First paint is the time from opening the address until all three views are sharp, of a server that
-has just opened the case; it needs a Chromium and the Python package playwright. Times are wall-clock, and so
-are those of whatever else the machine does: beside them stands the process's processor time a plane.
---play has the browser play the cine, turning a plane every second, and reads memory at twenty times: of this
-process, which serves, and of the page's scripts after a collection of their garbage.
+Planes through the region's centre in random directions, 160 mm wide, half of them at measured times and
+half between two. They are requested over HTTP as the page does, one after the other, after the phases
+that they need are encoded. First paint is the time from opening the address of a freshly opened case
+until all three views are sharp; it needs Chromium and the Python package playwright. Times are wall-clock
+and include whatever else the machine does, so the CPU time per plane is reported as well. --play plays
+the cine in the browser, turns a plane every second, and reads memory twenty times: of this process, which
+is the server, and of the page's scripts after garbage collection.
 """
 
 from __future__ import annotations

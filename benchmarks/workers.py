@@ -1,10 +1,11 @@
-"""How many cases an hour do workers do? One process and several over the same cases, in turns.
+"""How many cases per hour do workers process? One process and several, over the same cases, alternately.
 
     python benchmarks/workers.py COHORT PRIOR -o OUT.json [--cases 8] [--workers 2] [--repeats 3]
 
-Printed are wall-clock and CPU seconds of both (the latter matter on a busy machine), their ratio, what a
-volume costs beside the networks, and whether all files that were written are the same. One round before is
-not counted. On idle cores N workers do N times the cases of one process if a case costs the same CPU seconds.
+Prints wall-clock and CPU seconds of both (use the latter on a busy machine), their ratio, the cost per
+volume besides the networks, and whether all output files are identical. A warm-up round is not counted.
+On idle cores, N workers process N times as many cases as one process if a case costs the same CPU
+seconds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Images that a segmentation cannot be right of, or whose millimetres are wrong, made of good ones.
+"""Images that cannot be segmented correctly, or with wrong millimetres, made from good ones.
 
-Each function takes a `corrupted.Picture` and gives another; `WRONG` has them all by name. `quality.py` shows
-them to a prior, and its light should be red for each, if the prior does not refuse it.
+Each function takes a `corrupted.Picture` and returns another; `WRONG` lists all of them by name.
+`quality.py` passes them to a prior: unless the prior refuses one, its light should be red.
 """
 
 from __future__ import annotations

@@ -1,10 +1,13 @@
+import functools
 import gc
 import os
 import time
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
+from tyro import _docstrings
 
 import checker
 
@@ -19,17 +22,29 @@ LIGHT = {
     "kinds.latent.fit.TRIAL_STEPS": 4,
     "measures.lattice.SPACING_MM": 6.0,
     "measures.lattice.NODES": 24,
+    "measures.wall.ANGLES": 24,
+    "measures.wall.RAY_ANGLES": np.linspace(0, 2 * np.pi, 24, endpoint=False),
+    "measures.wall.FEWEST": 4,
     "mesh.extraction.LARGEST_SPACING_MM": 5.0,
     "mesh.extraction.REGION_STEPS": 20,
+    "networks.finder_training.BATCH": 4,
+    "picture.DPI": 30,
     "report.slices.CINE_MM": 5.0,
     "report.slices.CONTOUR_MM": 4.0,
     "report.slices.LOOK_MM": 8.0,
     "subject.views.SEARCH_MM": 8.0,
+    "view.coding.CHECKED": 0.5,
+    "view.coding.EACH_BLOCK": (0.2, 0.1),
+    "view.coding.FEW": 300,
+    "view.coding.FEWEST": 100,
 }
 """Constants that say how finely something is done, not what is done; see the fixture `light`."""
 
-LONGEST = ("test_docs.py", "test_paper.py", "test_benchmarks.py")
-"""Files that take minutes: begun first, so that no worker is left with one of them at the end."""
+LONGEST = (
+    *("test_docs.py", "test_benchmarks.py", "test_paper.py", "test_inputs.py", "test_page.py"),
+    *("test_search.py", "test_ranks.py", "test_workers.py", "test_cli.py"),
+)
+"""Files that take longest: begun first, so that no worker is left with one of them at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,6 +70,23 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_disks():
+    # What tests write need not survive a loss of power.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _sources_are_read_once():
+    # The command line's help is made of comments in sources, which tyro reads again for each command.
+    with pytest.MonkeyPatch.context() as patch:
+        tokens = _docstrings._ClassTokenization
+        patch.setattr(tokens, "make", staticmethod(functools.cache(tokens.make)))
+        yield
+
+
 @pytest.fixture(scope="module")
 def light():
     """Commands measure, look for axes, draw and mesh coarsely, and try orientations for a few steps only.
@@ -75,6 +107,10 @@ def toy_cohort():
     return toys.toy_cohort(6)
 
 
+BATCH = 16
+"""Slices per step of the finders that tests rely on."""
+
+
 def trained_once(name: str, config, cohort, tmp_path_factory: pytest.TempPathFactory):
     """A prior trained by whichever worker of pytest-xdist asks first; the others wait for it and load it."""
     import toys
@@ -93,7 +129,9 @@ def trained_once(name: str, config, cohort, tmp_path_factory: pytest.TempPathFac
         return load_prior(folder)
     said = "failed"
     try:
-        toys.train_toy(folder, config, cohort, [])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("nisf.networks.finder_training.BATCH", BATCH)  # also where `light` changes it
+            toys.train_toy(folder, config, cohort, [])
         said = "trained"
     finally:
         done.write_text(said)

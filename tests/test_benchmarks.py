@@ -25,6 +25,7 @@ from nisf.kinds.load import load_prior
 from nisf.networks.latent_field import LatentField
 from nisf.phantom import write_cohort
 
+pytestmark = pytest.mark.usefixtures("light")
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 

@@ -126,11 +126,12 @@ def lighter(command: str) -> str:
     """The same command with fewer steps, coarser grids, fewer frames and draws."""
     command = re.sub(r"train\.steps=\d+", "train.steps=4", command)
     command = re.sub(r"--(frames|samples) \d\d+", r"--\1 2", command)
-    spacing = re.search(r"--spacing (\S+,\S+,\S+)", command)
+    spacing = re.search(r"--spacing (\S+)", command)
     if spacing is None:
         return command
-    coarse = ",".join(str(4 * float(number)) for number in spacing[1].split(","))
-    return command.replace(spacing[0], f"--spacing {coarse}")
+    numbers = [float(number) for number in spacing[1].split(",")]
+    times = 4 if len(numbers) > 1 else 2
+    return command.replace(spacing[0], f"--spacing {','.join(str(times * number) for number in numbers)}")
 
 
 PREPARED = {"cluster", "training-at-scale", "correcting"}

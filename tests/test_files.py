@@ -37,6 +37,16 @@ def test_replacing(tmp_path):
     assert names(path.parent) == ["image.nii.gz"]
 
 
+def test_a_file_reaches_the_disk_before_its_name(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr(os, "fsync", lambda handle: done.append(os.fstat(handle).st_ino))
+    with replacing(tmp_path / "image") as temporary:
+        temporary.write_text("one")
+        assert done == []
+        inode = temporary.stat().st_ino
+    assert done == [inode]
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_replacing_when_the_block_fails(tmp_path, error):
     path = tmp_path / "image"

@@ -58,7 +58,7 @@ IMAGE = settings(
     image={"pixels": 32, "pixel_mm": 4.0, "width": 12, "levels": 3, "features": 8, "latent": 4, "hidden": 24},
     augment={"centre_mm": 4.0, "window": 6, "coarse": 0.5, "coarse_pixels": 16},
     train={
-        "steps": 200,
+        "steps": 130,
         "subjects": 2,
         "points": 128,
         "learning_rate": 1e-2,
@@ -66,7 +66,7 @@ IMAGE = settings(
         "schedule": "cosine",
         "weight_l2": 1e-4,
     },
-    region={"whole": False, "finder_steps": 30},
+    region={"whole": False, "finder_steps": 24},
 )
 
 

@@ -2,12 +2,17 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 import toys
 from nisf.cli import main
+from nisf.config.overrides import to_dict
+from nisf.config.presets import PRESETS
+from nisf.files import write_json
 from nisf.kinds.load import load_prior
+from nisf.outputs import Made, recorded
 from nisf.outputs.origin import origins
 from nisf.prior.bundled import FOLDER
 from nisf.segmentation import segment_case, write_segmentation
@@ -51,6 +56,21 @@ def test_a_record_and_a_folder(out, toy_image_prior, capsys):
     assert found["written_by"][0]["options"]["seed"] == toys.IMAGE.train.seed
 
 
+def test_settings_that_differ_from_the_preset(tmp_path, capsys):
+    config = replace(PRESETS["image"], train=replace(PRESETS["image"].train, steps=7))
+    with recorded(tmp_path, "", "train", Made(options={"settings": to_dict(config), "seed": 3})):
+        write_json(tmp_path / "log.json", {})
+    assert main(["info", str(tmp_path / "log.json")]) == 0
+    few = capsys.readouterr().out.splitlines()
+    assert "  seed: 3" in few
+    assert [line for line in few if line.startswith("  settings.")] == ["  settings.train.steps: 7"]
+    assert not any(line.startswith("  input:") for line in few)
+    assert main(["info", str(tmp_path / "log.json"), "--all"]) == 0
+    every = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  settings.")]
+    assert few[-1] == f"  settings: {len(every) - 1} more as in the preset image; --all prints them"
+    assert "  settings.train.subjects: 2" in every
+
+
 def test_a_checkpoint(toy_image_prior, capsys):
     found = told(capsys, toy_image_prior.folder / "checkpoint.safetensors")
     assert found["itself"]["what"] == "a checkpoint"
@@ -85,9 +105,6 @@ def test_what_was_changed_or_is_gone(out, tmp_path, capsys):
 
 
 def test_files_below_the_folder_of_their_record(tmp_path, capsys):
-    from nisf.files import write_json
-    from nisf.outputs import recorded
-
     with recorded(tmp_path, "", "report"):
         write_json(tmp_path / "pages" / "a" / "index.json", {})
     found = told(capsys, tmp_path / "pages" / "a" / "index.json")["written_by"]

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch._dynamo.exc import BackendCompilerFailed, TorchDynamoException
-from torch._dynamo.utils import counters
 
 import toys
 from nisf.chunks import training_points
@@ -82,6 +80,8 @@ def test_compiling_that_works(monkeypatch):
 
 
 def test_compiling_that_fails(monkeypatch):
+    from torch._dynamo.exc import BackendCompilerFailed, TorchDynamoException
+
     calls = []
 
     def broken(*_, **__):
@@ -186,6 +186,8 @@ def test_parts_on_a_gpu_are_large():
 @pytest.mark.parametrize("points", [0, 512])
 def test_nothing_is_compiled_again(monkeypatch, points):
     """Whole frames of subjects of many sizes: one graph, compiled once."""
+    from torch._dynamo.utils import counters
+
     monkeypatch.setattr(module, "can_compile", lambda: True)
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
     torch._dynamo.reset()

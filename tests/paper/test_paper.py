@@ -13,7 +13,10 @@ from nisf.paper.ablations import CHOICES
 from nisf.paper.estimate import jobs
 from nisf.paper.methods import FROZEN, OURS, REFERENCE_SHAPE, SECOND, UNET, UNET_NEAREST, UNET_SHAPE, UNFROZEN
 from nisf.paper.sparse import KINDS
+from nisf.picture import STYLE
 from tiny_budget import TINY
+
+pytestmark = pytest.mark.usefixtures("light")
 
 
 def rows_of(folder, name):
@@ -26,6 +29,7 @@ def done(study):
     """Every experiment, run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nisf.kinds.latent.fit.TRIAL_STEPS", 2)
+        patch.setitem(STYLE, "pdf.fonttype", 3)  # embedding TrueType fonts takes longer than drawing
         return study.output, {name: experiment.run(study) for name, experiment in EXPERIMENTS.items()}
 
 

@@ -14,6 +14,7 @@ from nisf.files import read_metadata, read_tensors, write_tensors
 from nisf.optimisation.checkpoint import has_begun, stored_settings
 from nisf.training.search import FinderCheckpoint, search_for
 
+pytestmark = pytest.mark.usefixtures("light")
 CONFIG = toys.settings(
     toys.TINY,
     train={"steps": 4},

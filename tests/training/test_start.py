@@ -14,6 +14,7 @@ from nisf.files import read_tensors
 from nisf.kinds.load import load_prior
 from nisf.prior.fit import fit
 
+pytestmark = pytest.mark.usefixtures("light")
 REGION = {"whole": False, "margin_mm": 8.0, "finder_steps": 5}
 FEW = {"steps": 3, "checkpoint_every": 4}
 KINDS = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nisf.subject.portable import Portable, Touched
-from nisf.view.coding import Rounding, Transform, blocks, coded, unblocked
+from nisf.view.coding import Rounding, Transform, blocks, rounding_of, unblocked
 
 MIX = np.random.default_rng(5).normal(size=(4, 16))
 """Blocks of 2 x 2 pixels with 4 features fill 4 of 16 directions, as after a pixel shuffle."""
@@ -19,11 +19,11 @@ def smooth(rng, t, h=12, w=20):
     return unblocked(hidden @ MIX + 0.01 * rng.normal(size=(h // 2, w // 2, 4)) @ MIX, 2).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def portable():
+def portable_of(phases):
     """Answers are linear in the features of two pixels; those of the left half hardly depend on them."""
-    rng = np.random.default_rng(0)
-    features = tuple((smooth(rng, t), smooth(rng, t + 5, 8)) for t in range(13))
+    rng, count = np.random.default_rng(0), len(phases)
+    every = [(smooth(rng, t), smooth(rng, t + 5, 8)) for t in range(13)]
+    features = tuple(every[t] for t in phases)
     weight = rng.normal(size=(4, 3)) * [1.0, 0.1, 0.1]
     sizes = np.array([h * w for h, w in SHAPES])
 
@@ -49,8 +49,13 @@ def portable():
         )
         return np.abs(away).max(1), touched(own)
 
-    times = tuple((t,) for t in range(13)) + tuple((t, t + 1) for t in range(12))
-    return Portable({"crops": [[[0, 0], [0, 2]]] * 13}, {}, features, 2, times, effects, errors)
+    times = tuple((t,) for t in range(count)) + tuple((t, t + 1) for t in range(count - 1))
+    return Portable({"crops": [[[0, 0], [0, 2]]] * count}, {}, features, 2, times, effects, errors)
+
+
+@pytest.fixture(scope="module")
+def portable():
+    return portable_of(range(13))
 
 
 def test_answers_are_within_the_bound(portable):
@@ -74,12 +79,29 @@ def test_blocks_that_matter_less_are_rounded_more_coarsely(portable):
 
 
 def test_bytes(portable):
-    found = coded(portable, within=1e-2)
+    found = rounding_of(portable, within=1e-2).coded()
     assert found.error <= 1e-2
     assert found.basis.shape == (4, 16)
     assert found.numbers.before == [t % 12 > 0 for t in range(13)]
     first, second = (sum(map(len, found.numbers.streams[t])) for t in (0, 1))
     assert second < first
+
+
+def test_some_phases_are_kept_without_choosing_the_levels_again(portable, monkeypatch):
+    phases = [0, 4, 5, 9]
+    whole = rounding_of(portable, within=1e-2)
+    monkeypatch.setattr(Rounding, "allow", None)
+    own = whole.kept(portable_of(phases), phases, within=1e-2)
+    assert own.transform is whole.transform
+    for levels, t in zip(own.levels, phases, strict=True):
+        for level, before in zip(levels, whole.levels[t], strict=True):
+            assert (level <= before).all()
+            assert (level == before).mean() > 0.7
+    assert 0 < own.error <= 1e-2
+    assert own.coded().numbers.before == [False, True, True, True]
+    for t in range(4):
+        error, _ = own.portable.errors((t,), 5000, 77, [own.rounded(t)])
+        assert error.max() <= 1.2e-2
 
 
 def test_blocks_and_the_transform_go_back(portable):

@@ -141,6 +141,68 @@ def test_time_layers_and_volumes(page, toy_seen):
     wait(page, "() => nisfPage.solid.canvas.dataset.surfaces === 'shown'")
 
 
+PLAYING = "() => nisfPage.store.state.playing"
+
+
+def test_space_plays_wherever_the_focus_is(page):
+    for control in ('select[aria-label="Probability"]', 'select[aria-label="Speed"]', "#timeline input"):
+        page.locator(control).focus()
+        for playing in (True, False):
+            page.keyboard.press("Space")
+            assert page.evaluate(PLAYING) is playing
+    # A button or a box that was clicked keeps the focus; one that was reached by keys is for Space.
+    button, box = page.locator('#panel [data-value="fill"]'), page.locator('[data-check="lines"]')
+    for control in (button, box):
+        control.click()
+        page.keyboard.press("Space")
+        assert page.evaluate(PLAYING) is True
+        page.keyboard.press("Space")
+    assert page.evaluate("() => nisfPage.store.state.lines") is False
+    page.keyboard.press("Tab")
+    for control, changed in ((button, "classes"), (box, "lines")):
+        page.evaluate("() => nisfPage.store.set({ classes: 'none' })")
+        before = page.evaluate("(name) => nisfPage.store.state[name]", changed)
+        control.focus()
+        page.keyboard.press("Space")
+        assert page.evaluate("(name) => nisfPage.store.state[name]", changed) != before
+        assert page.evaluate(PLAYING) is False
+
+
+def test_space_is_left_to_text(page):
+    page.evaluate(
+        "() => { const text = document.createElement('input'); text.id = 'words'; "
+        "document.querySelector('#panel').append(text); text.focus(); }"
+    )
+    page.keyboard.type("a b")
+    assert page.input_value("#words") == "a b"
+    assert page.evaluate(PLAYING) is False
+    page.evaluate("() => document.querySelector('#words').remove()")
+
+
+ASKED = """async () => {
+  const { source, curves, info, solid, store } = nisfPage, asked = [];
+  source.volume = async (time) => {
+    asked.push(time);
+    if (time === 0.5) store.set({ time: 0.7 });
+    throw new DOMException("a newer question took its place", "AbortError");
+  };
+  nisfPage.curves = { ...curves, phases: { ED: 0.9, ES: 0.4 } };
+  store.set({ time: 0.31 });
+  await solid.open({ ...info, times: Array.from({ length: 10 }, (_, k) => k / 10) });
+  delete source.volume;
+  nisfPage.curves = curves;
+  store.set({ time: 0 });
+  await solid.open(info);
+  return asked;
+}"""
+
+
+def test_the_shown_phase_then_ed_and_es_come_first(page):
+    asked = page.evaluate(ASKED)
+    # First at the shown time itself; at 0.5 the user moves on to 0.7.
+    assert asked == [0.31, 0.3, 0.9, 0.4, 0.5, 0.7, 0.8, 0.0, 0.1, 0.2, 0.6]
+
+
 def test_points_and_rulers(page, toy_seen):
     page.keyboard.press("p")
     box = page.locator('[data-view="a"] canvas').bounding_box()
@@ -228,9 +290,13 @@ def test_taken_away(page, button, ending, start, tmp_path):
 
 
 def test_help_is_there_and_controls_have_names(page):
+    page.set_viewport_size({"width": 400, "height": 640})
     page.keyboard.press("?")
     assert page.locator("#help").is_visible()
     assert page.locator("#help dt").count() > 20
+    # It begins with its title, also where it has to be scrolled.
+    assert page.locator("#help").evaluate("(dialog) => dialog.scrollHeight > dialog.clientHeight")
+    assert page.locator("#help").evaluate("(dialog) => dialog.scrollTop") == 0
     page.keyboard.press("Escape")
     nameless = page.evaluate(
         "() => [...document.querySelectorAll('button, input, select, canvas')].filter((e) => "
@@ -238,3 +304,4 @@ def test_help_is_there_and_controls_have_names(page):
         ".map((e) => e.outerHTML)"
     )
     assert nameless == []
+    page.set_viewport_size({"width": 1200, "height": 640})

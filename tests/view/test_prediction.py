@@ -9,6 +9,7 @@ from nisf.view.entropy import (
     BITS,
     ESCAPE,
     HALF,
+    SIDE_BY_SIDE,
     TOTAL,
     WIDE,
     context,
@@ -56,7 +57,10 @@ class Stream:
         return self.state == 1 << 16 and self.at == len(self.words)
 
 
-def test_numbers_of_every_size_come_back():
+@pytest.mark.parametrize("lanes", [2, 60])
+def test_numbers_of_every_size_come_back(lanes):
+    """Lane by lane, and many side by side."""
+    assert (lanes < SIDE_BY_SIDE) == (lanes == 2)
     rng = np.random.default_rng(0)
     size = np.exp(rng.uniform(-3, 14, 6000))
     numbers = np.clip(np.rint(rng.laplace(size=6000) * size), -(2**23), 2**23 - 1).astype(np.int64)
@@ -64,8 +68,8 @@ def test_numbers_of_every_size_come_back():
     found = tables(symbols(numbers, contexts), contexts)
     assert set(found.sum(1, dtype=int)) <= {0, TOTAL}
     first, width = intervals(numbers, contexts, found)
-    data = encoded(first.reshape(2, -1), width.reshape(2, -1))
-    for lane, part in zip(data, np.split(np.arange(6000), 2), strict=True):
+    data = encoded(first.reshape(lanes, -1), width.reshape(lanes, -1))
+    for lane, part in zip(data, np.split(np.arange(6000), lanes), strict=True):
         stream = Stream(lane, found)
         assert [stream.number(c) for c in contexts[part]] == numbers[part].tolist()
         assert stream.ended()

@@ -26,8 +26,10 @@ class Info:
 
     path: Annotated[Positional[Path], arg(metavar="FILE")]
     """A segmentation, subject, mesh, table, page, checkpoint or record, or the folder of a prior."""
+    all: bool = False
+    """Print all settings of a training, not only those that differ from its preset."""
     json: bool = False
-    """Print JSON."""
+    """Print JSON, with all settings."""
 
     def run(self) -> int:
         from nisf.errors import BadFileError
@@ -47,7 +49,7 @@ class Info:
         else:
             print(f"{self.path}")
             for one in told:
-                print("\n".join(lines(one)))
+                print("\n".join(lines(one if self.all else without_preset(one))))
             if own:
                 print("entries of the file itself:")
                 print("\n".join(f"  {name}: {value}" for name, value in own.items()))
@@ -97,9 +99,27 @@ def lines(one: Mapping[str, Any]) -> list[str]:
     out += [
         f"  input: sha256 {entry.get('sha256', 'not recorded')}, {entry.get('size', '?')} bytes"
         for entry in one["inputs"]
-    ] or ["  input: none recorded"]
+    ]
     out += [f"  {name}: {value}" for name, value in flat(one["options"]).items()]
+    if "as_preset" in one:
+        out.append(f"  settings: {one['as_preset']}")
     return out
+
+
+def without_preset(one: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The result of `described` without the settings that are its preset's; ``as_preset`` counts them."""
+    from nisf.config.overrides import to_dict
+    from nisf.config.presets import PRESETS
+
+    settings = one["options"].get("settings")
+    if not isinstance(settings, Mapping) or settings.get("preset") not in PRESETS:
+        return one
+    usual = flat(json.loads(json.dumps(to_dict(PRESETS[settings["preset"]]))))
+    found = flat(settings)
+    kept = {name: value for name, value in found.items() if name not in usual or usual[name] != value}
+    other = {name: value for name, value in one["options"].items() if name != "settings"}
+    note = f"{len(found) - len(kept)} more as in the preset {settings['preset']}; --all prints them"
+    return {**one, "options": {**other, "settings": kept}, "as_preset": note}
 
 
 def flat(options: Mapping[str, Any], before: str = "") -> dict[str, Any]:

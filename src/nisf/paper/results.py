@@ -65,6 +65,7 @@ def draw(width: float, height: float, make: Callable[[Figure], None]) -> Figure:
         figure = new_figure(width, height)
         make(figure)
         figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # else each file is laid out anew
     return figure
 
 

@@ -136,8 +136,8 @@ def _metric(portable: Portable, phases: Sequence[int]) -> Float[np.ndarray, "f f
     return metric
 
 
-def coded(portable: Portable, within: float = WITHIN) -> Coded:
-    """Compress the features of all phases; answers differ by at most ``within`` where they are checked.
+def rounding_of(portable: Portable, within: float = WITHIN) -> Rounding:
+    """Round the features of all phases; answers differ by at most ``within`` where they are checked.
 
     Args:
         portable: the subject.
@@ -145,12 +145,8 @@ def coded(portable: Portable, within: float = WITHIN) -> Coded:
     """
     rounding = Rounding(portable, Transform(portable))
     rounding.allow(within)
-    error = rounding.mend(within)
-    wholes = [rounding.wholes(t) for t in range(len(portable.features))]
-    basis, middle = rounding.transform.basis()
-    numbers = predicted(wholes, rounding.levels, alike(portable), MIXTURE)
-    scaled = (rounding.finest / FINEST * basis).astype(np.float32)
-    return Coded(scaled, middle.astype(np.float32), numbers, error)
+    rounding.mend(within)
+    return rounding
 
 
 class Rounding:
@@ -164,8 +160,30 @@ class Rounding:
     def __init__(self, portable: Portable, transform: Transform) -> None:
         self.portable, self.transform = portable, transform
         self.shapes = [[x.shape[:2] for x in tables] for tables in portable.features]
-        self.finest = 0.0
+        self.finest = self.error = 0.0
         self.levels: list[Levels] = []
+
+    def coded(self) -> Coded:
+        """Compress the features as they are rounded."""
+        wholes = [self.wholes(t) for t in range(len(self.portable.features))]
+        basis, middle = self.transform.basis()
+        numbers = predicted(wholes, self.levels, alike(self.portable), MIXTURE)
+        scaled = (self.finest / FINEST * basis).astype(np.float32)
+        return Coded(scaled, middle.astype(np.float32), numbers, self.error)
+
+    def kept(self, portable: Portable, phases: Sequence[int], within: float = WITHIN) -> Rounding:
+        """The rounding of some phases alone: the levels are reused, checked again, and mended.
+
+        Args:
+            portable: the subject at these phases.
+            phases: their indices among those of this rounding.
+            within: the bound.
+        """
+        own = Rounding(portable, self.transform)
+        own.finest, own.levels = self.finest, [self.levels[t] for t in phases]
+        own.smooth()
+        own.mend(within)
+        return own
 
     def allow(self, within: float) -> None:
         """Choose the levels from the derivatives of the answers."""
@@ -222,8 +240,8 @@ class Rounding:
         """Features of a phase after rounding."""
         return [self.transform.features(x * (self.finest / FINEST)) for x in self.wholes(t)]
 
-    def mend(self, within: float) -> float:
-        """Refine blocks where answers differ by more; returns the largest error in the last check."""
+    def mend(self, within: float) -> None:
+        """Refine blocks where answers differ by more; ``error`` is the largest one in the last check."""
         worst = 0.0
         for number in range(ROUNDS):
             worst, finer = (
@@ -250,7 +268,7 @@ class Rounding:
                 wide = [maximum_filter(part, 3) for part in cut]
                 self.levels[t] = [(a - b).clip(0) for a, b in zip(self.levels[t], wide, strict=True)]
             self.smooth()
-        return worst
+        self.error = worst
 
 
 def alike(portable: Portable) -> list[bool]:

@@ -1,7 +1,7 @@
 """Entropy coder for integers: a range coder with asymmetric numeral systems and frequency tables.
 
 Duda, "Asymmetric numeral systems", arXiv 1311.2540 (the range variant, 32 bits of state, words of 16 bits).
-Each lane is an independent stream. All lanes are encoded at the same time; the page decodes them one by one.
+Each lane is an independent stream. Many lanes are encoded side by side; the page decodes them one by one.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ BITS = 12
 TOTAL = 1 << BITS
 LEAST = 1 << 16
 """Smallest state; a word of 16 bits is written before the state would exceed 2**32."""
+SIDE_BY_SIDE = 48
+"""From so many lanes on, arrays over all lanes are faster than Python's integers."""
 HALF = 127
 ESCAPE = 2 * HALF + 1
 """Symbols 0 to 2 * HALF are the numbers from -HALF to HALF; this one announces a number of `WIDE` bits."""
@@ -89,6 +91,25 @@ def intervals(
 
 def encoded(first: Int[np.ndarray, "l n"], width: Int[np.ndarray, "l n"]) -> list[UInt8[np.ndarray, "_"]]:
     """Bytes of each lane: its final state, then the words in decoding order, little-endian."""
+    if len(first) < SIDE_BY_SIDE:
+        return [_lane(*lane) for lane in zip(first, width, strict=True)]
+    return _lanes(first, width)
+
+
+def _lane(first: Int[np.ndarray, "n"], width: Int[np.ndarray, "n"]) -> UInt8[np.ndarray, "_"]:
+    """Bytes of one lane."""
+    state, words = LEAST, []
+    for start, own in zip(first[::-1].tolist(), width[::-1].tolist(), strict=True):
+        if state >= own << (32 - BITS):
+            words.append(state & 0xFFFF)
+            state >>= 16
+        state += state // own * (TOTAL - own) + start
+    words += [state >> 16, state & 0xFFFF]
+    return np.array(words[::-1], dtype="<u2").view(np.uint8)
+
+
+def _lanes(first: Int[np.ndarray, "l n"], width: Int[np.ndarray, "l n"]) -> list[UInt8[np.ndarray, "_"]]:
+    """Bytes of many lanes, one interval of all of them at a time."""
     lanes, count = first.shape
     state = np.full(lanes, LEAST, dtype=np.int64)
     words = np.zeros((lanes, count + 2), dtype="<u2")

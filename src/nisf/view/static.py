@@ -17,10 +17,9 @@ from nisf.data.region import Region
 from nisf.errors import BadSettingError, CannotFitError
 from nisf.files import replacing
 from nisf.outputs import recorded_file
-from nisf.subject.portable import Portable
 from nisf.view.bundle import bundled
 from nisf.view.chunks import Chunks, coding, pixels
-from nisf.view.coding import MIXTURE, coded
+from nisf.view.coding import MIXTURE, Rounding, rounding_of
 from nisf.view.measured import description
 from nisf.view.viewed import Viewed
 from nisf.view.wide_text import wide_text
@@ -67,9 +66,10 @@ def static_page(viewed: Viewed, most_mb: float = 15.0, *, measured: bool = True)
         pass
     box = _box(viewed)
     every = 1 if viewed.background.grid is None else len(viewed.background.grid.times)
-    count = every
+    count, phases = every, list(range(every))
+    whole = rounding = rounding_of(viewed.subject.portable(phases, box))
     while True:
-        made = _page(viewed, box, _chosen(viewed, every, count), every, measured=measured)
+        made = _page(viewed, box, phases, every, rounding, measured=measured)
         size = len(made.file) / 1e6
         if size <= most_mb:
             return made
@@ -77,6 +77,8 @@ def static_page(viewed: Viewed, most_mb: float = 15.0, *, measured: bool = True)
             raise BadSettingError(f"one phase takes {size:.1f} MB; allow more than {most_mb:g} MB")
         # Only the phases are scaled: the rest of the page is small.
         count = max(1, min(count - 1, int(count * most_mb / size)))
+        phases = _chosen(viewed, every, count)
+        rounding = whole.kept(viewed.subject.portable(phases, box), phases)
 
 
 def write_static(
@@ -117,12 +119,14 @@ def _box(viewed: Viewed) -> Region:
     return Region(Affine(matrix), (high - low) / 2)
 
 
-def _page(viewed: Viewed, box: Region, phases: list[int], every: int, *, measured: bool) -> Made:
-    portable = viewed.subject.portable(phases, box)
+def _page(
+    viewed: Viewed, box: Region, phases: list[int], every: int, rounding: Rounding, *, measured: bool
+) -> Made:
+    portable = rounding.portable
     chunks = Chunks(bytearray(), {})
     for name, array in portable.weights.items():
         chunks.add(name, array)
-    features, error = _features(portable, chunks)
+    features, error = _features(rounding, chunks)
     info = description(viewed)
     times = [info["times"][phase] for phase in phases]
     info |= {"times": times, "moves": len(times) > 1, "draws": False}
@@ -146,9 +150,9 @@ def _page(viewed: Viewed, box: Region, phases: list[int], every: int, *, measure
     return Made(html, (len(phases), every), error)
 
 
-def _features(portable: Portable, chunks: Chunks) -> tuple[dict[str, Any], float]:
+def _features(rounding: Rounding, chunks: Chunks) -> tuple[dict[str, Any], float]:
     """Features of all phases as chunks; how the page decodes them, and the measured error."""
-    found = coded(portable)
+    portable, found = rounding.portable, rounding.coded()
     chunks.add("basis", found.basis)
     chunks.add("middle", found.middle)
     chunks.add_predicted("features", found.numbers)

@@ -19,6 +19,7 @@ from nisf.kinds.pool import MappedPool
 from nisf.phantom import Scanner, write_cohort
 from nisf.training.train import TrainOptions, train
 
+pytestmark = pytest.mark.usefixtures("light")
 HEART = load_anatomy("cardiac-sax")
 SMALL = Scanner(matrix=(32, 32), spacing_mm=5.5, thickness_mm=14.0, gap_mm=4.0, frames=2)
 

@@ -18,6 +18,7 @@ from nisf.networks.encoder_inference import FrozenEncoder
 from nisf.networks.image_field import ImageField
 from nisf.prior.fit import fit
 
+pytestmark = pytest.mark.usefixtures("light")
 BRIEF = toys.settings(toys.IMAGE, train={"steps": 12, "checkpoint_every": 4}, region={"finder_steps": 5})
 
 

@@ -60,15 +60,32 @@ function otherKey(event, page) {
 
 /** Listens to the keyboard; keys that a control needs are left to it. */
 export function listenToKeys(page) {
+  // A control that was clicked keeps the focus; Space acts on it only for those who reached it by keys.
+  let clicked = false;
+  const left = (event) => !page.info || event.ctrlKey || event.metaKey || find("#help").open
+    || isNeeded(event, clicked && page.info.moves);
+  document.addEventListener("pointerdown", () => { clicked = true; }, true);
   document.addEventListener("keydown", (event) => {
-    const tag = event.target.tagName;
-    if (!page.info || event.ctrlKey || event.metaKey || find("#help").open) return;
-    if (tag === "SELECT" || (tag === "INPUT" && /^(Arrow|Page| )/.test(event.key)) || (tag === "BUTTON" && /^( |Enter)$/.test(event.key))) return;
+    if (event.key === "Tab") clicked = false;
+    if (left(event)) return;
     const { store } = page, { state } = store, plane = state.planes[state.active];
     const changed = plane ? planeKey(event, plane) : null;
     if (changed) store.setPlane(state.active, changed);
     if (changed || otherKey(event, page)) event.preventDefault();
   });
+  // Firefox presses a button when Space is let go.
+  document.addEventListener("keyup", (event) => { if (event.key === " " && !left(event)) event.preventDefault(); });
+}
+
+/** Whether the control that has the focus needs a key; `plays` if Space is for the film, not for a control. */
+function isNeeded({ key, target }, plays) {
+  const { tagName, type } = target;
+  if (tagName === "SELECT") return key !== " ";
+  if (tagName === "BUTTON") return key === "Enter" || (key === " " && !plays);
+  if (tagName !== "INPUT") return tagName === "TEXTAREA" || target.isContentEditable;
+  if (type === "range") return /^(Arrow|Page)/.test(key);
+  if (type === "checkbox" || type === "radio") return /^(Arrow|Page)/.test(key) || (key === " " && !plays);
+  return true;
 }
 
 export function showHelp() {
@@ -79,4 +96,5 @@ export function showHelp() {
       make("dl", {}, ...rows.flatMap(([keys, words]) => [make("dt", {}, make("kbd", {}, keys)), make("dd", {}, words)]))))),
     make("form", { method: "dialog" }, make("button", { autofocus: true }, "Close")));
   dialog.showModal();
+  dialog.scrollTop = 0; // the button that gets the focus is at the end
 }

@@ -5,6 +5,7 @@ import { nearestFrame, outlines } from "./measured.js";
 import { surface } from "./nets.js";
 import { VIEW_COLOURS } from "./overlay.js";
 import { VIEWS } from "./store.js";
+import { wantedOrder } from "./timeline.js";
 import { add, cross, inverse, mapped, scaled, unit } from "./vectors.js";
 
 const SURFACE_VERTEX = `
@@ -80,10 +81,14 @@ export class SolidView {
     this.upright = [0, 0, 1];
     if (!this.gl) return;
     await this.fetch(this.page.store.state.time, false);
-    const generation = this.generation;
-    for (const time of info.times) {
-      if (generation !== this.generation) return;
-      await this.fetch(time, true);
+    const generation = this.generation, asked = new Set();
+    for (;;) {
+      // Which comes next is decided anew each time: the user moves on, and ES is known late.
+      const { page } = this, named = Object.values(page.curves?.phases || {});
+      const next = wantedOrder(info.times, named, page.store.state.time).find((frame) => !asked.has(frame));
+      if (next === undefined || generation !== this.generation) return;
+      asked.add(next);
+      await this.fetch(info.times[next], true);
     }
   }
 

@@ -152,6 +152,13 @@ export class Timeline {
   }
 }
 
+/** The phases in the order in which they are wanted: the one that is shown, the named ones, then those that follow it. */
+export function wantedOrder(times, named, time) {
+  const shown = nearestFrame(times, time), count = times.length;
+  const following = Array.from({ length: count }, (_, k) => (shown + k) % count);
+  return [...new Set([shown, ...named.map((t) => nearestFrame(times, t)), ...following])];
+}
+
 /** Volumes at a time (mL) of each structure, mixed linearly between phases; null where not known yet. */
 export function volumesAt(curves, times, time) {
   if (!curves) return null;
