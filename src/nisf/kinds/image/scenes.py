@@ -154,7 +154,7 @@ class Scenes:
 
     def places(self, position: Float[np.ndarray, "n 3"], memory_mb: float = 512.0) -> PlacesAsked:
         """Points in model mm, to be queried at several times."""
-        points = torch.from_numpy(position.astype(np.float32)).to(self.device)
+        points = torch.from_numpy(position.astype(np.float32)).to(self.device, non_blocking=True)
         return PlacesAsked(points, self.rows(memory_mb))
 
     def _at_rest(self, rows: int) -> FrozenImageField:
@@ -181,7 +181,8 @@ class Scenes:
             near = places.near(scenes[0][0], self.field.image.neighbours)
             frozen = self._at_rest(max(len(part) for part in places.parts))
             if left_out is not None:
-                chosen = torch.from_numpy(left_out(len(scenes[0][0].maps))).to(self.device)
+                chosen = torch.from_numpy(left_out(len(scenes[0][0].maps)))
+                chosen = chosen.to(self.device, non_blocking=True)
                 near = [without_slices(part, chosen) for part in near]
             for i, part in enumerate(near):
                 values, classes = frozen(scenes, part, both=self.both)
