@@ -143,10 +143,14 @@ def turns(bench: Bench) -> dict[str, Any]:
     for case in bench.cases:
         for name in WAYS:
             choose(name)
+            if bench.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(bench.device)
             before = time.perf_counter()
             found[name].append(whole(case, bench.prior).stages)
             bench.wait()
             found[name][-1]["wall"] = time.perf_counter() - before
+            if bench.device.type == "cuda":
+                found[name][-1]["peak GB"] = torch.cuda.max_memory_allocated(bench.device) / 1e9
         longest = max(longest, sum(stages[-1]["wall"] for stages in found.values()))
         if time.perf_counter() - began > 10 or bench.left() < longest + 25:
             break

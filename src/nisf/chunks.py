@@ -6,7 +6,7 @@ only the memory limit matters.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -56,8 +56,12 @@ BATCHINGS = {"cpu": ON_CPU}
 
 
 def batching(device: torch.device) -> Batching:
-    """How much is computed together on a device."""
-    return BATCHINGS.get(device.type, ON_GPU)
+    """How much is computed together on a device; on a small GPU at most an eighth of its memory."""
+    found = BATCHINGS.get(device.type, ON_GPU)
+    if device.type != "cuda":
+        return found
+    whole = torch.cuda.get_device_properties(device).total_memory
+    return replace(found, encoding_bytes=min(found.encoding_bytes, whole // 8))
 
 
 def positions_at_a_time(memory_mb: float) -> int:
