@@ -56,6 +56,10 @@ SECONDS = 55.0
 CASES, DIFFERENT = 16, 4
 """Number of cases, and of different ones among them."""
 PROCESSES = (1, 2, 4, 8)
+SHORT = 4
+"""Frames of the case that is profiled, which takes time by the number of operations."""
+SHARED = "together"
+"""The way of batching of processes that share the device."""
 RUNTIME = (
     "cudaLaunchKernel",
     "cuLaunchKernel",
@@ -81,10 +85,60 @@ def scanner_of(quick: bool) -> Scanner:
     return Scanner(matrix=(128, 128), spacing_mm=1.6, frames=20)
 
 
-def phantoms(quick: bool) -> list[Case]:
-    """The cohort: a few different cines, again and again, because making one takes a second."""
-    different = [scan.case for scan in cohort(1 if quick else DIFFERENT, seed=3, scanner=scanner_of(quick))]
-    return (different * CASES)[: 2 if quick else CASES]
+def serve(pipe: Connection, device: str, threads: int) -> None:
+    """Segment the cases whose indices come through the pipe, after the file that holds them; a process."""
+    torch.set_num_threads(threads)
+    choose(SHARED)
+    prior = load_prior(DEFAULT).to(named_device(device))
+    cases = pickle.loads(Path(pipe.recv()).read_bytes())
+    whole(cases[0], prior)
+    pipe.send(None)
+    while True:
+        for index in pipe.recv():
+            whole(cases[index % len(cases)], prior)
+        pipe.send(None)
+
+
+class Crew:
+    """Processes that share the device; they start while other things are done.
+
+    Args:
+        count: number of processes.
+        device: by name.
+        threads: of each process.
+    """
+
+    def __init__(self, count: int, device: str, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.threads, self.pipes, self.processes = threads, [], []
+        for _ in range(count):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=serve, args=(theirs, device, threads), daemon=True)
+            process.start()
+            self.pipes.append(ours)
+            self.processes.append(process)
+
+    def done(self, messages: Sequence[Any], seconds: float) -> float:
+        """Send a message to each of the first processes; seconds until all have done what it asks for.
+
+        Raises:
+            TimeoutError: a process took too long.
+            EOFError: a process ended.
+        """
+        began = time.perf_counter()
+        for pipe, message in zip(self.pipes, messages, strict=False):
+            pipe.send(message)
+        for pipe, _ in zip(self.pipes, messages, strict=False):
+            if not pipe.poll(max(1.0, began + seconds - time.perf_counter())):
+                raise TimeoutError("a process took too long")
+            pipe.recv()
+        return time.perf_counter() - began
+
+    def end(self) -> None:
+        """Stop all processes."""
+        for process in self.processes:
+            process.terminate()
+            process.join()
 
 
 @dataclass
@@ -97,6 +151,8 @@ class Bench:
         prior: on the device.
         quick: whether this is a rehearsal.
         began: when the script began, by `time.perf_counter`.
+        crew: processes that share the device.
+        short: a cine of `SHORT` frames.
         result: of all parts so far.
     """
 
@@ -105,7 +161,18 @@ class Bench:
     prior: Prior
     quick: bool
     began: float
+    crew: Crew
+    short: Case
     result: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def made(cls, device: torch.device, quick: bool, began: float, crew: Crew) -> Bench:
+        """With a cohort of a few different cines, again and again, because making one takes a second."""
+        scanner = scanner_of(quick)
+        different = [scan.case for scan in cohort(1 if quick else DIFFERENT, seed=3, scanner=scanner)]
+        (short,) = (one.case for one in cohort(1, seed=3, scanner=replace(scanner, frames=SHORT)))
+        cases = (different * CASES)[: 2 if quick else CASES]
+        return cls(device, cases, load_prior(DEFAULT).to(device), quick, began, crew, short)
 
     def left(self) -> float:
         """Seconds until `SECONDS`."""
@@ -152,7 +219,7 @@ def turns(bench: Bench) -> dict[str, Any]:
             if bench.device.type == "cuda":
                 found[name][-1]["peak GB"] = torch.cuda.max_memory_allocated(bench.device) / 1e9
         longest = max(longest, sum(stages[-1]["wall"] for stages in found.values()))
-        if time.perf_counter() - began > 10 or bench.left() < longest + 25:
+        if time.perf_counter() - began > 8 or bench.left() < longest + 20:
             break
     return {
         name: {stage: summary([one.get(stage, 0.0) for one in stages]) for stage in stages[0]}
@@ -217,9 +284,8 @@ def waits(bench: Bench) -> dict[str, Any]:
 
 
 def measured(bench: Bench) -> None:
-    """Fit, render and measure the first case."""
-    case = bench.cases[0]
-    subject, files = segment_case(case, bench.prior, REQUEST), MeasureFiles()
+    """Fit, render and measure the short case."""
+    subject, files = segment_case(bench.short, bench.prior, REQUEST), MeasureFiles()
     subject.render(after_frame=files.answered(subject))
 
 
@@ -252,77 +318,33 @@ def splits(bench: Bench) -> dict[str, Any]:
     return out
 
 
-def serve(pipe: Connection, device: str, path: str, threads: int, way: str) -> None:
-    """Segment the cases whose indices come through the pipe; a process of its own."""
-    torch.set_num_threads(threads)
-    choose(way)
-    cases, prior = pickle.loads(Path(path).read_bytes()), load_prior(DEFAULT).to(named_device(device))
-    whole(cases[0], prior)
-    pipe.send(None)
-    while (indices := pipe.recv()) is not None:
-        for index in indices:
-            whole(cases[index % len(cases)], prior)
-        pipe.send(None)
-
-
 def processes(bench: Bench) -> dict[str, Any]:
-    """Cases a second of several processes that share the device, each with its own share of the cases."""
-    context, way = multiprocessing.get_context("spawn"), "together"
-    counts = PROCESSES[:2] if bench.quick else PROCESSES
-    threads = max(1, torch.get_num_threads() // counts[-1])
-    crew: list[tuple[Any, Connection]] = []
-    out: dict[str, Any] = {"way": way, "threads": threads}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "cases.pickle"
-        path.write_bytes(pickle.dumps(bench.cases[:DIFFERENT]))
-        try:
-            for _ in range(counts[-1]):
-                ours, theirs = context.Pipe()
-                process = context.Process(
-                    target=serve, args=(theirs, str(bench.device), str(path), threads, way), daemon=True
-                )
-                process.start()
-                crew.append((process, ours))
-            for _, pipe in crew:
-                heard(pipe, bench.left())
-            each = 1 if bench.quick else 3
-            for count in counts:
-                began = time.perf_counter()
-                for number, (_, pipe) in enumerate(crew[:count]):
-                    pipe.send(range(number, number + each))
-                for _, pipe in crew[:count]:
-                    heard(pipe, bench.left())
-                out[str(count)] = round(count * each / (time.perf_counter() - began), 3)
-        except TimeoutError as error:
-            out["error"] = str(error)
-        finally:
-            for process, _ in crew:
-                process.terminate()
-                process.join()
+    """Cases a second of several processes that share the device."""
+    crew, each = bench.crew, 1 if bench.quick else 2
+    out: dict[str, Any] = {"way": SHARED, "threads": crew.threads}
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "cases.pickle"
+            path.write_bytes(pickle.dumps(bench.cases[:DIFFERENT]))
+            out["start"] = round(crew.done([str(path)] * len(crew.pipes), bench.left()), 2)
+        for count in PROCESSES:
+            if count <= len(crew.pipes):
+                seconds = crew.done([range(k, k + each) for k in range(count)], bench.left())
+                out[str(count)] = round(count * each / seconds, 3)
+    except (TimeoutError, EOFError, OSError) as error:
+        out["error"] = repr(error)
     return out
 
 
-def heard(pipe: Connection, seconds: float) -> None:
-    """Wait for a process.
-
-    Raises:
-        TimeoutError: it took too long.
-        EOFError: it ended.
-    """
-    if not pipe.poll(max(1.0, seconds)):
-        raise TimeoutError("a process took too long")
-    pipe.recv()
-
-
 def agreement(bench: Bench) -> dict[str, Any]:
-    """Voxels of one case that differ between the ways, and from the processor."""
+    """Voxels of the short case that differ between the ways, and from the processor."""
     labels = {}
     for name in WAYS:
         choose(name)
-        labels[name] = computed(bench.cases[0], bench.prior)
-    if bench.device.type == "cuda" and bench.left() > 5:
+        labels[name] = computed(bench.short, bench.prior)
+    if bench.device.type == "cuda":
         BATCHINGS["cpu"] = ON_CPU
-        labels["processor"] = computed(bench.cases[0], bench.prior.to(CPU))
+        labels["processor"] = computed(bench.short, bench.prior.to(CPU))
     first = next(iter(labels.values()))
     out: dict[str, Any] = {"drawn": int((first > 0).sum())}
     for name in labels:
@@ -334,10 +356,10 @@ def agreement(bench: Bench) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "turns": turns,
-    "parts of a case": splits,
-    "profile": profiles,
-    "agreement": agreement,
     "processes": processes,
+    "parts of a case": splits,
+    "agreement": agreement,
+    "profile": profiles,
 }
 
 
@@ -370,15 +392,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = device_parser(__doc__).parse_args(arguments)
     chosen.output.mkdir(parents=True, exist_ok=True)
     device = named_device(chosen.device)
-    cases = phantoms(chosen.quick)
-    bench = Bench(device, cases, load_prior(DEFAULT).to(device), chosen.quick, began)
+    count = 2 if chosen.quick else PROCESSES[-1]
+    crew = Crew(count, str(device), max(1, torch.get_num_threads() // count))
+    try:
+        return run(Bench.made(device, chosen.quick, began, crew), chosen.output)
+    finally:
+        crew.end()
+
+
+def run(bench: Bench, folder: Path) -> int:
+    """Run all parts and write their results; the exit status."""
+    device = bench.device
     bench.result |= {"machine": machine(), "device": str(device), "missing": absent.MISSING, "seconds": {}}
     if device.type == "cuda":
         bench.result["gpu"] = torch.cuda.get_device_name(device)
     for way in WAYS:  # not counted
         choose(way)
-        whole(cases[0], bench.prior)
-    bench.result["seconds"]["start"] = round(time.perf_counter() - began, 2)
+        whole(bench.cases[0], bench.prior)
+    bench.result["seconds"]["start"] = round(time.perf_counter() - bench.began, 2)
     failed = False
     for name, part in PARTS.items():
         before = time.perf_counter()
@@ -388,7 +419,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             bench.result[name] = {"error": "".join(traceback.format_exception(error)[-3:])}
             failed = True
         bench.result["seconds"][name] = round(time.perf_counter() - before, 2)
-        write_json(chosen.output / "gpu_cohort.json", bench.result)
+        write_json(folder / "gpu_cohort.json", bench.result)
     for line in told(bench.result):
         say(line)
     return int(failed)
