@@ -51,8 +51,6 @@ from nisf.stopwatch import Stopwatch
 
 say = partial(print, flush=True)
 REQUEST = Request(format="mha")
-SECONDS = 55.0
-"""Parts that have not begun by then are left out."""
 CASES, DIFFERENT = 16, 4
 """Number of cases, and of different ones among them."""
 PROCESSES = (1, 2, 4, 8)
@@ -89,8 +87,9 @@ def serve(pipe: Connection, device: str, threads: int) -> None:
     """Segment the cases whose indices come through the pipe, after the file that holds them; a process."""
     torch.set_num_threads(threads)
     choose(SHARED)
-    prior = load_prior(DEFAULT).to(named_device(device))
+    prior = load_prior(DEFAULT)
     cases = pickle.loads(Path(pipe.recv()).read_bytes())
+    prior = prior.to(named_device(device))
     whole(cases[0], prior)
     pipe.send(None)
     while True:
@@ -150,7 +149,7 @@ class Bench:
         cases: the cohort.
         prior: on the device.
         quick: whether this is a rehearsal.
-        began: when the script began, by `time.perf_counter`.
+        until: when no part is begun any more, by `time.perf_counter`.
         crew: processes that share the device.
         short: a cine of `SHORT` frames.
         result: of all parts so far.
@@ -160,23 +159,14 @@ class Bench:
     cases: list[Case]
     prior: Prior
     quick: bool
-    began: float
+    until: float
     crew: Crew
     short: Case
     result: dict[str, Any] = field(default_factory=dict)
 
-    @classmethod
-    def made(cls, device: torch.device, quick: bool, began: float, crew: Crew) -> Bench:
-        """With a cohort of a few different cines, again and again, because making one takes a second."""
-        scanner = scanner_of(quick)
-        different = [scan.case for scan in cohort(1 if quick else DIFFERENT, seed=3, scanner=scanner)]
-        (short,) = (one.case for one in cohort(1, seed=3, scanner=replace(scanner, frames=SHORT)))
-        cases = (different * CASES)[: 2 if quick else CASES]
-        return cls(device, cases, load_prior(DEFAULT).to(device), quick, began, crew, short)
-
     def left(self) -> float:
-        """Seconds until `SECONDS`."""
-        return self.began + SECONDS - time.perf_counter()
+        """Seconds in which parts may begin."""
+        return self.until - time.perf_counter()
 
     def wait(self) -> None:
         """Until the device has done all."""
@@ -356,9 +346,9 @@ def agreement(bench: Bench) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "turns": turns,
-    "processes": processes,
-    "parts of a case": splits,
     "agreement": agreement,
+    "parts of a case": splits,
+    "processes": processes,
     "profile": profiles,
 }
 
@@ -386,23 +376,37 @@ def told(result: dict[str, Any]) -> list[str]:
     return [*lines, f"seconds: {result.get('seconds')}"]
 
 
+def cines(quick: bool) -> tuple[list[Case], Case]:
+    """The cohort, a few different cines again and again, because making one takes a second; a short one."""
+    scanner = scanner_of(quick)
+    different = [scan.case for scan in cohort(1 if quick else DIFFERENT, seed=3, scanner=scanner)]
+    (short,) = (one.case for one in cohort(1, seed=3, scanner=replace(scanner, frames=SHORT)))
+    return (different * CASES)[: 2 if quick else CASES], short
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run all parts; the exit status is 1 if one failed."""
-    began = time.perf_counter()
-    chosen = device_parser(__doc__).parse_args(arguments)
+    parser = device_parser(__doc__)
+    parser.add_argument("--seconds", type=float, default=55.0, help="after which no part is begun")
+    parser.add_argument("--after", type=Path, help="prepare, but use the device only once this file exists")
+    chosen = parser.parse_args(arguments)
     chosen.output.mkdir(parents=True, exist_ok=True)
-    device = named_device(chosen.device)
-    count = 2 if chosen.quick else PROCESSES[-1]
+    device, count = named_device(chosen.device), 2 if chosen.quick else PROCESSES[-1]
     crew = Crew(count, str(device), max(1, torch.get_num_threads() // count))
     try:
-        return run(Bench.made(device, chosen.quick, began, crew), chosen.output)
+        cases, short = cines(chosen.quick)
+        prior = load_prior(DEFAULT)
+        while chosen.after and not chosen.after.exists():
+            time.sleep(0.1)
+        until = time.perf_counter() + chosen.seconds
+        return run(Bench(device, cases, prior.to(device), chosen.quick, until, crew, short), chosen.output)
     finally:
         crew.end()
 
 
 def run(bench: Bench, folder: Path) -> int:
     """Run all parts and write their results; the exit status."""
-    device = bench.device
+    began, device = time.perf_counter(), bench.device
     bench.result |= {"machine": machine(), "device": str(device), "missing": absent.MISSING, "seconds": {}}
     if device.type == "cuda":
         bench.result["gpu"] = torch.cuda.get_device_name(device)
@@ -414,7 +418,7 @@ def run(bench: Bench, folder: Path) -> int:
             del WAYS[way]
             bench.result[f"{way} failed"] = "".join(traceback.format_exception(error)[-4:])
             say(bench.result[f"{way} failed"])
-    bench.result["seconds"]["start"] = round(time.perf_counter() - bench.began, 2)
+    bench.result["seconds"]["start"] = round(time.perf_counter() - began, 2)
     failed = False
     for name, part in PARTS.items():
         before = time.perf_counter()
@@ -425,6 +429,7 @@ def run(bench: Bench, folder: Path) -> int:
             failed = True
         bench.result["seconds"][name] = round(time.perf_counter() - before, 2)
         write_json(folder / "gpu_cohort.json", bench.result)
+        say(f"{name}: {bench.result[name] if name not in ('turns', 'profile') else 'done'}")
     for line in told(bench.result):
         say(line)
     return int(failed)

@@ -27,6 +27,7 @@ from nisf.files import read_tensors, write_tensors
 from nisf.kinds.load import load_prior
 from nisf.networks.latent_field import LatentField
 from nisf.phantom import write_cohort
+from nisf.prior.bundled import DEFAULT
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -170,7 +171,9 @@ def test_a_gpus_cohort_rehearsed_on_the_processor(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_cohort, "SHORT", 2)
     monkeypatch.setattr(gpu_cohort, "scanner_of", lambda _: tiny)
     monkeypatch.setitem(gpu_cohort.PARTS, "profile", lambda bench: bench.cases[0].nothing)
-    bench = gpu_cohort.Bench.made(CPU, True, time.perf_counter(), gpu_cohort.Crew(0, "cpu", 1))
+    until, crew = time.perf_counter() + 60, gpu_cohort.Crew(0, "cpu", 1)
+    cases, short = gpu_cohort.cines(quick=True)
+    bench = gpu_cohort.Bench(CPU, cases, load_prior(DEFAULT), True, until, crew, short)
     try:
         assert gpu_cohort.run(bench, tmp_path) == 1  # one part fails, the others do not
     finally:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nisf.config.schema import Config
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
-from nisf.data.outline import outlines_of
+from nisf.data.outline import Outline, outlines_of
 from nisf.data.region import Region, whole_region
 from nisf.optimisation.loop import Validation
 from nisf.optimisation.ranks import of_all, share, together
@@ -48,14 +48,21 @@ class TrainingSetup:
     device: torch.device
     workers: int | None = None
 
+    @cached_property
+    def outlines(self) -> Sequence[Outline]:
+        """Of each training case."""
+        return outlines_of(self.cases, order=self.anatomy.reorder)
+
     def regions(self) -> list[Region]:
         """Region of each training case: from its labels, or found as at test time."""
         half = self.search.half
         if half is None:
             return of_all([whole_region(self.cases[i]) for i in share(len(self.cases))])
-        outlines = outlines_of(self.cases, order=self.anatomy.reorder)
         return of_all(
-            [outlines[i].region(half) or self.search.find(self.cases[i])[0] for i in share(len(self.cases))]
+            [
+                self.outlines[i].region(half) or self.search.find(self.cases[i])[0]
+                for i in share(len(self.cases))
+            ]
         )
 
     def validated(self) -> list[Case]:

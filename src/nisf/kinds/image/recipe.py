@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 from typing_extensions import override
 
 from nisf.config.schema import ImageConfig, TrainConfig
-from nisf.data.outline import chosen, outlines_of
+from nisf.data.outline import chosen
 from nisf.errors import CannotFitError
 from nisf.kinds.image.measured import measured_stacks
 from nisf.kinds.image.model import ImagePrior
@@ -123,8 +123,7 @@ class ImageRecipe(Recipe):
         self.setup, self.config, self.anatomy = setup, setup.config, setup.anatomy
         self.cases, self.labels = setup.cases, setup.anatomy.labels
         self.mirrors = self.config.image.mirrors if self.anatomy.turn else 0
-        outlines = outlines_of(setup.cases, order=setup.anatomy.reorder)
-        labelled = [i for i, one in enumerate(outlines) if one.labelled_slices]
+        labelled = [i for i, one in enumerate(setup.outlines) if one.labelled_slices]
         if not labelled:
             raise CannotFitError("no slice is labelled; an image-conditioned field needs labels to train on")
         regions = setup.regions()

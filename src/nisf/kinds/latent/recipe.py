@@ -15,7 +15,7 @@ from typing_extensions import override
 from nisf.chunks import training_points
 from nisf.config.schema import TrainConfig
 from nisf.data.case import Case
-from nisf.data.outline import chosen, outlines_of
+from nisf.data.outline import chosen
 from nisf.data.points import Batch, CasePoints, batch_of
 from nisf.data.region import Region
 from nisf.device import CPU, module_device
@@ -129,7 +129,7 @@ class LatentRecipe(Recipe):
             )
         self.setup, self.config, self.labels = setup, setup.config, setup.anatomy.labels
         dimensions = self.config.field.dimensions
-        regions, outlines = setup.regions(), outlines_of(setup.cases, order=setup.anatomy.reorder)
+        regions, outlines = setup.regions(), setup.outlines
         every = pool_of(setup.cases, regions, case_points(dimensions))
         # Stored points are not read here: a box around labels is never empty.
         known = [isinstance(every, MappedPool) and one.pose is not None for one in outlines]
