@@ -48,9 +48,9 @@ class Batching:
 
 ON_CPU = Batching()
 """What is small stays in a core's cache, and every core has a frame of its own."""
-ON_GPU = Batching(encoding_bytes=4 * 2**30, whole_frames=True, frames=4)
-"""A GPU computes faster than the host can launch small operations. While one thread waits for the answers of
-its frame or looks for islands in it, others launch theirs."""
+ON_GPU = Batching(encoding_bytes=4 * 2**30, whole_frames=True, frames=1)
+"""A GPU computes faster than the host can launch small operations. Threads do not help: the host's work between
+two questions is many short operations, for which they wait for each other (docs/experiments.md)."""
 BATCHINGS = {"cpu": ON_CPU}
 """By type of device; `ON_GPU` for all others."""
 
