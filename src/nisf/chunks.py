@@ -49,8 +49,8 @@ class Batching:
 ON_CPU = Batching()
 """What is small stays in a core's cache, and every core has a frame of its own."""
 ON_GPU = Batching(encoding_bytes=4 * 2**30, whole_frames=True, frames=1)
-"""A GPU computes faster than the host can launch small operations. Threads do not help: the host's work between
-two questions is many short operations, for which they wait for each other (docs/experiments.md)."""
+"""A GPU computes faster than the host can launch small operations. Threads do not help: between two questions
+the host does many short operations, for which they wait for each other (docs/experiments.md)."""
 BATCHINGS = {"cpu": ON_CPU}
 """By type of device; `ON_GPU` for all others."""
 

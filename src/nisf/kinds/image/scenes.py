@@ -225,8 +225,9 @@ class Scenes:
         config = self.field.config
         intensity = np.zeros((len(position), config.channels), dtype=np.float32)
         probability = np.zeros((len(position), config.classes), dtype=np.float32)
-        for wanted in np.unique(time):
-            asked = np.flatnonzero(time == wanted)
+        distinct = np.unique(time)
+        for wanted in distinct:
+            asked = slice(None) if len(distinct) == 1 else np.flatnonzero(time == wanted)
             places = self.places(position[asked], memory_mb)
             values, classes = self.answer(places, float(wanted), left_out)
             intensity[asked], probability[asked] = Arriving(values, classes)()
