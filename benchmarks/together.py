@@ -3,10 +3,10 @@
     python benchmarks/together.py build/gpu/acdc.npz -o OUT --minutes 9                  on the GPU
     python benchmarks/together.py build/gpu/acdc.npz -o OUT --minutes 2 --device cpu --quick   a rehearsal
 
-The file is from ``pack.py``. A step is thousands of small kernels that leave most of the card idle. Each
-recipe of `RECIPES` therefore trains in a thread with a stream of its own, so that their kernels run side by
-side. One that fails does not stop the others. OUT gets ``NAME.safetensors`` (the averaged weights) of each,
-and ``together.json`` with settings, steps, losses and times. ``assemble.py`` makes priors of them.
+The file is from ``pack.py``. Each recipe of `RECIPES` is a process of its own; one that fails does not stop
+the others. First a step is timed as it stands and recorded as a CUDA graph. OUT gets ``NAME.safetensors``
+(the averaged weights) of each, and ``together.json`` with settings, steps, losses and times. ``assemble.py``
+makes priors of them.
 """
 
 from __future__ import annotations
@@ -14,31 +14,24 @@ from __future__ import annotations
 import absent  # isort: skip  # noqa: F401
 
 import argparse
-import multiprocessing
+import json
 import os
 import re
-import threading
+import subprocess
+import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from typing_extensions import override
 
-from nisf.config.overrides import override as with_settings
-from nisf.config.overrides import to_dict
+from nisf.config.overrides import override, to_dict
 from nisf.config.presets import preset
 from nisf.config.schema import Config, for_data
 from nisf.data.anatomy import load_anatomy
 from nisf.data.case import Case
-from nisf.data.outline import Outline, outline
 from nisf.errors import exit_status
 from nisf.files import write_json, write_tensors
 from nisf.kinds.image.recipe import Batches, ImageRecipe
@@ -47,14 +40,14 @@ from nisf.kinds.image.samples import Sampler
 from nisf.kinds.load import load_prior
 from nisf.kinds.recipe import TrainingSetup
 from nisf.optimisation.loop import run
-from nisf.optimisation.state import State
 from nisf.prior.region_search import RegionSearch
 from pack import unpacked
 
-BOTH_PHASES = "image.phase_exchange=3 image.mirrors=1 train.steps=100000"
-MILD = (
-    "augment.coil=1.2 augment.curve=0.2 augment.gain=0.3 augment.slice_gain=0.1 augment.cut=0.05 "
-    "augment.stretch=0.3 augment.sharpen=0.3 augment.noise_profile=0.5 augment.ghost=0.05 "
+BOTH_PHASES = "image.phase_exchange=3 image.mirrors=1 train.subjects=2 train.steps=100000"
+SCANNERS = (
+    "augment.coil=2.3 augment.curve=0.35 augment.gamma=0.5 augment.gain=0.35 augment.offset=0.06 "
+    "augment.slice_gain=0.12 augment.bias=0.25 augment.cut=0.1 augment.blur=0.35 augment.blur_pixels=1.8 "
+    "augment.stretch=0.4 augment.sharpen=0.5 augment.noise=0.08 augment.noise_profile=1.0 augment.ghost=0.08 "
     "augment.scale=0.25 augment.scale_z=0.3"
 )
 WIDE = "image.width=48 image.hidden=96 image.features=32"
@@ -79,29 +72,20 @@ class Trial:
         if self.start:
             base = load_prior(self.start).continued()
         else:
-            base = replace(preset("image"), augment=replace(preset("image").augment, hide=0.7))
-        return for_data(with_settings(base, self.settings.split()), dimensions=4, channels=1, classes=4)
+            base = replace(preset("image"), augment=replace(preset("image").augment, coarse=0.3, hide=0.7))
+        return for_data(override(base, self.settings.split()), dimensions=4, channels=1, classes=4)
 
 
-ANEW = (
-    f"{BOTH_PHASES} train.subjects=8 train.points=512 train.learning_rate=3e-3 train.precision=bf16 "
-    f"augment.coarse=0.2 {MILD}"
-)
-ON = f"{BOTH_PHASES} train.subjects=8 train.points=512 train.precision=bf16 {MILD}"
 RECIPES = {
-    "new80": Trial("", f"{ANEW} train.seed=31"),
-    "new100": Trial("", f"{ANEW} train.seed=31", everyone=True),
-    "on80": Trial("cardiac-sax-80", f"{ON} train.seed=32"),
-    "on100": Trial("cardiac-sax", f"{ON} train.seed=32", everyone=True),
-    "wide80": Trial("", f"{ANEW} train.seed=31 {WIDE}"),
+    "on80-scanners": Trial("cardiac-sax-80", f"{BOTH_PHASES} train.seed=21 {SCANNERS}"),
+    "on100-scanners": Trial("cardiac-sax", f"{BOTH_PHASES} train.seed=21 {SCANNERS}", everyone=True),
+    "new80-scanners": Trial("", f"{BOTH_PHASES} train.seed=22 {SCANNERS}"),
+    "new100-scanners": Trial("", f"{BOTH_PHASES} train.seed=22 {SCANNERS}", everyone=True),
+    "on80-control": Trial("cardiac-sax-80", f"{BOTH_PHASES} train.seed=21"),
+    "on100-control": Trial("cardiac-sax", f"{BOTH_PHASES} train.seed=21", everyone=True),
+    "new80-wide": Trial("", f"{BOTH_PHASES} train.seed=22 {SCANNERS} {WIDE}"),
 }
-QUICK = (
-    "train.precision=fp32",
-    "image.pixels=48",
-    "image.pixel_mm=3.5",
-    "augment.coarse_pixels=32",
-    "train.points=64",
-)
+QUICK = ("image.pixels=48", "image.pixel_mm=3.5", "augment.coarse_pixels=32", "train.points=64")
 
 
 def kept_out(name: str) -> bool:
@@ -109,48 +93,14 @@ def kept_out(name: str) -> bool:
     return int(re.findall(r"\d+", name)[-1]) % 5 == 0
 
 
-@dataclass(frozen=True, eq=False)
-class Outlined:
-    """A case and its outline, which takes longer to make than anything else before a training."""
-
-    case: Case
-    outline: Outline
-
-    @classmethod
-    def of(cls, case: Case) -> Outlined:
-        """Make the outline."""
-        return cls(case, outline(case, order=True))
-
-
-def outlined_cases(pack: Path) -> list[Outlined]:
-    """All cases of a file, outlined by one process a core."""
-    torch.set_num_threads(1)
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("fork")) as pool:
-        return list(pool.map(Outlined.of, unpacked(pack, load_anatomy("cardiac-sax").labels)))
-
-
-@dataclass(frozen=True, eq=False)
-class KnownSetup(TrainingSetup):
-    """A set-up whose cases have been outlined before."""
-
-    outlined: Sequence[Outlined] = ()
-
-    @cached_property
-    @override
-    def outlines(self) -> Sequence[Outline]:
-        return [one.outline for one in self.outlined]
-
-
-def recipe_of(trial: Trial, cases: list[Outlined], config: Config, device: str, say: Any) -> ImageRecipe:
+def recipe_of(trial: Trial, cases: list[Case], config: Config, device: str, say: Any) -> ImageRecipe:
     """The recipe, its weights begun with, its samples on the device."""
     half = load_prior(trial.start or "cardiac-sax-80").half
     anatomy = load_anatomy("cardiac-sax")
-    outlined = [one for one in cases if trial.everyone or not kept_out(one.case.name)]
-    chosen = [one.case for one in outlined]
+    chosen = [case for case in cases if trial.everyone or not kept_out(case.name)]
     torch.manual_seed(config.train.seed)
     where = torch.device(device)
-    setup = KnownSetup(chosen, [], anatomy, config, RegionSearch(half), say, where, outlined=outlined)
-    recipe = ImageRecipe(setup)
+    recipe = ImageRecipe(TrainingSetup(chosen, [], anatomy, config, RegionSearch(half), say, where))
     if recipe.batches is None:  # a rehearsal on the processor
         sampler = recipe.samples.draw
         assert isinstance(sampler, Sampler)
@@ -164,113 +114,155 @@ def config_of(name: str, options: argparse.Namespace) -> Config:
     """The settings of a trial, small ones in a rehearsal."""
     config = RECIPES[name].config()
     if options.quick:
-        config = with_settings(config, QUICK)
-    return replace(config, train=replace(config.train, validate_every=0, checkpoint_every=10**9))
+        config = override(config, QUICK)
+    more = {"validate_every": 0, "checkpoint_every": 10**9, "precision": options.precision}
+    return replace(config, train=replace(config.train, **more))
 
 
-LAUNCHING = threading.Lock()
-"""Held while a step is launched or captured; the GPU works through it afterwards."""
+def one(options: argparse.Namespace) -> int:
+    """Train one recipe until the time is over."""
+    name, began = options.only, time.time()
+
+    def say(text: str) -> None:
+        print(f"[{name}] {text}", flush=True)
+
+    config = config_of(name, options)
+    torch.backends.cudnn.benchmark = True
+    cases = unpacked(options.pack, load_anatomy("cardiac-sax").labels)
+    recipe = recipe_of(RECIPES[name], cases, config, options.device, say)
+    if options.plain and recipe.batches is not None:
+        recipe.batches.record = False
+    folder = options.work / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "ready").touch()
+    while not (options.work / "go").exists() and time.time() < options.until:
+        time.sleep(0.1)
+    minutes = (options.until - time.time()) / 60
+    config = replace(config, train=replace(config.train, minutes=minutes))
+    recipe.config = config
+    say(f"set up in {time.time() - began:.0f} s; trains {len(recipe.cases)} cases for {minutes:.1f} minutes")
+    log: list[dict[str, Any]] = []
+    started, told, kept = time.monotonic(), 0.0, 0.0
+
+    def report(record: Any) -> None:
+        nonlocal told, kept
+        passed = time.monotonic() - started
+        log.append({**record, "seconds": round(passed, 1)})
+        if passed - told > 30:
+            told = passed
+            say(f"step {record['step']}, {1000 * passed / record['step']:.1f} ms a step: {record}")
+        if passed - kept > 60:
+            kept = passed
+            write_tensors(folder / "weights.safetensors", recipe.weights(), {"step": str(record["step"])})
+
+    run(recipe, config.train, folder, {"config": to_dict(config), "cases": []}, {}, report=report, say=say)
+    steps = recipe.state.step
+    weights = {key: tensor.cpu().contiguous() for key, tensor in recipe.weights().items()}
+    write_tensors(folder / "weights.safetensors", weights, {"step": str(steps), "finished": "yes"})
+    done = {
+        "steps": steps,
+        "seconds": time.monotonic() - started,
+        "config": to_dict(config),
+        "log": log[::10],
+    }
+    write_json(folder / "done.json", done)
+    say(f"done: {steps} steps, {1000 * done['seconds'] / steps:.1f} ms each; last {log[-1]}")
+    return 0
 
 
-class Launched:
-    """A recipe whose steps are launched one at a time, those of all threads in turn."""
-
-    def __init__(self, recipe: ImageRecipe) -> None:
-        self.recipe = recipe
-
-    @property
-    def state(self) -> State:
-        """Of the recipe."""
-        return self.recipe.state
-
-    def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `nisf.optimisation.loop.Recipe`."""
-        return self.recipe.loss(step)
-
-    def descend(self, step: int) -> Mapping[str, Tensor]:
-        """See `nisf.optimisation.loop.Recipe`."""
-        with LAUNCHING:
-            return self.recipe.descend(step)
-
-    def after_step(self) -> None:
-        """See `nisf.optimisation.loop.Recipe`."""
-        with LAUNCHING:
-            self.recipe.after_step()
-
-    def validate(self) -> None:
-        """Nothing: cases are scored elsewhere."""
-
-
-def own_stream(device: str) -> AbstractContextManager[object]:
-    """A context in which this thread's work has a stream of its own."""
-    if device == "cpu":
-        return nullcontext()
-    return torch.cuda.stream(torch.cuda.Stream())
-
-
-class Training(threading.Thread):
-    """Trains one recipe until the time is over."""
-
-    def __init__(self, name: str, cases: list[Outlined], options: argparse.Namespace) -> None:
-        super().__init__(name=name, daemon=True)
-        self.options, self.cases = options, cases
-        self.folder = options.work / name
-        self.log: list[dict[str, Any]] = []
-        self.outcome: dict[str, Any] = {"error": "was not finished"}
-        self.config = config_of(name, options)
-        self.recipe = recipe_of(RECIPES[name], cases, self.config, options.device, self.say)
-
-    def say(self, text: str) -> None:
-        """Print a line with the recipe's name."""
-        print(f"[{self.name}] {text}", flush=True)
-
-    def run(self) -> None:
-        """Train; an error is kept and told."""
+def test(options: argparse.Namespace) -> int:
+    """Time a step as it stands and recorded, and see that both go the same way."""
+    found: dict[str, Any] = {}
+    name = next(iter(RECIPES))
+    torch.backends.cudnn.benchmark = True
+    cases = unpacked(options.pack, load_anatomy("cardiac-sax").labels)[:12]
+    count = 3 if options.quick else 40
+    for way in ("plain", "recorded", "recorded bf16"):
+        config = config_of(name, options)
+        if way == "recorded bf16":
+            config = replace(config, train=replace(config.train, precision="bf16"))
         try:
-            with own_stream(self.options.device):
-                self.train()
-        except Exception:  # the others go on
-            self.outcome = {"error": traceback.format_exc()[-1500:]}
-            self.say(self.outcome["error"])
+            recipe = recipe_of(RECIPES[name], cases, config, options.device, print)
+            assert recipe.batches is not None
+            recipe.batches.record = way != "plain"
+            losses = []
 
-    def train(self) -> None:
-        """Train and write the weights."""
-        minutes = (self.options.until - time.time()) / 60
-        config = replace(self.config, train=replace(self.config.train, minutes=minutes))
-        self.recipe.config = config
-        began = told = kept = time.monotonic()
+            def steps(first: int, many: int, recipe: ImageRecipe = recipe, losses: list = losses) -> float:
+                began = time.perf_counter()
+                for step in range(first, first + many):
+                    terms = recipe.descend(step)
+                    recipe.after_step()
+                    recipe.state.step += 1
+                    if step % 10 == 9:
+                        losses.append(round(float(terms["loss"]), 5))
+                if options.device == "cuda":
+                    torch.cuda.synchronize()
+                return 1000 * (time.perf_counter() - began) / many
 
-        def report(record: Any) -> None:
-            nonlocal told, kept
-            now = time.monotonic()
-            self.log.append({**record, "seconds": round(now - began, 1)})
-            if now - told > 30:
-                told = now
-                self.say(
-                    f"step {record['step']}, {1000 * (now - began) / record['step']:.1f} ms a step: {record}"
-                )
-            if now - kept > 60:
-                kept = now
-                self.write()
+            first = steps(0, 10)
+            found[way] = {"ms": steps(10, count), "first_ms": first, "losses": losses}
+            if options.device == "cuda":
+                found[way]["GiB"] = torch.cuda.max_memory_allocated() / 2**30
+        except Exception:  # what fails is told, and the others go on
+            found[way] = {"error": traceback.format_exc()[-1500:]}
+        print(f"[test] {way}: {found[way]}", flush=True)
+    write_json(options.work / "test.json", found)
+    return 0
 
-        self.folder.mkdir(parents=True, exist_ok=True)
-        identity = {"config": to_dict(config), "cases": []}
-        run(Launched(self.recipe), config.train, self.folder, identity, {}, report=report, say=self.say)
-        self.write()
-        steps, seconds = self.recipe.state.step, time.monotonic() - began
-        self.outcome = {"steps": steps, "seconds": seconds, "config": to_dict(config), "log": self.log[::10]}
-        self.say(f"done: {steps} steps, {1000 * seconds / steps:.1f} ms each; last {self.log[-1]}")
 
-    def write(self) -> None:
-        """The averaged weights."""
-        weights = {key: tensor.cpu().contiguous() for key, tensor in self.recipe.weights().items()}
-        path = self.options.output / f"{self.name}.safetensors"
-        write_tensors(path, weights, {"step": str(self.recipe.state.step)})
+def collect(options: argparse.Namespace) -> dict[str, Any]:
+    """Copy what there is to the output."""
+    about: dict[str, Any] = {}
+    for name in RECIPES:
+        folder = options.work / name
+        if (folder / "weights.safetensors").is_file():
+            data = (folder / "weights.safetensors").read_bytes()
+            (options.output / f"{name}.safetensors").write_bytes(data)
+        if (folder / "done.json").is_file():
+            about[name] = json.loads((folder / "done.json").read_text())
+        else:
+            about[name] = {"unfinished": True, "log": _tail(folder / "log.jsonl")}
+    if (options.work / "test.json").is_file():
+        about["test"] = json.loads((options.work / "test.json").read_text())
+    write_json(options.output / "together.json", about)
+    return about
+
+
+def _tail(path: Path) -> list[str]:
+    return path.read_text().splitlines()[-3:] if path.is_file() else []
+
+
+def start(options: argparse.Namespace, *more: str) -> subprocess.Popen[bytes]:
+    """A process that does one part."""
+    own = [
+        sys.executable,
+        __file__,
+        str(options.pack),
+        "-o",
+        str(options.output),
+        "--work",
+        str(options.work),
+    ]
+    own += ["--device", options.device, "--until", str(options.until), "--precision", options.precision]
+    own += ["--quick"] * options.quick + ["--plain"] * options.plain
+    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads), "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen([*own, *more], env=environment)
+
+
+@dataclass
+class Clock:
+    """Seconds since the beginning."""
+
+    began: float = field(default_factory=time.time)
+
+    def passed(self) -> float:
+        """So far."""
+        return time.time() - self.began
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train all, or time steps."""
-    began = time.time()
+    """Run all, or one part in a process of its own."""
+    clock = Clock()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -279,27 +271,41 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--plain", action="store_true", help="record nothing")
+    parser.add_argument("--precision", default="fp32")
     parser.add_argument("--names", nargs="*", default=list(RECIPES))
-    parser.add_argument("--work", type=Path, default=Path("/tmp/together"), help="for checkpoints and logs")
+    parser.add_argument("--work", type=Path, default=Path("/tmp/together"))
+    parser.add_argument("--threads", type=int, default=2)
+    for hidden in ("only", "until"):
+        parser.add_argument(f"--{hidden}", default="", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    options.until = began + 60 * options.minutes
-    torch.backends.cudnn.benchmark, torch.backends.cudnn.benchmark_limit = True, 4
+    options.until = float(options.until or clock.began + 60 * options.minutes)
+    if options.only:
+        return test(options) if options.only == "test" else one(options)
     for folder in (options.output, options.work):
         folder.mkdir(parents=True, exist_ok=True)
-    cases = outlined_cases(options.pack)
-    print(f"[all] {len(cases)} cases after {time.time() - began:.0f} s", flush=True)
-    trainings = []
-    for name in options.names:
-        trainings.append(Training(name, cases, options))
-        trainings[-1].start()
-        print(f"[all] {name} starts after {time.time() - began:.0f} s", flush=True)
-    for training in trainings:
-        # Trainings end by themselves when the time is over; a last step and writing take some seconds.
-        training.join(max(0.0, options.until + 20 - time.time()))
-    write_json(options.output / "together.json", {one.name: one.outcome for one in trainings})
-    print(f"[all] {time.time() - began:.0f} s in all", flush=True)
-    if any(one.is_alive() for one in trainings):
-        os._exit(1)  # a thread that still waits for the GPU would hold up an ordinary exit
+    (options.work / "go").unlink(missing_ok=True)
+    trials = {name: start(options, "--only", name) for name in options.names}
+    checked = start(options, "--only", "test")
+    try:
+        checked.wait(timeout=0.2 * 60 * options.minutes)
+    except subprocess.TimeoutExpired:
+        checked.kill()
+        print("[all] the test took too long and was ended", flush=True)
+    (options.work / "go").touch()
+    print(f"[all] go after {clock.passed():.0f} s", flush=True)
+    # Trainings end by themselves when the time is over; a last step and writing take some seconds.
+    last = options.until + 20
+    while any(trial.poll() is None for trial in trials.values()) and time.time() < last:
+        time.sleep(1)
+    for name, trial in trials.items():
+        if trial.poll() is None:
+            print(f"[all] {name} is ended", flush=True)
+            trial.kill()
+    about = collect(options)
+    for name, found in about.items():
+        print(f"[all] {name}: { {k: v for k, v in found.items() if k not in ('log', 'config')} }", flush=True)
+    print(f"[all] {clock.passed():.0f} s in all", flush=True)
     return 0
 
 

@@ -194,6 +194,25 @@ TINY = (
 )
 
 
+def test_step_rates_of_a_packed_cohort(tmp_path, monkeypatch):
+    import pack
+    import step_rates
+    import together
+
+    small_cohort(tmp_path / "data")
+    packed = tmp_path / "cases.npz"
+    assert pack.main([str(tmp_path / "data"), "-o", str(packed)]) == 0
+    monkeypatch.setattr(step_rates, "RATES", {"two": "", "wrong": "image.neighbours=0"})
+    monkeypatch.setattr(together, "QUICK", ("image.pixels=16", "image.pixel_mm=10", "train.points=8"))
+    monkeypatch.setattr(together, "kept_out", lambda _: False)
+    options = [str(packed), "-o", str(tmp_path / "out"), "--device", "cpu", "--quick"]
+    assert step_rates.main(options) == 1  # of the second way only
+    found = json.loads((tmp_path / "out" / "rates.json").read_text())
+    assert found["two"]["ms"] > 0
+    assert found["two"]["loss"] > 0
+    assert "neighbours" in found["wrong"]["error"]
+
+
 def test_models_are_trained_round_after_round(tmp_path, capsys):
     import train_models
 

@@ -40,6 +40,8 @@ def test_unused():
         "image.levels=0",
         "image.levels=9",
         "image.pixels=50",
+        "image.pixels=24",
+        "image.pixels=16",
         "image.pixel_mm=-1",
         "augment.window=0",
         "augment.noise=nan",
@@ -66,6 +68,15 @@ def test_what_is_out_of_bounds_is_refused_by_name(text):
         data[section][name] = int(value)
     with pytest.raises(BadFileError, match=rf"^a\.json\.{section}\.{name}="):
         from_dict(Config, data, "a.json")
+
+
+def test_the_encoder_can_halve_coarse_canvases_too():
+    config = override(preset("image"), ["image.pixels=40", "image.levels=3"])  # in either order
+    assert config == override(preset("image"), ["image.levels=3", "image.pixels=40"])
+    for settings in (["augment.coarse_pixels=24"], ["image.levels=6", "image.pixels=128"]):
+        with pytest.raises(BadSettingError, match=r"^augment\.coarse_pixels=\d+: give a multiple of"):
+            override(preset("image"), settings)
+        assert override(preset("image"), [*settings, "augment.coarse=0"]).augment.coarse == 0
 
 
 def test_presets_are_within_bounds():

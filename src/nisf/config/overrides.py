@@ -69,6 +69,7 @@ def override(config: Config, assignments: Sequence[str]) -> Config:
     Raises:
         BadSettingError: a setting does not exist or its value has the wrong type.
     """
+    changes: dict[str, dict[str, Any]] = {}
     for text in assignments:
         path, equals, value = text.partition("=")
         section, dot, name = path.partition(".")
@@ -81,13 +82,16 @@ def override(config: Config, assignments: Sequence[str]) -> Config:
         hints = _hints(type(part))
         if name not in hints:
             raise BadSettingError(f"{text}: {section} has no setting {name}; it has {', '.join(hints)}")
+        changes.setdefault(section, {})[name] = _value(hints[name], value, text)
+    # All at once: settings that only fit together can be given in any order.
+    sections = {}
+    for section, values in changes.items():
         try:
-            changed = replace(part, **{name: _value(hints[name], value, text)})
+            sections[section] = replace(getattr(config, section), **values)
         except BadSettingError as error:
-            mine = str(error).startswith(f"{name}=")
+            mine = any(str(error).startswith(f"{name}=") for name in values)
             raise BadSettingError(f"{section}.{error}" if mine else str(error)) from error
-        config = replace(config, **{section: changed})
-    return config
+    return replace(config, **sections)
 
 
 def _value(kind: Any, value: str, text: str) -> Any:

@@ -99,11 +99,21 @@ class ImageConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        if self.pixels % 2 ** (self.levels - 1):
-            raise BadSettingError(
-                f"pixels={self.pixels}: give a multiple of {2 ** (self.levels - 1)}, because levels="
-                f"{self.levels} halve it"
-            )
+        check_canvas("pixels", self.pixels, self.levels)
+
+
+def check_canvas(name: str, pixels: int, levels: int) -> None:
+    """Check that an encoder can halve a canvas as often as it has levels, down to two pixels at least.
+
+    Raises:
+        BadSettingError: it cannot.
+    """
+    halved = 2**levels
+    if pixels % halved or pixels == halved:
+        raise BadSettingError(
+            f"{name}={pixels}: give a multiple of {halved}, at least {2 * halved}, because the encoder halves "
+            f"the canvas {levels} times (image.levels)"
+        )
 
 
 @dataclass(frozen=True)
@@ -318,6 +328,10 @@ class Config:
     train: TrainConfig = TrainConfig()
     fit: FitConfig = FitConfig()
     region: RegionConfig = RegionConfig()
+
+    def __post_init__(self) -> None:
+        if self.augment.coarse:
+            check_canvas("augment.coarse_pixels", self.augment.coarse_pixels, self.image.levels)
 
 
 def for_data(config: Config, *, dimensions: int, channels: int, classes: int) -> Config:

@@ -60,7 +60,7 @@ class Recorded:
         try:
             graph = torch.cuda.CUDAGraph()
             torch.cuda.synchronize(self.device)
-            with torch.cuda.device(self.device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            with torch.cuda.device(self.device), torch.cuda.graph(graph):
                 self._outcome = self.work()
             self._replay = graph.replay
         except Exception as error:  # e.g. operations that the GPU or a library does not support
