@@ -1,6 +1,7 @@
 """What a GPU computes in batches is what a processor computes one by one, and nothing waits for the GPU."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import toys
-from nisf.chunks import BATCHINGS, ON_CPU, ON_GPU
+from nisf.chunks import BATCHINGS, ON_CPU, ON_GPU, batching
 from nisf.data.region import Region, reference_pose
 from nisf.device import Arriving
 from nisf.kinds.image.batches import InBatches
@@ -70,6 +71,15 @@ def test_batches_of_any_size_give_the_same(seen, monkeypatch, exchange, mirrors)
         alone, together = both_ways(monkeypatch, field, seen, mirrors, phases)
         assert together._phases.size == size
         assert_same(alone, together)
+
+
+@pytest.mark.parametrize(("gigabytes", "expected"), [(141, 4), (16, 2), (4, 0.5)])
+def test_a_small_gpu_has_smaller_batches(monkeypatch, gigabytes, expected):
+    seen = SimpleNamespace(total_memory=gigabytes * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: seen)
+    assert batching(torch.device("cuda")).encoding_bytes == expected * 2**30
+    assert batching(torch.device("cpu")) == ON_CPU
+    assert batching(META) == ON_GPU
 
 
 def test_answers_are_the_same(seen, monkeypatch):
