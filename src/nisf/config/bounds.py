@@ -77,3 +77,17 @@ def check_bounds(values: Any) -> None:
                 raise BadSettingError(f"{one.name}={number}: give {bounds.told()}")
             if bounds is None and not math.isfinite(number):
                 raise BadSettingError(f"{one.name}={number}: give a finite number")
+
+
+def check_canvas(name: str, pixels: int, levels: int) -> None:
+    """Check that an encoder can halve a canvas as often as it has levels, down to two pixels at least.
+
+    Raises:
+        BadSettingError: it cannot.
+    """
+    halved = 2**levels
+    if pixels % halved or pixels == halved:
+        raise BadSettingError(
+            f"{name}={pixels}: give a multiple of {halved}, at least {2 * halved}, because the encoder "
+            f"halves the canvas {levels} times (image.levels)"
+        )

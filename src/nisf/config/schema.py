@@ -9,8 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Literal
 
-from nisf.config.bounds import Bounds, Fraction, Seed, check_bounds
-from nisf.errors import BadSettingError
+from nisf.config.bounds import Bounds, Fraction, Seed, check_bounds, check_canvas
 
 Activation = Literal["gabor", "sine", "relu", "gabor+relu", "gabor+sine"]
 Backbone = Literal["shared", "separate"]
@@ -100,20 +99,6 @@ class ImageConfig:
     def __post_init__(self) -> None:
         check_bounds(self)
         check_canvas("pixels", self.pixels, self.levels)
-
-
-def check_canvas(name: str, pixels: int, levels: int) -> None:
-    """Check that an encoder can halve a canvas as often as it has levels, down to two pixels at least.
-
-    Raises:
-        BadSettingError: it cannot.
-    """
-    halved = 2**levels
-    if pixels % halved or pixels == halved:
-        raise BadSettingError(
-            f"{name}={pixels}: give a multiple of {halved}, at least {2 * halved}, because the encoder halves "
-            f"the canvas {levels} times (image.levels)"
-        )
 
 
 @dataclass(frozen=True)
