@@ -16,6 +16,7 @@ from nisf.device import Arriving
 from nisf.kinds.image.batches import InBatches
 from nisf.kinds.image.phases import OneByOne, encoding_bytes
 from nisf.kinds.image.scenes import Scenes
+from nisf.measures.case import Measuring
 from nisf.networks.canvas import canvases
 from nisf.networks.encoder_inference import FrozenEncoder
 from nisf.networks.image_field import ImageField
@@ -182,9 +183,14 @@ def test_whole_cases_are_the_same_in_any_way(toy_image_prior, monkeypatch, memor
     try:
         for way in (ON_CPU, ON_GPU, replace(ON_GPU, frames=4)):
             monkeypatch.setitem(BATCHINGS, "cpu", way)
-            found.append(fit(case, toy_image_prior).render(probabilities=True, memory_mb=memory_mb))
+            subject = fit(case, toy_image_prior)
+            measuring = Measuring(subject, memory_mb=memory_mb)
+            rendering = subject.render(probabilities=True, memory_mb=memory_mb, after_frame=measuring.frame)
+            found.append((rendering, measuring.finish(rendering).values))
     finally:
         torch.set_num_threads(1)
-    for other in found[1:]:
-        assert np.array_equal(found[0].label, other.label)
-        np.testing.assert_allclose(found[0].probability, other.probability, atol=2e-6)
+    (first, values), *others = found
+    for other, measured in others:
+        assert np.array_equal(first.label, other.label)
+        np.testing.assert_allclose(first.probability, other.probability, atol=2e-6)
+        assert measured == pytest.approx(values, abs=0.05)
