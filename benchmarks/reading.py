@@ -6,7 +6,8 @@ Readers differ in how far up the base and how far down the apex they draw. Cases
 `nisf segment` does and scored twice: as they are, and with each structure removed from the slices in which
 the reference has none of it, which no method can know without the readers' convention. Volumes are of
 slices, in mL (of assumed voxels where a cohort has such): in slices that both drew the model's less the
-readers', and what lies in slices that only the model or only the readers drew. OUT gets ``reading.csv``.
+readers', what lies in slices that only the model drew, how much of it lies next to a slice of the readers,
+and what lies in slices that only the readers drew. OUT gets ``reading.csv``.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ def rows_of(case: Case, prior: Prior) -> Iterator[dict[str, Any]]:
         for k in range(1, classes):
             ours, theirs = ((one == k).sum((0, 1)) * voxel_ml for one in (found, reference))
             both = (ours > 0) & (theirs > 0)
+            beside = np.convolve(theirs > 0, np.ones(3), "same") > 0
             yield {
                 "case": case.name,
                 "phase": phase_name(case, float(time)),
@@ -58,6 +60,7 @@ def rows_of(case: Case, prior: Prior) -> Iterator[dict[str, Any]]:
                 "dice_as_read": scores[1][k - 1],
                 "both_ml": (ours - theirs)[both].sum(),
                 "only_model_ml": ours[theirs == 0].sum(),
+                "of_it_next_ml": ours[(theirs == 0) & beside].sum(),
                 "only_readers_ml": theirs[ours == 0].sum(),
             }
 
@@ -71,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for case in cases_of(options.cohort, prior, options.only, options.cases)
         for row in rows_of(case, prior)
     ]
-    names = ("dice", "dice_as_read", "both_ml", "only_model_ml", "only_readers_ml")
+    names = ("dice", "dice_as_read", "both_ml", "only_model_ml", "of_it_next_ml", "only_readers_ml")
     print(f"{'':28s}" + "".join(f"{name:>17s}" for name in names))
     means = []
     for key in sorted({(row["label"], row["phase"]) for row in rows}):

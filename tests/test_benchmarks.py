@@ -378,7 +378,7 @@ def test_what_a_convention_of_reading_costs(tmp_path, capsys):
         for name in ("LV blood pool", "LV myocardium", "RV blood pool")
         for phase in ("ED", "ES")
     }
-    assert all(float(row["only_model_ml"]) >= 0 for row in rows)
+    assert all(float(row["only_model_ml"]) >= float(row["of_it_next_ml"]) >= 0 for row in rows)
 
 
 def test_what_hidden_slices_cost(tmp_path, capsys):

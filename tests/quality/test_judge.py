@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage
 
 import toys
+from nisf.correction.stroke import Stroke
 from nisf.data.case import Case, slices_of_volume
 from nisf.errors import BadFileError
 from nisf.evaluation.scores import label_volume
@@ -17,7 +18,7 @@ from nisf.quality.judge import examine, frames_to_judge, judge
 from nisf.quality.judgement import Judgement, kept_judgement, with_judgement
 from nisf.quality.learning import Example, learn
 from nisf.quality.model import to_json
-from nisf.quality.sampling import detail, places_of, stripes, zigzag
+from nisf.quality.sampling import detail, keep_answers, places_of, sample, stripes, zigzag
 
 
 def with_images(case: Case, change) -> Case:
@@ -75,6 +76,47 @@ def test_places_are_measured_pixels_of_the_region(toy_image_prior):
     i, j = np.round(index[3, 4, 0, :2]).astype(int)
     assert places.of_image(item.image[..., 0])[3, 4] == item.image[i, j, 0]
     assert places.of_image(item.image[..., 0], (1, 0))[3, 4] == item.image[i + 1, j, 0]
+
+
+@pytest.mark.parametrize("strokes", [False, True])
+def test_answers_of_a_rendering_are_not_asked_again(toy_image_prior, monkeypatch, strokes):
+    case = toys.toy_case(3)
+    config = replace(toy_image_prior.config.fit, islands="remove")
+    subjects = [fit(case, toy_image_prior, config=config) for _ in range(2)]
+    if strokes:
+        middle = tuple(map(float, subjects[0].region.centre()))
+        stroke = Stroke((middle,), 0.0, "muscle", radius_mm=9.0)
+        subjects = [replace(subject, strokes=(stroke,)) for subject in subjects]
+    subject, questions = subjects[1], []
+    asked = examine(subjects[0], case)
+    keep_answers(subject)
+    subject.render()
+    answers = subject.island_map.answers
+    answer = type(answers).answer
+
+    def counted(self, position, time, *, memory_mb):
+        questions.append(len(position))
+        return answer(self, position, time, memory_mb=memory_mb)
+
+    monkeypatch.setattr(type(answers), "answer", counted)
+    found = examine(subject, case)
+    assert not questions
+    for one, other in zip(found, asked, strict=True):
+        np.testing.assert_array_equal(one.sample.raw, other.sample.raw)
+        np.testing.assert_array_equal(one.sample.label, other.sample.label)
+        np.testing.assert_allclose(one.sample.probability, other.sample.probability, atol=1e-5)
+        np.testing.assert_allclose(one.sample.predicted, other.sample.predicted, atol=1e-5)
+        assert one.signs == pytest.approx(other.signs, rel=1e-3, abs=1e-4, nan_ok=True)
+    # At other pixels nothing was kept.
+    sample(subject, case, 0, places_of(subject, across=7))
+    assert questions
+
+
+def test_answers_are_kept_only_where_there_is_room(toy_image_prior, monkeypatch):
+    subject = fit(toys.toy_case(3), toy_image_prior)
+    monkeypatch.setattr("nisf.quality.sampling.KEPT_BYTES", 1000)
+    keep_answers(subject)
+    assert subject.island_map.kept is None
 
 
 def test_detail_is_the_width_of_a_blur(toy_image_prior):

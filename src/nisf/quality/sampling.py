@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -12,11 +13,14 @@ from jaxtyping import Bool, Float, Integer, Num
 from nisf.data.case import Case, Slice
 from nisf.data.geometry import Affine, Grid
 from nisf.subject.islands import bar_islands, without
+from nisf.subject.rendering import Kept
 from nisf.subject.subject import Subject
 
 ACROSS = 56
 """Approximate number of pixels sampled across the region: enough for volumes, and a fifth of all pixels."""
 MEMORY_MB = 256.0
+KEPT_BYTES = 32 * 2**20
+"""Total size up to which answers are kept for `sample` while a subject is rendered."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +84,10 @@ class Places:
         """The part of an image that contains the sampled pixels."""
         x, y = (slice(a, a + s * n) for a, s, n in zip(self.first, self.step, self.count, strict=True))
         return x, y
+
+    def kept(self, classes: int) -> Kept:
+        """Room for answers at these pixels."""
+        return Kept(self.first, self.step, (*self.count, self.grid.shape[2], classes))
 
     def of_image(self, image: Num[np.ndarray, "x y"], shift: tuple[int, int] = (0, 0)) -> np.ndarray:
         """The sampled pixels of an image, or those ``shift`` pixels further, clamped to the image."""
@@ -182,11 +190,24 @@ def zigzag(slices: Sequence[Slice], places: Places) -> float:
     return float(np.ptp(second / first)) if long and first.min() > 0 else float("nan")
 
 
-def _ask(
-    subject: Subject, grid: Grid, time: float
+def keep_answers(subject: Subject) -> None:
+    """From now on, keep the answers that `sample` needs when the subject is rendered on its own grid."""
+    places = places_of(subject) if subject.stacks else None
+    if places is None:
+        return
+    kept = places.kept(len(subject.prior.anatomy.labels))
+    if 4 * math.prod(kept.shape) * len(places.grid.times) <= KEPT_BYTES:
+        subject.island_map.kept = kept
+
+
+def _answers(
+    subject: Subject, places: Places, frame: int
 ) -> tuple[Float[np.ndarray, "x y z"], Float[np.ndarray, "x y z k"]]:
-    """The field's own answers on a grid: intensity averaged over channels, and probabilities."""
-    place = grid.points().reshape(-1, 3)
+    """The field's own answers: intensity averaged over channels, and probabilities."""
+    grid, kept = places.grid, subject.island_map.kept
+    if kept is not None and frame in kept.frames and kept == places.kept(kept.shape[3]):
+        return kept.frames[frame]
+    time, place = float(grid.times[frame]), grid.points().reshape(-1, 3)
     answer = subject.island_map.answers.answer(place, np.full(len(place), time), memory_mb=MEMORY_MB)
     return answer.intensity.mean(-1).reshape(grid.shape), answer.probability.reshape(*grid.shape, -1)
 
@@ -201,8 +222,7 @@ def sample(subject: Subject, case: Case, frame: int, places: Places) -> Sample:
         places: from `places_of`.
     """
     grid, stack = places.grid, case.stacks[0]
-    time = float(grid.times[frame])
-    predicted, probability = _ask(subject, grid, time)
+    predicted, probability = _answers(subject, places, frame)
     raw = probability.argmax(-1).astype(np.uint8)
     label, classes = raw.copy(), probability.shape[-1]
     if subject.islands != "keep":
@@ -228,5 +248,5 @@ def sample(subject: Subject, case: Case, frame: int, places: Places) -> Sample:
         detail(slices, places),
         stripes(slices, places),
         zigzag(slices, places),
-        subject.signature(time),
+        subject.signature(float(grid.times[frame])),
     )

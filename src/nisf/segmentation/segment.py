@@ -24,6 +24,7 @@ from nisf.prior.fit_step import OnStep
 from nisf.prior.prior import Prior
 from nisf.quality.judge import judge
 from nisf.quality.judgement import with_judgement
+from nisf.quality.sampling import keep_answers
 from nisf.segmentation.request import (
     PART,
     AnsweredWriter,
@@ -122,6 +123,8 @@ def write_segmentation(
     own = request.spacing is None and request.frames is None
     written: list[Path] = []
     made, planned = made_of(subject, request), planned_files(subject, subject.prior, request)
+    if case is not None and own:
+        keep_answers(subject)
     first = _answered(subject, 0, request, memory_mb, writers)
     judged = subject if case is None else _judged(subject, case, first.label if own else None, say)
     with claimed(folder, subject.name):

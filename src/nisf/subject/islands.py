@@ -19,7 +19,7 @@ from typing_extensions import override
 from nisf.data.geometry import Grid, cycle_distance
 from nisf.stopwatch import stage
 from nisf.subject.answerer import Answerer
-from nisf.subject.rendering import Answer, Frame, empty_rendering, likeliest
+from nisf.subject.rendering import Answer, Frame, Kept, empty_rendering, likeliest
 from nisf.subject.sections import DRAWN_AS_ANSWERED, SectionRules, doubtful, open_at_base
 from nisf.types import PointsMm
 
@@ -145,6 +145,9 @@ class IslandMap:
         grid: where islands are searched for.
         rules: see `bar_islands`.
         said: likewise, at a time.
+
+    Attributes:
+        kept: receives the answers, islands included, when the grid is rendered; None if nothing does.
     """
 
     def __init__(
@@ -155,6 +158,7 @@ class IslandMap:
         said: Callable[[float], Bool[np.ndarray, "x y z k"] | None] | None = None,
     ) -> None:
         self.answers, self.grid, self.rules, self.said = answers, grid, rules, said
+        self.kept: Kept | None = None
         self._barred: dict[int, Barred] = {}
 
     def at(
@@ -274,7 +278,8 @@ class WithoutIslands(Answerer):
         if grid is not self.islands.grid or self.raw is not self.islands.answers or not len(own):
             super().fill(frame, grid, time, memory_mb=memory_mb)
             return
-        self.raw.fill(frame, grid, time, memory_mb=memory_mb)
+        with_islands = replace(frame, kept=self.islands.kept)
+        self.raw.fill(with_islands, grid, time, memory_mb=memory_mb)
         index = self.islands.at(int(own[0]), frame.label, memory_mb=memory_mb).index
         position = grid.points_at(index)
         answer = self.answer(position, np.full(len(position), time), memory_mb=memory_mb)

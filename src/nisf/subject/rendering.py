@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -100,6 +100,56 @@ def likeliest(probability: Float[np.ndarray, "m k"]) -> UInt8[np.ndarray, "m"]:
     return label
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Answers at every few pixels of a grid, kept while it is rendered; outside the region background.
+
+    Attributes:
+        first: index of the first pixel along x and y.
+        step: along x and y.
+        shape: numbers of pixels along x and y, of slices, and of classes.
+        frames: intensity (x, y, z) in [0, 1], averaged over channels, and probability (x, y, z, k) of each
+            frame, by its index.
+    """
+
+    first: tuple[int, int]
+    step: tuple[int, int]
+    shape: tuple[int, int, int, int]
+    frames: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, compare=False)
+
+    def put(
+        self,
+        t: int,
+        voxels: tuple[np.ndarray, np.ndarray, np.ndarray],
+        probability: Float[np.ndarray, "m q"],
+        intensity: Float[np.ndarray, "m c"] | None = None,
+    ) -> None:
+        """Keep the answers for those of some voxels that are chosen; without intensities, these stay."""
+        chosen, at = np.ones(len(probability), dtype=bool), []
+        for axis, index in enumerate(voxels[:2]):
+            place, between = np.divmod(index - self.first[axis], self.step[axis])
+            chosen &= (between == 0) & (place >= 0) & (place < self.shape[axis])
+            at.append(place)
+        values, chances = self._frame(t)
+        rows = np.flatnonzero(chosen)
+        wanted = at[0][rows], at[1][rows], voxels[2][rows]
+        chances[wanted] = probability[rows]
+        if intensity is not None:
+            values[wanted] = intensity[rows].mean(-1)
+
+    def clear(self, t: int, k: int) -> None:
+        """Set slice ``k`` to background with intensity 0."""
+        values, chances = self._frame(t)
+        values[:, :, k], chances[:, :, k], chances[:, :, k, 0] = 0, 0, 1
+
+    def _frame(self, t: int) -> tuple[np.ndarray, np.ndarray]:
+        if t not in self.frames:
+            chances = np.zeros(self.shape, dtype=np.float32)
+            chances[..., 0] = 1
+            self.frames[t] = np.zeros(self.shape[:3], dtype=np.float32), chances
+        return self.frames[t]
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One frame of a rendering, to be filled.
@@ -108,11 +158,13 @@ class Frame:
         rendering: contains the arrays.
         t: index of the frame.
         stack: defines the intensity scale; None leaves [0, 1].
+        kept: also receives the answers; None if nothing does.
     """
 
     rendering: Rendering
     t: int
     stack: Stack | None
+    kept: Kept | None = None
 
     @property
     def label(self) -> np.ndarray:
@@ -136,6 +188,10 @@ class Frame:
             out.probability[part, :, k, t] = answer.probability.reshape(*shape, -1)
         if out.deviation is not None and answer.deviation is not None:
             out.deviation[part, :, k, t] = answer.deviation.reshape(*shape, -1)
+        if self.kept is not None:
+            x, y = np.divmod(np.arange(len(answer.intensity)), shape[1])
+            voxels = x + part.start, y, np.full(len(x), k)
+            self.kept.put(t, voxels, answer.probability, answer.intensity)
 
     def clear(self, k: int) -> None:
         """Set slice ``k`` to background with intensity 0."""
@@ -146,6 +202,8 @@ class Frame:
                 values[:, :, k, t] = 0
         if out.probability is not None:
             out.probability[:, :, k, t, 0] = 1
+        if self.kept is not None:
+            self.kept.clear(t, k)
 
     def put_at(
         self,
@@ -161,10 +219,14 @@ class Frame:
         out.label[x, y, k, t] = likeliest(probability)
         if out.probability is not None:
             out.probability[x, y, k, t] = probability
+        if self.kept is not None:
+            self.kept.put(t, (x, y, np.full(len(x), k)), probability, intensity)
 
     def relabel(self, flat: Int[np.ndarray, "m"], probability: Float[np.ndarray, "m k"]) -> None:
         """Replace the classes of some voxels, by their flat indices."""
-        voxels = np.unravel_index(flat, self.rendering.grid.shape)
-        self.label[voxels] = likeliest(probability)
+        x, y, z = np.unravel_index(flat, self.rendering.grid.shape)
+        self.label[x, y, z] = likeliest(probability)
         if self.rendering.probability is not None:
-            self.rendering.probability[..., self.t, :][voxels] = probability
+            self.rendering.probability[x, y, z, self.t] = probability
+        if self.kept is not None:
+            self.kept.put(self.t, (x, y, z), probability)
