@@ -34,7 +34,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from common import device_parser, machine, summary
-from nisf.chunks import BATCHINGS, ON_CPU, ON_GPU, Batching
+from nisf.chunks import BATCHINGS, ON_CPU, ON_GPU
 from nisf.data.case import Case
 from nisf.device import CPU, named_device
 from nisf.errors import exit_status
@@ -54,6 +54,10 @@ REQUEST = Request(format="mha")
 CASES, DIFFERENT = 16, 4
 """Number of cases, and of different ones among them."""
 PROCESSES = (1, 2, 4, 8)
+SHORT = 4
+"""Frames of the case that is profiled, which takes time by the number of operations."""
+SHARED = "together"
+"""The way of batching of processes that share the device."""
 RUNTIME = (
     "cudaLaunchKernel",
     "cuLaunchKernel",
@@ -63,8 +67,8 @@ RUNTIME = (
     "cudaHostAlloc",
 )
 """Calls of the driver that are counted, by part of their name."""
-WAYS = {"one by one": Batching(frames=1), "together": replace(ON_GPU, frames=1), "overlapped": ON_GPU}
-"""Ways of batching, by name: as on a processor; batches; batches with several frames in progress."""
+WAYS = {"one by one": replace(ON_CPU, frames=1), "together": ON_GPU, "four frames": replace(ON_GPU, frames=4)}
+"""Ways of batching, by name: as on a processor; in batches; in batches with four frames in progress."""
 
 
 def choose(way: str) -> None:
@@ -79,10 +83,61 @@ def scanner_of(quick: bool) -> Scanner:
     return Scanner(matrix=(128, 128), spacing_mm=1.6, frames=20)
 
 
-def phantoms(quick: bool) -> list[Case]:
-    """The cohort: a few different cines, again and again, because making one takes a second."""
-    different = [scan.case for scan in cohort(1 if quick else DIFFERENT, seed=3, scanner=scanner_of(quick))]
-    return (different * CASES)[: 2 if quick else CASES]
+def serve(pipe: Connection, device: str, threads: int) -> None:
+    """Segment the cases whose indices come through the pipe, after the file that holds them; a process."""
+    torch.set_num_threads(threads)
+    choose(SHARED)
+    prior = load_prior(DEFAULT)
+    cases = pickle.loads(Path(pipe.recv()).read_bytes())
+    prior = prior.to(named_device(device))
+    whole(cases[0], prior)
+    pipe.send(None)
+    while True:
+        for index in pipe.recv():
+            whole(cases[index % len(cases)], prior)
+        pipe.send(None)
+
+
+class Crew:
+    """Processes that share the device; they start while other things are done.
+
+    Args:
+        count: number of processes.
+        device: by name.
+        threads: of each process.
+    """
+
+    def __init__(self, count: int, device: str, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.threads, self.pipes, self.processes = threads, [], []
+        for _ in range(count):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=serve, args=(theirs, device, threads), daemon=True)
+            process.start()
+            self.pipes.append(ours)
+            self.processes.append(process)
+
+    def done(self, messages: Sequence[Any], seconds: float) -> float:
+        """Send a message to each of the first processes; seconds until all have done what it asks for.
+
+        Raises:
+            TimeoutError: a process took too long.
+            EOFError: a process ended.
+        """
+        began = time.perf_counter()
+        for pipe, message in zip(self.pipes, messages, strict=False):
+            pipe.send(message)
+        for pipe, _ in zip(self.pipes, messages, strict=False):
+            if not pipe.poll(max(1.0, began + seconds - time.perf_counter())):
+                raise TimeoutError("a process took too long")
+            pipe.recv()
+        return time.perf_counter() - began
+
+    def end(self) -> None:
+        """Stop all processes."""
+        for process in self.processes:
+            process.terminate()
+            process.join()
 
 
 @dataclass
@@ -95,6 +150,8 @@ class Bench:
         prior: on the device.
         quick: whether this is a rehearsal.
         until: when no part is begun any more, by `time.perf_counter`.
+        crew: processes that share the device.
+        short: a cine of `SHORT` frames.
         result: of all parts so far.
     """
 
@@ -103,6 +160,8 @@ class Bench:
     prior: Prior
     quick: bool
     until: float
+    crew: Crew
+    short: Case
     result: dict[str, Any] = field(default_factory=dict)
 
     def left(self) -> float:
@@ -141,12 +200,16 @@ def turns(bench: Bench) -> dict[str, Any]:
     for case in bench.cases:
         for name in WAYS:
             choose(name)
+            if bench.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(bench.device)
             before = time.perf_counter()
             found[name].append(whole(case, bench.prior).stages)
             bench.wait()
             found[name][-1]["wall"] = time.perf_counter() - before
+            if bench.device.type == "cuda":
+                found[name][-1]["peak GB"] = torch.cuda.max_memory_allocated(bench.device) / 1e9
         longest = max(longest, sum(stages[-1]["wall"] for stages in found.values()))
-        if time.perf_counter() - began > 10 or bench.left() < longest + 25:
+        if time.perf_counter() - began > 8 or bench.left() < longest + 20:
             break
     return {
         name: {stage: summary([one.get(stage, 0.0) for one in stages]) for stage in stages[0]}
@@ -161,7 +224,7 @@ def computed(case: Case, prior: Prior) -> np.ndarray:
 
 def profiles(bench: Bench) -> dict[str, Any]:
     """Operators, calls of the driver and device time of one case, by way."""
-    return {name: profiled(bench, name) for name in list(WAYS)[:2]}
+    return {name: profiled(bench, name) for name in reversed(list(WAYS)[:2])}
 
 
 def profiled(bench: Bench, way: str) -> dict[str, Any]:
@@ -211,9 +274,8 @@ def waits(bench: Bench) -> dict[str, Any]:
 
 
 def measured(bench: Bench) -> None:
-    """Fit, render and measure the first case."""
-    case = bench.cases[0]
-    subject, files = segment_case(case, bench.prior, REQUEST), MeasureFiles()
+    """Fit, render and measure the short case."""
+    subject, files = segment_case(bench.short, bench.prior, REQUEST), MeasureFiles()
     subject.render(after_frame=files.answered(subject))
 
 
@@ -246,77 +308,33 @@ def splits(bench: Bench) -> dict[str, Any]:
     return out
 
 
-def serve(pipe: Connection, device: str, path: str, threads: int, way: str) -> None:
-    """Segment the cases whose indices come through the pipe; a process of its own."""
-    torch.set_num_threads(threads)
-    choose(way)
-    cases, prior = pickle.loads(Path(path).read_bytes()), load_prior(DEFAULT).to(named_device(device))
-    whole(cases[0], prior)
-    pipe.send(None)
-    while (indices := pipe.recv()) is not None:
-        for index in indices:
-            whole(cases[index % len(cases)], prior)
-        pipe.send(None)
-
-
 def processes(bench: Bench) -> dict[str, Any]:
-    """Cases a second of several processes that share the device, each with its own share of the cases."""
-    context, way = multiprocessing.get_context("spawn"), "together"
-    counts = PROCESSES[:2] if bench.quick else PROCESSES
-    threads = max(1, torch.get_num_threads() // counts[-1])
-    crew: list[tuple[Any, Connection]] = []
-    out: dict[str, Any] = {"way": way, "threads": threads}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "cases.pickle"
-        path.write_bytes(pickle.dumps(bench.cases[:DIFFERENT]))
-        try:
-            for _ in range(counts[-1]):
-                ours, theirs = context.Pipe()
-                process = context.Process(
-                    target=serve, args=(theirs, str(bench.device), str(path), threads, way), daemon=True
-                )
-                process.start()
-                crew.append((process, ours))
-            for _, pipe in crew:
-                heard(pipe, bench.left())
-            each = 1 if bench.quick else 3
-            for count in counts:
-                began = time.perf_counter()
-                for number, (_, pipe) in enumerate(crew[:count]):
-                    pipe.send(range(number, number + each))
-                for _, pipe in crew[:count]:
-                    heard(pipe, bench.left())
-                out[str(count)] = round(count * each / (time.perf_counter() - began), 3)
-        except TimeoutError as error:
-            out["error"] = str(error)
-        finally:
-            for process, _ in crew:
-                process.terminate()
-                process.join()
+    """Cases a second of several processes that share the device."""
+    crew, each = bench.crew, 1 if bench.quick else 2
+    out: dict[str, Any] = {"way": SHARED, "threads": crew.threads}
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "cases.pickle"
+            path.write_bytes(pickle.dumps(bench.cases[:DIFFERENT]))
+            out["start"] = round(crew.done([str(path)] * len(crew.pipes), bench.left()), 2)
+        for count in PROCESSES:
+            if count <= len(crew.pipes):
+                seconds = crew.done([range(k, k + each) for k in range(count)], bench.left())
+                out[str(count)] = round(count * each / seconds, 3)
+    except (TimeoutError, EOFError, OSError) as error:
+        out["error"] = repr(error)
     return out
 
 
-def heard(pipe: Connection, seconds: float) -> None:
-    """Wait for a process.
-
-    Raises:
-        TimeoutError: it took too long.
-        EOFError: it ended.
-    """
-    if not pipe.poll(max(1.0, seconds)):
-        raise TimeoutError("a process took too long")
-    pipe.recv()
-
-
 def agreement(bench: Bench) -> dict[str, Any]:
-    """Voxels of one case that differ between the ways, and from the processor."""
+    """Voxels of the short case that differ between the ways, and from the processor."""
     labels = {}
     for name in WAYS:
         choose(name)
-        labels[name] = computed(bench.cases[0], bench.prior)
-    if bench.device.type == "cuda" and bench.left() > 5:
+        labels[name] = computed(bench.short, bench.prior)
+    if bench.device.type == "cuda":
         BATCHINGS["cpu"] = ON_CPU
-        labels["processor"] = computed(bench.cases[0], bench.prior.to(CPU))
+        labels["processor"] = computed(bench.short, bench.prior.to(CPU))
     first = next(iter(labels.values()))
     out: dict[str, Any] = {"drawn": int((first > 0).sum())}
     for name in labels:
@@ -328,10 +346,10 @@ def agreement(bench: Bench) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "turns": turns,
-    "agreement": agreement,
-    "parts of a case": splits,
-    "profile": profiles,
     "processes": processes,
+    "profile": profiles,
+    "parts of a case": splits,
+    "agreement": agreement,
 }
 
 
@@ -358,6 +376,14 @@ def told(result: dict[str, Any]) -> list[str]:
     return [*lines, f"seconds: {result.get('seconds')}"]
 
 
+def cines(quick: bool) -> tuple[list[Case], Case]:
+    """The cohort, a few different cines again and again, because making one takes a second; a short one."""
+    scanner = scanner_of(quick)
+    different = [scan.case for scan in cohort(1 if quick else DIFFERENT, seed=3, scanner=scanner)]
+    (short,) = (one.case for one in cohort(1, seed=3, scanner=replace(scanner, frames=SHORT)))
+    return (different * CASES)[: 2 if quick else CASES], short
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run all parts; the exit status is 1 if one failed."""
     parser = device_parser(__doc__)
@@ -365,19 +391,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--after", type=Path, help="prepare, but use the device only once this file exists")
     chosen = parser.parse_args(arguments)
     chosen.output.mkdir(parents=True, exist_ok=True)
-    device = named_device(chosen.device)
-    cases = phantoms(chosen.quick)
-    prior = load_prior(DEFAULT)
-    while chosen.after and not chosen.after.exists():
-        time.sleep(0.1)
-    began = time.perf_counter()
-    bench = Bench(device, cases, prior.to(device), chosen.quick, began + chosen.seconds)
+    device, count = named_device(chosen.device), 2 if chosen.quick else PROCESSES[-1]
+    crew = Crew(count, str(device), max(1, torch.get_num_threads() // count))
+    try:
+        cases, short = cines(chosen.quick)
+        prior = load_prior(DEFAULT)
+        while chosen.after and not chosen.after.exists():
+            time.sleep(0.1)
+        until = time.perf_counter() + chosen.seconds
+        return run(Bench(device, cases, prior.to(device), chosen.quick, until, crew, short), chosen.output)
+    finally:
+        crew.end()
+
+
+def run(bench: Bench, folder: Path) -> int:
+    """Run all parts and write their results; the exit status."""
+    began, device = time.perf_counter(), bench.device
     bench.result |= {"machine": machine(), "device": str(device), "missing": absent.MISSING, "seconds": {}}
     if device.type == "cuda":
         bench.result["gpu"] = torch.cuda.get_device_name(device)
-    for way in WAYS:  # not counted
-        choose(way)
-        whole(cases[0], bench.prior)
+    for way in list(WAYS):  # not counted
+        try:
+            choose(way)
+            whole(bench.cases[0], bench.prior)
+        except Exception as error:  # the other ways go on
+            del WAYS[way]
+            bench.result[f"{way} failed"] = "".join(traceback.format_exception(error)[-4:])
+            say(bench.result[f"{way} failed"])
     bench.result["seconds"]["start"] = round(time.perf_counter() - began, 2)
     failed = False
     for name, part in PARTS.items():
@@ -388,7 +428,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             bench.result[name] = {"error": "".join(traceback.format_exception(error)[-3:])}
             failed = True
         bench.result["seconds"][name] = round(time.perf_counter() - before, 2)
-        write_json(chosen.output / "gpu_cohort.json", bench.result)
+        write_json(folder / "gpu_cohort.json", bench.result)
         say(f"{name}: {bench.result[name] if name not in ('turns', 'profile') else 'done'}")
     for line in told(bench.result):
         say(line)

@@ -6,6 +6,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,15 +16,18 @@ import pytest
 import torch
 
 import nisf.kinds.latent.fit
+from nisf.chunks import BATCHINGS
 from nisf.cli.train import refuse_unused
 from nisf.config.overrides import override
 from nisf.config.presets import preset
 from nisf.config.schema import FieldConfig, FitConfig
+from nisf.device import CPU
 from nisf.errors import NisfError
 from nisf.files import read_tensors, write_tensors
 from nisf.kinds.load import load_prior
 from nisf.networks.latent_field import LatentField
 from nisf.phantom import write_cohort
+from nisf.prior.bundled import DEFAULT
 
 pytestmark = pytest.mark.usefixtures("light")
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -155,6 +159,34 @@ def test_devices_rehearsed_on_the_processor(tmp_path):
     found = result["losses"]["cpu"]
     assert set(found) == {"image recipe", "U-Net"}
     assert all(len(set(losses)) == devices.STEPS for losses in found.values())
+
+
+def test_a_gpus_cohort_rehearsed_on_the_processor(tmp_path, monkeypatch):
+    import gpu_cohort
+
+    known = dict(BATCHINGS)
+    ways = {name: gpu_cohort.WAYS[name] for name in ("one by one", "together")}
+    tiny = replace(small().scanner, matrix=(64, 64), spacing_mm=5.0)
+    monkeypatch.setattr(gpu_cohort, "WAYS", ways)
+    monkeypatch.setattr(gpu_cohort, "PROCESSES", ())
+    monkeypatch.setattr(gpu_cohort, "SHORT", 2)
+    monkeypatch.setattr(gpu_cohort, "scanner_of", lambda _: tiny)
+    monkeypatch.setitem(gpu_cohort.PARTS, "profile", lambda bench: bench.cases[0].nothing)
+    until, crew = time.perf_counter() + 60, gpu_cohort.Crew(0, "cpu", 1)
+    cases, short = gpu_cohort.cines(quick=True)
+    bench = gpu_cohort.Bench(CPU, cases, load_prior(DEFAULT), True, until, crew, short)
+    try:
+        assert gpu_cohort.run(bench, tmp_path) == 1  # one part fails, the others do not
+    finally:
+        BATCHINGS.clear()
+        BATCHINGS.update(known)
+    result = json.loads((tmp_path / "gpu_cohort.json").read_text())
+    assert "AttributeError" in result["profile"]["error"]
+    assert result["agreement"]["drawn"] > 100
+    assert result["agreement"]["one by one / together"] == 0
+    for way in ways:
+        assert result["turns"][way]["wall"]["median"] > result["turns"][way]["encoding"]["median"] > 0
+        assert result["parts of a case"][way]["encode"] > 0
 
 
 TINY = (

@@ -6,7 +6,7 @@ only the memory limit matters.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -48,16 +48,20 @@ class Batching:
 
 ON_CPU = Batching()
 """What is small stays in a core's cache, and every core has a frame of its own."""
-ON_GPU = Batching(encoding_bytes=4 * 2**30, whole_frames=True, frames=4)
-"""A GPU computes faster than the host can launch small operations. While one thread waits for the answers of
-its frame or looks for islands in it, others launch theirs."""
+ON_GPU = Batching(encoding_bytes=4 * 2**30, whole_frames=True, frames=1)
+"""A GPU computes faster than the host can launch small operations. Threads do not help: between two questions
+the host does many short operations, for which they wait for each other (docs/experiments.md)."""
 BATCHINGS = {"cpu": ON_CPU}
 """By type of device; `ON_GPU` for all others."""
 
 
 def batching(device: torch.device) -> Batching:
-    """How much is computed together on a device."""
-    return BATCHINGS.get(device.type, ON_GPU)
+    """How much is computed together on a device; on a small GPU at most an eighth of its memory."""
+    found = BATCHINGS.get(device.type, ON_GPU)
+    if device.type != "cuda":
+        return found
+    whole = torch.cuda.get_device_properties(device).total_memory
+    return replace(found, encoding_bytes=min(found.encoding_bytes, whole // 8))
 
 
 def positions_at_a_time(memory_mb: float) -> int:

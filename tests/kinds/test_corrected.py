@@ -127,7 +127,7 @@ def test_slices_are_encoded_once(toy_image_prior):
     subject = fit(toys.toy_case(97), toy_image_prior)
     subject.render()
     new = subject.corrected([stroke_at(subject)])
-    assert new.scenes._kept is subject.scenes._kept
+    assert new.scenes._phases is subject.scenes._phases
     assert new.corrected([]).scenes is subject.scenes
 
 

@@ -48,6 +48,19 @@ def test_certainty_is_that_of_the_surest_tenth():
     assert certainty(np.arange(101) / 100) == pytest.approx(0.9)
 
 
+def test_all_sections_are_asked_for_together(label):
+    asked = []
+
+    def ask(index):
+        asked.append(len(index))
+        return shares(label, [0, 0.7, 0.81, 0.9, 0])[index]
+
+    doubtful(label, [0.8, 0.9], ask)
+    assert asked == [np.count_nonzero(label)]
+    doubtful(np.zeros_like(label), [0.8, 0.9], ask)
+    assert len(asked) == 1
+
+
 def test_what_is_doubtful(label):
     found = doubtful(label, [0.8, 0.9], lambda index: shares(label, [0, 0.7, 0.81, 0.9, 0])[index])
     assert found[..., 1].any((0, 1)).tolist() == [False, True, False, False, False]

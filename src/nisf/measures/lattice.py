@@ -127,8 +127,8 @@ class Sampled:
 
     def volumes_ml(self) -> Float[np.ndarray, "s"]:
         """Volume of each structure, mL, in the order of the classes, without the background."""
-        counts = np.bincount(self.label.ravel(), minlength=self.probability.shape[1])
-        return counts[1:] * self.lattice.node_ml
+        counts = [np.count_nonzero(self.label == k) for k in range(1, self.probability.shape[1])]
+        return np.array(counts) * self.lattice.node_ml
 
     def chance(self, classes: tuple[int, ...]) -> Float[np.ndarray, "x y z"]:
         """Probability that a node belongs to one of several classes; 0 or 1 away from their borders."""

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nisf.chunks import LATENT_ROWS, rows_at_a_time
-from nisf.device import module_device
+from nisf.device import Arriving, module_device
 from nisf.networks.latent_field import STEEPEST, Backbone, LatentField
 
 
@@ -148,8 +148,9 @@ def ask(
     step = rows_of(field, memory_mb)
     frozen = FrozenLatentField(field, latent, min(step, len(coordinates)))
     for first in range(0, len(coordinates), step):
-        chunk = np.ascontiguousarray(coordinates[first : first + step], dtype=np.float32)
-        of_intensity, of_class = frozen(torch.from_numpy(chunk).to(device))
-        intensity[first : first + step] = torch.sigmoid(of_intensity).cpu().numpy()
-        probability[first : first + step] = torch.softmax(of_class, dim=-1).cpu().numpy()
+        rows = slice(first, first + step)
+        chunk = torch.from_numpy(np.ascontiguousarray(coordinates[rows], dtype=np.float32))
+        of_intensity, of_class = frozen(chunk.to(device, non_blocking=True))
+        arriving = Arriving(torch.sigmoid(of_intensity), torch.softmax(of_class, dim=-1))
+        intensity[rows], probability[rows] = arriving()
     return intensity, probability

@@ -150,12 +150,20 @@ def doubtful(
         said: where a person marked a structure as present; a section with such a voxel is kept.
     """
     out = np.zeros((*label.shape, len(certain) + 1), dtype=bool)
+    sections: list[tuple[int, int]] = []
+    voxels: list[np.ndarray] = []
     for k, least in enumerate(certain, start=1):
         for z in range(label.shape[2]) if least > 0 else ():
             pixel = np.argwhere(label[:, :, z] == k)
             if not len(pixel) or (said is not None and said[*pixel.T, z, k].any()):
                 continue
-            flat = np.ravel_multi_index((*pixel.T, np.full(len(pixel), z)), label.shape)
-            if certainty(ask(flat)[:, k]) < least:
-                _bar_section(label, z, k, out)
+            sections.append((k, z))
+            voxels.append(np.ravel_multi_index((*pixel.T, np.full(len(pixel), z)), label.shape))
+    if not sections:
+        return out
+    # One question for all sections: each costs a GPU about the same, however small it is.
+    answers = np.split(ask(np.concatenate(voxels)), np.cumsum([len(flat) for flat in voxels])[:-1])
+    for (k, z), probability in zip(sections, answers, strict=True):
+        if certainty(probability[:, k]) < certain[k - 1]:
+            _bar_section(label, z, k, out)
     return out

@@ -44,8 +44,8 @@ class _Posed:
         self.canvases, self.slices, self.device = canvases, slices, device
         maps, size = canvases.maps[torch.from_numpy(next(iter(slices.values())))], canvases.images.shape[-1]
         # Flipped on the host, where indexing does not wait for the device.
-        self.sets = torch.stack([flipped(maps, axes, size) for axes in flips]).to(device)
-        self.maps = maps.to(device)
+        sets = torch.stack([flipped(maps, axes, size) for axes in flips])
+        self.sets, self.maps = sets.to(device, non_blocking=True), maps.to(device, non_blocking=True)
 
     def images(self, phases: Sequence[int]) -> Float[Tensor, "pn c h w"]:
         """The slices of some phases in turn, on the host."""

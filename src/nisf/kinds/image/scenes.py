@@ -154,7 +154,7 @@ class Scenes:
 
     def places(self, position: Float[np.ndarray, "n 3"], memory_mb: float = 512.0) -> PlacesAsked:
         """Points in model mm, to be queried at several times."""
-        points = torch.from_numpy(position.astype(np.float32)).to(self.device)
+        points = torch.from_numpy(position.astype(np.float32)).to(self.device, non_blocking=True)
         return PlacesAsked(points, self.rows(memory_mb))
 
     def _at_rest(self, rows: int) -> FrozenImageField:
@@ -181,7 +181,8 @@ class Scenes:
             near = places.near(scenes[0][0], self.field.image.neighbours)
             frozen = self._at_rest(max(len(part) for part in places.parts))
             if left_out is not None:
-                chosen = torch.from_numpy(left_out(len(scenes[0][0].maps))).to(self.device)
+                chosen = torch.from_numpy(left_out(len(scenes[0][0].maps)))
+                chosen = chosen.to(self.device, non_blocking=True)
                 near = [without_slices(part, chosen) for part in near]
             for i, part in enumerate(near):
                 values, classes = frozen(scenes, part, both=self.both)
@@ -224,8 +225,9 @@ class Scenes:
         config = self.field.config
         intensity = np.zeros((len(position), config.channels), dtype=np.float32)
         probability = np.zeros((len(position), config.classes), dtype=np.float32)
-        for wanted in np.unique(time):
-            asked = np.flatnonzero(time == wanted)
+        distinct = np.unique(time)
+        for wanted in distinct:
+            asked = slice(None) if len(distinct) == 1 else np.flatnonzero(time == wanted)
             places = self.places(position[asked], memory_mb)
             values, classes = self.answer(places, float(wanted), left_out)
             intensity[asked], probability[asked] = Arriving(values, classes)()
