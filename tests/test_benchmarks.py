@@ -204,7 +204,7 @@ def test_step_rates_of_a_packed_cohort(tmp_path, monkeypatch):
     packed = tmp_path / "cases.npz"
     assert pack.main([str(tmp_path / "data"), "-o", str(packed)]) == 0
     monkeypatch.setattr(step_rates, "RATES", {"two": "", "wrong": "image.neighbours=0"})
-    monkeypatch.setattr(together, "QUICK", ("image.pixels=16", "image.pixel_mm=10", "train.points=8"))
+    monkeypatch.setattr(together, "QUICK", ("image.pixels=32", "image.pixel_mm=5", "train.points=8"))
     monkeypatch.setattr(together, "kept_out", lambda _: False)
     options = [str(packed), "-o", str(tmp_path / "out"), "--device", "cpu", "--quick"]
     assert step_rates.main(options) == 1  # of the second way only
