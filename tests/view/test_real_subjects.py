@@ -54,7 +54,7 @@ def opened(request, serving):
         page.kind, page.said = request.param, []
         page.on("console", lambda message: page.said.append(message.text))
         page.on("pageerror", lambda error: page.said.append(str(error)))
-        page.set_default_timeout(120_000)
+        page.set_default_timeout(300_000)
         page.goto(f"http://{host}/?token={token}")
         page.wait_for_function(DONE)
         yield page

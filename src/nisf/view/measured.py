@@ -25,15 +25,21 @@ def measured_case(subject: Subject, scan: Path | None = None) -> tuple[Case | No
     source = scan or (subject.stacks[0].source if subject.stacks else None)
     if source is None:
         return None, "The file does not say where the scan is; give its path."
-    anatomy = subject.prior.anatomy
-    try:
-        found = open_cohort(source, anatomy, labels=False).cases
-        case = read_case(found[0].without_labels(), anatomy)
-    except NisfError:
-        return None, "The scan has moved or cannot be read; give its path."
-    if len(found) > 1 or not _alike(case.stacks, subject.stacks):
+    # The frames of some layouts are files of their own, beside the first one.
+    places, read = [source] if scan else [source, source.parent], False
+    for place in places:
+        try:
+            cases = [case.without_labels() for case in open_cohort(place, subject.prior.anatomy).cases]
+            own = cases if len(cases) == 1 else [case for case in cases if case.name == subject.name]
+            found = [read_case(case, subject.prior.anatomy) for case in own[:1]]
+        except NisfError:
+            continue
+        read = read or place == source
+        if found and _alike(found[0].stacks, subject.stacks):
+            return found[0], ""
+    if read:
         return None, "The scan there is not the one that was segmented; give the path of the right one."
-    return case, ""
+    return None, "The scan has moved or cannot be read; give its path."
 
 
 def _alike(found: tuple[Stack, ...], wanted: tuple[Stack, ...]) -> bool:

@@ -126,7 +126,7 @@ export class Page {
       if (!this.measured.there && kept.base !== "none") kept.base = "field";
       if (kept.probability >= info.labels.length) kept.probability = 0;
       this.starts = this.startPlanes(info);
-      this.names = { a: "slice0", b: "across0", c: "across1" };
+      this.names = this.startNames = { a: "slice0", b: "across0", c: "across1" };
       kept.planes = given?.planes || this.starts;
       this.info = info;
       this.panel.open(info);
@@ -169,7 +169,8 @@ export class Page {
         const plane = await snapped(this, `view ${name}`, null, before.extent);
         if (this.info !== info || this.store.state.planes[view] !== before) return;
         this.starts = { ...this.starts, [view]: plane };
-        this.names[view] = `view ${name}`;
+        this.startNames = { ...this.startNames, [view]: `view ${name}` };
+        this.names = { ...this.names, [view]: `view ${name}` };
         this.snaps[view] = plane;
         this.store.setPlane(view, plane);
       } catch (error) {
@@ -273,8 +274,8 @@ export class Page {
   }
 
   reset() {
-    const names = ["slice0", "across0", "across1"];
-    VIEWS.forEach((view, k) => { this.snaps[view] = this.starts[view]; this.names[view] = k && this.info.views[k - 1] ? `view ${this.info.views[k - 1]}` : names[k]; });
+    this.snaps = { ...this.starts };
+    this.names = { ...this.startNames };
     this.store.set({ planes: { ...this.starts }, low: 0, high: 1, camera: fresh().camera });
   }
 
