@@ -55,11 +55,6 @@ def named_device(name: str) -> torch.device:
     return torch.device(kind, int(number or 0))
 
 
-def gpu_bytes(name: str) -> int:
-    """Memory of the GPU with this name, in bytes."""
-    return int(torch.cuda.get_device_properties(named_device(name)).total_memory)
-
-
 def use_threads(count: int | None = None) -> int:
     """Set the number of PyTorch's threads; by default to the number of idle cores.
 

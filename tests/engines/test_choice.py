@@ -7,12 +7,9 @@ from nisf.errors import BadSettingError
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch):
-    """Eight idle cores, plenty of memory, a GPU of 24 GB."""
+    """Eight idle cores, plenty of memory."""
     monkeypatch.setattr(choice, "use_threads", lambda count: 8 if count is None else count)
     monkeypatch.setattr(choice, "available_bytes", lambda: 64_000_000_000)
-    monkeypatch.setattr(
-        choice, "gpu_bytes", lambda name: {"cuda": 24, "cuda:1": 80, "cuda:2": 4}[name] * 2**30
-    )
 
 
 @pytest.mark.parametrize(
@@ -25,12 +22,7 @@ def machine(monkeypatch):
         (1000, {"threads": 4}, Allotment(4, 1, 128.0)),
         (1000, {"memory_mb": 300.0}, Allotment(2, 4, 150.0)),
         (1000, {"memory_mb": 64.0}, Allotment(1, 8, 64.0)),
-        (1000, {"device": "cuda"}, Allotment(4, 2, 512.0)),
-        (1000, {"device": "cuda:1"}, Allotment(8, 1, 512.0)),
-        (1000, {"device": "cuda:2"}, Allotment(1, 8, 512.0)),
-        (9, {"device": "cuda:1"}, Allotment(2, 4, 512.0)),
-        (1000, {"device": "cuda", "workers": 2}, Allotment(2, 4, 512.0)),
-        (1000, {"device": "cuda", "memory_mb": 300.0}, Allotment(2, 4, 150.0)),
+        (1000, {"device": "cuda"}, Allotment(1, 8, 512.0)),
         (1000, {"workers": 16}, Allotment(16, 1, 128.0)),
         (3, {"workers": 16}, Allotment(3, 2, 512.0 / 3)),
         (0, {"workers": 2}, Allotment(1, 8, 512.0)),
@@ -43,7 +35,6 @@ def test_what_is_free_is_divided(cases, given, expected):
 def test_memory_bounds_the_workers(monkeypatch):
     monkeypatch.setattr(choice, "available_bytes", lambda: 3_500_000_000)
     assert allotted(1000).workers == 3
-    assert allotted(1000, device="cuda").workers == 1
     monkeypatch.setattr(choice, "available_bytes", lambda: 10_000_000)
     assert allotted(1000).workers == 1
     monkeypatch.setattr(choice, "available_bytes", lambda: None)

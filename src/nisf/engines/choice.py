@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nisf.device import available_bytes, gpu_bytes, use_threads
+from nisf.device import available_bytes, use_threads
 from nisf.errors import BadSettingError
 
 MEMORY_MB = 512.0
@@ -16,12 +16,6 @@ WORKER_BYTES = 1_000_000_000
 FEWEST_CASES = 4
 """Minimum number of cases per worker, which makes up for its start of some seconds; threads need no more."""
 MOST_WORKERS = 1024
-GPU_WORKERS = 8
-"""Maximum number of workers that share a GPU by default."""
-GPU_BYTES = 6 * 2**30
-"""Memory of a GPU for each worker: its batches (`nisf.chunks.ON_GPU`), the encoded phases, and CUDA's own."""
-GPU_HOST_BYTES = 3_000_000_000
-"""Memory of the host for each of these workers; CUDA's libraries are not shared."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +48,19 @@ def allotted(
         workers: number of processes; None for as many as free cores, memory and the number of cases allow.
         threads: of all workers together; None for the number of free cores.
         memory_mb: working memory of all workers together, MiB; None for `MEMORY_MB`, or more if many workers
-            need it; on a GPU, `MEMORY_MB` each.
-        device: where networks run. Workers share a GPU: while one of them works on the host, which takes most
-            of the time of a case, others use the GPU.
+            need it.
+        device: where networks run. On a GPU there is one worker by default: cards can be reserved for a
+            single process.
 
     Raises:
         BadSettingError: fewer than one worker or thread, or too little memory for this many workers.
     """
-    cores, on_gpu = use_threads(threads), device != "cpu"
+    cores = use_threads(threads)
     if workers is None:
-        workers, each = min(cores, cases // FEWEST_CASES), WORKER_BYTES
-        if on_gpu:
-            workers, each = min(workers, GPU_WORKERS, gpu_bytes(device) // GPU_BYTES), GPU_HOST_BYTES
+        workers = 1 if device != "cpu" else min(cores, cases // FEWEST_CASES)
         free = available_bytes()
         if free is not None:
-            workers = min(workers, free // each)
+            workers = min(workers, free // WORKER_BYTES)
         if memory_mb is not None:
             workers = min(workers, int(memory_mb // LEAST_MB))
         workers = max(1, workers)
@@ -76,7 +68,7 @@ def allotted(
         raise BadSettingError(f"{workers} workers: give 1 to {MOST_WORKERS}", options=["workers"])
     workers = max(1, min(workers, cases))
     if memory_mb is None:
-        memory_mb = MEMORY_MB * workers if on_gpu else max(MEMORY_MB, LEAST_MB * workers)
+        memory_mb = max(MEMORY_MB, LEAST_MB * workers)
     if workers > 1 and memory_mb < LEAST_MB * workers:
         raise BadSettingError(
             f"{memory_mb:g} MiB for {workers} workers: each needs {LEAST_MB:g} MiB; give "
