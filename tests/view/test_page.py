@@ -241,6 +241,12 @@ def test_a_link_restores_the_view(page):
     for view in "abc":
         for part in ("centre", "right", "down"):
             assert np.allclose(after["planes"][view][part], before["planes"][view][part], atol=1e-3)
+    # The planes at the start have their names there, too.
+    titles = "() => [...document.querySelectorAll('figcaption span')].slice(0, 3).map((e) => e.textContent)"
+    assert page.evaluate(titles)[1] == "Oblique"
+    page.keyboard.press("0")
+    page.wait_for_function(SHARP)
+    assert page.evaluate(titles) == ["Slice", "Across 1", "Across 2"]
 
 
 def test_a_hostile_link_changes_nothing(page):

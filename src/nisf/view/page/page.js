@@ -126,7 +126,8 @@ export class Page {
       if (!this.measured.there && kept.base !== "none") kept.base = "field";
       if (kept.probability >= info.labels.length) kept.probability = 0;
       this.starts = this.startPlanes(info);
-      this.names = this.startNames = { a: "slice0", b: "across0", c: "across1" };
+      this.startNames = { a: "slice0", b: "across0", c: "across1" };
+      this.names = { ...this.startNames };
       kept.planes = given?.planes || this.starts;
       this.info = info;
       this.panel.open(info);
