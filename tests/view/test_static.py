@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from nisf.view.static import PAGE, static_page, write_static
 from nisf.view.viewed import Viewed
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+ROOT = Path(__file__).parents[2]
 FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 ASK = "async ([w, t]) => [...await nisfPage.source.ask(w, t)]"
 
@@ -96,6 +98,28 @@ def test_the_decoder_gives_the_answers_of_python(written, toy_seen):
         browser.close()
     assert said == []
     assert all(url.startswith(("file:", "blob:", "data:")) for url in asked)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (apt-get install chromium)")
+def test_the_page_of_the_documents_opens():
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
+    path, said, asked = ROOT / "docs" / "images" / "phantom.html", [], []
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        page = browser.new_page(viewport={"width": 500, "height": 400})
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(path.as_uri())
+        page.wait_for_function("() => window.nisfPage?.info", timeout=60_000)
+        assert page.evaluate("() => nisfPage.info.labels")[1] == "LV blood pool"
+        drawn = (
+            "(k) => nisfPage.views.a.sheet && [...nisfPage.views.a.sheet.label].filter((x) => x === k).length"
+        )
+        page.wait_for_function(f"() => ({drawn})(1) > 50", timeout=60_000)
+        browser.close()
+    assert not said
+    assert not [url for url in asked if not url.startswith(("file:", "blob:", "data:"))]
 
 
 def test_a_file_of_the_user_stays(toy_seen, tmp_path):
