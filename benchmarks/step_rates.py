@@ -12,20 +12,20 @@ from __future__ import annotations
 import absent  # isort: skip  # noqa: F401
 
 import argparse
-import time
 import traceback
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from common import device_parser
 from nisf.config.overrides import override
 from nisf.data.anatomy import load_anatomy
 from nisf.errors import exit_status
 from nisf.files import write_json
 from nisf.kinds.image.recipe import ImageRecipe
 from pack import unpacked
-from together import RECIPES, WIDE, config_of, recipe_of
+from together import RECIPES, WIDE, config_of, recipe_of, timed_steps
 
 RATES = {
     "2 subjects": "",
@@ -58,20 +58,10 @@ def rates(options: argparse.Namespace) -> dict[str, Any]:
 
 def measured(recipe: ImageRecipe, options: argparse.Namespace) -> dict[str, float]:
     """Milliseconds of a step."""
-
-    def steps(count: int) -> tuple[float, float]:
-        """Milliseconds of each of the next steps, and the last one's loss."""
-        began = time.perf_counter()
-        for _ in range(count):
-            terms = recipe.descend(recipe.state.step)
-            recipe.after_step()
-            recipe.state.step += 1
-        loss = float(terms["loss"])  # waits for the device
-        return 1000 * (time.perf_counter() - began) / count, loss
-
-    first, _ = steps(NOT_COUNTED)
-    ms, loss = steps(3 if options.quick else 40)
-    out = {"ms": round(ms, 2), "first_ms": round(first, 1), "loss": round(loss, 4)}
+    losses: list[float] = []
+    first = timed_steps(recipe, NOT_COUNTED, losses)
+    ms = timed_steps(recipe, 3 if options.quick else 40, losses)
+    out = {"ms": round(ms, 2), "first_ms": round(first, 1), "loss": round(losses[-1], 4)}
     if options.device == "cuda":
         out["GiB"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
     return out
@@ -79,13 +69,8 @@ def measured(recipe: ImageRecipe, options: argparse.Namespace) -> dict[str, floa
 
 def main(arguments: list[str] | None = None) -> int:
     """Time steps; the exit status is 1 if a way failed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = device_parser(__doc__)
     parser.add_argument("pack", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
     options.precision = "fp32"
     torch.backends.cudnn.benchmark = True

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -62,19 +63,29 @@ def test_the_bundle_has_every_module_once_and_before_its_use():
         assert all(use > script.index(f"const {name} = ") for use in uses)
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (apt-get install chromium)")
-def test_the_decoder_gives_the_answers_of_python(written, toy_seen):
+@contextmanager
+def opened(path, width, height):
+    """A page of one file in a browser; it says nothing on the console and fetches nothing."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
-    path, _ = written
     said, asked = [], []
     with playwright.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        page = browser.new_page(viewport={"width": 700, "height": 500})
+        page = browser.new_page(viewport={"width": width, "height": height})
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
         page.goto(path.as_uri())
         page.wait_for_function("() => window.nisfPage?.info", timeout=60_000)
+        yield page
+        browser.close()
+    assert said == []
+    assert all(url.startswith(("file:", "blob:", "data:")) for url in asked)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (apt-get install chromium)")
+def test_the_decoder_gives_the_answers_of_python(written, toy_seen):
+    path, _ = written
+    with opened(path, 700, 500) as page:
         places = np.random.default_rng(0).uniform(-36, 36, (600, 3)) * [1, 1, 0.8]
         for time in (0.0, 0.5, 0.2):
             found = np.array(page.evaluate(ASK, [places.tolist(), time])).reshape(600, -1)
@@ -95,31 +106,16 @@ def test_the_decoder_gives_the_answers_of_python(written, toy_seen):
         )
         assert np.abs(np.array(plain).reshape(600, -1) - found).max() < 1e-4
         page.wait_for_function("() => nisfPage.views.a.canvas.dataset.sharp !== undefined", timeout=60_000)
-        browser.close()
-    assert said == []
-    assert all(url.startswith(("file:", "blob:", "data:")) for url in asked)
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (apt-get install chromium)")
 def test_the_page_of_the_documents_opens():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
-    path, said, asked = ROOT / "docs" / "images" / "phantom.html", [], []
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        page = browser.new_page(viewport={"width": 500, "height": 400})
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(path.as_uri())
-        page.wait_for_function("() => window.nisfPage?.info", timeout=60_000)
+    with opened(ROOT / "docs" / "images" / "phantom.html", 500, 400) as page:
         assert page.evaluate("() => nisfPage.info.labels")[1] == "LV blood pool"
         drawn = (
             "(k) => nisfPage.views.a.sheet && [...nisfPage.views.a.sheet.label].filter((x) => x === k).length"
         )
         page.wait_for_function(f"() => ({drawn})(1) > 50", timeout=60_000)
-        browser.close()
-    assert not said
-    assert not [url for url in asked if not url.startswith(("file:", "blob:", "data:"))]
 
 
 def test_a_file_of_the_user_stays(toy_seen, tmp_path):

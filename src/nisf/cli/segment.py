@@ -82,7 +82,7 @@ class Segment(Corrections):
     threads: int | None = None
     """CPU threads, for all workers together; by default the number of idle cores."""
     workers: int | None = None
-    """Worker processes; by default chosen from the number of idle cores and cases. They share a GPU."""
+    """Worker processes; by default chosen from the number of idle cores and cases, on a GPU one."""
     engine: Literal["auto", "ray"] = "auto"
     """Where cases are run: auto uses processes on this machine, ray a Ray cluster (needs nisf[ray])."""
     address: str | None = None

@@ -123,7 +123,7 @@ def write_segmentation(
     own = request.spacing is None and request.frames is None
     written: list[Path] = []
     made, planned = made_of(subject, request), planned_files(subject, subject.prior, request)
-    if case is not None and own:
+    if case is not None and own and "quality" in subject.prior.appendices:
         keep_answers(subject)
     first = _answered(subject, 0, request, memory_mb, writers)
     judged = subject if case is None else _judged(subject, case, first.label if own else None, say)
