@@ -11,17 +11,16 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("starlette", reason="needs nisf[view]: starlette and uvicorn")
-playwright = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
+from chromium import chromium_page, needs_chromium
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+pytest.importorskip("starlette", reason="needs nisf[view]: starlette and uvicorn")
+
 PACKAGE = "axe-core@4.14.1"
 RUN = """async () => (await axe.run(document, { resultTypes: ['violations'] })).violations.map(
   (found) => `${found.id}: ${found.help}: ${found.nodes.slice(0, 4).map((node) => node.html).join(' ')}`)"""
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (apt-get install chromium)"),
+    needs_chromium,
 ]
 
 
@@ -43,19 +42,12 @@ def axe(tmp_path_factory):
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_no_rule_is_broken(served, axe, width, scheme):
     host, token = served
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        # The page's own policy would not let a test's script in.
-        context = browser.new_context(
-            viewport={"width": width, "height": 800},
-            color_scheme=scheme,
-            bypass_csp=True,
-            reduced_motion="reduce",
-        )
-        page = context.new_page()
+    # The page's own policy would not let a test's script in.
+    settings = {"color_scheme": scheme, "bypass_csp": True, "reduced_motion": "reduce"}
+    with chromium_page(width, 800, pixels=1, **settings) as page:
         page.goto(f"http://{host}/?token={token}")
         page.wait_for_function(
-            "() => window.nisfPage?.info && nisfPage.findings?.complete && nisfPage.idle()", timeout=60_000
+            "() => window.nisfPage?.info && nisfPage.findings?.complete && nisfPage.idle()"
         )
         page.evaluate(axe)
         broken = page.evaluate(RUN)
@@ -65,5 +57,4 @@ def test_no_rule_is_broken(served, axe, width, scheme):
             "() => { nisfPage.togglePanel(false); document.querySelector('#help-button').click(); }"
         )
         broken += page.evaluate(RUN)
-        browser.close()
     assert broken == []

@@ -1,12 +1,12 @@
 """A fit that is watched: its pictures, its end, and the page that shows it."""
 
-import shutil
 import threading
 
 import numpy as np
 import pytest
 
 import toys
+from chromium import chromium_page, needs_chromium
 from nisf.config.fit_options import FitOptions
 from nisf.errors import CannotFitError
 from nisf.segmentation import Request, segment_case
@@ -14,9 +14,6 @@ from nisf.view.library import Entry, Library
 from nisf.view.live import SIZE, LiveFit
 from nisf.view.packets import Packet
 from nisf.view.viewed import Viewed
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 
 
 def live(prior, **options):
@@ -88,17 +85,11 @@ def watched(toy_prior):
     return Library([Entry("toy99", opened)])
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (apt-get install chromium)")
+@needs_chromium
 def test_the_page_shows_stops_and_starts_it_again(watched, serving, tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
-    with serving(watched) as (host, token), playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        page = browser.new_page(viewport={"width": 900, "height": 700})
-        said = []
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
+    with serving(watched) as (host, token), chromium_page(900, 700) as page:
         page.goto(f"http://{host}/?token={token}")
-        page.wait_for_function("() => nisfPage.live.steps.length > 2", timeout=60_000)
+        page.wait_for_function("() => nisfPage.live.steps.length > 2")
         assert page.locator("#fit figure").count() == 3
         assert page.evaluate("() => nisfPage.live.panels.querySelector('canvas').toDataURL().length") > 2000
         assert "Loss of the intensities" in page.inner_text("#fit")
@@ -106,7 +97,6 @@ def test_the_page_shows_stops_and_starts_it_again(watched, serving, tmp_path):
         page.click("text=Stop the fit")
         assert page.inner_text("#cover-text") == "The fit was stopped."
         page.click("text=Fit again")
-        page.wait_for_function("() => nisfPage.info && nisfPage.idle()", timeout=60_000)
+        page.wait_for_function("() => nisfPage.info && nisfPage.idle()")
         assert page.is_hidden("#cover")
-        assert said == []
-        browser.close()
+        assert page.said == []

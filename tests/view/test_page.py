@@ -1,57 +1,39 @@
 """The page in a real browser: what it shows is what Python answers, and nothing is written on the console."""
 
 import io
-import shutil
 
 import numpy as np
 import PIL.Image
 import pytest
 
+from chromium import FRESH, SHARP, chromium_page, needs_chromium
 from nisf.measures.case import measure
 from nisf.view.questions import PlaneQuestion
 
 pytest.importorskip("starlette", reason="needs nisf[view]: starlette and uvicorn")
-playwright = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (apt-get install chromium)")
+pytestmark = needs_chromium
 PNG = "() => atob(nisfPage.views.a.canvas.toDataURL().split(',')[1])"
-SHARP = "() => ['a', 'b', 'c'].every((v) => nisfPage.views[v].canvas.dataset.sharp !== undefined)"
 
 
 @pytest.fixture(scope="module")
 def opened(served):
     """The page, opened once; what it wrote on the console and asked for, while it lives."""
     host, token = served
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        page = browser.new_context(viewport={"width": 1200, "height": 640}, accept_downloads=True).new_page()
-        page.said, page.asked = [], []
-        page.on("console", lambda message: page.said.append(message.text))
-        page.on("pageerror", lambda error: page.said.append(str(error)))
-        page.on("request", lambda request: page.asked.append(request.url))
+    with chromium_page(1200, 640, accept_downloads=True) as page:
         page.goto(f"http://{host}/?token={token}")
-        wait(page, "() => window.nisfPage?.info && nisfPage.findings?.complete")
+        page.wait_for_function("() => window.nisfPage?.info && nisfPage.findings?.complete")
         yield page
-        browser.close()
     assert all(url.startswith((f"http://{host}/", "blob:", "data:")) for url in page.asked)
 
 
 @pytest.fixture
 def page(opened):
-    opened.evaluate(
-        "async () => { const { fresh } = await import('/page/store.js'); "
-        "nisfPage.store.set({ ...fresh(), planes: nisfPage.store.state.planes }); nisfPage.reset(); }"
-    )
-    wait(opened, SHARP)
+    opened.evaluate(FRESH)
+    opened.wait_for_function(SHARP)
     opened.said.clear()
     yield opened
     assert opened.said == []
-
-
-def wait(page, condition):
-    page.wait_for_function(condition, timeout=60_000)
 
 
 def plane_of(page, view="a"):
@@ -68,7 +50,7 @@ def plane_of(page, view="a"):
 
 
 def test_what_it_shows_is_what_python_renders(page, toy_seen):
-    wait(page, "() => nisfPage.views.a.sheet.final")
+    page.wait_for_function("() => nisfPage.views.a.sheet.final")
     question, label, intensity = plane_of(page)
     truth = toy_seen[0].render(question.grid())
     assert (label == truth.label[:, :, 0, 0].T).mean() > 0.998
@@ -119,14 +101,14 @@ def test_planes_move_turn_and_tilt_by_keys_and_mouse(page):
     step = np.array(zoomed["centre"]) - turned["centre"]
     assert np.isclose(step @ np.cross(turned["right"], turned["down"]), 1)
     assert np.isclose(turned["extent"] / zoomed["extent"], 1.25)
-    wait(page, SHARP)
+    page.wait_for_function(SHARP)
     question, _, _ = plane_of(page)
     assert np.allclose(question.centre, zoomed["centre"])
 
 
 def test_time_layers_and_volumes(page, toy_seen):
     page.locator('input[aria-label="Time in the cycle"]').fill("0.25")
-    wait(page, SHARP)
+    page.wait_for_function(SHARP)
     assert plane_of(page)[0].time == pytest.approx(0.25)
     shown = page.locator("#panel tbody tr").first.locator("td.number").first.inner_text()
     curve = measure(toy_seen[0]).curve.ml["blood"]
@@ -137,8 +119,8 @@ def test_time_layers_and_volumes(page, toy_seen):
     page.click('#panel [data-value="fill"]')
     page.select_option('select[aria-label="Probability"]', "1")
     page.keyboard.press("Space")
-    wait(page, "() => nisfPage.store.state.playing === false || nisfPage.store.state.time !== 0.25")
-    wait(page, "() => nisfPage.solid.canvas.dataset.surfaces === 'shown'")
+    page.wait_for_function("() => nisfPage.store.state.time !== 0.25")
+    page.wait_for_function("() => nisfPage.solid.canvas.dataset.surfaces === 'shown'")
 
 
 PLAYING = "() => nisfPage.store.state.playing"
@@ -207,7 +189,7 @@ def test_points_and_rulers(page, toy_seen):
     page.keyboard.press("p")
     box = page.locator('[data-view="a"] canvas').bounding_box()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    wait(page, "() => nisfPage.panel.picked?.answer")
+    page.wait_for_function("() => nisfPage.panel.picked?.answer")
     found = page.evaluate("() => nisfPage.panel.picked")
     _, probability = toy_seen[0].query(np.array([found["position"]]), 0.0)
     assert np.allclose(found["answer"]["probability"], probability[0], atol=0.02)
@@ -230,11 +212,11 @@ def test_a_link_restores_the_view(page):
     page.keyboard.press("Alt+ArrowUp")
     page.evaluate("() => nisfPage.store.set({ time: 0.3, classes: 'fill', opacity: 0.7 })")
     page.keyboard.press("l")
-    wait(page, "() => location.hash.length > 10")
+    page.wait_for_function("() => location.hash.length > 10")
     before = page.evaluate("() => nisfPage.store.state")
     page.reload()
-    wait(page, "() => window.nisfPage?.info")
-    wait(page, SHARP)
+    page.wait_for_function("() => window.nisfPage?.info")
+    page.wait_for_function(SHARP)
     after = page.evaluate("() => nisfPage.store.state")
     for name in ("time", "classes", "opacity", "active"):
         assert after[name] == before[name]
@@ -270,7 +252,7 @@ def test_a_hostile_link_changes_nothing(page):
     ids=["picture", "mesh", "nifti", "film", "gif"],
 )
 def test_taken_away(page, button, ending, start, tmp_path):
-    wait(page, "() => nisfPage.solid.canvas.dataset.surfaces === 'shown'")
+    page.wait_for_function("() => nisfPage.solid.canvas.dataset.surfaces === 'shown'")
     with page.expect_download() as download:
         page.click(f'#panel button:text-is("{button}")')
     assert download.value.suggested_filename.endswith(ending)
@@ -283,7 +265,7 @@ def test_taken_away(page, button, ending, start, tmp_path):
             film.seek(1)
             last = np.asarray(film.convert("RGB")).astype(int)
         page.locator('input[aria-label="Time in the cycle"]').fill("0.5")
-        wait(page, SHARP)
+        page.wait_for_function(SHARP)
         shown = PIL.Image.open(io.BytesIO(page.evaluate(PNG).encode("latin-1"))).convert("RGB")
         assert np.abs(np.asarray(shown.resize(last.shape[1::-1])) - last).mean() < 6
     if button == "NIfTI":

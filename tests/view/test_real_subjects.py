@@ -6,7 +6,6 @@ NISF_SCREENSHOTS names a folder that the pictures are kept in.
 import base64
 import io
 import os
-import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,21 +13,18 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from chromium import FRESH, SHARP, chromium_page, needs_chromium
 from nisf.segmentation import Request
 from nisf.view.library import library_of
 
 pytest.importorskip("starlette", reason="needs nisf[view]: starlette and uvicorn")
-playwright = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (apt-get install chromium)"),
+    needs_chromium,
 ]
 DATA = Path(os.environ.get("NISF_DATA", Path(__file__).parents[3] / "shared" / "data"))
 SCANS = {"pair": "acdc/patient005", "cine": "sunnybrook/SC-HF-I-1_sa.nii.gz"}
-SHARP = "() => ['a', 'b', 'c'].every((v) => nisfPage.views[v].canvas.dataset.sharp !== undefined)"
 DONE = (
     "() => window.nisfPage?.info && nisfPage.curves?.complete && nisfPage.findings?.complete"
     " && nisfPage.idle() && nisfPage.solid.canvas.dataset.surfaces === 'shown'"
@@ -48,26 +44,18 @@ def opened(request, serving):
     if not scan.exists():
         pytest.skip(f"no {scan}; set NISF_DATA")
     library = library_of((scan,), None, None, Request())
-    with serving(library) as (host, token), playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        page = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True).new_page()
-        page.kind, page.said = request.param, []
-        page.on("console", lambda message: page.said.append(message.text))
-        page.on("pageerror", lambda error: page.said.append(str(error)))
-        page.set_default_timeout(300_000)
+    browser = chromium_page(1440, 900, pixels=1, patience=300, accept_downloads=True)
+    with serving(library) as (host, token), browser as page:
+        page.kind = request.param
         page.goto(f"http://{host}/?token={token}")
         page.wait_for_function(DONE)
         yield page
         assert page.said == []
-        browser.close()
 
 
 @pytest.fixture
 def page(opened):
-    opened.evaluate(
-        "async () => { const { fresh } = await import('/page/store.js'); "
-        "nisfPage.store.set({ ...fresh(), planes: nisfPage.store.state.planes }); nisfPage.reset(); }"
-    )
+    opened.evaluate(FRESH)
     opened.wait_for_function(SHARP)
     return opened
 

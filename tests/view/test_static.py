@@ -1,21 +1,19 @@
 """The page of one file: its decoder gives Python's answers, and it asks for nothing."""
 
 import re
-import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from chromium import chromium_page, needs_chromium
 from nisf.errors import BadFileError, BadSettingError, CannotFitError
 from nisf.view.bundle import bundled
 from nisf.view.static import PAGE, static_page, write_static
 from nisf.view.viewed import Viewed
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ROOT = Path(__file__).parents[2]
-FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 ASK = "async ([w, t]) => [...await nisfPage.source.ask(w, t)]"
 
 
@@ -66,23 +64,15 @@ def test_the_bundle_has_every_module_once_and_before_its_use():
 @contextmanager
 def opened(path, width, height):
     """A page of one file in a browser; it says nothing on the console and fetches nothing."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
-    said, asked = [], []
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        page = browser.new_page(viewport={"width": width, "height": height})
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
+    with chromium_page(width, height) as page:
         page.goto(path.as_uri())
-        page.wait_for_function("() => window.nisfPage?.info", timeout=60_000)
+        page.wait_for_function("() => window.nisfPage?.info")
         yield page
-        browser.close()
-    assert said == []
-    assert all(url.startswith(("file:", "blob:", "data:")) for url in asked)
+    assert page.said == []
+    assert all(url.startswith(("file:", "blob:", "data:")) for url in page.asked)
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (apt-get install chromium)")
+@needs_chromium
 def test_the_decoder_gives_the_answers_of_python(written, toy_seen):
     path, _ = written
     with opened(path, 700, 500) as page:
@@ -105,17 +95,17 @@ def test_the_decoder_gives_the_answers_of_python(written, toy_seen):
             places.tolist(),
         )
         assert np.abs(np.array(plain).reshape(600, -1) - found).max() < 1e-4
-        page.wait_for_function("() => nisfPage.views.a.canvas.dataset.sharp !== undefined", timeout=60_000)
+        page.wait_for_function("() => nisfPage.views.a.canvas.dataset.sharp !== undefined")
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (apt-get install chromium)")
+@needs_chromium
 def test_the_page_of_the_documents_opens():
     with opened(ROOT / "docs" / "images" / "phantom.html", 500, 400) as page:
         assert page.evaluate("() => nisfPage.info.labels")[1] == "LV blood pool"
         drawn = (
             "(k) => nisfPage.views.a.sheet && [...nisfPage.views.a.sheet.label].filter((x) => x === k).length"
         )
-        page.wait_for_function(f"() => ({drawn})(1) > 50", timeout=60_000)
+        page.wait_for_function(f"() => ({drawn})(1) > 50")
 
 
 def test_a_file_of_the_user_stays(toy_seen, tmp_path):

@@ -2,18 +2,15 @@
 
 import http.client
 import json
-import shutil
 
 import numpy as np
 import pytest
 
+from chromium import SHARP, chromium_page, needs_chromium
 from nisf.correction.file import strokes_of
 
 pytest.importorskip("starlette", reason="needs nisf[view]: starlette and uvicorn")
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-SHARP = "() => ['a', 'b', 'c'].every((v) => nisfPage.views[v].canvas.dataset.sharp !== undefined)"
 STROKE = {"label": "muscle", "points_mm": [[-2, 0, -5], [6, 0, -5]], "frame": 0, "radius_mm": 3}
 
 
@@ -69,19 +66,13 @@ def test_what_is_wrong_is_refused(ask, library, question, sentence):
     assert library.viewed(0) is before
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (apt-get install chromium)")
+@needs_chromium
 def test_paint_undo_redo_in_a_browser(served, library):
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
     host, token = served
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        page = browser.new_context(viewport={"width": 1400, "height": 700}, accept_downloads=True).new_page()
-        said = []
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
+    with chromium_page(1400, 700, accept_downloads=True) as page:
         page.goto(f"http://{host}/?token={token}")
-        page.wait_for_function("() => window.nisfPage?.curves?.complete", timeout=60_000)
-        page.wait_for_function(SHARP, timeout=60_000)
+        page.wait_for_function("() => window.nisfPage?.curves?.complete")
+        page.wait_for_function(SHARP)
         shown = "() => [...nisfPage.views.a.sheet.label].reduce((sum, k) => sum + (k === 2), 0)"
         follows = "(n) => !nisfPage.strokes.busy && nisfPage.strokes.done.length === n"
         first = page.evaluate(shown)
@@ -95,8 +86,8 @@ def test_paint_undo_redo_in_a_browser(served, library):
         page.mouse.up()
         counts = []
         for number, button in ((1, "#undo"), (0, "#redo"), (1, None)):
-            page.wait_for_function(follows, arg=number, timeout=60_000)
-            page.wait_for_function(SHARP, timeout=60_000)
+            page.wait_for_function(follows, arg=number)
+            page.wait_for_function(SHARP)
             counts.append(page.evaluate(shown))
             if button:
                 page.click(button)
@@ -105,8 +96,7 @@ def test_paint_undo_redo_in_a_browser(served, library):
         stored = json.loads(download.value.path().read_text())
         assert strokes_of(stored["strokes"]) == library.viewed(0).subject.strokes
         page.click("#undo")
-        page.wait_for_function(follows, arg=0, timeout=60_000)
-        browser.close()
+        page.wait_for_function(follows, arg=0)
     assert counts[0] > first
     assert counts == [counts[0], first, counts[0]]
-    assert said == []
+    assert page.said == []
