@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 class Models:
     """List the bundled models, or print the model card of one."""
 
-    name: Annotated[Positional[str | None], arg(metavar="NAME")] = None
+    name: Annotated[Positional[str | None], arg(metavar="[NAME]")] = None
     """Name of the model whose card to print."""
 
     def run(self) -> int:
