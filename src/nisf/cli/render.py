@@ -29,9 +29,9 @@ DRAWS = 16
 class Render:
     """Evaluate a fitted subject (NAME.nisf) on any grid or plane, at any time, or at a list of points.
 
-    The ending of the output sets the format. NAME.nii.gz writes NAME_seg.nii.gz and NAME_image.nii.gz; .nii,
-    .hdr (a NIfTI pair), .nrrd and .mha work the same way. .png draws a plane. .csv with
-    --points writes one row per point.
+    The ending of the output sets the format. NAME.nii.gz writes NAME_seg.nii.gz and NAME_image.nii.gz; the
+    endings .nii, .hdr (a NIfTI pair), .nrrd and .mha work the same way. NAME.png is a picture of a plane at
+    up to six of its times. NAME.csv, with --points, has one row per point.
     """
 
     subject: Annotated[Positional[Path], arg(metavar="SUBJECT")]

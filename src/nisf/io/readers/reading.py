@@ -246,13 +246,13 @@ def _note_measured(shown: str, found: Measured, notes: Notes) -> None:
         notes.setdefault(
             "blank",
             f"{shown}: {found.blank} of {found.slices.size} slices are blank and treated as not measured "
-            "(other cases may have some, too)",
+            "(this is said once for all cases)",
         )
     if found.filled:
         notes.setdefault(
             "filled",
             f"{shown}: {100 * found.filled:.3g} % of the pixels are padding or not a number, and are treated "
-            "as not measured (other cases may have some, too)",
+            "as not measured (this is said once for all cases)",
         )
 
 
