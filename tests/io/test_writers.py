@@ -115,6 +115,18 @@ def test_another_grid_says_where_it_is(tmp_path):
     assert image.header.get_xyzt_units() == ("mm", "msec")
 
 
+@pytest.mark.parametrize(
+    ("times", "step"),
+    [([0.3, 0.35, 0.4], 15.0), ([0.5, 0.75], 75.0), ([0.0, 0.1, 0.6], 1.0), ([0.4, 0.1], 1.0)],
+)
+def test_frames_of_a_part_of_the_cycle_are_as_far_apart_as_they_are(tmp_path, times, step):
+    stack = source(tmp_path / "in.nii.gz")
+    grid = stack.grid.at_times(times)
+    data = np.zeros((*grid.shape, len(times)), dtype=np.uint8)
+    write_volume(tmp_path / "part.nii.gz", data, grid, stack=stack)
+    assert nib.load(tmp_path / "part.nii.gz").header.get_zooms()[3] == pytest.approx(step)
+
+
 def test_unscaled_affine_of_the_input_is_kept_on_its_own_grid(tmp_path):
     # As in ACDC: the affine says 1 mm, the zooms 1.5 mm. Viewers show both files alike, right or wrong.
     image = nib.Nifti1Image(np.zeros((4, 4, 2), np.int16), np.diag([-1.0, -1, 1, 1]))
