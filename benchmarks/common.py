@@ -25,8 +25,9 @@ from nisf.config.presets import preset
 from nisf.config.schema import Config, FieldConfig, FitConfig, for_data
 from nisf.data.anatomy import load_anatomy
 from nisf.data.case import Case
+from nisf.data.outline import box_of, outlines_of
 from nisf.data.points import Batch, CasePoints
-from nisf.data.region import Region, half_size, region_from_labels
+from nisf.data.region import Region, region_from_labels
 from nisf.device import CPU, bf16_units
 from nisf.errors import BadFileError, BadSettingError, CannotFitError, NisfError
 from nisf.files import replacing
@@ -192,7 +193,8 @@ def phantom_workload(scanner: Scanner) -> Workload:
     config = for_data(preset("paper"), dimensions=4, channels=1, classes=len(anatomy.labels))
     config = replace(config, fit=FIT)
     torch.manual_seed(0)
-    half, latent = half_size([case], config.region.margin_mm), torch.zeros(config.field.latent)
+    half = box_of(outlines_of([case], order=anatomy.reorder), config.region.margin_mm)
+    latent = torch.zeros(config.field.latent)
     prior = LatentPrior(
         config,
         anatomy,

@@ -33,7 +33,7 @@ from common import (
 from nisf.config.presets import preset
 from nisf.config.schema import FieldConfig
 from nisf.data.anatomy import load_anatomy
-from nisf.data.region import half_size
+from nisf.data.outline import box_of, outlines_of
 from nisf.device import named_device
 from nisf.errors import exit_status
 from nisf.files import write_json
@@ -257,8 +257,9 @@ def image_recipe(bench: Bench) -> dict[str, Any]:
     scanner = Scanner(matrix=(64, 64), spacing_mm=3.0, frames=2) if bench.quick else Scanner(frames=2)
     cases = [one.case for one in cohort(2, seed=0, scanner=scanner)]
     config = image_config(*(QUICK if bench.quick else ()))
-    search = RegionSearch(half_size(cases, config.region.margin_mm))
     anatomy = load_anatomy("cardiac-sax")
+    outlines = outlines_of(cases, order=anatomy.reorder)
+    search = RegionSearch(box_of(outlines, config.region.margin_mm))
     recipe = ImageRecipe(TrainingSetup(cases, [], anatomy, config, search, say, bench.device))
     counter = iter(range(10**9))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -158,24 +157,6 @@ def region_from_labels(case: Case, half: Vector, *, order: bool) -> Region | Non
     model = pose(places)
     centre = pose.inverse((model.min(0) + model.max(0)) / 2)
     return Region(Affine.rigid(pose.matrix[:3, :3], centre), np.asarray(half, dtype=np.float64))
-
-
-def half_size(cases: Sequence[Case], margin_mm: float) -> Vector3:
-    """Half lengths (mm) of the box that holds the structures of 95 % of ``cases``, plus a margin.
-
-    The margin covers the rest; the largest case would make the box too big for all others. Both in-plane axes
-    get the same length, because the in-plane orientation is not always known.
-    """
-    halves = []
-    for case in cases:
-        places = labelled_positions(case)
-        if len(places):
-            model = reference_pose(case, (0.0, 0.0, 0.0))(places)
-            halves.append((model.max(0) - model.min(0)) / 2)
-    if not halves:
-        raise ValueError("no case has labels to find the region from")
-    half = np.percentile(halves, 95, axis=0) + margin_mm
-    return np.array([max(half[:2]), max(half[:2]), half[2]])
 
 
 def over_all_slices(case: Case, region: Region) -> Region:
