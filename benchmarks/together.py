@@ -34,7 +34,7 @@ from nisf.data.anatomy import load_anatomy
 from nisf.data.case import Case
 from nisf.errors import exit_status
 from nisf.files import write_json, write_tensors
-from nisf.kinds.image.recipe import Batches, ImageRecipe
+from nisf.kinds.image.recipe import CapturedSteps, ImageRecipe
 from nisf.kinds.image.resident import Resident
 from nisf.kinds.image.samples import Sampler
 from nisf.kinds.load import load_prior
@@ -101,10 +101,10 @@ def recipe_of(trial: Trial, cases: list[Case], config: Config, device: str, say:
     torch.manual_seed(config.train.seed)
     where = torch.device(device)
     recipe = ImageRecipe(TrainingSetup(chosen, [], anatomy, config, RegionSearch(half), say, where))
-    if recipe.batches is None:  # a rehearsal on the processor
+    if recipe.on_device is None:  # a rehearsal on the processor
         sampler = recipe.samples.draw
         assert isinstance(sampler, Sampler)
-        recipe.batches = Batches(recipe, Resident(sampler.pool, config, sampler.augment, where))
+        recipe.on_device = CapturedSteps(recipe, Resident(sampler.pool, config, sampler.augment, where))
     if trial.start and config.image.pixels == 112:
         recipe.begin_with(load_prior(trial.start))
     return recipe
@@ -130,8 +130,8 @@ def one(options: argparse.Namespace) -> int:
     torch.backends.cudnn.benchmark = True
     cases = unpacked(options.pack, load_anatomy("cardiac-sax").labels)
     recipe = recipe_of(RECIPES[name], cases, config, options.device, say)
-    if options.plain and recipe.batches is not None:
-        recipe.batches.record = False
+    if options.plain and recipe.on_device is not None:
+        recipe.on_device.capture = False
     folder = options.work / name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ready").touch()
@@ -195,8 +195,8 @@ def test(options: argparse.Namespace) -> int:
             config = replace(config, train=replace(config.train, precision="bf16"))
         try:
             recipe = recipe_of(RECIPES[name], cases, config, options.device, print)
-            assert recipe.batches is not None
-            recipe.batches.record = way != "plain"
+            assert recipe.on_device is not None
+            recipe.on_device.capture = way != "plain"
             losses: list[float] = []
             first = timed_steps(recipe, 10, losses)
             found[way] = {"ms": timed_steps(recipe, count, losses), "first_ms": first, "losses": losses}
