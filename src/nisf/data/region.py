@@ -85,9 +85,11 @@ class Region:
 
 
 def reference_pose(case: Case, centre: Vector, *, reverse: bool = False) -> Affine:
-    """World to model: axes of the reference stack, origin at ``centre`` (world mm).
+    """World to model: axes of the reference stack.
 
     Args:
+        case: its first stack is the reference; without stacks, the axes are the world's.
+        centre: origin of the model coordinates, world mm.
         reverse: whether the third axis runs against the order of the slices.
     """
     affine = case.stacks[0].grid.affine if case.stacks else Affine(np.eye(4))
@@ -146,6 +148,7 @@ def region_from_labels(case: Case, half: Vector, *, order: bool) -> Region | Non
     """The box around the labelled structures' centre, or None without labels.
 
     Args:
+        case: its labels define the box.
         half: half lengths of the box, mm.
         order: whether to count slices from the end where the structures are larger.
     """
