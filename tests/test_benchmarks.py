@@ -6,7 +6,6 @@ import runpy
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -172,7 +171,7 @@ def test_a_gpus_cohort_rehearsed_on_the_processor(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_cohort, "SHORT", 2)
     monkeypatch.setattr(gpu_cohort, "scanner_of", lambda _: tiny)
     monkeypatch.setitem(gpu_cohort.PARTS, "profile", lambda bench: bench.cases[0].nothing)
-    until, crew = time.perf_counter() + 60, gpu_cohort.Crew(0, "cpu", 1)
+    until, crew = float("inf"), gpu_cohort.Crew(0, "cpu", 1)
     cases, short = gpu_cohort.cines(quick=True)
     bench = gpu_cohort.Bench(CPU, cases, load_prior(DEFAULT), True, until, crew, short)
     try:

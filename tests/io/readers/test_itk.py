@@ -270,6 +270,9 @@ def test_a_file_that_is_read_for_ever_ends(tmp_path, monkeypatch):
     path = written(tmp_path / "a.mha", image())
     monkeypatch.setattr(itk_process, "SECONDS", 0.0)
     itk_process._end()
+    pipe = subprocess.PIPE
+    hangs = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stdin=pipe, stdout=pipe)
+    itk_process._running = os.getpid(), hangs
     with pytest.raises(BadFileError, match="crashed or hung on this file"):
         read_header(path)
     monkeypatch.undo()

@@ -55,6 +55,8 @@ def read_case(files: CaseFiles, anatomy: Anatomy, notes: Notes | None = None) ->
     """Read a case's files.
 
     Args:
+        files: of the case.
+        anatomy: its structures.
         notes: collects remarks, one per kind; share it among the cases of a cohort.
 
     Raises:
