@@ -39,7 +39,7 @@ class _Finder(MetaPathFinder, Loader):
         return _Placeholder(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing to run."""
+        """Do nothing: a placeholder has no code."""
 
 
 MISSING = [name for name in PACKAGES if find_spec(name) is None]

@@ -38,7 +38,7 @@ LARGEST = (6.0, 8.0)
 
 
 def phantoms(count: int, seed: int) -> Iterator[tuple[Case, np.ndarray | None]]:
-    """Scans of unseen hearts whose largest slice shift lies between 6 and 8 mm, and the shifts (z, 2)."""
+    """Scans of phantoms whose largest slice shift lies between 6 and 8 mm, and the shifts (z, 2) in mm."""
     for index in range(count):
         heart, scanner = subject(seed, index, Scanner(shift_mm=SHIFT_MM))
         for attempt in range(1000):
@@ -51,21 +51,21 @@ def phantoms(count: int, seed: int) -> Iterator[tuple[Case, np.ndarray | None]]:
 
 
 def dice(subject: Subject, case: Case) -> float:
-    """Mean over structures and phases, on the measured grid."""
+    """Mean Dice over structures and phases, on the measured grid."""
     scores = score_case(subject.render().label.astype(np.int16), case)
     return float(np.mean([s.dice for s in scores]))
 
 
 def shifts_of(subject: LatentSubject) -> dict[int, np.ndarray]:
-    """In-plane shift (mm) that was found of each slice of the reference stack, by its position."""
+    """Estimated in-plane shift (mm) of each slice of the reference stack, by slice index."""
     return {h.position: np.array(h.shift_mm) for h in subject.breath_holds if h.stack == 0}
 
 
 def errors(subject: LatentSubject, case: Case, truth: np.ndarray) -> dict[str, Any]:
-    """Distance (mm) of the found from the true shifts over the slices that show the anatomy.
+    """Distance (mm) between estimated and true shifts over the slices that show the anatomy.
 
-    The mean is removed: a shift of all slices is the pose's. ``upright`` removes the linear trend along
-    the stack too, a shear that images of one stack can hardly tell from a tilt of the anatomy.
+    The mean is removed, because a shift of all slices is part of the pose. ``upright`` removes the linear
+    trend along the stack too, a shear that images of one stack can hardly tell from a tilt of the anatomy.
     """
     shown = sorted(
         {s.position for s in case.slices if s.stack == 0 and s.label is not None and (s.label > 0).any()}
@@ -88,7 +88,7 @@ def errors(subject: LatentSubject, case: Case, truth: np.ndarray) -> dict[str, A
 
 
 def cut(case: Case, shifts: dict[int, np.ndarray]) -> np.ndarray:
-    """The first frame along the middle column of the images (slice, x), each put back by its shift."""
+    """The first frame along the middle column of the images (slice, x), with every slice shifted back."""
     frame = min(s.frame for s in case.slices if s.stack == 0)
     rows = []
     for s in sorted((s for s in case.slices if s.stack == 0 and s.frame == frame), key=lambda s: s.position):
@@ -141,7 +141,7 @@ def run(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse and run."""
+    """Parse the arguments and run one of the two experiments."""
     parser = new_parser(__doc__)
     verbs = parser.add_subparsers(required=True, dest="verb")
     for name in ("phantom", "cohort"):

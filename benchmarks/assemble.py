@@ -27,13 +27,13 @@ from together import RECIPES
 
 
 def assembled(returned: Path, name: str, certain: tuple[float, ...], mix: float = 1.0) -> Prior:
-    """The prior of one recipe.
+    """The prior made from the weights of one recipe.
 
     Args:
         returned: output of ``together.py``.
-        name: of the recipe.
-        certain: setting ``fit.certain``.
-        mix: how much of the new weights goes into the answer; the rest is those it began with.
+        name: name of the recipe.
+        certain: the setting ``fit.certain``.
+        mix: weight of the trained weights in the average with those that training began from.
 
     Raises:
         BadFileError: there are no finished weights of that name, or they do not fit the settings.
@@ -64,7 +64,7 @@ def assembled(returned: Path, name: str, certain: tuple[float, ...], mix: float 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the folder."""
+    """Parse the arguments and write the folder."""
     parser = new_parser(__doc__)
     parser.add_argument("returned", type=Path)
     parser.add_argument("name", choices=sorted(RECIPES))

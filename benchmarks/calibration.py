@@ -32,7 +32,7 @@ SAMPLES, VOXELS = 32, 4096
 
 
 def compare(prior: LatentPrior, cases: Sequence[CasePoints]) -> dict[str, Any]:
-    """Reliability of the fitted latents alone, and averaged over their posteriors."""
+    """Reliability of the fitted latents' answers and of the answers averaged over the posterior."""
     config = prior.config.fit
     model = parametrisation_of(prior.field, prior.latent_mean, prior.latent_covariance, config, cases)
     fits = fit_second_order(model, cases, replace(config, temperature=1.0))
@@ -59,7 +59,7 @@ def compare(prior: LatentPrior, cases: Sequence[CasePoints]) -> dict[str, Any]:
 
 
 def picture(found: dict[str, Any], path: Path) -> None:
-    """The reliability diagram: accuracy against confidence, the diagonal being calibrated."""
+    """Draw the reliability diagram: accuracy against confidence; on the diagonal they agree."""
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):  # ty: ignore[invalid-argument-type]
@@ -82,7 +82,7 @@ def picture(found: dict[str, Any], path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse and run."""
+    """Parse the arguments, compare, print and write."""
     parser = cohort_parser(__doc__)
     parser.add_argument("--choose", type=Path)
     chosen = parser.parse_args(arguments)

@@ -26,7 +26,7 @@ Asked = tuple[float, ...]
 
 
 def scores(volumes: Sequence[Answered], asked: Asked) -> np.ndarray:
-    """Dice of each structure in each volume (v, k); NaN where there is none."""
+    """Dice of each structure in each volume (v, k); NaN where neither answer nor label has the structure."""
     found = [classes_of(volume, asked) for volume in volumes]
     structures = range(1, len(asked) + 1)
     return np.array(
@@ -35,7 +35,7 @@ def scores(volumes: Sequence[Answered], asked: Asked) -> np.ndarray:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse, ask, score, print, write."""
+    """Parse the arguments, query the cases, score, print and write."""
     options = cohort_parser(__doc__, cases=None).parse_args(arguments)
     prior = prior_of_kind(options.prior, ImagePrior)
     field, anatomy = prior.field, prior.anatomy

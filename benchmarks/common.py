@@ -25,8 +25,9 @@ from nisf.config.presets import preset
 from nisf.config.schema import Config, FieldConfig, FitConfig, for_data
 from nisf.data.anatomy import load_anatomy
 from nisf.data.case import Case
+from nisf.data.outline import box_of, outlines_of
 from nisf.data.points import Batch, CasePoints
-from nisf.data.region import Region, half_size, region_from_labels
+from nisf.data.region import Region, region_from_labels
 from nisf.device import CPU, bf16_units
 from nisf.errors import BadFileError, BadSettingError, CannotFitError, NisfError
 from nisf.files import replacing
@@ -45,12 +46,12 @@ PriorType = TypeVar("PriorType", bound=Prior)
 
 
 def new_parser(text: str | None) -> argparse.ArgumentParser:
-    """A parser whose help is ``text`` as it stands."""
+    """An argument parser that prints ``text`` without re-wrapping it."""
     return argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def prior_parser(text: str | None) -> argparse.ArgumentParser:
-    """PRIOR --data DATA -o OUT.
+    """A parser of ``PRIOR --data DATA -o OUT``.
 
     Args:
         text: of the help.
@@ -63,11 +64,11 @@ def prior_parser(text: str | None) -> argparse.ArgumentParser:
 
 
 def cohort_parser(text: str | None, cases: int | None = 8) -> argparse.ArgumentParser:
-    """COHORT PRIOR -o OUT [--only NAMES.txt] [--cases N].
+    """A parser of ``COHORT PRIOR -o OUT [--only NAMES.txt] [--cases N]``.
 
     Args:
         text: of the help.
-        cases: how many are taken if nothing is said; None for all.
+        cases: default of ``--cases``; None for all.
     """
     parser = new_parser(text)
     parser.add_argument("cohort", type=Path)
@@ -79,7 +80,7 @@ def cohort_parser(text: str | None, cases: int | None = 8) -> argparse.ArgumentP
 
 
 def device_parser(text: str | None) -> argparse.ArgumentParser:
-    """-o OUT [--device cuda] [--quick], for those that need no cohort."""
+    """A parser of ``-o OUT [--device cuda] [--quick]``, for benchmarks without a cohort."""
     parser = new_parser(text)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--device", default="cuda")
@@ -88,7 +89,7 @@ def device_parser(text: str | None) -> argparse.ArgumentParser:
 
 
 def cases_of(folder: Path, prior: Prior, only: Path | None, count: int | None = None) -> Iterator[Case]:
-    """The first ``count`` cases of those that ``only`` names, one by one; those left out are told at the end.
+    """Yield the first ``count`` cases that ``only`` names; cases that cannot be read are reported at the end.
 
     Raises:
         NisfError: none of them can be read.
@@ -104,17 +105,17 @@ def cases_of(folder: Path, prior: Prior, only: Path | None, count: int | None = 
 
 @dataclass(frozen=True)
 class Refused:
-    """What could not be done, by name: it costs itself, and the benchmark goes on.
+    """Items that could not be processed; the benchmark goes on without them.
 
     Attributes:
-        sentences: why, by name.
+        sentences: the error messages, by name of the item.
     """
 
     sentences: dict[str, str] = field(default_factory=dict)
 
     @contextmanager
     def go_on(self, name: str) -> Generator[None]:
-        """Note a `NisfError` of the block."""
+        """Record a `NisfError` of the block instead of passing it on."""
         try:
             yield
         except NisfError as error:
@@ -122,23 +123,23 @@ class Refused:
             print(f"refused: {name}: {error}", file=sys.stderr, flush=True)
 
     def status(self) -> int:
-        """Exit status of the benchmark; says how much is not in its numbers."""
+        """Exit status of the benchmark; prints which items its numbers leave out."""
         if self.sentences:
             print(f"refused, not in these numbers: {', '.join(self.sentences)}")
         return 1 if self.sentences else 0
 
     def check_any(self, done: Collection[Any]) -> None:
-        """Raise if nothing is left.
+        """Raise if nothing was processed.
 
         Raises:
-            NisfError: everything was refused; the sentence is the first reason.
+            NisfError: every item failed; the message is that of the first.
         """
         if not done:
             raise NisfError(f"nothing could be measured ({next(iter(self.sentences.values()), 'no case')})")
 
 
 def points_of(folder: Path, prior: LatentPrior, only: Path | None, count: int | None) -> list[CasePoints]:
-    """The labelled cases' points, as a user's region finds them.
+    """Points of the labelled cases, in the region that the prior finds.
 
     Raises:
         NisfError: none of the cases can be read.
@@ -151,7 +152,7 @@ def points_of(folder: Path, prior: LatentPrior, only: Path | None, count: int | 
 
 
 def prior_of_kind(folder: str | Path, kind: type[PriorType]) -> PriorType:
-    """A prior, by folder or name of a model.
+    """Load a prior by its folder or the name of a model, and check its kind.
 
     Raises:
         BadSettingError: it is of another kind than the benchmark is about.
@@ -164,7 +165,7 @@ def prior_of_kind(folder: str | Path, kind: type[PriorType]) -> PriorType:
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A CSV file, whole or not at all; the first row's names are the columns."""
+    """Write a CSV file, completely or not at all; the keys of the first row are the columns."""
     with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -173,7 +174,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Workload:
-    """What is measured on: a labelled case in its region, and a prior of the paper's network."""
+    """The data of a measurement: a labelled case, its region, and a prior with the paper's network."""
 
     case: Case
     prior: LatentPrior
@@ -186,13 +187,14 @@ class Workload:
 
 
 def phantom_workload(scanner: Scanner) -> Workload:
-    """A phantom, and the paper's network with random weights: as fast as a trained one, not as good."""
+    """A phantom and the paper's network with random weights, which is as fast as a trained one."""
     case = next(iter(cohort(1, seed=0, scanner=scanner))).case
     anatomy = load_anatomy("cardiac-sax")
     config = for_data(preset("paper"), dimensions=4, channels=1, classes=len(anatomy.labels))
     config = replace(config, fit=FIT)
     torch.manual_seed(0)
-    half, latent = half_size([case], config.region.margin_mm), torch.zeros(config.field.latent)
+    half = box_of(outlines_of([case], order=anatomy.reorder), config.region.margin_mm)
+    latent = torch.zeros(config.field.latent)
     prior = LatentPrior(
         config,
         anatomy,
@@ -231,7 +233,7 @@ def image_config(*settings: str) -> Config:
 
 
 def random_batch(points: int, device: torch.device = CPU) -> Batch:
-    """Points of one subject that mean nothing and cost what real ones do."""
+    """Random points of one subject; their cost is that of real ones."""
     return Batch(
         torch.rand(1, points, 4) * 2 - 1,
         torch.rand(1, points, 1),
@@ -245,8 +247,9 @@ Task = Callable[[], float]
 
 
 def cpu_seconds() -> float:
-    """CPU seconds of this process and of those it waited for. On a busy machine, with one thread, about what
-    `time.perf_counter` would count if the machine were idle.
+    """CPU seconds of this process and of its finished children.
+
+    With one thread, about what `time.perf_counter` would measure on an idle machine.
     """
     times = os.times()
     return time.process_time() + times.children_user + times.children_system
@@ -261,7 +264,7 @@ def interleaved(
     say: Callable[[str], None],
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Points per second of each task, ``repeats`` times, taking turns; one round before is not counted."""
+    """Points per second of each task in each of ``repeats`` rounds over all tasks, after a warm-up round."""
     rates: dict[str, list[float]] = {name: [] for name in tasks}
     for turn in range(repeats + 1):
         for name, task in tasks.items():
@@ -283,13 +286,13 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
 def run_nisf(
     checkout: Path, arguments: Sequence[str], folder: Path, threads: int = 1
 ) -> tuple[dict[str, float], str]:
-    """Run `nisf` with the package of a checkout; the seconds of each of `CLOCKS`, and what it printed.
+    """Run `nisf` from a checkout; returns the seconds by each of `CLOCKS`, and its output.
 
     Args:
         checkout: root of the repository.
-        arguments: of the command.
-        folder: where it runs.
-        threads: of the numerical libraries.
+        arguments: arguments of the command.
+        folder: working directory.
+        threads: number of threads of the numerical libraries.
 
     Raises:
         BadFileError: there is no package in the checkout.
@@ -316,14 +319,14 @@ def run_nisf(
 
 
 def forward_flop(config: FieldConfig) -> int:
-    """Floating-point operations of the matrix products of one point's answer, shared parts left out."""
+    """Floating-point operations of the matrix products per point, without parts that all points share."""
     rows = config.width * (2 if config.activation == "gabor" else 1)
     layers = config.inputs * rows + (config.layers - 1) * config.width * rows
     return 2 * (layers + config.width * (config.channels + config.classes))
 
 
 def product(rows: int, inner: int, columns: int) -> Task:
-    """A task that multiplies fp32 matrices for a while; its points are floating-point operations."""
+    """A task that multiplies fp32 matrices; its points are floating-point operations."""
     a, b, out = torch.randn(rows, inner), torch.randn(inner, columns), torch.empty(rows, columns)
     times = max(1, int(2e9 / (2 * rows * inner * columns)))
 
@@ -336,7 +339,7 @@ def product(rows: int, inner: int, columns: int) -> Task:
 
 
 def ceilings() -> dict[str, Task]:
-    """Matrix products whose best rate is what this machine can do."""
+    """Matrix products whose best rate is the attainable peak of this machine."""
     return {
         "product 1024 x 1024 x 1024": product(1024, 1024, 1024),
         "product 1024 x 128 x 256": product(1024, 128, 256),
@@ -344,12 +347,12 @@ def ceilings() -> dict[str, Task]:
 
 
 def load_average() -> float | None:
-    """How busy the machine was in the last minute; None where the system does not say."""
+    """Load average of the last minute; None where the system has none."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers depend on. The load says how busy the machine was with other things."""
+    """Hardware and versions that the numbers depend on, and the load by other processes."""
     model = platform.processor()
     if Path("/proc/cpuinfo").is_file():
         lines = Path("/proc/cpuinfo").read_text().splitlines()

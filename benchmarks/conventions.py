@@ -45,7 +45,7 @@ SEED = 3
 
 
 def formula_ml(heart: Heart, grid: Grid, time: float) -> np.ndarray:
-    """Area of each structure in the middle planes of a stack, times their distance, mL (3,)."""
+    """Area of each structure in the middle planes of the slices times the slice spacing, mL (3,)."""
     x, y = (np.arange(-half, half, FINE_MM) + FINE_MM / 2 for half in HALF_MM[:2])
     axes = grid.affine.axes
     across = (x[:, None, None] * axes[:, 0] + y[None, :, None] * axes[:, 1]).reshape(-1, 3)
@@ -97,7 +97,7 @@ def rows_of(index: int, step_mm: float) -> list[dict[str, Any]]:
 
 
 def say(rows: list[dict[str, Any]]) -> None:
-    """Mean size, largest size and bias of each way's errors, and of the slices against the formula's."""
+    """Print mean and largest absolute error and bias of each way, and of ``slices`` against ``formula``."""
     for step in dict.fromkeys(row["step_mm"] for row in rows):
         chosen = [row for row in rows if row["step_mm"] == step]
         print(f"slices every {step:g} mm, {len(chosen)} volumes; errors in %: mean size, largest, bias")
@@ -111,7 +111,7 @@ def say(rows: list[dict[str, Any]]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, print, write."""
+    """Parse the arguments, measure, print and write."""
     parser = new_parser(__doc__)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--hearts", type=int, default=16)

@@ -53,7 +53,7 @@ STEPS = ((1, 0), (0, 1), (1, 1), (1, -1))
 
 @dataclass(frozen=True)
 class Drawn:
-    """A stroke of the rule, and where it lies on the stack."""
+    """A stroke drawn by the rule, and the slice and frame that it lies in."""
 
     stroke: Stroke
     position: int
@@ -62,13 +62,13 @@ class Drawn:
 
 
 def next_stroke(found: np.ndarray, truth: np.ndarray, grid: Grid, labels: Sequence[str]) -> Drawn | None:
-    """Along the middle of the largest connected error of one class in one slice; None if nothing is wrong.
+    """A stroke along the middle of the largest connected error; None if there is no error.
 
     Args:
         found: class of each voxel (x, y, z, t).
-        truth: likewise; negative where it is not known.
+        truth: true class of each voxel (x, y, z, t); negative where unknown.
         grid: of the voxels.
-        labels: names of the classes.
+        labels: class names.
     """
     wrong, best = (found != truth) & (truth >= 0), (0, 0, 0, 0, np.zeros((0, 0), dtype=bool))
     for z, t in np.argwhere(wrong.any((0, 1))):
@@ -92,7 +92,7 @@ def next_stroke(found: np.ndarray, truth: np.ndarray, grid: Grid, labels: Sequen
 
 
 def middle_line(part: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Pixels along the middle of a connected part (x, y), from end to end (n, 2).
+    """Pixels (n, 2) along the middle of a connected part (x, y), from end to end.
 
     Paths cost more near the border. The line joins the places that are farthest apart by such paths, among
     those where a stroke's width fits, or nearly.
@@ -149,7 +149,7 @@ def sets_of(drawn: Sequence[Drawn], truth: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def mean_dice(found: np.ndarray, truth: np.ndarray, classes: int) -> float:
-    """Mean over the structures that either shows; NaN if there is none."""
+    """Mean Dice over the structures present in either; NaN if there is none."""
     known = truth >= 0
     scores = []
     for k in range(1, classes):
@@ -192,7 +192,7 @@ def scored(case: Case, prior: Prior, counts: Sequence[int]) -> list[dict[str, An
 
 
 def means(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over cases by number of strokes, and how many cases each is of."""
+    """Means over the cases, and the number of cases, by number of strokes."""
     out: dict[str, Any] = {}
     for count in sorted({row["strokes"] for row in rows}):
         some = [row for row in rows if row["strokes"] == count]
@@ -220,7 +220,7 @@ def table(summary: Mapping[str, Any]) -> str:
 
 
 def stored(path: Path, case: Case, prior: Prior, counts: Sequence[int]) -> list[dict[str, Any]]:
-    """A case's rows, from its file if they were found before."""
+    """Rows of a case, read from its file if an earlier run wrote it."""
     if path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))
     rows = [
@@ -232,7 +232,7 @@ def stored(path: Path, case: Case, prior: Prior, counts: Sequence[int]) -> list[
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse, draw, correct, score, print, write."""
+    """Parse the arguments, correct and score the cases, print and write."""
     parser = prior_parser(__doc__)
     parser.add_argument("--only", type=Path)
     parser.add_argument("--cases", type=int)

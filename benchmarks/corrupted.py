@@ -27,7 +27,7 @@ class Picture:
     """A volume and its labels.
 
     Attributes:
-        name: of the case.
+        name: name of the case.
         image: in [0, 1] by the percentiles of the original, not clipped (x, y, z, t).
         label: classes (x, y, z, t), -1 where unknown.
         spacing: mm (3,).
@@ -43,7 +43,7 @@ class Picture:
     phases: dict[str, float]
 
     def case(self, anatomy: Anatomy) -> Case | None:
-        """As a reader would give it; None where it would refuse the image as blank."""
+        """The picture as a case; None if a reader would refuse the image as blank."""
         found = measured(self.image[..., None])
         if found is None:
             return None
@@ -55,7 +55,7 @@ class Picture:
 
 
 def picture_of(case: Case) -> Picture:
-    """A case's first stack; slices that were not measured are 0."""
+    """The first stack of a case as a picture; slices that were not measured are 0."""
     stack = case.stacks[0]
     grid = stack.grid
     image = np.zeros((*grid.shape, len(grid.times)), dtype=np.float32)
@@ -68,37 +68,38 @@ def picture_of(case: Case) -> Picture:
 
 
 def middle(picture: Picture) -> np.ndarray:
-    """The middle of what is labelled, voxels (3,); of the image without labels."""
+    """Centre of the labelled voxels, or of the image if there are none: voxel coordinates (3,)."""
     places = np.argwhere((picture.label > 0).any(-1))
     return places.mean(0) if len(places) else (np.array(picture.image.shape[:3]) - 1) / 2
 
 
 def in_plane_mm(picture: Picture) -> np.ndarray:
-    """Place of each pixel from the middle, mm (x, y, 2)."""
+    """Offset of each pixel from `middle` in mm (x, y, 2)."""
     shape, centre = picture.image.shape[:2], middle(picture)[:2]
     index = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
     return (index - centre) * picture.spacing[:2]
 
 
 def noisy(picture: Picture, sigma: float, rng: Rng) -> Picture:
-    """Rician noise."""
+    """Add Rician noise of standard deviation ``sigma``."""
     a, b = sigma * rng.standard_normal((2, *picture.image.shape), dtype=np.float32)
     return replace(picture, image=np.hypot(picture.image + a, b))
 
 
 def blurred(picture: Picture, sigma_mm: float) -> Picture:
-    """In the plane."""
+    """Blur every slice in its plane."""
     sigma = sigma_mm / picture.spacing[:2]
     return replace(picture, image=ndimage.gaussian_filter(picture.image, (*sigma, 0, 0)))
 
 
 def coil(picture: Picture, decay_mm: float, angle: float, along: float = 0.0) -> Picture:
-    """Brightness that falls off from one side of the heart, and along the stack.
+    """Sensitivity of a surface coil: brightness that falls off across the plane and along the stack.
 
     Args:
-        decay_mm: over which it falls to 1/e.
-        angle: of the bright side, radians.
-        along: share of the fall that runs along the stack.
+        picture: what the coil receives.
+        decay_mm: distance over which brightness falls to 1/e.
+        angle: direction of the bright side in the plane, radians.
+        along: component of the fall-off's direction along the stack, in [0, 1].
     """
     place = in_plane_mm(picture) @ np.array([np.cos(angle), np.sin(angle)])
     z = (np.arange(picture.image.shape[2]) - middle(picture)[2]) * picture.spacing[2]
@@ -108,23 +109,23 @@ def coil(picture: Picture, decay_mm: float, angle: float, along: float = 0.0) ->
 
 
 def gamma(picture: Picture, power: float) -> Picture:
-    """Another contrast; a negative power turns it over."""
+    """Change the contrast by a power; a negative one also inverts it."""
     value = np.clip(picture.image, 0, 1)
     return replace(picture, image=value**power if power > 0 else 1 - value**-power)
 
 
 def blank(picture: Picture, keep: np.ndarray) -> Picture:
-    """Slices set to 0 where ``keep`` (z,) does not hold."""
+    """Set the slices to 0 where ``keep`` (z,) is False."""
     return replace(picture, image=picture.image * keep[None, None, :, None])
 
 
 def reordered(picture: Picture, order: np.ndarray) -> Picture:
-    """Slices in another order."""
+    """Put the slices into another order."""
     return replace(picture, image=picture.image[:, :, order], label=picture.label[:, :, order])
 
 
 def shifted_slices(picture: Picture, sigma_mm: float, rng: Rng) -> Picture:
-    """Every slice moved in its plane."""
+    """Shift every slice randomly in its plane, by whole pixels."""
     image, label = picture.image.copy(), picture.label.copy()
     for z in range(image.shape[2]):
         move = np.round(rng.normal(0, sigma_mm, 2) / picture.spacing[:2]).astype(int)
@@ -134,19 +135,19 @@ def shifted_slices(picture: Picture, sigma_mm: float, rng: Rng) -> Picture:
 
 
 def resized(picture: Picture, factor: np.ndarray | float, across: float = 1.0) -> Picture:
-    """The header's voxels in and across the plane multiplied: the image stays, its mm do not."""
+    """Scale the voxel size in and across the plane; the array stays the same."""
     return replace(picture, spacing=picture.spacing * np.array([factor, factor, across]))
 
 
 def half_gone(picture: Picture, angle: float, offset_mm: float, value: float = 0.0) -> Picture:
-    """One side of the heart without signal; the labels of what cannot be seen are kept."""
+    """Erase the signal on one side of the heart; labels there are kept."""
     place = in_plane_mm(picture) @ np.array([np.cos(angle), np.sin(angle)])
     gone = place > offset_mm
     return replace(picture, image=np.where(gone[:, :, None, None], np.float32(value), picture.image))
 
 
 def cropped(picture: Picture, axis: int, from_below: bool, offset_mm: float) -> Picture:
-    """The image cut through beside the middle of the heart."""
+    """Cut the image off at a distance from the middle of the heart."""
     at = round(middle(picture)[axis] + offset_mm / picture.spacing[axis])
     at = int(np.clip(at, 16, picture.image.shape[axis] - 16))
     part = [slice(None)] * 4
@@ -155,14 +156,14 @@ def cropped(picture: Picture, axis: int, from_below: bool, offset_mm: float) -> 
 
 
 def ghosted(picture: Picture, strength: float, axis: int, rng: Rng) -> Picture:
-    """Ghosts along the phase-encoding axis, as breathing makes them."""
+    """Add ghosts along the phase-encoding axis, as breathing does."""
     shift = int(rng.integers(picture.image.shape[axis] // 8, picture.image.shape[axis] // 3))
     ghost = np.roll(picture.image, shift, axis) + np.roll(picture.image, -shift, axis)
     return replace(picture, image=(picture.image + strength * ghost) / (1 + strength))
 
 
 def flat_middle(picture: Picture, margin_mm: float, rng: Rng) -> Picture:
-    """The anatomy painted over with what is around it; nothing is left to be found."""
+    """Paint over the anatomy with the intensity around it."""
     gone = (picture.label > 0).any((2, 3))
     gone = ndimage.binary_dilation(gone, iterations=max(1, round(margin_mm / picture.spacing[0])))
     ring = ndimage.binary_dilation(gone, iterations=3) & ~gone

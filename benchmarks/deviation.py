@@ -49,7 +49,7 @@ def pixels_near(case: Case, z: int, t: int, truth: np.ndarray) -> np.ndarray:
 
 
 def rows_of(case: Case, subject: Subject, drawn: Answerer, seen: set[int]) -> list[dict[str, Any]]:
-    """What is found in each labelled slice: places and their deviation, and whether the answer is wrong."""
+    """For each labelled slice, the pixels near a border: their deviation, and whether the answer is wrong."""
     truth, grid, rows = label_volume(case), case.stacks[0].grid, []
     for item in case.labelled():
         z, t = item.position, item.frame
@@ -74,7 +74,7 @@ def rows_of(case: Case, subject: Subject, drawn: Answerer, seen: set[int]) -> li
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse, ask, tell, write."""
+    """Parse the arguments, query the cases, print and write."""
     parser = cohort_parser(__doc__)
     parser.add_argument("--samples", type=int, default=16)
     chosen = parser.parse_args(arguments)

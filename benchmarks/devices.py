@@ -39,7 +39,7 @@ QUICK = ("image.pixels=32", "image.pixel_mm=5", "image.width=8")
 
 
 def segmented(cases: list[Case], device: torch.device) -> tuple[list[np.ndarray], list[float]]:
-    """Classes of each case, the region given, and seconds; on a GPU one case before is not counted."""
+    """Classes of each case in its known region, and seconds, after a warm-up case on a GPU."""
     prior = load_prior(DEFAULT).to(device)
     assert prior.half is not None
     labels, seconds = [], []
@@ -52,7 +52,7 @@ def segmented(cases: list[Case], device: torch.device) -> tuple[list[np.ndarray]
 
 
 def losses(recipe: ImageRecipe | UNetTraining) -> list[float]:
-    """Losses of the first steps."""
+    """Losses of the first training steps."""
     found = []
     for step in range(STEPS):
         loss, _ = recipe.loss(step)
@@ -63,7 +63,7 @@ def losses(recipe: ImageRecipe | UNetTraining) -> list[float]:
 
 
 def recipes(cases: list[Case], prior: Prior, device: torch.device) -> dict[str, list[float]]:
-    """Losses of each recipe, begun from the same weights."""
+    """Losses of each recipe, from the same initial weights."""
     setup = TrainingSetup(cases, [], prior.anatomy, prior.config, prior.search, print, device)
     torch.manual_seed(0)
     image = losses(ImageRecipe(setup))
@@ -71,7 +71,7 @@ def recipes(cases: list[Case], prior: Prior, device: torch.device) -> dict[str, 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Compare; the exit status."""
+    """Parse the arguments, compare the devices and return the exit status."""
     chosen = device_parser(__doc__).parse_args(arguments)
     device = named_device(chosen.device)
     # Convolutions in TF32, PyTorch's default on a GPU, would hide what else differs.

@@ -52,7 +52,7 @@ Row = dict[str, Any]
 
 
 def one_way(case: Case, prior: Prior) -> Row:
-    """Processor seconds of the fit and the rendering, and the mean Dice."""
+    """CPU seconds of fitting and rendering a case, and its mean Dice."""
     began = time.process_time()
     rendering = fit(case, prior).render()
     seconds = time.process_time() - began
@@ -61,7 +61,7 @@ def one_way(case: Case, prior: Prior) -> Row:
 
 
 def around(case: Case, prior: Prior) -> float:
-    """Processor seconds of a case from its images to all files."""
+    """CPU seconds of a case from its images to all output files."""
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         write_segmentation(segment_case(case, prior), folder, case=case, writers=[MeasureFiles()])
@@ -69,7 +69,7 @@ def around(case: Case, prior: Prior) -> float:
 
 
 def row_of(case: Case, prior: Prior) -> Row:
-    """All ways of one case."""
+    """Results of one case in all modes."""
     ways = {name: one_way(case, way(prior)) for name, way in WAYS.items()}
     return {"frames": len(case.stacks[0].grid.times), "ways": ways, "all_files": around(case, prior)}
 
@@ -83,7 +83,7 @@ def chosen(folder: Path, prior: Prior, count: int | None) -> list[Any]:
 
 
 def summary(rows: Sequence[Row]) -> Row:
-    """Means over the cases; seconds are of a volume."""
+    """Means over the cases; seconds are per volume."""
     frames = sum(row["frames"] for row in rows)
     found: Row = {"cases": len(rows), "all files, s": sum(row["all_files"] for row in rows) / frames}
     for name in WAYS:
@@ -94,7 +94,7 @@ def summary(rows: Sequence[Row]) -> Row:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse, measure, print, write."""
+    """Parse the arguments, measure, print and write."""
     parser = prior_parser(__doc__)
     parser.add_argument("--cases", type=int)
     parser.add_argument("--only", nargs="+", choices=FOLDERS, default=FOLDERS)

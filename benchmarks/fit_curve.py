@@ -23,7 +23,7 @@ from nisf.picture import save_figure
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse and run."""
+    """Parse the arguments, fit, print and draw."""
     parser = cohort_parser(__doc__)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--iterations", type=int, default=200)

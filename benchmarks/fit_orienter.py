@@ -28,7 +28,7 @@ from train_models import kept_out
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse and run."""
+    """Parse the arguments, train the orienter and write it into the prior."""
     parser = prior_parser(__doc__)
     parser.add_argument("--everyone", action="store_true")
     parser.add_argument("--steps", type=int, default=1600)

@@ -56,7 +56,7 @@ VALIDATION_WEIGHT = 3.0
 
 
 def weakened(prior: Prior[Subject], rng: Rng) -> Prior[Subject]:
-    """The prior with noise on its field's weights, as if it were trained for less long."""
+    """The prior with noise added to its field's weights, as if it were less well trained."""
     strength = rng.uniform(0.1, 0.5)
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
     tensors = {}
@@ -68,7 +68,7 @@ def weakened(prior: Prior[Subject], rng: Rng) -> Prior[Subject]:
 
 
 def beside(case: Case, prior: Prior[Subject], rng: Rng) -> Region:
-    """The region where the finder sees it, moved by a part of its size."""
+    """The region that the finder gives, shifted by a fraction of its size."""
     region, _ = prior.search.find(case)
     move = rng.uniform(0.3, 1.0) * region.half * rng.choice([-1, 1], 3)
     move[2] = 0.0
@@ -78,9 +78,9 @@ def beside(case: Case, prior: Prior[Subject], rng: Rng) -> Region:
 def dice_of(
     label: np.ndarray, picture: Picture, frame: int, places: Places, classes: int
 ) -> list[float | None]:
-    """Of each structure where labels are known; None where neither side has it.
+    """Dice of each structure where labels are known; None if neither side has it.
 
-    What lies outside the region counts as missed.
+    Labels outside the region count as missed.
     """
     slices = range(picture.label.shape[2])
     truth = np.stack([places.of_image(picture.label[:, :, z, frame]) for z in slices], axis=-1)
@@ -119,7 +119,7 @@ def rows_of(
 
 @dataclass(frozen=True)
 class Item:
-    """One case to be made: a good one, or how it is spoilt."""
+    """A case to be segmented, and how it is spoilt, if at all."""
 
     files: CaseFiles
     kind: str | None
@@ -130,7 +130,7 @@ class Item:
         return self.files.name if self.kind is None else f"{self.files.name}, {self.kind}, {self.turn}"
 
     def made(self, prior: Prior[Subject]) -> list[dict[str, Any]]:
-        """Its frames' rows."""
+        """Rows of the case's frames."""
         case = read_case(self.files, prior.anatomy)
         picture = picture_of(case)
         rng = np.random.default_rng([self.turn, *self.name.encode()])
@@ -145,7 +145,7 @@ class Item:
 
 
 def items_of(files: Sequence[CaseFiles], good: int, spoilt: int) -> list[Item]:
-    """Good and spoilt cases by turns, always the same."""
+    """Good and spoilt cases alternately, in a reproducible order."""
     files = [f for f in files if f.name not in JUDGED]
     order = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
     goods = [Item(f, None, 0) for f in order[:good]]
@@ -157,7 +157,7 @@ def items_of(files: Sequence[CaseFiles], good: int, spoilt: int) -> list[Item]:
 
 
 def gathered(items: Sequence[Item], prior: Prior[Subject], path: Path) -> Iterator[dict[str, Any]]:
-    """A line for each item: kept from before, or made now."""
+    """A line for each item, from an earlier run or computed now."""
     kept: dict[str, dict[str, Any]] = {}
     for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         with suppress(json.JSONDecodeError):  # broken off
@@ -209,7 +209,7 @@ def examples_of(lines: Sequence[dict[str, Any]], every: int) -> dict[str, list[E
 
 
 def cross_fitted(items: dict[str, list[Example]], structures: Sequence[str]) -> list[dict[str, Any]]:
-    """What is said of each item by a model of other patients."""
+    """Prediction for each item by a model that was fitted on other patients."""
     patients = sorted({frames[0].patient for frames in items.values()})
     fold = {patient: n % FOLDS for n, patient in enumerate(patients)}
     out = []
@@ -233,7 +233,7 @@ def cross_fitted(items: dict[str, list[Example]], structures: Sequence[str]) -> 
 
 
 def report(rows: Sequence[dict[str, Any]]) -> None:
-    """Correlation and lights, good and spoilt apart."""
+    """Print correlations and lights, separately for good and spoilt cases."""
     for title, chosen in (("good", [r for r in rows if r["good"]]), ("good and spoilt", list(rows))):
         true = np.array([r["dice"] for r in chosen])
         said = np.array([r["said"].mean for r in chosen])
@@ -255,14 +255,14 @@ def report(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def discard_other(folder: Path) -> None:
-    """Delete a ``quality.json`` that was learnt of other weights: the prior would not load with it."""
+    """Delete a ``quality.json`` that belongs to other weights: the prior would not load with it."""
     path = folder / "quality.json"
     if path.is_file() and read_json(path).get("prior") != read_json(folder / SPECIFICATION)["fingerprint"]:
         path.unlink()
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Gather, learn, cross-check, write."""
+    """Parse the arguments, gather examples, fit, cross-validate and write."""
     parser = prior_parser(__doc__)
     parser.add_argument("--good", type=int, default=96, help="cases as they were measured")
     parser.add_argument("--spoilt", type=int, default=120, help="spoilt copies")

@@ -62,7 +62,7 @@ WAYS = {"given": "none", "hidden": "every-2nd-slice"}
 
 
 def true_volumes(case: Case, measures: CaseMeasures) -> np.ndarray:
-    """Volumes of the labels in the frames nearest to the measures' phases, by slices, mL (t, s); or NaN."""
+    """Volumes of the labels in the frames nearest to the measures' phases, mL (t, s); NaN without labels."""
     truth, grid = label_volume(case), case.stacks[0].grid
     out = slice_volumes_ml(np.maximum(truth, 0), grid, len(case.labels) - 1).astype(float)
     out[(truth == UNKNOWN).all((0, 1, 2))] = np.nan
@@ -78,14 +78,14 @@ def true_volumes(case: Case, measures: CaseMeasures) -> np.ndarray:
 
 
 def predicted(subject: Subject, case: Case, quality: dict[str, Any]) -> float:
-    """The Dice that the warning light predicts; NaN if the prior has no warning light."""
+    """Dice that the warning light predicts; NaN if the prior has none."""
     seen = replace(subject, prior=replace(subject.prior, appendices=quality))
     judgement = judge(seen, case, labels=seen.render().label)
     return float("nan") if judgement is None else judgement.mean
 
 
 def measured(case: Case, prior: Prior, draws: int, quality: dict[str, Any]) -> dict[str, np.ndarray]:
-    """A case's measures, those of its labels, how far each could move, its predicted Dice; NaN if unknown."""
+    """Measures of a case and of its labels, their spread, and the predicted Dice; NaN where unknown."""
     subject = fit(case, prior)
     subject = replace(subject, summary={**subject.summary, "said": said_by(case)})
     spreading, found = Spreading(subject, draws=draws), measure(subject)
@@ -102,7 +102,7 @@ def measured(case: Case, prior: Prior, draws: int, quality: dict[str, Any]) -> d
 def asked(
     case: Case, prior: Prior, folder: Path, draws: int, quality: dict[str, Any], *, voxels: bool
 ) -> dict[str, np.ndarray]:
-    """What is needed of a case, from the folder if it was asked before."""
+    """The data needed of a case, from the folder if an earlier run computed it."""
     path = folder / prior.fingerprint / f"{case.name}-{draws}-{int(voxels)}.npz"
     if path.is_file():
         with np.load(path) as stored:
@@ -130,7 +130,7 @@ def cases_asked(
     validation: bool,
     count: int | None = None,
 ) -> dict[str, dict[str, np.ndarray]]:
-    """What is needed of each case, by its name; those that cannot be used are told.
+    """The data needed of each case, by case name; cases that cannot be used are reported.
 
     Raises:
         NisfError: none can be used.
@@ -219,7 +219,7 @@ def fit_intervals(
 
 
 def wider_than_usual(cases: Sequence[dict[str, np.ndarray]], usual: float | None) -> np.ndarray:
-    """How much wider the intervals of each case are (n,); 1 where nothing predicts its Dice."""
+    """Factor by which the intervals of each case widen (n,); 1 where there is no predicted Dice."""
     if usual is None:
         return np.ones(len(cases))
     return np.array([widening(float(case["predicted"]), usual) for case in cases])
@@ -228,7 +228,7 @@ def wider_than_usual(cases: Sequence[dict[str, np.ndarray]], usual: float | None
 def judged(
     cases: Sequence[dict[str, np.ndarray]], anatomy: Anatomy, intervals: Intervals
 ) -> list[dict[str, Any]]:
-    """How many intervals hold the truth in cases that nothing was fitted on."""
+    """Coverage of the intervals in cases that nothing was fitted on."""
     rows, wider = [], wider_than_usual(cases, intervals.usual_error)
     for j, name in enumerate(measured_columns(anatomy)):
         scale = intervals.scales.get(name)
@@ -272,7 +272,7 @@ def picture(found: dict[tuple[str, str], dict[str, Reliability]], path: Path) ->
 
 
 def appendix(prior: Prior, fitted: Prior, entries: dict[str, Any], cases: Sequence[str]) -> dict[str, Any]:
-    """Entries of an appendix of a prior, from numbers that were fitted with one."""
+    """Entries of an appendix of a prior, with the fitted numbers and the cases they come from."""
     out = {"prior": prior.fingerprint, **entries, "cases": list(cases)}
     if prior.fingerprint != fitted.fingerprint:
         out["fitted_for"] = fitted.fingerprint
@@ -281,11 +281,11 @@ def appendix(prior: Prior, fitted: Prior, entries: dict[str, Any], cases: Sequen
 
 
 def rounded(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows whose numbers have five digits."""
+    """Rows with their numbers rounded to five digits."""
     return [{k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows]
 
 
-def told(title: str, rows: Sequence[dict[str, Any]]) -> None:
+def print_table(title: str, rows: Sequence[dict[str, Any]]) -> None:
     """Print a table."""
     print(title)
     for row in rows:
@@ -293,7 +293,7 @@ def told(title: str, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse, ask, fit, tell, write."""
+    """Parse the arguments, query the cases, fit, print and write."""
     parser = prior_parser(__doc__)
     parser.add_argument("--only", type=Path)
     parser.add_argument("--also", action="append", default=[])
@@ -327,13 +327,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for (way, when), places in reliability.items()
         for place, one in places.items()
     ]
-    told("expected calibration error within 10 mm of a border, cross-fitted", table)
+    print_table("expected calibration error within 10 mm of a border, cross-fitted", table)
     entries = {"calibration": calibration.to_json() | {"ece": rounded(table)}}
     report: dict[str, Any] = {"prior": prior.fingerprint, "calibration": rounded(table)}
     picture(reliability, chosen.output / "reliability.png")
     write_rows(chosen.output / "calibration.csv", rounded(table))
     intervals, rows = fit_intervals(cases, prior.anatomy, chosen.draws)
-    told("intervals, cross-fitted", rows)
+    print_table("intervals, cross-fitted", rows)
     entries["intervals"] = intervals.to_json() | {"cross_fitted": rounded(rows)}
     report["intervals"] = rounded(rows)
     write_rows(chosen.output / "intervals.csv", rounded(rows))
@@ -342,7 +342,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             data, None, prior, folder, chosen.draws, quality, validation=False, count=chosen.judge_cases
         )
         rows = judged(list(elsewhere.values()), prior.anatomy, intervals)
-        told(f"intervals in {data.name}", rows)
+        print_table(f"intervals in {data.name}", rows)
         report[data.name] = rounded(rows)
     for path in (chosen.output / "uncertainty.json", chosen.json):
         if path is not None:

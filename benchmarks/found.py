@@ -28,7 +28,7 @@ SIDES = (1.5, 1.2, 1.0)
 
 
 def cut(case: Case, side: float) -> Case:
-    """The case cut to ``side`` times the box around its labels, as far as it was measured.
+    """The case cropped to ``side`` times the box around its labels, as far as it was measured.
 
     Raises:
         CannotFitError: the case has no labels.
@@ -47,10 +47,10 @@ def cut(case: Case, side: float) -> Case:
 
 
 def certainty(case: Case, prior: Prior) -> float:
-    """How sure the prior's finder is, in [0, 1].
+    """Certainty of the prior's finder, in [0, 1].
 
     Raises:
-        CannotFitError: the prior has none.
+        CannotFitError: the prior has no finder.
     """
     if prior.finder is None:
         raise CannotFitError("this prior has no finder; give one that finds its region")
@@ -58,7 +58,7 @@ def certainty(case: Case, prior: Prior) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse and run."""
+    """Parse the arguments, test the finder, print and write."""
     parser = cohort_parser(__doc__, cases=None)
     parser.add_argument("--dice", action="store_true")
     options = parser.parse_args(arguments)
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def scored(case: Case, prior: Prior) -> float:
-    """Mean Dice; NaN where the case is refused."""
+    """Mean Dice of a case; NaN if it is refused."""
     try:
         return float(np.mean([score.dice for score in score_case(segmented(case, prior), case)]))
     except NisfError:

@@ -57,11 +57,11 @@ Named = tuple[str, Callable[[], Row]]
 
 @dataclass(frozen=True)
 class Part:
-    """One line of the table.
+    """A part of the results: one line of the table.
 
     Attributes:
-        folder: of the data set, in DATA.
-        protocol: what is hidden.
+        folder: folder of the data set in DATA.
+        protocol: which slices are hidden.
         validation: whether only cases with a number divisible by five are scored.
         other: whether the model for the other anatomy is asked.
         cine: whether the folder holds whole cines with contours in some frames.
@@ -86,7 +86,7 @@ PARTS = {
 
 
 def row_of(scores: Sequence[Score], seconds: float, volumes: int) -> Row:
-    """What is kept of a case: mean Dice, Dice and volumes by structure and phase, HD95, time."""
+    """The stored results of a case: mean Dice, Dice and volumes by structure and phase, HD95, time."""
     each = [
         {
             "structure": s.label,
@@ -107,7 +107,7 @@ def row_of(scores: Sequence[Score], seconds: float, volumes: int) -> Row:
 
 
 def scored(case: Case, prior: Prior, protocol: str) -> Row:
-    """A labelled case, fitted on what the protocol leaves and scored on what it hides."""
+    """Results of a labelled case, fitted to the given slices and scored on the protocol's."""
     seen, hidden = hide(case, protocol)
     began = time.process_time()
     rendering = fit(seen, prior).render()
@@ -118,7 +118,7 @@ def scored(case: Case, prior: Prior, protocol: str) -> Row:
 
 
 def scored_cine(path: Path, prior: Prior) -> Row:
-    """A whole cine: the first structure in the slices where an expert drew it, and its volume there."""
+    """Results of a whole cine: the first structure in the slices where an expert drew it."""
     began = time.process_time()
     case = read_image(path, prior.anatomy)
     rendering = fit(case, prior).render()
@@ -166,7 +166,7 @@ def cases_of_part(part: Part, data: Path, prior: Prior) -> Iterator[Named]:
 
 @dataclass
 class Kept:
-    """Rows of cases that are done, in a file that grows.
+    """Results of finished cases, appended to a file.
 
     Attributes:
         path: of the file: a JSON object a line.
@@ -184,7 +184,7 @@ class Kept:
                     self.rows[row["part"], row["prior"], row["case"]] = row
 
     def add(self, part: str, prior: str, case: str, row: Row) -> Row:
-        """Keep a row."""
+        """Store the results of a case."""
         row = {"part": part, "prior": prior, "case": case, **row}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
@@ -194,7 +194,7 @@ class Kept:
 
 
 def summary_of(part: Part, rows: Sequence[Row]) -> Row:
-    """The numbers of a part, from its cases' rows."""
+    """The numbers of a part, from the results of its cases."""
     values = [row["dice"] for row in rows]
     worst = int(np.argmin(values))
     found: Row = {
@@ -225,7 +225,7 @@ def summary_of(part: Part, rows: Sequence[Row]) -> Row:
 
 
 def line_of(name: str, found: Row) -> str:
-    """A part's numbers as they are printed."""
+    """The numbers of a part as one line of text."""
     line = f"{name:12s} {found['cases']:3d} cases  Dice {found['dice']:.4f}"
     line += f"  worst {found['worst']:.3f} ({found['worst_case']})  {found['seconds']:.2f} s a volume"
     if "volume_error" in found:
@@ -235,7 +235,7 @@ def line_of(name: str, found: Row) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse, score what is not yet there, print, write."""
+    """Parse the arguments, score the cases that are not stored yet, print and write."""
     parser = prior_parser(__doc__)
     parser.add_argument("--hippocampus", default="hippocampus", help="the other anatomy's prior")
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))

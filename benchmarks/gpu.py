@@ -33,7 +33,7 @@ from common import (
 from nisf.config.presets import preset
 from nisf.config.schema import FieldConfig
 from nisf.data.anatomy import load_anatomy
-from nisf.data.region import half_size
+from nisf.data.outline import box_of, outlines_of
 from nisf.device import named_device
 from nisf.errors import exit_status
 from nisf.files import write_json
@@ -56,7 +56,7 @@ Way = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Bench:
-    """Sizes and the device."""
+    """The device, and the sizes of the work."""
 
     def __init__(self, device: torch.device, quick: bool, ways: Sequence[str] | None = None) -> None:
         self.device, self.quick, self.ways = device, quick, ways
@@ -67,12 +67,12 @@ class Bench:
         self.config = FieldConfig(width=32, latent=32, layers=2) if quick else FieldConfig()
 
     def wait(self) -> None:
-        """Until the device has done all."""
+        """Wait until the device has finished all work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
     def timed(self, work: Callable[[], Any], worth: float) -> Task:
-        """A task of some rounds of ``work``, each worth so many points."""
+        """A task that calls ``work`` several times; each call counts as ``worth`` points."""
 
         def task() -> float:
             for _ in range(self.rounds):
@@ -83,7 +83,7 @@ class Bench:
         return task
 
     def rates(self, tasks: Mapping[str, Callable[[], Task]]) -> dict[str, Any]:
-        """Rates of those that work; what went wrong with the others."""
+        """Rates of the tasks that work; the errors of the others."""
         ready: dict[str, Task] = {}
         wrong: dict[str, Any] = {}
         for name, make in tasks.items():
@@ -100,7 +100,7 @@ class Bench:
 
 
 def ceilings(bench: Bench) -> dict[str, Any]:
-    """Operations a second of matrix products, and bytes a second of copies (read and written)."""
+    """Operations per second of matrix products, and bytes per second of copies (read plus written)."""
     n, device = bench.side, bench.device
 
     def product(kind: torch.dtype, tf32: bool) -> Task:
@@ -130,7 +130,7 @@ def ceilings(bench: Bench) -> dict[str, Any]:
 
 
 def ways(bench: Bench, field: LatentField) -> dict[str, Callable[[], Way]]:
-    """The field's forward pass in all ways; gradients flow through each."""
+    """Every implementation of the field's forward pass, by name; all are differentiable."""
 
     def in_bf16(network: Way) -> Way:
         def call(coordinates: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
@@ -181,7 +181,7 @@ def agreement(bench: Bench, field: LatentField) -> dict[str, Any]:
 
 
 def training(bench: Bench, field: LatentField) -> dict[str, Any]:
-    """Points a second of whole training steps."""
+    """Points per second of whole training steps."""
     config = replace(preset("paper").train, subjects=1)
     drawn = random_batch(bench.points, bench.device)
 
@@ -200,7 +200,7 @@ def training(bench: Bench, field: LatentField) -> dict[str, Any]:
 
 
 def fitting(bench: Bench, field: LatentField) -> dict[str, Any]:
-    """Points a second of the latent's gradient, weights frozen; plain also as one CUDA graph."""
+    """Points per second of the latent's gradient, weights frozen; the plain way also as one CUDA graph."""
     drawn, frozen = random_batch(bench.points, bench.device), field.requires_grad_(False)
 
     def step(network: Way, latent: Tensor) -> None:
@@ -238,7 +238,7 @@ def fitting(bench: Bench, field: LatentField) -> dict[str, Any]:
 
 
 def queries(bench: Bench, field: LatentField) -> dict[str, Any]:
-    """Points a second from coordinates to probabilities on the processor."""
+    """Points per second from coordinates to probabilities in the host's memory."""
     coordinates = np.random.default_rng(0).uniform(-1, 1, (4 * bench.points, 4)).astype(np.float32)
     latent = torch.zeros(bench.config.latent, device=bench.device)
     tasks = {
@@ -253,12 +253,13 @@ def queries(bench: Bench, field: LatentField) -> dict[str, Any]:
 
 
 def image_recipe(bench: Bench) -> dict[str, Any]:
-    """Steps a second of the image recipe: drawing samples, computing, both."""
+    """Steps per second of the image recipe: drawing samples, computing, and both."""
     scanner = Scanner(matrix=(64, 64), spacing_mm=3.0, frames=2) if bench.quick else Scanner(frames=2)
     cases = [one.case for one in cohort(2, seed=0, scanner=scanner)]
     config = image_config(*(QUICK if bench.quick else ()))
-    search = RegionSearch(half_size(cases, config.region.margin_mm))
     anatomy = load_anatomy("cardiac-sax")
+    outlines = outlines_of(cases, order=anatomy.reorder)
+    search = RegionSearch(box_of(outlines, config.region.margin_mm))
     recipe = ImageRecipe(TrainingSetup(cases, [], anatomy, config, search, say, bench.device))
     counter = iter(range(10**9))
 
@@ -291,7 +292,7 @@ def image_recipe(bench: Bench) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure everything; the exit status."""
+    """Measure everything and return the exit status."""
     parser = device_parser(__doc__)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument(

@@ -72,7 +72,7 @@ WAYS = {"one by one": replace(ON_CPU, frames=1), "together": ON_GPU, "four frame
 
 
 def choose(way: str) -> None:
-    """Compute in this way from now on, whatever the device."""
+    """Use this way of batching from now on, on every device."""
     BATCHINGS["cpu"] = BATCHINGS["cuda"] = WAYS[way]
 
 
@@ -84,7 +84,7 @@ def scanner_of(quick: bool) -> Scanner:
 
 
 def serve(pipe: Connection, device: str, threads: int) -> None:
-    """Segment the cases whose indices come through the pipe, after the file that holds them; a process."""
+    """Serve in a process: receive the path of the pickled cases, then indices of cases to segment."""
     torch.set_num_threads(threads)
     choose(SHARED)
     prior = load_prior(DEFAULT)
@@ -99,12 +99,12 @@ def serve(pipe: Connection, device: str, threads: int) -> None:
 
 
 class Crew:
-    """Processes that share the device; they start while other things are done.
+    """Processes that share the device; they start in the background.
 
     Args:
         count: number of processes.
-        device: by name.
-        threads: of each process.
+        device: name of the device.
+        threads: number of threads of each process.
     """
 
     def __init__(self, count: int, device: str, threads: int) -> None:
@@ -114,11 +114,12 @@ class Crew:
             ours, theirs = context.Pipe()
             process = context.Process(target=serve, args=(theirs, device, threads), daemon=True)
             process.start()
+            theirs.close()  # or the end of the process would not be seen
             self.pipes.append(ours)
             self.processes.append(process)
 
     def done(self, messages: Sequence[Any], seconds: float) -> float:
-        """Send a message to each of the first processes; seconds until all have done what it asks for.
+        """Send one message each to the first processes; returns the seconds until all have answered.
 
         Raises:
             TimeoutError: a process took too long.
@@ -142,40 +143,40 @@ class Crew:
 
 @dataclass
 class Bench:
-    """What the parts share.
+    """Data and settings that the parts share.
 
     Attributes:
-        device: that computes.
+        device: the device that computes.
         cases: the cohort.
-        prior: on the device.
+        prior: the prior, on the device.
         quick: whether this is a rehearsal.
-        until: when no part is begun any more, by `time.perf_counter`.
+        deadline: time of `time.perf_counter` after which no part begins.
         crew: processes that share the device.
         short: a cine of `SHORT` frames.
-        result: of all parts so far.
+        result: results of all parts so far.
     """
 
     device: torch.device
     cases: list[Case]
     prior: Prior
     quick: bool
-    until: float
+    deadline: float
     crew: Crew
     short: Case
     result: dict[str, Any] = field(default_factory=dict)
 
     def left(self) -> float:
-        """Seconds in which parts may begin."""
-        return self.until - time.perf_counter()
+        """Seconds that are left to begin parts."""
+        return self.deadline - time.perf_counter()
 
     def wait(self) -> None:
-        """Until the device has done all."""
+        """Wait until the device has finished all work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
     @contextmanager
     def clocked(self, times: dict[str, float], name: str) -> Generator[None]:
-        """Add the seconds of a block, the device's included."""
+        """Add the seconds of a block to ``times``, including the device's work."""
         self.wait()
         began = time.perf_counter()
         yield
@@ -218,7 +219,7 @@ def turns(bench: Bench) -> dict[str, Any]:
 
 
 def computed(case: Case, prior: Prior) -> np.ndarray:
-    """Fit and render a case; its labels."""
+    """Labels of a case, fitted and rendered."""
     return segment_case(case, prior, REQUEST).render().label
 
 
@@ -228,7 +229,7 @@ def profiles(bench: Bench) -> dict[str, Any]:
 
 
 def profiled(bench: Bench, way: str) -> dict[str, Any]:
-    """The same of one way, with measures but without writing."""
+    """The profile of one way, with measures but without writing."""
     choose(way)
     on_gpu = bench.device.type == "cuda"
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu
@@ -257,7 +258,7 @@ def profiled(bench: Bench, way: str) -> dict[str, Any]:
 
 
 def waits(bench: Bench) -> dict[str, Any]:
-    """Synchronisations of one case that PyTorch knows of, by line of code."""
+    """Synchronisations of one case that PyTorch warns of, by line of code."""
     if bench.device.type != "cuda":
         return {}
     with warnings.catch_warnings(record=True) as caught:
@@ -309,7 +310,7 @@ def splits(bench: Bench) -> dict[str, Any]:
 
 
 def processes(bench: Bench) -> dict[str, Any]:
-    """Cases a second of several processes that share the device."""
+    """Cases per second of several processes that share the device."""
     crew, each = bench.crew, 1 if bench.quick else 2
     out: dict[str, Any] = {"way": SHARED, "threads": crew.threads}
     try:
@@ -359,7 +360,7 @@ def entries(result: dict[str, Any], part: str) -> list[tuple[str, Any]]:
     return list(found.items()) if isinstance(found, dict) else [(part, found)]
 
 
-def told(result: dict[str, Any]) -> list[str]:
+def summary_lines(result: dict[str, Any]) -> list[str]:
     """A short table of the results."""
     lines: list[str] = []
     for way, stages in entries(result, "turns"):
@@ -377,7 +378,7 @@ def told(result: dict[str, Any]) -> list[str]:
 
 
 def cines(quick: bool) -> tuple[list[Case], Case]:
-    """The cohort, a few different cines again and again, because making one takes a second; a short one."""
+    """The cohort, which repeats a few cines because making one takes a second, and one short cine."""
     scanner = scanner_of(quick)
     different = [scan.case for scan in cohort(1 if quick else DIFFERENT, seed=3, scanner=scanner)]
     (short,) = (one.case for one in cohort(1, seed=3, scanner=replace(scanner, frames=SHORT)))
@@ -398,14 +399,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prior = load_prior(DEFAULT)
         while chosen.after and not chosen.after.exists():
             time.sleep(0.1)
-        until = time.perf_counter() + chosen.seconds
-        return run(Bench(device, cases, prior.to(device), chosen.quick, until, crew, short), chosen.output)
+        deadline = time.perf_counter() + chosen.seconds
+        return run(Bench(device, cases, prior.to(device), chosen.quick, deadline, crew, short), chosen.output)
     finally:
         crew.end()
 
 
 def run(bench: Bench, folder: Path) -> int:
-    """Run all parts and write their results; the exit status."""
+    """Run all parts, write their results and return the exit status."""
     began, device = time.perf_counter(), bench.device
     bench.result |= {"machine": machine(), "device": str(device), "missing": absent.MISSING, "seconds": {}}
     if device.type == "cuda":
@@ -424,13 +425,14 @@ def run(bench: Bench, folder: Path) -> int:
         before = time.perf_counter()
         try:
             bench.result[name] = part(bench) if bench.left() > 0 else "left out: no time"
+            failed |= "error" in bench.result[name]
         except Exception as error:  # the other parts go on
             bench.result[name] = {"error": "".join(traceback.format_exception(error)[-3:])}
             failed = True
         bench.result["seconds"][name] = round(time.perf_counter() - before, 2)
         write_json(folder / "gpu_cohort.json", bench.result)
         say(f"{name}: {bench.result[name] if name not in ('turns', 'profile') else 'done'}")
-    for line in told(bench.result):
+    for line in summary_lines(bench.result):
         say(line)
     return int(failed)
 

@@ -51,17 +51,17 @@ LABELS = {name: name.removesuffix(", plain") for name in SIZES}
 
 
 def fresh_peak() -> float:
-    """Give back what is free, forget the highest use so far (Linux), and return it as it is now, MiB."""
+    """Return free memory to the system, reset the peak (Linux), and return the memory in use, MiB."""
     gc.collect()
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
             Path("/proc/self/clear_refs").write_text("5")
-    return peak_mb()
+    return peak_mib()
 
 
-def peak_mb() -> float:
-    """Most memory this process had since `fresh_peak`, MiB."""
+def peak_mib() -> float:
+    """Peak memory of this process since `fresh_peak`, MiB."""
     if sys.platform == "linux":
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(float(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
@@ -72,12 +72,12 @@ def peak_mb() -> float:
 
 @functools.cache
 def phantom() -> Workload:
-    """What is fitted and rendered."""
+    """The phantom and prior that all measurements use."""
     return phantom_workload(SCANNER)
 
 
 def prepared(kind: str, size: int) -> Callable[[], Any]:
-    """The work of one measurement, everything else done."""
+    """The work of one measurement as a function, with its inputs prepared."""
     workload = phantom()
     prior, rng = workload.prior, np.random.default_rng(0)
     latent = prior.latent_mean
@@ -107,24 +107,24 @@ def measure_here(kind: str, size: int, clock: str) -> dict[str, float]:
         now = CLOCKS[clock]
         before, began = fresh_peak(), now()
         work()
-        return {"size": size, "seconds": now() - began, "mb": peak_mb() - before}
+        return {"size": size, "seconds": now() - began, "mb": peak_mib() - before}
 
 
 def measure(kind: str, size: int, clock: str) -> dict[str, float]:
-    """The same in a process of its own."""
+    """Seconds and MiB of one measurement in a new process."""
     command = [sys.executable, __file__, "--one", kind, str(size), "--clock", clock]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def exponent(rows: list[dict[str, float]]) -> float:
-    """Slope of time against size in logarithms: 1 is linear."""
+    """Slope of log time against log size: 1 is linear growth."""
     size, seconds = (np.log([row[name] for row in rows]) for name in ("size", "seconds"))
     return float(np.polyfit(size, seconds, 1)[0])
 
 
 def draw(result: dict[str, list[dict[str, float]]], path: Path) -> None:
-    """Seconds above, memory below; a column per quantity, the baseline in grey."""
+    """Draw seconds (top) and memory (bottom), one column per quantity, the baseline in grey."""
     import matplotlib as mpl
 
     from nisf.picture import STYLE, new_figure, save_figure
@@ -155,7 +155,7 @@ def draw(result: dict[str, list[dict[str, float]]], path: Path) -> None:
 
 
 def main(arguments: list[str] | None = None, sizes: dict[str, list[int]] | None = None) -> int:
-    """Parse, measure, print, write."""
+    """Parse the arguments, measure, print and write."""
     parser = new_parser(__doc__)
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--quick", action="store_true")

@@ -34,7 +34,7 @@ REACH_MM, LEAST_MM2 = 6.0, 100.0
 
 
 def best_moved(found: np.ndarray, label: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Classes (x, y) moved by whole pixels to where the fewest differ from the labels."""
+    """Classes (x, y), shifted by the whole pixels that minimise the differences from the labels."""
     reach = np.floor(REACH_MM / spacing[:2]).astype(int)
     known = label != UNKNOWN
     moves = product(*(range(-r, r + 1) for r in reach))
@@ -44,19 +44,19 @@ def best_moved(found: np.ndarray, label: np.ndarray, spacing: np.ndarray) -> np.
 
 
 def centre(item: Slice | None, spacing: np.ndarray) -> np.ndarray | None:
-    """Centre of the first structure's labels in pixels, where there is enough of it."""
+    """Centre (pixels) of the first structure's labels; None if there is too little of it."""
     if item is None or item.label is None or (item.label == 1).sum() * spacing[0] * spacing[1] < LEAST_MM2:
         return None
     return np.argwhere(item.label == 1).mean(0)
 
 
-def moved_as_neighbours_say(found: np.ndarray, classes: int, off: np.ndarray) -> np.ndarray:
-    """Classes (x, y) moved by parts of pixels."""
+def shifted_by(found: np.ndarray, classes: int, off: np.ndarray) -> np.ndarray:
+    """Classes (x, y), shifted by ``off`` pixels, which need not be whole."""
     return np.stack([shift((found == k).astype(float), off, order=1) for k in range(classes)]).argmax(0)
 
 
 def ways(case: Case, prior: Prior, protocol: str) -> tuple[Case, dict[str, np.ndarray]]:
-    """The hidden part, and classes (x, y, z, t) of each way."""
+    """The hidden slices as a case, and the classes (x, y, z, t) of each way."""
     seen, hidden = hide(case, protocol)
     grid = case.stacks[0].grid
     unseen = fit(seen, prior).render(grid).label.astype(np.int16)
@@ -70,12 +70,12 @@ def ways(case: Case, prior: Prior, protocol: str) -> tuple[Case, dict[str, np.nd
         own, below, above = (centre(at.get((z + step, t)), grid.spacing) for step in (0, -1, 1))
         if own is not None and below is not None and above is not None:
             off = (below + above) / 2 - own
-            placed[:, :, z, t] = moved_as_neighbours_say(given[:, :, z, t], len(prior.anatomy.labels), off)
+            placed[:, :, z, t] = shifted_by(given[:, :, z, t], len(prior.anatomy.labels), off)
     return hidden, {"hidden": unseen, "hidden, best moved": best, "given": given, "given, placed": placed}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse, score, print, write."""
+    """Parse the arguments, score, print and write."""
     parser = cohort_parser(__doc__, cases=None)
     parser.add_argument("--protocol", default="every-2nd-slice")
     options = parser.parse_args(arguments)

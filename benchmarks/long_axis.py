@@ -44,7 +44,7 @@ FRAMES = 4
 
 
 def joined(case: Case, planes: Sequence[Case]) -> Case:
-    """A case with the stacks of others."""
+    """A case together with the stacks of other cases."""
     stacks, slices = list(case.stacks), list(case.slices)
     for plane in planes:
         slices += [replace(item, stack=len(stacks)) for item in plane.slices]
@@ -53,7 +53,7 @@ def joined(case: Case, planes: Sequence[Case]) -> Case:
 
 
 def left_over(case: Case, true: np.ndarray, found: Sequence[Shift]) -> tuple[np.ndarray, np.ndarray]:
-    """Errors of the found shifts of slices that show the heart, and the shifts: mm, means removed."""
+    """Errors of the estimated shifts, and the true ones, of slices with heart: mm, means removed."""
     drawn = {
         item.position
         for item in case.slices
@@ -66,7 +66,7 @@ def left_over(case: Case, true: np.ndarray, found: Sequence[Shift]) -> tuple[np.
 
 
 def summary(errors: Sequence[np.ndarray]) -> dict[str, float]:
-    """Of absolute errors along each axis, mm."""
+    """Statistics of the absolute errors along each axis, mm."""
     mm = np.abs(np.concatenate(errors))
     return {
         "mean": round(float(mm.mean()), 3),
@@ -87,7 +87,7 @@ def true_dice(label: np.ndarray, heart: Heart, grid: Grid) -> list[float]:
 
 
 def phantoms(prior: Prior[Any], count: int, seed: int, shift_mm: float) -> Iterator[dict[str, Any]]:
-    """One row a heart."""
+    """Results on phantoms, one row per heart."""
     for index in range(count):
         heart, scanner = phantom_of(seed, index, Scanner(frames=FRAMES, shift_mm=shift_mm))
         scanner = replace(scanner, frames=FRAMES, shift_mm=shift_mm)
@@ -131,13 +131,13 @@ def rendered(found: Subject, case: Case) -> list[Case]:
 
 
 def shifted(case: Case, shifts: np.ndarray) -> Case:
-    """The case as other breath-holds would have shown it."""
+    """The case with its slices shifted, as other breath-holds would have shown it."""
     moved = [Shift(0, k, (-x, -y)) for k, (x, y) in enumerate(shifts.tolist())]
     return aligned(case, moved)
 
 
 def patients(prior: Prior[Any], cases: Iterator[Case], shift_mm: float) -> Iterator[dict[str, Any]]:
-    """One row a case."""
+    """Results on real cases, one row per case."""
     rng = np.random.default_rng(0)
     for case in cases:
         subject = fit(case, prior)
@@ -153,7 +153,7 @@ def patients(prior: Prior[Any], cases: Iterator[Case], shift_mm: float) -> Itera
 
 
 def report(prior: Prior[Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What is written: summaries and the rows themselves."""
+    """The report that is written: summaries and all rows."""
     found: dict[str, Any] = {
         "prior": prior.fingerprint,
         "cases": len(rows),
@@ -170,7 +170,7 @@ def report(prior: Prior[Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, write."""
+    """Parse the arguments, measure, print and write."""
     parser = new_parser(__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     for verb in ("phantom", "cohort"):

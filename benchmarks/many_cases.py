@@ -26,7 +26,7 @@ SHAPE, FRAMES, DISTINCT = (64, 64, 8), 2, 50
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure; the exit status."""
+    """Parse the arguments, measure, print the table and return the exit status."""
     parser = argparse.ArgumentParser(description="How long a cohort takes to open, and its memory.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--cases", type=int, default=5000)
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def write(folder: Path, count: int) -> None:
-    """Cases of the layout ``ukb``: some are written, the others are hard links to them."""
+    """Write cases of the layout ``ukb``: a few files, and hard links to them."""
     from nisf.phantom import Scanner, write_cohort
 
     patterns = folder.parent / "patterns"
@@ -73,7 +73,7 @@ def write(folder: Path, count: int) -> None:
 
 
 def measured(folder: Path, what: str, steps: int) -> dict[str, float]:
-    """Open the cohort, and train some steps if asked for."""
+    """Open the cohort, train ``steps`` steps, and return time and memory."""
     import torch
 
     from nisf.config.overrides import override

@@ -26,7 +26,7 @@ KEPT_MM = 115.0
 
 
 def packed(case: Case, order: bool) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-    """Arrays of a case's first stack and what else is to be known of it; None without labels."""
+    """Arrays and metadata of a case's first stack; None without labels."""
     region = region_from_labels(case, (1.0, 1.0, 1.0), order=order)
     if region is None:
         return None
@@ -50,7 +50,7 @@ def packed(case: Case, order: bool) -> tuple[dict[str, np.ndarray], dict[str, An
 
 
 def unpacked(path: Path, labels: tuple[str, ...]) -> list[Case]:
-    """The cases of a file, intensities in [0, 1]."""
+    """The cases of a packed file, with intensities in [0, 1]."""
     cases = []
     with np.load(path, allow_pickle=False) as file:
         for name, about in json.loads(str(file["about"])).items():
@@ -64,7 +64,7 @@ def unpacked(path: Path, labels: tuple[str, ...]) -> list[Case]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Pack a cohort."""
+    """Parse the arguments and pack the cohort."""
     # Where the file is only read, the libraries for images need not be.
     from nisf.io.readers import CaseReader, open_cohort
 

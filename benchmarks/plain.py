@@ -62,7 +62,7 @@ class PlainField(nn.Module):
 
 
 def frames_of(points: CasePoints) -> list[Batch]:
-    """All voxels of each measured frame, one batch a frame."""
+    """All voxels of each measured frame, one batch per frame."""
     measured = points.frames[points.slice]
     return [batch_of([(points, np.flatnonzero(measured == frame))]) for frame in np.unique(measured)]
 
@@ -79,7 +79,7 @@ def fit(
     callback: Callable[[int, Tensor], None] = lambda *_: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[Tensor, float]:
-    """The latent after ``steps`` of Adam on one random frame each, and the seconds without `callback`."""
+    """The latent after ``steps`` Adam steps, each on a random frame, and the seconds without ``callback``."""
     latent = start.clone().requires_grad_(True)
     optimiser = torch.optim.Adam([latent], lr=rate)
     rng, seconds = np.random.default_rng(0), 0.0
@@ -124,9 +124,9 @@ def training_step(
 def render(
     network: PlainField, subject: LatentSubject, grid: Grid, *, planes: bool = False
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Intensities and labels on a grid, and the number of points asked.
+    """Intensities and labels on a grid, and the number of query points.
 
-    All voxels of a frame at a time, as in the paper, or of a plane of it.
+    Queries all voxels of a frame at once, as in the paper, or with ``planes`` those of one plane.
     """
     shape = (*grid.shape, len(grid.times))
     image, label, asked = np.zeros(shape, np.float32), np.zeros(shape, np.uint8), 0

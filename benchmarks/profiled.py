@@ -32,7 +32,7 @@ KINDS = ("query", "training", "fit")
 
 
 def work(kind: str, points: int, *, baseline: bool) -> Callable[[], Any]:
-    """One piece of the work, ready to be called."""
+    """The workload of a kind as a function."""
     torch.manual_seed(0)
     config, batch = replace(preset("paper"), field=FieldConfig()), random_batch(points)
     field, latent = LatentField(config.field), torch.zeros(128)
@@ -70,7 +70,7 @@ def work(kind: str, points: int, *, baseline: bool) -> Callable[[], Any]:
 
 
 def table(kind: str, points: int, rows: int, *, baseline: bool) -> str:
-    """The profiler's table of one piece of work, after one that is not counted."""
+    """The profiler's table of one workload, after a warm-up call."""
     run = work(kind, points, baseline=baseline)
     run()
     with profile(activities=[ProfilerActivity.CPU]) as found:
@@ -79,7 +79,7 @@ def table(kind: str, points: int, rows: int, *, baseline: bool) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse, profile, print."""
+    """Parse the arguments, profile and print."""
     parser = new_parser(__doc__)
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--plain", action="store_true")

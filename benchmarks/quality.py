@@ -42,7 +42,7 @@ FINE, BAD = 0.85, 0.7
 
 
 def judged(case: Case, prior: Prior[Subject], *, scored: bool) -> tuple[Judgement, dict[str, float], float]:
-    """What is said of a case, its true Dice by structure (if it is to be scored), and CPU seconds a frame.
+    """The judgement of a case, its true Dice by structure (if ``scored``), and CPU seconds per frame.
 
     Raises:
         CannotFitError: the prior refuses the case.
@@ -83,7 +83,7 @@ def cohort_table(options: argparse.Namespace, prior: Prior[Subject]) -> None:
 
 
 def say_agreement(rows: Sequence[dict[str, Any]]) -> None:
-    """Correlations, and lights by true Dice."""
+    """Print correlations, and the lights by true Dice."""
     names = [key.removeprefix("true ") for key in rows[0] if key.startswith("true ")]
     for name, a, b in [("mean", "true", "predicted"), *((n, f"true {n}", f"predicted {n}") for n in names)]:
         pairs = np.array([[row[a], row[b]] for row in rows if row[a] != ""], dtype=np.float64)
@@ -103,7 +103,7 @@ def say_agreement(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def good_pictures(options: argparse.Namespace, prior: Prior[Subject]) -> Iterator[Picture]:
-    """The patients that nothing is learnt from, and two phantoms at two of their frames."""
+    """The patients that `fit_quality.py` leaves out, and two phantoms with two frames each."""
     files = [f for f in open_cohort(options.cohort, prior.anatomy).cases if f.name in JUDGED]
     for one in files:
         yield picture_of(read_case(one, prior.anatomy))
@@ -120,7 +120,7 @@ def _two_frames(picture: Picture, frames: list[int]) -> Picture:
 
 
 def wrong_cases(options: argparse.Namespace, prior: Prior[Subject]) -> Iterator[tuple[str, str, Case | None]]:
-    """How it is wrong, what it was made of, and the case; None where a reader would refuse it as blank."""
+    """Yield name, source and case of each wrong input; the case is None if readers refuse it as blank."""
     for picture in good_pictures(options, prior):
         yield "nothing", picture.name, picture.case(prior.anatomy)
         for kind, spoil in WRONG.items():
@@ -163,7 +163,7 @@ def wrong_table(options: argparse.Namespace, prior: Prior[Subject]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse, judge, print, write."""
+    """Parse the arguments, judge, print and write."""
     parser = new_parser(__doc__)
     ways = parser.add_subparsers(dest="way", required=True)
     for way in ("cohort", "wrong"):

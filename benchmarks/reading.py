@@ -28,7 +28,7 @@ from nisf.prior.prior import Prior
 
 
 def as_read(label: np.ndarray, reference: np.ndarray, classes: int) -> np.ndarray:
-    """A segmentation (x, y, z) without the structures that the reference lacks in a slice."""
+    """A segmentation (x, y, z), without each structure in the slices in which the reference lacks it."""
     out = label.copy()
     for k in range(1, classes):
         lacking = ~(reference == k).any((0, 1))
@@ -66,7 +66,7 @@ def rows_of(case: Case, prior: Prior) -> Iterator[dict[str, Any]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse, segment, score, print, write."""
+    """Parse the arguments, segment, score, print and write."""
     options = cohort_parser(__doc__, cases=None).parse_args(arguments)
     prior = load_prior(options.prior)
     rows = [

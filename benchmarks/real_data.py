@@ -44,7 +44,7 @@ from nisf.subject.subject import Subject
 
 
 def as_trained(case: Case, prior: LatentPrior) -> LatentSubject | None:
-    """The subject as training left it, or None if it was not a training subject."""
+    """The subject with its latent from training; None if it was not a training subject."""
     assert prior.folder is not None
     tensors, metadata = read_tensors(prior.folder / CHECKPOINT)
     names = json.loads(metadata["identity"])["cases"]
@@ -59,7 +59,7 @@ def as_trained(case: Case, prior: LatentPrior) -> LatentSubject | None:
 
 
 def panels(case: Case, rendering: Rendering, title: str) -> list[Panel]:
-    """The middle labelled slice of the first and last labelled frame: measured, fitted, segmented."""
+    """Middle labelled slice at the first and last labelled frame: image, fit and segmentation."""
     labelled = [s for s in case.labelled() if s.stack == 0 and s.label is not None and (s.label > 0).any()]
     row = []
     for frame in sorted({s.frame for s in labelled})[:: max(1, len({s.frame for s in labelled}) - 1)][:2]:
@@ -84,7 +84,7 @@ def panels(case: Case, rendering: Rendering, title: str) -> list[Panel]:
 
 
 def fractions(found: list[Score], labels: tuple[str, ...]) -> list[str]:
-    """For each structure with ED and ES volumes: error of the ejection fraction in per cent."""
+    """Error of the ejection fraction (percentage points) of each structure with volumes at ED and ES."""
     ml = {(s.case, s.label, s.phase): (s.volume_ml, s.reference_ml) for s in found}
     lines = []
     for label in labels:
@@ -105,13 +105,13 @@ def fractions(found: list[Score], labels: tuple[str, ...]) -> list[str]:
 
 @dataclass
 class Outcome:
-    """What came of a cohort.
+    """Results of a cohort.
 
     Attributes:
-        scores: of the fits.
-        trained: of the latents from training.
-        rows: a row a case, for ``cases.csv``.
-        pictures: mean Dice of each case, and its row of the montage.
+        scores: scores of the fits.
+        trained: scores of the latents from training.
+        rows: one row per case, for ``cases.csv``.
+        pictures: mean Dice of each case, with its row of the montage.
     """
 
     scores: Evaluation = field(default_factory=Evaluation)
@@ -171,13 +171,13 @@ def scores(arguments: argparse.Namespace) -> int:
 
 
 def drawn_volumes(reference: Path, number: int, case: Case, rendering: Rendering) -> dict[int, float]:
-    """Volume in mL of a reference's structure, by frame; prints the Dice of the first structure there.
+    """Volume (mL) of a structure of the reference by frame; prints the first structure's Dice there.
 
     Args:
         reference: labels on the grid of the cine's file, in some of its frames.
-        number: of the structure in that file.
-        case: the cine, whose axes may be others than its file's.
-        rendering: of the cine.
+        number: label of the structure in that file.
+        case: the cine; its axes may differ from its file's.
+        rendering: rendering of the cine.
     """
     name, (numbers, _) = case.labels[1], read_numbers(reference)
     truth, out = case.stacks[0].arrangement.apply(np.asarray(numbers == number)), {}
@@ -191,7 +191,7 @@ def drawn_volumes(reference: Path, number: int, case: Case, rendering: Rendering
 def draw_curve(
     rendering: Rendering, volumes: np.ndarray, drawn: Mapping[int, float], anatomy: Anatomy, path: Path
 ) -> None:
-    """Volumes (k, t) over the cycle; dots are what was drawn of the first structure."""
+    """Plot volumes (k, t) over the cycle, with dots for the volumes that the reference drew."""
     import matplotlib as mpl
 
     names, times = anatomy.labels[1:], rendering.grid.times
@@ -209,7 +209,7 @@ def draw_curve(
 
 
 def frames_montage(case: Case, rendering: Rendering) -> list[list[Panel]]:
-    """The middle slice at six frames: measured, and segmented."""
+    """Picture of the middle slice at six frames: image and segmentation."""
     grid = rendering.grid
     middle = grid.shape[2] // 2
     frames = np.linspace(0, len(grid.times), 6, endpoint=False).astype(int)
@@ -223,7 +223,7 @@ def frames_montage(case: Case, rendering: Rendering) -> list[list[Panel]]:
 
 
 def curve(arguments: argparse.Namespace) -> int:
-    """Fit a cine and draw its volumes over the cycle."""
+    """Fit a cine and plot its volumes over the cycle."""
     prior, output = load_prior(arguments.prior), arguments.output
     case = read_image(arguments.cine, prior.anatomy)
     subject = fit(case, prior)
@@ -247,7 +247,7 @@ def curve(arguments: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse and run."""
+    """Parse the arguments and run one of the two commands."""
     parser = new_parser(__doc__)
     verbs = parser.add_subparsers(required=True)
     for name, run in (("scores", scores), ("curve", curve)):

@@ -41,7 +41,7 @@ def volumes(case: Case) -> Volumes:
 
 
 def rebuilt(case: Case, changed: Volumes) -> Case:
-    """The case with another reference stack, along the world axes."""
+    """The case with another reference stack, aligned with the world axes."""
     image, label, spacing = changed
     grid = Grid(image.shape[:3], Affine.scaling(spacing), case.stacks[0].grid.times)
     image = np.ascontiguousarray(image)[..., None]
@@ -50,13 +50,13 @@ def rebuilt(case: Case, changed: Volumes) -> Case:
 
 
 def with_gamma(v: Volumes, gamma: float) -> Volumes:
-    """Another contrast."""
+    """Intensities with another contrast."""
     low, high = v[0].min(), v[0].max()
     return low + (high - low) * ((v[0] - low) / (high - low)) ** gamma, v[1], v[2]
 
 
 def with_bias(v: Volumes) -> Volumes:
-    """Brightness from 0.6 to 1.4 across the image."""
+    """Intensities times a factor from 0.6 to 1.4 across the image."""
     x, y = np.meshgrid(*(np.linspace(-1, 1, n) for n in v[0].shape[:2]), indexing="ij")
     return v[0] * (1 + 0.4 * np.sin(1.5 * x + y))[:, :, None, None].astype(np.float32), v[1], v[2]
 
@@ -77,12 +77,12 @@ PIXELS = {"pixels 0.5x as large": 0.5, "pixels 2x as large": 2.0}
 
 
 def segmented(case: Case, prior: Prior, grid: Grid | None = None) -> np.ndarray:
-    """Classes (x, y, z, t) on the grid, by default the case's own."""
+    """Classes (x, y, z, t) of a case on a grid, by default its own."""
     return fit(case, prior).render(grid).label.astype(np.int16)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse and run."""
+    """Parse the arguments, segment after every change, print and write."""
     options = cohort_parser(__doc__, cases=None).parse_args(arguments)
     prior = load_prior(options.prior)
     rows: dict[str, dict[str, float]] = {}

@@ -69,7 +69,7 @@ PHANTOMS = ["phantom0002", "phantom0005"]
 
 
 def run(checkout: Path, output: Path, data: Path | None, only: list[str]) -> None:
-    """Work through the commands; each folder is marked when its command is done.
+    """Run the commands; the folder of each is marked when it is done.
 
     Raises:
         NisfError: a command failed.
@@ -101,7 +101,7 @@ def run(checkout: Path, output: Path, data: Path | None, only: list[str]) -> Non
 
 
 def contents(path: Path) -> dict[str, np.ndarray]:
-    """Everything in a file (see `compared`) that is a number or a word, as arrays by name."""
+    """All numbers and words of a file (see `compared`), as arrays by name."""
     if path.name.endswith(".nii.gz"):
         import nibabel
 
@@ -133,7 +133,7 @@ def _leaves(data: object) -> list[object]:
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> float:
-    """Largest difference in parts of the largest number; infinite where words or integers differ."""
+    """Largest difference relative to the largest number; infinite if words or integers differ."""
     if first.shape != second.shape:
         return float("inf")
     if first.dtype == object:
@@ -155,20 +155,20 @@ def difference(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def compared(path: Path) -> bool:
-    """Whether the name is one of a file whose content is results, and nothing else."""
+    """Whether the content of a file with this name consists of results only."""
     if path.name == "checkpoint.safetensors":
         return False
     return path.name.endswith((".nii.gz", ".safetensors", ".csv")) or path.name == "log.jsonl"
 
 
 def compared_files(folder: Path) -> set[Path]:
-    """The files below a folder that have something to compare, relative to it."""
+    """Paths of the files below a folder that are to be compared, relative to it."""
     paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return {path for path in paths if compared(path) and ".cache" not in path.parts}
 
 
 def compare(first: Path, second: Path) -> bool:
-    """Whether everything agrees; a line for each file that does not, and the largest difference of all."""
+    """Whether everything agrees; prints each file that does not, and the largest difference of all."""
     worst, alike = 0.0, True
     here, there = compared_files(first), compared_files(second)
     for path in sorted(here ^ there):
@@ -190,7 +190,7 @@ def compare(first: Path, second: Path) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run or compare; the exit status."""
+    """Parse the arguments, run or compare, and return the exit status."""
     parser = new_parser(__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     runs = verbs.add_parser("run")

@@ -49,7 +49,7 @@ say = partial(print, flush=True)
 
 
 def write_subjects(folder: Path, count: int, distinct: int = DISTINCT) -> None:
-    """So many synthetic subjects, each one of a few under a name of its own."""
+    """Write ``count`` synthetic subjects, of which ``distinct`` differ; the others are links to them."""
     patterns = folder.parent / "patterns"
     if not (patterns / f"phantom{distinct - 1:04d}").is_dir():
         write_cohort(patterns, distinct, seed=1, scanner=SMALL)
@@ -68,7 +68,7 @@ def resident_mib() -> float:
 
 
 def known_rows(path: Path) -> list[Row]:
-    """What was noted before; a line that was cut short is dropped."""
+    """The rows of an earlier run, without lines that were cut short."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
@@ -79,7 +79,7 @@ def known_rows(path: Path) -> list[Row]:
 
 
 def segment_all(cases: Sequence[CaseFiles], prior: str, out: Path, log: Path) -> list[Row]:
-    """Segment what is not noted yet, and note what each took."""
+    """Segment the cases that have no row yet, and append a row of costs for each."""
     rows = known_rows(log)
     noted = {row["case"] for row in rows}
     left = [files for files in cases if files.name not in noted]
@@ -100,11 +100,11 @@ def segment_all(cases: Sequence[CaseFiles], prior: str, out: Path, log: Path) ->
 
 
 def _quiet(_index: int, _what: str) -> None:
-    """Told nothing."""
+    """Ignore the report of progress."""
 
 
 def table(rows: Sequence[Row]) -> list[Row]:
-    """Per subject, as the cohort grows: means over all so far, and the memory then."""
+    """Costs per subject by size of the cohort: means over all subjects so far, and the memory in use."""
     found = []
     for size in (size for size in SIZES if size <= len(rows)):
         first = rows[:size]
@@ -122,7 +122,7 @@ def table(rows: Sequence[Row]) -> list[Row]:
 
 
 def biobank(folder: Path, prior: str) -> Estimate:
-    """What 50,000 subjects of the size of UK Biobank's would cost, by one of them."""
+    """Estimated cost of 50,000 subjects of UK Biobank's size, from one synthetic cine."""
     if not (folder / "phantom0000" / "sa.nii.gz").exists():
         write_cohort(folder, 1, seed=1, scanner=BIOBANK)
     loaded = load_prior(prior)
@@ -132,7 +132,7 @@ def biobank(folder: Path, prior: str) -> Estimate:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Time, memory and disk a subject, against the number of subjects done."""
+    """Plot time, memory and disk space per subject against the number of subjects."""
     import matplotlib as mpl
 
     from nisf.picture import STYLE, new_figure, save_figure
@@ -155,7 +155,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse, measure, print, write."""
+    """Parse the arguments, measure, print and write."""
     parser = new_parser(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)

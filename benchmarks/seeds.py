@@ -36,7 +36,7 @@ PROTOCOLS = ("none", "every-2nd-slice")
 
 
 def train_field(options: argparse.Namespace, kind: str, seed: int) -> Path:
-    """The folder of a prior, trained if it is not there.
+    """The folder of a prior, which is trained if it does not exist.
 
     Raises:
         CannotFitError: it could not be trained.
@@ -53,7 +53,7 @@ def train_field(options: argparse.Namespace, kind: str, seed: int) -> Path:
 
 
 def methods_of(options: argparse.Namespace, seed: int) -> tuple[Study, list[Method]]:
-    """All methods of a seed, and what scores them."""
+    """The study of a seed, and its methods."""
     folders = {kind: train_field(options, kind, seed) for kind in FIELDS}
     work: Path = options.output / f"work{seed}"
     spent = replace(budget("hours", options.test), unet_steps=load_prior(folders["field"]).config.train.steps)
@@ -66,7 +66,7 @@ def methods_of(options: argparse.Namespace, seed: int) -> tuple[Study, list[Meth
 
 
 def longer(options: argparse.Namespace, seed: int, study: Study) -> tuple[Study, list[Method]]:
-    """The U-Net of a seed after a second round, on full canvases from the start."""
+    """The U-Net of a seed after a second round of training, on full canvases from the start."""
     prior = load_prior(options.output / f"field{seed}")
     config = prior.continued()
     config = replace(config, train=replace(config.train, seed=seed + 10))
@@ -87,7 +87,7 @@ def longer(options: argparse.Namespace, seed: int, study: Study) -> tuple[Study,
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Mean over seeds, and each seed, of every method and protocol."""
+    """Lines with the mean over seeds, and each seed's value, of every method and protocol."""
     lines = []
     for protocol in PROTOCOLS:
         scored = [row for row in rows if row["protocol"] == protocol]
@@ -107,7 +107,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train what is not there, score, print, write."""
+    """Parse the arguments, train what is missing, score, print and write."""
     parser = new_parser(__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)

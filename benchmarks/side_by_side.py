@@ -37,14 +37,14 @@ say = partial(print, flush=True)
 
 
 def command_seconds(checkout: Path, command: Sequence[str], threads: int) -> Seconds:
-    """Seconds of one run."""
+    """Seconds of one run of a command, by clock."""
     with tempfile.TemporaryDirectory() as name:
         arguments = [part.replace("{out}", name) for part in command]
         return run_nisf(checkout, arguments, Path.cwd(), threads)[0]
 
 
 def step_seconds(checkout: Path, preset: str, data: Path, threads: int) -> Seconds:
-    """Seconds a training step, from two trainings of different length."""
+    """Seconds per training step by clock, from two trainings of different length."""
     lengths = STEPS[preset]
     found = []
     for steps in lengths:
@@ -58,7 +58,7 @@ def step_seconds(checkout: Path, preset: str, data: Path, threads: int) -> Secon
 def compared(
     measure: Callable[[Path], Seconds], checkouts: tuple[Path, Path], repeats: int
 ) -> dict[str, Any]:
-    """What both take, in turns; every second turn begins with the other one."""
+    """Seconds of both checkouts, run alternately; the order changes with every repeat."""
     taken: tuple[list[Seconds], list[Seconds]] = ([], [])
     for turn in range(repeats + 1):
         for side in (0, 1) if turn % 2 else (1, 0):
@@ -75,7 +75,7 @@ def compared(
 
 
 def lines(what: str, row: dict[str, Any]) -> list[str]:
-    """What is printed of one comparison: a line for each clock."""
+    """The printed lines of one comparison, one for each clock."""
     out = []
     for clock, values in row.items():
         first, other = (
@@ -87,7 +87,7 @@ def lines(what: str, row: dict[str, Any]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse, measure, print, write."""
+    """Parse the arguments, measure, print and write."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     cut = given.index("--") if "--" in given else len(given)
     command = given[cut + 1 :]

@@ -27,7 +27,7 @@ from tasks import QUICK, Plan, say
 
 
 def table(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:
-    """What is printed: what, median, its range, times the baseline."""
+    """The printed table: quantity, median, range, and ratio to the baseline."""
     rows = []
     for part in ("training", "gradient of the latent", "query"):
         base = result[part]["plain, eager"]["median"]
@@ -66,7 +66,7 @@ def table(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:
 
 
 def roofline(result: dict[str, Any], flop: int) -> dict[str, float]:
-    """GFLOP/s of the network's matrix products alone, whatever else was computed."""
+    """GFLOP/s of each rate, counting the network's matrix products only."""
     training, query = result["training"], result["query"]
     ours = training.get("nisf", training["nisf, not compiled"])
     # Backward multiplies twice: by the weights, and by the layers' inputs.
@@ -79,7 +79,7 @@ def roofline(result: dict[str, Any], flop: int) -> dict[str, float]:
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
-    """Bars: rates of training, gradient and query."""
+    """Draw the rates of training, gradient and query as bars."""
     import matplotlib as mpl
 
     from nisf.picture import STYLE, new_figure, save_figure
@@ -100,7 +100,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
 
 
 def run(workload: Workload, plan: Plan) -> dict[str, Any]:
-    """Everything, as it is written to ``speed.json``."""
+    """Run all measurements; returns the content of ``speed.json``."""
     machine = common.machine()
     say("matrix products, operations a second:")
     tops = interleaved(common.ceilings(), plan.repeats, say, plan.clock)
@@ -123,7 +123,7 @@ def run(workload: Workload, plan: Plan) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None, plan: Plan | None = None) -> int:
-    """Parse, measure, print, write."""
+    """Parse the arguments, measure, print and write."""
     parser = common.new_parser(__doc__)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--quick", action="store_true")

@@ -30,7 +30,7 @@ ASK = "async ([places, time]) => [...await nisfPage.source.ask(places, time)]"
 
 
 def asked_times(times: list[float], complete: bool) -> list[float]:
-    """Each phase, and a random time after it if all phases are there."""
+    """Times to query: each phase, and a random time after it if the page has all phases."""
     rng, out = np.random.default_rng(5), []
     for number, at in enumerate(times):
         gap = (times[(number + 1) % len(times)] - at) % 1.0
@@ -39,7 +39,7 @@ def asked_times(times: list[float], complete: bool) -> list[float]:
 
 
 def shown(viewed: Viewed, world: np.ndarray, at: float) -> np.ndarray:
-    """Python's answers with islands removed, as the viewer shows them."""
+    """Python's answers at points, with islands removed as in the viewer."""
     out, classes = viewed.asked(world, at), slice(viewed.channels, None)
     out[:, classes] = viewed.background.without_islands(out[:, classes], world, at)
     return out
@@ -81,7 +81,7 @@ def compared(viewed: Viewed, path: Path, browser: str, places: int, complete: bo
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the page, compare, and print what was found."""
+    """Parse the arguments, write the page, compare and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("subject", type=Path)
     parser.add_argument("--places", type=int, default=5000)

@@ -40,7 +40,7 @@ NOT_COUNTED = 6
 
 
 def rates(options: argparse.Namespace) -> dict[str, Any]:
-    """Milliseconds of a step of each way that works; what went wrong with the others."""
+    """Milliseconds per step of each way that works; the errors of the others."""
     cases = unpacked(options.pack, load_anatomy("cardiac-sax").labels)[:CASES]
     found: dict[str, Any] = {}
     base = override(config_of("new80-scanners", options), ["augment.coarse=0"])
@@ -49,7 +49,7 @@ def rates(options: argparse.Namespace) -> dict[str, Any]:
             config = override(base, settings.split())
             recipe = recipe_of(RECIPES["new80-scanners"], cases, config, options.device, print)
             found[name] = measured(recipe, options)
-        except Exception:  # what fails is told, and the others go on
+        except Exception:  # its error is recorded, and the others go on
             found[name] = {"error": traceback.format_exc()[-1500:]}
         print(f"{name}: {found[name]}", flush=True)
         write_json(options.output / "rates.json", found)
@@ -57,7 +57,7 @@ def rates(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measured(recipe: ImageRecipe, options: argparse.Namespace) -> dict[str, float]:
-    """Milliseconds of a step."""
+    """Milliseconds per step of a recipe."""
     losses: list[float] = []
     first = timed_steps(recipe, NOT_COUNTED, losses)
     ms = timed_steps(recipe, 3 if options.quick else 40, losses)
@@ -68,7 +68,7 @@ def measured(recipe: ImageRecipe, options: argparse.Namespace) -> dict[str, floa
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Time steps; the exit status is 1 if a way failed."""
+    """Parse the arguments and time the steps; the exit status is 1 if a way failed."""
     parser = device_parser(__doc__)
     parser.add_argument("pack", type=Path)
     options = parser.parse_args(arguments)

@@ -22,7 +22,7 @@ Numbers = dict[str, Any]
 
 
 def numbers(name: str) -> Numbers:
-    """The contents of one of the files."""
+    """The contents of a file of results."""
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
@@ -38,7 +38,7 @@ def score(value: float | None) -> str:
 
 
 def per_cent(share: float) -> str:
-    """With its sign."""
+    """A share as a percentage, with its sign."""
     return f"{100 * share:+.1f} %"
 
 
@@ -67,7 +67,7 @@ def headline() -> str:
 
 
 def generalisation() -> str:
-    """Where the models stand: at home, between slices, on other scanners, on the other anatomy."""
+    """Scores on the models' own data set, between slices, on other scanners, and on the other anatomy."""
     found, default = numbers("cardiac-sax-80")["parts"], numbers("cardiac-sax")["parts"]
     base = numbers("baselines")
     names = {
@@ -128,7 +128,7 @@ def structures() -> str:
 
 
 def alignment() -> str:
-    """Breath-hold shifts that were found where planes cross, and Dice with and without."""
+    """Errors of the estimated breath-hold shifts, and Dice with and without alignment."""
     names = {"long-axis-phantoms": "phantoms", "long-axis-acdc": "ACDC, long-axis planes rendered"}
     rows = []
     for file, name in names.items():
@@ -149,7 +149,7 @@ def alignment() -> str:
 
 
 def intervals() -> str:
-    """Errors of measures and how many of their intervals contain the reference, at home and elsewhere."""
+    """Errors of measures and coverage of their intervals, on the model's own data set and on others."""
     found = numbers("uncertainty")
     units = {"ml": "mL", "percent": "%", "g": "g"}
     names = {"lv": "LV", "rv": "RV", "edv": "EDV", "esv": "ESV", "sv": "SV", "ef": "EF", "mass": "mass"}

@@ -37,15 +37,15 @@ FEW = 2048
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured.
+    """Extent of the measurements.
 
     Attributes:
-        steps: of the baseline's fit; the paper's are 672.
-        repeats: of every rate.
-        scanner: of the phantom.
-        frames: of the volume at twice the resolution that are asked; None for all.
+        steps: number of steps of the baseline's fit; the paper has 672.
+        repeats: number of measurements of every rate.
+        scanner: scanner of the phantom.
+        frames: number of frames queried at twice the resolution; None for all.
         compile: whether to compile what can be.
-        clock: what seconds are.
+        clock: function that returns seconds.
     """
 
     steps: int = 672
@@ -74,7 +74,7 @@ def accuracy(workload: Workload, latent: torch.Tensor) -> dict[str, float]:
 
 
 def our_fits(workload: Workload) -> dict[str, Callable[[], LatentSubject]]:
-    """Ways to fit that nisf offers: same region and orientation as the baseline; then with nothing given."""
+    """The ways to fit that nisf offers: in the baseline's region and orientation, and with both searched."""
     prior = workload.prior
     given = replace(prior, anatomy=replace(prior.anatomy, turn=False, reorder=False))
     own = prior.config.fit
@@ -87,7 +87,7 @@ def our_fits(workload: Workload) -> dict[str, Callable[[], LatentSubject]]:
 
 
 def fits(workload: Workload, plan: Plan) -> dict[str, Any]:
-    """Seconds of a fit: ours, the baseline's, ours again; of a quick run, ours only once."""
+    """Seconds of a fit: ours, the baseline's, and ours again unless the run is quick."""
     say(f"fit of {workload.case.name}, {len(workload.points):,} voxels in the region:")
     rows: dict[str, Any] = {}
 
@@ -205,7 +205,7 @@ def fit_rates(workload: Workload, plan: Plan) -> dict[str, list[float]]:
 
 
 def queries(workload: Workload, plan: Plan) -> dict[str, list[float]]:
-    """Points per second of an answer at twice the resolution in space, all frames."""
+    """Points per second of queries at twice the spatial resolution."""
     prior, stacks = workload.prior, workload.case.stacks
     subject = LatentSubject("x", prior, workload.region, stacks, latent=prior.latent_mean)
     grid = stacks[0].grid
@@ -238,7 +238,7 @@ def queries(workload: Workload, plan: Plan) -> dict[str, list[float]]:
 
 
 def start_up(workload: Workload, repeats: int, clock: Callable[[], float]) -> dict[str, Any]:
-    """Seconds of `nisf segment` on a second run, all but fitting and writing, and of importing torch."""
+    """Seconds of a second run of `nisf segment` without fitting and writing, and of importing torch."""
     rows: dict[str, list[float]] = {"torch": [], "second run": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

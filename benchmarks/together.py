@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -34,7 +35,7 @@ from nisf.data.anatomy import load_anatomy
 from nisf.data.case import Case
 from nisf.errors import exit_status
 from nisf.files import write_json, write_tensors
-from nisf.kinds.image.recipe import Batches, ImageRecipe
+from nisf.kinds.image.recipe import CapturedSteps, ImageRecipe
 from nisf.kinds.image.resident import Resident
 from nisf.kinds.image.samples import Sampler
 from nisf.kinds.load import load_prior
@@ -55,10 +56,10 @@ WIDE = "image.width=48 image.hidden=96 image.features=32"
 
 @dataclass(frozen=True)
 class Trial:
-    """A recipe that is trained.
+    """A recipe to be trained.
 
     Attributes:
-        start: model whose weights it begins with; anew if empty.
+        start: model whose weights training begins from; random weights if empty.
         settings: changes of the preset ``image``, or of the start's.
         everyone: whether subjects whose number is divisible by five are trained on, too.
     """
@@ -68,7 +69,7 @@ class Trial:
     everyone: bool = False
 
     def config(self) -> Config:
-        """All of its settings."""
+        """The complete settings."""
         if self.start:
             base = load_prior(self.start).continued()
         else:
@@ -94,24 +95,24 @@ def kept_out(name: str) -> bool:
 
 
 def recipe_of(trial: Trial, cases: list[Case], config: Config, device: str, say: Any) -> ImageRecipe:
-    """The recipe, its weights begun with, its samples on the device."""
+    """The recipe of a trial, with its initial weights, and its samples on the device."""
     half = load_prior(trial.start or "cardiac-sax-80").half
     anatomy = load_anatomy("cardiac-sax")
     chosen = [case for case in cases if trial.everyone or not kept_out(case.name)]
     torch.manual_seed(config.train.seed)
     where = torch.device(device)
     recipe = ImageRecipe(TrainingSetup(chosen, [], anatomy, config, RegionSearch(half), say, where))
-    if recipe.batches is None:  # a rehearsal on the processor
+    if recipe.on_device is None:  # a rehearsal on the processor
         sampler = recipe.samples.draw
         assert isinstance(sampler, Sampler)
-        recipe.batches = Batches(recipe, Resident(sampler.pool, config, sampler.augment, where))
+        recipe.on_device = CapturedSteps(recipe, Resident(sampler.pool, config, sampler.augment, where))
     if trial.start and config.image.pixels == 112:
         recipe.begin_with(load_prior(trial.start))
     return recipe
 
 
 def config_of(name: str, options: argparse.Namespace) -> Config:
-    """The settings of a trial, small ones in a rehearsal."""
+    """The settings of a trial, smaller in a rehearsal."""
     config = RECIPES[name].config()
     if options.quick:
         config = override(config, QUICK)
@@ -130,8 +131,8 @@ def one(options: argparse.Namespace) -> int:
     torch.backends.cudnn.benchmark = True
     cases = unpacked(options.pack, load_anatomy("cardiac-sax").labels)
     recipe = recipe_of(RECIPES[name], cases, config, options.device, say)
-    if options.plain and recipe.batches is not None:
-        recipe.batches.record = False
+    if options.plain and recipe.on_device is not None:
+        recipe.on_device.capture = False
     folder = options.work / name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ready").touch()
@@ -171,7 +172,7 @@ def one(options: argparse.Namespace) -> int:
 
 
 def timed_steps(recipe: ImageRecipe, count: int, losses: list[float]) -> float:
-    """Do more steps: milliseconds of each; ``losses`` gets those of every tenth and of the last."""
+    """Milliseconds per step over ``count`` more steps; appends the loss of every tenth and of the last."""
     began, end = time.perf_counter(), recipe.state.step + count
     while recipe.state.step < end:
         terms = recipe.descend(recipe.state.step)
@@ -183,7 +184,7 @@ def timed_steps(recipe: ImageRecipe, count: int, losses: list[float]) -> float:
 
 
 def test(options: argparse.Namespace) -> int:
-    """Time a step as it stands and recorded, and see that both go the same way."""
+    """Time steps with and without capture as a CUDA graph, and record the losses of both."""
     found: dict[str, Any] = {}
     name = next(iter(RECIPES))
     torch.backends.cudnn.benchmark = True
@@ -195,14 +196,14 @@ def test(options: argparse.Namespace) -> int:
             config = replace(config, train=replace(config.train, precision="bf16"))
         try:
             recipe = recipe_of(RECIPES[name], cases, config, options.device, print)
-            assert recipe.batches is not None
-            recipe.batches.record = way != "plain"
+            assert recipe.on_device is not None
+            recipe.on_device.capture = way != "plain"
             losses: list[float] = []
             first = timed_steps(recipe, 10, losses)
             found[way] = {"ms": timed_steps(recipe, count, losses), "first_ms": first, "losses": losses}
             if options.device == "cuda":
                 found[way]["GiB"] = torch.cuda.max_memory_allocated() / 2**30
-        except Exception:  # what fails is told, and the others go on
+        except Exception:  # its error is recorded, and the others go on
             found[way] = {"error": traceback.format_exc()[-1500:]}
         print(f"[test] {way}: {found[way]}", flush=True)
     write_json(options.work / "test.json", found)
@@ -210,9 +211,9 @@ def test(options: argparse.Namespace) -> int:
 
 
 def collect(options: argparse.Namespace) -> dict[str, Any]:
-    """Copy what there is to the output."""
+    """Copy the results so far to the output."""
     about: dict[str, Any] = {}
-    for name in RECIPES:
+    for name in options.names:
         folder = options.work / name
         if (folder / "weights.safetensors").is_file():
             data = (folder / "weights.safetensors").read_bytes()
@@ -232,7 +233,7 @@ def _tail(path: Path) -> list[str]:
 
 
 def start(options: argparse.Namespace, *more: str) -> subprocess.Popen[bytes]:
-    """A process that does one part."""
+    """Start a process that runs one part."""
     own = [
         sys.executable,
         __file__,
@@ -250,17 +251,17 @@ def start(options: argparse.Namespace, *more: str) -> subprocess.Popen[bytes]:
 
 @dataclass
 class Clock:
-    """Seconds since the beginning."""
+    """A clock that starts when it is made."""
 
     began: float = field(default_factory=time.time)
 
     def passed(self) -> float:
-        """So far."""
+        """Seconds since the start."""
         return time.time() - self.began
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run all, or one part in a process of its own."""
+    """Run all parts, or as a child process one of them."""
     clock = Clock()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -283,7 +284,10 @@ def main(arguments: list[str] | None = None) -> int:
         return test(options) if options.only == "test" else one(options)
     for folder in (options.output, options.work):
         folder.mkdir(parents=True, exist_ok=True)
-    (options.work / "go").unlink(missing_ok=True)
+    for name in ("go", "test.json"):  # left by an earlier run
+        (options.work / name).unlink(missing_ok=True)
+    for name in options.names:
+        shutil.rmtree(options.work / name, ignore_errors=True)
     trials = {name: start(options, "--only", name) for name in options.names}
     checked = start(options, "--only", "test")
     try:

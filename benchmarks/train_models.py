@@ -55,7 +55,7 @@ MODELS = {
 
 
 def kept_out(names: list[str]) -> list[str]:
-    """Those whose last number is divisible by five.
+    """The names whose last number is divisible by five.
 
     Raises:
         BadSettingError: a name has no number.
@@ -70,7 +70,7 @@ def kept_out(names: list[str]) -> list[str]:
 
 
 def rounds(model: str, data: Path, output: Path, also: list[str]) -> list[list[str]]:
-    """The commands, first to last."""
+    """The commands of all rounds, in order."""
     anatomy, licence, settings, on_all = MODELS[model]
     names = [files.name for files in open_cohort(data, load_anatomy(anatomy)).cases]
     output.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def rounds(model: str, data: Path, output: Path, also: list[str]) -> list[list[s
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the rounds that are not done."""
+    """Parse the arguments and run the rounds that are not done."""
     parser = new_parser(__doc__)
     parser.add_argument("model", choices=sorted(MODELS))
     parser.add_argument("data", type=Path)

@@ -50,10 +50,10 @@ def turned_back(array: np.ndarray, quarters: int, mirror: bool) -> np.ndarray:
 
 
 def rows_of(case: Case, prior: Prior) -> list[dict[str, Any]]:
-    """For each way, Dice of each structure against the first way's answer, and mean Dice against the labels.
+    """Dice of each structure against the answer as stored, and mean Dice against the labels, by orientation.
 
     Raises:
-        NisfError: the case cannot be segmented in one of the ways.
+        NisfError: the case cannot be segmented in one of the orientations.
     """
     image, label, spacing = volumes(case)
     probability = None if prior.orienter is None else way_probabilities(case, prior.orienter)
@@ -89,7 +89,7 @@ def done_before(path: Path) -> list[dict[str, Any]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse and run."""
+    """Parse the arguments, segment in every orientation, print and write."""
     parser = cohort_parser(__doc__, cases=None)
     parser.add_argument("--unoriented", action="store_true", help="as if no case said how it lies")
     options = parser.parse_args(arguments)
@@ -107,12 +107,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_rows(path, rows)
             print(case.name, *(f"{row['way']} {row['reference']:.3f}" for row in mine), flush=True)
     refused.check_any(rows)
-    told(rows, prior.anatomy.labels[1:])
+    print_means(rows, prior.anatomy.labels[1:])
     return refused.status()
 
 
-def told(rows: Sequence[dict[str, Any]], structures: Sequence[str]) -> None:
-    """Print, for each way, the mean and the least over the cases."""
+def print_means(rows: Sequence[dict[str, Any]], structures: Sequence[str]) -> None:
+    """Print mean and minimum over the cases for each orientation."""
     first = {row["case"]: row["reference"] for row in rows if row["way"] == next(iter(WAYS))}
     print(
         f"{'':24s} Dice against the case as it is: mean (least)   change of Dice against labels: mean (worst)"

@@ -26,7 +26,7 @@ SETTINGS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure; the exit status."""
+    """Parse the arguments, measure, print and return the exit status."""
     parser = argparse.ArgumentParser(description="Throughput of training on several ranks, beside one.")
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--steps", type=int, default=20)
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def rate(ranks: int, steps: int, settings: str) -> float:
-    """Steps a second on so many ranks."""
+    """Steps per second on ``ranks`` ranks."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "rate"
         launch = ["-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone"]
@@ -59,7 +59,7 @@ def rate(ranks: int, steps: int, settings: str) -> float:
 
 
 def measure(out: Path, steps: int, settings: Sequence[str]) -> None:
-    """What each rank runs; the first writes its steps a second."""
+    """Train on one rank; the first writes its steps per second."""
     import numpy as np
     import torch
 

@@ -39,7 +39,7 @@ WIDE_MM = 160.0
 
 @contextmanager
 def served(library: Library) -> Generator[tuple[str, str]]:
-    """Host and token of a server in a thread."""
+    """Serve the library in a thread; yields host and token."""
     import uvicorn
 
     listening = bound("127.0.0.1", 0)
@@ -56,7 +56,7 @@ def served(library: Library) -> Generator[tuple[str, str]]:
 
 
 def answer_times(host: str, token: str, question: dict[str, Any]) -> tuple[float, float]:
-    """Seconds until the coarse and the last sharp packet of a plane were there."""
+    """Seconds until the coarse and the last sharp packet of a plane arrived."""
     connection = http.client.HTTPConnection(host, timeout=120)
     began = time.perf_counter()
     connection.request("POST", "/api/plane", json.dumps(question), {"X-Nisf-Token": token})
@@ -71,7 +71,7 @@ def answer_times(host: str, token: str, question: dict[str, Any]) -> tuple[float
 
 
 def questions(info: dict[str, Any], count: int, pixels: int) -> Iterator[dict[str, Any]]:
-    """Random planes; of each pair the second is between two measured times."""
+    """Queries of random planes; every second one is between two measured times."""
     rng = np.random.default_rng(0)
     pose, times = np.array(info["region"]["pose"]), np.array(info["times"])
     centre = -pose[:3, :3].T @ pose[:3, 3]
@@ -135,7 +135,7 @@ def first_paint(library: Library, browser: str) -> float:
 
 
 def resident_mb() -> float:
-    """Memory of this process that is resident now, MB; the most it ever was where there is no /proc."""
+    """Resident memory of this process, MB; its peak where there is no /proc."""
     import resource  # not on Windows
 
     status = Path("/proc/self/statm")
@@ -153,7 +153,7 @@ TURN = """() => {
 
 
 def played(library: Library, browser: str, minutes: float) -> dict[str, Any]:
-    """Memory of server and page while a cine plays: at the start, at the end, and at most."""
+    """Memory of server and page while a cine plays: at the start, at the end, and the peak."""
     from playwright.sync_api import sync_playwright
 
     server: list[float] = []
@@ -185,7 +185,7 @@ def played(library: Library, browser: str, minutes: float) -> dict[str, Any]:
 
 
 def _course(mb: list[float]) -> dict[str, float]:
-    """First, last and largest reading, and what the line through the second half of them gains, MB."""
+    """First, last and largest reading, and the growth of a line fitted to their second half, MB."""
     half = mb[len(mb) // 2 :]
     gain = float(np.polyfit(np.linspace(0, 1, len(half)), half, 1)[0])
     found = {"first": mb[0], "last": mb[-1], "most": max(mb), "gain of the second half": gain}
@@ -197,7 +197,7 @@ READINGS = 20
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, print, and write what was asked for."""
+    """Parse the arguments, measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("subject", type=Path)
     parser.add_argument("--planes", type=int, default=40)

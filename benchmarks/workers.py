@@ -35,7 +35,7 @@ say = partial(print, flush=True)
 
 
 def run_once(engine: Engine, cases: Sequence[CaseFiles], volumes: int) -> dict[str, float]:
-    """Seconds of one run, by clock; ``around`` are CPU seconds a volume that no network computes."""
+    """Seconds of one run by clock; ``around`` are the CPU seconds per volume spent outside the networks."""
     began = time.perf_counter()
     results = [result for _, result in engine.run(cases, lambda *_: None)]
     wall = time.perf_counter() - began
@@ -47,7 +47,7 @@ def run_once(engine: Engine, cases: Sequence[CaseFiles], volumes: int) -> dict[s
 
 
 def hashes(folder: Path, cases: Sequence[CaseFiles]) -> dict[str, str]:
-    """Of everything that must not depend on who wrote it."""
+    """Hashes of all output that must not depend on the number of workers."""
     out = {}
     for files in cases:
         for path in sorted(folder.glob(f"{file_stem(files.name)}*")):
@@ -57,7 +57,7 @@ def hashes(folder: Path, cases: Sequence[CaseFiles]) -> dict[str, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse, measure, print, write."""
+    """Parse the arguments, measure, print and write."""
     parser = cohort_parser(__doc__)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)

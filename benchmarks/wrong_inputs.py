@@ -27,7 +27,7 @@ from corrupted import (
 
 
 def nothing_to_find(picture: Picture, image: np.ndarray) -> Picture:
-    """Another image on the same grid, in which the anatomy is not."""
+    """Put an image without the anatomy on the same grid."""
     return replace(picture, image=image.astype(np.float32), label=np.zeros_like(picture.label))
 
 
@@ -38,7 +38,7 @@ def gradient(picture: Picture, rng: Rng) -> Picture:
 
 
 def noise(picture: Picture, rng: Rng) -> Picture:
-    """Nothing but noise."""
+    """An image of noise only."""
     return nothing_to_find(picture, np.abs(rng.standard_normal(picture.image.shape)))
 
 
@@ -50,13 +50,13 @@ def checkerboard(picture: Picture, rng: Rng) -> Picture:
 
 
 def wrapped(picture: Picture, rng: Rng) -> Picture:  # noqa: ARG001 - called like the others
-    """Written as 8 bits with a sign: what is brighter than 127 begins again at -128."""
+    """Written as signed 8-bit integers: intensities above 127 wrap around to -128."""
     levels = np.clip(picture.image, 0, None) * 400
     return replace(picture, image=levels.astype(np.int16).astype(np.int8).astype(np.float32))
 
 
 def time_as_z(picture: Picture, rng: Rng) -> Picture:  # noqa: ARG001
-    """Frames after one another along the stack: a heart, and the same again."""
+    """Frames stacked along z: the heart appears once for each frame."""
     frames = range(picture.image.shape[3])
     image = np.concatenate([picture.image[..., t] for t in frames], axis=2)[..., None]
     label = np.concatenate([picture.label[..., t] for t in frames], axis=2)[..., None]
@@ -64,7 +64,7 @@ def time_as_z(picture: Picture, rng: Rng) -> Picture:  # noqa: ARG001
 
 
 def one_slice_as_z(picture: Picture, rng: Rng) -> Picture:
-    """Noisy repeats of one slice along the stack, as a cine of one slice stored without its times."""
+    """Noisy copies of one slice along z, like the cine of one slice stored as a volume."""
     z = round(float(middle(picture)[2]))
     count = max(8, picture.image.shape[2])
     image = np.repeat(picture.image[:, :, z : z + 1, :1], count, axis=2)
@@ -108,14 +108,14 @@ def lower_half_blank(picture: Picture, rng: Rng) -> Picture:  # noqa: ARG001
 
 
 def in_plane_stripes(picture: Picture, rng: Rng) -> Picture:  # noqa: ARG001
-    """Every 2nd row of the image is 0, as of a file that was read with the wrong width."""
+    """Every 2nd row of the image is 0, as in a file that was read with the wrong width."""
     image = picture.image.copy()
     image[::2] = 0
     return replace(picture, image=image)
 
 
 def swapped_columns(picture: Picture, rng: Rng) -> Picture:  # noqa: ARG001
-    """Columns change places in pairs, as of a file that was written with another byte or word order."""
+    """Neighbouring columns swapped, as in a file with another byte or word order."""
     count = picture.image.shape[1] // 2 * 2
     order = np.arange(picture.image.shape[1])
     order[:count] = order[:count].reshape(-1, 2)[:, ::-1].ravel()
@@ -123,7 +123,7 @@ def swapped_columns(picture: Picture, rng: Rng) -> Picture:  # noqa: ARG001
 
 
 def sheared_rows(picture: Picture, rng: Rng) -> Picture:  # noqa: ARG001
-    """Rows of another length than the header says: the image leans over."""
+    """Rows of a length other than the header's, which shears the image."""
     image, width = picture.image.copy(), picture.image.shape[1]
     for i in range(image.shape[0]):
         image[i] = np.roll(image[i], 2 * i % width, axis=0)
@@ -131,14 +131,14 @@ def sheared_rows(picture: Picture, rng: Rng) -> Picture:  # noqa: ARG001
 
 
 def shuffled(picture: Picture, rng: Rng) -> Picture:
-    """Slices in an order in which none follows on its neighbour."""
+    """Slices in a random order that leaves neighbours far apart."""
     count = picture.image.shape[2]
     orders = [rng.permutation(count) for _ in range(50)]
     return reordered(picture, max(orders, key=lambda order: float(np.abs(np.diff(order)).mean())))
 
 
 def sideways(picture: Picture, rng: Rng) -> Picture:  # noqa: ARG001
-    """Axes exchanged: the stack is cut along the image's rows, its header unchanged."""
+    """Row and slice axes exchanged in the array, but not in the header."""
     image, label = (np.moveaxis(array, 2, 0) for array in (picture.image, picture.label))
     return replace(picture, image=image, label=label)
 

@@ -109,6 +109,8 @@ def toy_cohort():
 
 BATCH = 16
 """Slices per step of the finders that tests rely on."""
+PATIENCE_S = 600.0
+"""Seconds to wait for a prior that another worker trains: it may have been killed."""
 
 
 def trained_once(name: str, config, cohort, tmp_path_factory: pytest.TempPathFactory):
@@ -118,23 +120,24 @@ def trained_once(name: str, config, cohort, tmp_path_factory: pytest.TempPathFac
 
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    folder, done = base / f"trained-{name}", base / f"trained-{name}.done"
+    folder, trained, failed = (base / f"{name}{ending}" for ending in ("", ".trained", ".failed"))
     try:
         folder.mkdir()
     except FileExistsError:
-        while not done.exists():
+        end = time.monotonic() + PATIENCE_S
+        while not trained.exists():
+            if failed.exists() or time.monotonic() > end:
+                pytest.fail(f"the training of {name} failed or hung in another worker")
             time.sleep(0.1)
-        if done.read_text() == "failed":
-            pytest.fail(f"the training of {name} failed in another worker")
         return load_prior(folder)
-    said = "failed"
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("nisf.networks.finder_training.BATCH", BATCH)  # also where `light` changes it
             toys.train_toy(folder, config, cohort, [])
-        said = "trained"
-    finally:
-        done.write_text(said)
+    except BaseException:
+        failed.touch()
+        raise
+    trained.touch()
     return load_prior(folder)
 
 
@@ -143,7 +146,7 @@ def toy_prior(toy_cohort, tmp_path_factory):
     """A prior trained on the toy cohort for a few seconds."""
     import toys
 
-    return trained_once("toy", toys.CONFIG, toy_cohort, tmp_path_factory)
+    return trained_once("toy-prior", toys.CONFIG, toy_cohort, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -151,7 +154,7 @@ def toy_image_prior(toy_cohort, tmp_path_factory):
     """An image-conditioned prior trained on the toy cohort for a few seconds."""
     import toys
 
-    return trained_once("toy-image", toys.IMAGE, toy_cohort, tmp_path_factory)
+    return trained_once("toy-image-prior", toys.IMAGE, toy_cohort, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

@@ -78,9 +78,16 @@ def use_threads(count: int | None = None) -> int:
     return torch.get_num_threads()
 
 
+def usable_cores() -> int:
+    """Number of cores that this process may use; at least one."""
+    if hasattr(os, "sched_getaffinity"):  # not on every system
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def idle_cores() -> int:
     """Number of cores that this process may use and that other processes leave idle; at least one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     with suppress(OSError, ValueError):  # a container's share
         limit, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
         cores = min(cores, max(1, int(limit) // int(period)))

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import toys
-from nisf.correction.history import History
 from nisf.correction.stroke import LASTS, Stroke, check_labels
 from nisf.errors import BadSettingError
 
@@ -82,15 +81,3 @@ def test_unknown_class():
     check_labels((stroke(),), toys.LABELS)
     with pytest.raises(BadSettingError, match="stroke 2: no class is called 'bone'; there are back"):
         check_labels((stroke(), stroke(label="bone")), toys.LABELS)
-
-
-def test_undo_and_redo():
-    a, b, c = (stroke(time=t) for t in (0.1, 0.2, 0.3))
-    both = History().drawn(a).drawn(b)
-    assert both.undo().strokes == (a,)
-    assert both.undo().redo() == both
-    assert both.undo().undo().redo().strokes == (a,)
-    assert both.undo().drawn(c) == History((a, c))
-    assert both.undo().undo().undo().strokes == ()
-    assert both.redo() == both
-    assert History().undo() == History()

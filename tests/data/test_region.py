@@ -10,9 +10,9 @@ import toys
 from nisf.data.arrangement import in_plane
 from nisf.data.case import Case, Points, Stack, slices_of_volume
 from nisf.data.geometry import Affine, Grid, cycle_times
+from nisf.data.outline import box_of, outlines_of
 from nisf.data.region import (
     Region,
-    half_size,
     labelled_positions,
     larger_end_last,
     mean_shift,
@@ -140,13 +140,17 @@ def test_no_labels(toy_cohort):
     case = toys.toy_case(0, labelled=False)
     assert region_from_labels(case, HALF, order=True) is None
     with pytest.raises(ValueError, match="no case has labels"):
-        half_size([case], 10)
+        box([case], 10)
     # An unlabelled case has no say beside a labelled one.
-    np.testing.assert_array_equal(half_size([case, toy_cohort[0]], 10), half_size([toy_cohort[0]], 10))
+    np.testing.assert_array_equal(box([case, toy_cohort[0]], 10), box([toy_cohort[0]], 10))
 
 
-def test_half_size(toy_cohort):
-    with_margin, without = half_size(toy_cohort, 12.0), half_size(toy_cohort, 0.0)
+def box(cases, margin_mm):
+    return box_of(outlines_of(cases, order=True), margin_mm)
+
+
+def test_the_box_of_a_cohort(toy_cohort):
+    with_margin, without = box(toy_cohort, 12.0), box(toy_cohort, 0.0)
     np.testing.assert_allclose(with_margin - without, 12)
     assert with_margin[0] == with_margin[1]
     for case in toy_cohort:
@@ -156,8 +160,8 @@ def test_half_size(toy_cohort):
     label = toys.label_of(toy_cohort[0])
     index = np.argwhere(label.any(3))
     extent = (index.max(0) - index.min(0)) * [4, 4, 10] / 2
-    np.testing.assert_allclose(half_size(toy_cohort[:1], 0)[2], extent[2])
-    np.testing.assert_allclose(half_size(toy_cohort[:1], 0)[0], extent[:2].max())
+    np.testing.assert_allclose(box(toy_cohort[:1], 0)[2], extent[2])
+    np.testing.assert_allclose(box(toy_cohort[:1], 0)[0], extent[:2].max())
 
 
 @pytest.mark.parametrize("flip", FLIPS)

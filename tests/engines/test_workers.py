@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from engines.stuck import STAGE, Stuck
 from engines.written import content, states
 from nisf.engines import Begin, Workers
 from nisf.errors import NisfError
@@ -40,16 +41,17 @@ def running():
 
 def test_a_worker_that_is_killed_costs_one_case(files, tiny, work):
     """With a draft and a lock of its own in the folder, which are removed."""
-    killed = []
+    left = []
 
     def kill(index, what):
-        if index == 1 and what == "rendering" and not killed:
+        if what == STAGE:
+            left.append((index, len(list(work.folder.glob(".*")))))
             (worker,) = running()
-            killed.append(worker.pid)
             os.kill(worker.pid, signal.SIGKILL)
 
-    results = list(Workers(begin_of(tiny), work, 1).run(files[:3], kill))
-    assert killed
+    stuck = Stuck(**vars(work), case=files[1].name)
+    results = list(Workers(begin_of(tiny), stuck, 1).run(files[:3], kill))
+    assert left == [(1, 2)]
     assert states(results) == ["written", "failed", "written"]
     assert results[1][1].error.startswith("its worker was ended by SIGKILL (out of memory")
     assert not list(work.folder.glob(".*"))

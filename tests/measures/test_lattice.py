@@ -4,7 +4,7 @@ import pytest
 from nisf.data.case import Stack
 from nisf.data.geometry import Affine, Grid
 from nisf.data.region import Region
-from nisf.measures.case import measure, slice_volumes_ml, structure_volumes_ml
+from nisf.measures.case import measure, slice_volumes_ml
 from nisf.measures.lattice import Lattice, sample
 from nisf.phantom import label, volumes_ml
 from true_subjects import hearts, true_heart, true_subject
@@ -91,7 +91,7 @@ def test_a_flat_face_along_the_slices_is_no_trouble(offset):
         return (near & (np.abs(world[..., 2] - offset) < 15)).astype(np.int64)
 
     subject = true_subject(slabs, REGION, stack_of())
-    found = structure_volumes_ml(subject, np.zeros(1))[0, 0]
+    found = sample(subject.answers, Lattice.over(REGION, subject.stacks[0]), 0.0).volumes_ml()[0]
     assert found == pytest.approx(5.0 * 5.0 * 3.0, rel=0.01)
 
 
@@ -111,7 +111,8 @@ def test_volumes_of_phantoms(index):
     heart, scanner = hearts()[index]
     times = [0.0, heart.end_systole]
     subject = true_heart(heart, scanner=scanner, times=times)
-    lattice_ml = structure_volumes_ml(subject, np.array(times))
+    lattice = Lattice.over(subject.region, subject.stacks[0])
+    lattice_ml = np.stack([sample(subject.answers, lattice, time).volumes_ml() for time in times])
     true_ml = np.array([list(volumes_ml(heart, time).values()) for time in times])
     assert lattice_ml == pytest.approx(true_ml, rel=0.01)
 

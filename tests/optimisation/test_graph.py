@@ -1,7 +1,7 @@
 import torch
 
 from nisf.device import CPU
-from nisf.optimisation.graph import WARM_UP, Recorded
+from nisf.optimisation.graph import WARM_UP, Captured
 
 
 def test_on_the_processor_every_call_is_the_work():
@@ -11,12 +11,12 @@ def test_on_the_processor_every_call_is_the_work():
         done.append(1)
         return {"loss": torch.tensor(float(len(done)))}
 
-    recorded = Recorded(work, CPU, said.append)
-    assert [float(recorded()["loss"]) for _ in range(6)] == [1, 2, 3, 4, 5, 6]
+    captured = Captured(work, CPU, said.append)
+    assert [float(captured()["loss"]) for _ in range(6)] == [1, 2, 3, 4, 5, 6]
     assert not said
 
 
-def test_what_cannot_be_recorded_goes_on(monkeypatch):
+def test_what_cannot_be_captured_goes_on(monkeypatch):
     """No step is lost, and one sentence is said."""
     done, said = [], []
 
@@ -24,9 +24,9 @@ def test_what_cannot_be_recorded_goes_on(monkeypatch):
         done.append(1)
         return {}
 
-    recorded = Recorded(work, CPU, said.append)
-    recorded.possible = True
-    monkeypatch.setattr(recorded, "_aside", work)
+    captured = Captured(work, CPU, said.append)
+    captured.possible = True
+    monkeypatch.setattr(captured, "_aside", work)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
 
     class Failing:
@@ -35,7 +35,7 @@ def test_what_cannot_be_recorded_goes_on(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Failing)
     for _ in range(WARM_UP + 4):
-        recorded()
+        captured()
     assert len(done) == WARM_UP + 4
     assert len(said) == 1
     assert "no graphs here" in said[0]

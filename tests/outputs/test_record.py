@@ -20,6 +20,7 @@ from nisf.outputs import (
     recorded,
     refuse_to_replace,
 )
+from nisf.outputs.lock import locked
 from nisf.outputs.recording import Writing
 
 
@@ -206,6 +207,15 @@ def test_one_process_at_a_time_and_a_killed_one_leaves_nothing(tmp_path):
     with claimed(tmp_path, "a"), claimed(tmp_path, "a"):
         pass
     remove_stale(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_last_thread_that_holds_a_lock_releases_it(tmp_path):
+    first = locked(tmp_path, "a")
+    first.__enter__()
+    with locked(tmp_path, "a"):  # as another thread would
+        first.__exit__(None, None, None)
+        assert list(tmp_path.iterdir())
     assert not list(tmp_path.iterdir())
 
 

@@ -73,10 +73,12 @@ def test_resume_after_a_kill(undisturbed, tmp_path):
         fork = multiprocessing.get_context("fork")
         child = fork.Process(target=toys.train_toy, args=(folder, config), kwargs={"report": kill})
         child.start()
-    child.join(60)
-    if child.exitcode is None:
-        child.kill()
+    child.join(300)
+    hangs = child.is_alive()
+    child.kill()
+    assert not hangs
     assert child.exitcode == -signal.SIGKILL
+    assert (folder / "log.jsonl").read_text().endswith('"lo')  # it was killed in step 30, and not before
     same_run(undisturbed, folder, toys.train_toy(folder, config, resume=True))
 
 

@@ -35,7 +35,10 @@ def run(fit):
 
 
 @pytest.mark.parametrize("method", ["adam", "second-order"])
-def test_steps_are_shown_and_change_nothing(toy_prior, method):
+def test_steps_are_shown_and_change_nothing(toy_prior, method, monkeypatch):
+    # Every step, however fast the machine is.
+    monkeypatch.setattr("nisf.view.live.LEAST_SECONDS", 0.0)
+    monkeypatch.setattr("nisf.view.live.PATIENCE", 0.0)
     steps = {"steps": 40} if method == "adam" else {}
     fit, case, request = live(toy_prior, method=method, **steps)
     packets, subject = run(fit)

@@ -13,6 +13,8 @@ from nisf.view.questions import PlaneQuestion
 pytest.importorskip("starlette", reason="needs nisf[view]: starlette and uvicorn")
 
 pytestmark = needs_chromium
+DRAWN = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+"""Waits until what was set before is on the screen."""
 PNG = "() => atob(nisfPage.views.a.canvas.toDataURL().split(',')[1])"
 
 
@@ -60,7 +62,7 @@ def test_what_it_shows_is_what_python_renders(page, toy_seen):
     page.evaluate(
         "() => nisfPage.store.set({ classes: 'none', around: false, unmeasured: false, lines: false })"
     )
-    page.wait_for_timeout(100)
+    page.evaluate(DRAWN)
     grey = page.evaluate(
         "() => { const { picture } = nisfPage.views.a; return [...picture.getContext('2d')"
         ".getImageData(0, 0, picture.width, picture.height).data].filter((_, i) => i % 4 === 0); }"

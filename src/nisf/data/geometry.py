@@ -236,13 +236,15 @@ class Grid:
         up: Vector | None = None,
         times: Vector = (0.0,),
     ) -> Grid:
-        """A one-voxel-thick grid through ``centre`` (world mm) with any orientation.
+        """A one-voxel-thick grid with any position and orientation.
 
         Args:
+            centre: of the grid, world mm.
             normal: direction across the plane; need not be a unit vector.
             size_mm: width and height of the plane.
             spacing_mm: pixel size.
             up: world direction whose projection onto the plane is the second image axis.
+            times: fractions of the cycle.
 
         Raises:
             ValueError: the normal is zero, or `up` is parallel to it.

@@ -87,7 +87,6 @@ def outline(case: Case, *, order: bool) -> Outline:
     Args:
         case: any case.
         order: see `nisf.data.region.region_from_labels`.
-        order: see `nisf.data.region.region_from_labels`.
     """
     places, half, pose = labelled_positions(case), None, None
     if len(places):

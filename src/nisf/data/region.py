@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,9 +85,11 @@ class Region:
 
 
 def reference_pose(case: Case, centre: Vector, *, reverse: bool = False) -> Affine:
-    """World to model: axes of the reference stack, origin at ``centre`` (world mm).
+    """World to model: axes of the reference stack.
 
     Args:
+        case: its first stack is the reference; without stacks, the axes are the world's.
+        centre: origin of the model coordinates, world mm.
         reverse: whether the third axis runs against the order of the slices.
     """
     affine = case.stacks[0].grid.affine if case.stacks else Affine(np.eye(4))
@@ -147,6 +148,7 @@ def region_from_labels(case: Case, half: Vector, *, order: bool) -> Region | Non
     """The box around the labelled structures' centre, or None without labels.
 
     Args:
+        case: its labels define the box.
         half: half lengths of the box, mm.
         order: whether to count slices from the end where the structures are larger.
     """
@@ -158,24 +160,6 @@ def region_from_labels(case: Case, half: Vector, *, order: bool) -> Region | Non
     model = pose(places)
     centre = pose.inverse((model.min(0) + model.max(0)) / 2)
     return Region(Affine.rigid(pose.matrix[:3, :3], centre), np.asarray(half, dtype=np.float64))
-
-
-def half_size(cases: Sequence[Case], margin_mm: float) -> Vector3:
-    """Half lengths (mm) of the box that holds the structures of 95 % of ``cases``, plus a margin.
-
-    The margin covers the rest; the largest case would make the box too big for all others. Both in-plane axes
-    get the same length, because the in-plane orientation is not always known.
-    """
-    halves = []
-    for case in cases:
-        places = labelled_positions(case)
-        if len(places):
-            model = reference_pose(case, (0.0, 0.0, 0.0))(places)
-            halves.append((model.max(0) - model.min(0)) / 2)
-    if not halves:
-        raise ValueError("no case has labels to find the region from")
-    half = np.percentile(halves, 95, axis=0) + margin_mm
-    return np.array([max(half[:2]), max(half[:2]), half[2]])
 
 
 def over_all_slices(case: Case, region: Region) -> Region:

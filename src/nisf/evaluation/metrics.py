@@ -94,62 +94,9 @@ def dice_of_structures(predicted: Labels, label: Labels, classes: int) -> Float[
     return out
 
 
-def hausdorff(
-    prediction: Mask,
-    reference: Mask,
-    spacing: Vector,
-    *,
-    known: Mask | None = None,
-    percentile: float = 100.0,
-) -> float:
-    """Hausdorff distance in mm: the larger of both directed percentiles of surface distance.
-
-    Args:
-        prediction: (x, y, z) booleans.
-        reference: (x, y, z) booleans.
-        spacing: mm per voxel along x, y, z.
-        known: where to score; everywhere if None.
-        percentile: 100 for the maximum, 95 for HD95.
-
-    Returns:
-        NaN if both masks are empty; the array's diagonal (outer faces, mm) if just one is.
-
-    Raises:
-        ValueError: the shapes differ, or the spacing is not three positive numbers.
-    """
-    found = _distances_or_missing(prediction, reference, spacing, known)
-    return _percentile(found, percentile) if isinstance(found, tuple) else found
-
-
-def hd95(prediction: Mask, reference: Mask, spacing: Vector, *, known: Mask | None = None) -> float:
-    """95th percentile of `hausdorff`, mm; same arguments, result and errors."""
-    return hausdorff(prediction, reference, spacing, known=known, percentile=95.0)
-
-
-def assd(prediction: Mask, reference: Mask, spacing: Vector, *, known: Mask | None = None) -> float:
-    """Average symmetric surface distance, mm: the mean over the surface voxels of both masks.
-
-    Arguments, result and errors as for `hausdorff`.
-
-    Source: Heimann et al., IEEE TMI 28(8), 2009, section IV-C.
-    """
-    found = _distances_or_missing(prediction, reference, spacing, known)
-    return float(np.concatenate(found).mean()) if isinstance(found, tuple) else found
-
-
 def volume_ml(mask: Mask, spacing: Vector) -> float:
     """Volume of a mask in mL, at ``spacing`` mm per voxel."""
     return int(mask.sum()) * float(np.prod(np.asarray(spacing, dtype=np.float64))) / 1000.0
-
-
-def volume_difference_ml(prediction: Mask, reference: Mask, spacing: Vector) -> float:
-    """Predicted minus reference volume, mL.
-
-    Raises:
-        ValueError: the shapes differ.
-    """
-    _check_shapes(prediction, reference)
-    return volume_ml(prediction, spacing) - volume_ml(reference, spacing)
 
 
 def diagonal_mm(shape: Sequence[int], spacing: Vector) -> float:
@@ -257,7 +204,7 @@ def score_volume(
         hd95_mm = assd_mm = far
         if has_ours and has_theirs:
             distances = surface_distances(ours, theirs, spacing, known=known, outlines=outlines)
-            hd95_mm, assd_mm = _percentile(distances, 95.0), float(np.concatenate(distances).mean())
+            hd95_mm, assd_mm = _hd95(distances), _assd(distances)
         volume, reference_ml = volume_ml(ours, spacing), volume_ml(theirs, spacing)
         numbers = (dice(ours, theirs), hd95_mm, assd_mm, volume, reference_ml, volume - reference_ml)
         scores.append(Score(case, phase, frame, name, *numbers, not has_ours, not has_theirs))
@@ -294,16 +241,14 @@ def _surface(mask: Mask, known: Mask, flat: tuple[bool, ...]) -> Mask:
     return surface if surface.any() else mask
 
 
-def _distances_or_missing(
-    prediction: Mask, reference: Mask, spacing: Vector, known: Mask | None
-) -> Distances | float:
-    """The surface distances, or their substitute if a mask is empty."""
-    _check_shapes(prediction, reference)
-    some = [bool((mask if known is None else mask & known).any()) for mask in (prediction, reference)]
-    if all(some):
-        return surface_distances(prediction, reference, spacing, known=known)
-    return diagonal_mm(prediction.shape, spacing) if any(some) else float("nan")
+def _hd95(distances: Distances) -> float:
+    """95th percentile Hausdorff distance, mm: the larger of both directed percentiles."""
+    return max(float(np.percentile(directed, 95.0)) for directed in distances)
 
 
-def _percentile(distances: Distances, percentile: float) -> float:
-    return max(float(np.percentile(directed, percentile)) for directed in distances)
+def _assd(distances: Distances) -> float:
+    """Average symmetric surface distance, mm: the mean over the surface voxels of both masks.
+
+    Source: Heimann et al., IEEE TMI 28(8), 2009, section IV-C.
+    """
+    return float(np.concatenate(distances).mean())

@@ -75,10 +75,7 @@ def check_wish(
     Raises:
         BadSettingError: there is no such phase or frame.
     """
-    told = (
-        [] if anatomy.phases is None or count < 2 else [anatomy.phases["largest"], anatomy.phases["smallest"]]
-    )
-    known = list(phases) or told
+    known = list(phases) or (anatomy.phase_names if count > 1 else ())
     for word in () if wish in ("auto", "all") else _words(wish):
         if word not in known and not (_is_number(word) and int(word) < count):
             raise _no_phase(name, word, count, known, option)

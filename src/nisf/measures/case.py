@@ -257,27 +257,6 @@ def slice_volumes_ml(
     return np.stack(counts)[:, 1 : structures + 1] * grid.voxel_ml
 
 
-def structure_volumes_ml(
-    subject: Subject,
-    times: Float[np.ndarray, "t"],
-    *,
-    spacing_mm: float | None = None,
-    memory_mb: float = 512.0,
-) -> Float[np.ndarray, "t s"]:
-    """Volumes of a subject's structures by integration of the field, mL.
-
-    Args:
-        subject: queried with islands removed, within its measured slab.
-        times: fractions of the cycle.
-        spacing_mm: of the lattice; see `nisf.measures.lattice.SPACING_MM`.
-        memory_mb: working memory, MiB.
-    """
-    lattice = Lattice.over(subject.region, subject.stacks[0] if subject.stacks else None, spacing_mm)
-    return np.stack(
-        [sample(subject.answers, lattice, float(t), memory_mb=memory_mb).volumes_ml() for t in times]
-    )
-
-
 def measure(
     subject: Subject,
     options: MeasureOptions | None = None,

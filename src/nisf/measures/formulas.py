@@ -31,14 +31,6 @@ def index_column(rule: MeasureRule, rules: Sequence[MeasureRule]) -> str:
     return f"{rule.name}_index_{unit(rule, rules)}_per_m2"
 
 
-def columns_of(anatomy: Anatomy, *, indexed: bool = False) -> tuple[str, ...]:
-    """Column names of an anatomy's measures in order: by integration, indexed, by summation of slices."""
-    rules = anatomy.measures
-    names = [column(rule, rules) for rule in rules]
-    names += [index_column(rule, rules) for rule in rules if rule.index and indexed]
-    return (*names, *(column(rule, rules, "slices") for rule in rules if rule.rule in BY_HAND))
-
-
 def values_of(
     anatomy: Anatomy,
     curve: VolumeCurve,

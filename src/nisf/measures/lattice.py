@@ -25,7 +25,6 @@ from nisf.data.geometry import Affine
 from nisf.data.region import Region
 from nisf.stopwatch import stage
 from nisf.subject.answerer import Answerer
-from nisf.subject.subject import Subject
 from nisf.types import PointsMm
 
 SPACING_MM = 2.0
@@ -206,12 +205,3 @@ def _fill(label: np.ndarray, asked: np.ndarray, stride: int, finer: int) -> None
     fine = label[::finer, ::finer, ::finer]
     coarse = coarse[tuple(slice(0, n) for n in fine.shape)]
     fine[...] = np.where(asked[::finer, ::finer, ::finer], fine, coarse)
-
-
-def sample_subject(
-    subject: Subject, time: float, *, spacing_mm: float | None = None, memory_mb: float = 512.0
-) -> Sampled:
-    """A subject's classes at one time, with islands removed as in all answers; arguments as for `sample`."""
-    stack = subject.stacks[0] if subject.stacks else None
-    lattice = Lattice.over(subject.region, stack, spacing_mm)
-    return sample(subject.answers, lattice, time, memory_mb=memory_mb)

@@ -27,7 +27,7 @@ TABLE, EVERYTHING, CURVES, WALLS, PARQUET = (
 )
 PART = "measures"
 """The part of a case's or folder's record that describes measures."""
-CONVENTIONS = {
+ABOUT_CONVENTIONS = {
     "field": "integration of the continuous field, from half a slice spacing before the first measured slice "
     "to half a slice spacing after the last",
     "slices": "summation of slices: voxels on the measured grid times their volume, including gaps between "
@@ -160,7 +160,11 @@ def write_tables(folder: Path, cases: Sequence[CaseMeasures], *, parquet: bool =
     """Write the tables of cases: measures, everything as JSON, curves, and walls if there are any."""
     columns, rows = rows_of(cases)
     write_csv(folder / TABLE, columns, ([_text(row.get(name)) for name in columns] for row in rows))
-    everything = {"format": FORMAT, "conventions": CONVENTIONS, "cases": [to_json(case) for case in cases]}
+    everything = {
+        "format": FORMAT,
+        "conventions": ABOUT_CONVENTIONS,
+        "cases": [to_json(case) for case in cases],
+    }
     write_json(folder / EVERYTHING, everything)
     write_csv(
         folder / CURVES,

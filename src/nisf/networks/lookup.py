@@ -154,6 +154,7 @@ def sample(features: Float[Tensor, "n h w f"], index: Tensor, u: Tensor, v: Tens
     Differentiable in the features.
 
     Args:
+        features: of each pixel of each canvas.
         index: of the canvas, any shape.
         u: along the first pixel axis, same shape.
         v: along the second.
@@ -178,7 +179,6 @@ def sample_mixed(
     Args:
         tables: features of canvases with the same poses, each with its weight.
         index: of the canvas, any shape.
-        u: along the first pixel axis, same shape.
         u: along the first pixel axis, same shape.
         v: along the second.
     """

@@ -13,7 +13,7 @@ WARM_UP = 3
 Work = Callable[[], Mapping[str, Tensor]]
 
 
-class Recorded:
+class Captured:
     """Repeats ``work``: from a captured graph on a GPU, by an ordinary call elsewhere or if capture fails.
 
     Every call is one step, including those before the capture. The result of a captured step is overwritten
@@ -40,7 +40,7 @@ class Recorded:
         if self._replay is None and self.calls <= WARM_UP:
             return self._aside()
         if self._replay is None:
-            self._record()
+            self._capture()
         if self._replay is None:
             return self.work()
         self._replay()
@@ -55,7 +55,7 @@ class Recorded:
         torch.cuda.current_stream(self.device).wait_stream(stream)
         return outcome
 
-    def _record(self) -> None:
+    def _capture(self) -> None:
         """Capture the work without executing it; after a failure, capture is not tried again."""
         try:
             graph = torch.cuda.CUDAGraph()

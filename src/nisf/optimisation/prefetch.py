@@ -5,12 +5,13 @@ A GPU finishes a step faster than one core can draw and augment the samples of t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
+
+from nisf.device import usable_cores
 
 Drawn = TypeVar("Drawn")
 
@@ -20,14 +21,7 @@ MOST = 8
 
 def workers_for(device: torch.device) -> int:
     """Number of useful processes; 0 if the cores are busy with the network itself."""
-    return 0 if device.type == "cpu" else min(MOST, max(1, _cores() - 1))
-
-
-def _cores() -> int:
-    """Number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on every system
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return 0 if device.type == "cpu" else min(MOST, max(1, usable_cores() - 1))
 
 
 def _as_it_is(drawn: Drawn) -> Drawn:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from nisf.errors import BadFileError
@@ -17,13 +19,27 @@ class BusyError(BadFileError):
     """Another process is writing the same outputs."""
 
 
-_held: dict[str, int] = {}
-"""Locks that this process holds, by path, and how often it entered them."""
+@dataclass
+class _Hold:
+    """A lock that this process holds.
+
+    Attributes:
+        handle: of the locked file.
+        entered: number of blocks that hold it, possibly in several threads; the last one releases it.
+    """
+
+    handle: int
+    entered: int = 1
+
+
+_held: dict[str, _Hold] = {}
+"""The locks that this process holds, by path."""
+_counting = threading.Lock()
 
 
 @contextmanager
 def locked(folder: Path, name: str, *, wait: float = 0.0) -> Generator[None]:
-    """Hold the lock of a name in a folder; re-entrant within this process.
+    """Hold the lock of a name in a folder; re-entrant within this process, whose threads share it.
 
     On file systems without locks it does nothing.
 
@@ -38,20 +54,20 @@ def locked(folder: Path, name: str, *, wait: float = 0.0) -> Generator[None]:
     """
     path = folder / f".{name}{ENDING}"
     key = os.path.abspath(path)
-    if _held.get(key):
-        _held[key] += 1
-        try:
-            yield
-        finally:
-            _held[key] -= 1
-        return
-    handle = _waited(path, wait)
-    _held[key] = 1
+    with _counting:
+        hold = _held.get(key)
+        if hold is not None:
+            hold.entered += 1
+    if hold is None:
+        hold = _held[key] = _Hold(_waited(path, wait))
     try:
         yield
     finally:
-        del _held[key]
-        _release(path, handle)
+        with _counting:
+            hold.entered -= 1
+            if not hold.entered:
+                _held.pop(key, None)
+                _release(path, hold.handle)
 
 
 def remove_stale(folder: Path) -> None:

@@ -60,7 +60,7 @@ def command() -> list[str]:
 
     Folders are often named after patients.
     """
-    return [_reduced(argument) for argument in COMMAND.get()]
+    return reduced(COMMAND.get())
 
 
 def reduced(arguments: Sequence[str]) -> list[str]:

@@ -69,7 +69,7 @@ def fit_all(
 
 
 def fit_unfrozen(case: Case, prior: LatentPrior, config: FitConfig, *, seed: int = 0) -> LatentSubject:
-    """`nisf.kinds.latent.fit.fit` with free weights.
+    """`nisf.prior.fit.fit` with free weights.
 
     Raises:
         CannotFitError: nothing was measured inside the region.

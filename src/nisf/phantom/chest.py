@@ -108,7 +108,9 @@ def tissue(heart: Heart, shape: Shape, local: PointsMm, around: np.ndarray) -> I
     """The tissue at heart coordinates (..., 3) mm.
 
     Args:
-        shape: the ventricles at these places' times.
+        heart: of the phantom.
+        shape: the ventricles at the time of the positions.
+        local: the positions, mm.
         around: result of `surroundings` at the same positions, (...).
     """
     x, y, z = local[..., 0], local[..., 1], local[..., 2] - shape.middle

@@ -109,6 +109,8 @@ def cohort(n: int, seed: int, scanner: Scanner | None = None) -> Iterator[Scan]:
     """Scans of ``n`` subjects; subject ``index`` is the same however many there are.
 
     Args:
+        n: number of subjects.
+        seed: of the anatomy, noise and slice shifts.
         scanner: what the subjects' own settings (see `subject`) vary around.
     """
     for index in range(n):

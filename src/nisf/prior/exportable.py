@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 ROWS = "n"
@@ -38,3 +40,18 @@ class Exportable:
     about: Mapping[str, Any]
     outputs: Mapping[str, Mapping[int, str]] = field(default_factory=_answers)
     others: Mapping[str, Tensor] | None = None
+
+
+def within(
+    scaled: Float[Tensor, "n 3"], intensity: Float[Tensor, "n c"], probability: Float[Tensor, "n k"]
+) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n k"]]:
+    """Answers inside the region; outside, background with intensity 0.
+
+    Args:
+        scaled: positions in units of the region's half size: [-1, 1] inside.
+        intensity: at these positions, wherever they are.
+        probability: likewise.
+    """
+    inside = (scaled.abs() <= 1).all(dim=1, keepdim=True).to(intensity.dtype)
+    background = torch.cat([torch.ones_like(inside), torch.zeros_like(probability[:, 1:])], dim=1)
+    return intensity * inside, probability * inside + background * (1 - inside)

@@ -108,7 +108,7 @@ def judgement_of(examined: Sequence[Examined], model: QualityModel) -> Judgement
 def frames_to_judge(case: Case, anatomy: Anatomy) -> list[int]:
     """Indices of the frames to examine: those of named phases, all if few, or the two that differ most."""
     times = case.stacks[0].grid.times
-    named = [case.phases[name] for name in _phase_names(anatomy) if name in case.phases]
+    named = [case.phases[name] for name in anatomy.phase_names if name in case.phases]
     if len(named) == 2:
         return [nearest_frame(times, time) for time in named]
     frames = sorted({s.frame for s in case.slices if s.stack == 0})
@@ -127,12 +127,6 @@ def frames_to_judge(case: Case, anatomy: Anatomy) -> list[int]:
     return [frames[0], furthest]
 
 
-def _phase_names(anatomy: Anatomy) -> list[str]:
-    """Names of the phases at which the anatomy is largest and smallest; empty if it does not beat."""
-    phases = anatomy.phases or {}
-    return [phases[key] for key in ("largest", "smallest") if key in phases]
-
-
 def _extremes(labels: Integer[np.ndarray, "x y z t"], anatomy: Anatomy) -> list[int] | None:
     """The frames at which the structure that names phases is largest and smallest."""
     if labels.shape[3] <= 2:
@@ -149,7 +143,7 @@ def _larger_and_smaller(case: Case, anatomy: Anatomy, signs: dict[int, Signs]) -
     if not anatomy.phases or len(signs) != 2:
         return None
     times = case.stacks[0].grid.times
-    named = [case.phases[name] for name in _phase_names(anatomy) if name in case.phases]
+    named = [case.phases[name] for name in anatomy.phase_names if name in case.phases]
     if len(named) == 2:
         larger, smaller = (nearest_frame(times, time) for time in named)
     else:

@@ -73,7 +73,7 @@ def reproduced(sample: Sample) -> Signs:
 
 
 def topology(sample: Sample, names: Sequence[str]) -> Signs:
-    """Which structures border on which in the slices, separate parts, and structures cut by the image."""
+    """Contacts between structures in slices, separate parts, and structures cut off by the image's edge."""
     found: Signs = {}
     foreground = sample.label > 0
     padded = np.pad(sample.label, ((1, 1), (1, 1), (0, 0)))
@@ -241,7 +241,7 @@ def between_frames(larger: Signs, smaller: Signs, names: Sequence[str]) -> Signs
     Args:
         larger: signs of the first frame.
         smaller: signs of the second.
-        names: of the structures.
+        names: names of the structures.
     """
     volume = {name: [np.exp(frame[f"volume/{name}"]) for frame in (larger, smaller)] for name in names}
     found = {f"beat/{name}": float(np.log(a / b)) for name, (a, b) in volume.items()}

@@ -62,8 +62,8 @@ def write_reports(
 
     Args:
         folder: output folder of `nisf segment`.
-        prior: of the subjects; if None, found from the subjects' files.
-        options: of the reports.
+        prior: prior of the subjects; if None, found from the subjects' files.
+        options: options of the reports.
         to: folder of the pages; by default, ``report`` inside the output folder.
         cases: measured images by case name, for subjects whose files should not be searched for.
         say: called with sentences about what was written.
@@ -110,7 +110,7 @@ class Writer:
     """Writes the files of a report, without replacing files that nisf did not write.
 
     Attributes:
-        folder: of the subjects; its record lists the pages too if they are inside it.
+        folder: folder of the subjects; its record lists the pages too if they are inside it.
         to: folder of the pages.
         overwrite: replace any file.
         say: called with what was written.
@@ -187,7 +187,8 @@ def _same(path: Path, mark: str) -> bool:
     """Whether a page was made from the same inputs."""
     if not path.is_file():
         return False
-    with path.open(encoding="utf-8") as file:
+    # A file that is in the way need not be text.
+    with path.open(encoding="utf-8", errors="replace") as file:
         return f'content="{mark}"' in file.read(2000)
 
 

@@ -31,9 +31,9 @@ class Line:
     """One structure's curve.
 
     Attributes:
-        name: of the structure.
+        name: name of the structure.
         colour: ``#rrggbb``.
-        path: of the line.
+        path: SVG path of the line.
         points: positions of the measured values.
         bars: x, upper and lower y of intervals.
         band: path around the curve's band; empty if unknown.
@@ -78,7 +78,7 @@ def curve_plot(
 
     Args:
         curve: volumes by time.
-        colours: of the structures.
+        colours: colours of the structures, by name.
         phases: times by name.
         bars: intervals of each structure: time, low, high (mL).
         band_ml: half width of each structure's band at the measured times, mL.
@@ -162,7 +162,7 @@ def bulls_eye(
         values: one per segment, NaN if unknown.
         low: value of the lightest colour.
         high: value of the darkest colour.
-        decimals: of the numbers.
+        decimals: number of decimals of the values.
     """
     out = []
     rings = ((100.0, 75.0, 6, 60.0), (75.0, 50.0, 6, 60.0), (50.0, 25.0, 4, 45.0))
@@ -226,11 +226,11 @@ class BlandAltman:
     """Differences against means, with bias and limits of agreement (Bland and Altman 1986).
 
     Attributes:
-        title: of the measure.
-        points: positions, and the case of each.
-        levels: y, text and whether it is the bias, of the three lines.
-        x: axis.
-        y: axis.
+        title: title of the measure.
+        points: x, y and name of each case.
+        levels: y of the three lines, and whether a line is the bias.
+        x: axis of the means.
+        y: axis of the differences.
         text: bias and limits in words.
     """
 

@@ -172,7 +172,7 @@ class Shown:
         return float(x), float(y)
 
     def cine(self) -> Picture | None:
-        """The middle slice of the largest structure over the cycle; None if there is only one frame."""
+        """The middle slice of the first structure over the cycle; None if there is only one frame."""
         times = self.grid.times
         if len(times) < 2:
             return None

@@ -24,7 +24,7 @@ UNITS = {
     "_mm": "mm",
     "_g": "g",
 }
-"""Ending of a column to its unit; longer ones first where one is the end of another."""
+"""Unit by the ending of a column's name; the longest ending that fits counts."""
 
 
 LIGHTS = {

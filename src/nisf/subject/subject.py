@@ -181,13 +181,13 @@ class Subject(Abilities):
     ) -> tuple[Float[np.ndarray, "*n c"], Float[np.ndarray, "*n k"]]:
         """Intensity (on the input's scale) and class probabilities at world positions.
 
+        Outside the region, the intensity is 0 and the class is background.
+
         Args:
             position: world mm (..., 3).
             time: fraction of the cycle, one for all or one per position.
             memory_mb: working memory besides the result, MiB.
             stack: index of the stack that defines the intensity scale.
-
-        Outside the region, the intensity is 0 and the class is background.
         """
         shape, answer = self._asked(self.calibrated_answers, position, time, memory_mb)
         image = on_scale(answer, self._scale(stack))
@@ -206,8 +206,12 @@ class Subject(Abilities):
         """Mean intensity and class probabilities over the posterior, and the probabilities' deviations.
 
         Args:
+            position: see `query`. Likewise:
+            time: of all positions, or of each.
             samples: number of draws from the posterior; the cost is proportional to it.
-            seed: of the draws. Other arguments as for `query`.
+            seed: of the draws.
+            memory_mb: see `query`. Likewise:
+            stack: index of a stack.
 
         Raises:
             CannotFitError: there is no posterior.

@@ -87,10 +87,12 @@ def train(
         folder: the prior's folder; also gets ``log.jsonl`` and ``checkpoint.safetensors``.
         options: options of the run.
 
-    Raises: BadSettingError: there is nothing to train on, the folder already holds a run, or the sizes differ
-    from those of the prior to start from. BusyError: another process is training in this folder.
-    BadFileError: a file that nisf did not write would be replaced, the folder cannot be written, or the
-    checkpoint is damaged or belongs to other settings, cases or starting weights.
+    Raises:
+        BadSettingError: there is nothing to train on, the folder already holds a run, or the sizes differ
+            from those of the prior to start from.
+        BusyError: another process is training in this folder.
+        BadFileError: a file that nisf did not write would be replaced, the folder cannot be written, or the
+            checkpoint is damaged or belongs to other settings, cases or starting weights.
     """
     options = options or TrainOptions()
     if not cases:

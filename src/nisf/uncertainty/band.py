@@ -76,9 +76,10 @@ def band_of(
 ) -> dict[str, Float[np.ndarray, "t"]]:
     """Half width of the band at the curve's times, mL, of each structure that has anchors.
 
-    Arguments as for `anchors_of`.
-
     Args:
+        anatomy: see `anchors_of`. Likewise:
+        measures: of the case, with a curve.
+        scales: of the measures.
         spreading: of the case's subject; frames that were not examined yet are examined.
     """
     curve = measures.curve

@@ -78,8 +78,7 @@ def voxels_of(subject: Subject, case: Case, *, memory_mb: float = 512.0) -> Voxe
         memory_mb: working memory, MiB.
 
     Raises:
-        ValueError: no voxel of the reference stack is labelled.
-        ValueError: no voxel of the reference stack is labelled.
+        ValueError: no labelled voxel of the reference stack is near a border.
     """
     grid, truth = subject.stacks[0].grid, label_volume(case)
     classes, parts = len(subject.prior.anatomy.labels), []

@@ -1,7 +1,6 @@
 """Corrections in the viewer: the page sends its list of strokes, and the open case follows them.
 
-The page implements undo and redo (like `nisf.correction.history`) and saves the list as a file; nothing is
-written here.
+The page implements undo and redo, and saves the list as a file; nothing is written here.
 """
 
 from __future__ import annotations

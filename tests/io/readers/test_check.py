@@ -104,7 +104,7 @@ def test_acdc_takes_seconds(tmp_path):
     # All 100 patients take 4 s on two idle cores; every fourth is enough to see it grow.
     for folder in sorted(real_data("acdc").glob("patient*"))[::4]:
         (tmp_path / folder.name).symlink_to(folder)
-    start = time.perf_counter()
+    start = time.process_time()  # of all threads, however busy the machine is
     report = check_cohort(tmp_path, HEART)
-    assert time.perf_counter() - start < 15
+    assert time.process_time() - start < 15
     assert (report.errors, report.warnings, len(report.cases), len(report.notes)) == (0, 0, 25, 1)

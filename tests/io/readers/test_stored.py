@@ -10,7 +10,7 @@ import toys
 from nisf.data.anatomy import load_anatomy
 from nisf.data.case import Case
 from nisf.data.outline import Outline, box_of, content_of, content_of_all, outline, outlines_of
-from nisf.data.region import half_size, region_from_labels
+from nisf.data.region import region_from_labels
 from nisf.io.readers import CaseReader, open_cohort, stored_cases
 from nisf.io.readers import cache as cache_module
 from nisf.io.readers import stored as stored_module
@@ -39,7 +39,7 @@ def test_outlines_are_those_of_the_cases(data, tmp_path):
     stored = stored_cases(reader(data, tmp_path))
     read = [case for _, case in CaseReader(open_cohort(data, HEART), HEART) if isinstance(case, Case)]
     assert [case.name for case in stored] == [case.name for case in read]
-    half = half_size(read, 12.0)
+    half = box_of(outlines_of(read, order=HEART.reorder), 12.0)
     np.testing.assert_array_equal(box_of(stored.outlines, 12.0), half)
     for found, case in zip(stored.outlines, read, strict=True):
         expected = replace(outline(case, order=HEART.reorder), content=content_of(case))

@@ -1,4 +1,4 @@
-"""Batches that are made on the device, against samples drawn one by one."""
+"""CapturedSteps that are made on the device, against samples drawn one by one."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from nisf.config.schema import Config
 from nisf.device import CPU
 from nisf.kinds.image.augment import Sample, measured
 from nisf.kinds.image.objective import image_objective
-from nisf.kinds.image.recipe import Batches, ImageRecipe
+from nisf.kinds.image.recipe import CapturedSteps, ImageRecipe
 from nisf.kinds.image.resident import Resident, batch_objective
 from nisf.kinds.image.samples import Sampler
 from nisf.kinds.recipe import TrainingSetup
@@ -149,7 +149,7 @@ def recipe_of(config: Config, resident: bool) -> ImageRecipe:
     recipe = ImageRecipe(setup)
     if resident:
         pool = recipe.samples.draw.pool
-        recipe.batches = Batches(recipe, Resident(pool, config, config.augment, CPU))
+        recipe.on_device = CapturedSteps(recipe, Resident(pool, config, config.augment, CPU))
     return recipe
 
 
@@ -172,5 +172,5 @@ def test_coarse_canvases_first():
     for place in (0, 4, 5, 9):
         recipe.state.place = place
         recipe.descend(place)
-        sizes.append(recipe.batches._image.pixels)
+        sizes.append(recipe.on_device._image.pixels)
     assert sizes == [16, 16, 32, 32]

@@ -51,6 +51,7 @@ def guess(description: str, normal: np.ndarray | None, positions: int, frames: i
         normal: of its images, LPS; None if unknown.
         positions: number of parallel slices.
         frames: number of time points.
+        modality: as in the header, e.g. ``MR``; empty if it has none.
     """
     size = f"{counted(positions, 'slice')}, {counted(frames, 'frame')}"
     if normal is None:

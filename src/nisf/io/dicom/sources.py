@@ -108,6 +108,7 @@ def entries(root: Path, notes: dict[str, str]) -> Iterator[Entry]:
     """Every file in a folder, member of a zip, or a single file; they need not be DICOM.
 
     Args:
+        root: the folder, zip or file.
         notes: remarks by kind are added here; kinds of problems that lose a study start with "broken".
 
     Raises:

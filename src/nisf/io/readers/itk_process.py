@@ -11,6 +11,8 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -36,8 +38,8 @@ def itk_information(path: Path) -> dict[str, Any]:
     Raises:
         BadFileError: SimpleITK is missing, cannot read it, crashes or hangs.
     """
-    with _turn:
-        return _asked(path, voxels=False, seconds=SECONDS)[0]
+    with _asked(path, voxels=False, seconds=SECONDS) as (said, _):
+        return said
 
 
 def itk_voxels(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -52,10 +54,8 @@ def itk_voxels(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarra
         BadFileError: see `itk_information`; or there are more or fewer voxels.
     """
     nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    with _turn:
-        said, answers, alarm = _asked(path, voxels=True, seconds=SECONDS + nbytes / BYTES_A_SECOND)
+    with _asked(path, voxels=True, seconds=SECONDS + nbytes / BYTES_A_SECOND) as (said, answers):
         if said["nbytes"] != nbytes or said["dtype"] != dtype.name:
-            _end()
             raise BadFileError(f"{path}: its voxels are not what its header says; write it again")
         out = room((nbytes,), np.uint8)
         for first in range(0, nbytes, STEP):
@@ -63,38 +63,45 @@ def itk_voxels(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarra
             if answers.readinto(part) < len(part):  # ty: ignore[missing-attribute]
                 raise _crashed(path)
             let_go(out)
-        alarm.cancel()
     return np.ndarray(shape, dtype, buffer=out.data, order="F")
 
 
-def _asked(path: Path, *, voxels: bool, seconds: float) -> tuple[dict[str, Any], IO[bytes], threading.Timer]:
-    """The reply of the process, the stream of its voxels, and the timer that stops it if it hangs.
+@contextmanager
+def _asked(path: Path, *, voxels: bool, seconds: float) -> Generator[tuple[dict[str, Any], IO[bytes]]]:
+    """Ask the process about an image; yields its reply, and the stream of the voxels.
+
+    The process is killed if the block takes longer than ``seconds``, and ended if the block fails, because
+    unread voxels would be taken for the next reply.
 
     Raises:
         BadFileError: there is no reply, or it is an error.
     """
-    process = _process(path)
-    alarm = threading.Timer(seconds, process.kill)
-    alarm.daemon = True
-    alarm.start()
-    questions, answers = process.stdin, process.stdout
-    assert questions is not None
-    assert answers is not None
-    try:
-        questions.write(json.dumps({"path": str(path), "voxels": voxels}).encode() + b"\n")
-        questions.flush()
-        line = answers.readline()
-    except OSError:
-        line = b""
-    if not voxels or not line:
-        alarm.cancel()
-    if not line.endswith(b"\n"):
-        raise _crashed(path)
-    said = json.loads(line)
+    with _turn:
+        process = _process(path)
+        questions, answers = process.stdin, process.stdout
+        assert questions is not None
+        assert answers is not None
+        alarm = threading.Timer(seconds, process.kill)
+        alarm.daemon = True
+        alarm.start()
+        try:
+            line = b""
+            with suppress(OSError):
+                questions.write(json.dumps({"path": str(path), "voxels": voxels}).encode() + b"\n")
+                questions.flush()
+                line = answers.readline()
+            if not line.endswith(b"\n"):
+                raise _crashed(path)
+            said = json.loads(line)
+            if "error" not in said:
+                yield said, answers
+        except BaseException:
+            _end()
+            raise
+        finally:
+            alarm.cancel()
     if "error" in said:
-        alarm.cancel()
         raise BadFileError(f"{path}: SimpleITK cannot read it ({said['error']}); write it again")
-    return said, answers, alarm
 
 
 def _process(path: Path) -> subprocess.Popen[bytes]:
@@ -113,7 +120,6 @@ def _process(path: Path) -> subprocess.Popen[bytes]:
 
 
 def _crashed(path: Path) -> BadFileError:
-    _end()
     return BadFileError(
         f"{path}: SimpleITK crashed or hung on this file; write it again, or convert it to .nii.gz with the "
         "program that made it"

@@ -98,6 +98,7 @@ def hide_undrawn(label: np.ndarray, classes: int, *, background_known: bool) -> 
     Args:
         label: class indices (x, y, z, t).
         classes: number of classes, background included.
+        background_known: whether zeros are background; see `nisf.io.readers.listing.CaseFiles`.
 
     Returns:
         The same array; None if no frame has any label, because an empty file was not annotated.

@@ -55,6 +55,8 @@ def read_case(files: CaseFiles, anatomy: Anatomy, notes: Notes | None = None) ->
     """Read a case's files.
 
     Args:
+        files: of the case.
+        anatomy: its structures.
         notes: collects remarks, one per kind; share it among the cases of a cohort.
 
     Raises:
@@ -109,6 +111,13 @@ def note_geometry(header: Header, notes: Notes, anatomy: Anatomy) -> None:
             "no_form",
             f"no patient position and orientation in the header ({header.path}, and maybe others): "
             f"{header.lacks}",
+        )
+    if header.stated_cycle_ms is not None and header.cycle_ms is None:
+        notes.setdefault(
+            "cycle",
+            f"{header.path} (and maybe others): {header.shape[3]} frames of {header.frame_ms:.4g} ms would "
+            f"be a cycle of {header.stated_cycle_ms / 1000:.4g} s, so its length is treated as unknown; "
+            "for measures per time, correct the time between frames (pixdim[4]) and its unit",
         )
     if anatomy.orientation is not None and not header.oriented:
         notes.setdefault(

@@ -13,7 +13,7 @@ from typing_extensions import override
 from nisf.data.region import Region
 from nisf.networks.image_field import ImageField, Scene
 from nisf.networks.lookup import Nearby, nearest_slices
-from nisf.prior.exportable import Exportable
+from nisf.prior.exportable import Exportable, within
 
 EXAMPLES = 7
 """Number of points in the examples, unlike the length of any other axis."""
@@ -80,9 +80,7 @@ class _Subject(nn.Module):
     def forward(self, position: Tensor) -> tuple[Tensor, Tensor]:
         place = position @ self.turn + self.shift
         intensity, probability = self.decoder(self.features, self.maps, self.latent, place)
-        inside = ((place / self.reach).abs() <= 1).all(dim=1, keepdim=True).to(intensity.dtype)
-        background = torch.cat([torch.ones_like(inside), torch.zeros_like(probability[:, 1:])], dim=1)
-        return intensity * inside, probability * inside + background * (1 - inside)
+        return within(place / self.reach, intensity, probability)
 
 
 def exportable_decoder(field: ImageField, *, both: bool) -> Exportable:

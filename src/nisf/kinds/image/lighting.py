@@ -60,10 +60,15 @@ def degraded(
     z: Float[Tensor, "b n"],
     config: AugmentConfig,
 ) -> Float[Tensor, "b n c h w"]:
-    """Add ghosts, blur or sharpening, and noise; other arguments as for `relit`.
+    """Add ghosts, blur or sharpening, and noise.
 
     Args:
+        images: intensities in [0, 1].
+        view: a batch of views.
         grains: standard normal numbers.
+        place: positions of the canvas's pixels, mm from its centre.
+        z: positions of the slices, mm.
+        config: which effects are used.
     """
     if config.ghost and _wanted(view.ghost[:, 0]):
         images = images + _each(view.ghost[:, 0]) * _moved(images, view.ghost[:, 1:])

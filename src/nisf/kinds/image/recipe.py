@@ -25,7 +25,7 @@ from nisf.kinds.image.views import for_anatomy
 from nisf.kinds.pool import pool_of
 from nisf.kinds.recipe import Recipe, TrainingSetup
 from nisf.networks.image_field import ImageField
-from nisf.optimisation.graph import Recorded
+from nisf.optimisation.graph import Captured
 from nisf.optimisation.loop import Validation
 from nisf.optimisation.muon import weight_optimisers
 from nisf.optimisation.prefetch import Prefetched, workers_for
@@ -72,7 +72,7 @@ def update_average(average: AveragedModel, network: nn.Module) -> None:
     average.n_averaged += 1
 
 
-class Batches:
+class CapturedSteps:
     """Training steps whose samples are made on the GPU, each captured as one CUDA graph.
 
     Args:
@@ -80,15 +80,15 @@ class Batches:
         resident: makes the batches.
 
     Attributes:
-        record: whether steps are captured where that is possible.
+        capture: whether steps are captured where that is possible.
     """
 
     def __init__(self, recipe: ImageRecipe, resident: Resident) -> None:
         self.recipe, self.resident = recipe, resident
-        self.record = True
+        self.capture = True
         self.numbers = torch.empty(0)
         self._image: ImageConfig | None = None
-        self._recorded: Recorded | None = None
+        self._captured: Captured | None = None
 
     def descend(self, step: int) -> Mapping[str, Tensor]:
         """Do one step; the next step overwrites the terms of the objective that it returns."""
@@ -97,11 +97,11 @@ class Batches:
             self.numbers = torch.empty_like(numbers, device=recipe.setup.device)
         self.numbers.copy_(numbers, non_blocking=True)
         image = image_at(recipe.state.place, recipe.config)
-        if self._recorded is None or image != self._image:
+        if self._captured is None or image != self._image:
             self._image = image
-            self._recorded = Recorded(self._step, recipe.setup.device, recipe.setup.say)
-            self._recorded.possible &= self.record
-        return self._recorded()
+            self._captured = Captured(self._step, recipe.setup.device, recipe.setup.say)
+            self._captured.possible &= self.capture
+        return self._captured()
 
     def _step(self) -> Mapping[str, Tensor]:
         assert self._image is not None
@@ -135,7 +135,9 @@ class ImageRecipe(Recipe):
         self.samples = Prefetched(Sampler(pool, self.config, augment), self.config.train.steps, workers)
         # On a GPU samples are made there, except on several ranks or if worker processes are asked for.
         resident = setup.device.type != "cpu" and setup.workers is None and world() == 1
-        self.batches = Batches(self, Resident(pool, self.config, augment, setup.device)) if resident else None
+        self.on_device = (
+            CapturedSteps(self, Resident(pool, self.config, augment, setup.device)) if resident else None
+        )
         validated = setup.validated() if is_first() else ()
         found = [(case, setup.search.find(case)[0]) for case in validated if case.labelled()]
         self.given, self.hidden = validation_cases(found, self.config.image, self.config.train.seed)
@@ -162,7 +164,7 @@ class ImageRecipe(Recipe):
 
     @override
     def descend(self, step: int) -> Mapping[str, Tensor]:
-        return super().descend(step) if self.batches is None else self.batches.descend(step)
+        return super().descend(step) if self.on_device is None else self.on_device.descend(step)
 
     @override
     def after_step(self) -> None:

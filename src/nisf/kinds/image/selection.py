@@ -63,8 +63,7 @@ def least_certainty(volumes: Sequence[Answered], classes: int) -> tuple[float, .
     only if it is clearly better than keeping all sections.
 
     Args:
-        volumes: given slices and hidden slices.
-        volumes: slices that were given, and slices that were hidden.
+        volumes: the answers on slices that were given, and on slices that were hidden.
         classes: number of classes, background included.
     """
     out = []

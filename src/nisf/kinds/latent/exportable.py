@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from nisf.data.region import Region
 from nisf.networks.latent_field import LatentField
-from nisf.prior.exportable import Exportable
+from nisf.prior.exportable import Exportable, within
 
 EXAMPLES = 5
 """Number of points in the examples, unlike the length of any other axis."""
@@ -49,13 +49,6 @@ class _Subject(nn.Module):
         coordinates = torch.cat([scaled, time[:, None]], dim=1)[:, : self.dimensions]
         intensity, probability = self.field(coordinates, self.latent)
         return within(scaled, intensity, probability)
-
-
-def within(scaled: Tensor, intensity: Tensor, probability: Tensor) -> tuple[Tensor, Tensor]:
-    """Answers inside the region; outside, background with intensity 0."""
-    inside = (scaled.abs() <= 1).all(dim=1, keepdim=True).to(intensity.dtype)
-    background = torch.cat([torch.ones_like(inside), torch.zeros_like(probability[:, 1:])], dim=1)
-    return intensity * inside, probability * inside + background * (1 - inside)
 
 
 def exportable_field(field: LatentField, mean: Float[Tensor, "l"]) -> Exportable:

@@ -108,6 +108,7 @@ def solve(
         problems: returns the problem of an iteration. New points need a new object. While the same object is
             returned, its linearisation is kept; the fit can converge only then.
         start: initial unknowns.
+        solver: settings of the solver.
         callback: called with the iterations done and the unknowns (s, u), at the start and after each.
     """
     s = len(start)
@@ -115,8 +116,7 @@ def solve(
     damping = torch.full((s,), solver.damping, dtype=x.dtype, device=x.device)
     factor, value = torch.full_like(damping, 2.0), torch.full_like(damping, torch.nan)
     running = torch.ones(s, dtype=torch.bool, device=x.device)
-    iterations = torch.zeros(s, dtype=torch.long, device=x.device)
-    slow = torch.zeros_like(iterations)
+    iterations, slow = torch.zeros(2, s, dtype=torch.long, device=x.device)
     problem: Problem | None = None
     near: Linearised | None = None
     history: list[Tensor] = []

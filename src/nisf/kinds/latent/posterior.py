@@ -25,6 +25,8 @@ def misfit(logits: Tensor, target: Tensor, likelihood: Likelihood, sigma: float)
     """Negative log-likelihood of each intensity, same shape as ``logits``.
 
     Args:
+        logits: of the intensities, any shape.
+        target: measured intensities in [0, 1], same shape.
         likelihood: cross-entropy of intensities as fractions, or squared differences.
         sigma: standard deviation of an intensity in [0, 1], for the Gaussian likelihood.
     """
@@ -46,7 +48,9 @@ def slope_and_weight(
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """Negative log posterior of ``s`` subjects on fixed points; a `gauss_newton.Problem`.
+    """Negative log posterior of ``s`` subjects on fixed points.
+
+    It is a `nisf.kinds.latent.levenberg_marquardt.Problem`.
 
     Attributes:
         model: the field as a function of the unknowns.
@@ -118,7 +122,7 @@ class Posterior:
 
 
 class Near:
-    """A posterior linearised at some unknowns; a `gauss_newton.Linearised`."""
+    """A posterior linearised at some unknowns; a `nisf.kinds.latent.levenberg_marquardt.Linearised`."""
 
     def __init__(self, posterior: Posterior, unknowns: Float[Tensor, "s u"]) -> None:
         self.posterior = posterior

@@ -94,11 +94,11 @@ def fit_second_order(
     drawn: dict[int, Posterior] = {}
 
     def problems(iteration: int) -> Posterior:
-        stage = min(iteration, config.growth)
-        if stage not in drawn:
+        draw = min(iteration, config.growth)
+        if draw not in drawn:
             drawn.clear()
-            drawn[stage] = posterior_of(model, cases, config, points_of(stage, config), seed, stage)
-        return drawn[stage]
+            drawn[draw] = posterior_of(model, cases, config, points_of(draw, config), seed, draw)
+        return drawn[draw]
 
     start = model.mean.new_zeros(len(cases), sum(model.sizes))
     solver = Solver(iterations=config.iterations, tolerance=config.tolerance)

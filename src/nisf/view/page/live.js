@@ -1,15 +1,12 @@
 // A fit step by step: pictures of the measured slice and of the field, and the loss.
 import { draw, make } from "./dom.js";
+import { rgb } from "./layers.js";
 
 const W = 600, H = 84, SHOWN = 0.4;
 
-function colour(hex) {
-  return [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
-}
-
 /** Grey with the classes' colours over it. */
 export function tinted(size, shade, label, colours) {
-  const image = new ImageData(size, size), inks = colours.map(colour);
+  const image = new ImageData(size, size), inks = colours.map(rgb);
   for (let n = 0; n < size * size; n++) {
     const ink = label[n] ? inks[label[n]] : null;
     for (let c = 0; c < 3; c++) image.data[4 * n + c] = ink ? shade[n] * (1 - SHOWN) + ink[c] * SHOWN : shade[n];

@@ -9,7 +9,7 @@ import { Panel } from "./panel.js";
 import { normal } from "./planes.js";
 import { orbit, Pointer } from "./pointer.js";
 import { SliceView } from "./slice-view.js";
-import { acrossPlane, measuredPlane, middleOf, samePlane, snapped, snapsOf } from "./snaps.js";
+import { acrossPlane, measuredPlane, middleOf, nearestSlice, samePlane, snapped, snapsOf } from "./snaps.js";
 import { SolidView } from "./solid.js";
 import { fresh, stateOf, Store, VIEWS } from "./store.js";
 import { Strokes } from "./strokes.js";
@@ -266,8 +266,7 @@ export class Page {
     const stack = this.info.stacks[0], view = this.store.state.active === "solid" ? "a" : this.store.state.active;
     if (!stack) return;
     const { centre, extent } = this.store.state.planes[view];
-    const now = this.panel.sliceWords ? Number(this.panel.sliceWords.textContent.match(/\d+/)[0]) - 1 : 0;
-    const position = Math.max(0, Math.min(stack.shape[2] - 1, now + by));
+    const position = Math.max(0, Math.min(stack.shape[2] - 1, nearestSlice(stack, centre) + by));
     const plane = measuredPlane(this.info, stack, position, centre, extent);
     this.snaps[view] = plane;
     this.names[view] = "slice0";

@@ -11,6 +11,7 @@ export class Timeline {
     this.root = root;
     this.page = page;
     this.curves = null;
+    this.loop = null;
   }
 
   open(info) {
@@ -59,9 +60,11 @@ export class Timeline {
   play() {
     const { store } = this.page, { times } = this.info;
     const cycle = this.info.stacks[0]?.cycle_ms || 1000;
+    // A loop whose last tick is still due must not go on beside the one that replaces it.
+    const loop = this.loop = {};
     let frame = nearestFrame(times, store.state.time), last = performance.now();
     const tick = (now) => {
-      if (!store.state.playing) return;
+      if (!store.state.playing || loop !== this.loop) return;
       const due = cycle / times.length / store.state.speed;
       if (now - last >= due && this.page.idle()) {
         last = now - last < 2 * due ? last + due : now;

@@ -7,6 +7,7 @@ numbers for one of them under ``"ukb la_4ch"``, its labels are read too.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from nisf.data.anatomy import Anatomy
@@ -84,10 +85,8 @@ def _stack(folder: Path, view: str, anatomy: Anatomy, listing: Listing) -> Stack
                 "labels of long-axis views are left out, because their numbers mean other structures than "
                 f'in the short axis; to use them, give "ukb {view}" numbers in an anatomy file'
             )
-            return StackFiles(
-                stack.name, stack.images, (None,) * len(stack.labels), stack.times, stack.phases
-            )
-        return StackFiles(stack.name, stack.images, stack.labels, stack.times, stack.phases, numbers=numbers)
+            return stack.without_labels()
+        return replace(stack, numbers=numbers)
     if view == "sa" and not any(stack.labels):
         listing.warn_of_labels(folder.name, f"{folder}: no label file seg_sa.nii.gz")
     return stack
