@@ -69,7 +69,7 @@ def test_a_flat_folder(scans, segment, tmp_path, capsys):
     printed = capsys.readouterr()
     assert written(tmp_path / "out") == ["a", "b", "c[1]"]
     assert "3 of 3 cases written" in printed.out
-    assert "skipped, because the layout has no such images: a_seg.nii.gz" in printed.err
+    assert "skipped, because they are not named like images or cases: a_seg.nii.gz" in printed.err
     image, seg = nib.load(scans / "a.nii.gz"), nib.load(tmp_path / "out" / "a_seg.nii.gz")
     assert seg.shape == image.shape
     np.testing.assert_array_equal(seg.affine, image.affine)
@@ -274,7 +274,7 @@ def test_links_without_a_target_fail(cohort, segment, tmp_path, capsys):
     assert segment(data) == 1
     printed = capsys.readouterr()
     assert f"{link}: a link with a missing target" in printed.err
-    assert "such images: other\n" in printed.err
+    assert "images or cases: other\n" in printed.err
     assert printed.err.splitlines()[-1] == "failed: phantom0002"
     assert written(tmp_path / "out") == ["phantom0000", "phantom0001", "phantom0003"]
     assert main(["check", str(data)]) == 1

@@ -180,7 +180,7 @@ def _note_skipped(listing: Listing) -> None:
     if names := [path.name for path in listing.skipped]:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         listing.notes["skipped"] = (
-            f"{listing.skipped[0].parent}: skipped, because the layout has no such images: "
+            f"{listing.skipped[0].parent}: skipped, because they are not named like images or cases: "
             f"{', '.join(names[:5])}{more}"
         )
 
