@@ -778,3 +778,29 @@ def test_long_axis_planes_put_slices_in_line(tmp_path, capsys):
     assert found["errors of the found shifts, mm"]["largest"] < 1 < found["shifts, mm"]["largest"]
     assert found["mean Dice"]["in line"] > found["mean Dice"]["stack"]
     assert "phantom0000: shifts of" in capsys.readouterr().out
+
+
+def test_training_with_long_axis_planes(tmp_path, monkeypatch):
+    import long_axis_training as benchmark
+    from nisf.kinds.load import load_prior
+
+    for name, value in {"FRAMES": 1, "POINTS": 200, "WAYS": ("basal",)}.items():
+        monkeypatch.setattr(benchmark, name, value)
+    words = ["phantom", "cardiac-sax-80", "-o", str(tmp_path), "--train", "1", "--cases", "1", "--steps", "2"]
+    assert benchmark.main(words) == 0
+    found = json.loads((tmp_path / "long_axis_training.json").read_text())["mean Dice"]
+    assert list(found) == ["as it was", "trained with the stack", "trained with planes"]
+    assert all(0.2 < dice < 1 for scores in found.values() for dice in scores.values())
+    assert found["as it was"] != found["trained with the stack"] != found["trained with planes"]
+    # Both networks see the same slices of the stack and the same points; one of them sees planes as well.
+    prior = load_prior("cardiac-sax-80")
+    case, planes, heart = benchmark.phantom(21, 0)
+    subject = benchmark.subject_of(case, planes, prior, np.random.default_rng(5), heart)
+    more = set()
+    for step in range(8):
+        alone, both = (benchmark.sample_of(subject, step, prior, planes=shown) for shown in (False, True))
+        more.add(len(both.maps) - len(alone.maps))
+        assert (both.maps[: len(alone.maps)] == alone.maps).all()
+        assert (both.points == alone.points).all()
+        assert (both.label == alone.label).all()
+    assert more == {0, 2}

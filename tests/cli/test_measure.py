@@ -123,3 +123,12 @@ def test_tables_of_the_user_stay(out, tmp_path, capsys):
     assert (tmp_path / "toy50.measures.json").stat().st_mtime_ns == before
     assert main(["measure", str(tmp_path), "--overwrite"]) == 0
     assert [row["case"] for row in read(table)] == ["toy50"]
+
+
+@pytest.mark.parametrize("option", ["-o", "--plots"])
+def test_evaluate_measures_replaces_no_file_that_nisf_did_not_write(tmp_path, option, capsys):
+    mine = tmp_path / "mine.png"
+    mine.write_text("precious")
+    assert main(["evaluate", str(tmp_path), "-p", str(tmp_path), "--measures", option, str(mine)]) == 2
+    assert "mine.png: was not written by nisf" in capsys.readouterr().err
+    assert mine.read_text() == "precious"

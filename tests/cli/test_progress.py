@@ -23,7 +23,7 @@ def test_a_line_now_and_then(capsys):
 
 
 def test_how_a_case_went():
-    assert outcome({"region": "finder"}, 2.0) == "segmented in 2.0 s, region found by finder"
+    assert outcome({"region": "finder"}, 2.0) == "segmented in 2.0 s, anatomy found by the finder"
     fitted = {"intensity_bce": 0.5, "converged": False}
     assert outcome(fitted, 2.0).endswith("(intensity loss 0.5000), not converged: give more --steps")
 

@@ -76,6 +76,34 @@ def test_working_memory_reaches_the_subject(fitted, points, tmp_path, capsys, mo
     assert found == [37.0]
 
 
+@pytest.mark.parametrize(
+    ("output", "options", "said"),
+    [
+        ("a.png", ["--plane", "0,0,1", "--size", "-5"], "--size -5: give a positive number"),
+        ("a.png", ["--plane", "0,0,1", "--size", "nan"], "--size nan: give a positive number"),
+        ("a.png", ["--view", "4ch", "--centre", "1,2,3"], "--view: defines its own position"),
+        ("a.nii.gz", ["--frames", "2", "--time", "0.3"], "--frames and --time: give one"),
+        ("a.nii.gz", ["--centre", "1,2,3"], "--centre: the point of a plane"),
+        ("a.nii.gz", ["--size", "50"], "--size: the side of a plane"),
+        ("a.csv", ["--points", "POINTS", "--time", "0.5"], "--time: applies to grids and planes"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(seen, points, tmp_path, capsys, output, options, said):
+    words = [points if word == "POINTS" else word for word in options]
+    status, out, error = render(capsys, seen, "-o", tmp_path / output, *words)
+    assert (status, out) == (2, "")
+    assert said in error
+    assert not (tmp_path / output).exists()
+
+
+def test_points_outside_the_region_are_counted(seen, points, tmp_path, capsys):
+    points.write_text("x,y,z\n0,0,0\n500,0,0\n0,0,-900\n")
+    _, out, _ = render(capsys, seen, "-o", tmp_path / "a.csv", "--points", points)
+    assert out.rstrip().endswith(
+        "a.csv: 3 points, 2 of them outside the region, where every answer is background"
+    )
+
+
 def test_points_are_read_with_and_without_times(points, tmp_path):
     np.testing.assert_array_equal(read_points(points), [[0, 0, 0, 0.25], [5, -5, 10, 0]])
     (tmp_path / "still.csv").write_text("name,z,y,x\na,1,2,3e1\n")

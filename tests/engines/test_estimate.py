@@ -53,8 +53,10 @@ def test_in_words():
     trial = Result("anna", "written", seconds=12.34)
     assert Estimate(1000, trial, 36_000.0, 2e9, 1.2e9).told(4) == [
         "1000 cases; the trial run on anna took 12.3 s",
-        "time: 2.5 hours with 4 at a time (10.0 hours of one CPU)",
-        "memory: at most 1.2 GB for each of them",
-        "disk: 2.0 GB",
+        "time: about 2.5 hours with 4 workers (10.0 hours of one core)",
+        "memory: at most 1.2 GB for each worker",
+        "disk: 2.0 GB for all results",
     ]
-    assert Estimate(1, trial, 30.0, 1.0, 1.0).told(4)[1] == "time: 30 s with 4 at a time (30 s of one CPU)"
+    assert (
+        Estimate(1, trial, 30.0, 1.0, 1.0).told(4)[1] == "time: about 30 s with 4 workers (30 s of one core)"
+    )

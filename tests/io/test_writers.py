@@ -27,11 +27,11 @@ def source(path, frames=4, affine=OBLIQUE):
     image.set_qform(affine.matrix, 1)
     image.set_sform(affine.matrix, 4)
     image.header.set_xyzt_units("mm", "msec")
-    image.header.set_zooms((*affine.spacing, 37.5))
+    image.header.set_zooms((*affine.spacing, 75.0))
     image.header["descrip"] = b"from the scanner"
     nib.save(image, path)
     grid = Grid((5, 6, 3), affine).with_frames(frames)
-    return Stack("sa", grid, source=path, cycle_ms=150.0)
+    return Stack("sa", grid, source=path, cycle_ms=300.0)
 
 
 def test_own_grid_takes_over_the_header(tmp_path):
@@ -72,7 +72,7 @@ def test_every_format_holds_the_same(tmp_path, name, frames, own):
         corners = np.array([[0, 0, 0], np.array(grid.shape) - 1, [1, 2, 1]], dtype=float)
         np.testing.assert_allclose(header.affine(corners), grid.affine(corners), atol=1e-3)
         assert header.oriented
-        assert header.cycle_ms == (None if frames == 1 else pytest.approx(150.0, rel=1e-5))
+        assert header.cycle_ms == (None if frames == 1 else pytest.approx(300.0, rel=1e-5))
         image = sitk.ReadImage(str(path))
         array = sitk.GetArrayFromImage(image).T.reshape(expected.shape, order="F")
         np.testing.assert_array_equal(array, expected)
@@ -111,8 +111,20 @@ def test_another_grid_says_where_it_is(tmp_path):
     write_volume(tmp_path / "fine.nii.gz", data, grid, stack=stack)
     image = nib.load(tmp_path / "fine.nii.gz")
     np.testing.assert_allclose(image.affine, grid.affine.matrix, atol=1e-4)
-    np.testing.assert_allclose(image.header.get_zooms(), (2, 1, 4, 15), rtol=1e-5)  # 150 ms over 10 frames
+    np.testing.assert_allclose(image.header.get_zooms(), (2, 1, 4, 30), rtol=1e-5)  # 300 ms over 10 frames
     assert image.header.get_xyzt_units() == ("mm", "msec")
+
+
+@pytest.mark.parametrize(
+    ("times", "step"),
+    [([0.3, 0.35, 0.4], 15.0), ([0.5, 0.75], 75.0), ([0.0, 0.1, 0.6], 1.0), ([0.4, 0.1], 1.0)],
+)
+def test_frames_of_a_part_of_the_cycle_are_as_far_apart_as_they_are(tmp_path, times, step):
+    stack = source(tmp_path / "in.nii.gz")
+    grid = stack.grid.at_times(times)
+    data = np.zeros((*grid.shape, len(times)), dtype=np.uint8)
+    write_volume(tmp_path / "part.nii.gz", data, grid, stack=stack)
+    assert nib.load(tmp_path / "part.nii.gz").header.get_zooms()[3] == pytest.approx(step)
 
 
 def test_unscaled_affine_of_the_input_is_kept_on_its_own_grid(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from made_up import measures
 
 from nisf.report.plots import HEIGHT, LEFT, RIGHT, WIDTH, bulls_eye, colour_of, curve_plot, ticks
-from nisf.report.words import headline, number, rows_of, title_of, unit_of
+from nisf.report.words import fixed, headline, number, rows_of, title_of, unit_of
 
 
 @pytest.mark.parametrize(
@@ -103,6 +103,7 @@ def test_words():
     assert title_of("anterior_surface_mm2") == "Anterior surface"
     assert title_of("anterior_ml") == "Anterior volume"
     assert [number(v) for v in (None, 5.256, 57.149, 187.4, -3)] == ["–", "5.26", "57.1", "187", "−3.00"]
+    assert [number(-0.001), fixed(-0.4, 0), fixed(-0.6, 0)] == ["0.00", "0", "−1"]
 
 
 def test_rows():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import tyro
 
@@ -18,6 +18,7 @@ from nisf.cli.demo import Demo
 from nisf.cli.doctor import Doctor
 from nisf.cli.evaluate import Evaluate
 from nisf.cli.export import Export
+from nisf.cli.help import tidy_help
 from nisf.cli.info import Info
 from nisf.cli.measure import Measure
 from nisf.cli.mesh import Mesh
@@ -91,6 +92,9 @@ def parsed(arguments: Sequence[str]) -> Command:
         SystemExit: the arguments cannot be parsed, or ask for help.
     """
     refuse_repeated(arguments)
+    for kind, subcommand in map(get_args, get_args(Command)):
+        if arguments and arguments[0] == subcommand.name:
+            tidy_help(kind)
     return tyro.cli(
         Command,
         prog="nisf",

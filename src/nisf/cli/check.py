@@ -49,17 +49,20 @@ class Check:
 def show(report: Report) -> None:
     """Print the report as a table of the cases, then problems and notes."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     from nisf.data.wording import counted
 
     console = Console(soft_wrap=True, highlight=False, markup=False)
     if report.cases:
-        table = Table("case", "grid", "spacing mm", "frames", "labels", "problems")
+        table = Table(Column("case", overflow="fold"), "grid", "spacing mm", "frames", "labels", "problems")
         for case in report.cases:
             table.add_row(*(Text(cell) for cell in _row(case)))
-        Console().print(table)
+        wide = Console()
+        if not wide.is_terminal:
+            wide.width = 120  # files and pipes have room
+        wide.print(table)
     for case in report.cases:
         if case.person:
             console.print(
@@ -67,7 +70,7 @@ def show(report: Report) -> None:
             )
         for one in case.series:
             name = f" '{one['description']}'" if one["description"] else ""
-            taken = ", taken" if one["taken"] else ""
+            taken = ", chosen" if one["taken"] else ""
             console.print(f"{case.name}: series {one['number']}{name}: {one['guess']} ({one['why']}){taken}")
     for problem in report.all_problems():
         subject = f"{problem.case}: " if problem.case and problem.case not in problem.message else ""

@@ -44,7 +44,7 @@ class Correct:
 
     subject: Annotated[Positional[Path], arg(metavar="SUBJECT")]
     """OUT/NAME.nisf, as nisf segment wrote it."""
-    strokes: Annotated[Positional[Path | None], arg(metavar="STROKES.json")] = None
+    strokes: Annotated[Positional[Path | None], arg(metavar="[STROKES.json]")] = None
     """JSON file with strokes, as saved by the viewer (see docs/correcting.md)."""
     add: bool = False
     """Add the strokes to the existing ones instead of replacing them."""

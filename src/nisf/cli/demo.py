@@ -11,7 +11,8 @@ from tyro.conf import arg
 
 @dataclass(frozen=True)
 class Demo:
-    """Train a small prior on beating-heart phantoms, fit an unseen heart from every other slice, show it.
+    """Train a small prior on beating-heart phantoms, segment an unseen heart from every other slice, and
+    show the result.
 
     Takes about two minutes on two cores and needs no data.
     """

@@ -52,7 +52,7 @@ class Doctor:
                 findings.append(finding)
                 if not self.json:
                     mark = "" if finding.good else "  <- does not work"
-                    print(f"{finding.part:18s} {finding.says}{mark}", flush=True)
+                    print(f"{finding.part:20s} {finding.says}{mark}", flush=True)
         failed = [finding.part for finding in findings if not finding.good]
         if self.json:
             import json

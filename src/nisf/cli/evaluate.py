@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,8 +14,20 @@ from tyro.conf import Positional, arg
 from nisf.cli.parse import refuse_missing, refuse_missing_prior
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from nisf.evaluation.agreement import Comparison
     from nisf.evaluation.scores import Evaluation
+
+SCORES = (
+    "Mean ± standard deviation over n volumes. Δ mL: predicted minus reference volume.\n"
+    "Missed: structures in the reference only; Extra: in the prediction only."
+)
+AGREEMENT = (
+    "Bias: mean of measured minus reference value, with its 95 % limits of agreement (Bland and Altman).\n"
+    "Readers: deviation of readers from their consensus, as published."
+)
+"""What the columns of the tables mean."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +68,7 @@ class Evaluate:
     threads: int | None = None
     """CPU threads; by default the number of idle cores."""
     overwrite: bool = False
-    """Replace the CSV file even if nisf did not write it."""
+    """Replace the CSV file and the plots even if nisf did not write them."""
 
     def run(self) -> int:
         refuse_missing([self.references, self.predictions, self.only])
@@ -92,26 +105,36 @@ class Evaluate:
         Raises:
             BadFileError: a file is in the way, which is checked before the evaluation.
         """
-        from nisf.outputs import recorded
-
         if self.output is None:
             return report(evaluate(), None)
-        path = self.output
-        stem = path.name.removesuffix(".csv")
-        with recorded(path.parent, stem, "evaluate", planned=[path.name], overwrite=self.overwrite) as part:
-            status = report(evaluate(), path)
-        for remark in part.remarks():
+        with self.kept(self.output):
+            return report(evaluate(), self.output)
+
+    @contextmanager
+    def kept(self, path: Path, part: str = "evaluate") -> Generator[None]:
+        """Record a file that is written inside this context, and say which files of others it replaced.
+
+        Raises:
+            BadFileError: a file that nisf did not write is in the way.
+        """
+        from nisf.outputs import recorded
+
+        name = path.name.removesuffix(path.suffix)
+        with recorded(path.parent, name, part, planned=[path.name], overwrite=self.overwrite) as writing:
+            yield
+        for remark in writing.remarks():
             print(remark)
-        return status
 
     def compare_measures(self) -> int:
         """Compare measures instead of voxels; returns the exit status.
 
         Raises:
-            NisfError: an option does not go with it, or the cohort cannot be read.
+            NisfError: an option does not go with it, the cohort cannot be read, or a file is in the way.
         """
         from nisf.errors import BadSettingError
-        from nisf.evaluation.agreement import compare_folder
+        from nisf.evaluation.agreement import compare_folder, write_agreement_csv
+        from nisf.outputs.recording import refuse_to_replace
+        from nisf.picture import agreement_picture
 
         if self.predictions is None or not self.measures:
             raise BadSettingError(
@@ -124,10 +147,19 @@ class Evaluate:
         endings = (".png", ".pdf", ".svg")
         if self.plots is not None and self.plots.suffix.lower() not in endings:
             raise BadSettingError(f"--plots {self.plots}: name it {', '.join(endings)}")
+        for path, part in ((self.output, "evaluate"), (self.plots, "plots")):
+            if path is not None and not self.overwrite:
+                refuse_to_replace(path.parent, path.stem, part, planned=[path.name])
         comparison = compare_folder(
             self.predictions, self.references, self.anatomy, self.layout, only=self.only
         )
-        return report_agreement(comparison, self.output, self.plots)
+        if self.output is not None:
+            with self.kept(self.output):
+                write_agreement_csv(self.output, comparison.agreements)
+        if self.plots is not None and comparison.agreements:
+            with self.kept(self.plots, "plots"):
+                agreement_picture(comparison.agreements, self.plots)
+        return report_agreement(comparison)
 
     def with_prior(self, folder: Path) -> Evaluation:
         """Fit each case without what is hidden, and score that."""
@@ -149,29 +181,33 @@ class Evaluate:
         )
 
 
-def report_agreement(comparison: Comparison, output: Path | None, plots: Path | None) -> int:
-    """Write the CSV and the plots, print the table and the failures; the exit status.
+def report_agreement(comparison: Comparison) -> int:
+    """Print the table, the notes and the failures; the exit status."""
+    from nisf.evaluation.agreement import agreement_table
 
-    Raises:
-        BadFileError: a file cannot be written.
-    """
+    if comparison.agreements:
+        show(agreement_table(comparison.agreements), AGREEMENT)
+    tell(comparison.notes, comparison.failures)
+    return 1 if comparison.failures else 0
+
+
+def show(table: Table, caption: str) -> None:
+    """Print a table, and below it what its columns mean."""
     from rich.console import Console
 
-    from nisf.evaluation.agreement import agreement_table, write_agreement_csv
-    from nisf.picture import agreement_picture
+    console = Console()
+    if not console.is_terminal:
+        console.width = 120  # files and pipes have room: nothing of the table is folded
+    console.print(table)
+    console.print(caption, style="dim", highlight=False)
 
-    if output is not None:
-        write_agreement_csv(output, comparison.agreements)
-    if comparison.agreements:
-        console = Console()
-        if not console.is_terminal:
-            console.width = 120
-        console.print(agreement_table(comparison.agreements))
-        if plots is not None:
-            agreement_picture(comparison.agreements, plots)
-    for sentence in (*comparison.notes, *comparison.failures.values()):
+
+def tell(notes: Iterable[str], failures: Mapping[str, str]) -> None:
+    """Print notes and failures on standard error."""
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    for sentence in failures.values():
         print(sentence, file=sys.stderr)
-    return 1 if comparison.failures else 0
 
 
 def report(evaluation: Evaluation, output: Path | None) -> int:
@@ -180,8 +216,6 @@ def report(evaluation: Evaluation, output: Path | None) -> int:
     Raises:
         BadFileError: the CSV cannot be written.
     """
-    from rich.console import Console
-
     from nisf.data.wording import counted
     from nisf.evaluation.scores import summary_table, write_scores_csv
 
@@ -189,12 +223,8 @@ def report(evaluation: Evaluation, output: Path | None) -> int:
     if output is not None:
         write_scores_csv(output, evaluation.scores)
     if evaluation.scores:
-        console = Console()
-        if not console.is_terminal:
-            console.width = 120  # files and pipes have room: nothing of the table is folded
-        console.print(summary_table(evaluation.scores))
-    for sentence in (*evaluation.notes, *failures.values()):
-        print(sentence, file=sys.stderr)
+        show(summary_table(evaluation.scores), SCORES)
+    tell(evaluation.notes, failures)
     if failures:
         print(f"{counted(len(failures), 'case')} could not be scored: {', '.join(failures)}", file=sys.stderr)
     return 1 if failures else 0

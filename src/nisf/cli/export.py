@@ -13,10 +13,11 @@ from tyro.conf import Positional, arg
 class Export:
     """Write the network of a subject (NAME.nisf) or of a prior as an ONNX file, for other programs.
 
-    A subject's file answers places in world mm; one of the kind image holds the encoded slices of one
-    measured phase. A prior's file takes the latent, or the encoded slices, as inputs; --encoder writes what
-    encodes them. Islands are not removed. Each file is compared with PyTorch in ONNX Runtime before it is
-    written. Needs: pip install 'nisf[export]'.
+    The network of a subject takes positions in world mm; for a prior of the kind image, the file contains the
+    encoded slices of one measured phase. The network of a prior takes the latent or the encoded slices as
+    inputs too; --encoder writes the network that encodes slices. Fragments (islands) are not removed from the
+    answers. Each file is run in ONNX Runtime and compared with PyTorch before it is written. Needs: pip
+    install 'nisf[export]'.
     """
 
     source: Annotated[Positional[str], arg(metavar="SUBJECT|PRIOR")]
@@ -24,13 +25,13 @@ class Export:
     output: Annotated[Path, arg(aliases=["-o"])]
     """File to write, NAME.onnx."""
     prior: Path | None = None
-    """Folder of a subject's prior, if it is not where it was."""
+    """With a subject: folder of its prior, if it has moved."""
     time: float = 0.0
-    """Of a subject of the kind image: the measured phase nearest to this fraction of the cycle."""
+    """With a subject of the kind image: write the measured phase nearest to this fraction of the cycle."""
     encoder: bool = False
-    """Of a prior of the kind image: write the encoder, which turns slices into inputs of the decoder."""
+    """With a prior of the kind image: write the encoder, which turns slices into inputs of the decoder."""
     overwrite: bool = False
-    """Replace a file that is in the way, whoever wrote it."""
+    """Replace an existing file even if nisf did not write it."""
 
     def run(self) -> int:
         from nisf.errors import BadSettingError

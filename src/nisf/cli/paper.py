@@ -34,7 +34,7 @@ class Paper:
     paper's numbers and needs a GPU."""
     test: int | None = None
     """Maximum number of test subjects; by default that of the budget."""
-    use: tuple[str, ...] = ()
+    use: Annotated[tuple[str, ...], arg(metavar="KIND=PRIOR ...")] = ()
     """Already trained priors that have not seen the test subjects: image=NAME paper=FOLDER unet=FOLDER."""
     anatomy: str = "cardiac-sax"
     """Anatomy: a name or a JSON file."""

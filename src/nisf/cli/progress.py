@@ -180,12 +180,22 @@ class CohortProgress:
         return f" {engine} (slowest step: {name}, {100 * part:.0f} % of the cases' time)"
 
 
+FOUND = {
+    "finder": "anatomy found by the finder",
+    "motion": "anatomy found by its motion",
+    "centre": "anatomy assumed in the centre of the image",
+    "whole": "anatomy assumed anywhere in the image",
+    "given": "anatomy at the given centre",
+}
+"""How the region was found, in words."""
+
+
 def outcome(summary: Mapping[str, Any], seconds: float) -> str:
     """The result of a case in one line; ``seconds`` is its total time."""
     took, moved = f"in {seconds:.1f} s", alignment(summary.get("moved_mm"))
     if summary.get("intensity_bce") is None:
         turned = f", {summary['turned']}" if "turned" in summary else ""
-        return f"segmented {took}, region found by {summary['region']}{turned}{moved}"
+        return f"segmented {took}, {FOUND[summary['region']]}{turned}{moved}"
     end = "" if summary.get("converged", True) else ", not converged: give more --steps"
     return f"segmented {took} (intensity loss {summary['intensity_bce']:.4f}){moved}{end}"
 

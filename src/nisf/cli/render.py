@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 IMAGES = (".nii.gz", ".nii", ".hdr", ".nrrd", ".mha")
 ENDINGS = (*IMAGES, ".png", ".csv")
 """Supported extensions of the output."""
+SIDE_MM = 160.0
+"""Side length of a plane."""
 DRAWS = 16
 """Number of draws for a standard deviation."""
 
@@ -29,9 +32,9 @@ DRAWS = 16
 class Render:
     """Evaluate a fitted subject (NAME.nisf) on any grid or plane, at any time, or at a list of points.
 
-    The ending of the output sets the format. NAME.nii.gz writes NAME_seg.nii.gz and NAME_image.nii.gz; .nii,
-    .hdr (a NIfTI pair), .nrrd and .mha work the same way. .png draws a plane. .csv with
-    --points writes one row per point.
+    The ending of the output sets the format. NAME.nii.gz writes NAME_seg.nii.gz and NAME_image.nii.gz; the
+    endings .nii, .hdr (a NIfTI pair), .nrrd and .mha work the same way. NAME.png is a picture of a plane at
+    up to six of its times. NAME.csv, with --points, has one row per point.
     """
 
     subject: Annotated[Positional[Path], arg(metavar="SUBJECT")]
@@ -52,8 +55,8 @@ class Render:
     """Named view of the anatomy, e.g. 4ch or 2ch, located from the subject's own segmentation."""
     centre: str | None = None
     """Point X,Y,Z in world mm on the plane."""
-    size: float = 160.0
-    """Side length of the plane in mm."""
+    size: float | None = None
+    """Side length of the plane in mm, by default 160."""
     points: Path | None = None
     """CSV file with the columns x,y,z (world mm) and optionally t (fraction of the cycle)."""
     probabilities: bool = False
@@ -128,7 +131,36 @@ class Render:
             raise BadSettingError(f"{self.output}: a .csv output and --points go together")
         if self.samples < 0 or self.samples == 1:
             raise BadSettingError(f"--samples {self.samples}: give at least 2 draws, or leave it out")
+        self.refuse_unused()
         return ending
+
+    def refuse_unused(self) -> None:
+        """Reject options that other options would silently override.
+
+        Raises:
+            BadSettingError: there is one, or the side of a plane is not a positive number.
+        """
+        from nisf.errors import BadSettingError
+
+        grid = ("spacing", "frames", "time", "plane", "view", "centre", "size")
+        given = [f"--{name}" for name in grid if getattr(self, name) is not None]
+        if self.points is not None and given:
+            raise BadSettingError(f"{given[0]}: applies to grids and planes, not to --points; leave it out")
+        if self.frames is not None and self.time is not None:
+            raise BadSettingError("--frames and --time: give one of them")
+        if self.view is not None and (self.plane is not None or self.centre is not None):
+            raise BadSettingError("--view: defines its own position; leave --plane and --centre out")
+        if self.plane is None and self.centre is not None:
+            raise BadSettingError("--centre: the point of a plane; give --plane, or leave it out")
+        if self.size is not None and self.plane is None and self.view is None:
+            raise BadSettingError("--size: the side of a plane; give --plane or --view, or leave it out")
+        if not 0 < self.side < math.inf:
+            raise BadSettingError(f"--size {self.side:g}: give a positive number of mm")
+
+    @property
+    def side(self) -> float:
+        """Side length of the plane, mm."""
+        return SIDE_MM if self.size is None else self.size
 
     def answer_grid(self, subject: Subject, *, picture: bool) -> None:
         """Answer on the requested grid or plane, and write a picture or image files.
@@ -183,16 +215,16 @@ class Render:
 
         grid = subject.stacks[0].grid
         own = not any((self.spacing, self.frames, self.time, self.plane, self.view))
-        side = 1.0
+        pixel = 1.0
         if self.spacing and (self.plane or self.view):
-            side = numbers(self.spacing, 1, "--spacing", positive=True)[0]
+            pixel = numbers(self.spacing, 1, "--spacing", positive=True)[0]
         if self.view is not None:
-            grid = self.named_plane(subject, self.view, side).at_times(grid.times)
+            grid = self.named_plane(subject, self.view, pixel).at_times(grid.times)
         elif self.plane is not None:
             normal = numbers(self.plane, 3, "--plane")
             centre = numbers(self.centre, 3, "--centre") if self.centre else subject.region.centre()
             try:
-                plane = Grid.plane(centre, normal, size_mm=(self.size, self.size), spacing_mm=side)
+                plane = Grid.plane(centre, normal, size_mm=(self.side, self.side), spacing_mm=pixel)
             except ValueError as error:
                 raise BadSettingError(f"--plane {self.plane}: {error}") from error
             grid = plane.at_times(grid.times)
@@ -206,7 +238,7 @@ class Render:
             grid = grid.at_times(numbers(self.time, len(self.time.split(",")), "--time"))
         return grid, own
 
-    def named_plane(self, subject: Subject, name: str, side: float) -> Grid:
+    def named_plane(self, subject: Subject, name: str, pixel: float) -> Grid:
         """The plane of a view.
 
         Raises:
@@ -216,12 +248,10 @@ class Render:
         from nisf.subject.views import view_plane
 
         views = subject.prior.anatomy.views
-        if self.plane is not None or self.centre is not None:
-            raise BadSettingError("--view: defines its own position; leave --plane and --centre out")
         if name not in views:
             have = f"it has {', '.join(views)}" if views else "it has none"
             raise BadSettingError(f"--view {name}: the anatomy has no such view; {have}")
-        return view_plane(subject, views[name], size_mm=self.size, spacing_mm=side, memory_mb=self.memory_mb)
+        return view_plane(subject, views[name], size_mm=self.side, spacing_mm=pixel, memory_mb=self.memory_mb)
 
     def answer_points(self, subject: Subject, path: Path) -> None:
         """Read points from a CSV, and write the answers to another.
@@ -230,6 +260,8 @@ class Render:
             BadFileError: the CSV lacks a column or has cells that are not numbers.
             CannotFitError: draws are requested, but the subject has no posterior.
         """
+        import numpy as np
+
         points = read_points(path)
         position, time = points[:, :3], points[:, 3]
         deviation = None
@@ -241,7 +273,9 @@ class Render:
             image, probability = subject.query(position, time, memory_mb=self.memory_mb)
         labels = subject.prior.anatomy.labels
         write_answers(self.output, points, image, probability, deviation if self.std else None, labels)
-        print(f"wrote {self.output}: {len(points)} points")
+        outside = int(np.count_nonzero(~subject.region.contains(position)))
+        where = f", {outside} of them outside the region, where every answer is background" if outside else ""
+        print(f"wrote {self.output}: {len(points)} points{where}")
 
 
 def read_points(path: Path) -> np.ndarray:

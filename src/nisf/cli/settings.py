@@ -23,7 +23,7 @@ UNUSED = "-"
 class Settings:
     """List the settings that 'nisf train --set' accepts, with their values in each preset."""
 
-    section: Annotated[Positional[str | None], arg(metavar="SECTION")] = None
+    section: Annotated[Positional[str | None], arg(metavar="[SECTION]")] = None
     """List only the settings of this section, e.g. train."""
     preset: str | None = None
     """List only the values of this preset, and only the settings that apply to it."""

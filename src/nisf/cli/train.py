@@ -40,7 +40,7 @@ class Train:
     validation: str = "every-5th"
     """Validation cases: every-Nth (e.g. every-5th), a text file with one case name per line, the folder of
     another cohort, or none."""
-    set: Annotated[tuple[str, ...], arg(aliases=["-s"])] = ()
+    set: Annotated[tuple[str, ...], arg(aliases=["-s"], metavar="NAME=VALUE ...")] = ()
     """Settings to change, e.g. train.steps=3000 train.seed=1; 'nisf settings' lists them all."""
     anatomy: str | None = None
     """Anatomy: a name or a JSON file; by default cardiac-sax, or that of --start."""

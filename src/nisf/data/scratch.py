@@ -23,7 +23,7 @@ LARGE = 128 * 2**20
 """Arrays of at least this many bytes go into a file, unless a memory limit was given."""
 PART_OF_MEMORY = 1 / 4
 """Fraction of the working memory that an array may take without going into a file."""
-STEP = 32 * 2**20
+STEP = 16 * 2**20
 """Bytes of such an array that may be touched before its pages are released."""
 MOST_OF_DISK = 0.9
 """Maximum fraction of a disk's free space to use."""

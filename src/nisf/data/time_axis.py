@@ -1,4 +1,4 @@
-"""Check whether a 4D file has its axes in the assumed order: slices third, frames fourth."""
+"""The time axis of a file: whether it is where it is assumed to be, and what its frame time can mean."""
 
 from __future__ import annotations
 
@@ -7,8 +7,19 @@ from jaxtyping import Num
 
 FEWEST = 3
 """Minimum number of slices and of frames for a comparison."""
+SHORTEST_CYCLE_MS, LONGEST_CYCLE_MS = 200.0, 3000.0
+"""Range of plausible lengths of a cardiac cycle: 300 to 20 beats per minute."""
 MOST = 64
 """Maximum number of pairs of neighbours to compare; more would not change the result."""
+
+
+def plausible_cycle(length_ms: float | None) -> float | None:
+    """A length of the cycle, ms, if a heart can have it; else None.
+
+    Headers often give another time instead: the repetition time (3 ms), 1 for unknown, or the wrong unit.
+    """
+    plausible = length_ms is not None and SHORTEST_CYCLE_MS <= length_ms <= LONGEST_CYCLE_MS
+    return length_ms if plausible else None
 
 
 def frames_may_be_slices(image: Num[np.ndarray, "x y z t c"]) -> bool:

@@ -51,9 +51,9 @@ class Estimate:
         wall = hours / max(1, min(workers, self.cases))
         return [
             f"{counted(self.cases, 'case')}; the trial run on {trial.case} took {trial.seconds:.1f} s",
-            f"time: {_hours(wall)} with {workers} at a time ({_hours(hours)} of one CPU)",
-            f"memory: at most {gigabytes(self.memory_bytes)} for each of them",
-            f"disk: {gigabytes(self.disk_bytes)}",
+            f"time: about {_hours(wall)} with {counted(workers, 'worker')} ({_hours(hours)} of one core)",
+            f"memory: at most {gigabytes(self.memory_bytes)} for each worker",
+            f"disk: {gigabytes(self.disk_bytes)} for all results",
         ]
 
 

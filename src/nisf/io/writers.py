@@ -108,7 +108,7 @@ def write_volume(
     while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]
     cycle_ms = None if stack is None else stack.cycle_ms
-    frame_ms = cycle_ms / len(grid.times) if cycle_ms else 1.0
+    frame_ms = _frame_ms(grid, cycle_ms)
     if path.suffix in (".nrrd", ".mha") and data.ndim > 4:
         raise BadSettingError(f"{path}: {data.shape[-1]} channels need NIfTI; name the file .nii.gz")
     if path.suffix == ".nrrd":
@@ -117,6 +117,14 @@ def write_volume(
         write_mha(path, data, grid.affine, frame_ms=frame_ms)
     else:
         _write_nifti(path, data, *(_header(grid, stack) if source is None else source), frame_ms)
+
+
+def _frame_ms(grid: Grid, cycle_ms: float | None) -> float:
+    """Time between the frames of a grid; 1, a writer's word for unknown, if there is no single one."""
+    steps = np.diff(grid.times)
+    if not cycle_ms or not len(steps) or steps.min() <= 0 or np.ptp(steps) > 0.01 * steps.min():
+        return 1.0
+    return cycle_ms * float(steps.mean())
 
 
 def _write_nifti(

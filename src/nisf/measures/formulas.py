@@ -115,4 +115,6 @@ def _combined(rule: MeasureRule, terms: Sequence[float | None], cycle_ms: float 
         return known[0] - known[1]
     if rule.rule == "percentage":
         return 100 * known[0] / known[1] if known[1] > 0 else None
-    return known[0] * MS_A_MINUTE / cycle_ms / 1000 if cycle_ms else None
+    if rule.rule == "output":
+        return known[0] * MS_A_MINUTE / cycle_ms / 1000 if cycle_ms else None
+    raise NotImplementedError(f"the rule {rule.rule} has no formula")

@@ -188,13 +188,13 @@ def done_of(subject: Subject, measures: CaseMeasures | None) -> list[tuple[str, 
         ("Model", f"{prior.card.get('name', prior.anatomy.name)}, kind {prior.kind}, {prior.fingerprint}"),
         ("Region found by", str(summary.get("region", "not recorded"))),
         ("Options", "; ".join(words) or "the model's defaults"),
-        ("Islands", "removed" if subject.islands == "remove" else "kept"),
+        ("Disconnected parts (islands)", "removed" if subject.islands == "remove" else "kept"),
         ("Versions", f"nisf {__version__}, torch {_version('torch')}, Python {platform.python_version()}"),
     ]
     if measures is not None and measures.phases:
         frames = {n: stack.grid.nearest_frame(t) for n, t in measures.phases.items()}
         at = ", ".join(
-            f"{name} at {time:.3f} of the cycle (frame {frames[name] + 1})"
+            f"{name} at {time:.3f} of the cycle (frame {frames[name]}, counted from 0)"
             for name, time in measures.phases.items()
         )
         rows.insert(2, ("Phases", at))

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from nisf.measures.curve import VolumeCurve
 from nisf.measures.wall import Wall
+from nisf.report.words import fixed
 
 WIDTH, HEIGHT = 640.0, 300.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 16.0, 14.0, 40.0
@@ -194,7 +195,7 @@ def _segment(
     fill, ink = colour_of(value, *limits) if known else ("none", "currentColor")
     radius, angle = place
     x, y = radius * math.cos(angle), -radius * math.sin(angle)
-    text = f"{value:.{decimals}f}".replace("-", "−")
+    text = fixed(value, decimals)
     return Segment(path, round(x, 1), round(y, 1), text if known else "–", wall.names[number], fill, ink)
 
 

@@ -63,7 +63,12 @@ def number(value: float | None) -> str:
     if value is None:
         return "–"
     decimals = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
-    return f"{value:.{decimals}f}".replace("-", "−")
+    return fixed(value, decimals)
+
+
+def fixed(value: float, decimals: int) -> str:
+    """Text of a value with this many decimals, with a real minus sign; no negative zero."""
+    return f"{value:z.{decimals}f}".replace("-", "−")
 
 
 @dataclass(frozen=True)

@@ -263,6 +263,16 @@ def test_frames_that_cover_part_of_the_cycle(tmp_path):
     assert any("cover 62 % of the cycle" in note for note in notes.values())
 
 
+def test_an_impossible_cycle_is_unknown(tmp_path):
+    def in_seconds(data, _, t):
+        data.TriggerTime = t * RR / FRAMES / 1000
+        data.NominalInterval = 0
+        return data
+
+    case, _ = read(write(tmp_path, in_seconds))
+    assert case.stacks[0].cycle_ms is None
+
+
 def test_duplicates(tmp_path):
     folder = write(tmp_path)
     save(again := instance(1, 2), folder / "again")  # sent once more, under a new UID

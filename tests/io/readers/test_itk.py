@@ -241,14 +241,14 @@ def test_the_note_is_worded_by_format(tmp_path):
 def test_time_between_frames(tmp_path):
     """By the unit of a NRRD; else as in a NIfTI without one: 1 says nothing, small numbers are seconds."""
     stacked = sitk.JoinSeries([sitk.GetImageFromArray(image().T + t) for t in range(4)])
-    for step, ending, cycle in ((37.5, "mha", 150.0), (0.0375, "nrrd", 150.0), (1.0, "mha", None)):
+    for step, ending, cycle in ((75.0, "mha", 300.0), (0.075, "nrrd", 300.0), (1.0, "mha", None)):
         stacked.SetSpacing((1.5, 1.5, 8.0, step))
         sitk.WriteImage(stacked, str(tmp_path / f"a.{ending}"))
         assert read_header(tmp_path / f"a.{ending}").cycle_ms == (cycle and pytest.approx(cycle))
     header, voxels = (tmp_path / "a.nrrd").read_bytes().split(b"\n\n", 1)
     header = header.replace(b"space dimension: 4", b"space: LPST") + b'\nspace units: "mm" "mm" "mm" "s"\n\n'
     (tmp_path / "b.nrrd").write_bytes(header + voxels)
-    assert read_header(tmp_path / "b.nrrd").cycle_ms == pytest.approx(150.0)
+    assert read_header(tmp_path / "b.nrrd").cycle_ms == pytest.approx(300.0)
 
 
 @pytest.mark.parametrize("asked", [read_header, read_volume])

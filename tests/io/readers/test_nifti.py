@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from nisf.data.anatomy import load_anatomy
 from nisf.errors import NisfError
 from nisf.io.readers.nifti import read_header, read_numbers, read_volume
+from nisf.io.readers.reading import note_geometry
 
 from .helpers import AFFINE, SHAPE, patch, picture, real_data, write
 
@@ -109,6 +111,8 @@ def test_qform_is_used_where_there_is_no_sform(tmp_path):
         (0.03, "unknown", 30.0),
         (0.0, "unknown", None),
         (1.0, "unknown", None),
+        (1.0, "sec", None),  # as ITK writes it
+        (1.0, "msec", None),
         (0.0, "msec", None),
         (np.nan, "sec", None),
         (-3.0, "sec", None),
@@ -116,10 +120,21 @@ def test_qform_is_used_where_there_is_no_sform(tmp_path):
     ],
 )
 def test_frame_time(tmp_path, step, unit, frame_ms):
-    path = patch(write(tmp_path / "a.nii", picture(*SHAPE, 4), unit=unit), "pixdim", step, 4)
+    path = patch(write(tmp_path / "a.nii", picture(*SHAPE, 20), unit=unit), "pixdim", step, 4)
     header = read_header(path)
     assert header.frame_ms == (None if frame_ms is None else pytest.approx(frame_ms))
-    assert header.cycle_ms == (None if frame_ms is None else pytest.approx(4 * frame_ms))
+    assert header.cycle_ms == (None if frame_ms is None else pytest.approx(20 * frame_ms))
+
+
+@pytest.mark.parametrize(("step", "unit", "cycle"), [(40.0, "sec", "800 s"), (3.3, "msec", "0.066 s")])
+def test_impossible_cycle_is_unknown_and_noted(tmp_path, step, unit, cycle):
+    path = patch(write(tmp_path / "a.nii", picture(*SHAPE, 20), unit=unit), "pixdim", step, 4)
+    header = read_header(path)
+    assert header.cycle_ms is None
+    notes: dict[str, str] = {}
+    note_geometry(header, notes, load_anatomy("cardiac-sax"))
+    assert f"a cycle of {cycle}" in notes["cycle"]
+    assert "unknown" in notes["cycle"]
 
 
 def test_static_image_has_no_cycle(tmp_path):

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from nisf.data.time_axis import plausible_cycle
 from nisf.data.wording import counted
 from nisf.io.dicom.scan import Instance
 
@@ -115,7 +116,7 @@ def cycle_ms(rows: Sequence[Row], notes: list[str]) -> float | None:
         if a is not None and b is not None and a.trigger_ms is not None and b.trigger_ms is not None
     ]
     step = float(np.median(steps)) if steps else 0.0
-    spanned = step * frames if step > 0 else None
+    spanned = plausible_cycle(step * frames)
     if not told:
         return spanned
     length = float(np.median(told))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nisf.data.time_axis import plausible_cycle
+
 if TYPE_CHECKING:
     from pydicom import Dataset
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 def cycle_length(interval: float | None, rate: float | None) -> float | None:
     """Length of the cycle, ms: a plausible RR interval, else computed from the heart rate."""
     for found in (interval, 60_000.0 / rate if rate else None):
-        if found is not None and 200.0 <= found <= 3000.0:
+        if plausible_cycle(found) is not None:
             return found
     return None
 

@@ -19,6 +19,7 @@ from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError
 
 from nisf.data.geometry import Affine, Grid, cycle_times
+from nisf.data.time_axis import plausible_cycle
 from nisf.data.wording import mm
 from nisf.errors import BadFileError
 from nisf.io.limits import MAX_VOXELS
@@ -80,7 +81,12 @@ class Header:
 
     @property
     def cycle_ms(self) -> float | None:
-        """Length of the cycle in ms; None for a static image or if unknown."""
+        """Length of the cycle in ms; None for a static image, or if unknown or impossible."""
+        return plausible_cycle(self.stated_cycle_ms)
+
+    @property
+    def stated_cycle_ms(self) -> float | None:
+        """Length of the cycle in ms that follows from the header, however implausible."""
         return None if self.frame_ms is None or self.shape[3] < 2 else self.frame_ms * self.shape[3]
 
 
@@ -298,12 +304,12 @@ def told_frame_ms(step: float, unit_ms: float | None) -> float | None:
     """
     if not math.isfinite(step) or step <= 0:
         return None
-    if unit_ms is not None:
-        return step * unit_ms
-    # Without a unit, 1 is a writer's default for unknown. A frame of a beating heart lasts 20-60 ms, so that
-    # any other number is unambiguous.
+    # 1 is a writer's default for unknown; ITK adds seconds as the unit. Without a unit any other number is
+    # unambiguous, since a frame of a beating heart lasts 20-60 ms.
     if step == 1:
         return None
+    if unit_ms is not None:
+        return step * unit_ms
     return step if step > 5 else step * 1000.0
 
 

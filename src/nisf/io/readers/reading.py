@@ -112,6 +112,13 @@ def note_geometry(header: Header, notes: Notes, anatomy: Anatomy) -> None:
             f"no patient position and orientation in the header ({header.path}, and maybe others): "
             f"{header.lacks}",
         )
+    if header.stated_cycle_ms is not None and header.cycle_ms is None:
+        notes.setdefault(
+            "cycle",
+            f"{header.path} (and maybe others): {header.shape[3]} frames of {header.frame_ms:.4g} ms would "
+            f"be a cycle of {header.stated_cycle_ms / 1000:.4g} s, so its length is treated as unknown; "
+            "for measures per time, correct the time between frames (pixdim[4]) and its unit",
+        )
     if anatomy.orientation is not None and not header.oriented:
         notes.setdefault(
             "as_stored",
@@ -248,13 +255,13 @@ def _note_measured(shown: str, found: Measured, notes: Notes) -> None:
         notes.setdefault(
             "blank",
             f"{shown}: {found.blank} of {found.slices.size} slices are blank and treated as not measured "
-            "(other cases may have some, too)",
+            "(this is said once for all cases)",
         )
     if found.filled:
         notes.setdefault(
             "filled",
             f"{shown}: {100 * found.filled:.3g} % of the pixels are padding or not a number, and are treated "
-            "as not measured (other cases may have some, too)",
+            "as not measured (this is said once for all cases)",
         )
 
 
