@@ -59,7 +59,7 @@ class DemoResult:
         times: fractions of the cycle.
         ejection: ejection fraction of the left ventricle in %, measured and true.
         subject: the unseen subject.
-        seconds: of training and of the fit.
+        seconds: duration of the training, and of the fit.
     """
 
     seen: list[Score]

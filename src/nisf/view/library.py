@@ -96,7 +96,7 @@ def library_of(paths: Sequence[Path], prior: str | None, scan: Path | None, requ
 
     Args:
         paths: where to look.
-        prior: of subjects whose prior has moved; for scans, the prior to segment with.
+        prior: prior of subjects whose prior has moved; for scans, the prior to segment with.
         scan: the images of a single subject, if they have moved.
         request: how to segment scans.
 

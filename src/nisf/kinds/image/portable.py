@@ -93,7 +93,7 @@ class Places:
 
     Attributes:
         field: the network.
-        scenes: of the subject.
+        scenes: scenes of the subject.
         phases: their indices.
         crops: first row and column of each slice's features, by phase.
         sizes: rows and columns of them.
