@@ -42,6 +42,7 @@ from nisf.kinds.image.recipe import averaged, update_average
 from nisf.kinds.image.views import given_slices
 from nisf.kinds.load import load_prior
 from nisf.networks.canvas import Canvases, canvases
+from nisf.networks.image_field import ImageField
 from nisf.phantom import Scanner, scan
 from nisf.phantom.cohort import subject as phantom_of
 from nisf.phantom.heart import Heart, pose, shape_at, ventricles
@@ -161,7 +162,9 @@ def sample_of(subject: Subject, step: int, prior: Prior[Any], *, planes: bool) -
 def train(prior: Prior[Any], subjects: Sequence[Subject], file: Path, steps: int, *, planes: bool) -> None:
     """Train the prior's network further, in place; the weights are taken from the file if it exists."""
     if not file.exists():
-        network = prior.field.train().requires_grad_(True)
+        network = prior.field
+        assert isinstance(network, ImageField)
+        network.train().requires_grad_(True)
         settings = replace(prior.config.train, learning_rate=RATE, precision="fp32")
         average, state = averaged(network, settings)
         rates = state.rates()
@@ -199,13 +202,13 @@ def drawn(options: argparse.Namespace, prior: Prior[Any]) -> tuple[list[Subject]
             subjects.append(subject_of(case, planes, prior, rng, heart))
         return subjects, (phantom(22, index)[:2] for index in range(options.cases))
     names = [case.name for case in open_cohort(options.cohort, prior.anatomy).cases]
-    chosen = options.output / "train.txt"
-    chosen.write_text("".join(f"{name}\n" for name in names if not kept_out(name)))
-    found = cases_of(options.cohort, prior, chosen, options.train)
+    files = [options.output / f"{name}.txt" for name in ("trained-on", "others")]
+    apart = kept_out(names)
+    for file, chosen in zip(files, ([name for name in names if name not in apart], apart), strict=True):
+        file.write_text("".join(f"{name}\n" for name in chosen))
+    found = cases_of(options.cohort, prior, files[0], options.train)
     subjects = [subject_of(case, rendered(fit(case, prior), case), prior, rng) for case in found]
-    others = options.output / "others.txt"
-    others.write_text("".join(f"{name}\n" for name in names if kept_out(name)))
-    scored = cases_of(options.cohort, prior, options.only or others, options.cases)
+    scored = cases_of(options.cohort, prior, options.only or files[1], options.cases)
     return subjects, ((case, rendered(fit(case, prior), case)) for case in scored)
 
 
