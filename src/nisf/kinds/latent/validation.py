@@ -104,8 +104,8 @@ def validate(
 
     Args:
         field: the network in its present state.
-        mean: of the training latents, where the fit starts (l,).
-        covariance: of the training latents (l, l), for the second-order method.
+        mean: mean of the training latents, where the fit starts (l,).
+        covariance: covariance of the training latents (l, l), for the second-order method.
         cases: their points, all with labels.
         config: settings of the fit.
         labels: class names, background first.
