@@ -91,7 +91,7 @@ def acdc_patient(root: Path, name: str = "patient001", ed: int = 1, es: int = 12
 
 def ukb_subject(root: Path, name: str = "1000001") -> Path:
     folder = root / name
-    write(folder / "sa.nii.gz", picture(*SHAPE, 4), step=25.0, unit="msec")
+    write(folder / "sa.nii.gz", picture(*SHAPE, 4), step=250.0, unit="msec")
     label = np.stack([heart(4), heart(3), heart(2), heart(3)], axis=-1)
     write(folder / "seg_sa.nii.gz", label)
     write(folder / "la_4ch.nii.gz", picture(6, 5, 1, 4))

@@ -108,7 +108,7 @@ def test_ukb(tmp_path):
     assert cohort.layout == "ukb"
     case = read_case(cohort.cases[0], HEART)
     assert [stack.name for stack in case.stacks] == ["sa", "la_4ch"]
-    assert case.stacks[0].cycle_ms == pytest.approx(100.0)
+    assert case.stacks[0].cycle_ms == pytest.approx(1000.0)
     assert counts(case, 0) == {0: 78, LV: 4, MYO: 4, RV: 4}
     assert case.phases == {"ED": 0.0, "ES": 0.5}  # the anatomy's rule: most and least LV blood pool
     assert all(s.label is None for s in case.slices if s.stack == 1)
