@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 class Train:
     """Train a prior on a cohort of labelled cases.
 
-    Validation cases determine how many steps new subjects are fitted for; by default every fifth case is
-    used. If a case cannot be read, training goes on without it, and the exit status is 1.
+    Every fifth case is for validation by default. These cases are scored, and determine what the training
+    cases cannot: how many steps a new subject is fitted for, or, with the preset image, how certain a section
+    must be. If a case cannot be read, training goes on without it, and the exit status is 1.
     """
 
     cohort: Annotated[Positional[Path], arg(metavar="COHORT")]
