@@ -2,8 +2,11 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 import toys
@@ -59,6 +62,20 @@ def test_measuring_again_gives_the_same(out, capsys):
     assert main(["measure", str(out)]) == 0
     assert (out / "measures.csv").read_text() == before
     assert "2 of 2 cases measured" in capsys.readouterr().out
+
+
+def test_measures_do_not_follow_an_edited_file_and_say_so(out, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    path = copy / "toy51_seg.nii.gz"
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(0 * np.asarray(image.dataobj), image.affine, image.header), path)
+    assert main(["measure", str(copy)]) == 0
+    assert "toy51_seg.nii.gz: changed after nisf wrote it" in capsys.readouterr().err
+    first, second = read(copy / "measures.csv")
+    assert "toy51.nisf" in second["notes"]
+    assert "nisf" not in first["notes"]
+    assert float(second["blood_ml"]) > 5
 
 
 def test_one_case_that_cannot_be_read_costs_itself(out, tmp_path, capsys):

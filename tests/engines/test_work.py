@@ -1,15 +1,20 @@
 """What becomes of one case, whatever process does it: errors are values."""
 
+import shutil
 from dataclasses import replace
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from nisf.cli.progress import outcome
 from nisf.engines import do_case
 from nisf.engines import work as module
 from nisf.engines.work import Result
+from nisf.files import replacing
 from nisf.interrupts import listen, restore
-from nisf.outputs import claimed, read_part
+from nisf.io.readers import open_cohort
+from nisf.outputs import Made, claimed, read_part, recorded
 
 
 def test_a_case_is_written_once(files, tiny, work):
@@ -44,6 +49,32 @@ def test_a_writer_that_was_not_asked_before_is_run_alone(files, tiny, work):
     assert read_part(work.folder, files[0].name, "measures") is None
     assert do_case(files[0], tiny, work).state == "kept"
     assert read_part(work.folder, files[0].name, "measures") is not None
+
+
+def test_measures_of_an_earlier_input_do_not_stay(many, tiny, work, tmp_path):
+    """Without measures, those of the new input are unknown; another's would look like its own."""
+    name = "phantom0000"
+    case = tmp_path / "mine" / name
+    shutil.copytree(many / name, case)
+    files = open_cohort(case.parent, tiny.anatomy, labels=False).cases[0]
+    assert do_case(files, tiny, replace(work, seg_nrrd="all")).state == "written"
+    drawing = work.folder / f"{name}.png"
+    drawn = recorded(work.folder, name, "render .png", Made(prior=tiny.fingerprint))
+    with drawn, replacing(drawing) as draft:
+        draft.write_bytes(b"drawn")
+    quiet = replace(work, measures=False)
+    assert do_case(files, tiny, replace(quiet, overwrite=True)).said == ()  # the same input again
+    assert (work.folder / f"{name}.measures.json").exists()
+
+    path = case / "sa.nii.gz"
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[::-1], image.affine, image.header), path)
+    again = do_case(files, tiny, quiet)
+    assert again.state == "written"
+    assert f"removed {name}.measures.json" in again.said[-1]
+    assert not list(work.folder.glob(f"{name}*.seg.nrrd"))
+    assert read_part(work.folder, name, "measures") is None
+    assert drawing.exists()  # by another command, which a person may run again
 
 
 def test_what_goes_wrong_is_a_value(files, tiny, work, monkeypatch):

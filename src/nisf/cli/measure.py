@@ -52,6 +52,7 @@ class Measure:
         from nisf.data.wording import counted
         from nisf.errors import BadFileError, NisfError, told
         from nisf.measures.folder import Tables
+        from nisf.segmentation.measures import edited_segmentation
 
         paths = sorted(self.folder.glob("*.nisf"))
         if not paths:
@@ -64,6 +65,8 @@ class Measure:
                 try:
                     self.measure(path, self.options(bodies.get(path.stem)), tables)
                     print(f"[{number}/{len(paths)}] {path.stem}: measured", flush=True)
+                    if edited := edited_segmentation(self.folder, path.stem):
+                        print(f"note: {edited}", file=sys.stderr)
                 except NisfError as error:
                     failed.append(path.stem)
                     print(f"[{number}/{len(paths)}] {path.stem}: failed: {told(error)}", file=sys.stderr)

@@ -112,7 +112,7 @@ class Segment(Corrections):
         from nisf.io.readers.several import open_inputs
         from nisf.io.writers import check_format, refuse_other_labels
         from nisf.kinds.load import load_prior
-        from nisf.measures.folder import Tables
+        from nisf.measures.folder import Tables, has_tables
         from nisf.outputs.lock import remove_stale as remove_stale_locks
 
         began = time.monotonic()
@@ -140,7 +140,8 @@ class Segment(Corrections):
         errors = self.listing_errors(cohort)
         for sentence in dict.fromkeys(errors.values()):
             print(f"left out: {sentence}", file=sys.stderr)
-        measured = Tables(self.output, overwrite=self.overwrite) if work.measures else nullcontext()
+        tabled = work.measures or has_tables(self.output)
+        measured = Tables(self.output, overwrite=self.overwrite) if tabled else nullcontext()
         with CohortProgress(len(cases)) as progress, measured as tables:
             engine = self.chosen_engine(prior, work, given)
             tally = carry_out(engine, cases, tables, progress, verbose=self.verbose)

@@ -29,6 +29,7 @@ from nisf.segmentation import (
     Request,
     done_already,
     refuse_to_write,
+    remove_outdated,
     segment_case,
     write_more,
     write_segmentation,
@@ -243,6 +244,8 @@ def _written(
             overwrite=work.overwrite,
             say=say,
         )
+        if outdated := remove_outdated(subject, folder, request):
+            say(f"removed {', '.join(outdated)} of the earlier result")
         if "turned" in subject.summary:
             notes["turned"] = (
                 f"{case.name} (and maybe others) has no orientation in the patient; judging by its images, "

@@ -112,6 +112,11 @@ class Measuring:
                     options=[name.lower()],
                 )
             out[name] = float(self.times[frame])
+        if len(set(out.values())) < len(out):
+            raise BadSettingError(
+                f"{self.subject.name}: {' and '.join(out)} were given as the same frame; give different ones",
+                options=[name.lower() for name in out],
+            )
         return out
 
     @cached_property

@@ -40,6 +40,12 @@ PART_OF_TIME = 0.05
 """Maximum fraction of the run time spent on the tables of very many cases."""
 
 
+def has_tables(folder: str | Path) -> bool:
+    """Whether a folder has tables as nisf wrote them, which must follow its cases."""
+    part = read_part(folder, "", PART)
+    return part is not None and part.whole(Path(folder))
+
+
 class Tables:
     """The tables of a folder, updated as cases are added; a context manager that completes them on exit.
 

@@ -5,6 +5,7 @@ with recorded(folder, case.name, "measures", Made(prior=prior.fingerprint), plan
 """
 
 from nisf.outputs.input_state import input_state as input_state
+from nisf.outputs.input_state import same_content as same_content
 from nisf.outputs.input_state import same_inputs as same_inputs
 from nisf.outputs.lock import BusyError as BusyError
 from nisf.outputs.names import collisions as collisions

@@ -9,7 +9,7 @@ from typing import Any
 
 from nisf.measures.case import CaseMeasures, Measuring
 from nisf.measures.table import PART, case_path, write_case
-from nisf.outputs import Made, claimed, read_part, recorded
+from nisf.outputs import Made, claimed, file_stem, read_part, recorded
 from nisf.quality.judgement import kept_judgement
 from nisf.segmentation.request import PART as SEGMENTED
 from nisf.subject.rendering import Rendering
@@ -81,6 +81,21 @@ def with_quality(measures: CaseMeasures, subject: Subject) -> CaseMeasures:
     )
 
 
+def edited_segmentation(folder: str | Path, case: str) -> str | None:
+    """A sentence for a case whose segmentation a person edited: its measures do not follow that file."""
+    part = read_part(Path(folder), case, SEGMENTED)
+    if part is None:
+        return None
+    names = [name for name in part.files if "_seg." in name]
+    edited = [name for name in names if (Path(folder) / name).exists() and not part.wrote(Path(folder), name)]
+    if not edited:
+        return None
+    return (
+        f"{', '.join(edited)}: changed after nisf wrote it, but the measures are those of "
+        f"{file_stem(case)}.nisf; correct the subject instead (nisf correct)"
+    )
+
+
 def write_measures(
     folder: str | Path, subject: Subject, measures: CaseMeasures, *, overwrite: bool = False
 ) -> Path:
@@ -90,6 +105,9 @@ def write_measures(
         BusyError: another process is writing the case.
         BadFileError: a file is in the way, or cannot be written.
     """
+    edited = edited_segmentation(folder, subject.name)
+    if edited is not None:
+        measures = replace(measures, notes=(*measures.notes, edited))
     with claimed(folder, subject.name):
         segmented = read_part(Path(folder), subject.name, SEGMENTED)
         made = Made(prior=subject.prior.fingerprint) if segmented is None else segmented.made

@@ -17,7 +17,18 @@ from nisf.io.subject_file import write_subject
 from nisf.io.writers import write_rendering
 from nisf.kinds.load import load_prior
 from nisf.measures.case import said_by
-from nisf.outputs import Made, as_json, claimed, file_stem, input_state, read_part, recorded
+from nisf.outputs import (
+    Made,
+    as_json,
+    claimed,
+    file_stem,
+    input_state,
+    read_part,
+    read_record,
+    recorded,
+    remove_recorded,
+    same_content,
+)
 from nisf.prior.bundled import DEFAULT
 from nisf.prior.fit import fit
 from nisf.prior.fit_step import OnStep
@@ -175,6 +186,31 @@ def write_more(
     rendering = _answered(subject, 0, replace(request, probabilities=False), memory_mb, writers)
     with claimed(folder, subject.name):
         return _write_more(subject, folder, request, writers, rendering, overwrite, say or _nobody)
+
+
+def remove_outdated(subject: Subject, folder: str | Path, request: Request | None = None) -> list[str]:
+    """Remove further files of a case that belong to an earlier segmentation, e.g. measures of another input.
+
+    Edited files, and files that other commands made from the subject, stay.
+
+    Args:
+        subject: as it has just been written.
+        folder: the output folder.
+        request: that it was written with.
+
+    Returns:
+        Names of the files removed.
+    """
+    now, removed = as_json(made_of(subject, request or Request())), []
+    for name, part in read_record(folder, subject.name).parts.items():
+        if name == PART or not part.made.inputs:
+            continue
+        options = {key: value for key, value in part.made.options.items() if key != name}
+        same = part.made.prior == now.prior and options == now.options
+        if not (same and same_content(part.made.inputs, now.inputs)):
+            removed += [file for file in part.files if part.wrote(Path(folder), file)]
+            remove_recorded(folder, subject.name, name)
+    return removed
 
 
 def _write_more(
