@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from common import cases_of, new_parser, prior_of_kind
+from common import cases_of, phantom_or_cohort_parser, prior_of_kind
 from nisf.data.case import Case
 from nisf.errors import exit_status
 from nisf.evaluation.scores import score_case
@@ -142,18 +142,11 @@ def run(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the arguments and run one of the two experiments."""
-    parser = new_parser(__doc__)
-    verbs = parser.add_subparsers(required=True, dest="verb")
-    for name in ("phantom", "cohort"):
-        verb = verbs.add_parser(name)
-        if name == "cohort":
-            verb.add_argument("cohort", type=Path)
-            verb.add_argument("--only", type=Path)
-        verb.add_argument("prior", help="folder, or name of a model that comes with nisf")
-        verb.add_argument("-o", "--output", type=Path, required=True)
-        verb.add_argument("--cases", type=int, default=6)
-        verb.add_argument("--gains", action="store_true")
-        verb.add_argument("--seed", type=int, default=77)
+    parser, forms = phantom_or_cohort_parser(__doc__)
+    for form in forms:
+        form.add_argument("--cases", type=int, default=6)
+        form.add_argument("--gains", action="store_true")
+        form.add_argument("--seed", type=int, default=77)
     chosen = parser.parse_args(arguments)
     prior = prior_of_kind(chosen.prior, LatentPrior)
     cases: Iterator[tuple[Case, np.ndarray | None]]

@@ -79,6 +79,31 @@ def cohort_parser(text: str | None, cases: int | None = 8) -> argparse.ArgumentP
     return parser
 
 
+def phantom_or_cohort_parser(
+    text: str | None,
+) -> tuple[argparse.ArgumentParser, list[argparse.ArgumentParser]]:
+    """A parser of ``phantom PRIOR -o OUT`` and ``cohort COHORT PRIOR -o OUT [--only NAMES.txt]``.
+
+    Args:
+        text: text of the help.
+
+    Returns:
+        The parser, whose ``verb`` is the chosen form, and the parsers of both forms, for further arguments.
+    """
+    parser = new_parser(text)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    forms = []
+    for verb in ("phantom", "cohort"):
+        form = verbs.add_parser(verb)
+        if verb == "cohort":
+            form.add_argument("cohort", type=Path)
+            form.add_argument("--only", type=Path)
+        form.add_argument("prior", help="folder, or name of a model that comes with nisf")
+        form.add_argument("-o", "--output", type=Path, required=True)
+        forms.append(form)
+    return parser, forms
+
+
 def device_parser(text: str | None) -> argparse.ArgumentParser:
     """A parser of ``-o OUT [--device cuda] [--quick]``, for benchmarks without a cohort."""
     parser = new_parser(text)

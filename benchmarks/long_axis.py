@@ -16,13 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from common import cases_of, new_parser
+from common import cases_of, phantom_or_cohort_parser
 from nisf.alignment import Shift, aligned, find_shifts
 from nisf.data.case import Case, Stack, slices_of_volume
 from nisf.data.geometry import Grid
@@ -171,18 +170,11 @@ def report(prior: Prior[Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the arguments, measure, print and write."""
-    parser = new_parser(__doc__)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb in ("phantom", "cohort"):
-        one = verbs.add_parser(verb)
-        if verb == "cohort":
-            one.add_argument("cohort", type=Path)
-            one.add_argument("--only", type=Path)
-        one.add_argument("prior")
-        one.add_argument("-o", "--output", type=Path, required=True)
-        one.add_argument("--cases", type=int, default=12)
-        one.add_argument("--seed", type=int, default=3)
-        one.add_argument("--shift", type=float, default=2.0, help="standard deviation of the shifts, mm")
+    parser, forms = phantom_or_cohort_parser(__doc__)
+    for form in forms:
+        form.add_argument("--cases", type=int, default=12)
+        form.add_argument("--seed", type=int, default=3)
+        form.add_argument("--shift", type=float, default=2.0, help="standard deviation of the shifts, mm")
     asked = parser.parse_args(arguments)
     torch.set_num_threads(1)
     prior = load_prior(asked.prior)

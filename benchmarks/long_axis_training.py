@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from common import cases_of, new_parser
+from common import cases_of, phantom_or_cohort_parser
 from long_axis import VIEWS, joined, rendered
 from nisf.data.case import UNKNOWN, Case
 from nisf.data.hiding import hide
@@ -213,19 +213,12 @@ def drawn(options: argparse.Namespace, prior: Prior[Any]) -> tuple[list[Subject]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train, score, write."""
-    parser = new_parser(__doc__)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb in ("phantom", "cohort"):
-        one = verbs.add_parser(verb)
-        if verb == "cohort":
-            one.add_argument("cohort", type=Path)
-            one.add_argument("--only", type=Path)
-        one.add_argument("prior")
-        one.add_argument("-o", "--output", type=Path, required=True)
-        one.add_argument("--train", type=int, default=150 if verb == "phantom" else 40, help="subjects")
-        one.add_argument("--cases", type=int, default=12, help="subjects to score")
-        one.add_argument("--steps", type=int, default=600)
+    """Parse the arguments, train, score, print and write."""
+    parser, forms = phantom_or_cohort_parser(__doc__)
+    for form, subjects in zip(forms, (150, 40), strict=True):
+        form.add_argument("--train", type=int, default=subjects, help="subjects to train on")
+        form.add_argument("--cases", type=int, default=12, help="subjects to score")
+        form.add_argument("--steps", type=int, default=600)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     options.output.mkdir(parents=True, exist_ok=True)

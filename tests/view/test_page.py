@@ -152,6 +152,34 @@ def test_space_plays_wherever_the_focus_is(page):
         assert page.evaluate(PLAYING) is False
 
 
+LOOPS = """() => {
+  const loops = [], others = [], wait = window.requestAnimationFrame;
+  window.requestAnimationFrame = (ticks) => (ticks.name === 'tick' ? loops : others).push(ticks);
+  for (let k = 0; k < 3; k++) nisfPage.timeline.toggle();
+  const first = loops.splice(0);
+  first.forEach((tick) => tick(performance.now()));
+  window.requestAnimationFrame = wait;
+  others.forEach((draw) => wait(draw));
+  nisfPage.store.set({ playing: false });
+  return [first.length, loops.length];
+}"""
+"""How many loops play at first, and after a tick of each; play is pressed three times between two frames."""
+
+
+def test_only_one_loop_plays(page):
+    assert page.evaluate(LOOPS) == [2, 1]
+
+
+def test_the_next_slice_is_that_after_the_shown_one(page, toy_seen):
+    count = toy_seen[1].stacks[0].grid.shape[2]
+    words = page.locator("#panel .note", has_text="Measured slice")
+    for _ in range(count):
+        page.keyboard.press("[")
+    for position in range(2, count + 1):
+        page.keyboard.press("]")
+        assert words.inner_text() == f"Measured slice {position} of {count}"
+
+
 def test_space_is_left_to_text(page):
     page.evaluate(
         "() => { const text = document.createElement('input'); text.id = 'words'; "
