@@ -54,7 +54,7 @@ def prior_parser(text: str | None) -> argparse.ArgumentParser:
     """A parser of ``PRIOR --data DATA -o OUT``.
 
     Args:
-        text: of the help.
+        text: text of the help.
     """
     parser = new_parser(text)
     parser.add_argument("prior", help="folder, or name of a model that comes with nisf")
@@ -67,7 +67,7 @@ def cohort_parser(text: str | None, cases: int | None = 8) -> argparse.ArgumentP
     """A parser of ``COHORT PRIOR -o OUT [--only NAMES.txt] [--cases N]``.
 
     Args:
-        text: of the help.
+        text: text of the help.
         cases: default of ``--cases``; None for all.
     """
     parser = new_parser(text)

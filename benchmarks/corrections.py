@@ -67,7 +67,7 @@ def next_stroke(found: np.ndarray, truth: np.ndarray, grid: Grid, labels: Sequen
     Args:
         found: class of each voxel (x, y, z, t).
         truth: true class of each voxel (x, y, z, t); negative where unknown.
-        grid: of the voxels.
+        grid: grid of the voxels.
         labels: class names.
     """
     wrong, best = (found != truth) & (truth >= 0), (0, 0, 0, 0, np.zeros((0, 0), dtype=bool))

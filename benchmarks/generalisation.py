@@ -169,7 +169,7 @@ class Kept:
     """Results of finished cases, appended to a file.
 
     Attributes:
-        path: of the file: a JSON object a line.
+        path: path of the file: a JSON object a line.
         rows: by part, fingerprint of the prior, and case.
     """
 

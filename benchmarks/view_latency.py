@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -32,7 +31,7 @@ from nisf.files import write_json
 from nisf.segmentation import Request
 from nisf.view.library import Library, library_of
 from nisf.view.packets import Packet
-from nisf.view.server import Viewer, admission_for, bound
+from nisf.view.server import serve_in_thread
 
 WIDE_MM = 160.0
 
@@ -40,19 +39,11 @@ WIDE_MM = 160.0
 @contextmanager
 def served(library: Library) -> Generator[tuple[str, str]]:
     """Serve the library in a thread; yields host and token."""
-    import uvicorn
-
-    listening = bound("127.0.0.1", 0)
-    admission = admission_for("127.0.0.1", listening.getsockname()[1])
-    server = uvicorn.Server(uvicorn.Config(Viewer(library).app(admission), log_level="warning"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
+    host, token, end = serve_in_thread(library)
     try:
-        yield f"127.0.0.1:{listening.getsockname()[1]}", admission.token
+        yield host, token
     finally:
-        server.should_exit = True
-        thread.join()
-        listening.close()
+        end()
 
 
 def answer_times(host: str, token: str, question: dict[str, Any]) -> tuple[float, float]:

@@ -23,8 +23,10 @@ def chromium_page(width, height, *, pixels=0.5, patience=60, **context):
     """An empty page of this size; ``page.said`` is what it logs, ``page.asked`` the addresses it asks for.
 
     Args:
-        pixels: of the screen for each CSS pixel. The layout does not depend on it; the time does, since
-            the processor draws.
+        width: CSS pixels.
+        height: CSS pixels.
+        pixels: number of screen pixels per CSS pixel along each axis. The layout does not depend on it;
+            the time does, since the processor draws.
         patience: seconds to wait for anything.
         context: further options of Playwright's ``new_context``.
     """

@@ -341,7 +341,7 @@ def test_slices_are_moved_to_where_they_agree():
     np.testing.assert_array_equal(hidden.best_moved(off, label, spacing), label)
     far = np.roll(label, (5, 0), (0, 1))  # 10 mm, farther than slices are moved
     assert (hidden.best_moved(far, label, spacing) != label).any()
-    np.testing.assert_array_equal(hidden.moved_as_neighbours_say(off, 2, np.array([-2.0, 3.0])), label)
+    np.testing.assert_array_equal(hidden.shifted_by(off, 2, np.array([-2.0, 3.0])), label)
 
 
 def test_certainty_is_chosen_on_one_half_and_measured_on_the_other(tmp_path, capsys, monkeypatch):

@@ -122,7 +122,7 @@ def test_evaluate_with_a_prior_says_it_all(broken, prior, capsys):
     lines = said(capsys)
     assert is_told(lines, "phantom0002: ", "frame 2 of 1")
     assert is_told(lines, "", "phantom0003", "Info.cfg: missing")
-    assert is_told(lines, "affine and voxel size disagree")
+    assert is_told(lines, "note: affine and voxel size disagree")
     assert lines[-1] == "2 cases could not be scored: phantom0001, phantom0002"
 
 

@@ -60,9 +60,9 @@ def kill_again_and_again(words: list[str], look: Callable[[], None], program: tu
     """Start the command and kill it, some times in the midst of its work; then let it end.
 
     Args:
-        words: of the command, without ``nisf``.
+        words: words of the command, without ``nisf``.
         look: called after each kill, to look at what is there.
-        program: of Python; nisf if empty.
+        program: a Python program; nisf if empty.
     """
     command = [sys.executable, *(program or ("-m", "nisf")), *words]
     path = f"{ROOT / 'src'}{os.pathsep}{ROOT / 'tests'}"

@@ -1,5 +1,6 @@
 """``python -m nisf``, and the command ``nisf``."""
 
+import signal
 import sys
 
 from nisf.interrupts import caught, ignore, listen
@@ -17,7 +18,7 @@ def main() -> int:
         if number is None:
             raise
         ignore()
-        sys.stderr.write("nisf: interrupted\n" if number == 2 else "nisf: terminated\n")
+        sys.stderr.write("nisf: interrupted\n" if number == signal.SIGINT else "nisf: terminated\n")
         return 128 + number
 
 

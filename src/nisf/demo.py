@@ -44,6 +44,8 @@ TRAINING, UNSEEN_SEED = 24, 2023
 PROTOCOL = "every-2nd-slice"
 VOLUME_SPACING = (2.5, 2.5, 2.5)
 CURVE_TIMES = 24
+FARTHEST = 1.5
+"""Distance from a slice, in slice spacings, within which it shows a point: the next one may be hidden."""
 FILES = ("unseen.nii.gz", "demo.png")
 
 
@@ -59,7 +61,7 @@ class DemoResult:
         times: fractions of the cycle.
         ejection: ejection fraction of the left ventricle in %, measured and true.
         subject: the unseen subject.
-        seconds: of training and of the fit.
+        seconds: duration of the training, and of the fit.
     """
 
     seen: list[Score]
@@ -156,7 +158,7 @@ def _ejection(lv: np.ndarray, unseen: Scan) -> tuple[float, float]:
 
 
 def _nearest(case: Case, grid: Grid, time_index: int) -> np.ndarray:
-    """The plane as the given slices show it, by nearest slice."""
+    """Intensities on a plane from the nearest given slice; 0 beyond `FARTHEST`."""
     points = grid.points()[:, :, 0]
     image = np.zeros(grid.shape[:2], dtype=np.float32)
     best = np.full(grid.shape[:2], np.inf)
@@ -167,7 +169,7 @@ def _nearest(case: Case, grid: Grid, time_index: int) -> np.ndarray:
         ij = np.round(voxel[..., :2]).astype(int)
         inside = ((ij >= 0) & (ij < item.image.shape[:2])).all(-1)
         distance = np.where(inside, np.abs(voxel[..., 2]), np.inf)
-        closer = distance < np.minimum(best, 0.75 * 2)
+        closer = distance < np.minimum(best, FARTHEST)
         i, j = ij[closer].T
         image[closer] = item.image[i, j, 0]
         best[closer] = distance[closer]

@@ -22,10 +22,10 @@ CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
-"""Where Linux says what a container may take, and what it has."""
+"""Files in which Linux states the memory limit of a container, and its use."""
 
 LESS = "ask for larger voxels or fewer frames, or crop the image"
-"""What helps where an answer is too large."""
+"""Advice for output that is too large for the memory."""
 
 Item = TypeVar("Item")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -143,10 +144,9 @@ def _ended(error: BaseException) -> tuple[int, str | None]:
     """Exit status and message for an exception; no message if it should be raised."""
     number = caught()
     if number is not None or isinstance(error, KeyboardInterrupt):
-        number = number or 2
-        return 128 + number, "interrupted; what was finished is kept" if number == 2 else (
-            "terminated; what was finished is kept"
-        )
+        number = number or signal.SIGINT
+        how = "interrupted" if number == signal.SIGINT else "terminated"
+        return 128 + number, f"{how}; what was finished is kept"
     if isinstance(error, NisfError):
         return 2, told(error)
     if not isinstance(error, Exception) or os.environ.get(TRACEBACK):

@@ -45,12 +45,12 @@ def test_an_option_that_may_be_left_out_says_what_it_takes(capsys):
 
 def test_defaults_that_say_something_stay(capsys):
     text = help_of(capsys, "render")
-    assert entry(text, "--size") == "--size FLOAT Side length of the plane in mm. (default: 160.0)"
+    assert entry(text, "--memory-mb").endswith("Working memory for queries in MiB. (default: 512)")
     assert entry(text, "--device").endswith("cuda:NUMBER. (default: cpu)")
 
 
 def test_placeholders_that_an_option_states_are_kept(capsys):
-    assert "usage: nisf correct [-h] [CORRECT OPTIONS] SUBJECT [STROKES.json]" in help_of(capsys, "correct")
+    assert "[STROKES.json] JSON file" in entry(help_of(capsys, "correct"), "[STROKES.json]")
     assert "--set NAME=VALUE ..." in help_of(capsys, "train")
 
 

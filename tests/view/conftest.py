@@ -33,23 +33,14 @@ def library(toy_seen):
 @contextmanager
 def _serving(library):
     """A viewer that is served on a free port, in a thread: its address and token."""
-    import threading
+    pytest.importorskip("uvicorn", reason="needs nisf[view]: starlette and uvicorn")
+    from nisf.view.server import serve_in_thread
 
-    uvicorn = pytest.importorskip("uvicorn", reason="needs nisf[view]: starlette and uvicorn")
-    from nisf.view.server import Viewer, admission_for, bound
-
-    listening = bound("127.0.0.1", 0)
-    port = listening.getsockname()[1]
-    admission = admission_for("127.0.0.1", port)
-    server = uvicorn.Server(uvicorn.Config(Viewer(library).app(admission), log_level="warning"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
+    host, token, end = serve_in_thread(library)
     try:
-        yield f"127.0.0.1:{port}", admission.token
+        yield host, token
     finally:
-        server.should_exit = True
-        thread.join(timeout=20)
-        listening.close()
+        end()
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ class Plane:
         stack: index into ``Case.stacks``.
         position: index along the stack.
         affine: ``(i, j, 0)`` to world mm.
-        times: of the frames, fractions of the cycle (t,).
+        times: times of the frames, fractions of the cycle (t,).
         images: their intensities, the first channel (t, x, y).
     """
 

@@ -62,7 +62,7 @@ def find_shifts(case: Case, region: Region) -> list[Shift]:
 
     Args:
         case: its intensities are used, its labels never.
-        region: of the anatomy. The surroundings (chest wall, spine) do not move with the breath.
+        region: the part with the anatomy. Its surroundings (chest wall, spine) do not move with the breath.
     """
     planes = planes_of(case)
     lines = crossings(planes, region)

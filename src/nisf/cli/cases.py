@@ -40,7 +40,7 @@ def split(
         cohort: all cases.
         validation: ``every-Nth``, ``none``, a text file of case names, or another cohort's folder.
         anatomy: the cases' structures.
-        layout: of the other cohort.
+        layout: layout of the other cohort.
         cache: folder for decompressed cases, if wanted.
 
     Raises:

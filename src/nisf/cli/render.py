@@ -317,10 +317,10 @@ def write_answers(
     """Write a CSV with one row per point.
 
     Args:
-        path: of the file.
+        path: path of the file.
         points: world mm and time (n, 4).
         image: intensities (n, c).
-        probability: of each class (n, k).
+        probability: probability of each class (n, k).
         deviation: standard deviations of these (n, k), or None to leave these columns out.
         labels: names of the classes.
     """

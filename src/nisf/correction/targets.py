@@ -87,10 +87,10 @@ def misfit(
     """Negative log-likelihood of the strokes, each counting as one observation.
 
     Args:
-        logits: of the classes.
-        label: see `Targets`; likewise:
-        present: of each point.
-        share: of each point.
+        logits: logits of the classes.
+        label: class of each point; see `Targets`.
+        present: whether the class is present at each point.
+        share: share of each point in its stroke.
     """
     own = functional.log_softmax(logits, dim=1).gather(1, label[:, None])[:, 0]
     # log(1 - p) = log of the sum over the other classes, without cancellation.

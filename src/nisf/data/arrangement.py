@@ -58,7 +58,7 @@ class Arrangement:
 
         Args:
             affine: voxel to world, mm.
-            shape: of the file's array.
+            shape: shape of the file's array.
         """
         matrix = np.eye(4)
         matrix[:3, :3] = self.of_axes().T

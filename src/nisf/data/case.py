@@ -244,7 +244,7 @@ def slices_of_volume(
     Args:
         image: intensities, as stored.
         label: class indices, or None.
-        grid: of the volume.
+        grid: grid of the volume.
         stack: index of the grid's stack in ``Case.stacks``.
         thickness: mm; the slice spacing if not given.
         measured: which slices were measured; all if None.

@@ -239,7 +239,7 @@ class Grid:
         """A one-voxel-thick grid with any position and orientation.
 
         Args:
-            centre: of the grid, world mm.
+            centre: centre of the grid, world mm.
             normal: direction across the plane; need not be a unit vector.
             size_mm: width and height of the plane.
             spacing_mm: pixel size.

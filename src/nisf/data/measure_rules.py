@@ -39,7 +39,7 @@ class MeasureRule:
     """One measure of an anatomy.
 
     Attributes:
-        name: of its column, without the unit.
+        name: name of its column, without the unit.
         rule: how it is computed, one of `UNITS`:
             ``volume`` of a structure at a phase; ``mass``, the volume times ``g_per_ml``; ``surface`` area
             and maximum ``extent`` likewise; ``difference`` of two measures; ``percentage``, the first of two
@@ -88,7 +88,7 @@ def unit(rule: MeasureRule, rules: Sequence[MeasureRule]) -> str:
     """The unit in the column name of a measure.
 
     Args:
-        rule: of the measure.
+        rule: rule of the measure.
         rules: all rules of the anatomy, for the terms of a difference.
     """
     if rule.rule != "difference":

@@ -22,11 +22,11 @@ class Outline:
     """A case without its pixels.
 
     Attributes:
-        name: of the case.
-        channels: of its images.
+        name: name of the case.
+        channels: number of channels of its images.
         slices: number of measured slices.
         labelled_slices: number of slices with a known label.
-        spacing: of each stack, mm (s, 3).
+        spacing: spacing of each stack, mm (s, 3).
         half: half the extent of the labelled structures along the reference pose's axes, mm (3,); None
             without labels.
         pose: world to model, centred on the structures; see `nisf.data.region.region_from_labels`. None

@@ -56,8 +56,8 @@ def room(shape: tuple[int, ...], dtype: np.dtype | type, *, part_of: int = 0) ->
     If the file cannot be created, the array is in memory.
 
     Args:
-        shape: of the array.
-        dtype: of its numbers.
+        shape: shape of the array.
+        dtype: data type of its numbers.
         part_of: total size in bytes of the arrays that belong together, if that is larger.
 
     Raises:

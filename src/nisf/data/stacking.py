@@ -28,7 +28,7 @@ def slice_axis(shape: tuple[int, int, int], affine: Affine) -> int | None:
     """The array axis across the slices, from geometry alone; None if the geometry does not decide.
 
     Args:
-        shape: of the file's array.
+        shape: shape of the file's array.
         affine: voxel to world, mm.
     """
     spacing = affine.spacing
@@ -61,7 +61,7 @@ def arrangement_of(
     """The arrangement from a file's array axes to those of its stack, with slices along the third.
 
     Args:
-        shape: of the file's array.
+        shape: shape of the file's array.
         affine: voxel to world, mm, RAS+.
         anatomy: says whether its files have a fixed orientation, and which.
         oriented: whether the affine is true; if not, nothing is rotated or mirrored.

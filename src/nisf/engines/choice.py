@@ -24,7 +24,7 @@ class Allotment:
 
     Attributes:
         workers: number of processes; 1 for this process alone.
-        threads: of each worker.
+        threads: number of threads of each worker.
         memory_mb: working memory of each worker, MiB.
     """
 
@@ -46,7 +46,7 @@ def allotted(
     Args:
         cases: number of cases.
         workers: number of processes; None for as many as free cores, memory and the number of cases allow.
-        threads: of all workers together; None for the number of free cores.
+        threads: number of threads of all workers together; None for the number of free cores.
         memory_mb: working memory of all workers together, MiB; None for `MEMORY_MB`, or more if many workers
             need it.
         device: where networks run. On a GPU there is one worker by default: cards can be reserved for a

@@ -34,8 +34,8 @@ class Estimate:
     Attributes:
         cases: number of cases.
         trial: the case of the trial run.
-        seconds: of one CPU, for all cases.
-        disk_bytes: of all files.
+        seconds: CPU seconds for all cases.
+        disk_bytes: size of all files.
         memory_bytes: maximum of one worker, for the largest case whose header was read.
     """
 
@@ -61,7 +61,7 @@ def estimated(cases: Sequence[CaseFiles], begin: Begin, work: Work) -> Estimate:
     """Run one case in a process and a folder of its own, and scale its cost.
 
     Args:
-        cases: of the cohort, or of a shard.
+        cases: the cases of the cohort, or of a shard.
         begin: what a worker needs.
         work: what to do with each case; nothing is written to its folder.
 

@@ -50,7 +50,7 @@ class OnRay:
         prior: the trained prior, on the CPU; nodes get it from Ray, not from its folder.
         begin: device, threads and command line of each task.
         work: what to do with each case; its folder, like the inputs, is shared by all nodes.
-        address: of a running cluster; None for a cluster on this machine only.
+        address: address of a running cluster; None for a cluster on this machine only.
         workers: number of cases at a time; None for the number of CPUs in the cluster.
     """
 

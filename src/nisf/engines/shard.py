@@ -15,8 +15,8 @@ class Shard:
     """One of several parts of a cohort.
 
     Attributes:
-        number: of this part, from 1.
-        count: of all parts.
+        number: number of this part, from 1.
+        count: number of parts.
     """
 
     number: int

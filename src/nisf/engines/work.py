@@ -120,7 +120,7 @@ class Result:
         error: the sentence that says why it failed; otherwise empty.
         said: remarks on this case, e.g. what was replaced.
         notes: readers' remarks by kind; a cohort shows one of each kind.
-        summary: of the fit; empty unless the case was written now.
+        summary: summary of the fit; empty unless the case was written now.
         seconds: wall-clock time of the case.
         cpu_s: CPU time of all threads together.
         peak_bytes: peak memory of the process that ran the case, so far; 0 if unknown.
@@ -166,7 +166,7 @@ def do_case(
     Only interrupts are raised; any other error is in the result.
 
     Args:
-        files: of the case; its labels are never read.
+        files: files of the case; its labels are never read.
         prior: the trained prior, on the device that computes.
         work: what to do.
         tell: called with the stages.

@@ -31,9 +31,9 @@ class Begin:
 
     Attributes:
         prior: folder of the prior, or name of a bundled model.
-        digest: of the intended prior, because its folder may be rewritten meanwhile.
+        digest: digest of the intended prior, because its folder may be rewritten meanwhile.
         device: where the network runs, by name.
-        threads: of the CPU.
+        threads: number of CPU threads.
         command: the command line, which records keep.
     """
 

@@ -36,8 +36,8 @@ class Agreement:
     """One measure of a set of cases, ours and the reference's.
 
     Attributes:
-        name: of the measure's column, e.g. ``lv_edv_ml``.
-        convention: of our measure.
+        name: name of the measure's column, e.g. ``lv_edv_ml``.
+        convention: convention of our measure.
         cases: names (n,).
         ours: our values (n,).
         reference: values from the reference labels (n,).

@@ -41,7 +41,7 @@ def reliability(
     """Accuracy of the most probable class as a function of its probability.
 
     Args:
-        probability: of each class, rows that sum to 1.
+        probability: probability of each class, rows that sum to 1.
         label: the true class; points of unknown label are left out.
         bins: number of bins, of equal width over [0, 1].
     """

@@ -27,7 +27,7 @@ def score_prior(
         case: a labelled case.
         prior: the trained prior.
         protocol: what is hidden; see `nisf.data.hiding`.
-        options: of the fit; the prior's defaults if None.
+        options: options of the fit; the prior's defaults if None.
 
     Raises:
         BadSettingError: the prior does not support an option.
@@ -58,7 +58,7 @@ def evaluate_prior(
         references: the cohort.
         prior: the trained prior.
         protocol: what is hidden.
-        options: of the fits; the prior's defaults if None.
+        options: options of the fits; the prior's defaults if None.
         layout: folder layout of the cohort.
         only: text file with the names of the cases to score.
         say: called with each case's mean Dice.

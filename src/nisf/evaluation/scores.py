@@ -34,7 +34,7 @@ class Evaluation:
     """Scores of a set of cases.
 
     Attributes:
-        scores: of all cases that could be scored.
+        scores: scores of all cases that could be scored.
         failures: reason for each case that could not be scored, by case name.
         notes: remarks of the reader about the references.
     """

@@ -48,8 +48,8 @@ class BidsFiles:
 
         Args:
             folder: the output folder.
-            subject: of the case.
-            rendering: of its first stack.
+            subject: subject of the case.
+            rendering: rendering of its first stack.
 
         Raises:
             BadFileError: a file cannot be written or is in the way, e.g. that of a case whose name has the

@@ -22,7 +22,7 @@ def write_label_tables(folder: str | Path, anatomy: Anatomy, *, overwrite: bool 
 
     Args:
         folder: gets the files.
-        anatomy: of the segmentations in it.
+        anatomy: anatomy of the segmentations in it.
         overwrite: replace other tables, whoever wrote them.
 
     Returns:

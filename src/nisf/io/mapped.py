@@ -26,7 +26,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], notes: Any) -> No
     """Write arrays and metadata atomically; the file is not listed in any record of outputs.
 
     Args:
-        path: of the file.
+        path: path of the file.
         arrays: by name.
         notes: JSON metadata.
     """

@@ -25,10 +25,10 @@ def frames_by_name(
     """The frames to write, by the suffix that is added to the case's name.
 
     Args:
-        name: of the case.
+        name: name of the case.
         label: class of each voxel (x, y, z, t).
-        times: of the frames, as fractions of the cycle.
-        anatomy: of the classes.
+        times: times of the frames, as fractions of the cycle.
+        anatomy: anatomy of the classes.
         phases: the case's named phases.
         wish: ``auto``: the named phases, else those of largest and smallest volume, else all; ``all``; or
             names and frame numbers from 0, separated by commas.
@@ -65,9 +65,9 @@ def check_wish(
     """Check before any fit whether `frames_by_name` will find the wish.
 
     Args:
-        name: of the case.
+        name: name of the case.
         count: number of frames.
-        anatomy: of the classes.
+        anatomy: anatomy of the classes.
         phases: the case's named phases.
         wish: as for `frames_by_name`.
         option: name of the option with the wish, for messages.

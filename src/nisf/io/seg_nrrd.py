@@ -45,7 +45,7 @@ class NrrdFiles:
         Args:
             folder: the output folder.
             subject: the rendered subject.
-            rendering: of its first stack.
+            rendering: rendering of its first stack.
 
         Raises:
             BadSettingError, BadFileError: see `frames_by_name` and `write_seg_nrrd`.
@@ -66,7 +66,7 @@ def write_seg_nrrd(path: str | Path, label: np.ndarray, affine: Affine, anatomy:
         path: ending in ``.seg.nrrd``.
         label: class of each voxel (x, y, z).
         affine: voxel to world, mm, RAS+.
-        anatomy: of the classes.
+        anatomy: anatomy of the classes.
 
     Raises:
         BadFileError: the file cannot be written.

@@ -32,7 +32,7 @@ class Prepared(Generic[Item]):
     """How an item of the pool is made from a case, stored and restored.
 
     Attributes:
-        name: of the file, with a version that changes when items are made differently.
+        name: name of the file, with a version that changes when items are made differently.
         options: JSON of everything besides case and region that the item depends on.
         make: makes the item from a case and its region.
         keep: converts an item to arrays and metadata.

@@ -131,5 +131,5 @@ class Recipe(ABC):
 
         Args:
             last: result of the last validation.
-            card: of the prior.
+            card: card of the prior.
         """

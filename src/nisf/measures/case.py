@@ -34,7 +34,7 @@ class MeasureOptions:
     Attributes:
         frames: frame of the reference stack, counted from 0, by name of the phase.
         body_m2: body surface area.
-        spacing_mm: of the lattice; see `nisf.measures.lattice.SPACING_MM`.
+        spacing_mm: spacing of the lattice; see `nisf.measures.lattice.SPACING_MM`.
     """
 
     frames: Mapping[str, int] = field(default_factory=dict)
@@ -255,7 +255,7 @@ def slice_volumes_ml(
 
     Args:
         label: class of each voxel.
-        grid: of the measured stack.
+        grid: grid of the measured stack.
         structures: number of structures; classes are 1 to this number.
     """
     counts = [np.bincount(frame.ravel(order="K"), minlength=structures + 1) for _, frame in by_frame(label)]

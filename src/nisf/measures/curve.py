@@ -102,7 +102,7 @@ def choose_phases(
 
     Args:
         anatomy: names the phases, and the structure whose volume determines them.
-        curve: of its structures.
+        curve: curve of its structures.
         said: phases from the files, as fractions of the cycle; they take precedence over the curve.
         asked: phases from the user; they take precedence over the files.
 

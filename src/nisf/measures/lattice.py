@@ -60,7 +60,7 @@ class Lattice:
         Args:
             region: the region in which the field gives answers.
             stack: the measured stack.
-            spacing_mm: of the nodes; by default `SPACING_MM`, or less in small regions, see `NODES`.
+            spacing_mm: spacing of the nodes; by default `SPACING_MM`, or less in small regions, see `NODES`.
         """
         if spacing_mm is None:
             spacing_mm = min(SPACING_MM, float(np.prod(2 * region.half) ** (1 / 3)) / NODES)
@@ -116,7 +116,7 @@ class Sampled:
         lattice: the lattice.
         label: class of each node; background outside the region and the slab.
         index: flat indices of the queried nodes (m,), ascending; all of them are near a border.
-        probability: of each class at these nodes.
+        probability: probability of each class at these nodes.
     """
 
     lattice: Lattice

@@ -30,7 +30,7 @@ def surface_mm2(mask: Bool[np.ndarray, "x y z"], spacing_mm: float) -> float:
 
     Args:
         mask: the nodes of a cubic lattice that belong to the set.
-        spacing_mm: of the nodes.
+        spacing_mm: spacing of the nodes.
     """
     padded = np.pad(mask, 1)
     total = 0.0

@@ -50,7 +50,7 @@ class Wall:
         thickness_mm: mean of each segment by phase, mm; NaN where it could not be measured (17,).
         phase: at which the thickness is given.
         to: phase up to which the thickening is given.
-        names: of the segments.
+        names: names of the segments.
     """
 
     thickness_mm: Mapping[str, Float[np.ndarray, "17"]]
@@ -256,8 +256,8 @@ def _by_segment(
 
     Args:
         rays: their crossings.
-        frame: of the cavity.
-        degrees: of the rays, from the anterior wall.
+        frame: frame of the cavity.
+        degrees: directions of the rays, from the anterior wall.
         tip_mm: thickness at the tip.
     """
     thickness = (rays.outer - rays.inner) * _cosine((rays.outer + rays.inner) / 2)

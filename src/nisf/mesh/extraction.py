@@ -181,7 +181,7 @@ def level_set(
     in cells with several sheets, their vertices move back towards the result of marching cubes.
 
     Args:
-        name: of what is enclosed.
+        name: name of the enclosed structure or union.
         values: the function on a grid; negative on the grid's border.
         affine: grid index to world mm.
         level: the function in world mm.

@@ -56,7 +56,7 @@ def write_series(path: str | Path, files: Mapping[float, Path]) -> None:
     """Write the list of files by time that ParaView opens as an animation (``NAME.vtp.series``).
 
     Args:
-        path: of the list, in the folder of the files.
+        path: path of the list, in the folder of the files.
         files: files by fraction of the cycle.
     """
     rows = [{"name": file.name, "time": time} for time, file in files.items()]

@@ -21,8 +21,8 @@ class SeriesOptions:
     """Options of a series.
 
     Attributes:
-        names: of structures or unions; all if None.
-        spacing_mm: of the grid; see `nisf.mesh.extraction.surfaces`.
+        names: names of structures or unions; all if None.
+        spacing_mm: spacing of the grid; see `nisf.mesh.extraction.surfaces`.
         same_triangles: whether each surface has the same triangles at all times.
         memory_mb: working memory, MiB.
     """
@@ -45,7 +45,7 @@ def series(
     Args:
         subject: queried for its answers.
         times: fractions of the cycle.
-        options: of the series.
+        options: options of the series.
 
     Raises:
         BadSettingError: see `nisf.mesh.extraction.surfaces`.

@@ -16,7 +16,7 @@ class Surface:
     """Triangles that enclose a structure.
 
     Attributes:
-        name: of the structure or union.
+        name: name of the structure or union.
         vertices: world mm, RAS+ (n, 3).
         faces: indices of vertices (m, 3), counter-clockwise seen from outside.
         time: fraction of the cycle.

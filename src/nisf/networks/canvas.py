@@ -55,7 +55,7 @@ def blur_sigma(spacing: Vector, pixel_mm: float) -> np.ndarray:
     """Standard deviation, in pixels, of the Gaussian blur that precedes downsampling.
 
     Args:
-        spacing: of the image, mm.
+        spacing: spacing of the image, mm.
         pixel_mm: side of the coarser pixels, mm; the result is 0 along axes where they are not coarser.
     """
     # Empirical: 0.4 (f - 1) for pixels f times as large; trained priors depend on it. For f up to 4 it is

@@ -81,8 +81,8 @@ class Encoder(nn.Module):
         """Features of one subject's reference phases on each level of the phase exchange.
 
         Args:
-            images: of all its reference phases in turn; each has the same slices.
-            maps: of each phase.
+            images: images of all its reference phases in turn; each has the same slices.
+            maps: maps of each phase.
             together: weights of the phases, for traces that must not fix their number; equal if None.
 
         Returns:

@@ -31,7 +31,7 @@ class _Block:
     """Two convolutions with their norms; in the decoder the first also reads a coarser image.
 
     Attributes:
-        weights: of both convolutions (outputs, inputs, 3, 3); of the first, only those for the finer image.
+        weights: weights of both convolutions (outputs, inputs, 3, 3); the first only for the finer image.
         norms: weight and bias of both norms.
         coarse: weights for the coarser image, for each of the four fine pixels in a coarse one
             (4 * outputs, inputs, 2, 2); None in the contracting path.
@@ -88,7 +88,7 @@ class FrozenEncoder:
         Args:
             images: intensities in [0, 1] of the slices of one phase or of several in turn; with g sets of
                 maps, of all phases with the first set, then of all with the second, and so on.
-            maps: of one phase's slices: model mm to canvas pixel and signed distance in mm. With several
+            maps: maps of one phase's slices: model mm to canvas pixel and signed distance in mm. With several
                 sets, the slice exchange of all phases is computed at once, which suits a GPU.
             shown: features of the reference phases on each level, set by set; if None, the reference is
                 among these phases.

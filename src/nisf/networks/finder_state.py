@@ -19,9 +19,9 @@ class FinderState:
     Attributes:
         finder: the network.
         optimiser: Adam for its weights.
-        schedule: of the learning rate.
+        schedule: schedule of the learning rate.
         rng: chooses the slices of each step.
-        generator: of the augmentation.
+        generator: generator of the augmentation.
         steps: number of steps in this round of the training.
         step: steps of this round that are done.
         before: number of steps in earlier rounds.

@@ -46,7 +46,7 @@ def train_finder(
     Args:
         cases: cases without labels are left out.
         steps: optimiser steps of 16 slices each, in two rounds.
-        seed: of all randomness.
+        seed: seed of all randomness.
         keeper: saves the training and resumes a saved one; the result is the same.
     """
     fields_mm = [
@@ -79,10 +79,10 @@ def _begin(
 
     Args:
         finder: the network to train further.
-        settings: of the round.
+        settings: settings of the round.
         steps: number of steps before, in and after the round.
         rng: chooses the slices.
-        seed: of the augmentation.
+        seed: seed of the augmentation.
     """
     before, own, after = steps
     optimiser = torch.optim.AdamW(finder.parameters(), lr=settings.rate, weight_decay=1e-3)
@@ -124,7 +124,7 @@ def coarse_slices(
 
     Args:
         cases: labelled and unlabelled cases.
-        pixel_mm: of the grid.
+        pixel_mm: pixel size of the grid.
         count: number of patterns to add.
         rng: generates the patterns.
     """

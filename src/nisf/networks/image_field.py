@@ -26,9 +26,9 @@ class Scene:
     """The encoded slices of one subject at one phase.
 
     Attributes:
-        features: of each pixel of each slice's canvas (n, h, w, f).
+        features: features of each pixel of each slice's canvas (n, h, w, f).
         maps: model mm to canvas pixel (u, v) and signed distance in mm (n, 3, 4).
-        latent: of the subject at this phase (l,).
+        latent: latent of the subject at this phase (l,).
     """
 
     features: Float[Tensor, "n h w f"]
@@ -100,7 +100,7 @@ class ImageField(nn.Module):
         """`forward` for b scenes with m slots each at once; points in turn, scene after scene.
 
         Args:
-            features: of the slots of all scenes in turn.
+            features: features of the slots of all scenes in turn.
             maps: see `Scene`; the last row is `nisf.networks.lookup.AWAY` in slots without a slice.
             latents: one per scene.
             points: model mm.
@@ -121,9 +121,9 @@ class ImageField(nn.Module):
         """Logits of intensity and class from sampled features; differentiable in the features.
 
         Args:
-            features: of the nearest slices.
+            features: features of the nearest slices.
             near: the look-up of these slices.
-            latent: of the scene.
+            latent: latent of the scene.
             both: average over both directions of counting the slices, as the answers of a subject do.
         """
         own = latent.expand(len(features), -1)

@@ -21,7 +21,7 @@ class FrozenLatentField:
 
     Args:
         field: the network.
-        latent: of the subject.
+        latent: latent of the subject.
         rows: maximum number of points per call.
     """
 
@@ -137,7 +137,7 @@ def ask(
 
     Args:
         field: the network.
-        latent: of the subject.
+        latent: latent of the subject.
         coordinates: in units of the region's half size; fourth column is time.
         memory_mb: working memory besides the result, MiB.
     """

@@ -133,7 +133,7 @@ def corners_of(
 
     Args:
         size: pixels of a canvas along u and v.
-        index: of the canvas, any shape.
+        index: index of the canvas, any shape.
         u: along the first pixel axis, same shape; clamped to the canvas.
         v: along the second.
     """
@@ -154,8 +154,8 @@ def sample(features: Float[Tensor, "n h w f"], index: Tensor, u: Tensor, v: Tens
     Differentiable in the features.
 
     Args:
-        features: of each pixel of each canvas.
-        index: of the canvas, any shape.
+        features: features of each pixel of each canvas.
+        index: index of the canvas, any shape.
         u: along the first pixel axis, same shape.
         v: along the second.
     """
@@ -178,7 +178,7 @@ def sample_mixed(
 
     Args:
         tables: features of canvases with the same poses, each with its weight.
-        index: of the canvas, any shape.
+        index: index of the canvas, any shape.
         u: along the first pixel axis, same shape.
         v: along the second.
     """

@@ -119,7 +119,7 @@ def write_orienter(path: Path, orienter: Orienter, prior: str) -> None:
     """Write an orienter to a file.
 
     Args:
-        path: of the file.
+        path: path of the file.
         orienter: the trained network.
         prior: fingerprint of the prior that it belongs to.
     """
@@ -131,7 +131,7 @@ def read_orienter(path: Path, prior: str) -> Orienter | None:
     """Read an orienter from a file; None if there is no such file.
 
     Args:
-        path: of the file.
+        path: path of the file.
         prior: fingerprint of the prior that it must belong to.
 
     Raises:

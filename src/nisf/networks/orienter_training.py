@@ -43,7 +43,7 @@ def train_orienter(
         cases: cases without labels are left out.
         half: half lengths of the region's box, mm; the grid is twice as wide as the box.
         steps: optimiser steps of `BATCH` slices each.
-        seed: of all randomness.
+        seed: seed of all randomness.
         keeper: saves the training and resumes a saved one; the result is the same.
     """
     pixel_mm = 4 * float(np.max(np.asarray(half)[:2])) / SIZE

@@ -27,7 +27,7 @@ def write_checkpoint(
     """Write a checkpoint.
 
     Args:
-        path: of the file.
+        path: path of the file.
         tensors: all tensors to save.
         identity: settings, cases and initial prior, as JSON.
         step: number of steps done; None before training has begun.

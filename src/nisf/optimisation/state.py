@@ -22,7 +22,7 @@ class State:
 
     Attributes:
         modules: networks by name, e.g. ``field``; trained or averaged.
-        optimisers: of their parameters.
+        optimisers: the optimisers of the networks' parameters.
         step: number of optimiser steps done.
         place: place in the schedule, in steps; ahead of ``step`` if a time limit requires it.
     """

@@ -24,7 +24,7 @@ class _Hold:
     """A lock that this process holds.
 
     Attributes:
-        handle: of the locked file.
+        handle: file descriptor of the locked file.
         entered: number of blocks that hold it, possibly in several threads; the last one releases it.
     """
 

@@ -21,7 +21,7 @@ class Origin:
 
     Attributes:
         record: file of the record.
-        name: of the case; empty for the folder's own files.
+        name: name of the case; empty for the folder's own files.
         part: what wrote it, e.g. ``segment``.
         made: its inputs, versions and command.
         file: path relative to the record's folder; None if the whole part was requested.

@@ -57,7 +57,7 @@ class Part:
         made: what its files were made from.
         state: ``writing`` from before the first file until after the last.
         files: size, modification time and hash by relative path; empty for a file that is being written.
-        versions: of nisf and the libraries that it computes with.
+        versions: versions of nisf and the libraries that it computes with.
         command: the command line, with reduced paths.
     """
 
@@ -85,8 +85,8 @@ class Record:
     """The parts of one case's record, or of the folder's.
 
     Args:
-        folder: of the files.
-        name: of the case; empty for the folder itself.
+        folder: folder of the files.
+        name: name of the case; empty for the folder itself.
         parts: by name.
     """
 

@@ -202,7 +202,7 @@ def recorded(
 
     Args:
         folder: contains all files.
-        name: of the case; empty for the folder's own files.
+        name: name of the case; empty for the folder's own files.
         part: what writes, e.g. ``measures``.
         made: what the files are made from.
         planned: known file names, which are checked before the block begins.
@@ -240,7 +240,7 @@ def recorded_file(
     """Write one file as a part of its own, so that other files of the same command stay; see `recorded`.
 
     Args:
-        path: of the file.
+        path: path of the file.
         what: what writes it, e.g. ``mesh``.
         folder: the folder whose record lists the file, which contains it; by default, the file's own.
         made: what the file is made from.

@@ -85,7 +85,7 @@ def curves(
     """The curves of both methods, and the ends of the second-order fits.
 
     Args:
-        prior: of the fits.
+        prior: prior of the fits.
         cases: labelled.
         steps: last step of Adam.
         iterations: last iteration of the second-order fit, far past convergence.

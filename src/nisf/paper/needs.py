@@ -18,7 +18,7 @@ class Training:
     """A prior or network that is trained once for all experiments.
 
     Attributes:
-        name: of the prior; equal names mean the same prior.
+        name: name of the prior; equal names mean the same prior.
         there: whether it is trained already.
         seconds: estimate.
     """

@@ -43,10 +43,10 @@ class Result:
     """The result of an experiment.
 
     Attributes:
-        name: of its files.
+        name: name of its files.
         title: heading on the summary page.
         line: the finding, in a sentence or two.
-        rows: of its CSV.
+        rows: rows of its CSV.
         table: header and rows of a small table for the summary page; may be empty.
     """
 
@@ -89,8 +89,8 @@ def write_summary(folder: Path, names: Sequence[str]) -> Path:
     """Write one page with all experiments that have been run so far.
 
     Args:
-        folder: of the results.
-        names: of the experiments, in the order of the page.
+        folder: folder of the results.
+        names: names of the experiments, in the order of the page.
     """
     parts = []
     for name in names:

@@ -83,7 +83,7 @@ class UNetTraining:
 
     Args:
         cases: labelled cases.
-        prior: of the image-conditioned field; its settings and region are shared.
+        prior: prior of the image-conditioned field; its settings and region are shared.
         device: where the network is trained.
         workers: number of processes that draw samples in advance.
     """
@@ -149,7 +149,7 @@ def trained_unet(
 
     Args:
         cases: returns the training cases.
-        prior: of the image-conditioned field.
+        prior: prior of the image-conditioned field.
         steps: optimiser steps.
         folder: gets `WEIGHTS`.
         say: called with sentences for the user.

@@ -41,7 +41,7 @@ def fit_all(
         points: the points to draw from.
         prior: initial weights and latent.
         config: steps, points, learning rate of the latent; the weights use the paper's rate.
-        seed: of the drawn points.
+        seed: seed of the drawn points.
         callback: called before the first step and after each step.
     """
     field = copy.deepcopy(prior.field).requires_grad_(True)

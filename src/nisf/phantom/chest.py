@@ -108,7 +108,7 @@ def tissue(heart: Heart, shape: Shape, local: PointsMm, around: np.ndarray) -> I
     """The tissue at heart coordinates (..., 3) mm.
 
     Args:
-        heart: of the phantom.
+        heart: heart of the phantom.
         shape: the ventricles at the time of the positions.
         local: the positions, mm.
         around: result of `surroundings` at the same positions, (...).

@@ -110,7 +110,7 @@ def cohort(n: int, seed: int, scanner: Scanner | None = None) -> Iterator[Scan]:
 
     Args:
         n: number of subjects.
-        seed: of the anatomy, noise and slice shifts.
+        seed: seed of the anatomy, noise and slice shifts.
         scanner: what the subjects' own settings (see `subject`) vary around.
     """
     for index in range(n):

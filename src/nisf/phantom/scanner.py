@@ -25,10 +25,10 @@ class Scanner:
     Attributes:
         spacing_mm: pixel size.
         matrix: pixels along the image's two axes.
-        thickness_mm: of a slice.
+        thickness_mm: thickness of a slice.
         gap_mm: between slices.
         beyond: slices above the base and below the apex, at each end.
-        frames: of the cine.
+        frames: number of frames of the cine.
         cycle_ms: length of the cardiac cycle.
         noise: standard deviation of each channel of the (Rician) noise, relative to blood.
         bias: strength of the coil's shading: approximate standard deviation of its logarithm.

@@ -40,7 +40,7 @@ def fit(
         region: the region to use; if None, search for it.
         find: how to search for the region.
         config: settings that override the prior's.
-        seed: of the random draw of points.
+        seed: seed of the random draw of points.
         callback: called with the number of steps done and the latents, by priors that fit a latent.
         align: correct breath-hold shifts first, from the planes that intersect the slices; see
             `nisf.alignment`.

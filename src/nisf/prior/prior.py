@@ -110,7 +110,7 @@ class Prior(ABC, Generic[SubjectType]):
             case: has at least one pixel or point in the region.
             region: the region of interest.
             config: settings of the fit.
-            seed: of the random draw of points.
+            seed: seed of the random draw of points.
             callback: see `FitCallback`.
 
         Raises:
@@ -132,7 +132,7 @@ class Prior(ABC, Generic[SubjectType]):
             case: as for `fit_inside`; likewise the other arguments.
             region: the region of interest.
             config: settings of the fit.
-            seed: of the random draw of points.
+            seed: seed of the random draw of points.
             see: called with every step; an exception that it raises ends the fit.
         """
         return self.fit_inside(case, region, config=config, seed=seed, callback=None)

@@ -48,8 +48,8 @@ class Stored:
         finder: finds the region; None if there is none.
         card: training set, validation scores, licence, versions.
         folder: the folder that it was read from, if any.
-        fingerprint: of the weights, as ``prior.json`` says.
-        tensors: of the network (``field.*``), and others that the kind of field keeps.
+        fingerprint: fingerprint of the weights, as ``prior.json`` says.
+        tensors: the network's tensors (``field.*``), and others that the kind of field keeps.
         source: the file that the tensors were read from.
         appendices: the appendices that are there, by name; see `APPENDICES`.
         orienter: recognises the orientation in which a stack is stored; None if there is none.

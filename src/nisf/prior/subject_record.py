@@ -23,7 +23,7 @@ class SubjectRecord:
     Attributes:
         path: the file, for messages.
         name: the case's name.
-        fingerprint: of the prior that it belongs to.
+        fingerprint: fingerprint of the prior that it belongs to.
         source: that prior's folder or name; None if the file does not say.
         region: the region in which the field gives answers.
         stacks: the grids of the measured stacks.

@@ -26,7 +26,7 @@ class Examined:
     Attributes:
         frame: its index.
         sample: the data from which its signs were computed.
-        signs: of the frame and of its case.
+        signs: signs of the frame and of its case.
     """
 
     frame: int
@@ -40,7 +40,7 @@ def examine(subject: Subject, case: Case, frames: Sequence[int] | None = None) -
     Args:
         subject: the segmented case.
         case: its intensities are used, its labels never.
-        frames: of the reference stack; if None, those of the named phases or the two that differ most.
+        frames: indices in the reference stack; if None, the named phases or the two that differ most.
     """
     places = places_of(subject) if subject.stacks and case.slices else None
     if places is None:

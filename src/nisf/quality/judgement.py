@@ -19,8 +19,8 @@ class Judgement:
 
     Attributes:
         light: green; amber: check it; red: do not use it without checking it.
-        predicted_dice: of each structure.
-        mean: of the structures' predicted Dice.
+        predicted_dice: predicted Dice of each structure.
+        mean: mean of the structures' predicted Dice.
         reasons: why the light is not green, most important first; empty if it is.
     """
 

@@ -33,10 +33,10 @@ class Example:
         patient: all copies of a patient stay in one fold of the cross-fitting.
         good: whether the case is as it was measured.
         sound: whether its slices are in order and its millimetres are right.
-        signs: of the frame and its case.
+        signs: signs of the frame and its case.
         signature: see `nisf.subject.subject.Subject.signature`.
-        dice: of each structure, in the order of the classes; NaN where unknown.
-        weight: of the example.
+        dice: Dice of each structure, in the order of the classes; NaN where unknown.
+        weight: weight of the example.
     """
 
     patient: str
@@ -65,8 +65,8 @@ def usual_values(
     """The usual range of a sign.
 
     Args:
-        name: of the sign.
-        values: of the sign, all finite.
+        name: name of the sign.
+        values: values of the sign, all finite.
         good: marks cases as they were measured.
         fine: marks cases that are segmented well.
     """

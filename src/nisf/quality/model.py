@@ -70,7 +70,7 @@ class Curve:
     Attributes:
         knots: strangeness, ascending (m,).
         odds: log odds of Dice, descending (m,).
-        weight: of the sign, not negative.
+        weight: weight of the sign, not negative.
     """
 
     knots: Float[np.ndarray, "m"]
@@ -106,8 +106,8 @@ class QualityModel:
         structures: in the order of their classes.
         usual: usual range of each sign.
         offset: log odds of each structure's Dice without any signs.
-        curves: of each structure, by sign.
-        signature: of the training set; None if the prior's subjects have none.
+        curves: curves of each structure, by sign.
+        signature: signature of the training set; None if the prior's subjects have none.
     """
 
     structures: tuple[str, ...]
@@ -138,7 +138,7 @@ class QualityModel:
         """Judge a case.
 
         Args:
-            signs: of each examined frame, at least one.
+            signs: signs of each examined frame, at least one.
         """
         strange = [self.strangeness(found) for found in signs]
         each = [self.dice(found) for found in strange]

@@ -28,11 +28,11 @@ class Sample:
     """One frame of a subject, at a subset of the measured pixels in the region.
 
     Attributes:
-        spacing: of the sampled pixels and of the slices, mm (3,).
+        spacing: spacing of the sampled pixels and of the slices, mm (3,).
         measured: intensities in [0, 1] (x, y, z); NaN where no slice was measured.
         neighbour: intensities of the adjacent pixel along either axis of the image (2, x, y, z).
         predicted: intensities given by the field (x, y, z).
-        probability: of each class (x, y, z, k).
+        probability: probability of each class (x, y, z, k).
         raw: classes before islands and doubtful sections are removed (x, y, z).
         label: classes of the segmentation (x, y, z).
         edge: pixels at the edge of what was measured or queried (x, y).
@@ -69,7 +69,7 @@ class Places:
         first: index along x and y.
         step: along x and y.
         count: along x and y.
-        grid: of these pixels.
+        grid: grid of these pixels.
         edge: pixels at the edge of what was measured or queried (x, y).
     """
 
@@ -129,7 +129,7 @@ def detail(slices: Sequence[Slice], places: Places) -> float:
     of brightness and contrast.
 
     Args:
-        slices: of one frame.
+        slices: slices of one frame.
         places: define the window; all its pixels are used.
     """
     first, second = 0.0, 0.0
@@ -160,7 +160,7 @@ def stripes(slices: Sequence[Slice], places: Places) -> float:
     neighbours. Missing, repeated or misplaced rows do, which a network on coarser pixels may not see.
 
     Args:
-        slices: of one frame.
+        slices: slices of one frame.
         places: define the window; all its pixels are used.
     """
     bend, spread = np.zeros(2), 0.0
@@ -182,7 +182,7 @@ def zigzag(slices: Sequence[Slice], places: Places) -> float:
     Both axes of measured images and of noise are alike to within 0.2.
 
     Args:
-        slices: of one frame.
+        slices: slices of one frame.
         places: define the window; all its pixels are used.
     """
     first, second = _differences(slices, places).sum(0)

@@ -73,7 +73,7 @@ def reproduced(sample: Sample) -> Signs:
 
 
 def topology(sample: Sample, names: Sequence[str]) -> Signs:
-    """Contacts between structures in slices, separate parts, and structures cut off by the image's edge."""
+    """Contacts between structures within slices, separate parts, and structures cut by the image's edge."""
     found: Signs = {}
     foreground = sample.label > 0
     padded = np.pad(sample.label, ((1, 1), (1, 1), (0, 0)))

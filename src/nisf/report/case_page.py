@@ -53,7 +53,7 @@ class CasePage:
         eyes: bull's-eye plots.
         notes: on the measures.
         done: how the results were made.
-        licence: of the model.
+        licence: licence of the model.
         made_from: digest of all inputs of the page.
     """
 

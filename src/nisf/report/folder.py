@@ -10,13 +10,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from nisf import __version__
 from nisf.data.case import Case
 from nisf.errors import MALFORMED, BadFileError, NisfError
 from nisf.files import replacing, write_csv
-from nisf.io.readers import open_cohort, read_case
+from nisf.io.source import source_case
 from nisf.kinds.load import read_subject
 from nisf.measures.case import CaseMeasures
 from nisf.measures.table import case_path
@@ -91,7 +89,7 @@ def write_reports(
             path, mark = to / pages[name], made_from(folder, name, titles[name])
             if options.overwrite or not _same(path, mark):
                 subject = read_subject(folder / f"{name}.nisf", prior)
-                case = (cases or {}).get(name) or measured_images(subject)
+                case = (cases or {}).get(name) or source_case(subject)[0]
                 memory_mb = options.memory_mb
                 page = case_page.case_page(
                     subject, measures, case, titles[name], made_from=mark, memory_mb=memory_mb
@@ -190,26 +188,6 @@ def _same(path: Path, mark: str) -> bool:
     # A file that is in the way need not be text.
     with path.open(encoding="utf-8", errors="replace") as file:
         return f'content="{mark}"' in file.read(2000)
-
-
-def measured_images(subject: Subject) -> Case | None:
-    """The case that a subject was made from, if its files still exist and have the same grid."""
-    stack = subject.stacks[0] if subject.stacks else None
-    if stack is None or stack.source is None:
-        return None
-    for path in (stack.source, stack.source.parent):
-        try:
-            cohort = open_cohort(path, subject.prior.anatomy, labels=False)
-            found = [files for files in cohort.cases if len(cohort.cases) == 1 or files.name == subject.name]
-            if len(found) != 1:
-                continue
-            case = read_case(found[0].without_labels(), subject.prior.anatomy)
-        except (NisfError, OSError):
-            continue
-        grid = case.stacks[0].grid
-        if grid.shape == stack.grid.shape and np.array_equal(grid.times, stack.grid.times):
-            return case
-    return None
 
 
 def read_names(path: Path) -> frozenset[str]:

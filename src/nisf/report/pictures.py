@@ -61,7 +61,7 @@ def outlines(
     """Zero level of each structure's margin on a plane: lines (n, 2) in mm from the first point's centre.
 
     Args:
-        probability: of each class at the plane's points.
+        probability: probability of each class at the plane's points.
         labels: class names.
         step: mm between points along x and y.
     """

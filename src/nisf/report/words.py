@@ -81,7 +81,7 @@ class Row:
         interval: 90 %, or empty.
         slices: by summation of slices, or empty.
         index: indexed to body surface area, with its unit, or empty.
-        unit: of value, interval and slices.
+        unit: unit of value, interval and slices.
         men: published mean and standard deviation, or empty; of the index if only that was published.
         women: likewise.
         source: number of the publication; 0 for none.

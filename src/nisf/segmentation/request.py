@@ -85,8 +85,8 @@ class CaseWriter(Protocol):
 
         Args:
             folder: the output folder.
-            subject: of the case.
-            rendering: of its first stack, on the requested grid.
+            subject: subject of the case.
+            rendering: rendering of its first stack, on the requested grid.
         """
         ...
 
@@ -131,7 +131,7 @@ def outputs(
         stacks: names of its stacks.
         labels: names of the classes.
         probabilities: whether there is one more file per class.
-        format: of the images, one of `nisf.io.writers.FORMATS`.
+        format: format of the images, one of `nisf.io.writers.FORMATS`.
     """
     out = [f"{file_stem(case)}.nisf"]
     for index, stack in enumerate(stacks):
@@ -201,7 +201,7 @@ def refuse_to_write(
         folder: the output folder.
         request: the request.
         inputs: as for `done_already`.
-        writers: of further files.
+        writers: writers of further files.
 
     Raises:
         BadFileError: a file is in the way that nisf did not write, or that belongs to another input or prior.

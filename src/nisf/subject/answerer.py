@@ -230,7 +230,7 @@ class WithinBounds(Answerer):
 
     Args:
         raw: the answerer to wrap.
-        affine: of the stack, voxel to world, mm.
+        affine: affine of the stack, voxel to world, mm.
         bounds: first and last voxel coordinate along each axis; see `nisf.data.case.Stack.bounds`.
     """
 

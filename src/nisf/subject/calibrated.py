@@ -37,7 +37,7 @@ def temperature_features(probability: Float[np.ndarray, "n k"]) -> Float[np.ndar
     """Features of which the log temperature is a linear function.
 
     Args:
-        probability: of each class.
+        probability: probability of each class.
 
     Returns:
         One-hot most probable structure (all zero for the background); 1; the margin over the next class, as
@@ -55,7 +55,7 @@ class Calibration:
     """Temperatures of a prior's class probabilities.
 
     Attributes:
-        weights: of `temperature_features` (f,).
+        weights: weights of `temperature_features` (f,).
         removed: weight of the earlier probabilities where a section or an island was removed.
     """
 
@@ -67,7 +67,7 @@ class Calibration:
         """Read the calibration from a prior's appendix.
 
         Args:
-            entries: of the appendix.
+            entries: entries of the appendix.
             classes: number of classes, background included.
             source: the appendix's name, for messages.
 

@@ -33,7 +33,7 @@ class Portable:
     Attributes:
         settings: as JSON; their meaning depends on the kind.
         weights: arrays of the network, float32.
-        features: of each phase and slice.
+        features: features of each phase and slice.
         block: side of the square blocks of pixels that features come in; it divides h and w.
         times: at which answers can be compared: at a phase, given as ``(t,)``, and half-way between two
             phases that are decoded together, given as ``(t, t + 1)``.

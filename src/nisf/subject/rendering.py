@@ -20,7 +20,7 @@ class Answer:
 
     Attributes:
         intensity: in [0, 1] (n, c); 0 outside the region.
-        probability: of each class (n, k); background outside the region.
+        probability: probability of each class (n, k); background outside the region.
         inside: which points lie in the region (n,).
         deviation: standard deviation of each probability over draws (n, k); None for a single answer.
     """

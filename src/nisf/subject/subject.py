@@ -38,7 +38,7 @@ class Subject(Abilities):
     Attributes:
         region: the region in which the field gives answers.
         stacks: the measured grids; the first defines the intensity scale.
-        summary: of the fit: loss, steps, seconds, how the region was found.
+        summary: summary of the fit: loss, steps, seconds, how the region was found.
         islands: whether to keep parts of a structure that are not connected to its largest part, and sections
             that are not certain enough; both are found on the reference stack's grid at the measured times.
         certain: minimum certainty of each structure's sections; see `nisf.subject.sections`.
@@ -207,9 +207,9 @@ class Subject(Abilities):
 
         Args:
             position: see `query`. Likewise:
-            time: of all positions, or of each.
+            time: time of all positions, or of each.
             samples: number of draws from the posterior; the cost is proportional to it.
-            seed: of the draws.
+            seed: seed of the draws.
             memory_mb: see `query`. Likewise:
             stack: index of a stack.
 

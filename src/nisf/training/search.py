@@ -38,11 +38,11 @@ class FinderCheckpoint:
     """Saves the training of a finder, or of a similar network, in a checkpoint.
 
     Args:
-        path: of the checkpoint.
+        path: path of the checkpoint.
         identity: settings and cases, which must be those of the checkpoint.
         say: called with sentences for the user.
         progress: called after each step.
-        name: of the network.
+        name: name of the network.
     """
 
     def __init__(

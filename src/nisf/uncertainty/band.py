@@ -26,7 +26,7 @@ class Anchor:
 
     Attributes:
         ml: the volume at the phase.
-        scale: of the measure.
+        scale: scale of the measure.
         per_ml: units of the measure per mL.
     """
 
@@ -46,8 +46,8 @@ def anchors_of(
 
     Args:
         anatomy: declares the measures.
-        measures: of the case, with its curve.
-        scales: of each measure, by column name.
+        measures: measures of the case, with its curve.
+        scales: scales of each measure, by column name.
     """
     assert measures.curve is not None
     out: dict[str, list[Anchor]] = {name: [] for name in anatomy.labels[1:]}
@@ -78,9 +78,9 @@ def band_of(
 
     Args:
         anatomy: see `anchors_of`. Likewise:
-        measures: of the case, with a curve.
-        scales: of the measures.
-        spreading: of the case's subject; frames that were not examined yet are examined.
+        measures: measures of the case, with a curve.
+        scales: scales of the measures.
+        spreading: `Spreading` of the case's subject; frames that were not examined yet are examined.
     """
     curve = measures.curve
     assert curve is not None

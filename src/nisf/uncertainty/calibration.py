@@ -142,7 +142,7 @@ def fit_calibration(groups: Sequence[Voxels], *, most: int = 400_000, seed: int 
     Args:
         groups: groups of voxels with equal total weight, e.g. of given and of hidden slices.
         most: maximum number of voxels used from each group, drawn at random.
-        seed: of the random draw.
+        seed: seed of the random draw.
     """
     random = np.random.default_rng(seed)
     drawn = [group.part(random.permutation(len(group.label))[:most]) for group in groups]

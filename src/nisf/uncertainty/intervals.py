@@ -43,7 +43,7 @@ class Intervals:
     """The error bars of a prior.
 
     Attributes:
-        scales: of each measure, by column name.
+        scales: scales of each measure, by column name.
         draws: number of draws that the spread includes.
         usual_error: 1 minus the predicted Dice of the median validation case; None if it was not predicted.
     """
@@ -57,7 +57,7 @@ class Intervals:
         """Read the error bars from a prior's appendix.
 
         Args:
-            entries: of the appendix.
+            entries: entries of the appendix.
             source: the appendix's name, for messages.
 
         Raises:
@@ -104,7 +104,7 @@ def widening(predicted_dice: float, usual_error: float) -> float:
     """Factor by which the intervals of a case are wider than those of the median validation case; at least 1.
 
     Args:
-        predicted_dice: of the case, the mean over structures.
+        predicted_dice: predicted Dice of the case, the mean over structures.
         usual_error: see `Intervals`.
     """
     return max(1.0, (1.0 - predicted_dice) / usual_error)
@@ -130,7 +130,7 @@ def with_intervals(
     """Add the 90 % intervals and the curve's band to measures, where the prior has fitted scales.
 
     Args:
-        measures: of the subject.
+        measures: measures of the subject.
         subject: its prior contains the scales, its summary the predicted quality of its segmentation.
         spreading: frames examined while the subject was rendered; examined now if None.
         memory_mb: working memory, MiB.
@@ -209,7 +209,7 @@ def values_at(
     Args:
         anatomy: declares the measures.
         measures: gives the times of the phases.
-        volumes: of the structures in the order of the classes, at the times of `times_of`, mL.
+        volumes: volumes of the structures in the order of the classes, at the times of `times_of`, mL.
     """
     times, phases = np.array(times_of(measures)), measures.phases
     order = np.argsort(times, kind="stable")
@@ -224,7 +224,7 @@ def spreads_of(anatomy: Anatomy, measures: CaseMeasures, frames: Frames) -> dict
 
     Args:
         anatomy: declares the measures.
-        measures: of the case, with its curve.
+        measures: measures of the case, with its curve.
         frames: possible changes at its phases, in their order.
     """
     assert measures.curve is not None

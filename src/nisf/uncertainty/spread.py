@@ -70,7 +70,7 @@ class Frames:
         """Weighted sum of squares of the effects of all changes on some measures.
 
         Args:
-            volumes: of the structures at `times`, mL.
+            volumes: volumes of the structures at `times`, mL.
             measure: computes the measures from such volumes.
         """
         base, total = measure(volumes), 0.0
@@ -156,7 +156,7 @@ class Planes:
         probability: the field's answers at the points in the region (n, k).
         barred: classes that are removed there (n, k).
         plane: index of the plane that each point lies in (n,).
-        grid: of all points.
+        grid: grid of all points.
     """
 
     def __init__(

@@ -50,7 +50,7 @@ class Coded:
     Attributes:
         basis: block features of each axis, one unit long (d, b).
         middle: block features where all numbers are zero (b,).
-        numbers: of all phases.
+        numbers: numbers of all phases.
         error: largest difference of an answer that was found in the last check.
     """
 
@@ -154,7 +154,7 @@ class Rounding:
 
     Args:
         portable: the subject.
-        transform: of its features.
+        transform: transform of its features.
     """
 
     def __init__(self, portable: Portable, transform: Transform) -> None:

@@ -37,7 +37,7 @@ def kept_measures(subject: Subject, path: Path) -> CaseMeasures | None:
 
     Args:
         subject: read from the file.
-        path: of the file.
+        path: path of the file.
     """
     beside = path.with_name(path.stem + ENDING)
     try:

@@ -12,6 +12,7 @@ from nisf.data.case import Case
 from nisf.errors import BadFileError, BadSettingError
 from nisf.io.readers import CaseFiles, read_case
 from nisf.io.readers.several import open_inputs
+from nisf.io.source import source_case
 from nisf.kinds.load import load_prior, read_subject
 from nisf.prior.fit_step import OnStep
 from nisf.prior.prior import Prior
@@ -19,7 +20,7 @@ from nisf.segmentation import Request, segment_case
 from nisf.subject.subject import Subject
 from nisf.view.findings import kept_measures
 from nisf.view.live import LiveFit
-from nisf.view.measured import description, measured_case
+from nisf.view.measured import description
 from nisf.view.packets import Packet
 from nisf.view.viewed import Viewed
 from nisf.view.worker import Step, Work
@@ -34,7 +35,7 @@ class Entry:
 
     Attributes:
         name: shown in the list.
-        open: yields progress; returns the subject, the measured case or None, and why there is none.
+        open: yields packets about its progress, then the case as a `Viewed`.
     """
 
     name: str
@@ -95,7 +96,7 @@ def library_of(paths: Sequence[Path], prior: str | None, scan: Path | None, requ
 
     Args:
         paths: where to look.
-        prior: of subjects whose prior has moved; for scans, the prior to segment with.
+        prior: prior of subjects whose prior has moved; for scans, the prior to segment with.
         scan: the images of a single subject, if they have moved.
         request: how to segment scans.
 
@@ -125,7 +126,7 @@ def _subject_entry(path: Path, prior: str | None, scan: Path | None) -> Entry:
         yield progress("Reading the subject", 0.1)
         subject = read_subject(path, prior)
         yield progress("Reading the scan", 0.5)
-        yield Viewed(subject, *measured_case(subject, scan), kept_measures(subject, path))
+        yield Viewed(subject, *source_case(subject, scan), kept_measures(subject, path))
 
     return Entry(path.stem, opened)
 

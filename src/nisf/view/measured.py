@@ -2,51 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nisf.data.case import Case, Stack
-from nisf.errors import BadSettingError, NisfError
-from nisf.io.readers import open_cohort, read_case
-from nisf.subject.subject import Subject
+from nisf.errors import BadSettingError
 from nisf.view.packets import Packet
 from nisf.view.viewed import Viewed
-
-
-def measured_case(subject: Subject, scan: Path | None = None) -> tuple[Case | None, str]:
-    """Read the case that a subject was made from again; None and a sentence if that is not possible.
-
-    Args:
-        subject: its stacks name their source.
-        scan: present location of the images, if they have moved.
-    """
-    source = scan or (subject.stacks[0].source if subject.stacks else None)
-    if source is None:
-        return None, "The file does not say where the scan is; give its path."
-    # The frames of some layouts are files of their own, beside the first one.
-    places, read = [source] if scan else [source, source.parent], False
-    for place in places:
-        try:
-            cases = [case.without_labels() for case in open_cohort(place, subject.prior.anatomy).cases]
-            own = cases if len(cases) == 1 else [case for case in cases if case.name == subject.name]
-            found = [read_case(case, subject.prior.anatomy) for case in own[:1]]
-        except NisfError:
-            continue
-        read = read or place == source
-        if found and _alike(found[0].stacks, subject.stacks):
-            return found[0], ""
-    if read:
-        return None, "The scan there is not the one that was segmented; give the path of the right one."
-    return None, "The scan has moved or cannot be read; give its path."
-
-
-def _alike(found: tuple[Stack, ...], wanted: tuple[Stack, ...]) -> bool:
-    """Whether the first stacks have the same voxels at the same times."""
-    a, b = found[0].grid, wanted[0].grid
-    same = a.shape == b.shape and len(a.times) == len(b.times)
-    return same and bool(np.allclose(a.affine.matrix, b.affine.matrix, atol=1e-3))
 
 
 def description(viewed: Viewed) -> dict[str, Any]:

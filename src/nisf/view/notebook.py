@@ -65,31 +65,15 @@ def embedded(
 
 def _served(viewed: Viewed) -> Embedded:
     """A link to a server that runs in a thread."""
-    import threading
-
-    import uvicorn
-
     from nisf.view.library import Entry, Library
-    from nisf.view.server import Viewer, admission_for, bound
+    from nisf.view.server import serve_in_thread
     from nisf.view.worker import Work
 
     def opened() -> Work:
         yield viewed
 
-    listening = bound("127.0.0.1", 0)
-    port = listening.getsockname()[1]
-    admission = admission_for("127.0.0.1", port)
-    viewer = Viewer(Library([Entry(viewed.subject.name, opened)]))
-    server = uvicorn.Server(uvicorn.Config(viewer.app(admission), log_level="warning", server_header=False))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-
-    def close() -> None:
-        server.should_exit = True
-        thread.join(timeout=10)
-        listening.close()
-
-    address = html.escape(f"http://127.0.0.1:{port}/?token={admission.token}", quote=True)
+    host, token, end = serve_in_thread(Library([Entry(viewed.subject.name, opened)]))
+    address = html.escape(f"http://{host}/?token={token}", quote=True)
     name = html.escape(viewed.subject.name)
     link = f'<a href="{address}" target="_blank" rel="noreferrer">Open the viewer of {name}</a>'
-    return Embedded(link, close)
+    return Embedded(link, end)

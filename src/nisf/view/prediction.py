@@ -94,8 +94,8 @@ def predicted(
     """Compress the numbers of all phases.
 
     Args:
-        wholes: of each phase.
-        levels: of each phase.
+        wholes: the numbers of each phase.
+        levels: levels of each phase.
         alike: whether the slices of a phase have the same positions as those of the preceding phase.
         mix: weights from which the contexts are computed.
     """

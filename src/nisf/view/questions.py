@@ -34,7 +34,7 @@ def number(data: Mapping[str, Any], name: str, low: float, high: float) -> float
 
 
 def whole(data: Mapping[str, Any], name: str, low: int, high: int) -> int:
-    """Likewise an integer."""
+    """An integer from a request, within limits; see `number`."""
     value = number(data, name, low, high)
     if value != int(value):
         raise BadSettingError(f"{name} {value:g}: give a whole number")

@@ -74,7 +74,7 @@ def refined(
         ask: gives answers at pixels.
         width: number of columns.
         height: number of rows.
-        step: of the interpolated lattice, see `lattice_step`; 1 queries every pixel.
+        step: step of the interpolated lattice, see `lattice_step`; 1 queries every pixel.
         channels: number of intensity channels, which come first in the answers.
     """
     wide = step * FIRST

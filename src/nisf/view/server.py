@@ -6,6 +6,7 @@ import asyncio
 import json
 import secrets
 import socket
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -253,3 +254,27 @@ def serve(viewer: Viewer, host: str, port: int, ready: Callable[[str], None]) ->
     )
     ready(f"http://{shown}:{port}/?token={admission.token}")
     uvicorn.Server(config).run(sockets=[listening])
+
+
+def serve_in_thread(library: Library) -> tuple[str, str, Callable[[], None]]:
+    """Serve a library on a free port of this machine, until the returned function is called.
+
+    Returns:
+        The server's name with its port, the token, and the function that ends it.
+    """
+    import uvicorn
+
+    listening = bound("127.0.0.1", 0)
+    port = listening.getsockname()[1]
+    admission = admission_for("127.0.0.1", port)
+    config = uvicorn.Config(Viewer(library).app(admission), log_level="warning", server_header=False)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+
+    def end() -> None:
+        server.should_exit = True
+        thread.join(timeout=20)
+        listening.close()
+
+    return f"127.0.0.1:{port}", admission.token, end

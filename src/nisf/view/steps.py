@@ -39,7 +39,7 @@ def variances(
     Args:
         effect: derivatives of answers by features.
         touched: pixels from which the features come.
-        blocks: of each pixel.
+        blocks: blocks of each pixel.
         noise: covariance of a pixel's features at a step of one.
     """
     p, m = effect.shape[:2]

@@ -43,7 +43,7 @@ class Viewed:
         subject: to be queried.
         case: its measured slices; None if they are not available.
         missing: why they are not available, in one sentence.
-        measures: of the subject, if they are known already.
+        measures: measures of the subject, if they are known already.
     """
 
     def __init__(

@@ -66,8 +66,9 @@ def test_validate(toy_prior):
     assert all(len(values) == len(found.steps) for values in found.dice.values())
     assert found.best_steps == max(1, found.steps[int(found.mean().argmax())])
     assert found.mean().max() > found.mean()[0] + 0.02
-    assert len(said) == 1
-    assert f"after {found.best_steps} fitting steps" in said[0]
+    assert said[0] == "validation: fitting 2 cases in up to 60 steps"
+    assert f"after {found.best_steps} fitting steps" in said[1]
+    assert len(said) == 2
     assert not toy_prior.field.training
     # The same again: nothing is left to chance.
     again = validate(toy_prior.field, *statistics(toy_prior), pool, config, toys.LABELS, said.append)

@@ -47,8 +47,8 @@ def guess(description: str, normal: np.ndarray | None, positions: int, frames: i
     """What a series shows.
 
     Args:
-        description: of the series.
-        normal: of its images, LPS; None if unknown.
+        description: description of the series.
+        normal: normal of its images, LPS; None if unknown.
         positions: number of parallel slices.
         frames: number of time points.
         modality: as in the header, e.g. ``MR``; empty if it has none.

@@ -44,7 +44,7 @@ class Maker:
     """Provenance of a segmentation.
 
     Attributes:
-        version: of this package.
+        version: version of this package.
         prior: the prior's fingerprint.
     """
 
@@ -80,12 +80,12 @@ def write_dicom_seg(
     and each UID is replaced by a new one that is derived from it, so that references stay consistent.
 
     Args:
-        path: of the file.
+        path: path of the file.
         label: class of each voxel (columns, rows, slices), on the grid of the series.
         study: the study of the series.
         arranged: the series.
         frame: index of the segmented frame.
-        anatomy: of the classes.
+        anatomy: anatomy of the classes.
         made_by: provenance.
         phase: name of the frame's phase.
 

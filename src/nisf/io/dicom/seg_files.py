@@ -49,7 +49,7 @@ class SegFiles:
         Args:
             folder: the output folder.
             subject: made from the study.
-            rendering: of its first stack.
+            rendering: rendering of its first stack.
 
         Returns:
             The files written.

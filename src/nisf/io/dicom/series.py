@@ -23,7 +23,7 @@ class DicomSeries:
 
     Attributes:
         number: display number: the scanner's, with a dot and a count if one series became several.
-        numbers: of all series that were joined.
+        numbers: numbers of all series that were joined.
         description: without identifiers and dates.
         instances: its images, in any order, with their files and UIDs.
         positions: number of parallel slices.

@@ -19,7 +19,7 @@ class DicomStudy:
     """The series of one study.
 
     Attributes:
-        name: of the folder or archive, without identifiers.
+        name: name of the folder or archive, without identifiers.
         place: the same name unchanged.
         wanted: number or description of the series to use; None for the short-axis stack.
         identifiers: what must not be shown.

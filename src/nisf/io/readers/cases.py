@@ -19,7 +19,7 @@ def read_or_why(files: CaseFiles, anatomy: Anatomy, notes: Notes, *, cache: Path
     """Read a case; returns a sentence instead if it cannot be read.
 
     Args:
-        files: of the case.
+        files: files of the case.
         anatomy: its structures.
         notes: remarks are added here, one per kind.
         cache: folder for decompressed cases, if wanted.
@@ -82,7 +82,7 @@ class CaseReader:
         """Read one case; returns a sentence instead if it cannot be read.
 
         Args:
-            files: of the case.
+            files: files of the case.
             notes: gets the readers' remarks instead of the cohort.
         """
         return read_or_why(

@@ -47,7 +47,7 @@ class CaseReport:
     Attributes:
         labels: names of the labels found in its files.
         volumes_ml: mL per frame of the first stack, by label name; only with ``full``.
-        series: of a DICOM study, with guesses of what they show.
+        series: series of a DICOM study, with guesses of what they show.
         person: identity in a DICOM study; only with ``identifiers``.
     """
 

@@ -62,7 +62,7 @@ def open_cohort(path: str | Path, anatomy: Anatomy, layout: str = "auto", *, lab
     """List the cases of a cohort folder, one case folder, one image file or a manifest CSV.
 
     Args:
-        path: of the folder or file.
+        path: path of the folder or file.
         anatomy: its structures.
         layout: a name of `LAYOUTS`; ``auto`` recognises the layout.
         labels: whether labels will be read; if not, their names are not checked.

@@ -46,7 +46,7 @@ def itk_voxels(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarra
     """The voxels of an image, first axis fastest.
 
     Args:
-        path: of the image.
+        path: path of the image.
         shape: according to its header.
         dtype: likewise.
 

@@ -28,7 +28,7 @@ class Read:
     """A stack as its files give it, arranged, before its measured part is determined.
 
     Attributes:
-        names: of the case's stacks that it consists of.
+        names: names of the case's stacks that it consists of.
         grid: its grid.
         image: intensities (x, y, z, t, c).
         label: class indices (x, y, z, t); None without a label file.

@@ -39,7 +39,7 @@ def read_labels(
     """Class indices (x, y, z, t), int8, of a stack; background wherever files have 0; None without labels.
 
     Args:
-        files: of the stack.
+        files: files of the stack.
         case: defines the numbers, and which classes were drawn.
         anatomy: its label names.
         image: header of the stack's first image.

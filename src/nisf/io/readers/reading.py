@@ -55,7 +55,7 @@ def read_case(files: CaseFiles, anatomy: Anatomy, notes: Notes | None = None) ->
     """Read a case's files.
 
     Args:
-        files: of the case.
+        files: files of the case.
         anatomy: its structures.
         notes: collects remarks, one per kind; share it among the cases of a cohort.
 

@@ -22,7 +22,7 @@ def open_inputs(
     Args:
         inputs: anything that `open_cohort` accepts, or patterns with ``*``, ``?`` and ``[...]``.
         anatomy: their structures.
-        layout: of all of them.
+        layout: the layout that all of them have.
         labels: whether labels will be read too.
 
     Raises:

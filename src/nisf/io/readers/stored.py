@@ -30,8 +30,8 @@ class CachedCases(StoredCases):
     """Cases in a cache, a few of which are mapped at a time.
 
     Args:
-        files: of each case.
-        outlines: of each case.
+        files: files of each case.
+        outlines: outlines of each case.
         folders: entry of each case in the cache.
         anatomy: their structures.
         cache: folder of the cache.

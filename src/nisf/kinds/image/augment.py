@@ -74,8 +74,8 @@ def measured(case: Case, centre: Vector, pixel_mm: float) -> list[Measured]:
 
     Args:
         case: a labelled case.
-        centre: of the region, world mm.
-        pixel_mm: of the canvases.
+        centre: centre of the region, world mm.
+        pixel_mm: pixel size of the canvases.
     """
     groups: dict[tuple[int, int], list[Slice]] = {}
     for item in case.slices:

@@ -28,7 +28,7 @@ class _Posed:
     """The phases whose slices have the same poses, in batches.
 
     Args:
-        canvases: of the subject.
+        canvases: canvases of the subject.
         slices: indices of the slices of each phase, by the phase's index.
         flips: pixel axes along which each mirror image is flipped.
         device: that encodes.
@@ -67,7 +67,7 @@ class InBatches:
 
     Args:
         field: the trained field, in evaluation mode.
-        canvases: of all slices and times of the subject.
+        canvases: canvases of all slices and times of the subject.
         flips: pixel axes along which each mirror image is flipped.
         most: number of phases worth caching; at least `FEWEST` batches are.
         nbytes: working memory.

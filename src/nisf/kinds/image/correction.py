@@ -52,7 +52,7 @@ class Pixels:
     Attributes:
         place: model mm (q, 3).
         features: in standard deviations (q, f).
-        time: of each, fraction of the cycle (q,).
+        time: time of each pixel, fraction of the cycle (q,).
     """
 
     place: Float[Tensor, "q 3"]
@@ -89,7 +89,7 @@ class Residual:
 
     Attributes:
         anchors: points on the strokes.
-        weight: of each anchor (m, f).
+        weight: weight of each anchor (m, f).
         scale: standard deviation of each feature (f,).
     """
 
@@ -103,7 +103,7 @@ class Residual:
 
         Args:
             scene: the encoded slices.
-            time: of the phase.
+            time: time of the phase.
         """
         place = pixel_places(scene.maps, scene.features.shape[1]).flatten(0, 2)
         own = self.anchors.place
@@ -130,7 +130,7 @@ class Observed:
         near: their nearest slices.
         features: the features there, without the residual (p, k, f).
         basis: basis of the residual there (p, k, m).
-        latent: of the phase.
+        latent: latent of the phase.
         targets: what the strokes demand; None where the answer should stay.
     """
 
@@ -150,7 +150,7 @@ def fit_residual(
         scenes: the subject's slices as encoded.
         strokes: at least one.
         labels: names of the classes.
-        region: of the subject.
+        region: region of the subject.
     """
     with stage("correcting"), torch.inference_mode(False), torch.enable_grad():
         return _Fit(scenes, targets_of(strokes, labels), region).residual(strokes)

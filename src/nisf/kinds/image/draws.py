@@ -27,11 +27,11 @@ class Draws:
 
     Args:
         field: the trained field, in evaluation mode.
-        canvases: of all slices and times of the subject.
+        canvases: canvases of all slices and times of the subject.
         mirrors: see `nisf.kinds.image.scenes.Scenes`.
         both: likewise.
         count: number of draws.
-        seed: of the draws.
+        seed: seed of the draws.
         residual: see `nisf.kinds.image.scenes.Scenes`.
     """
 

@@ -124,7 +124,7 @@ def exportable_scene(
         field: the network.
         scene: its encoded slices at the phase.
         region: the region in which it gives answers.
-        time: of the phase.
+        time: time of the phase.
         both: see `exportable_decoder`.
     """
     network = _Subject(_Decoder(field, both=both), scene, region)

@@ -22,7 +22,7 @@ def measured_stacks(pixel_mm: float) -> Prepared[list[Measured]]:
     """How labelled stacks are prepared from a case and stored, one array per field and stack.
 
     Args:
-        pixel_mm: of the canvases.
+        pixel_mm: pixel size of the canvases.
     """
     return Prepared(NAME, {"pixel_mm": pixel_mm}, partial(_made, pixel_mm=pixel_mm), _kept, _taken)
 

@@ -83,7 +83,7 @@ class OneByOne:
 
     Args:
         field: the trained field, in evaluation mode.
-        canvases: of all slices and times of the subject.
+        canvases: canvases of all slices and times of the subject.
         flips: pixel axes along which each mirror image is flipped.
         most: maximum number of cached phases.
     """

@@ -93,7 +93,7 @@ class Places:
 
     Attributes:
         field: the network.
-        scenes: of the subject.
+        scenes: scenes of the subject.
         phases: their indices.
         crops: first row and column of each slice's features, by phase.
         sizes: rows and columns of them.
@@ -110,7 +110,7 @@ class Places:
     shift: Vector3
 
     def points(self, count: int, seed: int) -> Float[Tensor, "n 3"]:
-        """So many places, evenly spread; another seed gives others."""
+        """``count`` evenly spread places: a low-discrepancy sequence whose start depends on the seed."""
         first = np.random.default_rng(seed).uniform(size=3)
         scaled = 2 * ((first + np.arange(count)[:, None] * SPREAD) % 1.0) - 1
         return torch.from_numpy((scaled * self.box.half + self.shift).astype(np.float32)).to(
@@ -118,7 +118,7 @@ class Places:
         )
 
     def _undecided(self, scenes: Sequence[tuple[Scene, float]], count: int, seed: int) -> Nearby:
-        """So many places, more of them where classes are undecided."""
+        """``count`` random places with their nearest slices, denser where classes are undecided."""
         near = self._near(scenes[0][0], self.points(CANDIDATES * count, seed))
         with torch.inference_mode():
             answers = self._answers(scenes, near)

@@ -43,7 +43,7 @@ class Scenes:
 
     Args:
         field: the trained field, in evaluation mode; its weights must not change.
-        canvases: of all slices and times of the subject.
+        canvases: canvases of all slices and times of the subject.
         mirrors: number of pixel axes along which slices are also mirrored, 0 to 2; the features are averaged
             over 1, 2 or 4 images.
         both: average over both directions of counting slices, for anatomies whose order is not known.

@@ -23,7 +23,7 @@ class Answered:
     """The field's answers in one volume, with the true labels.
 
     Attributes:
-        probability: of each class (n, k).
+        probability: probability of each class (n, k).
         label: class index or `UNKNOWN` (n,).
         slice: index of the slice that each point lies on (n,).
     """

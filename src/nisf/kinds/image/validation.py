@@ -81,7 +81,7 @@ def validation_cases(
     Args:
         cases: each with its region; cases without structures there are left out.
         config: sizes of the canvases.
-        seed: of the choice of scored voxels.
+        seed: seed of the choice of scored voxels.
     """
     given, hidden = [], []
     for case, region in cases:

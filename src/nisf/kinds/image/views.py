@@ -27,7 +27,7 @@ class View:
 
     Attributes:
         linear: canvas mm to measured mm (2, 2).
-        offset: of each slice, mm (n, 2).
+        offset: offset of each slice, mm (n, 2).
         bend: control points of a smooth deformation, mm (2, 5, 5).
         z: factor on positions along the normal (1,); a negative one reverses the order of the slices.
         curve: exponent of the contrast, then the steps of a monotonic curve, which sum to 1 (1 + parts,).

@@ -52,8 +52,8 @@ def shifted(holds: Sequence[BreathHold], shifts: Sequence[Shift]) -> list[Breath
     """Breath-holds relative to the slices as measured, for slices that were aligned before the fit.
 
     Args:
-        holds: of one stack.
-        shifts: of any stack.
+        holds: breath-holds of one stack.
+        shifts: shifts of any stack.
     """
     together = {(hold.stack, hold.position): hold for hold in holds}
     stacks = {hold.stack for hold in holds}

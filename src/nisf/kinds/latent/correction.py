@@ -39,10 +39,10 @@ def corrected_latent(
     Args:
         field: the network, on the latent's device.
         latent: fitted to the intensities.
-        covariance: of its posterior.
+        covariance: covariance of its posterior.
         strokes: at least one.
         labels: names of the classes.
-        region: of the subject.
+        region: region of the subject.
     """
     targets = targets_of(strokes, labels)
     places = np.c_[region.coordinates(targets.position), targets.time][:, : field.config.dimensions]

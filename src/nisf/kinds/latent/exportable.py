@@ -56,7 +56,7 @@ def exportable_field(field: LatentField, mean: Float[Tensor, "l"]) -> Exportable
 
     Args:
         field: the network.
-        mean: of the latents.
+        mean: mean of the latents.
     """
     coordinates = torch.rand(EXAMPLES, field.config.dimensions, generator=torch.Generator().manual_seed(0))
     about = {
@@ -72,7 +72,7 @@ def exportable_subject(field: LatentField, latent: Float[Tensor, "l"], region: R
 
     Args:
         field: the network.
-        latent: of the subject.
+        latent: latent of the subject.
         region: the region in which it gives answers.
     """
     place = torch.tensor(region.centre(), dtype=torch.float32)

@@ -42,7 +42,7 @@ def fit_latents(
         cases: the points to draw from.
         start: initial latents.
         config: number of steps, rate, points, penalty.
-        seed: of the drawn points.
+        seed: seed of the drawn points.
         callback: called before the first step and after each step.
     """
     latent = start.detach().clone().requires_grad_(True)
@@ -121,7 +121,7 @@ def oriented(
         field: the network.
         mean: latent from which the trials start (l,).
         config: settings of the trials, except their length.
-        seed: of the drawn points.
+        seed: seed of the drawn points.
     """
     if len(ways) == 1:
         return points, ways[0]

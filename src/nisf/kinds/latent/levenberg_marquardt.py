@@ -83,7 +83,7 @@ class Solution:
     Attributes:
         unknowns: (s, u).
         objective: (s,) of the last problem.
-        iterations: of each problem until convergence (s,), including rejected steps.
+        iterations: number of iterations of each problem until convergence (s,), including rejected steps.
         converged: (s,); False where the iterations ran out first.
         history: objective after each iteration (i, s); it never rises while the problem stays the same.
     """

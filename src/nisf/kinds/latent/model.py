@@ -47,7 +47,7 @@ class LatentSubject(Subject):
 
     Attributes:
         latent: (l,).
-        covariance: of the latent's Laplace posterior (l, l); None in files of format 1.
+        covariance: covariance of the latent's Laplace posterior (l, l); None in files of format 1.
         breath_holds: the fitted breath-holds; empty if none were fitted.
     """
 

@@ -63,13 +63,13 @@ class Parametrisation:
 
     Attributes:
         field: the network.
-        mean: of the prior over latents (l,).
+        mean: mean of the prior over latents (l,).
         root: its covariance is ``root @ root.T`` (l, l).
         groups: largest number of slice positions among the subjects.
-        shift_mm: standard deviation of a shift along each image axis; 0 leaves shifts out. Likewise:
-        gain: of a slice's gain and offset.
-        pose_mm: of the translation of the whole subject.
-        pose_degrees: of its rotation about each axis.
+        shift_mm: standard deviation of a shift along each image axis; 0 leaves shifts out.
+        gain: standard deviation of a slice's gain and offset; 0 leaves them out.
+        pose_mm: standard deviation of the translation of the whole subject.
+        pose_degrees: standard deviation of its rotation about each axis; if both are 0, there is no pose.
     """
 
     field: LatentField
@@ -180,7 +180,7 @@ def placed(items: Sequence[tuple[CasePoints, np.ndarray]], coordinates: Float[Te
     Args:
         items: cases and flat indices of the drawn points, one per subject, as for
             `nisf.data.points.batch_of`.
-        coordinates: of these points, from that function.
+        coordinates: coordinates of these points, from that function.
     """
     s, n, _ = coordinates.shape
     group, axes = np.full((s, n), -1, dtype=np.int64), np.zeros((s, n, 3, 2), dtype=np.float32)
@@ -208,7 +208,7 @@ def parametrisation_of(
 
     Args:
         field: the network.
-        mean: of the training latents.
+        mean: mean of the training latents.
         covariance: likewise.
         config: what is fitted, and its priors.
         cases: whose slices they are.

@@ -25,7 +25,7 @@ def misfit(logits: Tensor, target: Tensor, likelihood: Likelihood, sigma: float)
     """Negative log-likelihood of each intensity, same shape as ``logits``.
 
     Args:
-        logits: of the intensities, any shape.
+        logits: logits of the intensities, any shape.
         target: measured intensities in [0, 1], same shape.
         likelihood: cross-entropy of intensities as fractions, or squared differences.
         sigma: standard deviation of an intensity in [0, 1], for the Gaussian likelihood.

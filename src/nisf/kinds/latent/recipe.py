@@ -102,7 +102,7 @@ def case_points(dimensions: int) -> Prepared[CasePoints]:
     """How the points of a case are prepared and stored.
 
     Args:
-        dimensions: of the field's coordinates.
+        dimensions: number of dimensions of the field's coordinates.
     """
     options = {"dimensions": dimensions}
     make = partial(_points, dimensions=dimensions)

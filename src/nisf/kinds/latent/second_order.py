@@ -31,7 +31,7 @@ class SecondOrderFit:
     Attributes:
         unknowns: see `nisf.kinds.latent.parametrisation.Parametrisation` (s, u).
         latent: (s, l).
-        covariance: of the latent's Laplace posterior (s, l, l).
+        covariance: covariance of the latent's Laplace posterior (s, l, l).
         loss: mean cross-entropy of the intensities over the last points (s,).
         iterations: number of iterations (s,).
         converged: (s,); False where the iterations ran out.
@@ -88,7 +88,7 @@ def fit_second_order(
         model: the unknowns, with the prior's statistics; its field should need no weight gradients.
         cases: points to draw from.
         config: settings of the fit.
-        seed: of the drawn points.
+        seed: seed of the drawn points.
         callback: called before the first iteration and after each iteration.
     """
     drawn: dict[int, Posterior] = {}
@@ -142,7 +142,7 @@ def laplace(
         cases: the points to draw from.
         latent: result of the fit.
         config: weights of the points.
-        seed: of the drawn points.
+        seed: seed of the drawn points.
     """
     posterior = posterior_of(model, cases, config, config.points_last, seed, config.growth)
     return latent_covariance(posterior, model.join(latent), config.temperature)

@@ -44,7 +44,7 @@ def choose_fit(
 
     Args:
         field: the trained network.
-        mean: of the training latents.
+        mean: mean of the training latents.
         covariance: likewise.
         cases: validation cases, labelled.
         config: settings to start from.
@@ -92,10 +92,10 @@ def calibration(
 
     Args:
         field: the network.
-        fits: of the cases.
+        fits: fits of the cases.
         temperature: factor on the fits' covariances; 0 uses the latents only.
         cases: labelled.
-        seed: of the voxels and samples.
+        seed: seed of the voxels and samples.
         samples: number of samples from each posterior.
         count: number of voxels per case.
     """

@@ -27,9 +27,9 @@ class Steps:
 
     Attributes:
         field: the network.
-        points: of the case, in the orientation that is fitted.
+        points: points of the case, in the orientation that is fitted.
         config: settings of the fit.
-        seed: of the points on which the loss is computed.
+        seed: seed of the points on which the loss is computed.
         subject_of: makes a subject from a latent.
         see: called with each step.
     """

@@ -15,6 +15,7 @@ from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
 from nisf.data.points import CasePoints, batch_of
 from nisf.data.region import larger_end_last
+from nisf.data.wording import counted
 from nisf.evaluation.metrics import dice_of_structures
 from nisf.kinds.latent.fit import fit_latents
 from nisf.kinds.latent.parametrisation import parametrisation_of
@@ -103,18 +104,19 @@ def validate(
 
     Args:
         field: the network in its present state.
-        mean: of the training latents, where the fit starts (l,).
-        covariance: of the training latents (l, l), for the second-order method.
+        mean: mean of the training latents, where the fit starts (l,).
+        covariance: covariance of the training latents (l, l), for the second-order method.
         cases: their points, all with labels.
         config: settings of the fit.
         labels: class names, background first.
-        say: called with a line about the outcome.
+        say: called with a line at the beginning, because a fit takes long, and one about the outcome.
     """
     settings = replace(config.fit, points=config.train.validate_points)
     second = settings.method == "second-order"
     counts = step_counts(settings.iterations if second else settings.steps)
     chosen = scored_points(cases, config.train.seed)
     table: list[np.ndarray] = []
+    say(f"validation: fitting {counted(len(cases), 'case')} in up to {max(counts)} steps")
 
     def callback(step: int, latent: Tensor) -> None:
         if step in counts:

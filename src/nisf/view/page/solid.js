@@ -80,8 +80,8 @@ export class SolidView {
     this.fitted = false;
     this.upright = [0, 0, 1];
     if (!this.gl) return;
+    const { generation } = this, asked = new Set();
     await this.fetch(this.page.store.state.time, false);
-    const generation = this.generation, asked = new Set();
     for (;;) {
       // Which comes next is decided anew each time: the user moves on, and ES is known late.
       const { page } = this, named = Object.values(page.curves?.phases || {});
@@ -103,6 +103,7 @@ export class SolidView {
       this.keep(key, volume);
       this.draw();
     } catch (error) {
+      if (generation !== this.generation) return;
       this.meshes.delete(key);
       if (error.name !== "AbortError" && !later) this.note(error.message);
     }

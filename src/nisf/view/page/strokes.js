@@ -1,6 +1,7 @@
 // Corrections: paint what is there, or is not, and the case follows; undo, redo, and a file to keep.
 import { find, make } from "./dom.js";
 import { placeAt } from "./planes.js";
+import { save } from "./takeaway.js";
 import { minus, norm } from "./vectors.js";
 
 const STEP_MM = 0.8;
@@ -32,7 +33,9 @@ export class Strokes {
     if (!this.page.source.strokes) return;
     find("#panel").append(this.build());
     await this.page.attempt(async () => {
-      this.done = await this.page.source.strokes();
+      const done = await this.page.source.strokes();
+      if (info !== this.info) return; // another case was opened
+      this.done = done;
       this.changed();
     });
   }
@@ -129,29 +132,30 @@ export class Strokes {
   /** The case follows these strokes, and every view asks again. */
   async follow(done, undone) {
     if (this.busy) return;
-    const { page } = this;
+    const { page, info } = this;
     this.busy = true;
     this.changed();
     try {
-      this.done = await page.source.strokes(done);
+      const followed = await page.source.strokes(done);
+      if (info !== this.info) return; // another case was opened
+      this.done = followed;
       this.undone = undone;
       clearTimeout(page.polling);
       page.curves = null;
       for (const view of Object.values(page.views)) { view.forget(); view.asked = null; }
       page.store.set({ planes: { ...page.store.state.planes } });
-      page.solid.open(this.info);
+      page.solid.open(info);
       page.follow();
     } catch (error) {
       if (error.name !== "AbortError") page.say(error.message, true);
+    } finally {
+      this.busy = false;
+      this.changed();
     }
-    this.busy = false;
-    this.changed();
   }
 
   save() {
     const text = JSON.stringify({ nisf_strokes: 1, strokes: this.done }, null, 2);
-    const link = make("a", { href: URL.createObjectURL(new Blob([text], { type: "application/json" })), download: "strokes.json" });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    save(new Blob([text], { type: "application/json" }), "strokes.json");
   }
 }

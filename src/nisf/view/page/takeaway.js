@@ -2,7 +2,8 @@
 import { gif } from "./gif.js";
 import { hashOf } from "./store.js";
 
-function save(blob, name) {
+/** Offers a file for download. */
+export function save(blob, name) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
   link.download = name;

@@ -1,13 +1,15 @@
 """The scan that a subject was made from is found again, also where its frames are files of their own."""
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
 
 import toys
 from nisf.io.readers import open_cohort, read_case
+from nisf.io.source import source_case
 from nisf.prior.fit import fit
-from nisf.view.measured import measured_case
 
 INFO = "ED: 1\nES: 3\nGroup: NOR\nHeight: 170.0\nNbFrame: 5\nWeight: 70.0\n"
 
@@ -36,7 +38,7 @@ def test_frames_in_files_of_their_own(pair):
     assert len(case.stacks[0].grid.times) == 2
     assert case.stacks[0].source.name == "patient007_frame01.nii.gz"
     for scan in (None, folder, folder.parent):
-        found, words = measured_case(subject, scan)
+        found, words = source_case(subject, scan)
         assert words == ""
         assert same(found, case)
 
@@ -51,6 +53,15 @@ def test_other_scans_and_none(pair, tmp_path):
         nib.save(nib.Nifti1Image(image, np.eye(4)), other / f"patient008_frame{number:02d}.nii.gz")
     (folder / "patient007_frame01.nii.gz").unlink()
     for scan, words in ((None, "has moved"), (tmp_path / "none", "has moved"), (other, "not the one")):
-        found, said = measured_case(subject, scan)
+        found, said = source_case(subject, scan)
         assert found is None
         assert words in said
+
+
+def test_the_same_voxels_at_other_times(pair):
+    _, _, subject = pair
+    stack = subject.stacks[0]
+    grid = replace(stack.grid, times=stack.grid.times + 0.01)
+    found, said = source_case(replace(subject, stacks=(replace(stack, grid=grid), *subject.stacks[1:])))
+    assert found is None
+    assert "not the one" in said or "has moved" in said

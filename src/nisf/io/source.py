@@ -1,0 +1,48 @@
+"""The images that a subject was made from, read again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from nisf.data.case import Case, Stack
+from nisf.errors import NisfError
+from nisf.io.readers import open_cohort, read_case
+from nisf.subject.subject import Subject
+
+
+def source_case(subject: Subject, scan: Path | None = None) -> tuple[Case | None, str]:
+    """Read the case that a subject was made from, without labels; None and a sentence if that is impossible.
+
+    Args:
+        subject: its stacks name their source.
+        scan: present location of the images, if they have moved.
+    """
+    source = scan or (subject.stacks[0].source if subject.stacks else None)
+    if source is None:
+        return None, "The file does not say where the scan is; give its path."
+    anatomy = subject.prior.anatomy
+    # The frames of some layouts are files of their own, beside the first one.
+    places, read = [source] if scan else [source, source.parent], False
+    for place in places:
+        try:
+            cases = open_cohort(place, anatomy, labels=False).cases
+            own = cases if len(cases) == 1 else [files for files in cases if files.name == subject.name]
+            found = [read_case(files.without_labels(), anatomy) for files in own[:1]]
+        except (NisfError, OSError):
+            continue
+        read = read or place == source
+        if found and _alike(found[0].stacks, subject.stacks):
+            return found[0], ""
+    if read:
+        return None, "The scan there is not the one that was segmented; give the path of the right one."
+    return None, "The scan has moved or cannot be read; give its path."
+
+
+def _alike(found: tuple[Stack, ...], wanted: tuple[Stack, ...]) -> bool:
+    """Whether the first stacks have the same voxels at the same times."""
+    a, b = found[0].grid, wanted[0].grid
+    if a.shape != b.shape or not np.allclose(a.affine.matrix, b.affine.matrix, atol=1e-3):
+        return False
+    return len(a.times) == len(b.times) and bool(np.allclose(a.times, b.times, atol=1e-6))
