@@ -1,5 +1,7 @@
 """``nisf render``: what reaches the subject, what is refused, and the tables of points."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -94,6 +96,13 @@ def test_options_that_would_be_ignored_are_refused(seen, points, tmp_path, capsy
     assert (status, out) == (2, "")
     assert said in error
     assert not (tmp_path / output).exists()
+
+
+def test_a_subject_without_stacks_has_no_grid(fitted, toy_fitted, tmp_path, capsys):
+    write_subject(fitted, replace(toy_fitted, stacks=()))
+    status, out, error = render(capsys, fitted, "-o", tmp_path / "a.png", "--plane", "0,0,1")
+    assert (status, out) == (2, "")
+    assert "has no measured stack" in error
 
 
 def test_points_outside_the_region_are_counted(seen, points, tmp_path, capsys):

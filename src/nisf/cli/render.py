@@ -82,6 +82,7 @@ class Render:
             refuse_missing_prior(self.prior)
 
         from nisf.device import named_device, use_threads
+        from nisf.errors import BadFileError
         from nisf.io.writers import check_format
         from nisf.kinds.load import read_subject
         from nisf.outputs import Made, recorded
@@ -92,6 +93,8 @@ class Render:
         use_threads(self.threads)
         subject = read_subject(self.subject, self.prior)
         subject = replace(subject, prior=subject.prior.to(device))
+        if self.points is None and not subject.stacks:
+            raise BadFileError(f"{self.subject}: has no measured stack, so no grid either; give --points")
         folder, stem = self.output.parent, self.output.name.removesuffix(ending)
         if ending in IMAGES:
             form = check_format(ending.removeprefix("."), subject.prior.config.field.channels)

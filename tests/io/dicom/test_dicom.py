@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("pydicom")
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless, generate_uid
 from readers.helpers import real_data
 
 from nisf.cli import main
@@ -285,6 +285,20 @@ def test_duplicates(tmp_path):
     assert any("1 image left out, with the trigger time of another" in note for note in notes.values())
 
 
+def test_a_cine_sent_twice_is_one_cine(tmp_path):
+    """Each image again under a new UID and number: neither twice as many frames nor another cycle."""
+    folder = write(tmp_path)
+    for z in range(SLICES):
+        for t in range(FRAMES):
+            again = instance(z, t)
+            again.InstanceNumber = 900 + z * FRAMES + t
+            save(again, folder / f"again{z}{t}")
+    case, notes = read(folder)
+    assert_right(case)
+    assert case.stacks[0].cycle_ms == RR
+    assert any("20 images left out, with the trigger time of another" in note for note in notes.values())
+
+
 # Slices
 
 
@@ -329,6 +343,17 @@ def test_mixed_matrix_sizes(tmp_path):
     )
 
 
+def test_no_pixel_spacing_is_refused(tmp_path):
+    """Not taken as 1 mm, with which every volume would be wrong."""
+
+    def change(data, *_):
+        del data.PixelSpacing
+        return data
+
+    with pytest.raises(BadFileError, match="its header gives no pixel spacing"):
+        read(write(tmp_path, change))
+
+
 def test_opposite_normal_and_single_slice(tmp_path):
     """Rows and columns exchanged: other array axes, the same places in the world."""
 
@@ -368,6 +393,28 @@ def test_series_split_by_slice_and_by_phase(tmp_path):
         assert len(study.series) == 1
         assert study.chosen().numbers[0] == "20"
         assert_right(read_case(cohort.cases[0], HEART))
+
+
+def test_split_series_whose_images_have_frames_of_reference_of_their_own(tmp_path):
+    def change(data, z, _):
+        data.FrameOfReferenceUID = generate_uid()
+        if z > 1:
+            data.SeriesInstanceUID, data.SeriesNumber = "1.2.3.1.8", 8
+        return data
+
+    case, _ = read(write(tmp_path, change))
+    assert_right(case)
+
+
+def test_other_short_axis_stacks_are_named(tmp_path):
+    def change(data, z, _):
+        if z > 3:  # another bed position
+            data.SeriesInstanceUID, data.SeriesNumber, data.FrameOfReferenceUID = "1.2.3.1.8", 8, "1.2.3.1.10"
+        return data
+
+    case, notes = read(write(tmp_path, change, slices=8))
+    assert case.stacks[0].grid.shape[2] == 4
+    assert any("series 7: also short-axis stacks: 8, which are not used" in note for note in notes.values())
 
 
 def test_a_slice_measured_again(tmp_path):

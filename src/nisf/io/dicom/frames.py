@@ -6,6 +6,7 @@ because frames in wrong places would be worse.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -146,11 +147,17 @@ def _key(positions: Sequence[list[Instance]]) -> tuple[str, Key]:
         if any(value is None for row in values for value in row):
             continue
         distinct = sum(len(set(row)) for row in values)
-        if distinct == total or distinct > max(DISTINCT * total, len(positions)):
+        if distinct == total or distinct > max(DISTINCT * total, len(positions)) or _sent_again(values):
             return name, key
         if distinct > most:
             best, most = (name, key), distinct
     return best
+
+
+def _sent_again(values: list[list[float | None]]) -> bool:
+    """Whether each position has all its values equally often: the cine twice, not a meaningless key."""
+    counts = [Counter(row) for row in values]
+    return all(len(count) > 1 and len(set(count.values())) == 1 for count in counts)
 
 
 def _sorted(images: list[Instance], key: Key) -> list[Instance]:

@@ -249,6 +249,7 @@ def _instance(
     scaling = "PixelValueTransformationSequence"
     measures = "PixelMeasuresSequence"
     spacing = numbers(of("PixelSpacing", measures), 2)
+    place = numbers(of("ImagePositionPatient", "PlanePositionSequence"), 3)
     axes = numbers(of("ImageOrientationPatient", "PlaneOrientationSequence"), 6)
     trigger = value("TriggerTime")
     if trigger is None:
@@ -273,7 +274,7 @@ def _instance(
         space_uid=str(header.get("FrameOfReferenceUID", "")),
         columns=int(header.Columns),
         rows=int(header.Rows),
-        place=numbers(of("ImagePositionPatient", "PlanePositionSequence"), 3),
+        place=place,
         axes=None if axes is None else directions(axes.reshape(2, 3)),
         # In the file, the spacing between rows comes first.
         spacing=(1.0, 1.0) if spacing is None else (float(spacing[1]), float(spacing[0])),
@@ -290,8 +291,15 @@ def _instance(
             value("RRIntervalTimeNominal", cardiac) or value("NominalInterval"), value("HeartRate")
         ),
         colour=(number_of(header, "SamplesPerPixel") or 1) > 1,
-        flaw=flaw if spacing is None or min(spacing) > 0 else "its pixel spacing is not positive",
+        flaw=flaw or _spacing_flaw(spacing, place),
     )
+
+
+def _spacing_flaw(spacing: np.ndarray | None, place: np.ndarray | None) -> str | None:
+    """What is wrong with the spacing of pixels that have a place; others cannot be used anyway."""
+    if spacing is None:
+        return None if place is None else "its header gives no pixel spacing, so nothing in it has a size"
+    return None if min(spacing) > 0 else "its pixel spacing is not positive"
 
 
 def _flaw(header: Dataset, rows: int, columns: int, frames: int, left: int) -> str | None:

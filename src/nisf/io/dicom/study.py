@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nisf.errors import BadFileError
+from nisf.io.dicom.guess import SHORT_AXIS
 from nisf.io.dicom.names import Identifiers
 from nisf.io.dicom.scan import Instance, Scan, scan
 from nisf.io.dicom.series import DicomSeries, group, short_axis
@@ -42,7 +43,7 @@ class DicomStudy:
         if self.wanted is None:
             found = short_axis(self.series)
             if found is not None:
-                return found
+                return self._noting_others(found)
             what = "no short-axis stack among its series"
         elif len(fitting) == 1:
             return fitting[0]
@@ -52,6 +53,18 @@ class DicomStudy:
         raise BadFileError(
             f"{self.name}: {what}; name one by its number or description: {listed}", options=["series"]
         )
+
+    def _noting_others(self, chosen: DicomSeries) -> DicomSeries:
+        """The chosen series, with a note that names other short-axis stacks of as many frames."""
+        others = [
+            one.number
+            for one in self.series
+            if one is not chosen and one.guess.shows == SHORT_AXIS and one.weight[0] == chosen.weight[0]
+        ]
+        if not others:
+            return chosen
+        note = f"also short-axis stacks: {', '.join(others)}, which are not used; name one to use it instead"
+        return replace(chosen, notes=(*chosen.notes, note))
 
     def listed(self) -> list[dict[str, Any]]:
         """Each series, with a guess of what it shows and why, and whether it is used; as JSON."""
@@ -70,7 +83,7 @@ class DicomStudy:
                 "frames": one.frames,
                 "guess": one.guess.shows,
                 "why": one.guess.why,
-                "taken": one is chosen,
+                "taken": chosen is not None and one.number == chosen.number,
             }
             for one in self.series
         ]
