@@ -30,8 +30,11 @@ SUREST_CELLS = 20
 """Number of cells of a slice that determine the finder's certainty; a small anatomy covers about so many."""
 SEEN = 0.5
 """Probability above which the anatomy counts as seen in a cell."""
-MAX_SLICES = 64
-"""Largest number of slices examined in a case: all positions, and a few frames of a cine."""
+MAX_SLICES = 320
+"""Largest number of slices examined in a case: all of a usual cine, so that the result does not depend on the
+frame at which it begins, or all positions and as many frames as fit."""
+AT_ONCE = 64
+"""Number of slices that the network is given at once, which bounds the memory."""
 
 
 Coarse = tuple[list[Slice], Float[np.ndarray, "b h w"]]
@@ -93,8 +96,9 @@ def coarse_case(case: Case, pixel_mm: float) -> Coarse:
     """The slices of the reference stack to be examined, and their coarse images (b, 64, 64)."""
     slices = [s for s in case.slices if s.stack == 0]
     frames = sorted({s.frame for s in slices})
-    keep = max(1, MAX_SLICES // max(1, len({s.position for s in slices})))
-    chosen = {frames[i] for i in np.linspace(0, len(frames) - 1, min(keep, len(frames))).round().astype(int)}
+    most = max(1, MAX_SLICES // max(1, len({s.position for s in slices})))
+    keep = min(most, len(frames))
+    chosen = {frames[i * len(frames) // keep] for i in range(keep)}
     slices = [s for s in slices if s.frame in chosen]
     images = np.empty((len(slices), SIZE, SIZE), dtype=np.float32)
     for image, item in zip(images, slices, strict=True):
@@ -116,8 +120,7 @@ def look(case: Case, finder: Finder, coarse: Coarse | None = None) -> Seen | Non
     if not any(s.stack == 0 for s in case.slices):
         return None
     slices, images = coarse or coarse_case(case, float(finder.pixel_mm))
-    # Some stacks have thousands of slices; `MAX_SLICES` bounds the memory.
-    parts = torch.from_numpy(images)[:, None].split(MAX_SLICES)
+    parts = torch.from_numpy(images)[:, None].split(AT_ONCE)
     return slices, torch.cat([torch.sigmoid(finder(part)) for part in parts]).numpy()
 
 
