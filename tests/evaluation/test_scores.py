@@ -311,6 +311,14 @@ def test_problems_of_the_whole_cohort_are_notes(tmp_path):
     assert evaluation.notes == ("half a table", "sizes disagree")
 
 
+def test_predictions_of_no_case_are_noted(cohort):
+    for name in ("one_la", "oneself", "nobody"):
+        save(cohort / f"{name}_seg.nii.gz", NUMBERS[rendering()])
+    # The first is of another stack of a case.
+    note = f"2 predictions of no case in {cohort}: nobody, oneself"
+    assert evaluate_folder(cohort, cohort).notes[-1] == note
+
+
 def test_command(cohort, capsys):
     output = cohort / "scores.csv"
     assert Evaluate(cohort, predictions=cohort, output=output).run() == 1

@@ -17,6 +17,23 @@ from nisf.report.case_page import as_html, case_page
 from nisf.report.cohort_page import as_html as cohort_html
 from nisf.report.cohort_page import cohort_page, outliers, read_references
 from nisf.report.folder import ReportOptions, Writer, numbered, page_names, write_reports
+from nisf.report.words import without_name
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "wanted"),
+    [
+        ("patient005_frame01: blurred", "patient005", "Case 1_frame01: blurred"),
+        ("scanpatient005x", "patient005", "scanCase 1x"),
+        ("a: 21 slices, slice 1 of a, 0.1 mm", "1", "a: 21 slices, slice Case 1 of a, 0.1 mm"),
+        ("a: a large atrium (a_la)", "a", "Case 1: Case 1 large atrium (Case 1_la)"),
+        ("as it was", "", "as it was"),
+        ("p.1 and p11", "p.1", "Case 1 and p11"),
+    ],
+)
+def test_names_are_hidden_and_other_words_stay(text, name, wanted):
+    assert without_name(text, name, "Case 1") == wanted
+
 
 VOID = {"meta", "link", "img", "source", "br", "input"}
 

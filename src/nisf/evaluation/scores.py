@@ -13,6 +13,7 @@ from jaxtyping import Int16, Integer
 
 from nisf.data.case import BACKGROUND, UNKNOWN, Case
 from nisf.data.geometry import cycle_distance
+from nisf.data.wording import counted
 from nisf.errors import BadFileError, CannotFitError, NisfError
 from nisf.evaluation.metrics import Score, score_volume
 from nisf.evaluation.prediction import read_prediction
@@ -36,7 +37,7 @@ class Evaluation:
     Attributes:
         scores: scores of all cases that could be scored.
         failures: reason for each case that could not be scored, by case name.
-        notes: remarks of the reader about the references.
+        notes: remarks of the reader about the references, and predictions that belong to none.
     """
 
     scores: list[Score] = field(default_factory=list)
@@ -152,7 +153,19 @@ def evaluate_folder(
         found = existing(predictions, f"{case.name}_seg") or predictions / f"{case.name}_seg.nii.gz"
         return score_file(found, names, case, cohort.notes)
 
-    return evaluate_cases(CaseReader(cohort, structures, only_named(cohort.cases, only)), score)
+    evaluation = evaluate_cases(CaseReader(cohort, structures, only_named(cohort.cases, only)), score)
+    if strays := _strays(predictions, [case.name for case in cohort.cases]):
+        some = ", ".join(strays[:5]) + (", ..." if len(strays) > 5 else "")
+        evaluation.notes += (f"{counted(len(strays), 'prediction')} of no case in {references}: {some}",)
+    return evaluation
+
+
+def _strays(predictions: Path, cases: Sequence[str]) -> list[str]:
+    """Names of segmentations that belong to no case; those of a case's further stacks do."""
+    names = sorted({path.name.split("_seg.")[0] for path in predictions.glob("*_seg.*")})
+    known = set(cases)
+    starts = {name: [name[:i] for i, letter in enumerate(name) if letter == "_"] for name in names}
+    return [name for name in names if not known.intersection([name, *starts[name]])]
 
 
 def evaluate_cases(reader: CaseReader, score: Callable[[Case], list[Score]]) -> Evaluation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +18,7 @@ from nisf.measures.case import CaseMeasures
 from nisf.report.pictures import Picture
 from nisf.report.plots import CurvePlot, Segment, bulls_eye, colour_of, curve_plot
 from nisf.report.slices import Shown
-from nisf.report.words import LIGHTS, Row, headline, rows_of, sources_of
+from nisf.report.words import LIGHTS, Row, headline, rows_of, sources_of, without_name
 from nisf.subject.subject import Subject
 
 
@@ -99,14 +99,14 @@ def case_page(
     shown = Shown(subject, case, dict(measures.phases) if measures else {}, memory_mb=memory_mb)
     tables = {} if measures is None else rows_of(measures)
 
-    def without_name(text: str) -> str:
-        return text.replace(subject.name, title)
+    def renamed(text: str) -> str:
+        return without_name(text, subject.name, title)
 
     return CasePage(
         title=title,
         legend=list(zip(anatomy.labels[1:], anatomy.colours[1:], strict=True)),
         measured=case is not None,
-        quality=_quality(measures, without_name),
+        quality=_quality(measures, renamed),
         headline=[] if measures is None else headline(measures),
         tables=tables,
         sources=sources_of(tables),
@@ -115,14 +115,14 @@ def case_page(
         views=shown.views(),
         curves=_curves(measures, anatomy),
         eyes=_eyes(measures),
-        notes=[] if measures is None else [without_name(note) for note in measures.notes],
+        notes=[] if measures is None else [renamed(note) for note in measures.notes],
         done=done_of(subject, measures),
         licence=str(subject.prior.card.get("licence", "see the model's card")),
         made_from=made_from,
     )
 
 
-def _quality(measures: CaseMeasures | None, without_name: Any) -> dict[str, Any]:
+def _quality(measures: CaseMeasures | None, renamed: Callable[[str], str]) -> dict[str, Any]:
     if measures is None or measures.quality not in LIGHTS:
         return {}
     meaning, shape = LIGHTS[str(measures.quality)]
@@ -131,7 +131,7 @@ def _quality(measures: CaseMeasures | None, without_name: Any) -> dict[str, Any]
         "meaning": meaning,
         "shape": shape,
         "dice": measures.predicted_dice,
-        "reasons": [without_name(reason) for reason in measures.reasons],
+        "reasons": [renamed(reason) for reason in measures.reasons],
     }
 
 

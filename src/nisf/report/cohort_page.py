@@ -14,7 +14,7 @@ from nisf.errors import MALFORMED, BadFileError
 from nisf.measures.case import CaseMeasures
 from nisf.report.case_page import environment
 from nisf.report.plots import BlandAltman, bland_altman
-from nisf.report.words import LIGHTS, data, number, title_of, unit_of
+from nisf.report.words import LIGHTS, data, number, title_of, unit_of, without_name
 
 FEWEST = 8
 """Minimum number of cases for calling any an outlier."""
@@ -106,7 +106,7 @@ def _row(title: str, page: str, measures: CaseMeasures | None, cells: list[Cell]
         meaning,
         dice,
         cells,
-        [text.replace(name, title) for text in said],
+        [without_name(text, name, title) for text in said],
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -33,6 +34,22 @@ LIGHTS = {
     "red": ("Likely wrong", "■"),
 }
 """Meaning of each warning light, and its symbol, because some readers cannot tell the colours apart."""
+
+
+LONG = 4
+"""Names of at least this many characters are hidden wherever they stand; shorter ones only as whole words."""
+
+
+def without_name(text: str, name: str, title: str) -> str:
+    """A text with a title instead of a case's name.
+
+    A short name, such as ``1`` or ``a``, is replaced only where no letter or digit touches it, so that the
+    numbers and words of the text stay.
+    """
+    if not name or len(name) >= LONG:
+        return text.replace(name, title) if name else text
+    apart = rf"(?<![^\W_])(?<!\d[.,]){re.escape(name)}(?![^\W_])(?![.,]\d)"
+    return re.sub(apart, lambda _: title, text)
 
 
 @cache
