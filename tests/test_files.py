@@ -107,13 +107,21 @@ def test_replacing_when_the_process_dies(tmp_path):
     assert path.read_text() == "old"
 
 
-def test_permissions_are_those_of_any_file(tmp_path):
+@pytest.mark.parametrize("told", [True, False])
+def test_permissions_are_those_of_any_file(tmp_path, monkeypatch, told):
+    if not told:  # as where there is no /proc
+
+        def missing(*_, **__):
+            raise FileNotFoundError
+
+        monkeypatch.setattr(Path, "read_text", missing)
     before = os.umask(0o027)
     try:
         write_json(tmp_path / "a.json", {})
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == 0o640
+    assert os.umask(before) == before
 
 
 def test_folder_that_cannot_be_made(tmp_path):

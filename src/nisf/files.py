@@ -111,14 +111,22 @@ def replacing(path: str | Path) -> Generator[Path]:
         keeper = _keeper.get()
         if keeper is None or keeper.admit(path, temporary):
             _to_disk(temporary)
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)
+            temporary.chmod(0o666 & ~_umask())
             os.replace(temporary, path)
     except OSError as error:
         raise BadFileError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """The process's mask of permissions for new files."""
+    # Linux tells it. Elsewhere it can only be read by setting it, while other threads may create files.
+    with suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/self/status").read_text().split("Umask:")[1].split()[0], 8)
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _to_disk(path: Path) -> None:
