@@ -57,6 +57,26 @@ def test_bands_are_the_intervals_of_the_phases(sure, header):
         assert low <= truth.values[name]
 
 
+def test_intervals_of_a_case_that_the_viewer_judges_widen_as_the_command_says(sure, monkeypatch):
+    judgement = Judgement("red", {"blood": 0.6, "muscle": 0.6}, 0.6, ())
+    monkeypatch.setattr("nisf.view.findings.judge", lambda *_, **__: judgement)
+    scales = {name: Scale(2.0, 0.5) for name in measured_columns(toys.ANATOMY)}
+    entry = {"prior": sure[0].prior.fingerprint, **Intervals(scales, 2, 0.1).to_json()}
+    prior = replace(sure[0].prior, appendices={"intervals": entry})
+    subject = replace(sure[0], prior=prior, summary={})
+    viewed = Viewed(subject, sure[1])
+    for _ in viewed.work_ahead():
+        pass
+    judged = with_judgement(subject, judgement)
+    truth, plain = (with_intervals(measure(one), one) for one in (judged, subject))
+    for k, name in enumerate(("blood", "muscle")):
+        found = viewed.findings.measures.intervals[f"{name}_ml"]
+        assert found == pytest.approx(truth.intervals[f"{name}_ml"], abs=2e-3)
+        assert np.ptp(found) > 1.5 * np.ptp(plain.intervals[f"{name}_ml"])
+        band = [halves[k] for halves in viewed.findings.halves]
+        assert band == pytest.approx(list(truth.band_ml[name]), abs=2e-3)
+
+
 def test_what_cannot_be_found_is_said(sure):
     subject = replace(sure[0], prior=replace(sure[0].prior, appendices={"intervals": {"measures": 3}}))
     viewed = Viewed(subject, None)

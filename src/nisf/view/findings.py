@@ -19,7 +19,7 @@ from nisf.errors import NisfError, told
 from nisf.measures.case import CaseMeasures, Measuring
 from nisf.measures.table import ENDING, read_case
 from nisf.quality.judge import judge
-from nisf.quality.judgement import Judgement, kept_judgement
+from nisf.quality.judgement import Judgement, kept_judgement, with_judgement
 from nisf.report.words import LIGHTS, rows_of
 from nisf.subject.rendering import Rendering
 from nisf.subject.subject import Subject
@@ -84,13 +84,19 @@ class Findings:
         yield Step.WORKED
 
     def _find(self) -> Work:
-        if self.measures is None:
+        fresh = self.measures is None
+        if fresh:
             yield from self._measure()
         if self.judgement is None and self.case is not None:
             with torch.inference_mode():
                 self.judgement = judge(self.subject, self.case, labels=self.background.labels())
             yield Step.WORKED
-        yield from self._bands()
+        # Intervals and bands widen with the error that the judgement predicts.
+        judged = with_judgement(self.subject, self.judgement)
+        if fresh and self.measures is not None:
+            self.measures = with_intervals(self.measures, judged, memory_mb=MEMORY_MB)
+            yield Step.WORKED
+        yield from self._bands(judged)
 
     def _measure(self) -> Work:
         measuring = Measuring(self.subject, memory_mb=MEMORY_MB)
@@ -102,16 +108,14 @@ class Findings:
         rendering = Rendering(grid, np.zeros((*label.shape, 0), dtype=np.float32), label)
         self.measures = measuring.finish(rendering)
         yield Step.WORKED
-        self.measures = with_intervals(self.measures, self.subject, memory_mb=MEMORY_MB)
-        yield Step.WORKED
 
-    def _bands(self) -> Work:
-        intervals, measures = intervals_of(self.subject), self.measures
+    def _bands(self, judged: Subject) -> Work:
+        intervals, measures = intervals_of(judged), self.measures
         if intervals is None or measures is None or measures.curve is None:
             return
-        spreading = Spreading(self.subject, draws=intervals.draws, memory_mb=MEMORY_MB)
+        spreading = Spreading(judged, draws=intervals.draws, memory_mb=MEMORY_MB)
         anatomy = self.subject.prior.anatomy
-        anchors = anchors_of(anatomy, measures, intervals.scales)
+        anchors = anchors_of(anatomy, measures, intervals.of_case(kept_judgement(judged)))
         for t, time in enumerate(spreading.times):
             ml = self._ml(float(time))
             spread = np.sqrt(spreading.at([float(time)]).squares(ml[None], _volumes))
