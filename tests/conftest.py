@@ -27,7 +27,7 @@ LIGHT = {
     "measures.wall.FEWEST": 4,
     "mesh.extraction.LARGEST_SPACING_MM": 5.0,
     "mesh.extraction.REGION_STEPS": 20,
-    "networks.finder.MAX_SLICES": 32,
+    "networks.finder.SEARCHED": 32,
     "networks.finder_training.BATCH": 4,
     "picture.DPI": 30,
     "report.slices.CINE_MM": 5.0,

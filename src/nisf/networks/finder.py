@@ -30,11 +30,12 @@ SUREST_CELLS = 20
 """Number of cells of a slice that determine the finder's certainty; a small anatomy covers about so many."""
 SEEN = 0.5
 """Probability above which the anatomy counts as seen in a cell."""
-MAX_SLICES = 320
-"""Largest number of slices examined in a case: all of a usual cine, so that the result does not depend on the
-frame at which it begins, or all positions and as many frames as fit."""
-AT_ONCE = 64
-"""Number of slices that the network is given at once, which bounds the memory."""
+MAX_SLICES = 64
+"""Largest number of slices that the network is given at once, and that training and `doubts` take of a case:
+all positions, and a few frames of a cine."""
+SEARCHED = 320
+"""Largest number of slices in which the region is looked for: all of a usual cine, so that the region does
+not depend on the frame at which it begins."""
 
 
 Coarse = tuple[list[Slice], Float[np.ndarray, "b h w"]]
@@ -92,13 +93,12 @@ def coarse_slice(item: Slice, image: np.ndarray, pixel_mm: float, order: int = 1
     return ndimage.affine_transform(image, scale, offset, (SIZE, SIZE), order=order, mode="constant")
 
 
-def coarse_case(case: Case, pixel_mm: float) -> Coarse:
-    """The slices of the reference stack to be examined, and their coarse images (b, 64, 64)."""
+def coarse_case(case: Case, pixel_mm: float, most: int = MAX_SLICES) -> Coarse:
+    """Slices of the reference stack to be examined, ``most`` at most, and their coarse images (b, 64, 64)."""
     slices = [s for s in case.slices if s.stack == 0]
     frames = sorted({s.frame for s in slices})
-    most = max(1, MAX_SLICES // max(1, len({s.position for s in slices})))
-    keep = min(most, len(frames))
-    chosen = {frames[i * len(frames) // keep] for i in range(keep)}
+    keep = max(1, most // max(1, len({s.position for s in slices})))
+    chosen = {frames[i] for i in np.linspace(0, len(frames) - 1, min(keep, len(frames))).round().astype(int)}
     slices = [s for s in slices if s.frame in chosen]
     images = np.empty((len(slices), SIZE, SIZE), dtype=np.float32)
     for image, item in zip(images, slices, strict=True):
@@ -115,12 +115,13 @@ def look(case: Case, finder: Finder, coarse: Coarse | None = None) -> Seen | Non
     Args:
         case: its reference stack is examined.
         finder: the network.
-        coarse: the result of `coarse_case`, if it was computed already.
+        coarse: the result of `coarse_case`, if it was computed already; by default, `SEARCHED` slices.
     """
     if not any(s.stack == 0 for s in case.slices):
         return None
-    slices, images = coarse or coarse_case(case, float(finder.pixel_mm))
-    parts = torch.from_numpy(images)[:, None].split(AT_ONCE)
+    slices, images = coarse or coarse_case(case, float(finder.pixel_mm), SEARCHED)
+    # Some stacks have thousands of slices; `MAX_SLICES` bounds the memory.
+    parts = torch.from_numpy(images)[:, None].split(MAX_SLICES)
     return slices, torch.cat([torch.sigmoid(finder(part)) for part in parts]).numpy()
 
 
