@@ -32,7 +32,7 @@ from nisf.kinds.load import load_prior
 from nisf.phantom import Scanner, scan
 from nisf.phantom.cohort import subject as phantom_of
 from nisf.phantom.heart import Heart, pose, shape_at, ventricles
-from nisf.phantom.scanner import long_axis, scan_plane
+from nisf.phantom.scanner import Scan, long_axis, scan_plane
 from nisf.prior.fit import fit
 from nisf.prior.prior import Prior
 from nisf.subject.subject import Subject
@@ -40,6 +40,18 @@ from nisf.subject.views import view_plane
 
 VIEWS = ("4ch", "2ch")
 FRAMES = 4
+
+
+def scanned(seed: int, index: int, *, frames: int, shift_mm: float) -> tuple[Scan, list[Case]]:
+    """A short-axis stack of a random heart, and the long-axis planes of `VIEWS`, each with its own shift."""
+    heart, scanner = phantom_of(seed, index, Scanner(frames=frames, shift_mm=shift_mm))
+    scanner = replace(scanner, frames=frames, shift_mm=shift_mm)
+    short = scan(heart, scanner, index, name=f"phantom{index:04d}")
+    planes = [
+        scan_plane(heart, long_axis(heart, view, frames=frames), scanner, 1000 + 10 * index + n, stack=view)
+        for n, view in enumerate(VIEWS)
+    ]
+    return short, [plane.case for plane in planes]
 
 
 def joined(case: Case, planes: Sequence[Case]) -> Case:
@@ -88,14 +100,7 @@ def true_dice(label: np.ndarray, heart: Heart, grid: Grid) -> list[float]:
 def phantoms(prior: Prior[Any], count: int, seed: int, shift_mm: float) -> Iterator[dict[str, Any]]:
     """Results on phantoms, one row per heart."""
     for index in range(count):
-        heart, scanner = phantom_of(seed, index, Scanner(frames=FRAMES, shift_mm=shift_mm))
-        scanner = replace(scanner, frames=FRAMES, shift_mm=shift_mm)
-        short = scan(heart, scanner, index, name=f"phantom{index:04d}")
-        grids = [long_axis(heart, view, frames=FRAMES) for view in VIEWS]
-        planes = [
-            scan_plane(heart, grid, scanner, 1000 + 10 * index + n, stack=view).case
-            for n, (view, grid) in enumerate(zip(VIEWS, grids, strict=True))
-        ]
+        short, planes = scanned(seed, index, frames=FRAMES, shift_mm=shift_mm)
         both = joined(short.case, planes)
         grid = short.case.stacks[0].grid
         error, shift = left_over(both, short.shifts_mm, fit(both, prior, align=True).shifts)
@@ -113,7 +118,7 @@ def phantoms(prior: Prior[Any], count: int, seed: int, shift_mm: float) -> Itera
                 ),
             ):
                 answer = fit(seen, prior, align=align).render(grid)
-                dice[words] = true_dice(answer.label, heart, grid)
+                dice[words] = true_dice(answer.label, short.heart, grid)
         yield {"case": short.case.name, "error": error, "shift": shift, "dice": dice}
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ import torch
 from jaxtyping import Float, Int
 
 from common import cases_of, phantom_or_cohort_parser
-from long_axis import VIEWS, joined, rendered
+from long_axis import joined, rendered, scanned
 from nisf.data.case import UNKNOWN, Case
 from nisf.data.hiding import hide
 from nisf.data.region import Region
@@ -43,10 +44,7 @@ from nisf.kinds.image.views import given_slices
 from nisf.kinds.load import load_prior
 from nisf.networks.canvas import Canvases, canvases
 from nisf.networks.image_field import ImageField
-from nisf.phantom import Scanner, scan
-from nisf.phantom.cohort import subject as phantom_of
 from nisf.phantom.heart import Heart, pose, shape_at, ventricles
-from nisf.phantom.scanner import long_axis, scan_plane
 from nisf.prior.fit import fit
 from nisf.prior.prior import Prior
 from train_models import kept_out
@@ -77,18 +75,6 @@ class Subject:
     places: Float[np.ndarray, "t p 3"]
     labels: Int[np.ndarray, "t p"]
     intensities: Float[np.ndarray, "t p"]
-
-
-def phantom(seed: int, index: int) -> tuple[Case, list[Case], Heart]:
-    """A stack without breath-hold shifts, its long-axis planes, and the heart itself."""
-    heart, scanner = phantom_of(seed, index, Scanner(frames=FRAMES))
-    scanner = replace(scanner, frames=FRAMES, shift_mm=0.0)
-    short = scan(heart, scanner, index, name=f"phantom{index:04d}")
-    planes = [
-        scan_plane(heart, long_axis(heart, view, frames=FRAMES), scanner, 1000 + 10 * index + n, stack=view)
-        for n, view in enumerate(VIEWS)
-    ]
-    return short.case, [plane.case for plane in planes], heart
 
 
 def on_slices(case: Case, region: Region) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -196,11 +182,12 @@ def drawn(options: argparse.Namespace, prior: Prior[Any]) -> tuple[list[Subject]
     """Subjects to train on; cases to score with their planes."""
     rng = np.random.default_rng(5)
     if options.verb == "phantom":
-        subjects = []
-        for index in range(options.train):
-            case, planes, heart = phantom(21, index)
-            subjects.append(subject_of(case, planes, prior, rng, heart))
-        return subjects, (phantom(22, index)[:2] for index in range(options.cases))
+        # Without breath-hold shifts, so that targets are the heart's own shape.
+        hearts = partial(scanned, frames=FRAMES, shift_mm=0.0)
+        found = (hearts(21, index) for index in range(options.train))
+        subjects = [subject_of(short.case, planes, prior, rng, short.heart) for short, planes in found]
+        others = (hearts(22, index) for index in range(options.cases))
+        return subjects, ((short.case, planes) for short, planes in others)
     names = [case.name for case in open_cohort(options.cohort, prior.anatomy).cases]
     files = [options.output / f"{name}.txt" for name in ("trained-on", "others")]
     apart = kept_out(names)

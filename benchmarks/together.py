@@ -261,7 +261,7 @@ class Clock:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run all parts, or as a child process one of them."""
+    """Run all parts, or as a child process one of them; the exit status is 1 if one failed."""
     clock = Clock()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -309,7 +309,9 @@ def main(arguments: list[str] | None = None) -> int:
     for name, found in about.items():
         print(f"[all] {name}: { {k: v for k, v in found.items() if k not in ('log', 'config')} }", flush=True)
     print(f"[all] {clock.passed():.0f} s in all", flush=True)
-    return 0
+    failed = [name for name, found in about.items() if "unfinished" in found]
+    failed += [way for way, found in about.get("test", {}).items() if "error" in found]
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

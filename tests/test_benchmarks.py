@@ -794,8 +794,8 @@ def test_training_with_long_axis_planes(tmp_path, monkeypatch):
     assert found["as it was"] != found["trained with the stack"] != found["trained with planes"]
     # Both networks see the same slices of the stack and the same points; one of them sees planes as well.
     prior = load_prior("cardiac-sax-80")
-    case, planes, heart = benchmark.phantom(21, 0)
-    subject = benchmark.subject_of(case, planes, prior, np.random.default_rng(5), heart)
+    short, planes = benchmark.scanned(21, 0, frames=1, shift_mm=0.0)
+    subject = benchmark.subject_of(short.case, planes, prior, np.random.default_rng(5), short.heart)
     more = set()
     for step in range(8):
         alone, both = (benchmark.sample_of(subject, step, prior, planes=shown) for shown in (False, True))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
+from nisf.cli.console import table_console
+
 if TYPE_CHECKING:
     from nisf.io.readers.check import CaseReport, Report
 
@@ -59,10 +61,7 @@ def show(report: Report) -> None:
         table = Table(Column("case", overflow="fold"), "grid", "spacing mm", "frames", "labels", "problems")
         for case in report.cases:
             table.add_row(*(Text(cell) for cell in _row(case)))
-        wide = Console()
-        if not wide.is_terminal:
-            wide.width = 120  # files and pipes have room
-        wide.print(table)
+        table_console().print(table)
     for case in report.cases:
         if case.person:
             console.print(

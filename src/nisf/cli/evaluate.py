@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
+from nisf.cli.console import table_console
 from nisf.cli.parse import refuse_missing, refuse_missing_prior
 
 if TYPE_CHECKING:
@@ -193,11 +194,7 @@ def report_agreement(comparison: Comparison) -> int:
 
 def show(table: Table, caption: str) -> None:
     """Print a table, and below it what its columns mean."""
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:
-        console.width = 120  # files and pipes have room: nothing of the table is folded
+    console = table_console()
     console.print(table)
     console.print(caption, style="dim", highlight=False)
 

@@ -46,8 +46,10 @@ def without_name(text: str, name: str, title: str) -> str:
     A short name, such as ``1`` or ``a``, is replaced only where no letter or digit touches it, so that the
     numbers and words of the text stay.
     """
-    if not name or len(name) >= LONG:
-        return text.replace(name, title) if name else text
+    if not name:
+        return text
+    if len(name) >= LONG:
+        return text.replace(name, title)
     apart = rf"(?<![^\W_])(?<!\d[.,]){re.escape(name)}(?![^\W_])(?![.,]\d)"
     return re.sub(apart, lambda _: title, text)
 
