@@ -35,6 +35,15 @@ def out(toy_image_prior, tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def toy_file(tmp_path):
+    """A toy case as a NIfTI file."""
+    case = toys.toy_case(52)
+    path = tmp_path / "toy52.nii.gz"
+    nib.save(nib.Nifti1Image(toys.image_of(case)[..., 0], case.stacks[0].grid.affine.matrix), path)
+    return path
+
+
 def test_segmentation_writes_measures(out):
     rows = read(out / "measures.csv")
     assert [row["case"] for row in rows] == ["toy50", "toy51"]
@@ -85,6 +94,24 @@ def test_one_case_that_cannot_be_read_costs_itself(out, tmp_path, capsys):
     assert main(["measure", str(tmp_path)]) == 1
     assert "toy49: failed" in capsys.readouterr().err
     assert len(read(tmp_path / "measures.csv")) == 2
+
+
+def test_measures_that_cannot_be_read_cost_their_row(out, toy_image_prior, toy_file, tmp_path, capsys):
+    folder = tmp_path / "out"
+    shutil.copytree(out, folder)
+    for name in ("toy60", "toy61"):
+        (folder / f"{name}.measures.json").write_text("{")
+    says = ["left out of the tables: ", "toy60.measures.json", "toy61.measures.json"]
+    assert main(["measure", str(folder)]) == 1
+    printed = capsys.readouterr()
+    assert "2 of 2 cases measured" in printed.out
+    assert all(text in printed.err for text in says)
+    command = ["segment", str(toy_file), "-o", str(folder), "--prior", str(toy_image_prior.folder)]
+    assert main(command) == 1
+    printed = capsys.readouterr()
+    assert "1 of 1 case written" in printed.out
+    assert all(text in printed.err for text in says)
+    assert len(read(folder / "measures.csv")) == 3
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nisf.cli import main
-from nisf.data.time_axis import frames_may_be_slices
+from nisf.data.time_axis import frames_may_be_slices, repeated_frames
 from nisf.phantom import Scanner, cohort
 
 
@@ -30,6 +30,27 @@ def test_a_cine_is_told_from_one_with_time_third(seed):
 def test_few_frames_say_nothing():
     assert not frames_may_be_slices(cine(1, frames=2))
     assert not frames_may_be_slices(cine(1, frames=2).swapaxes(2, 3))
+
+
+def test_repeated_frames_are_counted():
+    image = cine(1, frames=4)
+    assert repeated_frames(image) == 0
+    image[:, :, :, 2] = image[:, :, :, 1]
+    assert repeated_frames(image) == 1
+    image[0, 0, 0, 1:3] = np.nan
+    assert repeated_frames(image) == 1
+    image[5, 5, -1, 2] += 1
+    assert repeated_frames(image) == 0
+    assert repeated_frames(np.zeros((2, 2, 3, 5, 1), np.int16)) == 4
+
+
+def test_repeated_frames_are_named(tmp_path, capsys):
+    image = cine(1, frames=3)[..., 0]
+    image[..., 1] = image[..., 2]
+    file = nibabel.Nifti1Image(image, np.diag([3.5, 3.5, 10, 1]))
+    nibabel.save(file, tmp_path / "still.nii.gz")
+    main(["check", str(tmp_path)])
+    assert "still.nii.gz: 1 of 3 frames repeat the image of the frame before" in capsys.readouterr().out
 
 
 def test_check_says_so(tmp_path, capsys):

@@ -14,7 +14,7 @@ from nisf.evaluation.scores import label_volume
 from nisf.io.subject_file import write_subject
 from nisf.kinds.load import read_subject
 from nisf.prior.fit import fit
-from nisf.quality.judge import examine, frames_to_judge, judge
+from nisf.quality.judge import STILL, examine, frames_to_judge, judge
 from nisf.quality.judgement import Judgement, kept_judgement, with_judgement
 from nisf.quality.learning import Example, learn
 from nisf.quality.model import to_json
@@ -203,6 +203,25 @@ def test_good_and_bad(judged_prior):
         assert bad.light == "red"
         assert bad.reasons
         assert bad.mean < good.mean
+
+
+def test_equal_images_at_both_times_are_red(judged_prior):
+    """The volumes are right, the ejection fraction of 0 is not."""
+    phases = {"by": "blood", "largest": "ED", "smallest": "ES"}
+    beating = replace(judged_prior, anatomy=replace(judged_prior.anatomy, phases=phases))
+    case = toys.toy_case(30)
+    subject = fit(case, beating)
+    assert STILL not in judge(subject, case).reasons
+    first = {s.position: s.image for s in case.slices if s.frame == 0}
+    still = replace(case, slices=tuple(replace(s, image=first[s.position]) for s in case.slices))
+    for labels in (None, subject.render().label):
+        found = judge(subject, still, labels=labels)
+        assert found.light == "red"
+        assert found.reasons[0] == STILL
+    whole = np.repeat(subject.render().label[..., :1], 3, axis=-1)  # as large at all times of a cine
+    assert judge(subject, still, labels=whole).reasons[0] == STILL
+    alone = replace(case, slices=tuple(s for s in case.slices if s.frame == 0))
+    assert STILL not in judge(subject, alone).reasons
 
 
 def test_no_light_without_an_appendix(toy_image_prior):

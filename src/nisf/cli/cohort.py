@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -85,6 +86,14 @@ def _say(result: Result, place: str, say: Callable[..., None], *, verbose: bool)
         say(f"{place}: {outcome(result.summary, result.seconds)}")
     if verbose and result.stages:
         say(f"{place}: {told(result.stages)}")
+
+
+def left_out_of(tables: Tables | None) -> bool:
+    """Print which cases' measures could not be read and are not in the tables; whether there are any."""
+    damaged = () if tables is None else tables.damaged
+    for sentence in damaged:
+        print(f"left out of the tables: {sentence}", file=sys.stderr)
+    return bool(damaged)
 
 
 def notes_of(cohort: Cohort, tally: Tally) -> list[str]:

@@ -62,6 +62,7 @@ class Correct:
     """Replace existing files even if nisf did not write them."""
 
     def run(self) -> int:
+        from nisf.cli.cohort import left_out_of
         from nisf.cli.parse import refuse_missing, working_memory
         from nisf.correction.file import write_strokes
         from nisf.data.wording import counted
@@ -89,7 +90,7 @@ class Correct:
                 write_strokes(self.save, new.strokes)
             print(f"wrote {self.save}")
         print(f"{new.name}: {counted(len(new.strokes), 'stroke')}")
-        return 0
+        return 1 if left_out_of(tables) else 0
 
     def wanted(self, subject: Subject) -> tuple[Stroke, ...]:
         """The strokes that should apply.

@@ -49,6 +49,7 @@ class Measure:
     """Replace existing files even if nisf did not write them."""
 
     def run(self) -> int:
+        from nisf.cli.cohort import left_out_of
         from nisf.data.wording import counted
         from nisf.errors import BadFileError, NisfError, told
         from nisf.measures.folder import Tables
@@ -74,7 +75,7 @@ class Measure:
         print(f"{done} measured: {self.folder / 'measures.csv'}")
         if failed:
             print(f"failed: {', '.join(failed)}", file=sys.stderr)
-        return 1 if failed else 0
+        return 1 if left_out_of(tables) or failed else 0
 
     def chosen(self, paths: list[Path]) -> list[Path]:
         """The files of the requested cases.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from nisf.cli.cohort import carry_out, notes_of
+from nisf.cli.cohort import carry_out, left_out_of, notes_of
 from nisf.cli.correct import Corrections
 from nisf.cli.fitting import Fitting
 from nisf.cli.parse import refuse_missing, refuse_missing_prior, working_memory
@@ -156,7 +156,7 @@ class Segment(Corrections):
         print(f"{tally.done} of {counted(len(cases), 'case')} written to {self.output} in {took}")
         if failed:
             print(f"failed: {', '.join(sorted(failed))}", file=sys.stderr)
-        return 1 if failed else 0
+        return 1 if left_out_of(tables) or failed else 0
 
     def say_estimate(
         self, cases: list[CaseFiles], prior: Prior[Subject], work: Work, given: Allotment

@@ -1,4 +1,4 @@
-"""The time axis of a file: whether it is where it is assumed to be, and what its frame time can mean."""
+"""The time axis of a file: whether it is where it is assumed to be, and what frames and their times mean."""
 
 from __future__ import annotations
 
@@ -32,6 +32,16 @@ def frames_may_be_slices(image: Num[np.ndarray, "x y z t c"]) -> bool:
     if min(image.shape[2:4]) < FEWEST:
         return False
     return 2 * _change(image) < _change(image.swapaxes(2, 3))
+
+
+def repeated_frames(image: Num[np.ndarray, "x y z t c"]) -> int:
+    """How many frames have exactly the image of the frame before: no two measurements are equal to a bit."""
+
+    def repeats(t: int) -> bool:
+        pairs = ((image[:, :, z, t], image[:, :, z, t - 1]) for z in range(image.shape[2]))
+        return all(np.array_equal(now, before, equal_nan=True) for now, before in pairs)
+
+    return sum(repeats(t) for t in range(1, image.shape[3]))
 
 
 def _change(image: np.ndarray) -> float:

@@ -49,7 +49,7 @@ def has_tables(folder: str | Path) -> bool:
 class Tables:
     """The tables of a folder, updated as cases are added; a context manager that completes them on exit.
 
-    On exit it raises `BadFileError` if a case's file in the folder was damaged and had to be left out.
+    A case's file that is damaged is left out; `damaged` tells of it.
 
     Args:
         folder: holds the cases' files.
@@ -61,7 +61,7 @@ class Tables:
         self.folder, self.parquet, self.overwrite = Path(folder), parquet, overwrite
         self._read: dict[Path, tuple[tuple[int, int, int], CaseMeasures]] = {}
         self._made, self._took = -math.inf, 0.0
-        self._damaged: BadFileError | None = None
+        self._damaged: list[str] = []
         self._waiting = False
 
     def __enter__(self) -> Tables:
@@ -75,11 +75,14 @@ class Tables:
             refuse_to_replace(self.folder, "", PART, planned=[TABLE, EVERYTHING, CURVES, WALLS, *parquet])
         return self
 
-    def __exit__(self, kind: type | None, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._waiting:
             self.make()
-        if self._damaged is not None and kind is None:
-            raise self._damaged
+
+    @property
+    def damaged(self) -> tuple[str, ...]:
+        """What is wrong with the files that were left out of the tables last made; a sentence each."""
+        return tuple(self._damaged)
 
     def note(self) -> None:
         """Note that a case's file may have been written; the tables are updated now or a little later."""
@@ -91,7 +94,7 @@ class Tables:
     def make(self, *, wait: float = WAIT_S) -> None:
         """Make the tables from all cases' files, unless they are up to date.
 
-        A damaged file of a case is left out and reported at the end.
+        A damaged file of a case is left out; see `damaged`.
 
         Args:
             wait: seconds to wait for another process that is making them.
@@ -108,7 +111,7 @@ class Tables:
             if last is None or last.made != made or not last.whole(self.folder):
                 with recorded(self.folder, "", PART, made, overwrite=self.overwrite) as writing:
                     self._write(states)
-                    if self._damaged is not None:
+                    if self._damaged:
                         writing.now.made = Made()  # makes sure that they are made and reported again
         self._made, self._waiting, self._took = time.monotonic(), False, time.monotonic() - began
 
@@ -134,13 +137,13 @@ class Tables:
 
     def _cases(self, states: Mapping[Path, tuple[int, int, int]]) -> list[CaseMeasures]:
         """The measures of all readable files; unchanged files are not read again."""
-        self._damaged, found = None, []
+        self._damaged, found = [], []
         for path, state in states.items():
             if path not in self._read or self._read[path][0] != state:
                 try:
                     self._read[path] = (state, read_case(path))
                 except BadFileError as error:
-                    self._damaged = error
+                    self._damaged.append(str(error))
                     continue
             found.append(self._read[path][1])
         return found

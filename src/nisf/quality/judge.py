@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Integer
@@ -13,10 +13,13 @@ from nisf.data.case import Case
 from nisf.data.geometry import nearest_frame
 from nisf.data.scratch import by_frame, let_go
 from nisf.quality.judgement import Judgement
-from nisf.quality.model import QualityModel, from_json, with_features
+from nisf.quality.model import REASONS, QualityModel, from_json, with_features
 from nisf.quality.sampling import Sample, places_of, sample
 from nisf.quality.signs import Signs, between_frames, of_frame
 from nisf.subject.subject import Subject
+
+STILL = "the images at the two times are the same: nothing moves"
+"""The reason why measures of contraction mean nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +83,13 @@ def judge(
     model = model_of(subject)
     if model is None:
         return None
-    frames = None if labels is None else _extremes(labels, subject.prior.anatomy)
-    return judgement_of(examine(subject, case, frames), model)
+    anatomy = subject.prior.anatomy
+    frames = None if labels is None else _extremes(labels, anatomy)
+    frames = frames_to_judge(case, anatomy) if frames is None else frames
+    judgement = judgement_of(examine(subject, case, frames), model)
+    if anatomy.phases and nothing_moves(case, frames):
+        judgement = replace(judgement, light="red", reasons=(STILL, *judgement.reasons)[:REASONS])
+    return judgement
 
 
 def model_of(subject: Subject) -> QualityModel | None:
@@ -103,6 +111,19 @@ def judgement_of(examined: Sequence[Examined], model: QualityModel) -> Judgement
         nothing = dict.fromkeys(model.structures, 0.0)
         return Judgement("red", nothing, 0.0, ("no pixel of the image lies in the region of interest",))
     return model.light([with_features(e.signs, e.sample.signature, model.signature) for e in examined])
+
+
+def nothing_moves(case: Case, frames: Sequence[int]) -> bool:
+    """Whether the frames that should differ most are one of several, or have exactly the same images."""
+    stack = [s for s in case.slices if s.stack == 0]
+    if len({s.frame for s in stack}) < 2:
+        return False
+    first, last = (
+        {s.position: s.image for s in stack if s.frame == frame} for frame in (frames[0], frames[-1])
+    )
+    return first.keys() == last.keys() and all(
+        np.array_equal(image, last[position], equal_nan=True) for position, image in first.items()
+    )
 
 
 def frames_to_judge(case: Case, anatomy: Anatomy) -> list[int]:

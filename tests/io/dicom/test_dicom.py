@@ -617,6 +617,22 @@ def test_colour_and_unplaced_images(tmp_path):
         read_case(cohort.cases[0], HEART)
 
 
+@pytest.mark.parametrize(("signed", "bits"), [(1, 16), (0, 16)])
+def test_images_stored_with_the_lowest_number_white(tmp_path, signed, bits):
+    def inverted(data, *_):
+        stored = np.frombuffer(data.PixelData, "<i2").astype(int)
+        data.PixelData = (
+            ((-1 if signed else 2**bits - 1) - stored).astype("<i2" if signed else "<u2").tobytes()
+        )
+        data.PhotometricInterpretation = "MONOCHROME1"
+        data.PixelRepresentation, data.BitsStored, data.HighBit = signed, bits, bits - 1
+        data.RescaleSlope, data.RescaleIntercept = 2, 5
+        return data
+
+    case, _ = read(write(tmp_path, inverted))
+    assert np.array_equal(array(case), 2 * volume() + 5)
+
+
 COMPRESSED = {
     "RLE": (RLELossless, None),
     "JPEG-LS": (JPEGLSLossless, "jpeg_ls"),

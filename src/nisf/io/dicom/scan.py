@@ -54,7 +54,8 @@ _TAGS = [
     "AcquisitionTime AcquisitionNumber InstanceNumber EchoTime SliceThickness SpacingBetweenSlices",
     "TriggerTime NominalCardiacTriggerDelayTime NominalInterval HeartRate TemporalPositionIndex",
     "TemporalPositionIdentifier ImagePositionPatient ImageOrientationPatient SamplesPerPixel NumberOfFrames",
-    "Rows Columns PixelSpacing BitsAllocated RescaleSlope RescaleIntercept",
+    "Rows Columns PixelSpacing BitsAllocated BitsStored PixelRepresentation PhotometricInterpretation",
+    "RescaleSlope RescaleIntercept",
     "SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence",
 ]
 
@@ -71,6 +72,8 @@ class Instance:
         spacing: mm between columns, between rows.
         trigger_ms: time since the R wave.
         rr_ms: length of the cycle.
+        slope: from stored numbers to brightness; negative where the lowest number is shown as white.
+        intercept: likewise.
         flaw: why its pixels cannot be read, if the header shows it.
     """
 
@@ -256,7 +259,7 @@ def _instance(
         trigger = value("NominalCardiacTriggerDelayTime", cardiac)
     acquired = of("FrameAcquisitionDateTime", content) or header.get("AcquisitionTime")
     index = value("TemporalPositionIndex", content)
-    slope = value("RescaleSlope", scaling)
+    slope, intercept = _brightness(header, value("RescaleSlope", scaling), value("RescaleIntercept", scaling))
     return Instance(
         entry=entry,
         frame=frame,
@@ -281,8 +284,8 @@ def _instance(
         thickness=value("SliceThickness", measures),
         gap=value("SpacingBetweenSlices", measures),
         echo=value("EffectiveEchoTime", "MREchoSequence") or value("EchoTime"),
-        slope=1.0 if slope is None or slope == 0 else slope,
-        intercept=value("RescaleIntercept", scaling) or 0.0,
+        slope=slope,
+        intercept=intercept,
         trigger_ms=trigger,
         temporal_index=value("TemporalPositionIdentifier") if index is None else index,
         acquired_s=seconds(acquired),
@@ -293,6 +296,17 @@ def _instance(
         colour=(number_of(header, "SamplesPerPixel") or 1) > 1,
         flaw=flaw or _spacing_flaw(spacing, place),
     )
+
+
+def _brightness(header: Dataset, slope: float | None, intercept: float | None) -> tuple[float, float]:
+    """Slope and intercept from stored numbers to brightness; in MONOCHROME1 the lowest number is white."""
+    slope, intercept = slope or 1.0, intercept or 0.0
+    if str(header.get("PhotometricInterpretation", "")).strip() != "MONOCHROME1":
+        return slope, intercept
+    bits = int(number_of(header, "BitsStored") or number_of(header, "BitsAllocated") or 16)
+    # The lowest plus the highest number that these bits can store.
+    ends = -1 if number_of(header, "PixelRepresentation") else 2 ** min(bits, 64) - 1
+    return -slope, intercept + slope * ends
 
 
 def _spacing_flaw(spacing: np.ndarray | None, place: np.ndarray | None) -> str | None:

@@ -15,7 +15,7 @@ import numpy as np
 from nisf.data.anatomy import Anatomy
 from nisf.data.arrangement import arrangement_between
 from nisf.data.stacking import arrangement_of
-from nisf.data.time_axis import frames_may_be_slices
+from nisf.data.time_axis import frames_may_be_slices, repeated_frames
 from nisf.errors import NisfError
 from nisf.io.dicom.study import DicomStudy
 from nisf.io.dicom.volume import read_study
@@ -24,7 +24,7 @@ from nisf.io.readers.labels import Notes, class_table
 from nisf.io.readers.listing import CaseFiles, Problem, StackFiles, refuse_dead_links
 from nisf.io.readers.measured import measured, nothing_measured
 from nisf.io.readers.nifti import Header, read_header, read_numbers, read_volume
-from nisf.io.readers.reading import EXCHANGED, frames_of, note_geometry
+from nisf.io.readers.reading import EXCHANGED, frames_of, note_geometry, repeats
 from nisf.io.readers.several import open_inputs
 
 
@@ -280,6 +280,8 @@ def _check_measured(path: Path, anatomy: Anatomy, entry: CaseReport) -> None:
         raise nothing_measured(path)
     if frames_may_be_slices(found.image):
         entry.warn(f"{path}: {EXCHANGED}")
+    if count := repeated_frames(found.image):
+        entry.warn(f"{path}: {repeats(count, found.image.shape[3])}")
     if found.blank:
         entry.warn(f"{path}: {found.blank} of {found.slices.size} slices are blank; treated as not measured")
     if found.filled:

@@ -14,7 +14,7 @@ from nisf.data.case import Case, Stack, slices_of_volume
 from nisf.data.geometry import Grid
 from nisf.data.scratch import let_go, packed, room
 from nisf.data.stacking import arrangement_of
-from nisf.data.time_axis import frames_may_be_slices
+from nisf.data.time_axis import frames_may_be_slices, repeated_frames
 from nisf.data.wording import mm
 from nisf.errors import BadFileError
 from nisf.io.dicom.study import DicomStudy
@@ -30,6 +30,14 @@ EXCHANGED = (
     "it changes less from slice to slice than from frame to frame; if time is stored before the slices, "
     "store it as x, y, slices, time"
 )
+
+
+def repeats(count: int, frames: int) -> str:
+    """What is said of a stack some of whose frames have the image of the frame before."""
+    return (
+        f"{count} of {frames} frames repeat the image of the frame before, so nothing moves between them; "
+        "export the scan again, or correct the list of its frames"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,6 +259,8 @@ def _arranged(path: Path, first: Header, wanted: Grid, arrangement: Arrangement,
 def _note_measured(shown: str, found: Measured, notes: Notes) -> None:
     if frames_may_be_slices(found.image):
         notes.setdefault("exchanged", f"{shown}: {EXCHANGED}")
+    if count := repeated_frames(found.image):
+        notes.setdefault("repeated", f"{shown} (and maybe others): {repeats(count, found.image.shape[3])}")
     if found.blank:
         notes.setdefault(
             "blank",
