@@ -82,6 +82,8 @@ def test_what_cannot_be_had(subject):
             surfaces(subject, spacing_mm=spacing)
     with pytest.raises(BadSettingError, match="give a larger one"):
         surfaces(subject, spacing_mm=0.01)
+    with pytest.raises(BadSettingError, match=r"spacing 500 mm: too coarse .* give at most \d"):
+        surfaces(subject, spacing_mm=500)
     nowhere = replace(subject, region=Region(subject.region.pose, np.array([2.0, 2.0, 2.0])))
     with pytest.raises(CannotFitError, match="truth: there is no RV blood pool at time 0"):
         surfaces(nowhere, ["RV blood pool"])

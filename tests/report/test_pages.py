@@ -180,13 +180,17 @@ def test_a_folder(folder, subject):
         assert not re.search("janeway|ellen|zoe", re.sub(r"base64,[\w+/=]+", "", text), re.IGNORECASE)
         assert str(folder) not in text
     assert (folder / "report-key.csv").read_text().split() == ["case,number", "janeway_ellen,1", "zoe,2"]
-    assert len(said) == 3
+    assert said[::2] == [
+        "[1/2] Case 001: drawing its page",
+        "[2/2] Case 002: drawing its page",
+        f"wrote {folder / 'report' / 'index.html'}",
+    ]
     again = []
     write_reports(folder, subject.prior, say=again.append)
     assert again == [f"wrote {folder / 'report' / 'index.html'}"]
     write_case(folder, measures(quality="red"))
     write_reports(folder, subject.prior, say=again.append)
-    assert len(again) == 3
+    assert len(again) == 4
     assert "Likely wrong" in (folder / "report" / "case-001.html").read_text(encoding="utf-8")
 
 

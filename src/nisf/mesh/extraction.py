@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -26,6 +27,8 @@ Flat triangles on a curved surface enclose too little; this keeps the error belo
 """
 LARGEST = 40_000_000
 """Maximum number of grid points, which takes about 1 GB of probabilities."""
+FEWEST = 4
+"""Minimum number of grid steps along each side of the region; with fewer, structures lie between points."""
 TOLERANCE_MM = 0.005
 """Maximum distance of a vertex from the level set."""
 OFF_CORNER = 0.02
@@ -56,7 +59,7 @@ def enclosing_grid(subject: Subject, spacing_mm: float) -> Grid:
     """A grid along the region's axes whose outermost points lie just outside the region.
 
     Raises:
-        BadSettingError: the spacing gives too many points, or is not positive.
+        BadSettingError: the spacing gives too many or too few points, or is not positive.
     """
     if not np.isfinite(spacing_mm) or spacing_mm <= 0:
         raise BadSettingError(f"spacing {spacing_mm} mm: give a positive number", options=["spacing"])
@@ -65,6 +68,13 @@ def enclosing_grid(subject: Subject, spacing_mm: float) -> Grid:
         raise BadSettingError(
             f"spacing {spacing_mm:g} mm: the region would have {shape.astype(float).prod():.2g} points, more "
             f"than {LARGEST:.2g}; give a larger one",
+            options=["spacing"],
+        )
+    coarsest = 2 * float(subject.region.half.min()) / FEWEST
+    if spacing_mm > coarsest:
+        raise BadSettingError(
+            f"spacing {spacing_mm:g} mm: too coarse for the region, in which structures are; give at most "
+            f"{math.floor(coarsest * 10) / 10:g}",
             options=["spacing"],
         )
     first = -(shape - 1) / 2 * spacing_mm

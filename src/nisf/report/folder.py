@@ -64,7 +64,7 @@ def write_reports(
         options: options of the reports.
         to: folder of the pages; by default, ``report`` inside the output folder.
         cases: measured images by case name, for subjects whose files should not be searched for.
-        say: called with sentences about what was written.
+        say: called with sentences about what is drawn and written.
 
     Returns:
         Errors, by the names of the cases without a page.
@@ -83,11 +83,12 @@ def write_reports(
     pages = page_names(titles)
     failed: dict[str, str] = {}
     rows: list[tuple[str, str, CaseMeasures | None]] = []
-    for name in names:
+    for number, name in enumerate(names, start=1):
         try:
             measures = measures_of(folder, name)
             path, mark = to / pages[name], made_from(folder, name, titles[name])
             if options.overwrite or not _same(path, mark):
+                say(f"[{number}/{len(names)}] {titles[name]}: drawing its page")
                 subject = read_subject(folder / f"{name}.nisf", prior)
                 case = (cases or {}).get(name) or source_case(subject)[0]
                 memory_mb = options.memory_mb
