@@ -53,6 +53,22 @@ def test_repeated_frames_are_named(tmp_path, capsys):
     assert "still.nii.gz: 1 of 3 frames repeat the image of the frame before" in capsys.readouterr().out
 
 
+def test_repeated_files_are_named(tmp_path, capsys):
+    """The frames of an ACDC patient have a file each."""
+    image = cine(1, frames=2)[..., 0]
+    for patient, frames in (("patient001", (0, 0)), ("patient002", (0, 1))):
+        folder = tmp_path / patient
+        folder.mkdir()
+        (folder / "Info.cfg").write_text("ED: 1\nES: 7\n")
+        for number, frame in zip((1, 7), frames, strict=True):
+            file = nibabel.Nifti1Image(image[..., frame], np.diag([3.5, 3.5, 10, 1]))
+            nibabel.save(file, folder / f"{patient}_frame{number:02}.nii.gz")
+    main(["check", str(tmp_path)])
+    lines = [line for line in capsys.readouterr().out.splitlines() if "repeat the image" in line]
+    assert len(lines) == 1
+    assert "patient001: 1 of 2 frames repeat" in lines[0]
+
+
 def test_check_says_so(tmp_path, capsys):
     image = cine(1, frames=12)[..., 0]
     for name, array in (("right", image), ("exchanged", image.swapaxes(2, 3))):

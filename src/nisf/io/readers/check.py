@@ -253,9 +253,17 @@ def _check_voxels(
 ) -> None:
     found: set[int] = set()
     for index, stack in enumerate(case.stacks):
-        for path in (path for frame in stack.images for path in frame if path in readable):
-            with _noting(entry):
-                _check_measured(path, anatomy, entry)
+        before: list[np.ndarray] = []
+        repeated = 0
+        for frame in stack.images:
+            now: list[np.ndarray] = []
+            for path in (path for path in frame if path in readable):
+                with _noting(entry):
+                    now.append(_check_measured(path, anatomy, entry))
+            repeated += 0 < len(now) == len(before) and all(map(np.array_equal, now, before))
+            before = now
+        if repeated:
+            entry.warn(f"{case.name}: {repeats(repeated, len(stack.images))}")
         names = case.numbers if stack.numbers is None else stack.numbers
         for path in (path for path in stack.labels if path in readable):
             with _noting(entry):
@@ -272,7 +280,8 @@ def _check_voxels(
         entry.warn(f"{case.name}: no voxel of {', '.join(missing)} in its label files")
 
 
-def _check_measured(path: Path, anatomy: Anatomy, entry: CaseReport) -> None:
+def _check_measured(path: Path, anatomy: Anatomy, entry: CaseReport) -> np.ndarray:
+    """Check the voxels of an image and return them."""
     voxels, header = read_volume(path)
     way = arrangement_of(header.shape[:3], header.affine, anatomy, oriented=header.oriented)
     found = measured(way.apply(voxels))
@@ -288,6 +297,7 @@ def _check_measured(path: Path, anatomy: Anatomy, entry: CaseReport) -> None:
         entry.warn(
             f"{path}: {100 * found.filled:.3g} % of the pixels are padding or not a number, and are ignored"
         )
+    return voxels
 
 
 def _measure(classes: np.ndarray, header: Header, anatomy: Anatomy, entry: CaseReport) -> None:
