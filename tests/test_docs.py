@@ -328,7 +328,8 @@ def test_modules_and_files_that_are_named_exist(document):
 def settings() -> tuple[set[str], str]:
     """Names of all settings, and a pattern of their sections."""
     found = sections()
-    return {setting.name for part in found for setting in part.settings}, "|".join(part.name for part in found)
+    names = {setting.name for section in found for setting in section.settings}
+    return names, "|".join(section.name for section in found)
 
 
 @every_document
