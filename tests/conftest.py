@@ -20,6 +20,7 @@ hypothesis.settings.load_profile("nisf")
 
 LIGHT = {
     "kinds.latent.fit.TRIAL_STEPS": 4,
+    "kinds.latent.validation.SCORED": 2048,
     "measures.lattice.SPACING_MM": 6.0,
     "measures.lattice.NODES": 24,
     "measures.wall.ANGLES": 24,

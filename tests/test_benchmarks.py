@@ -149,6 +149,7 @@ def test_gpu_rehearsed_on_the_processor(tmp_path):
             assert row["least"] > 0, name
 
 
+@pytest.mark.slow
 def test_devices_rehearsed_on_the_processor(tmp_path):
     import devices
 
@@ -160,6 +161,7 @@ def test_devices_rehearsed_on_the_processor(tmp_path):
     assert all(len(set(losses)) == devices.STEPS for losses in found.values())
 
 
+@pytest.mark.slow
 def test_a_gpus_cohort_rehearsed_on_the_processor(tmp_path, monkeypatch):
     import gpu_cohort
 
@@ -213,6 +215,7 @@ def test_step_rates_of_a_packed_cohort(tmp_path, monkeypatch):
     assert "neighbours" in found["wrong"]["error"]
 
 
+@pytest.mark.slow
 def test_models_are_trained_round_after_round(tmp_path, capsys):
     import train_models
 
@@ -236,6 +239,7 @@ def test_models_are_trained_round_after_round(tmp_path, capsys):
     assert len((tmp_path / "b" / "val.txt").read_text().split()) == 1
 
 
+@pytest.mark.slow
 def test_seeds_of_three_methods(tmp_path, capsys):
     import seeds
 
@@ -489,6 +493,7 @@ def test_the_orienter_alone_is_trained(tmp_path, capsys):
         fit_orienter.main(["hippocampus", *command[1:]])
 
 
+@pytest.mark.slow
 def test_robustness(tmp_path):
     import robustness
 
@@ -765,6 +770,7 @@ def test_side_by_side_of_training_steps(tmp_path, monkeypatch):
     assert order == [*other, *first, *first, *other, *other, *first]
 
 
+@pytest.mark.slow
 def test_long_axis_planes_put_slices_in_line(tmp_path, capsys):
     import long_axis
 
@@ -780,6 +786,7 @@ def test_long_axis_planes_put_slices_in_line(tmp_path, capsys):
     assert "phantom0000: shifts of" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_training_with_long_axis_planes(tmp_path, monkeypatch):
     import long_axis_training as benchmark
     from nisf.kinds.load import load_prior

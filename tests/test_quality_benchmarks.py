@@ -94,6 +94,7 @@ def toy_data(monkeypatch, toy_image_prior, tmp_path):
     return str(toy_image_prior.save(tmp_path / "prior").folder)
 
 
+@pytest.mark.slow
 def test_learnt_and_judged(toy_data, tmp_path, capsys, monkeypatch):
     import fit_quality
     import quality

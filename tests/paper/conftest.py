@@ -5,7 +5,7 @@ from nisf.paper.study import Study
 from nisf.phantom import Scanner, write_cohort
 from tiny_budget import TINY
 
-SMALL = Scanner(matrix=(36, 36), spacing_mm=5.0, thickness_mm=10.0, gap_mm=2.0, frames=2)
+SMALL = Scanner(matrix=(36, 36), spacing_mm=5.0, thickness_mm=16.0, gap_mm=4.0, frames=2)
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,8 @@ def done(study):
     """Every experiment, run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nisf.kinds.latent.fit.TRIAL_STEPS", 2)
+        patch.setattr("nisf.paper.fig2.MEASURED", 1024)
+        patch.setattr("nisf.paper.variants.VOXELS", 1024)
         patch.setitem(STYLE, "pdf.fonttype", 3)  # embedding TrueType fonts takes longer than drawing
         return study.output, {name: experiment.run(study) for name, experiment in EXPERIMENTS.items()}
 

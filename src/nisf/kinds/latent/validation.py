@@ -114,7 +114,7 @@ def validate(
     settings = replace(config.fit, points=config.train.validate_points)
     second = settings.method == "second-order"
     counts = step_counts(settings.iterations if second else settings.steps)
-    chosen = scored_points(cases, config.train.seed)
+    chosen = scored_points(cases, config.train.seed, SCORED)
     table: list[np.ndarray] = []
     say(f"validation: fitting {counted(len(cases), 'case')} in up to {max(counts)} steps")
 
