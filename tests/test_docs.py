@@ -39,7 +39,7 @@ every_document = pytest.mark.parametrize(
     "document", DOCUMENTS, ids=lambda path: f"{path.parent.name}/{path.name}"
 )
 pytestmark = pytest.mark.usefixtures("light")
-FEW = {"thickness_mm": 16.0, "gap_mm": 4.0, "frames": 2}
+FEW = {"thickness_mm": 24.0, "gap_mm": 5.0, "frames": 2}
 """Slices and frames of the phantoms: what a command takes is mostly a multiple of their number."""
 SMALL = Scanner(matrix=(32, 32), spacing_mm=5.6, **FEW)
 

@@ -10,12 +10,14 @@ from nisf.phantom import Scanner, write_cohort
 from nisf.segmentation import Request
 from nisf.training.train import train
 
+SMALL = Scanner(matrix=(32, 32), spacing_mm=6.0, thickness_mm=16.0, gap_mm=4.0, frames=3)
+
 
 @pytest.fixture(scope="session")
 def many(tmp_path_factory):
     """Five small phantoms in a folder; the image of the fourth is cut off."""
     folder = tmp_path_factory.mktemp("many")
-    write_cohort(folder, 5, seed=4, scanner=Scanner(matrix=(32, 32), spacing_mm=6.0, frames=3))
+    write_cohort(folder, 5, seed=4, scanner=SMALL)
     image = folder / "phantom0003" / "sa.nii.gz"
     image.write_bytes(image.read_bytes()[:500])
     return folder
