@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from nisf.device import named_device
+from nisf.device import named_device, share_freed_memory
 from nisf.engines.work import Work, do_case
 from nisf.errors import BadFileError, NisfError, told, unexpected
 from nisf.interrupts import caught, ignore, listen
@@ -84,6 +84,7 @@ def _be_deaf() -> None:
 
 def _serve(pipe: Connection, begin: Begin, work: Work) -> None:
     COMMAND.set(begin.command)
+    share_freed_memory()
     torch.set_num_threads(begin.threads)
     try:
         prior = begin.load()

@@ -17,7 +17,7 @@ from nisf.correction.stroke import Stroke, check_labels
 from nisf.data.case import Stack
 from nisf.data.geometry import Grid
 from nisf.data.region import Region
-from nisf.device import module_device, side_by_side
+from nisf.device import module_device, return_freed_memory, side_by_side
 from nisf.errors import BadSettingError
 from nisf.stopwatch import advance
 from nisf.subject.abilities import Abilities
@@ -288,6 +288,7 @@ class Subject(Abilities):
             frame = Frame(rendering, t, scale)
             answers.fill(frame, grid, float(grid.times[t]), memory_mb=memory_mb)
             frame.let_go()
+            return_freed_memory()
             if after_frame is not None:
                 after_frame(t)
             done.append(t)
