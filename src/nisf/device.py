@@ -71,7 +71,7 @@ def share_freed_memory() -> None:
 
 
 def return_freed_memory() -> None:
-    """Give pages that were freed back to the system; on glibc only, which keeps those between others in use."""
+    """Give freed pages back to the system; on glibc only, which keeps those that lie between used ones."""
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
