@@ -64,7 +64,7 @@ def share_freed_memory() -> None:
     """Let all threads allocate from `HEAPS` heaps, so that one uses what another freed; on glibc only.
 
     By default every thread has a heap of its own, and what is freed there stays reserved: about a tenth of
-    the memory that a large cine takes. With a single heap, threads would wait for each other.
+    the memory that a large cine takes. With a single heap, threads wait for each other.
     """
     with suppress(OSError, AttributeError, TypeError):  # other C libraries, other systems
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, HEAPS)
