@@ -56,6 +56,7 @@ def test_repeated_frames_are_named(tmp_path, capsys):
 def test_repeated_files_are_named(tmp_path, capsys):
     """The frames of an ACDC patient have a file each."""
     image = cine(1, frames=2)[..., 0]
+    image[:3] = np.nan  # padding
     for patient, frames in (("patient001", (0, 0)), ("patient002", (0, 1))):
         folder = tmp_path / patient
         folder.mkdir()

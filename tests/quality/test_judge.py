@@ -220,6 +220,9 @@ def test_equal_images_at_both_times_are_red(judged_prior):
         assert found.reasons[0] == STILL
     whole = np.repeat(subject.render().label[..., :1], 3, axis=-1)  # as large at all times of a cine
     assert judge(subject, still, labels=whole).reasons[0] == STILL
+    steady = judge(subject, case, labels=whole)  # the images differ
+    assert steady.light == "red"
+    assert steady.reasons[0] == "the volume of the blood is the same at all times"
     alone = replace(case, slices=tuple(s for s in case.slices if s.frame == 0))
     assert STILL not in judge(subject, alone).reasons
 

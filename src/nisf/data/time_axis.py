@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from jaxtyping import Num
 
@@ -34,14 +36,18 @@ def frames_may_be_slices(image: Num[np.ndarray, "x y z t c"]) -> bool:
     return 2 * _change(image) < _change(image.swapaxes(2, 3))
 
 
+def same_images(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> bool:
+    """Whether the images of every pair are equal to a bit, as no two measurements are."""
+    return all(np.array_equal(one, other, equal_nan=True) for one, other in pairs)
+
+
 def repeated_frames(image: Num[np.ndarray, "x y z t c"]) -> int:
-    """How many frames have exactly the image of the frame before: no two measurements are equal to a bit."""
-
-    def repeats(t: int) -> bool:
-        pairs = ((image[:, :, z, t], image[:, :, z, t - 1]) for z in range(image.shape[2]))
-        return all(np.array_equal(now, before, equal_nan=True) for now, before in pairs)
-
-    return sum(repeats(t) for t in range(1, image.shape[3]))
+    """How many frames have exactly the image of the frame before."""
+    slices = range(image.shape[2])
+    return sum(
+        same_images((image[:, :, z, t], image[:, :, z, t - 1]) for z in slices)
+        for t in range(1, image.shape[3])
+    )
 
 
 def _change(image: np.ndarray) -> float:

@@ -18,9 +18,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-import torch
-
-from nisf.device import named_device, share_freed_memory
+from nisf.device import named_device, use_threads
 from nisf.engines.work import Result, Tell, Work, do_case
 from nisf.engines.worker import Begin
 from nisf.errors import BadSettingError, NisfError, unexpected
@@ -178,8 +176,7 @@ def _task(files: CaseFiles, shared: list[Any], begin: Begin, work: Work, folder:
             f"{work.folder}: not found on the node {ray.util.get_node_ip_address()}; share it with all nodes"
         )
     COMMAND.set(begin.command)
-    share_freed_memory()
-    torch.set_num_threads(begin.threads)
+    use_threads(begin.threads)
     if begin.digest not in _priors:
         _priors.clear()
         _priors[begin.digest] = ray.get(shared[0]).to(named_device(begin.device))

@@ -13,9 +13,7 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-import torch
-
-from nisf.device import named_device, share_freed_memory
+from nisf.device import named_device, use_threads
 from nisf.engines.work import Work, do_case
 from nisf.errors import BadFileError, NisfError, told, unexpected
 from nisf.interrupts import caught, ignore, listen
@@ -84,8 +82,7 @@ def _be_deaf() -> None:
 
 def _serve(pipe: Connection, begin: Begin, work: Work) -> None:
     COMMAND.set(begin.command)
-    share_freed_memory()
-    torch.set_num_threads(begin.threads)
+    use_threads(begin.threads)
     try:
         prior = begin.load()
     except NisfError as error:

@@ -73,7 +73,7 @@ def enclosing_grid(subject: Subject, spacing_mm: float) -> Grid:
     coarsest = 2 * float(subject.region.half.min()) / FEWEST
     if spacing_mm > coarsest:
         raise BadSettingError(
-            f"spacing {spacing_mm:g} mm: too coarse for the region, in which structures are; give at most "
+            f"spacing {spacing_mm:g} mm: too coarse for a region of this size; give at most "
             f"{math.floor(coarsest * 10) / 10:g}",
             options=["spacing"],
         )

@@ -12,6 +12,7 @@ from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
 from nisf.data.geometry import nearest_frame
 from nisf.data.scratch import by_frame, let_go
+from nisf.data.time_axis import same_images
 from nisf.quality.judgement import Judgement
 from nisf.quality.model import REASONS, QualityModel, from_json, with_features
 from nisf.quality.sampling import Sample, places_of, sample
@@ -19,7 +20,8 @@ from nisf.quality.signs import Signs, between_frames, of_frame
 from nisf.subject.subject import Subject
 
 STILL = "the images at the two times are the same: nothing moves"
-"""The reason why measures of contraction mean nothing."""
+STEADY = "the volume of the {0} is the same at all times"
+"""Reasons why measures of contraction mean nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +89,10 @@ def judge(
     frames = None if labels is None else _extremes(labels, anatomy)
     frames = frames_to_judge(case, anatomy) if frames is None else frames
     judgement = judgement_of(examine(subject, case, frames), model)
-    if anatomy.phases and nothing_moves(case, frames):
-        judgement = replace(judgement, light="red", reasons=(STILL, *judgement.reasons)[:REASONS])
-    return judgement
+    stopped = _standstill(case, anatomy, frames)
+    if stopped is None:
+        return judgement
+    return replace(judgement, light="red", reasons=(stopped, *judgement.reasons)[:REASONS])
 
 
 def model_of(subject: Subject) -> QualityModel | None:
@@ -113,17 +116,17 @@ def judgement_of(examined: Sequence[Examined], model: QualityModel) -> Judgement
     return model.light([with_features(e.signs, e.sample.signature, model.signature) for e in examined])
 
 
-def nothing_moves(case: Case, frames: Sequence[int]) -> bool:
-    """Whether the frames that should differ most are one of several, or have exactly the same images."""
+def _standstill(case: Case, anatomy: Anatomy, frames: Sequence[int]) -> str | None:
+    """Why nothing contracts between the frames that should differ most; None if it may, or need not."""
     stack = [s for s in case.slices if s.stack == 0]
-    if len({s.frame for s in stack}) < 2:
-        return False
-    first, last = (
-        {s.position: s.image for s in stack if s.frame == frame} for frame in (frames[0], frames[-1])
-    )
-    return first.keys() == last.keys() and all(
-        np.array_equal(image, last[position], equal_nan=True) for position, image in first.items()
-    )
+    if not anatomy.phases or len({s.frame for s in stack}) < 2:
+        return None
+    steady = frames[0] == frames[-1]
+    pair = frames_to_judge(case, anatomy) if steady else frames
+    first, last = ({s.position: s.image for s in stack if s.frame == t} for t in (pair[0], pair[-1]))
+    if first.keys() == last.keys() and same_images((first[z], last[z]) for z in first):
+        return STILL
+    return STEADY.format(anatomy.phases["by"]) if steady else None
 
 
 def frames_to_judge(case: Case, anatomy: Anatomy) -> list[int]:

@@ -15,7 +15,7 @@ import numpy as np
 from nisf.data.anatomy import Anatomy
 from nisf.data.arrangement import arrangement_between
 from nisf.data.stacking import arrangement_of
-from nisf.data.time_axis import frames_may_be_slices, repeated_frames
+from nisf.data.time_axis import frames_may_be_slices, repeated_frames, same_images
 from nisf.errors import NisfError
 from nisf.io.dicom.study import DicomStudy
 from nisf.io.dicom.volume import read_study
@@ -260,7 +260,7 @@ def _check_voxels(
             for path in (path for path in frame if path in readable):
                 with _noting(entry):
                     now.append(_check_measured(path, anatomy, entry))
-            repeated += 0 < len(now) == len(before) and all(map(np.array_equal, now, before))
+            repeated += 0 < len(now) == len(before) and same_images(zip(now, before, strict=True))
             before = now
         if repeated:
             entry.warn(f"{case.name}: {repeats(repeated, len(stack.images))}")
