@@ -1,21 +1,25 @@
 """Fit calibrated probabilities and error bars on validation cases, and write them into a prior's folder.
 
-    python benchmarks/fit_uncertainty.py PRIOR --data COHORT -o OUT [--also PRIOR] [--judge COHORT ...]
+    python benchmarks/fit_uncertainty.py PRIOR --data COHORT -o OUT [--fold PRIOR NAMES ...] [--also PRIOR]
+        [--judge COHORT ...]
 
 The cases are those whose number is divisible by five, or those of ``--only``; the prior must not have
-been trained on them. ``calibration.json`` and ``intervals.json`` are written into the prior's folder.
-``--also`` writes the same numbers into another prior of the same recipe that was trained on all cases,
-such as ``cardiac-sax``. ``--judge`` reports the coverage of the intervals in other cohorts. Run
-`fit_quality.py` first: the intervals widen with the error that it predicts. ``--draws N`` includes N
-draws of the answer in the error bars.
+been trained on them. ``--fold`` adds cases of the cohort for the error bars: those in the text file NAMES,
+segmented by a prior of the same recipe that was not trained on them (`train_folds.py`).
+``calibration.json`` and ``intervals.json`` are written into the prior's folder. ``--also`` writes the same
+numbers into another prior of the same recipe that was trained on all cases, such as ``cardiac-sax``.
+``--judge`` reports the coverage of the intervals in other cohorts. Run `fit_quality.py` first: the intervals
+widen with the error that it predicts. ``--draws N`` includes N draws of the answer in the error bars.
 
 OUT gets ``uncertainty.json``, ``calibration.csv``, ``intervals.csv``, ``reliability.png``, and the
 results of each case, from which an interrupted run resumes. Reported numbers are cross-validated: no case
-is evaluated with parameters that were fitted on it.
+is evaluated with parameters that were fitted on it. With ``--fold``, the prior's own cases are evaluated once
+more with intervals that were fitted on the folds' cases only (``own``).
 """
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,135 +29,27 @@ import numpy as np
 
 from common import prior_parser, write_rows
 from nisf.data.anatomy import Anatomy
-from nisf.data.case import UNKNOWN, Case
-from nisf.data.geometry import cycle_distance
-from nisf.data.hiding import hide
-from nisf.errors import BadSettingError, CannotFitError, NisfError, exit_status
+from nisf.errors import BadSettingError, exit_status
 from nisf.evaluation.calibration import Reliability
-from nisf.evaluation.scores import label_volume
 from nisf.files import write_json
-from nisf.io.readers import CaseReader, only_named, open_cohort
+from nisf.io.readers import only_named, open_cohort
 from nisf.kinds.load import load_prior
-from nisf.measures.case import CaseMeasures, measure, said_by, slice_volumes_ml
 from nisf.picture import STYLE, new_figure, save_figure
-from nisf.prior.fit import fit
 from nisf.prior.prior import Prior
-from nisf.quality.judge import judge
 from nisf.subject.calibrated import Calibration
-from nisf.subject.subject import Subject
-from nisf.uncertainty.calibration import Voxels, calibrated, fit_calibration, reliabilities, voxels_of
+from nisf.uncertainty.calibration import Voxels, calibrated, fit_calibration, reliabilities
 from nisf.uncertainty.intervals import (
     Intervals,
     Scale,
     cross_fitted,
     fit_scale,
     measured_columns,
-    spreads_of,
-    times_of,
-    values_at,
     widening,
 )
-from nisf.uncertainty.spread import Spreading
 from train_models import kept_out
+from uncertainty_cases import WAYS, CaseCache
 
 FOLDS = 5
-WAYS = {"given": "none", "hidden": "every-2nd-slice"}
-"""What the field sees of a case, by the protocol that hides the rest."""
-
-
-def true_volumes(case: Case, measures: CaseMeasures) -> np.ndarray:
-    """Volumes of the labels in the frames nearest to the measures' phases, mL (t, s); NaN without labels."""
-    truth, grid = label_volume(case), case.stacks[0].grid
-    out = slice_volumes_ml(np.maximum(truth, 0), grid, len(case.labels) - 1).astype(float)
-    out[(truth == UNKNOWN).all((0, 1, 2))] = np.nan
-    for k, name in enumerate(case.labels[1:]):
-        if name not in case.known:
-            out[:, k] = np.nan
-    # A structure that nobody drew in a labelled frame is not known to be empty there.
-    out[out == 0] = np.nan
-    # Readers need not have drawn at the very frame where the curve turns.
-    drawn = np.flatnonzero(np.isfinite(out).any(1))
-    nearest = [int(drawn[cycle_distance(grid.times[drawn], time).argmin()]) for time in times_of(measures)]
-    return out[nearest]
-
-
-def predicted(subject: Subject, case: Case, quality: dict[str, Any]) -> float:
-    """Dice that the warning light predicts; NaN if the prior has none."""
-    seen = replace(subject, prior=replace(subject.prior, appendices=quality))
-    judgement = judge(seen, case, labels=seen.render().label)
-    return float("nan") if judgement is None else judgement.mean
-
-
-def measured(case: Case, prior: Prior, draws: int, quality: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Measures of a case and of its labels, their spread, and the predicted Dice; NaN where unknown."""
-    subject = fit(case, prior)
-    subject = replace(subject, summary={**subject.summary, "said": said_by(case)})
-    spreading, found = Spreading(subject, draws=draws), measure(subject)
-    columns, anatomy = measured_columns(prior.anatomy), prior.anatomy
-    spread = spreads_of(anatomy, found, spreading.at(times_of(found)))
-    truth = values_at(anatomy, found, true_volumes(case, found))
-    out = {
-        name: np.array([np.nan if source.get(c) is None else source[c] for c in columns], dtype=float)
-        for name, source in (("value", found.values), ("truth", truth), ("spread", spread))
-    }
-    return out | {"predicted": np.array(predicted(subject, case, quality))}
-
-
-def asked(
-    case: Case, prior: Prior, folder: Path, draws: int, quality: dict[str, Any], *, voxels: bool
-) -> dict[str, np.ndarray]:
-    """The data needed of a case, from the folder if an earlier run computed it."""
-    path = folder / prior.fingerprint / f"{case.name}-{draws}-{int(voxels)}.npz"
-    if path.is_file():
-        with np.load(path) as stored:
-            return dict(stored)
-    out = measured(case, prior, draws, quality)
-    for way, protocol in WAYS.items() if voxels else ():
-        seen, scored = hide(case, protocol)
-        for name, values in vars(voxels_of(fit(seen, prior), scored)).items():
-            out[f"{way}-{name}"] = values
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft.npz")
-    np.savez_compressed(draft, **out)  # ty: ignore[invalid-argument-type]
-    draft.replace(path)
-    return out
-
-
-def cases_asked(
-    data: Path,
-    only: Path | None,
-    prior: Prior,
-    folder: Path,
-    draws: int,
-    quality: dict[str, Any],
-    *,
-    validation: bool,
-    count: int | None = None,
-) -> dict[str, dict[str, np.ndarray]]:
-    """The data needed of each case, by case name; cases that cannot be used are reported.
-
-    Raises:
-        NisfError: none can be used.
-    """
-    cohort = open_cohort(data, prior.anatomy)
-    files = only_named(cohort.cases, only)
-    if only is None and validation:
-        names = set(kept_out([file.name for file in files]))
-        files = [file for file in files if file.name in names]
-    out = {}
-    for name, case in CaseReader(cohort, prior.anatomy, files[:count]):
-        try:
-            if isinstance(case, str):
-                raise NisfError(case)
-            if not case.labelled():
-                raise CannotFitError(f"{name}: has no labels to compare with")
-            out[name] = asked(case, prior, folder / data.name, draws, quality, voxels=validation)
-            print(f"{name}: asked", flush=True)
-        except NisfError as error:
-            print(f"left out: {error}", flush=True)
-    if not out:
-        raise BadSettingError(f"{data}: no case can be used")
-    return out
 
 
 def voxels_in(case: dict[str, np.ndarray], way: str) -> Voxels:
@@ -271,9 +167,9 @@ def picture(found: dict[tuple[str, str], dict[str, Reliability]], path: Path) ->
         save_figure(figure, path)
 
 
-def appendix(prior: Prior, fitted: Prior, entries: dict[str, Any], cases: Sequence[str]) -> dict[str, Any]:
-    """Entries of an appendix of a prior, with the fitted numbers and the cases they come from."""
-    out = {"prior": prior.fingerprint, **entries, "cases": list(cases)}
+def appendix(prior: Prior, fitted: Prior, entries: dict[str, Any]) -> dict[str, Any]:
+    """Entries of an appendix of a prior, with the prior that they were fitted for if it is another one."""
+    out = {"prior": prior.fingerprint, **entries}
     if prior.fingerprint != fitted.fingerprint:
         out["fitted_for"] = fitted.fingerprint
         out["note"] = "this prior has seen the cases; fitted with another one of its recipe that has not"
@@ -292,55 +188,56 @@ def print_table(title: str, rows: Sequence[dict[str, Any]]) -> None:
         print("  " + ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{v}" for k, v in row.items()))
 
 
+def own_names(data: Path, prior: Prior, only: Path | None) -> set[str]:
+    """Names of the cases that the prior was not trained on: those of a file, or every fifth by number."""
+    cases = open_cohort(data, prior.anatomy).cases
+    if only is not None:
+        return {case.name for case in only_named(cases, only)}
+    return set(kept_out([case.name for case in cases]))
+
+
+def parser() -> ArgumentParser:
+    """The parser of the command line."""
+    out = prior_parser(__doc__)
+    out.add_argument("--only", type=Path)
+    out.add_argument("--fold", nargs=2, action="append", default=[], metavar=("PRIOR", "NAMES"))
+    out.add_argument("--also", action="append", default=[])
+    out.add_argument("--judge", type=Path, action="append", default=[])
+    out.add_argument("--judge-cases", type=int, help="the first cases of each other cohort; by default all")
+    out.add_argument("--draws", type=int, default=0)
+    out.add_argument("--json", type=Path, help="also write the numbers of the report to this file")
+    out.add_argument("--no-write", action="store_true", help="leave the priors' folders as they are")
+    return out
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the arguments, query the cases, fit, print and write."""
-    parser = prior_parser(__doc__)
-    parser.add_argument("--only", type=Path)
-    parser.add_argument("--also", action="append", default=[])
-    parser.add_argument("--judge", type=Path, action="append", default=[])
-    parser.add_argument(
-        "--judge-cases", type=int, help="the first cases of each other cohort; by default all"
-    )
-    parser.add_argument("--draws", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="also write the numbers of the report to this file")
-    parser.add_argument("--no-write", action="store_true", help="leave the priors' folders as they are")
-    chosen = parser.parse_args(arguments)
+    chosen = parser().parse_args(arguments)
     # What was fitted before must not change what is asked now, except for the light, which is fitted first.
     whole = load_prior(chosen.prior)
-    prior, quality = (
-        replace(whole, appendices={}),
-        {k: v for k, v in whole.appendices.items() if k == "quality"},
-    )
+    quality = {k: v for k, v in whole.appendices.items() if k == "quality"}
+    prior = replace(whole, appendices={})
     others = [load_prior(other) for other in chosen.also]
-    folder = chosen.output / "cases"
-    found = cases_asked(chosen.data, chosen.only, prior, folder, chosen.draws, quality, validation=True)
-    cases = list(found.values())
-    calibration, reliability = fit_probabilities(cases)
-    table = [
-        {
-            "slices": way,
-            "when": when,
-            "place": place,
-            "ece": one.expected_error,
-            "voxels": int(one.count.sum()),
-        }
-        for (way, when), places in reliability.items()
-        for place, one in places.items()
-    ]
-    print_table("expected calibration error within 10 mm of a border, cross-fitted", table)
-    entries = {"calibration": calibration.to_json() | {"ece": rounded(table)}}
-    report: dict[str, Any] = {"prior": prior.fingerprint, "calibration": rounded(table)}
-    picture(reliability, chosen.output / "reliability.png")
-    write_rows(chosen.output / "calibration.csv", rounded(table))
-    intervals, rows = fit_intervals(cases, prior.anatomy, chosen.draws)
-    print_table("intervals, cross-fitted", rows)
-    entries["intervals"] = intervals.to_json() | {"cross_fitted": rounded(rows)}
-    report["intervals"] = rounded(rows)
-    write_rows(chosen.output / "intervals.csv", rounded(rows))
+    cache = CaseCache(chosen.output / "cases", chosen.draws, quality)
+    own = cache.cases(chosen.data, own_names(chosen.data, prior, chosen.only), prior, voxels=True)
+    in_folds = dict[str, dict[str, np.ndarray]]()
+    for folder, names in chosen.fold:
+        trained = load_prior(folder)
+        # The same rules for both: those that a training chooses, it chooses on the cases asked here.
+        config = replace(trained.config, fit=prior.config.fit)
+        trained = replace(trained, config=config, appendices={})
+        in_folds |= cache.cases(chosen.data, set(Path(names).read_text().split()), trained, voxels=False)
+    if repeated := sorted(own.keys() & in_folds.keys()):
+        raise BadSettingError(f"{repeated[0]} is in a fold, and a case of {chosen.prior} itself")
+    report: dict[str, Any] = {"prior": prior.fingerprint}
+    entries = {
+        "calibration": calibration_entries(list(own.values()), chosen.output, report) | {"cases": list(own)},
+        "intervals": interval_entries(own, in_folds, prior.anatomy, chosen, report)
+        | {"cases": [*own, *in_folds]},
+    }
+    intervals = Intervals.from_json(entries["intervals"], "the fit")
     for data in chosen.judge:
-        elsewhere = cases_asked(
-            data, None, prior, folder, chosen.draws, quality, validation=False, count=chosen.judge_cases
-        )
+        elsewhere = cache.cases(data, None, prior, voxels=False, count=chosen.judge_cases)
         rows = judged(list(elsewhere.values()), prior.anatomy, intervals)
         print_table(f"intervals in {data.name}", rows)
         report[data.name] = rounded(rows)
@@ -350,8 +247,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for target in () if chosen.no_write else (prior, *others):
         assert target.folder is not None
         for name, numbers in entries.items():
-            write_json(target.folder / f"{name}.json", appendix(target, prior, numbers, list(found)))
+            write_json(target.folder / f"{name}.json", appendix(target, prior, numbers))
     return 0
+
+
+def calibration_entries(
+    cases: Sequence[dict[str, np.ndarray]], output: Path, report: dict[str, Any]
+) -> dict[str, Any]:
+    """Fit the calibration, write and report how good it is; entries of the appendix."""
+    calibration, reliability = fit_probabilities(cases)
+    table = rounded(
+        [
+            {
+                "slices": way,
+                "when": when,
+                "place": place,
+                "ece": one.expected_error,
+                "voxels": int(one.count.sum()),
+            }
+            for (way, when), places in reliability.items()
+            for place, one in places.items()
+        ]
+    )
+    print_table("expected calibration error within 10 mm of a border, cross-fitted", table)
+    picture(reliability, output / "reliability.png")
+    write_rows(output / "calibration.csv", table)
+    report["calibration"] = table
+    return calibration.to_json() | {"ece": table}
+
+
+def interval_entries(
+    own: dict[str, dict[str, np.ndarray]],
+    in_folds: dict[str, dict[str, np.ndarray]],
+    anatomy: Anatomy,
+    chosen: Namespace,
+    report: dict[str, Any],
+) -> dict[str, Any]:
+    """Fit the intervals, write and report their coverage; entries of the appendix."""
+    if in_folds:
+        others, _ = fit_intervals(list(in_folds.values()), anatomy, chosen.draws)
+        rows = judged(list(own.values()), anatomy, others)
+        print_table(f"{len(own)} cases of the prior, intervals fitted on {len(in_folds)} others", rows)
+        report["own"] = rounded(rows)
+    intervals, rows = fit_intervals([*own.values(), *in_folds.values()], anatomy, chosen.draws)
+    print_table("intervals, cross-fitted", rows)
+    write_rows(chosen.output / "intervals.csv", rounded(rows))
+    report["intervals"] = rounded(rows)
+    return intervals.to_json() | {"cross_fitted": rounded(rows)}
 
 
 if __name__ == "__main__":

@@ -54,8 +54,8 @@ MODELS = {
 """Anatomy, licence, the settings of each round, and how many of the last rounds see every subject."""
 
 
-def kept_out(names: list[str]) -> list[str]:
-    """The names whose last number is divisible by five.
+def remainders(names: list[str]) -> dict[str, int]:
+    """Remainder of each name's last number divided by five; cases with 0 are for validation.
 
     Raises:
         BadSettingError: a name has no number.
@@ -66,7 +66,16 @@ def kept_out(names: list[str]) -> list[str]:
             raise BadSettingError(
                 f"{name}: a case without a number; give the data that the model was trained on"
             )
-    return [name for name, found in numbers.items() if int(found[-1]) % 5 == 0]
+    return {name: int(found[-1]) % 5 for name, found in numbers.items()}
+
+
+def kept_out(names: list[str]) -> list[str]:
+    """The names whose last number is divisible by five.
+
+    Raises:
+        BadSettingError: a name has no number.
+    """
+    return [name for name, remainder in remainders(names).items() if remainder == 0]
 
 
 def rounds(model: str, data: Path, output: Path, also: list[str]) -> list[list[str]]:

@@ -239,6 +239,33 @@ def test_models_are_trained_round_after_round(tmp_path, capsys):
     assert len((tmp_path / "b" / "val.txt").read_text().split()) == 1
 
 
+def test_folds_are_trained_without_their_cases(tmp_path, capsys):
+    import train_folds
+
+    write_cohort(tmp_path / "data", 5, 0, small().scanner)
+    out = tmp_path / "out"
+    command = [
+        str(tmp_path / "data"),
+        "-o",
+        str(out),
+        "--folds",
+        "3",
+        "--set",
+        *TINY.split(),
+        "train.minutes=0",
+    ]
+    assert train_folds.main(command) == 0
+    assert [(out / f"fold{k}.txt").read_text().split() for k in (1, 2, 3, 4)] == [
+        [f"phantom000{k}"] for k in (1, 2, 3, 4)
+    ]
+    # The first phantom is the model's own: no fold sees it.
+    prior = load_prior(out / "fold3")
+    assert prior.card["training"]["subjects"] == 3
+    assert "1 validation cases" in capsys.readouterr().out
+    assert train_folds.main(command) == 0
+    assert "is there" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_seeds_of_three_methods(tmp_path, capsys):
     import seeds

@@ -118,8 +118,9 @@ def test_latents_from_training(toy_prior, toy_cohort):
 def test_fit_uncertainty(toy_image_prior, tmp_path):
     module = load("fit_uncertainty")
     prior = toy_image_prior
-    cases = [module.asked(case, prior, tmp_path, 0, {}, voxels=True) for case in toys.toy_cohort(5, first=70)]
-    again = module.asked(toys.toy_case(70), prior, tmp_path, 0, {}, voxels=True)
+    cache = module.CaseCache(tmp_path, 0, {})
+    cases = [cache.case(case, prior, "toys", voxels=True) for case in toys.toy_cohort(5, first=70)]
+    again = cache.case(toys.toy_case(70), prior, "toys", voxels=True)
     assert all(np.array_equal(again[name], cases[0][name], equal_nan=True) for name in again)
     # What is compared are volumes of the labels and of the answer.
     for found in cases:
@@ -143,7 +144,7 @@ def test_fit_uncertainty(toy_image_prior, tmp_path):
     module.picture(reliability, tmp_path / "reliability.png")
     assert (tmp_path / "reliability.png").read_bytes()[:4] == b"\x89PNG"
     other = replace(prior, config=prior.config, field=type(prior).new_field(prior.config))
-    entries = module.appendix(other, prior, calibration.to_json(), ["a"])
+    entries = module.appendix(other, prior, calibration.to_json())
     assert entries["prior"] == other.fingerprint != entries["fitted_for"] == prior.fingerprint
     json.dumps(entries)
 
