@@ -137,6 +137,10 @@ def test_a_phase_that_the_anatomy_does_not_have(out, capsys):
 def test_no_file_to_measure(tmp_path, capsys):
     assert main(["measure", str(tmp_path)]) == 2
     assert "no .nisf file" in capsys.readouterr().err
+    (tmp_path / "case.nisf").touch()
+    for path, why in (("case.nisf", "not a folder"), ("nothing", "no such file or folder")):
+        assert main(["measure", str(tmp_path / path)]) == 2
+        assert f"{tmp_path / path}: {why}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -235,7 +235,11 @@ def test_references(tmp_path):
 
 
 def test_the_command(folder, capsys):
-    assert main(["report", str(folder / "nothing")]) == 2
+    for path, why in (("nothing", "no such file or folder"), ("zoe.nisf", "not a folder")):
+        assert main(["report", str(folder / path)]) == 2
+        assert why in capsys.readouterr().err
+    (folder / "empty").mkdir()
+    assert main(["report", str(folder / "empty")]) == 2
     assert "contains no subject" in capsys.readouterr().err
     (folder / "zoe.nisf").write_bytes(b"damaged")
     assert main(["report", str(folder)]) == 1

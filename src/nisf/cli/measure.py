@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
+from nisf.cli.parse import refuse_other_than_folder
+
 if TYPE_CHECKING:
     from nisf.measures.case import MeasureOptions
     from nisf.measures.folder import Tables
@@ -49,6 +51,8 @@ class Measure:
     """Replace existing files even if nisf did not write them."""
 
     def run(self) -> int:
+        refuse_other_than_folder(self.folder)
+
         from nisf.cli.cohort import left_out_of
         from nisf.data.wording import counted
         from nisf.errors import BadFileError, NisfError, told

@@ -30,6 +30,20 @@ def refuse_missing(paths: Sequence[Path | None]) -> None:
             raise BadFileError(f"{path}: neither a file nor a folder; give one")
 
 
+def refuse_other_than_folder(path: Path) -> None:
+    """Reject a path at which there is no folder of results.
+
+    Raises:
+        BadFileError: nothing is there, or a file.
+    """
+    refuse_missing([path])
+    if not path.is_dir():
+        raise BadFileError(
+            f"{path}: not a folder; give the folder that 'nisf segment' wrote, and with --only the names of "
+            "the cases that you mean"
+        )
+
+
 def working_memory(megabytes: float) -> float:
     """Check ``--memory-mb``.
 

@@ -9,6 +9,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from nisf.cli.parse import refuse_missing, refuse_other_than_folder
+
 
 @dataclass(frozen=True)
 class Report:
@@ -39,6 +41,9 @@ class Report:
     """Working memory for queries in MiB."""
 
     def run(self) -> int:
+        refuse_other_than_folder(self.folder)
+        refuse_missing([self.prior, self.only, self.references])
+
         from nisf.report.cohort_page import read_references
         from nisf.report.folder import ReportOptions, read_names, write_reports
 
