@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from common import cases_of, phantom_or_cohort_parser, prior_of_kind
+from common import cases_of, phantom_or_cohort_parser
 from nisf.data.case import Case
 from nisf.errors import exit_status
 from nisf.evaluation.scores import score_case
@@ -31,6 +31,7 @@ from nisf.phantom.cohort import subject
 from nisf.picture import Panel, montage
 from nisf.prior.fit import fit
 from nisf.subject.subject import Subject
+from workloads import prior_of_kind
 
 SHIFT_MM = 4.0
 LARGEST = (6.0, 8.0)

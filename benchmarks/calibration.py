@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from common import cohort_parser, points_of, prior_of_kind
+from common import cohort_parser
 from nisf.data.points import CasePoints
 from nisf.errors import exit_status
 from nisf.files import write_json
@@ -27,6 +27,7 @@ from nisf.kinds.latent.second_order import fit_second_order
 from nisf.kinds.latent.selection import calibration, choose_fit
 from nisf.kinds.latent.validation import point_dice, scored_points
 from nisf.picture import STYLE, new_figure, save_figure
+from workloads import points_of, prior_of_kind
 
 SAMPLES, VOXELS = 32, 4096
 

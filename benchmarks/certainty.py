@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from common import cases_of, cohort_parser, prior_of_kind, write_rows
+from common import cases_of, cohort_parser, write_rows
 from nisf.errors import exit_status
 from nisf.kinds.image.model import ImagePrior
 from nisf.kinds.image.selection import CANDIDATES, Answered, classes_of, dice_of_class, least_certainty
 from nisf.kinds.image.validation import answers, validation_cases
+from workloads import prior_of_kind
 
 Asked = tuple[float, ...]
 

@@ -32,7 +32,7 @@ from scipy import ndimage
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 
-from common import Refused, load_average, prior_parser, write_rows
+from common import Refused, prior_parser, write_rows
 from nisf.correction.stroke import Stroke
 from nisf.data.case import Case
 from nisf.data.geometry import Grid
@@ -43,6 +43,7 @@ from nisf.io.readers import CaseReader, only_named, open_cohort
 from nisf.kinds.load import load_prior
 from nisf.prior.fit import fit
 from nisf.prior.prior import Prior
+from timing import load_average
 from train_models import kept_out
 
 RADIUS_MM = 1.5

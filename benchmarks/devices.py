@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from common import device_parser, image_config, machine
+from common import device_parser
 from nisf.data.case import Case
 from nisf.data.region import region_from_labels
 from nisf.device import CPU, named_device
@@ -32,6 +32,8 @@ from nisf.phantom import Scanner, cohort
 from nisf.prior.bundled import DEFAULT
 from nisf.prior.fit import fit
 from nisf.prior.prior import Prior
+from timing import machine
+from workloads import image_config
 
 STEPS = 4
 QUICK = ("image.pixels=32", "image.pixel_mm=5", "image.width=8")

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from common import load_average, machine, prior_parser
+from common import prior_parser
 from nisf.data.case import Case
 from nisf.errors import NisfError, exit_status
 from nisf.evaluation.scores import score_case
@@ -33,6 +33,7 @@ from nisf.prior.fit import fit
 from nisf.prior.prior import Prior
 from nisf.segmentation import segment_case, write_segmentation
 from nisf.segmentation.measures import MeasureFiles
+from timing import load_average, machine
 
 FOLDERS = ("acdc", "mnms-a")
 WAYS: dict[str, Callable[[Prior], Prior]] = {

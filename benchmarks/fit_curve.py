@@ -13,13 +13,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from common import cohort_parser, points_of, prior_of_kind
+from common import cohort_parser
 from nisf.config.overrides import override
 from nisf.errors import exit_status
 from nisf.files import replacing
 from nisf.kinds.latent.model import LatentPrior
 from nisf.paper.fig2 import curves, picture
 from nisf.picture import save_figure
+from workloads import points_of, prior_of_kind
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from common import Refused, machine, prior_parser
+from common import Refused, prior_parser
 from nisf.data.case import Case
 from nisf.data.hiding import hide
 from nisf.errors import BadFileError, exit_status
@@ -45,6 +45,7 @@ from nisf.io.readers.nifti import read_numbers
 from nisf.kinds.load import load_prior
 from nisf.prior.fit import fit
 from nisf.prior.prior import Prior
+from timing import machine
 from train_models import kept_out
 
 SUNNYBROOK_NUMBER = 3

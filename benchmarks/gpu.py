@@ -20,16 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common import (
-    Task,
-    device_parser,
-    forward_flop,
-    image_config,
-    interleaved,
-    machine,
-    random_batch,
-    summary,
-)
+from common import device_parser
 from nisf.config.presets import preset
 from nisf.config.schema import FieldConfig
 from nisf.data.anatomy import load_anatomy
@@ -47,6 +38,8 @@ from nisf.networks.latent_inference import ask
 from nisf.networks.losses import intensity_bce
 from nisf.phantom import Scanner, cohort
 from nisf.prior.region_search import RegionSearch
+from timing import Task, forward_flop, interleaved, machine, summary
+from workloads import image_config, random_batch
 
 say = partial(print, flush=True)
 QUICK = ("image.pixels=32", "image.pixel_mm=5", "image.width=8", "image.levels=2")

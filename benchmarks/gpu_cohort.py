@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from common import device_parser, machine, summary
+from common import device_parser
 from nisf.chunks import BATCHINGS, ON_CPU, ON_GPU
 from nisf.data.case import Case
 from nisf.device import CPU, named_device
@@ -48,6 +48,7 @@ from nisf.quality.judge import judge
 from nisf.segmentation import Request, segment_case, write_segmentation
 from nisf.segmentation.measures import MeasureFiles
 from nisf.stopwatch import Stopwatch
+from timing import machine, summary
 
 say = partial(print, flush=True)
 REQUEST = Request(format="mha")

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 import plain
-from common import CLOCKS, Workload, machine, new_parser, phantom_workload
+from common import new_parser
 from nisf.config.schema import FitConfig
 from nisf.data.geometry import Grid
 from nisf.errors import exit_status
@@ -35,6 +35,8 @@ from nisf.kinds.latent.fit import fit_latents
 from nisf.kinds.latent.model import LatentSubject
 from nisf.networks.latent_inference import ask
 from nisf.phantom import Scanner
+from timing import CLOCKS, machine
+from workloads import Workload, phantom_workload
 
 SCANNER = Scanner(matrix=(64, 64), spacing_mm=3.0, frames=2, beyond=0)
 MEMORY_MB = 64.0

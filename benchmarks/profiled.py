@@ -18,7 +18,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 import plain
-from common import new_parser, random_batch
+from common import new_parser
 from nisf.config.presets import preset
 from nisf.config.schema import FieldConfig
 from nisf.errors import exit_status
@@ -27,6 +27,7 @@ from nisf.networks.latent_field import LatentField
 from nisf.networks.latent_inference import ask
 from nisf.networks.losses import intensity_bce
 from nisf.optimisation.compile import in_parts
+from workloads import random_batch
 
 KINDS = ("query", "training", "fit")
 

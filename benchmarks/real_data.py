@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from common import cases_of, new_parser, prior_of_kind, write_rows
+from common import cases_of, new_parser, write_rows
 from nisf.cli.evaluate import report
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
@@ -41,6 +41,7 @@ from nisf.prior.fit import fit
 from nisf.prior.prior import Prior
 from nisf.subject.rendering import Rendering
 from nisf.subject.subject import Subject
+from workloads import prior_of_kind
 
 
 def as_trained(case: Case, prior: LatentPrior) -> LatentSubject | None:

@@ -20,9 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from common import new_parser, run_nisf
+from common import new_parser
 from nisf.errors import exit_status
 from nisf.files import read_tensors
+from timing import run_nisf
 
 TOLERANCE = 1e-6
 """Largest difference, in parts of the largest number beside it."""

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from common import load_average, machine, new_parser
+from common import new_parser
 from nisf.data.anatomy import load_anatomy
 from nisf.engines import Begin, InProcess, Work
 from nisf.engines.estimate import Estimate, estimated
@@ -33,6 +33,7 @@ from nisf.kinds.load import load_prior
 from nisf.measures.folder import Tables
 from nisf.phantom import Scanner, write_cohort
 from nisf.segmentation import Request
+from timing import load_average, machine
 
 SMALL = Scanner(matrix=(64, 64), spacing_mm=3.0, frames=1, beyond=0, gap_mm=18.0)
 DISTINCT = 50

@@ -18,10 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import CLOCKS, load_average, machine, new_parser, run_nisf, summary
+from common import new_parser
 from nisf.errors import BadSettingError, exit_status
 from nisf.files import write_json
 from nisf.phantom import Scanner, write_cohort
+from timing import CLOCKS, load_average, machine, run_nisf, summary
 
 Seconds = dict[str, float]
 """By the name of the clock."""

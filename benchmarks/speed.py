@@ -20,10 +20,13 @@ import numpy as np
 
 import common
 import tasks
-from common import Workload, interleaved, summary
+import timing
+import workloads
 from nisf.errors import exit_status
 from nisf.files import write_json
 from tasks import QUICK, Plan, say
+from timing import interleaved, summary
+from workloads import Workload
 
 
 def table(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:
@@ -101,9 +104,9 @@ def draw(result: dict[str, Any], path: Path) -> None:
 
 def run(workload: Workload, plan: Plan) -> dict[str, Any]:
     """Run all measurements; returns the content of ``speed.json``."""
-    machine = common.machine()
+    machine = timing.machine()
     say("matrix products, operations a second:")
-    tops = interleaved(common.ceilings(), plan.repeats, say, plan.clock)
+    tops = interleaved(timing.ceilings(), plan.repeats, say, plan.clock)
     result: dict[str, Any] = {"machine": machine, "case": workload.case.name, "trained": workload.trained}
     result["quick"] = plan.steps < 672
     rates = {
@@ -114,11 +117,11 @@ def run(workload: Workload, plan: Plan) -> dict[str, Any]:
     result |= {part: {name: summary(v) for name, v in row.items()} for part, row in rates.items()}
     result["fit"] = tasks.fits(workload, plan)
     result["start-up"] = tasks.start_up(workload, min(plan.repeats, 3), plan.clock)
-    again = interleaved(common.ceilings(), plan.repeats, say, plan.clock)
+    again = interleaved(timing.ceilings(), plan.repeats, say, plan.clock)
     result["products"] = {name: summary(tops[name] + again[name]) for name in tops}
     result["ceiling_gflops"] = max(row["most"] for row in result["products"].values()) / 1e9
-    result["achieved_gflops"] = roofline(result, common.forward_flop(workload.prior.config.field))
-    machine["load_after"] = common.load_average()
+    result["achieved_gflops"] = roofline(result, timing.forward_flop(workload.prior.config.field))
+    machine["load_after"] = timing.load_average()
     return result
 
 
@@ -127,7 +130,7 @@ def main(arguments: list[str] | None = None, plan: Plan | None = None) -> int:
     parser = common.new_parser(__doc__)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--clock", choices=sorted(common.CLOCKS), default="wall")
+    parser.add_argument("--clock", choices=sorted(timing.CLOCKS), default="wall")
     parser.add_argument("--data", type=Path, help="a cohort; needs --prior")
     parser.add_argument("--prior", type=Path, help="folder of a prior with the paper's network")
     parser.add_argument("--case", help="name of the case; the cohort's first by default")
@@ -135,11 +138,11 @@ def main(arguments: list[str] | None = None, plan: Plan | None = None) -> int:
     if (options.data is None) != (options.prior is None):
         parser.error("--data and --prior go together")
     plan = plan or (QUICK if options.quick else Plan())
-    plan = replace(plan, clock=common.CLOCKS[options.clock])
+    plan = replace(plan, clock=timing.CLOCKS[options.clock])
     if options.data:
-        workload = common.real_workload(options.data, options.prior, options.case)
+        workload = workloads.real_workload(options.data, options.prior, options.case)
     else:
-        workload = common.phantom_workload(plan.scanner)
+        workload = workloads.phantom_workload(plan.scanner)
     result = run(workload, plan) | {"clock": options.clock}
     write_json(options.output / "speed.json", result)
     draw(result, options.output / "speed.png")

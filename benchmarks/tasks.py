@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 import plain
-from common import Task, Workload, interleaved, summary
 from nisf.data.case import UNKNOWN
 from nisf.evaluation.metrics import dice_of_structures
 from nisf.kinds.latent.model import LatentSubject
@@ -28,6 +27,8 @@ from nisf.networks.losses import intensity_bce
 from nisf.optimisation.compile import can_compile, compiled, in_parts
 from nisf.phantom import Scanner, write_cohort
 from nisf.prior.fit import fit
+from timing import Task, interleaved, summary
+from workloads import Workload
 
 say = partial(print, flush=True)
 bf16 = partial(torch.autocast, "cpu", dtype=torch.bfloat16)

@@ -20,13 +20,14 @@ from typing import Any
 
 import torch
 
-from common import cohort_parser, load_average, machine, summary
+from common import cohort_parser
 from nisf.engines import Begin, Engine, InProcess, Work, Workers
 from nisf.errors import exit_status
 from nisf.files import write_json
 from nisf.io.readers import CaseFiles, only_named, open_cohort
 from nisf.kinds.load import load_prior
 from nisf.outputs.names import file_stem
+from timing import load_average, machine, summary
 
 COMPUTING = {"encoding", "rendering", "measuring", "judging", "error bars", "islands"}
 """Stages whose time is the networks' and the integrals', not what surrounds them."""

@@ -50,10 +50,10 @@ def small():
 
 
 def test_the_baseline_is_the_same_network():
-    import common
     import plain
+    import workloads
 
-    workload = common.phantom_workload(small().scanner)
+    workload = workloads.phantom_workload(small().scanner)
     torch.manual_seed(1)
     coordinates, latent = torch.rand(50, 4) * 2 - 1, 0.1 * torch.randn(128)
     intensity, classes = plain.PlainField(workload.prior.field)(coordinates, latent)
@@ -63,22 +63,23 @@ def test_the_baseline_is_the_same_network():
 
 
 def test_operations_of_the_papers_network():
-    import common
+    import timing
 
-    assert common.forward_flop(FieldConfig()) == 2 * (4 * 256 + 7 * 128 * 256 + 128 * 5)
+    assert timing.forward_flop(FieldConfig()) == 2 * (4 * 256 + 7 * 128 * 256 + 128 * 5)
 
 
 def test_speed(tmp_path, monkeypatch, capsys):
-    import common
     import speed
     import tasks
+    import timing
+    import workloads
 
     monkeypatch.setattr(
-        common, "FIT", FitConfig(steps=2, points=16, iterations=2, points_first=16, points_last=32)
+        workloads, "FIT", FitConfig(steps=2, points=16, iterations=2, points_first=16, points_last=32)
     )
     monkeypatch.setattr(nisf.kinds.latent.fit, "TRIAL_STEPS", 1)
     monkeypatch.setattr(common, "product", lambda *sizes: lambda: float(np.prod(sizes)))
-    monkeypatch.setattr(tasks, "start_up", lambda *_: {"beyond torch": common.summary([1.0])})
+    monkeypatch.setattr(tasks, "start_up", lambda *_: {"beyond torch": timing.summary([1.0])})
     assert speed.main(["-o", str(tmp_path), "--quick"], small()) == 0
     result = json.loads((tmp_path / "speed.json").read_text())
     assert result["quick"] is True
@@ -92,8 +93,9 @@ def test_speed(tmp_path, monkeypatch, capsys):
 
 
 def test_start_up_is_of_a_second_run(monkeypatch):
-    import common
     import tasks
+    import timing
+    import workloads
 
     commands = []
 
@@ -102,7 +104,7 @@ def test_start_up_is_of_a_second_run(monkeypatch):
         return subprocess.CompletedProcess(command, 0, "case: done already" if len(commands) > 2 else "", "")
 
     monkeypatch.setattr(tasks.subprocess, "run", fake)
-    rows = tasks.start_up(common.phantom_workload(small().scanner), 2, common.cpu_seconds)
+    rows = tasks.start_up(workloads.phantom_workload(small().scanner), 2, timing.cpu_seconds)
     assert len(rows["second run"]["all"]) == 2
     assert commands[1][:4] == [sys.executable, "-m", "nisf", "segment"]
 
@@ -537,9 +539,9 @@ def test_robustness(tmp_path):
 @pytest.fixture
 def latent_prior(tmp_path):
     """Folder of an untrained prior with a small latent field."""
-    import common
+    import workloads
 
-    prior = common.phantom_workload(small().scanner).prior
+    prior = workloads.phantom_workload(small().scanner).prior
     settings = ["field.width=8", "field.latent=8", "field.layers=2", "fit.points=32", "fit.steps=2"]
     second = ["fit.method=second-order", "fit.iterations=2", "fit.points_last=64", "fit.points_first=32"]
     config = override(prior.config, [*settings, *second])
