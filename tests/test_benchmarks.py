@@ -78,7 +78,7 @@ def test_speed(tmp_path, monkeypatch, capsys):
         workloads, "FIT", FitConfig(steps=2, points=16, iterations=2, points_first=16, points_last=32)
     )
     monkeypatch.setattr(nisf.kinds.latent.fit, "TRIAL_STEPS", 1)
-    monkeypatch.setattr(common, "product", lambda *sizes: lambda: float(np.prod(sizes)))
+    monkeypatch.setattr(timing, "product", lambda *sizes: lambda: float(np.prod(sizes)))
     monkeypatch.setattr(tasks, "start_up", lambda *_: {"beyond torch": timing.summary([1.0])})
     assert speed.main(["-o", str(tmp_path), "--quick"], small()) == 0
     result = json.loads((tmp_path / "speed.json").read_text())

@@ -1,4 +1,32 @@
-from nisf.cli.progress import CohortProgress, outcome
+import pytest
+
+from nisf.cli.progress import CohortProgress, TrainingProgress, outcome
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that pass only when a test says so."""
+    now = [100.0]
+    monkeypatch.setattr("nisf.cli.progress.time.monotonic", lambda: now[0])
+    return now
+
+
+def record(step):
+    return {"step": step, "loss": 1.0, "class_bce": 0.2, "dice_loss": 0.1, "intensity_bce": 0.5}
+
+
+@pytest.mark.parametrize(("minutes", "left"), [(0.0, 9.0), (20.0, 9.0), (3.0, 2.0)])
+def test_a_training_ends_at_its_time_limit(minutes, left, clock, capsys):
+    with TrainingProgress(1000, minutes) as progress:
+        progress.report(record(0))
+        clock[0] += 60
+        progress.report(record(100))
+        assert capsys.readouterr().out == f"step 100 of 1000: class 0.300 intensity 0.500, {left} min left\n"
+        clock[0] += 1
+        progress.report(record(110))
+        assert capsys.readouterr().out == ""
+    # The last step is shown, whichever it is.
+    assert capsys.readouterr().out == "step 110 of 1000: class 0.300 intensity 0.500\n"
 
 
 def test_the_closing_line_is_true(capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,20 +15,25 @@ class TrainingProgress:
 
     Args:
         steps: number of steps of the whole run.
+        minutes: time limit of the run, by which it may end before its last step; 0 for none.
         seconds: time between plain lines if there is no terminal.
         silent: show nothing, because another rank does.
     """
 
-    def __init__(self, steps: int, *, seconds: float = 15.0, silent: bool = False) -> None:
+    def __init__(
+        self, steps: int, minutes: float = 0.0, *, seconds: float = 15.0, silent: bool = False
+    ) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.steps = steps
+        self.limit = 60 * minutes or math.inf
         self.seconds = seconds
         self.console = Console(highlight=False, quiet=silent)
         self.bar = None
         self.last = self.began = time.monotonic()
         self.first_step: int | None = None
+        self.unsaid = ""
         self.preparing: tuple[str, int, float] | None = None
         if self.console.is_terminal and not silent:
             columns = (
@@ -48,6 +54,8 @@ class TrainingProgress:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.bar:
             self.bar.stop()
+        if self.unsaid and error is None:
+            self.say(self.unsaid)  # a time limit ended the run at this step
 
     def say(self, sentence: str) -> None:
         """Print a line above the bar."""
@@ -76,25 +84,31 @@ class TrainingProgress:
         losses = (
             f"class {record['class_bce'] + record['dice_loss']:.3f} intensity {record['intensity_bce']:.3f}"
         )
-        now = time.monotonic()
+        now, line = time.monotonic(), f"step {step} of {self.steps}: {losses}"
+        if self.first_step is None:
+            self.first_step, self.began = step, now
         if self.bar:
             self.bar.start_task(self.task)
-            self.bar.update(self.task, completed=step, losses=losses)
+            place = max(step, self.steps * (now - self.began) / self.limit)
+            self.bar.update(self.task, completed=min(round(place), self.steps), losses=losses)
         elif now - self.last > self.seconds or step == self.steps:
-            if self.first_step is None:
-                self.first_step, self.began = step, now
-                left = ""
-            else:
-                left = remaining(self.steps - step, step - self.first_step, now - self.began)
-            self.last = now
-            self.say(f"step {step} of {self.steps}: {losses}{left}")
+            left = remaining(
+                self.steps - step,
+                step - self.first_step,
+                now - self.began,
+                at_most=self.limit - (now - self.began),
+            )
+            self.last, self.unsaid = now, ""
+            self.say(f"{line}{left}")
+        else:
+            self.unsaid = line
 
 
-def remaining(steps: int, done: int, seconds: float) -> str:
+def remaining(steps: int, done: int, seconds: float, *, at_most: float = math.inf) -> str:
     """The time for ``steps`` more steps, if ``done`` took this many seconds, for a line of output."""
     if done <= 0 or steps <= 0:
         return ""
-    return f", {steps * seconds / done / 60:.1f} min left"
+    return f", {max(0.0, min(steps * seconds / done, at_most)) / 60:.1f} min left"
 
 
 def track(items: Iterable[Any], count: int, what: str) -> Iterable[Any]:

@@ -106,7 +106,7 @@ class Train:
                 print(line, file=sys.stderr)
             print(f"{len(cases)} training cases, {len(validation)} validation cases; preset {config.preset}")
         with (
-            TrainingProgress(config.train.steps, silent=not is_first()) as progress,
+            TrainingProgress(config.train.steps, config.train.minutes, silent=not is_first()) as progress,
             _events(self.output, self.tensorboard and is_first()) as events,
         ):
 
