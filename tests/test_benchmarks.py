@@ -261,11 +261,13 @@ def test_folds_are_trained_without_their_cases(tmp_path, capsys):
         [f"phantom000{k}"] for k in (1, 2, 3, 4)
     ]
     # The first phantom is the model's own: no fold sees it.
-    prior = load_prior(out / "fold3")
-    assert prior.card["training"]["subjects"] == 3
+    first, second = (load_prior(out / f"fold3-round{n}") for n in (1, 2))
+    assert first.card["training"]["subjects"] == second.card["training"]["subjects"] == 3
+    assert second.card["start"] == first.fingerprint
+    assert [prior.config.train.seed for prior in (first, second)] == [3, 13]
     assert "1 validation cases" in capsys.readouterr().out
     assert train_folds.main(command) == 0
-    assert "is there" in capsys.readouterr().out
+    assert capsys.readouterr().out.count("is there") == 2
 
 
 @pytest.mark.slow
