@@ -109,6 +109,7 @@ def test_start_up_is_of_a_second_run(monkeypatch):
     assert commands[1][:4] == [sys.executable, "-m", "nisf", "segment"]
 
 
+@pytest.mark.slow
 def test_growth(tmp_path, monkeypatch, capsys):
     import growth
 
@@ -139,6 +140,7 @@ def test_profile(kind, baseline):
     assert "aten::addmm" in profiled.table(kind, 20, 100, baseline=baseline)
 
 
+@pytest.mark.slow
 def test_gpu_rehearsed_on_the_processor(tmp_path):
     import gpu
 
@@ -198,6 +200,7 @@ TINY = (
 )
 
 
+@pytest.mark.slow
 def test_step_rates_of_a_packed_cohort(tmp_path, monkeypatch):
     import pack
     import step_rates
@@ -457,7 +460,7 @@ def test_a_refused_case_costs_itself(tmp_path, capsys, monkeypatch):
             program.main([str(folder), "cardiac-sax", "-o", str(tmp_path / "none"), "--cases", "1"])
 
 
-def test_in_which_way_a_stack_is_stored(tmp_path, capsys):
+def test_in_which_way_a_stack_is_stored(tmp_path, monkeypatch, capsys):
     import turned
 
     for quarters, mirror in turned.WAYS.values():
@@ -467,12 +470,13 @@ def test_in_which_way_a_stack_is_stored(tmp_path, capsys):
     assert (
         len({turned.turned(np.arange(6).reshape(2, 3), *way).tobytes() for way in turned.WAYS.values()}) == 8
     )
+    monkeypatch.setattr(turned, "WAYS", dict(list(turned.WAYS.items())[::3]))
     small_cohort(tmp_path / "data")
     command = [str(tmp_path / "data"), "cardiac-sax", "-o", str(tmp_path / "out")]
     assert turned.main(command) == 0
     first = capsys.readouterr().out
     rows = (tmp_path / "out" / "turned.csv").read_text().splitlines()
-    assert len(rows) == 1 + 8
+    assert len(rows) == 1 + 3
     assert rows[1].startswith("phantom0000,0 degrees,1.0,1.0,1.0,")
     assert min(float(row.rsplit(",", 1)[1]) for row in rows[1:]) > 0.6
     assert turned.main(command) == 0  # goes on with what is there

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from nisf.networks.lookup import FAR_MM, SHARP_MM, nearby, sample, without_slices
+from nisf.networks.lookup import FAR_MM, SHARP_MM, interpolate, nearby, without_slices
 from nisf.networks.slice_exchange import pixel_places
 
 SIZE, PIXEL_MM = 32, 4.0
@@ -20,7 +20,9 @@ def test_sample_is_linear_between_pixels():
     features = torch.arange(2 * 3 * 4, dtype=torch.float32).reshape(2, 3, 4, 1)
     image = torch.tensor([0, 1, 1, 0])
     u, v = torch.tensor([0.0, 1.5, 2.0, -5.0]), torch.tensor([0.5, 3.0, 2.25, 9.0])
-    torch.testing.assert_close(sample(features, image, u, v)[:, 0], torch.tensor([0.5, 21.0, 22.25, 3.0]))
+    torch.testing.assert_close(
+        interpolate(features, image, u, v)[:, 0], torch.tensor([0.5, 21.0, 22.25, 3.0])
+    )
 
 
 def test_nearest_slices_and_their_weight():
@@ -49,14 +51,14 @@ def corner_by_corner(features, image, u, v):
     return (1 - a) * near + a * far
 
 
-def test_sample_and_its_gradient_corner_by_corner():
+def test_interpolation_and_its_gradient_corner_by_corner():
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(3, 7, 9, 5, generator=generator, requires_grad=True)
     image = torch.randint(0, 3, (40, 2), generator=generator)
     u, v = (12 * torch.rand(40, 2, generator=generator) - 2 for _ in range(2))
     weight = torch.randn(40, 2, 5, generator=generator)
     answers = []
-    for way in (sample, corner_by_corner):
+    for way in (interpolate, corner_by_corner):
         found = way(features, image, u, v)
         answers.append((found, *torch.autograd.grad((found * weight).sum(), features)))
     for a, b in zip(*answers, strict=True):

@@ -8,7 +8,7 @@ import torch
 from test_slice_exchange import images_of, maps_of
 
 import toys
-from nisf.kinds.image.augment import alike, measured
+from nisf.kinds.image.augment import alike, phase_stacks
 from nisf.kinds.image.recipe import ImageRecipe
 from nisf.kinds.image.scenes import Scenes
 from nisf.networks.canvas import Canvases
@@ -146,7 +146,9 @@ def test_samples_of_a_subject_are_one_view_of_two_phases():
 
 
 def test_alike():
-    first, second = measured(toys.toy_case(0), (0.0, 0.0, 0.0), 4.0)
+    first, second = phase_stacks(toys.toy_case(0), (0.0, 0.0, 0.0), 4.0)
     assert alike(first, second)
     assert not alike(first, replace(second, z=second.z + 1.0))
-    assert not alike(first, measured(toys.toy_case(0, toys.toy_grid((24, 24, 5))), (0.0, 0.0, 0.0), 4.0)[0])
+    assert not alike(
+        first, phase_stacks(toys.toy_case(0, toys.toy_grid((24, 24, 5))), (0.0, 0.0, 0.0), 4.0)[0]
+    )

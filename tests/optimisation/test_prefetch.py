@@ -9,7 +9,7 @@ import torch
 import toys
 from nisf.cli import main
 from nisf.data.region import whole_region
-from nisf.kinds.image.augment import measured
+from nisf.kinds.image.augment import phase_stacks
 from nisf.kinds.image.samples import Sampler
 from nisf.kinds.image.views import for_anatomy
 from nisf.optimisation.prefetch import MOST, Prefetched, workers_for
@@ -28,7 +28,7 @@ def failing(step):
 @pytest.fixture(scope="module")
 def sampler():
     case = toys.toy_case(1)
-    pool = [measured(case, whole_region(case).centre(), toys.IMAGE.image.pixel_mm)]
+    pool = [phase_stacks(case, whole_region(case).centre(), toys.IMAGE.image.pixel_mm)]
     return Sampler(pool, toys.IMAGE, for_anatomy(toys.IMAGE.augment, toys.ANATOMY))
 
 

@@ -18,7 +18,7 @@ from nisf.quality.judge import STILL, examine, frames_to_judge, judge
 from nisf.quality.judgement import Judgement, kept_judgement, with_judgement
 from nisf.quality.learning import Example, learn
 from nisf.quality.model import to_json
-from nisf.quality.sampling import detail, keep_answers, places_of, sample, stripes, zigzag
+from nisf.quality.sampling import detail, keep_answers, places_of, sample_frame, stripes, zigzag
 
 
 def with_images(case: Case, change) -> Case:
@@ -108,7 +108,7 @@ def test_answers_of_a_rendering_are_not_asked_again(toy_image_prior, monkeypatch
         np.testing.assert_allclose(one.sample.predicted, other.sample.predicted, atol=1e-5)
         assert one.signs == pytest.approx(other.signs, rel=1e-3, abs=1e-4, nan_ok=True)
     # At other pixels nothing was kept.
-    sample(subject, case, 0, places_of(subject, across=7))
+    sample_frame(subject, case, 0, places_of(subject, across=7))
     assert questions
 
 

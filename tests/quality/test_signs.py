@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nisf.quality.families import FAMILIES, family, words
-from nisf.quality.sampling import Sample
+from nisf.quality.sampling import FrameSample
 from nisf.quality.signs import between_frames, of_frame
 
 NAMES = ("blood", "muscle")
@@ -26,7 +26,7 @@ def ring_sample(slices=8):
     probability = np.eye(3, dtype=np.float32)[label]
     edge = np.zeros((32, 32), dtype=bool)
     edge[[0, -1]] = edge[:, [0, -1]] = True
-    return Sample(
+    return FrameSample(
         spacing=np.array([2.0, 2.0, 10.0]),
         measured=image,
         neighbour=np.stack([np.roll(image, -1, 0), np.roll(image, -1, 1)]),

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from nisf.config.schema import FieldConfig, ImageConfig
 from nisf.networks.encoder import Encoder
-from nisf.networks.lookup import Nearby, nearby, nearby_each, sample
+from nisf.networks.lookup import Nearby, interpolate, nearby, nearby_each
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +112,7 @@ class ImageField(nn.Module):
     def _decoded(
         self, canvases: Float[Tensor, "n h w f"], near: Nearby, latent: Float[Tensor, "p l"]
     ) -> tuple[Float[Tensor, "p c"], Float[Tensor, "p k"]]:
-        features = sample(canvases, near.index, near.u, near.v)
+        features = interpolate(canvases, near.index, near.u, near.v)
         return self._split(self._hidden(features, near, latent), features, near)
 
     def decode(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nisf.networks.image_field import ImageField, Scene
-from nisf.networks.lookup import Nearby, sample_mixed
+from nisf.networks.lookup import Nearby, interpolate_mixed
 
 
 def _linears(layers: nn.Sequential) -> list[tuple[Tensor, Tensor]]:
@@ -61,7 +61,7 @@ class FrozenImageField:
         joined, hidden, other = self.narrow[:, :places]
         rows = torch.arange(places * count, device=near.index.device).reshape(places, count)
         tables = [(scene.features, share) for scene, share in scenes]
-        features = sample_mixed(tables, near.index, near.u, near.v).reshape(places * count, -1)
+        features = interpolate_mixed(tables, near.index, near.u, near.v).reshape(places * count, -1)
         torch.addmm(self.first_bias, features, self.first, out=common)
         distance = near.distance.reshape(-1, 1)
         latent = torch.stack([scene.latent * share for scene, share in scenes]).sum(0)

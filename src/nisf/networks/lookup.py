@@ -148,7 +148,9 @@ def corners_of(
     return first + (w * pair[:, None] + pair).flatten(), weight
 
 
-def sample(features: Float[Tensor, "n h w f"], index: Tensor, u: Tensor, v: Tensor) -> Float[Tensor, "..."]:
+def interpolate(
+    features: Float[Tensor, "n h w f"], index: Tensor, u: Tensor, v: Tensor
+) -> Float[Tensor, "..."]:
     """Features of canvas ``index`` at pixel ``(u, v)``, interpolated linearly; clamped to the canvas.
 
     Differentiable in the features.
@@ -171,10 +173,10 @@ def sample(features: Float[Tensor, "n h w f"], index: Tensor, u: Tensor, v: Tens
     return found.reshape(*index.shape, f)
 
 
-def sample_mixed(
+def interpolate_mixed(
     tables: Sequence[tuple[Float[Tensor, "n h w f"], float]], index: Tensor, u: Tensor, v: Tensor
 ) -> Float[Tensor, "..."]:
-    """Weighted sum of `sample` over several sets of features; not differentiable.
+    """Weighted sum of `interpolate` over several sets of features; not differentiable.
 
     Args:
         tables: features of canvases with the same poses, each with its weight.

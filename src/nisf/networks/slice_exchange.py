@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nisf.config.schema import ImageConfig
 from nisf.device import autocast
-from nisf.networks.lookup import Nearby, nearby, nearby_each, sample
+from nisf.networks.lookup import Nearby, interpolate, nearby, nearby_each
 
 
 def coarse_maps(maps: Float[Tensor, "n 3 4"], scale: int) -> Float[Tensor, "n 3 4"]:
@@ -102,5 +102,5 @@ class SliceExchange(nn.Module):
 
     def _mean(self, features: Float[Tensor, "n h w c"], near: Nearby) -> Float[Tensor, "p c"]:
         away = near.distance.abs()[..., None] / self.distance_mm
-        each = torch.relu(sample(features, near.index, near.u, near.v) + self.along(away))
+        each = torch.relu(interpolate(features, near.index, near.u, near.v) + self.along(away))
         return (each * near.weight[..., None]).sum(1)

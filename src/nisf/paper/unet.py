@@ -23,13 +23,13 @@ from nisf.data.region import Region, pixel_positions, region_from_labels
 from nisf.device import CPU, autocast
 from nisf.errors import BadFileError, BadSettingError
 from nisf.files import read_tensors, write_tensors
-from nisf.kinds.image.augment import Measured, Sample, draw_sample, measured
+from nisf.kinds.image.augment import PhaseStack, Sample, draw_sample, phase_stacks
 from nisf.kinds.image.objective import class_terms
 from nisf.kinds.image.recipe import averaged
 from nisf.kinds.image.samples import image_at
 from nisf.kinds.image.views import for_anatomy
 from nisf.networks.canvas import canvases
-from nisf.networks.lookup import sample
+from nisf.networks.lookup import interpolate
 from nisf.optimisation.loop import Validation, run
 from nisf.optimisation.prefetch import Prefetched, workers_for
 from nisf.prior.prior import Prior
@@ -63,7 +63,7 @@ class SliceSampler:
         augment: strength of the augmentation.
     """
 
-    stacks: Sequence[Measured]
+    stacks: Sequence[PhaseStack]
     config: Config
     augment: AugmentConfig
 
@@ -93,11 +93,11 @@ class UNetTraining:
     ) -> None:
         assert prior.half is not None, "the image-conditioned prior has a region"
         self.config, self.device = prior.config, device
-        stacks: list[Measured] = []
+        stacks: list[PhaseStack] = []
         for case in cases:
             region = region_from_labels(case, prior.half, order=False)
             if region is not None:
-                stacks += measured(case, region.centre(), prior.config.image.pixel_mm)
+                stacks += phase_stacks(case, region.centre(), prior.config.image.pixel_mm)
         augment = replace(for_anatomy(prior.config.augment, prior.anatomy), hide=0.0)
         self.drawn = Prefetched(SliceSampler(stacks, self.config, augment), self.config.train.steps, workers)
         torch.manual_seed(self.config.train.seed)
@@ -112,7 +112,7 @@ class UNetTraining:
         slice_index = torch.arange(len(images), device=self.device).repeat_interleave(train.points)
         pixel = _pixels(torch.cat([one.maps for one in drawn])[slice_index], points)
         out, label = (
-            sample(maps, slice_index, pixel[:, 0], pixel[:, 1]),
+            interpolate(maps, slice_index, pixel[:, 0], pixel[:, 1]),
             torch.cat([one.label for one in drawn]),
         )
         terms = class_terms(out, label)
@@ -206,7 +206,10 @@ def segment_slices(
             pixel = _pixels(seen.maps[index].expand(len(model), 3, 4), model)
             slice_index = torch.full((len(model),), index, dtype=torch.long)
             label = (
-                sample(maps, slice_index, pixel[:, 0], pixel[:, 1]).argmax(1).numpy().reshape(world.shape[:2])
+                interpolate(maps, slice_index, pixel[:, 0], pixel[:, 1])
+                .argmax(1)
+                .numpy()
+                .reshape(world.shape[:2])
             )
             label[~region.contains(world)] = 0
             out[item.position, item.frame] = label.astype(np.int16)

@@ -15,7 +15,7 @@ from nisf.data.scratch import by_frame, let_go
 from nisf.data.time_axis import same_images
 from nisf.quality.judgement import Judgement
 from nisf.quality.model import REASONS, QualityModel, from_json, with_features
-from nisf.quality.sampling import Sample, places_of, sample
+from nisf.quality.sampling import FrameSample, places_of, sample_frame
 from nisf.quality.signs import Signs, between_frames, of_frame
 from nisf.subject.subject import Subject
 
@@ -35,7 +35,7 @@ class Examined:
     """
 
     frame: int
-    sample: Sample
+    sample: FrameSample
     signs: Signs
 
 
@@ -57,7 +57,7 @@ def examine(subject: Subject, case: Case, frames: Sequence[int] | None = None) -
     seen = case.arranged(subject.prior.way(case)) if "turned" in subject.summary else case
     doubts = subject.prior.search.doubts(seen, subject.region)
     common: Signs = {} if doubts is None else {"finder": doubts[0], "second": doubts[1]}
-    samples = {frame: sample(subject, case, frame, places) for frame in chosen}
+    samples = {frame: sample_frame(subject, case, frame, places) for frame in chosen}
     signs = {frame: of_frame(found, names, pixel_mm) for frame, found in samples.items()}
     pair = _larger_and_smaller(case, subject.prior.anatomy, signs)
     if pair is not None:

@@ -20,11 +20,11 @@ ACROSS = 56
 """Approximate number of pixels sampled across the region: enough for volumes, and a fifth of all pixels."""
 MEMORY_MB = 256.0
 KEPT_BYTES = 32 * 2**20
-"""Total size up to which answers are kept for `sample` while a subject is rendered."""
+"""Total size up to which answers are kept for `sample_frame` while a subject is rendered."""
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class FrameSample:
     """One frame of a subject, at a subset of the measured pixels in the region.
 
     Attributes:
@@ -191,7 +191,7 @@ def zigzag(slices: Sequence[Slice], places: Places) -> float:
 
 
 def keep_answers(subject: Subject) -> None:
-    """From now on, keep the answers that `sample` needs when the subject is rendered on its own grid."""
+    """Keep the answers that `sample_frame` needs when the subject is rendered on its own grid."""
     places = places_of(subject) if subject.stacks else None
     if places is None:
         return
@@ -212,7 +212,7 @@ def _answers(
     return answer.intensity.mean(-1).reshape(grid.shape), answer.probability.reshape(*grid.shape, -1)
 
 
-def sample(subject: Subject, case: Case, frame: int, places: Places) -> Sample:
+def sample_frame(subject: Subject, case: Case, frame: int, places: Places) -> FrameSample:
     """Query a subject where a frame of its reference stack was measured.
 
     Args:
@@ -236,7 +236,7 @@ def sample(subject: Subject, case: Case, frame: int, places: Places) -> Sample:
         image = stack.normalise(item.image).mean(-1)
         for out, shift in zip(measured, ((0, 0), (1, 0), (0, 1)), strict=True):
             out[:, :, item.position] = places.of_image(image, shift)
-    return Sample(
+    return FrameSample(
         grid.spacing,
         measured[0],
         measured[1:],

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from nisf.quality.sampling import Sample
+from nisf.quality.sampling import FrameSample
 from nisf.subject.sections import certainty
 
 Signs = dict[str, float]
@@ -32,7 +32,7 @@ def area(mask: Bool[np.ndarray, "x y z"]) -> Float[np.ndarray, "z"]:
     return mask.sum(axis=(0, 1)).astype(np.float64)
 
 
-def surroundings(sample: Sample) -> Bool[np.ndarray, "x y z"]:
+def surroundings(sample: FrameSample) -> Bool[np.ndarray, "x y z"]:
     """The structures and everything within `NEAR_MM` of them in each slice; all pixels if there are none."""
     foreground = sample.label > 0
     if not foreground.any():
@@ -51,7 +51,7 @@ def correlation(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"]) -> float:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def sureness(sample: Sample, names: Sequence[str]) -> Signs:
+def sureness(sample: FrameSample, names: Sequence[str]) -> Signs:
     """Expected Dice according to the probabilities, and certainty of the sections' most confident pixels."""
     found, near = {}, surroundings(sample)
     for k, name in enumerate(names, start=1):
@@ -66,13 +66,13 @@ def sureness(sample: Sample, names: Sequence[str]) -> Signs:
     return found
 
 
-def reproduced(sample: Sample) -> Signs:
+def reproduced(sample: FrameSample) -> Signs:
     """How well the field reproduces the image around the structures."""
     near = surroundings(sample)
     return {"given": correlation(sample.measured[near], sample.predicted[near])}
 
 
-def topology(sample: Sample, names: Sequence[str]) -> Signs:
+def topology(sample: FrameSample, names: Sequence[str]) -> Signs:
     """Contacts between structures within slices, separate parts, and structures cut by the image's edge."""
     found: Signs = {}
     foreground = sample.label > 0
@@ -94,7 +94,7 @@ def topology(sample: Sample, names: Sequence[str]) -> Signs:
     return found
 
 
-def sizes(sample: Sample, names: Sequence[str]) -> Signs:
+def sizes(sample: FrameSample, names: Sequence[str]) -> Signs:
     """Logarithms of volume (mL), length along the stack and width in the plane (mm) of each structure."""
     found = {}
     dx, dy, dz = sample.spacing
@@ -114,7 +114,7 @@ def _bend(values: Float[np.ndarray, "z *n"]) -> Float[np.ndarray, "m *n"]:
     return values[2:] - 2 * values[1:-1] + values[:-2]
 
 
-def smoothness(sample: Sample, names: Sequence[str]) -> Signs:
+def smoothness(sample: FrameSample, names: Sequence[str]) -> Signs:
     """How smoothly areas and centres change from slice to slice."""
     found = {}
     for k, name in enumerate(names, start=1):
@@ -154,7 +154,7 @@ def _across(
     return steps[np.isfinite(steps)]
 
 
-def appearance(sample: Sample, names: Sequence[str]) -> Signs:
+def appearance(sample: FrameSample, names: Sequence[str]) -> Signs:
     """Brightness of structures and their surroundings, contrast between them, and noise."""
     found, near = {}, surroundings(sample)
     masks = {name: sample.label == k for k, name in enumerate(names, start=1)}
@@ -192,7 +192,7 @@ def appearance(sample: Sample, names: Sequence[str]) -> Signs:
     return found
 
 
-def sequence(sample: Sample) -> Signs:
+def sequence(sample: FrameSample) -> Signs:
     """Whether slices resemble their neighbours, and more so than the slices beyond."""
     found = {"blank": float(1 - sample.slices.mean())}
     image = sample.measured[:, :, sample.slices]
@@ -210,7 +210,7 @@ def sequence(sample: Sample) -> Signs:
     return found
 
 
-def geometry(sample: Sample, pixel_mm: Float[np.ndarray, "2"]) -> Signs:
+def geometry(sample: FrameSample, pixel_mm: Float[np.ndarray, "2"]) -> Signs:
     """Logarithms of pixel size, distance of slices and length of the stack, mm."""
     slices = sample.measured.shape[2]
     return {
@@ -220,9 +220,9 @@ def geometry(sample: Sample, pixel_mm: Float[np.ndarray, "2"]) -> Signs:
     }
 
 
-def of_frame(sample: Sample, names: Sequence[str], pixel_mm: Float[np.ndarray, "2"]) -> Signs:
+def of_frame(sample: FrameSample, names: Sequence[str], pixel_mm: Float[np.ndarray, "2"]) -> Signs:
     """All signs of one frame; ``names`` are the structures' names, in the order of their classes."""
-    readers: list[Callable[[Sample, Sequence[str]], Signs]] = [
+    readers: list[Callable[[FrameSample, Sequence[str]], Signs]] = [
         sureness,
         topology,
         sizes,

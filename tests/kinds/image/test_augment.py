@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 import toys
 from nisf.config.schema import AugmentConfig
 from nisf.data.case import UNKNOWN
-from nisf.kinds.image.augment import draw_sample, measured
+from nisf.kinds.image.augment import draw_sample, phase_stacks
 from nisf.kinds.image.lighting import degraded
 from nisf.kinds.image.views import draw_view, for_anatomy, hidden_slices, padded
 
@@ -21,24 +21,24 @@ IMAGE = toys.IMAGE.image
 
 def the_stack(case=None):
     case = toys.toy_case(0, noise=0.0) if case is None else case
-    return measured(case, case.stacks[0].grid.centre(), IMAGE.pixel_mm)[0]
+    return phase_stacks(case, case.stacks[0].grid.centre(), IMAGE.pixel_mm)[0]
 
 
 def test_measured():
     case = toys.toy_case(0)
-    stacks = measured(case, (0.0, 0.0, 5.0), IMAGE.pixel_mm)
+    stacks = phase_stacks(case, (0.0, 0.0, 5.0), IMAGE.pixel_mm)
     assert len(stacks) == 2  # one per frame
     assert stacks[0].images.shape == (6, 1, 24, 24)
     np.testing.assert_allclose(stacks[0].z, [-30, -20, -10, 0, 10, 20], atol=1e-5)
     np.testing.assert_allclose(stacks[0].middle, np.full((6, 2), 46.0), atol=1e-5)
     np.testing.assert_array_equal(stacks[1].labels[4], case.slices[10].label)
-    assert measured(toys.toy_case(0, labelled=False), (0.0, 0.0, 0.0), IMAGE.pixel_mm) == []
+    assert phase_stacks(toys.toy_case(0, labelled=False), (0.0, 0.0, 0.0), IMAGE.pixel_mm) == []
 
 
 def test_slices_without_labels_are_unknown():
     case = toys.toy_case(0)
     slices = tuple(replace(s, label=None) if s.position == 2 else s for s in case.slices)
-    (first, _) = measured(replace(case, slices=slices), (0.0, 0.0, 0.0), IMAGE.pixel_mm)
+    (first, _) = phase_stacks(replace(case, slices=slices), (0.0, 0.0, 0.0), IMAGE.pixel_mm)
     assert (first.labels[2] == UNKNOWN).all()
     assert (first.labels[3] != UNKNOWN).all()
 

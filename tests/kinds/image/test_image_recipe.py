@@ -11,7 +11,7 @@ from nisf.data.hiding import hide
 from nisf.errors import NisfError
 from nisf.files import read_tensors, write_tensors
 from nisf.io.subject_file import write_subject
-from nisf.kinds.image.augment import draw_sample, measured
+from nisf.kinds.image.augment import draw_sample, phase_stacks
 from nisf.kinds.image.objective import image_objective
 from nisf.kinds.load import load_prior, read_subject
 from nisf.networks.encoder_inference import FrozenEncoder
@@ -126,7 +126,7 @@ def test_half_precision_is_about_the_same(exchange):
     for part in field.encoder.exchange:
         torch.nn.init.normal_(part.into.weight, std=0.1)
     case = toys.toy_case(3)
-    stack = measured(case, case.stacks[0].grid.centre(), config.image.pixel_mm)[0]
+    stack = phase_stacks(case, case.stacks[0].grid.centre(), config.image.pixel_mm)[0]
     sample = draw_sample(stack, config.image, config.augment, 400, np.random.default_rng(0))
     found = []
     for precision in ("fp32", "bf16"):

@@ -9,7 +9,7 @@ import torch
 import toys
 from nisf.config.schema import Config
 from nisf.device import CPU
-from nisf.kinds.image.augment import Sample, measured
+from nisf.kinds.image.augment import Sample, phase_stacks
 from nisf.kinds.image.objective import image_objective
 from nisf.kinds.image.recipe import CapturedSteps, ImageRecipe
 from nisf.kinds.image.resident import Resident, batch_objective
@@ -45,7 +45,7 @@ def the_pool(config: Config) -> list:
     pool = []
     for seed in range(4):
         case = toys.toy_case(seed)
-        pool.append(measured(case, case.stacks[0].grid.centre(), config.image.pixel_mm))
+        pool.append(phase_stacks(case, case.stacks[0].grid.centre(), config.image.pixel_mm))
     # One with fewer slices, one with a single phase: not all batches are full.
     pool[0] = [
         replace(s, images=s.images[:4], labels=s.labels[:4], z=s.z[:4], middle=s.middle[:4]) for s in pool[0]

@@ -12,7 +12,7 @@ from nisf.data.region import Region, reference_pose
 from nisf.kinds.image.scenes import KEPT, Scenes
 from nisf.networks.canvas import canvases
 from nisf.networks.image_field import ImageField
-from nisf.networks.lookup import nearby, sample
+from nisf.networks.lookup import interpolate, nearby
 
 
 @pytest.fixture(scope="module", params=[0, 2])
@@ -39,7 +39,7 @@ def test_phases_are_mixed_and_the_cycle_closes(scenes):
     features = (before.features + after.features) / 2
     latent = (before.latent + after.latent) / 2
     near = nearby(before.maps, torch.from_numpy(place).float(), features.shape[1], field.image.neighbours)
-    own = sample(features, near.index, near.u, near.v)
+    own = interpolate(features, near.index, near.u, near.v)
     expected = field.decode(own, near, latent, both=True)[1].softmax(dim=1)
     np.testing.assert_allclose(between, expected.numpy(), atol=1e-6)
 

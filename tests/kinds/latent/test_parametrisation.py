@@ -14,7 +14,7 @@ from nisf.kinds.latent.parametrisation import (
     latent_root,
     moved_region,
     parametrisation_of,
-    placed,
+    placed_points,
     rotation,
 )
 
@@ -40,7 +40,7 @@ def subject(toy_prior, points):
 
 def drawn(points, count=300):
     index = points.spread(np.random.default_rng(0), count)
-    return index, placed([(points, index)], batch_of([(points, index)]).coordinates)
+    return index, placed_points([(points, index)], batch_of([(points, index)]).coordinates)
 
 
 def test_rotation():
@@ -119,7 +119,7 @@ def test_loose_points_belong_to_no_slice():
     case = replace(oblique(), points=toys_points())
     points = CasePoints(case, whole_region(case), 4)
     index = np.array([0, len(points) - 1])
-    where = placed([(points, index)], batch_of([(points, index)]).coordinates)
+    where = placed_points([(points, index)], batch_of([(points, index)]).coordinates)
     assert where.group.tolist() == [[0, -1]]
     assert (where.axes[0, 1] == 0).all()
 
@@ -148,7 +148,7 @@ def test_subjects_with_fewer_slices(subject):
         case = toys.toy_case(0, toys.toy_grid((24, 24, depth)))
         pool.append(CasePoints(case, whole_region(case), 4))
     items = [(case, case.spread(np.random.default_rng(0), 50)) for case in pool]
-    where = placed(items, batch_of(items).coordinates)
+    where = placed_points(items, batch_of(items).coordinates)
     assert where.group.amax(1).tolist() == [5, 3]
     assert parametrisation_of(subject.field, subject.mean, torch.eye(12), ALL, pool).groups == 6
 

@@ -6,7 +6,7 @@ import torch
 
 from nisf.config.schema import FieldConfig
 from nisf.kinds.latent.levenberg_marquardt import Solver, solve
-from nisf.kinds.latent.parametrisation import Parametrisation, Placed
+from nisf.kinds.latent.parametrisation import Parametrisation, PlacedPoints
 from nisf.kinds.latent.posterior import Posterior, misfit, slope_and_weight
 from nisf.networks.latent_field import LatentField
 
@@ -37,7 +37,7 @@ def posterior(subject):
     group = torch.randint(-1, 4, (3, 50), generator=generator)
     axes = torch.linalg.qr(double(3, 50, 3, 3, seed=4))[0][..., :2]
     half = torch.tensor([[60.0, 50.0, 40.0]] * 3, dtype=torch.float64)
-    points = Placed(coordinates, half, group, axes)
+    points = PlacedPoints(coordinates, half, group, axes)
     share = torch.full((3, 50), WORTH / 50, dtype=torch.float64)
     share[1, 30:] = 0
     true = double(3, sum(subject.sizes), seed=5)
@@ -111,7 +111,7 @@ def test_the_size_of_the_pieces_changes_nothing(posterior, monkeypatch):
 
 def test_padding_does_not_count(posterior):
     x = unknowns(posterior)
-    points = Placed(
+    points = PlacedPoints(
         *(v[1:2, :30] if v.ndim > 2 or v.shape[1] == 50 else v[1:2] for v in vars(posterior.points).values())
     )
     part = replace(
@@ -143,7 +143,9 @@ def test_the_inverse_hessian_is_the_covariance_of_a_linear_model():
             return (coordinates * latent[:, None]).sum(-1, keepdim=True)
 
     x = double(1, 40, 4, seed=9)
-    points = Placed(x, torch.ones(1, 3).double(), torch.full((1, 40), -1), torch.zeros(1, 40, 3, 2).double())
+    points = PlacedPoints(
+        x, torch.ones(1, 3).double(), torch.full((1, 40), -1), torch.zeros(1, 40, 3, 2).double()
+    )
     model = Parametrisation(Linear(), torch.zeros(4).double(), torch.eye(4).double())
     target = torch.full((1, 40, 1), 0.5, dtype=torch.float64)
     found = Posterior(

@@ -26,7 +26,7 @@ Notes = dict[str, str]
 
 
 @dataclass(frozen=True)
-class Placed:
+class StackGeometry:
     """Geometry of a stack's images: their grid, and how the files' array axes became its axes."""
 
     grid: Grid
@@ -34,7 +34,7 @@ class Placed:
 
 
 def read_labels(
-    files: StackFiles, case: CaseFiles, anatomy: Anatomy, image: Header, on: Placed, notes: Notes
+    files: StackFiles, case: CaseFiles, anatomy: Anatomy, image: Header, on: StackGeometry, notes: Notes
 ) -> np.ndarray | None:
     """Class indices (x, y, z, t), int8, of a stack; background wherever files have 0; None without labels.
 
@@ -118,7 +118,7 @@ def hide_undrawn(label: np.ndarray, classes: int, *, background_known: bool) -> 
     return label
 
 
-def _label_arrangement(header: Header, image: Header, on: Placed, notes: Notes) -> Arrangement:
+def _label_arrangement(header: Header, image: Header, on: StackGeometry, notes: Notes) -> Arrangement:
     """How the array axes of a label file become those of its image's stack.
 
     Raises:

@@ -21,7 +21,7 @@ from nisf.io.dicom.study import DicomStudy
 from nisf.io.dicom.volume import read_study
 from nisf.io.phases import phases_by_volume
 from nisf.io.readers.joining import Read, joined
-from nisf.io.readers.labels import Notes, Placed, hide_undrawn, read_labels
+from nisf.io.readers.labels import Notes, StackGeometry, hide_undrawn, read_labels
 from nisf.io.readers.listing import CaseFiles, StackFiles
 from nisf.io.readers.measured import Measured, measured, nothing_measured
 from nisf.io.readers.nifti import Header, read_header, read_volume
@@ -170,7 +170,7 @@ def _read_stack(files: StackFiles, case: CaseFiles, anatomy: Anatomy, notes: Not
         names=(files.name,),
         grid=grid,
         image=_join(parts, (*wanted.shape, frames)),
-        label=read_labels(files, case, anatomy, header, Placed(grid, arrangement), notes),
+        label=read_labels(files, case, anatomy, header, StackGeometry(grid, arrangement), notes),
         source=first,
         shown=str(first),
         oriented=header.oriented,

@@ -23,7 +23,7 @@ from nisf.types import Vector
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class PhaseStack:
     """Parallel slices of one stack at one phase, as measured.
 
     Attributes:
@@ -69,7 +69,7 @@ class Sample:
         )
 
 
-def measured(case: Case, centre: Vector, pixel_mm: float) -> list[Measured]:
+def phase_stacks(case: Case, centre: Vector, pixel_mm: float) -> list[PhaseStack]:
     """The labelled stacks of a case, one for each labelled frame; single slices included.
 
     Args:
@@ -95,7 +95,7 @@ def measured(case: Case, centre: Vector, pixel_mm: float) -> list[Measured]:
             labels.append((unknown if item.label is None else item.label).astype(np.int8))
         place = torch.tensor(np.array([planes[i] for i in order]), dtype=torch.float32)
         out.append(
-            Measured(
+            PhaseStack(
                 torch.from_numpy(np.stack(images)),
                 torch.from_numpy(np.stack(labels)),
                 torch.tensor(slices[0].affine.spacing[:2], dtype=torch.float32),
@@ -106,7 +106,7 @@ def measured(case: Case, centre: Vector, pixel_mm: float) -> list[Measured]:
     return out
 
 
-def alike(first: Measured, second: Measured) -> bool:
+def alike(first: PhaseStack, second: PhaseStack) -> bool:
     """Whether two stacks hold the same slices at different phases."""
     return (
         first.images.shape == second.images.shape
@@ -229,7 +229,7 @@ def canvas_maps(z: Float[Tensor, "*n"], image: ImageConfig) -> Float[Tensor, "*n
 
 
 def draw_sample(
-    stack: Measured,
+    stack: PhaseStack,
     image: ImageConfig,
     config: AugmentConfig,
     points: int,

@@ -26,7 +26,7 @@ from nisf.data.geometry import nearest_frame
 from nisf.data.region import Region
 from nisf.kinds.image.scenes import Scenes
 from nisf.networks.image_field import Scene
-from nisf.networks.lookup import Nearby, corners_of, nearby, sample
+from nisf.networks.lookup import Nearby, corners_of, interpolate, nearby
 from nisf.stopwatch import stage
 
 REACH_MM = 40.0
@@ -186,8 +186,8 @@ class _Fit:
             scene, place = self._scene(phase), self._model(stroke.along(step, most))
             near = nearby(scene.maps, place, scene.features.shape[1], 1)
             where = near.index[:, 0], near.u[:, 0], near.v[:, 0]
-            places.append(sample(pixel_places(scene.maps, scene.features.shape[1]), *where))
-            features.append(sample(scene.features, *where) / self.scale)
+            places.append(interpolate(pixel_places(scene.maps, scene.features.shape[1]), *where))
+            features.append(interpolate(scene.features, *where) / self.scale)
             times.append(self.scale.new_full((len(place),), float(self.scenes.times[phase])))
         return Pixels(torch.cat(places), torch.cat(features), torch.cat(times))
 
@@ -198,7 +198,7 @@ class _Fit:
         place = low - REACH_MM + share.to(low.device) * (high - low + 2 * REACH_MM)
         near = nearby(scene.maps, place, scene.features.shape[1], 1)
         where = near.index[:, 0], near.u[:, 0], near.v[:, 0]
-        return sample(pixel_places(scene.maps, scene.features.shape[1]), *where)
+        return interpolate(pixel_places(scene.maps, scene.features.shape[1]), *where)
 
     def observed(
         self, place: Tensor, phase: int, anchors: Pixels, root: Tensor, targets: Targets | None
@@ -214,7 +214,7 @@ class _Fit:
         pixels = Pixels(shown, scene.features.flatten(0, 2)[used] / self.scale, time)
         white = torch.linalg.solve_triangular(root, likeness(pixels, anchors).T, upper=False).T.contiguous()
         basis = functional.embedding_bag(inverse, white, mode="sum", per_sample_weights=weight)
-        features = sample(scene.features, near.index, near.u, near.v)
+        features = interpolate(scene.features, near.index, near.u, near.v)
         return Observed(near, features, basis.reshape(*near.index.shape, -1), scene.latent, targets)
 
     def logits(self, seen: Observed, coefficient: Float[Tensor, "m f"] | None) -> Float[Tensor, "p q"]:

@@ -45,7 +45,7 @@ class _Decoder(nn.Module):
 
 
 def sampled(features: Float[Tensor, "n h w f"], near: Nearby) -> Float[Tensor, "p k f"]:
-    """`nisf.networks.lookup.sample` in terms of look-ups that other programs have."""
+    """`nisf.networks.lookup.interpolate` in terms of look-ups that other programs have."""
     _, h, w, f = features.shape
     table = features.reshape(-1, f)
     u, v = near.u.clamp(0, h - 1), near.v.clamp(0, w - 1)

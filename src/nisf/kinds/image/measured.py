@@ -11,14 +11,14 @@ import torch
 
 from nisf.data.case import Case
 from nisf.data.region import Region
-from nisf.kinds.image.augment import Measured, measured
+from nisf.kinds.image.augment import PhaseStack, phase_stacks
 from nisf.kinds.pool import Arrays, Prepared
 
 NAME = "measured-1"
 PARTS = ("images", "labels", "spacing", "middle", "z")
 
 
-def measured_stacks(pixel_mm: float) -> Prepared[list[Measured]]:
+def measured_stacks(pixel_mm: float) -> Prepared[list[PhaseStack]]:
     """How labelled stacks are prepared from a case and stored, one array per field and stack.
 
     Args:
@@ -27,11 +27,11 @@ def measured_stacks(pixel_mm: float) -> Prepared[list[Measured]]:
     return Prepared(NAME, {"pixel_mm": pixel_mm}, partial(_made, pixel_mm=pixel_mm), _kept, _taken)
 
 
-def _made(case: Case, region: Region, *, pixel_mm: float) -> list[Measured]:
-    return measured(case, region.centre(), pixel_mm)
+def _made(case: Case, region: Region, *, pixel_mm: float) -> list[PhaseStack]:
+    return phase_stacks(case, region.centre(), pixel_mm)
 
 
-def _kept(stacks: Sequence[Measured]) -> Arrays:
+def _kept(stacks: Sequence[PhaseStack]) -> Arrays:
     arrays = {
         f"{part}.{number}": getattr(stack, part).numpy()
         for number, stack in enumerate(stacks)
@@ -40,8 +40,8 @@ def _kept(stacks: Sequence[Measured]) -> Arrays:
     return arrays, {"stacks": len(stacks)}
 
 
-def _taken(arrays: Mapping[str, np.ndarray], notes: Any) -> list[Measured]:
+def _taken(arrays: Mapping[str, np.ndarray], notes: Any) -> list[PhaseStack]:
     return [
-        Measured(*(torch.from_numpy(arrays[f"{part}.{number}"]) for part in PARTS))
+        PhaseStack(*(torch.from_numpy(arrays[f"{part}.{number}"]) for part in PARTS))
         for number in range(int(notes["stacks"]))
     ]

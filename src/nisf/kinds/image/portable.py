@@ -19,7 +19,7 @@ from nisf.data.region import Region
 from nisf.kinds.image.scenes import Scenes
 from nisf.networks.image_field import ImageField, Scene
 from nisf.networks.image_inference import FrozenImageField
-from nisf.networks.lookup import Nearby, corners_of, nearby, sample_mixed
+from nisf.networks.lookup import Nearby, corners_of, interpolate_mixed, nearby
 from nisf.subject.portable import Portable, Tables, Touched
 from nisf.types import Vector3
 
@@ -159,7 +159,7 @@ class Places:
         for part in (near[first : first + AT_A_TIME] for first in range(0, count, AT_A_TIME)):
             tables = [(scene.features, share) for scene, share in scenes]
             with torch.inference_mode(False), torch.enable_grad():
-                own = sample_mixed(tables, part.index, part.u, part.v).clone().requires_grad_(True)
+                own = interpolate_mixed(tables, part.index, part.u, part.v).clone().requires_grad_(True)
                 values, classes = self.field.decode(own, part, latent.clone(), both=self.scenes.both)
                 answers = torch.cat([torch.sigmoid(values), torch.softmax(classes, dim=1)], dim=1)
                 found.append(

@@ -21,7 +21,7 @@ from torch.nn import functional
 from nisf.config.schema import AugmentConfig, Config, ImageConfig, TrainConfig
 from nisf.data.case import UNKNOWN
 from nisf.device import autocast
-from nisf.kinds.image.augment import Measured, Stacked, canvas_maps, draw_window, show
+from nisf.kinds.image.augment import PhaseStack, Stacked, canvas_maps, draw_window, show
 from nisf.kinds.image.lighting import degraded
 from nisf.kinds.image.objective import class_terms
 from nisf.kinds.image.samples import choose
@@ -74,7 +74,7 @@ class Resident:
 
     def __init__(
         self,
-        pool: Sequence[Sequence[Measured]],
+        pool: Sequence[Sequence[PhaseStack]],
         config: Config,
         augment: AugmentConfig,
         device: torch.device,
@@ -200,14 +200,14 @@ class Resident:
         )
 
 
-def _cropped(stack: Measured) -> Measured:
+def _cropped(stack: PhaseStack) -> PhaseStack:
     """The part of a stack around the region's centre."""
     size = torch.tensor(stack.labels.shape[1:])
     low = ((stack.middle.amin(0) - KEPT_MM) / stack.spacing).floor().long()
     high = ((stack.middle.amax(0) + KEPT_MM) / stack.spacing).ceil().long() + 1
     low, high = torch.minimum(low.clamp_min(0), size - 1), torch.minimum(high.clamp_min(1), size)
     x, y = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    return Measured(
+    return PhaseStack(
         stack.images[:, :, x, y],
         stack.labels[:, x, y],
         stack.spacing,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nisf.config.schema import AugmentConfig, Config, ImageConfig
-from nisf.kinds.image.augment import Measured, Sample, alike, draw_sample
+from nisf.kinds.image.augment import PhaseStack, Sample, alike, draw_sample
 from nisf.optimisation.loop import subjects_of
 from nisf.optimisation.ranks import share
 
@@ -42,7 +42,7 @@ class Chosen:
     rng: np.random.Generator
 
 
-def choose(step: int, pool: Sequence[Sequence[Measured]], config: Config) -> Iterator[Chosen]:
+def choose(step: int, pool: Sequence[Sequence[PhaseStack]], config: Config) -> Iterator[Chosen]:
     """Choose one or two phases of each subject of a step; depends only on seed and step."""
     train = config.train
     for slot, subject in enumerate(subjects_of(step, len(pool), train), step * train.subjects):
@@ -67,7 +67,7 @@ class Sampler:
         augment: strength of the augmentation.
     """
 
-    pool: Sequence[Sequence[Measured]]
+    pool: Sequence[Sequence[PhaseStack]]
     config: Config
     augment: AugmentConfig
 

@@ -24,7 +24,7 @@ from nisf.networks.latent_field import LatentField
 
 
 @dataclass(frozen=True, eq=False)
-class Placed:
+class PlacedPoints:
     """Points of ``s`` subjects, with the geometry of the slices that they come from.
 
     Attributes:
@@ -40,21 +40,23 @@ class Placed:
     group: Int[Tensor, "s n"]
     axes: Float[Tensor, "s n 3 2"]
 
-    def part(self, places: slice) -> Placed:
+    def part(self, places: slice) -> PlacedPoints:
         """A part of the points."""
-        return Placed(self.coordinates[:, places], self.half, self.group[:, places], self.axes[:, places])
+        return PlacedPoints(
+            self.coordinates[:, places], self.half, self.group[:, places], self.axes[:, places]
+        )
 
-    def to(self, device: torch.device) -> Placed:
+    def to(self, device: torch.device) -> PlacedPoints:
         """Move the points to a device."""
-        return Placed(*(x.to(device) for x in (self.coordinates, self.half, self.group, self.axes)))
+        return PlacedPoints(*(x.to(device) for x in (self.coordinates, self.half, self.group, self.axes)))
 
-    def apart(self) -> Placed:
+    def apart(self) -> PlacedPoints:
         """Each point as a subject of its own (s n, 1, ...)."""
         s, n, _ = self.coordinates.shape
         half = self.half[:, None].expand(s, n, 3).reshape(s * n, 3)
         single = (x.reshape(s * n, 1, *x.shape[2:]) for x in (self.coordinates, self.group, self.axes))
         coordinates, group, axes = single
-        return Placed(coordinates, half, group, axes)
+        return PlacedPoints(coordinates, half, group, axes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +109,7 @@ class Parametrisation:
         white = torch.linalg.solve_triangular(self.root, (latent - self.mean).T, upper=False).T
         return torch.cat([white, white.new_zeros(len(latent), sum(self.sizes[1:]))], dim=1)
 
-    def intensity(self, unknowns: Float[Tensor, "s u"], points: Placed) -> Float[Tensor, "s n c"]:
+    def intensity(self, unknowns: Float[Tensor, "s u"], points: PlacedPoints) -> Float[Tensor, "s n c"]:
         """Intensity logits at the points, as the scanner saw them.
 
         A slice's gain and offset act on the logit, which keeps intensities between 0 and 1: they change the
@@ -174,7 +176,9 @@ def moved_region(model: Parametrisation, unknowns: Float[Tensor, "one u"], regio
     return region.moved(shift, turn)
 
 
-def placed(items: Sequence[tuple[CasePoints, np.ndarray]], coordinates: Float[Tensor, "s n d"]) -> Placed:
+def placed_points(
+    items: Sequence[tuple[CasePoints, np.ndarray]], coordinates: Float[Tensor, "s n d"]
+) -> PlacedPoints:
     """Attach the slices' geometry to the points of a batch.
 
     Args:
@@ -194,7 +198,7 @@ def placed(items: Sequence[tuple[CasePoints, np.ndarray]], coordinates: Float[Te
         chosen = case.slice[index[measured]]
         group[row, measured] = of_slice[chosen]
         axes[row, measured] = directions[chosen]
-    return Placed(coordinates, torch.from_numpy(half), torch.from_numpy(group), torch.from_numpy(axes))
+    return PlacedPoints(coordinates, torch.from_numpy(half), torch.from_numpy(group), torch.from_numpy(axes))
 
 
 def parametrisation_of(

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from nisf.chunks import linearised_points
 from nisf.config.schema import Likelihood
-from nisf.kinds.latent.parametrisation import Parametrisation, Placed
+from nisf.kinds.latent.parametrisation import Parametrisation, PlacedPoints
 
 
 def misfit(logits: Tensor, target: Tensor, likelihood: Likelihood, sigma: float) -> Tensor:
@@ -63,7 +63,7 @@ class Posterior:
     """
 
     model: Parametrisation
-    points: Placed
+    points: PlacedPoints
     intensity: Float[Tensor, "s n c"]
     share: Float[Tensor, "s n"]
     strength: float = 1.0

@@ -18,7 +18,7 @@ from torch import Tensor
 from nisf.config.schema import FitConfig
 from nisf.data.points import CasePoints, batch_of
 from nisf.kinds.latent.levenberg_marquardt import Solver, solve
-from nisf.kinds.latent.parametrisation import Parametrisation, placed
+from nisf.kinds.latent.parametrisation import Parametrisation, placed_points
 from nisf.kinds.latent.posterior import Posterior
 from nisf.networks.losses import intensity_bce
 from nisf.prior.prior import FitCallback
@@ -56,7 +56,7 @@ def posterior_of(
     share = batch.weight * (config.points_worth / config.points_last)
     return Posterior(
         model,
-        placed(drawn, batch.coordinates).to(device),
+        placed_points(drawn, batch.coordinates).to(device),
         batch.intensity.to(device),
         share.to(device),
         strength=config.prior_strength,
