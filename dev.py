@@ -147,7 +147,7 @@ def main(arguments: list[str]) -> int:
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if verb == "test":
         if not rest:
-            print("the tests take about 5 minutes on two idle cores, less on more", flush=True)
+            print("the tests take about 4 minutes on two idle cores, less on more", flush=True)
         return run("python", "-m", "pytest", *PARALLEL, *rest)
     if verb == "lint":
         return (
