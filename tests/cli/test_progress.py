@@ -25,8 +25,14 @@ def test_a_training_ends_at_its_time_limit(minutes, left, clock, capsys):
         clock[0] += 1
         progress.report(record(110))
         assert capsys.readouterr().out == ""
+        progress.say("validation: Dice 0.9")
+        assert capsys.readouterr().out == (
+            "step 110 of 1000: class 0.300 intensity 0.500\nvalidation: Dice 0.9\n"
+        )
+        clock[0] += 1
+        progress.report(record(120))
     # The last step is shown, whichever it is.
-    assert capsys.readouterr().out == "step 110 of 1000: class 0.300 intensity 0.500\n"
+    assert capsys.readouterr().out == "step 120 of 1000: class 0.300 intensity 0.500\n"
 
 
 def test_the_closing_line_is_true(capsys):

@@ -55,10 +55,13 @@ class TrainingProgress:
         if self.bar:
             self.bar.stop()
         if self.unsaid and error is None:
-            self.say(self.unsaid)  # a time limit ended the run at this step
+            self.console.print(self.unsaid, markup=False)  # a time limit ended the run at this step
 
     def say(self, sentence: str) -> None:
-        """Print a line above the bar."""
+        """Print a line above the bar; before it, the latest step if it was not shown."""
+        latest, self.unsaid = self.unsaid, ""
+        if latest:
+            self.console.print(latest, markup=False)
         self.console.print(sentence, markup=False)
 
     def prepare(self, what: str, done: int, count: int) -> None:
