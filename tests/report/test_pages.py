@@ -241,6 +241,10 @@ def test_the_command(folder, capsys):
     (folder / "empty").mkdir()
     assert main(["report", str(folder / "empty")]) == 2
     assert "contains no subject" in capsys.readouterr().err
+    # A prior is a folder or the name of a model.
+    for prior, why in (("cardiac-sax", "contains no subject"), ("nowhere", "nowhere: no such folder")):
+        assert main(["report", str(folder / "empty"), "--prior", prior]) == 2
+        assert why in capsys.readouterr().err
     (folder / "zoe.nisf").write_bytes(b"damaged")
     assert main(["report", str(folder)]) == 1
     printed = capsys.readouterr()

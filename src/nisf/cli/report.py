@@ -9,7 +9,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from nisf.cli.parse import refuse_missing, refuse_other_than_folder
+from nisf.cli.parse import refuse_missing, refuse_missing_prior, refuse_other_than_folder
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,9 @@ class Report:
 
     def run(self) -> int:
         refuse_other_than_folder(self.folder)
-        refuse_missing([self.prior, self.only, self.references])
+        refuse_missing([self.only, self.references])
+        if self.prior is not None:
+            refuse_missing_prior(self.prior)
 
         from nisf.report.cohort_page import read_references
         from nisf.report.folder import ReportOptions, read_names, write_reports
