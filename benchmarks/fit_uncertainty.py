@@ -33,6 +33,7 @@ from nisf.errors import BadSettingError, exit_status
 from nisf.evaluation.calibration import Reliability
 from nisf.files import write_json
 from nisf.io.readers import only_named, open_cohort
+from nisf.io.readers.listing import CaseFiles
 from nisf.kinds.load import load_prior
 from nisf.picture import STYLE, new_figure, save_figure
 from nisf.prior.prior import Prior
@@ -188,12 +189,12 @@ def print_table(title: str, rows: Sequence[dict[str, Any]]) -> None:
         print("  " + ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{v}" for k, v in row.items()))
 
 
-def own_names(data: Path, prior: Prior, only: Path | None) -> set[str]:
-    """Names of the cases that the prior was not trained on: those of a file, or every fifth by number."""
-    cases = open_cohort(data, prior.anatomy).cases
+def own_cases(cases: Sequence[CaseFiles], only: Path | None) -> list[CaseFiles]:
+    """The cases that the prior was not trained on: those that a file names, or every fifth by number."""
     if only is not None:
-        return {case.name for case in only_named(cases, only)}
-    return set(kept_out([case.name for case in cases]))
+        return only_named(cases, only)
+    names = set(kept_out([case.name for case in cases]))
+    return [case for case in cases if case.name in names]
 
 
 def parser() -> ArgumentParser:
@@ -219,14 +220,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prior = replace(whole, appendices={})
     others = [load_prior(other) for other in chosen.also]
     cache = CaseCache(chosen.output / "cases", chosen.draws, quality)
-    own = cache.cases(chosen.data, own_names(chosen.data, prior, chosen.only), prior, voxels=True)
+    cohort = open_cohort(chosen.data, prior.anatomy)
+    own = cache.cases(cohort, own_cases(cohort.cases, chosen.only), prior, voxels=True)
     in_folds = dict[str, dict[str, np.ndarray]]()
     for folder, names in chosen.fold:
         trained = load_prior(folder)
         # The same rules for both: those that a training chooses, it chooses on the cases asked here.
         config = replace(trained.config, fit=prior.config.fit)
         trained = replace(trained, config=config, appendices={})
-        in_folds |= cache.cases(chosen.data, set(Path(names).read_text().split()), trained, voxels=False)
+        in_folds |= cache.cases(cohort, only_named(cohort.cases, Path(names)), trained, voxels=False)
     if repeated := sorted(own.keys() & in_folds.keys()):
         raise BadSettingError(f"{repeated[0]} is in a fold, and a case of {chosen.prior} itself")
     report: dict[str, Any] = {"prior": prior.fingerprint}
@@ -237,7 +239,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     intervals = Intervals.from_json(entries["intervals"], "the fit")
     for data in chosen.judge:
-        elsewhere = cache.cases(data, None, prior, voxels=False, count=chosen.judge_cases)
+        other = open_cohort(data, prior.anatomy)
+        elsewhere = cache.cases(other, other.cases[: chosen.judge_cases], prior, voxels=False)
         rows = judged(list(elsewhere.values()), prior.anatomy, intervals)
         print_table(f"intervals in {data.name}", rows)
         report[data.name] = rounded(rows)

@@ -1,23 +1,22 @@
 """Train a network for each fold of a cross-validation, for `fit_uncertainty.py --fold`.
 
-    python benchmarks/train_folds.py DATA -o OUT [--folds 1 2] [--set NAME=VALUE ...]
+    python benchmarks/train_folds.py ACDC -o OUT [--folds 1 2] [--set NAME=VALUE ...]
 
-DATA has a folder for each case. Cases whose number is divisible by five are left out altogether: they are for
-validation of the model itself. Fold k (1 to 4) trains on the others except those whose number leaves the
-remainder k, which are listed in ``OUT/foldk.txt``; its prior is in ``OUT/foldk-round2``. An interrupted run
-resumes. A fold takes 83 minutes on one core; start the command twice to train two at a time on two cores.
+The cohort has a folder for each case. Cases whose number is divisible by five are left out altogether: they
+are for validation of the model itself. Fold k (1 to 4) trains on the others except those whose number leaves
+the remainder k, which are listed in ``OUT/foldk.txt``; its prior is in ``OUT/foldk-round2``. An interrupted
+run resumes. A fold takes 83 minutes on one core; start the command twice to train two at a time on two cores.
 """
 
 from __future__ import annotations
 
-from itertools import product
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from common import new_parser
-from nisf.cli import main as nisf
 from nisf.errors import exit_status
 from nisf.files import replacing
-from train_models import ACDC, remainders
+from train_models import ACDC, carry_out, remainders
 
 ROUNDS = (
     "train.steps=5200 train.minutes=38 train.validate_every=0 train.precision=fp32 image.phase_exchange=3 "
@@ -42,6 +41,18 @@ def prepare(data: Path, output: Path) -> Path:
     return folder
 
 
+def rounds(cases: Path, output: Path, folds: Sequence[int], also: Sequence[str]) -> Iterator[list[str]]:
+    """The commands of both rounds of each fold."""
+    for k in folds:
+        start = ["--preset", "image", "--licence", ACDC]
+        for number, settings in enumerate(ROUNDS, start=1):
+            folder = str(output / f"fold{k}-round{number}")
+            command = ["train", str(cases), "-o", folder, *start, "--resume", "--threads", "1"]
+            command += ["--validation", str(output / f"fold{k}.txt")]
+            yield [*command, "--set", *f"{settings}{k}".split(), *also]
+            start = ["--start", folder]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Parse the arguments and train the folds that are not done."""
     parser = new_parser(__doc__)
@@ -51,21 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--set", nargs="+", action="extend", default=[], dest="also", metavar="NAME=VALUE")
     options = parser.parse_args(arguments)
     cases = prepare(options.data, options.output)
-    for k, round_ in product(options.folds, (1, 2)):
-        folder = options.output / f"fold{k}-round{round_}"
-        if (folder / "prior.json").is_file():
-            print(f"{folder} is there")
-            continue
-        start = ["--preset", "image", "--licence", ACDC]
-        if round_ > 1:
-            start = ["--start", str(options.output / f"fold{k}-round1")]
-        command = ["train", str(cases), "-o", str(folder), *start, "--resume", "--threads", "1"]
-        command += ["--validation", str(options.output / f"fold{k}.txt")]
-        command += ["--set", *f"{ROUNDS[round_ - 1]}{k}".split(), *options.also]
-        print("nisf", *command, flush=True)
-        if status := nisf(command):
-            return status
-    return 0
+    return carry_out(rounds(cases, options.output, options.folds, options.also))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ round; the last one is the model. --set adds settings to every round, e.g. to tr
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from common import new_parser
@@ -105,7 +106,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--set", nargs="+", action="extend", default=[], dest="also", metavar="NAME=VALUE")
     options = parser.parse_args(arguments)
-    for command in rounds(options.model, options.data, options.output, options.also):
+    return carry_out(rounds(options.model, options.data, options.output, options.also))
+
+
+def carry_out(commands: Iterable[list[str]]) -> int:
+    """Run the trainings whose prior is not there yet, in order; the exit status of the first that fails."""
+    for command in commands:
         folder = Path(command[command.index("-o") + 1])
         if (folder / "prior.json").is_file():
             print(f"{folder} is there")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from nisf.data.geometry import cycle_distance
 from nisf.data.hiding import hide
 from nisf.errors import BadSettingError, CannotFitError, NisfError
 from nisf.evaluation.scores import label_volume
-from nisf.io.readers import CaseReader, open_cohort
+from nisf.io.readers import CaseReader, Cohort
+from nisf.io.readers.listing import CaseFiles
 from nisf.measures.case import CaseMeasures, measure, said_by, slice_volumes_ml
 from nisf.prior.fit import fit
 from nisf.prior.prior import Prior
@@ -99,38 +100,34 @@ class CaseCache:
 
     def cases(
         self,
-        data: Path,
-        names: Collection[str] | None,
+        cohort: Cohort,
+        files: Sequence[CaseFiles],
         prior: Prior,
         *,
         voxels: bool,
-        count: int | None = None,
     ) -> dict[str, dict[str, np.ndarray]]:
-        """The same of the named cases of a cohort, by case name; cases that cannot be used are reported.
+        """The same of some cases of a cohort, by case name; cases that cannot be used are reported.
 
         Args:
-            data: the cohort.
-            names: names of the cases; None for all.
+            cohort: the cohort.
+            files: the cases.
             prior: has not been trained on them.
             voxels: see `case`.
-            count: number of cases, the first ones; None for all.
 
         Raises:
             NisfError: none can be used.
         """
-        cohort = open_cohort(data, prior.anatomy)
-        files = [file for file in cohort.cases if names is None or file.name in names]
         out = {}
-        for name, case in CaseReader(cohort, prior.anatomy, files[:count]):
+        for name, case in CaseReader(cohort, prior.anatomy, files):
             try:
                 if isinstance(case, str):
                     raise NisfError(case)
                 if not case.labelled():
                     raise CannotFitError(f"{name}: has no labels to compare with")
-                out[name] = self.case(case, prior, data.name, voxels=voxels)
+                out[name] = self.case(case, prior, cohort.root.name, voxels=voxels)
                 print(f"{name}: asked", flush=True)
             except NisfError as error:
                 print(f"left out: {error}", flush=True)
         if not out:
-            raise BadSettingError(f"{data}: no case can be used")
+            raise BadSettingError(f"{cohort.root}: no case can be used")
         return out

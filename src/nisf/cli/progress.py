@@ -54,15 +54,18 @@ class TrainingProgress:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.bar:
             self.bar.stop()
-        if self.unsaid and error is None:
-            self.console.print(self.unsaid, markup=False)  # a time limit ended the run at this step
+        if error is None:
+            self._say_latest()  # a time limit may have ended the run at this step
 
     def say(self, sentence: str) -> None:
         """Print a line above the bar; before it, the latest step if it was not shown."""
+        self._say_latest()
+        self.console.print(sentence, markup=False)
+
+    def _say_latest(self) -> None:
         latest, self.unsaid = self.unsaid, ""
         if latest:
             self.console.print(latest, markup=False)
-        self.console.print(sentence, markup=False)
 
     def prepare(self, what: str, done: int, count: int) -> None:
         """Show the progress of something needed before the first step, e.g. the finder."""
@@ -90,17 +93,13 @@ class TrainingProgress:
         now, line = time.monotonic(), f"step {step} of {self.steps}: {losses}"
         if self.first_step is None:
             self.first_step, self.began = step, now
+        passed = now - self.began
         if self.bar:
             self.bar.start_task(self.task)
-            place = max(step, self.steps * (now - self.began) / self.limit)
+            place = max(step, self.steps * passed / self.limit)
             self.bar.update(self.task, completed=min(round(place), self.steps), losses=losses)
         elif now - self.last > self.seconds or step == self.steps:
-            left = remaining(
-                self.steps - step,
-                step - self.first_step,
-                now - self.began,
-                at_most=self.limit - (now - self.began),
-            )
+            left = remaining(self.steps - step, step - self.first_step, passed, at_most=self.limit - passed)
             self.last, self.unsaid = now, ""
             self.say(f"{line}{left}")
         else:
