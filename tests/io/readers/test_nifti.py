@@ -137,6 +137,33 @@ def test_impossible_cycle_is_unknown_and_noted(tmp_path, step, unit, cycle):
     assert "unknown" in notes["cycle"]
 
 
+@pytest.mark.parametrize(
+    ("shape", "size_mm", "noted"),
+    [
+        ((48, 40, 8), (1, 1, 1), True),
+        ((48, 40, 9), (1, 1, 1), False),  # may be a block of cubic voxels
+        ((48, 40, 8), (1, 1, 1.01), False),
+        ((8, 48, 40), (1, 1, 1), True),
+    ],
+)
+def test_default_voxel_size_of_a_flat_stack_is_noted(tmp_path, shape, size_mm, noted):
+    header = read_header(write(tmp_path / "a.nii", picture(*shape), np.diag([*size_mm, 1.0])))
+    notes: dict[str, str] = {}
+    note_geometry(header, notes, load_anatomy("cardiac-sax"))
+    assert ("sizeless" in notes) == noted
+    if noted:
+        assert f"{' x '.join(map(str, shape))} voxels of exactly 1 x 1 x 1 mm" in notes["sizeless"]
+
+
+def test_default_size_in_the_header_gives_way_to_the_affine_without_the_note(tmp_path):
+    path = write(tmp_path / "a.nii", picture(48, 40, 8), np.diag([1.5, 1.5, 8.0, 1.0]))
+    for axis in (1, 2, 3):
+        patch(path, "pixdim", 1.0, axis)
+    header = read_header(path)
+    np.testing.assert_allclose(header.zooms, [1.5, 1.5, 8.0])
+    assert not header.sizeless
+
+
 def test_static_image_has_no_cycle(tmp_path):
     assert read_header(write(tmp_path / "a.nii", picture(), unit="sec", step=0.05)).cycle_ms is None
 

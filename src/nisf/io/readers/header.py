@@ -32,6 +32,9 @@ SIZE_TOLERANCE = 0.01
 SMALLEST_MM, LARGEST_MM = 0.01, 100.0
 """Range of plausible voxel sizes."""
 
+FLAT = 6
+"""Ratio of the longest to the shortest side, in voxels, above which cubic voxels of 1 mm are not believed."""
+
 _SUFFIXES = (".nii.gz", ".nii")
 _TIME_UNITS_MS = {8: 1000.0, 16: 1.0, 24: 0.001}  # xyzt_units: sec, msec, usec
 _SPACE_UNITS_MM = {1: 1000.0, 2: 1.0, 3: 0.001}  # metre, mm, micron
@@ -73,6 +76,12 @@ class Header:
     def resized(self) -> bool:
         """Whether affine and zooms disagreed, so that the zooms won."""
         return bool((np.abs(self.file_spacing - self.zooms) > SIZE_TOLERANCE * self.zooms).any())
+
+    @property
+    def sizeless(self) -> bool:
+        """Whether the voxel size is probably a writer's default: 1 mm in all directions, for a flat stack."""
+        unset = bool((self.zooms == 1).all()) and not self.resized
+        return unset and max(self.shape[:3]) >= FLAT * min(self.shape[:3])
 
     @property
     def grid(self) -> Grid:

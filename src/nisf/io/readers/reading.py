@@ -15,7 +15,7 @@ from nisf.data.geometry import Grid
 from nisf.data.scratch import let_go, packed, room
 from nisf.data.stacking import arrangement_of
 from nisf.data.time_axis import frames_may_be_slices, repeated_frames
-from nisf.data.wording import mm
+from nisf.data.wording import mm, sizes
 from nisf.errors import BadFileError
 from nisf.io.dicom.study import DicomStudy
 from nisf.io.dicom.volume import read_study
@@ -119,6 +119,13 @@ def note_geometry(header: Header, notes: Notes, anatomy: Anatomy) -> None:
             "no_form",
             f"no patient position and orientation in the header ({header.path}, and maybe others): "
             f"{header.lacks}",
+        )
+    if header.sizeless:
+        notes.setdefault(
+            "sizeless",
+            f"{header.path} (and maybe others): {sizes(header.shape[:3])} voxels of exactly 1 x 1 x 1 mm, "
+            "which is what programs write that do not know the size; unless it is true, correct pixdim and "
+            "affine, or structures will be missed and volumes wrong",
         )
     if header.stated_cycle_ms is not None and header.cycle_ms is None:
         notes.setdefault(
