@@ -257,7 +257,8 @@ def image_recipe(bench: Bench) -> dict[str, Any]:
     counter = iter(range(10**9))
 
     def drawn(step: int) -> list[list[Sample]]:
-        return [[sample.to(bench.device) for sample in phases] for phases in recipe.samples(step)]
+        found = recipe.samples(step, config.image)
+        return [[sample.to(bench.device) for sample in phases] for phases in found]
 
     fixed = drawn(0)
 
@@ -276,7 +277,7 @@ def image_recipe(bench: Bench) -> dict[str, Any]:
     say("image recipe, steps a second:")
     return bench.rates(
         {
-            "drawing alone": lambda: bench.timed(lambda: recipe.samples(next(counter)), 1),
+            "drawing alone": lambda: bench.timed(lambda: recipe.samples(next(counter), config.image), 1),
             "computing alone": partial(compute, False),
             "computing alone, bf16": partial(compute, False, "bf16"),
             "a whole step": partial(compute, True),

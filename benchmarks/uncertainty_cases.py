@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nisf.data.anatomy import Anatomy
 from nisf.data.case import UNKNOWN, Case
 from nisf.data.geometry import cycle_distance
 from nisf.data.hiding import hide
@@ -29,7 +30,7 @@ WAYS = {"given": "none", "hidden": "every-2nd-slice"}
 """What the field sees of a case, by the protocol that hides the rest."""
 
 
-def true_volumes(case: Case, measures: CaseMeasures) -> np.ndarray:
+def true_volumes(case: Case, anatomy: Anatomy, measures: CaseMeasures) -> np.ndarray:
     """Volumes of the labels in the frames nearest to the measures' phases, mL (t, s); NaN without labels."""
     truth, grid = label_volume(case), case.stacks[0].grid
     out = slice_volumes_ml(np.maximum(truth, 0), grid, len(case.labels) - 1).astype(float)
@@ -41,7 +42,8 @@ def true_volumes(case: Case, measures: CaseMeasures) -> np.ndarray:
     out[out == 0] = np.nan
     # Readers need not have drawn at the very frame where the curve turns.
     drawn = np.flatnonzero(np.isfinite(out).any(1))
-    nearest = [int(drawn[cycle_distance(grid.times[drawn], time).argmin()]) for time in times_of(measures)]
+    times = times_of(anatomy, measures)
+    nearest = [int(drawn[cycle_distance(grid.times[drawn], time).argmin()]) for time in times]
     return out[nearest]
 
 
@@ -58,8 +60,8 @@ def measured(case: Case, prior: Prior, draws: int, quality: dict[str, Any]) -> d
     subject = replace(subject, summary={**subject.summary, "said": said_by(case)})
     spreading, found = Spreading(subject, draws=draws), measure(subject)
     columns, anatomy = measured_columns(prior.anatomy), prior.anatomy
-    spread = spreads_of(anatomy, found, spreading.at(times_of(found)))
-    truth = values_at(anatomy, found, true_volumes(case, found))
+    spread = spreads_of(anatomy, found, spreading.at(times_of(anatomy, found)))
+    truth = values_at(anatomy, found, true_volumes(case, anatomy, found))
     out = {
         name: np.array([np.nan if source.get(c) is None else source[c] for c in columns], dtype=float)
         for name, source in (("value", found.values), ("truth", truth), ("spread", spread))

@@ -58,6 +58,24 @@ def test_what_nobody_drew_is_unknown():
     assert np.isnan(found["lv_mass_g"])
 
 
+def test_a_cine_in_which_some_structures_were_not_drawn_is_compared():
+    """Their volumes are unknown; no curve goes through them."""
+    case = case_of(frames=10)
+    only = replace(case, known=frozenset({HEART.labels[1]}))
+    found, whole = reference_values(only, HEART), reference_values(case, HEART)
+    assert found["lv_edv_ml"] == whole["lv_edv_ml"] > 0
+    assert np.isnan(found["rv_edv_ml"])
+    # The right ventricle was drawn in one frame of ten only.
+    k = HEART.labels.index(HEART.labels[3])
+    slices = [
+        replace(s, label=np.where(s.label == k, 0, s.label)) if s.frame != 0 else s for s in case.slices
+    ]
+    found = reference_values(replace(case, slices=tuple(slices)), HEART)
+    assert found["rv_edv_ml"] == whole["rv_edv_ml"] > 0
+    assert np.isnan(found["rv_esv_ml"])
+    assert found["lv_ef_percent"] == whole["lv_ef_percent"]
+
+
 def test_a_phase_without_labels_is_not_that_of_another_frame():
     case = case_of()
     only_full = replace(case, slices=tuple(replace(s, label=None) if s.frame else s for s in case.slices))

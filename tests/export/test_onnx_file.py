@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from nisf.cli import main
+from nisf.correction.stroke import Stroke
 from nisf.errors import CannotFitError
 from nisf.export.onnx_file import onnx_bytes
 from nisf.io.subject_file import write_subject
@@ -43,6 +44,26 @@ def test_a_latent_subject_answers_as_in_python(toy_fitted):
     assert 50 < (~truth.inside).sum() < 450
     assert np.abs(intensity - truth.intensity).max() < 1e-4
     assert np.abs(probability - truth.probability).max() < 1e-4
+
+
+def test_corrections_are_exported(toy_fitted, toy_image_fitted):
+    for subject in (toy_fitted, toy_image_fitted):
+        grid = subject.stacks[0].grid
+        x, y, z = (n // 2 for n in grid.shape)
+        line = grid.affine(np.array([[x - 1, y, z], [x + 2, y, z]]))
+        corrected = subject.corrected([Stroke(tuple(map(tuple, line.tolist())), 0.0, "muscle")])
+        where, inputs = places(subject, 500), {}
+        if subject is toy_fitted:
+            inputs = {"time": np.zeros(500)}
+        made, _ = onnx_bytes(corrected.exportable(0.0), subject.prior.anatomy.labels)
+        _, probability = asked(made, position=where, **inputs)
+        # The field follows the stroke; the paint on the stroke itself is not part of it.
+        truth, before = (
+            one.field_answers.answer(where, np.zeros(500), memory_mb=64.0).probability
+            for one in (corrected, subject)
+        )
+        assert np.abs(truth - before).max() > 0.05
+        assert np.abs(probability - truth).max() < 1e-4
 
 
 def test_an_image_subject_answers_as_in_python_at_its_phase(toy_image_fitted):

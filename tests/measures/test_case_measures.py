@@ -3,13 +3,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nisf.data.anatomy import load_anatomy
+from nisf.data.anatomy import Anatomy, load_anatomy
 from nisf.data.case import Stack
 from nisf.data.geometry import Affine, Grid, cycle_times
+from nisf.data.measure_rules import MeasureRule
 from nisf.data.region import Region
 from nisf.errors import BadSettingError
 from nisf.measures.case import MeasureOptions, Measuring, measure, said_by
 from nisf.phantom import Heart, Scanner, ejection_fraction, scan, volumes_ml
+from nisf.uncertainty.intervals import times_of
 from true_subjects import hearts, true_heart, true_subject
 
 LV, MYO, RV = load_anatomy("cardiac-sax").labels[1:]
@@ -123,6 +125,34 @@ def test_an_anatomy_that_declares_nothing():
         assert found.values[f"{name}_extent_mm"] == pytest.approx(2 * radius, rel=0.05)
     assert found.wall is None
     assert found.phases == {}
+
+
+@pytest.mark.parametrize("times", [[0.0, 0.25, 0.5, 0.75], [0.5, 0.25, 0.0, 0.75]])
+def test_measures_at_no_phase_are_of_the_first_time(times):
+    """Not of the phase that is nearest to it; the ball grows until half the cycle."""
+    radii = {0.0: 20.0, 0.25: 28.0, 0.5: 30.0, 0.75: 18.0}
+    rules = (
+        MeasureRule("ball", "volume", "ball"),
+        MeasureRule("ball_face", "surface", "ball"),
+        MeasureRule("ball_width", "extent", "ball"),
+        MeasureRule("ball_most", "extent", "ball", "most"),
+    )
+    phases = {"by": "ball", "largest": "most", "smallest": "least"}
+    colours = ("#000000", "#ff0000")
+    anatomy = Anatomy("balls", ("background", "ball"), colours, phases, declared=rules)
+
+    def label_at(world, time):
+        return (np.linalg.norm(world, axis=-1) < radii[time]).astype(np.int64)
+
+    grid = Grid((64, 64, 64), Affine.scaling((1.0, 1.0, 1.0), (-31.5, -31.5, -31.5))).at_times(times)
+    region = Region(Affine(np.eye(4)), np.array([32.0, 32.0, 32.0]))
+    found = measure(true_subject(label_at, region, Stack("t1", grid), anatomy=anatomy))
+    assert found.phases == {"most": 0.5, "least": 0.75}
+    assert found.values["ball_ml"] == pytest.approx(4 / 3 * np.pi * 8, rel=0.01)
+    assert found.values["ball_face_mm2"] == pytest.approx(4 * np.pi * 400, rel=0.03)
+    assert found.values["ball_width_mm"] == pytest.approx(40, rel=0.03)
+    assert found.values["ball_most_mm"] == pytest.approx(60, rel=0.03)
+    assert times_of(anatomy, found) == [0.5, 0.75, 0.0]
 
 
 def test_a_heart_of_a_prior_without_declarations():

@@ -76,6 +76,17 @@ def test_frames_in_which_the_structure_was_lost_are_no_end_systole():
     assert VolumeCurve(times, {LV: np.array([100.0, 0.0, 0.0])}).extrema(LV) is None
 
 
+def test_unknown_volumes_are_left_out():
+    known = wave(10)
+    ml = np.where(np.arange(10) == 3, np.nan, known.ml[LV])
+    curve = VolumeCurve(known.times, {LV: ml, "other": known.ml[LV]}, {}, 1000.0)
+    assert curve.extrema(LV) == (0.0, 0.5)
+    assert curve.at(LV, 0.11) == ml[1]
+    assert np.isnan(curve.at(LV, 0.3))
+    assert curve.steepest(LV, rise=True) is None
+    assert curve.steepest("other", rise=True) == known.steepest(LV, rise=True)
+
+
 def test_phases_are_those_of_the_curve():
     phases, notes = choose_phases(HEART, wave(shift=0.1), {}, {})
     assert phases == pytest.approx({"ED": 0.1, "ES": 0.6}, abs=2e-3)

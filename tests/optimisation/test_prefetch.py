@@ -15,11 +15,11 @@ from nisf.kinds.image.views import for_anatomy
 from nisf.optimisation.prefetch import MOST, Prefetched, workers_for
 
 
-def whose(step):
-    return step, os.getpid()
+def whose(step, setting):
+    return step, setting, os.getpid()
 
 
-def failing(step):
+def failing(step, _):
     if step == 2:
         raise ValueError("no such step")
     return step
@@ -34,22 +34,28 @@ def sampler():
 
 def test_steps_come_in_turn_from_another_process():
     ahead = Prefetched(whose, 6, workers=1)
-    found = [ahead(step) for step in (0, 1, 2)]
-    assert [step for step, _ in found] == [0, 1, 2]
-    assert os.getpid() not in {process for _, process in found}
+    found = [ahead(step, "a") for step in (0, 1, 2)]
+    assert [step for step, _, _ in found] == [0, 1, 2]
+    assert os.getpid() not in {process for _, _, process in found}
     # A jump, as after a checkpoint; also past the last step.
-    assert [ahead(step)[0] for step in (4, 5, 1, 9)] == [4, 5, 1, 9]
+    assert [ahead(step, "a")[0] for step in (4, 5, 1, 9)] == [4, 5, 1, 9]
+
+
+def test_what_was_made_with_another_setting_is_not_used():
+    ahead = Prefetched(whose, 6, workers=1)
+    found = [ahead(0, "coarse"), ahead(1, "coarse"), ahead(2, "fine"), ahead(3, "fine")]
+    assert [one[:2] for one in found] == [(0, "coarse"), (1, "coarse"), (2, "fine"), (3, "fine")]
 
 
 def test_without_workers_nothing_is_started():
-    assert Prefetched(whose, 6, workers=0)(3) == (3, os.getpid())
+    assert Prefetched(whose, 6, workers=0)(3, "a") == (3, "a", os.getpid())
 
 
 def test_a_failure_reaches_the_training():
     ahead = Prefetched(failing, 6, workers=1)
-    assert [ahead(0), ahead(1)] == [0, 1]
+    assert [ahead(0, "a"), ahead(1, "a")] == [0, 1]
     with pytest.raises(ValueError, match="no such step"):
-        ahead(2)
+        ahead(2, "a")
 
 
 def test_samples_are_the_same(sampler):
@@ -57,7 +63,7 @@ def test_samples_are_the_same(sampler):
     # Where processes are not forked, it travels as bytes.
     other = pickle.loads(pickle.dumps(sampler))
     for step in range(3):
-        for of_all in zip(sampler(step), ahead(step), other(step), strict=True):
+        for of_all in zip(*(draw(step, toys.IMAGE.image) for draw in (sampler, ahead, other)), strict=True):
             for one, *others in zip(*of_all, strict=True):
                 for again in others:
                     for name in ("images", "maps", "points", "intensity", "label"):

@@ -71,8 +71,8 @@ def test_a_step_on_another_device(toy_cohort, prior):
 def test_volumes_of_a_step_do_not_mix(toy_cohort, prior):
     """They are segmented in one batch, each slice on its own."""
     recipe = UNetTraining(toy_cohort, prior)
-    together = torch.cat([drawn.images for drawn in recipe.drawn(0)])
-    one = recipe.drawn(0)[0].images
+    together = torch.cat([drawn.images for drawn in recipe.drawn(0, prior.config.image)])
+    one = recipe.drawn(0, prior.config.image)[0].images
     torch.testing.assert_close(recipe.online(together)[: len(one)], recipe.online(one), atol=1e-4, rtol=1e-4)
 
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import toys
+from nisf.data.anatomy import Anatomy
+from nisf.data.measure_rules import MeasureRule
 from nisf.errors import BadFileError
 from nisf.measures.case import measure
 from nisf.prior.fit import fit
@@ -11,8 +13,10 @@ from nisf.quality.judgement import Judgement, with_judgement
 from nisf.uncertainty.intervals import (
     Intervals,
     Scale,
+    _ends,
     cross_fitted,
     fit_scale,
+    limits_of,
     measured_columns,
     quantile,
     spreads_of,
@@ -74,19 +78,46 @@ def test_measures_get_their_intervals(subject):
     plain = measure(subject)
     found = with_intervals(plain, subject)
     assert set(found.intervals) == set(measured_columns(toys.ANATOMY)) != set()
-    spreads = spreads_of(toys.ANATOMY, plain, Spreading(subject).at(times_of(plain)))
+    spreads = spreads_of(toys.ANATOMY, plain, Spreading(subject).at(times_of(toys.ANATOMY, plain)))
     for name, (low, high) in found.intervals.items():
         value, half = found.values[name], 2 * np.hypot(spreads[name], 0.5)
         assert low == pytest.approx(max(0, value - half))
         assert high == pytest.approx(value + half)
     (rule,) = [rule for rule in toys.ANATOMY.measures if rule.rule == "volume"][:1]
     low, high = found.intervals[f"{rule.name}_ml"]
-    time = plain.curve.nearest(times_of(plain)[0] if rule.phase is None else plain.phases[rule.phase])
+    time = plain.curve.nearest(plain.curve.times[0] if rule.phase is None else plain.phases[rule.phase])
     half = found.band_ml[rule.structure][time]
     assert found.values[f"{rule.name}_ml"] + half == pytest.approx(high)
     assert set(found.band_ml) <= set(toys.LABELS[1:])
     bare = replace(subject, prior=replace(subject.prior, appendices={}))
     assert with_intervals(plain, bare) is plain
+
+
+def test_intervals_end_where_a_measure_must():
+    """A regurgitant volume may be negative, a stroke volume may not."""
+    labels = ("background", "LV", "RV")
+    rules = (
+        MeasureRule("lv_edv", "volume", "LV", "ED"),
+        MeasureRule("lv_esv", "volume", "LV", "ES"),
+        MeasureRule("rv_edv", "volume", "RV", "ED"),
+        MeasureRule("lv_sv", "difference", terms=("lv_edv", "lv_esv")),
+        MeasureRule("lv_ef", "percentage", terms=("lv_sv", "lv_edv")),
+        MeasureRule("leak", "difference", terms=("lv_edv", "rv_edv")),
+        MeasureRule("fraction", "percentage", terms=("leak", "lv_edv")),
+        MeasureRule("ratio", "percentage", terms=("rv_edv", "lv_edv")),
+        MeasureRule("filling", "difference", terms=("lv_esv", "lv_edv")),
+    )
+    phases = {"by": "LV", "largest": "ED", "smallest": "ES"}
+    anatomy = Anatomy("hearts", labels, ("#000000", "#ff0000", "#00ff00"), phases, declared=rules)
+    found = {rule.name: limits_of(rule, anatomy) for rule in rules}
+    assert found["lv_edv"] == found["rv_edv"] == found["lv_sv"] == found["ratio"] == (0, np.inf)
+    assert found["lv_ef"] == (0, 100)
+    assert found["leak"] == found["filling"] == found["fraction"] == (-np.inf, np.inf)
+    assert _ends((-np.inf, np.inf), 3.0, 10.0) == (-7, 13)
+    assert _ends((0.0, 100.0), 5.0, 6.0) == (0, 11)
+    assert _ends((0.0, 100.0), 97.0, 6.0) == (91, 100)
+    # A value beyond the limits stays in its interval.
+    assert _ends((0.0, np.inf), -5.0, 10.0) == (-5, 5)
 
 
 @pytest.mark.parametrize(("predicted", "wider"), [(0.6, 4.0), (0.8, 2.0), (0.9, 1.0), (0.97, 1.0)])
@@ -109,6 +140,7 @@ def test_intervals_widen_where_the_segmentation_is_expected_to_be_poor(subject, 
 
 def test_values_are_those_of_the_measures(subject):
     plain = measure(subject)
-    volumes = np.array([[plain.curve.at(name, t) for name in toys.LABELS[1:]] for t in times_of(plain)])
+    times = times_of(toys.ANATOMY, plain)
+    volumes = np.array([[plain.curve.at(name, t) for name in toys.LABELS[1:]] for t in times])
     found = values_at(toys.ANATOMY, plain, volumes)
     assert found == {name: plain.values[name] for name in found}

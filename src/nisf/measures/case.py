@@ -18,7 +18,7 @@ from nisf.data.scratch import by_frame
 from nisf.errors import MALFORMED, BadSettingError
 from nisf.measures.body import surface_of
 from nisf.measures.curve import VolumeCurve, choose_phases
-from nisf.measures.formulas import Shapes, values_of
+from nisf.measures.formulas import SHAPES, Shapes, values_of
 from nisf.measures.lattice import Lattice, Sampled, sample
 from nisf.measures.shape import extent_mm, surface_mm2
 from nisf.measures.wall import Wall, measure_wall
@@ -140,16 +140,21 @@ class Measuring:
                 self._kept = {frame: kept for frame, kept in self._kept.items() if frame in wanted}
 
     def _wanted(self) -> set[int]:
-        """Frames whose nodes are kept: those of the given phases, and those of the extreme volumes so far."""
-        given = {**self.said, **self.asked}
+        """Frames whose nodes are kept.
+
+        Those of the given phases, those of the extreme volumes so far, and the first for shapes at no phase.
+        """
+        given, first = {**self.said, **self.asked}, int(self.times.argmin())
         out = {nearest_frame(self.times, time) for time in given.values()}
+        if any(rule.rule in SHAPES and rule.phase is None for rule in self.anatomy.measures):
+            out.add(first)
         by = (self.anatomy.phases or {}).get("by")
         if by not in self.anatomy.labels[1:]:
-            return {*out, min(self._volumes)}
+            return {*out, first}
         k = self.anatomy.labels.index(by) - 1
         drawn = {t: volumes[k] for t, volumes in self._volumes.items() if volumes[k]}
         extreme = {max(drawn, key=drawn.__getitem__), min(drawn, key=drawn.__getitem__)} if drawn else set()
-        return out | (extreme or {min(self._volumes)})
+        return out | (extreme or {first})
 
     def finish(self, rendering: Rendering | None = None) -> CaseMeasures:
         """Return the measures, after measuring the frames that remain.
@@ -201,9 +206,9 @@ class Measuring:
         out = {}
         for rule in self.anatomy.measures:
             known = rule.phase is None or rule.phase in phases
-            if rule.rule not in ("surface", "extent") or rule.structure is None or not known:
+            if rule.rule not in SHAPES or rule.structure is None or not known:
                 continue
-            time = float(self.times[0]) if rule.phase is None else phases[rule.phase]
+            time = float(self.times.min()) if rule.phase is None else phases[rule.phase]
             key, sampled = (rule.structure, rule.phase), self._near(time)
             if key not in out:
                 mask = sampled.label == self.anatomy.labels.index(rule.structure)

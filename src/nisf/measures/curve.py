@@ -29,7 +29,8 @@ class VolumeCurve:
 
     Attributes:
         times: fractions of the cycle, ascending (t,).
-        ml: volume of each structure by integration of the field, mL (t,).
+        ml: volume of each structure by integration of the field, mL (t,); NaN where it is unknown, as in
+            reference labels that lack the structure at a time.
         slices_ml: the same by summation of slices on the measured grid; empty if unknown.
         cycle_ms: length of the cycle; None if unknown.
     """
@@ -49,15 +50,22 @@ class VolumeCurve:
 
     @cached_property
     def splines(self) -> Mapping[str, CubicSpline]:
-        """Periodic cubic splines through the volumes by integration, mL over the fraction of the cycle."""
+        """Periodic cubic splines through the volumes by integration, mL over the fraction of the cycle.
+
+        Of the structures whose volume is known at every time, if there are enough times for a curve.
+        """
+        if not self.continuous:
+            return {}
         times = np.append(self.times, self.times[0] + 1)
         return {
-            name: CubicSpline(times, np.append(ml, ml[0]), bc_type="periodic") for name, ml in self.ml.items()
+            name: CubicSpline(times, np.append(ml, ml[0]), bc_type="periodic")
+            for name, ml in self.ml.items()
+            if np.isfinite(ml).all()
         }
 
     def at(self, structure: str, time: float) -> float:
         """Volume by integration, mL; without a curve, that of the nearest measured time."""
-        if self.continuous:
+        if structure in self.splines:
             return float(self.splines[structure](time))
         return float(self.ml[structure][self.nearest(time)])
 
@@ -72,7 +80,7 @@ class VolumeCurve:
 
     def steepest(self, structure: str, *, rise: bool) -> float | None:
         """Maximum rate of rise or fall of the volume, mL/s, positive; None if it is unknown."""
-        if not self.continuous or not self.cycle_ms:
+        if structure not in self.splines or not self.cycle_ms:
             return None
         slope = self.splines[structure](np.arange(STEPS) / STEPS + self.times[0], 1) / (self.cycle_ms / 1000)
         return float(slope.max() if rise else -slope.min())
@@ -83,11 +91,11 @@ class VolumeCurve:
         None if the structure is present in fewer than two frames.
         """
         ml = self.ml[structure]
-        drawn = np.flatnonzero(ml)
+        drawn = np.flatnonzero(ml > 0)
         if len(drawn) < 2:
             return None
         times = self.times[drawn]
-        if self.continuous and len(drawn) == len(ml):
+        if structure in self.splines and len(drawn) == len(ml):
             times = np.arange(STEPS) / STEPS + self.times[0]
             ml = self.splines[structure](times)
         else:

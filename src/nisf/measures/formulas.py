@@ -14,6 +14,8 @@ Convention = Literal["field", "slices"]
 CONVENTIONS: tuple[Convention, ...] = ("field", "slices")
 BY_HAND = ("volume", "mass", "difference", "percentage", "output")
 """Rules whose measures are given by both conventions."""
+SHAPES = ("surface", "extent")
+"""Rules whose measures need the shape of a structure at one time."""
 MS_A_MINUTE = 60_000.0
 
 Shapes = Mapping[tuple[str, str | None], tuple[float, float]]
@@ -95,7 +97,7 @@ def _measured(
     """Volume, mass, surface area or extent of one structure at one phase."""
     if rule.structure is None or (rule.phase is not None and rule.phase not in phases):
         return None
-    if rule.rule in ("surface", "extent"):
+    if rule.rule in SHAPES:
         shape = shapes.get((rule.structure, rule.phase))
         return None if shape is None else shape[0 if rule.rule == "surface" else 1]
     time = float(curve.times[0]) if rule.phase is None else phases[rule.phase]

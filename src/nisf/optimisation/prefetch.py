@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from nisf.device import usable_cores
 
 Drawn = TypeVar("Drawn")
+Setting = TypeVar("Setting")
 
 MOST = 8
 """Maximum useful number of processes; beyond it the training step is the bottleneck."""
@@ -28,40 +29,43 @@ def _as_it_is(drawn: Drawn) -> Drawn:
     return drawn
 
 
-class _Steps(Dataset[Drawn]):
-    def __init__(self, draw: Callable[[int], Drawn]) -> None:
-        self.draw = draw
+class _Steps(Dataset[Drawn], Generic[Setting, Drawn]):
+    def __init__(self, draw: Callable[[int, Setting], Drawn], setting: Setting) -> None:
+        self.draw, self.setting = draw, setting
 
     def __getitem__(self, index: int) -> Drawn:
-        return self.draw(index)
+        return self.draw(index, self.setting)
 
 
-class Prefetched(Generic[Drawn]):
-    """``draw`` of a step, computed in advance as long as steps are consecutive.
+class Prefetched(Generic[Setting, Drawn]):
+    """``draw`` of a step and a setting, computed in advance as long as steps are consecutive.
+
+    What was computed in advance is thrown away when the setting changes.
 
     Args:
-        draw: depends on the step only, computes on the CPU; pickled where processes are not forked.
+        draw: depends on its arguments only, computes on the CPU; pickled where processes are not forked.
         steps: one past the last step.
         workers: number of processes; without any, ``draw`` is called when needed.
     """
 
-    def __init__(self, draw: Callable[[int], Drawn], steps: int, workers: int) -> None:
+    def __init__(self, draw: Callable[[int, Setting], Drawn], steps: int, workers: int) -> None:
         self.draw, self.steps, self.workers = draw, steps, workers
-        self._next, self._coming = -1, iter(())
+        self._next: tuple[int, Setting] | None = None
+        self._coming: Iterator[Drawn] = iter(())
 
-    def __call__(self, step: int) -> Drawn:
-        """The result of ``draw`` for the step."""
+    def __call__(self, step: int, setting: Setting) -> Drawn:
+        """The result of ``draw`` for the step and the setting."""
         if not self.workers:
-            return self.draw(step)
-        if step != self._next:
-            self._coming = self._from(step)
-        self._next = step + 1
+            return self.draw(step, setting)
+        if self._next != (step, setting):
+            self._coming = self._from(step, setting)
+        self._next = step + 1, setting
         return next(self._coming)
 
-    def _from(self, step: int) -> Iterator[Drawn]:
+    def _from(self, step: int, setting: Setting) -> Iterator[Drawn]:
         return iter(
             DataLoader(
-                _Steps(self.draw),
+                _Steps(self.draw, setting),
                 batch_size=None,
                 sampler=range(step, max(self.steps, step + 1)),
                 num_workers=self.workers,

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nisf.config.overrides import to_dict
-from nisf.config.schema import AugmentConfig, Config
+from nisf.config.schema import AugmentConfig, Config, ImageConfig
 from nisf.data.case import Case
 from nisf.data.region import Region, pixel_positions, region_from_labels
 from nisf.device import CPU, autocast
@@ -67,9 +67,9 @@ class SliceSampler:
     config: Config
     augment: AugmentConfig
 
-    def __call__(self, step: int) -> list[Sample]:
-        """The samples of a step; they depend only on seed and step."""
-        train, image, out = self.config.train, image_at(step, self.config), []
+    def __call__(self, step: int, image: ImageConfig) -> list[Sample]:
+        """The samples of a step on canvases of the given sizes; they depend on nothing else but the seed."""
+        train, out = self.config.train, []
         # The field may see two phases of a subject together.
         for slot in range(train.subjects * (2 if self.config.image.phase_exchange else 1)):
             rng = np.random.default_rng([train.seed, 3, step, slot])
@@ -105,7 +105,8 @@ class UNetTraining:
         self.average, self.state = averaged(self.online, self.config.train)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        train, drawn = self.config.train, [one.to(self.device) for one in self.drawn(step)]
+        train, image = self.config.train, image_at(self.state.place, self.config)
+        drawn = [one.to(self.device) for one in self.drawn(step, image)]
         images, points = torch.cat([one.images for one in drawn]), torch.cat([one.points for one in drawn])
         with autocast(self.device, train.precision):
             maps = self.online(images).permute(0, 2, 3, 1)

@@ -144,24 +144,46 @@ def with_intervals(
     if spreading is None:
         spreading = Spreading(subject, draws=found.draws, memory_mb=memory_mb)
     anatomy = subject.prior.anatomy
-    spreads = spreads_of(anatomy, measures, spreading.at(times_of(measures)))
+    spreads = spreads_of(anatomy, measures, spreading.at(times_of(anatomy, measures)))
     scales = found.of_case(kept_judgement(subject))
     widths = {name: scale.half_width(spreads[name]) for name, scale in scales.items() if name in spreads}
     ends = {
-        name: _ends(name, value, widths[name])
-        for name, value in measures.values.items()
-        if name in widths and value is not None
+        name: _ends(limits_of(rule, anatomy), value, widths[name])
+        for name, rule in _rules(anatomy).items()
+        if name in widths and (value := measures.values.get(name)) is not None
     }
     intervals = {**measures.intervals, **ends, **_derived(anatomy, measures, ends)}
     band = band_of(anatomy, measures, scales, spreading)
     return replace(measures, intervals=intervals, band_ml=band)
 
 
-def _ends(name: str, value: float, half: float) -> tuple[float, float]:
-    """Interval around a value; clipped at 0, and at 100 for percentages."""
-    low, high = value - half, value + half
-    most = 100.0 if name.endswith("_percent") else np.inf
-    return max(low, min(0.0, value)), float(min(high, max(most, value)))
+def _ends(limits: tuple[float, float], value: float, half: float) -> tuple[float, float]:
+    """Interval around a value, clipped to the limits of its measure unless the value is beyond them."""
+    low, high = limits
+    return max(value - half, min(low, value)), min(value + half, max(high, value))
+
+
+def limits_of(rule: MeasureRule, anatomy: Anatomy) -> tuple[float, float]:
+    """The smallest and the largest value that a measure computed from volumes can have.
+
+    A volume is not negative, nor is the largest volume of a structure minus its smallest, as a stroke volume.
+    This over the largest volume, as an ejection fraction, is 100 % at most. Any other difference or ratio may
+    be negative, or more than 100 %.
+    """
+    by_name = {other.name: other for other in anatomy.measures}
+    first, second = ([by_name[term] for term in rule.terms] + [None, None])[:2]
+    if rule.rule in ("volume", "mass"):
+        return 0.0, np.inf
+    if first is None or second is None:
+        return -np.inf, np.inf
+    if rule.rule == "difference":
+        phases = anatomy.phases or {}
+        one = first.rule == second.rule == "volume" and first.structure == second.structure
+        ordered = (first.phase, second.phase) == (phases.get("largest"), phases.get("smallest"))
+        return (0.0 if one and ordered else -np.inf), np.inf
+    of_it = first.rule == "difference" and first.terms[0] == second.name
+    low = limits_of(first, anatomy)[0] if limits_of(second, anatomy)[0] == 0 else -np.inf
+    return low, (100.0 if of_it and low == 0 else np.inf)
 
 
 def _derived(
@@ -187,18 +209,21 @@ def _derived(
 
 def measured_columns(anatomy: Anatomy) -> tuple[str, ...]:
     """Columns of the measures computed from volumes at the named phases."""
-    return tuple(column(rule, anatomy.measures) for rule in _rules(anatomy))
+    return tuple(_rules(anatomy))
 
 
-def _rules(anatomy: Anatomy) -> list[MeasureRule]:
-    """Rules of the measures computed from volumes at the named phases."""
-    return [rule for rule in anatomy.measures if rule.rule in FROM_VOLUMES]
+def _rules(anatomy: Anatomy) -> dict[str, MeasureRule]:
+    """Rules of the measures computed from volumes at the named phases, by column name."""
+    rules = anatomy.measures
+    return {column(rule, rules): rule for rule in rules if rule.rule in FROM_VOLUMES}
 
 
-def times_of(measures: CaseMeasures) -> list[float]:
-    """The times to which the measures refer: those of the named phases, else the first time."""
+def times_of(anatomy: Anatomy, measures: CaseMeasures) -> list[float]:
+    """The times to which measures refer: those of the named phases, and the first for those at no phase."""
     assert measures.curve is not None
-    return list(measures.phases.values()) or [float(measures.curve.times[0])]
+    times, first = list(measures.phases.values()), float(measures.curve.times[0])
+    timeless = any(rule.rule in ("volume", "mass") and rule.phase is None for rule in anatomy.measures)
+    return [*times, first] if first not in times and (timeless or not times) else times
 
 
 def values_at(
@@ -211,7 +236,7 @@ def values_at(
         measures: gives the times of the phases.
         volumes: volumes of the structures in the order of the classes, at the times of `times_of`, mL.
     """
-    times, phases = np.array(times_of(measures)), measures.phases
+    times, phases = np.array(times_of(anatomy, measures)), measures.phases
     order = np.argsort(times, kind="stable")
     names = anatomy.labels[1:]
     curve = VolumeCurve(times[order], {name: volumes[order, k] for k, name in enumerate(names)})
@@ -228,7 +253,7 @@ def spreads_of(anatomy: Anatomy, measures: CaseMeasures, frames: Frames) -> dict
         frames: possible changes at its phases, in their order.
     """
     assert measures.curve is not None
-    curve, times = measures.curve, times_of(measures)
+    curve, times = measures.curve, times_of(anatomy, measures)
     volumes = np.array([[curve.at(name, time) for name in anatomy.labels[1:]] for time in times])
 
     def measure(volumes: Float[np.ndarray, "t s"]) -> Float[np.ndarray, "m"]:

@@ -13,6 +13,7 @@ from nisf.files import read_tensors, write_tensors
 from nisf.io.subject_file import write_subject
 from nisf.kinds.image.augment import draw_sample, phase_stacks
 from nisf.kinds.image.objective import image_objective
+from nisf.kinds.image.samples import Sampler
 from nisf.kinds.load import load_prior, read_subject
 from nisf.networks.encoder_inference import FrozenEncoder
 from nisf.networks.image_field import ImageField
@@ -78,6 +79,22 @@ def test_prior_round_trip(toy_image_prior):
         again.field.state_dict().values(), toy_image_prior.field.state_dict().values(), strict=True
     ):
         assert torch.equal(a, b)
+
+
+def test_canvases_become_fine_by_the_place_in_the_schedule(tmp_path, monkeypatch):
+    """Not by the step: under a time limit, the last steps are never done."""
+    brief = toys.settings(BRIEF, augment={"coarse": 0.5, "coarse_pixels": 16})
+    assert brief.image.pixels != 16
+    drawn, sample = [], Sampler.__call__
+
+    def noted(self, step, image):
+        drawn.append((step, image.pixels))
+        return sample(self, step, image)
+
+    monkeypatch.setattr(Sampler, "__call__", noted)
+    monkeypatch.setattr("nisf.optimisation.loop._place", lambda _, step, __: 3 * step)
+    toys.train_toy(tmp_path / "a", brief)
+    assert drawn == [(0, 16), (1, 16), (2, brief.image.pixels), (3, brief.image.pixels)]
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "muon"])

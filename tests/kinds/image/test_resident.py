@@ -63,7 +63,7 @@ def test_the_same_samples(phases):
     for step in range(6):
         batch = resident.batch(resident.numbers(step), config.image)
         images = batch.images.unflatten(0, batch.given.shape)
-        for number, drawn in enumerate(sampler(step)):
+        for number, drawn in enumerate(sampler(step, config.image)):
             for phase, sample in enumerate(drawn):
                 row = number * resident.phases + phase
                 seen = batch.given[row] > 0

@@ -158,7 +158,7 @@ class ImageRecipe(Recipe):
 
     @override
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        drawn = self.samples(step)
+        drawn = self.samples(step, image_at(self.state.place, self.config))
         samples = [sample.to(self.setup.device) for phases in drawn for sample in phases]
         return image_objective(self.online, samples, self.config.train, [len(phases) for phases in drawn])
 

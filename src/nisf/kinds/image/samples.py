@@ -59,7 +59,7 @@ def choose(step: int, pool: Sequence[Sequence[PhaseStack]], config: Config) -> I
 
 @dataclass(frozen=True, eq=False)
 class Sampler:
-    """Draws the samples of each training step.
+    """Draws the samples of each training step; they depend only on seed, step and canvases.
 
     Attributes:
         pool: for each subject, its labelled stacks phase by phase.
@@ -71,9 +71,9 @@ class Sampler:
     config: Config
     augment: AugmentConfig
 
-    def __call__(self, step: int) -> list[list[Sample]]:
-        """One or two phases of each of this rank's subjects of a step; depends only on seed and step."""
-        train, image, out = self.config.train, image_at(step, self.config), []
+    def __call__(self, step: int, image: ImageConfig) -> list[list[Sample]]:
+        """One or two phases of each of this rank's subjects of a step, on canvases of the given sizes."""
+        train, out = self.config.train, []
         own = share(train.subjects)
         for number, one in enumerate(choose(step, self.pool, self.config)):
             if number not in own:
@@ -81,11 +81,11 @@ class Sampler:
             # Both phases share one view: they differ only by motion and noise.
             state = one.rng.bit_generator.state
             phases = []
-            for number, stack in enumerate(one.stacks):
+            for phase, stack in enumerate(one.stacks):
                 one.rng.bit_generator.state = state
                 grains = None
                 if self.config.image.phase_exchange:
-                    grains = np.random.default_rng([train.seed, 5, one.slot, number])
+                    grains = np.random.default_rng([train.seed, 5, one.slot, phase])
                 stacks = self.pool[one.subject]
                 phases.append(draw_sample(stacks[stack], image, self.augment, train.points, one.rng, grains))
             out.append(phases)

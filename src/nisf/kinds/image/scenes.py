@@ -129,7 +129,7 @@ class Scenes:
         """The phases in the average around one phase, with their weights."""
         sigma = self.field.image.time_sigma
         away = cycle_distance(self.times, self.times[phase])
-        weight = np.exp(-0.5 * (away / sigma) ** 2) if sigma else np.float64(away == 0)
+        weight = np.exp(-0.5 * (away / sigma) ** 2) if sigma else (away == 0).astype(np.float64)
         weight /= weight.sum()
         return [(int(i), float(weight[i])) for i in np.flatnonzero(weight >= LEAST_WEIGHT)]
 

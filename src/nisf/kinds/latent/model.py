@@ -119,7 +119,7 @@ class LatentSubject(Subject):
     @override
     def exportable(self, time: float = 0.0) -> Exportable:
         """Its answers at any time; the time is an input."""
-        return exportable_subject(self.prior.field, self.latent.cpu(), self.region)
+        return exportable_subject(self.prior.field, self.corrected_latent.cpu(), self.region)
 
     @override
     def own_tensors(self) -> dict[str, Tensor]:
