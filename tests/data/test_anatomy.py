@@ -52,6 +52,17 @@ def test_own_file(tmp_path):
         (json.dumps({**OWN, "labels": ["bone", "background"]}), "'labels' must start with 'background'"),
         (json.dumps({**OWN, "labels": []}), "'labels' must start with 'background'"),
         (json.dumps({**OWN, "colours": ["#000000"]}), "'labels' must start .* have one entry each"),
+        (
+            json.dumps({**OWN, "labels": ["background", "a", "a"], "colours": ["#000000"] * 3}),
+            "3 'labels'; give 2 to 128 different names",
+        ),
+        (json.dumps({**OWN, "labels": ["background"], "colours": ["#000000"]}), "1 'labels'; give 2 to 128"),
+        (
+            json.dumps(
+                {**OWN, "labels": ["background", *map(str, range(128))], "colours": ["#000000"] * 129}
+            ),
+            "129 'labels'; give 2 to 128",
+        ),
         (json.dumps({**OWN, "colours": [0, 1]}), r"the entry 'colours' is \[0, 1\]; give a list of colours"),
         (json.dumps({**OWN, "colours": ["#000000", "red"]}), "the colour 'red'; write it as #rrggbb"),
         (json.dumps({**OWN, "phases": ["bone"]}), r"the entry 'phases' is \['bone'\]; give null, or"),

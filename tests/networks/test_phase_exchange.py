@@ -131,7 +131,7 @@ def test_scenes_do_not_mix_phases_of_other_slices(field):
 
 def test_samples_of_a_subject_are_one_view_of_two_phases():
     training = ImageRecipe(toys.setup_of(toys.toy_cohort(3), CONFIG))
-    drawn = [phases for step in range(8) for phases in training.samples(step)]
+    drawn = [phases for step in range(8) for phases in training.samples(step, training.config.image)]
     assert {len(phases) for phases in drawn} == {1, 2}
     pairs = [phases for phases in drawn if len(phases) == 2]
     for first, second in pairs:

@@ -209,7 +209,7 @@ def test_equal_images_at_both_times_are_red(judged_prior):
     """The volumes are right, the ejection fraction of 0 is not."""
     phases = {"by": "blood", "largest": "ED", "smallest": "ES"}
     beating = replace(judged_prior, anatomy=replace(judged_prior.anatomy, phases=phases))
-    case = toys.toy_case(30)
+    case = toys.toy_case(30, toys.toy_grid(frames=3))
     subject = fit(case, beating)
     assert STILL not in judge(subject, case).reasons
     first = {s.position: s.image for s in case.slices if s.frame == 0}
@@ -225,6 +225,24 @@ def test_equal_images_at_both_times_are_red(judged_prior):
     assert steady.reasons[0] == "the volume of the blood is the same at all times"
     alone = replace(case, slices=tuple(s for s in case.slices if s.frame == 0))
     assert STILL not in judge(subject, alone).reasons
+
+
+def test_frames_that_were_not_measured_are_no_standstill(judged_prior):
+    """Nor is one frame that is nearest to both phases."""
+    phases = {"by": "blood", "largest": "ED", "smallest": "ES"}
+    beating = replace(judged_prior, anatomy=replace(judged_prior.anatomy, phases=phases))
+    whole = toys.toy_case(30, toys.toy_grid(frames=6))
+    case = replace(whole, slices=tuple(s for s in whole.slices if s.frame % 2 == 0))
+    subject = fit(case, beating)
+    labels = np.zeros_like(subject.render().label)
+    for frame, side in enumerate((4, 9, 5, 2, 6, 5)):  # largest and smallest where nothing was measured
+        labels[:side, :side, 2, frame] = 1
+    found = judge(subject, case, labels=labels)
+    assert STILL not in found.reasons
+    assert [one.frame for one in examine(subject, replace(case, phases={"ED": 0.2, "ES": 0.8}))] == [2, 4]
+    close = replace(case, phases={"ED": 0.3, "ES": 0.4})  # both nearest to the third frame
+    assert len({one.frame for one in examine(subject, close)}) == 2
+    assert STILL not in judge(subject, close).reasons
 
 
 def test_no_light_without_an_appendix(toy_image_prior):

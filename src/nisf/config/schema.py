@@ -29,7 +29,7 @@ class FieldConfig:
     """Model coordinates: 2 (x, y), 3 (x, y, z) or 4 (x, y, z, t)."""
     channels: Annotated[int, Bounds(1, 64)] = 1
     """Number of intensity channels; set from the data."""
-    classes: Annotated[int, Bounds(2, 256)] = 4
+    classes: Annotated[int, Bounds(2, 128)] = 4
     """Number of classes, background included; set from the data."""
     latent: Annotated[int, Bounds(1, 65536)] = 128
     """Size of the latent."""

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nisf.data.case import BACKGROUND
+from nisf.data.case import BACKGROUND, MOST_CLASSES
 from nisf.data.measure_rules import (
     MeasureRule,
     WallRule,
@@ -247,6 +247,11 @@ def _refuse_strange_names(anatomy: Anatomy, where: str | Path) -> None:
     if anatomy.labels[:1] != (BACKGROUND,) or len(anatomy.colours) != len(anatomy.labels):
         raise BadFileError(
             f"{where}: 'labels' must start with '{BACKGROUND}' and 'colours' have one entry each"
+        )
+    if not 2 <= len(anatomy.labels) <= MOST_CLASSES or len(set(anatomy.labels)) < len(anatomy.labels):
+        raise BadFileError(
+            f"{where}: {len(anatomy.labels)} 'labels'; give 2 to {MOST_CLASSES} different names, with "
+            f"'{BACKGROUND}'"
         )
     for colour in anatomy.colours:
         if not re.fullmatch("#[0-9a-fA-F]{6}", colour):

@@ -21,6 +21,9 @@ from nisf.types import PointsMm, SliceImage, SliceLabel
 UNKNOWN = -1
 """Label of a point whose class is not known, which is different from background."""
 
+MOST_CLASSES = 128
+"""Maximum number of classes, background included: labels are stored as int8."""
+
 BACKGROUND = "background"
 
 SUBSAMPLE = 1_000_000

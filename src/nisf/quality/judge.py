@@ -86,7 +86,7 @@ def judge(
     if model is None:
         return None
     anatomy = subject.prior.anatomy
-    frames = None if labels is None else _extremes(labels, anatomy)
+    frames = None if labels is None else _extremes(labels, case, anatomy)
     frames = frames_to_judge(case, anatomy) if frames is None else frames
     judgement = judgement_of(examine(subject, case, frames), model)
     stopped = _standstill(case, anatomy, frames)
@@ -118,11 +118,11 @@ def judgement_of(examined: Sequence[Examined], model: QualityModel) -> Judgement
 
 def _standstill(case: Case, anatomy: Anatomy, frames: Sequence[int]) -> str | None:
     """Why nothing contracts between the frames that should differ most; None if it may, or need not."""
-    stack = [s for s in case.slices if s.stack == 0]
-    if not anatomy.phases or len({s.frame for s in stack}) < 2:
+    if not anatomy.phases or len(_measured(case)) < 2:
         return None
     steady = frames[0] == frames[-1]
     pair = frames_to_judge(case, anatomy) if steady else frames
+    stack = [s for s in case.slices if s.stack == 0]
     first, last = ({s.position: s.image for s in stack if s.frame == t} for t in (pair[0], pair[-1]))
     if first.keys() == last.keys() and same_images((first[z], last[z]) for z in first):
         return STILL
@@ -131,11 +131,10 @@ def _standstill(case: Case, anatomy: Anatomy, frames: Sequence[int]) -> str | No
 
 def frames_to_judge(case: Case, anatomy: Anatomy) -> list[int]:
     """Indices of the frames to examine: those of named phases, all if few, or the two that differ most."""
-    times = case.stacks[0].grid.times
-    named = [case.phases[name] for name in anatomy.phase_names if name in case.phases]
-    if len(named) == 2:
-        return [nearest_frame(times, time) for time in named]
-    frames = sorted({s.frame for s in case.slices if s.stack == 0})
+    named = _named(case, anatomy)
+    if named is not None:
+        return list(named)
+    frames = _measured(case)
     if len(frames) <= 2:
         return frames
     coarse = {}
@@ -151,25 +150,46 @@ def frames_to_judge(case: Case, anatomy: Anatomy) -> list[int]:
     return [frames[0], furthest]
 
 
-def _extremes(labels: Integer[np.ndarray, "x y z t"], anatomy: Anatomy) -> list[int] | None:
-    """The frames at which the structure that names phases is largest and smallest."""
-    if labels.shape[3] <= 2:
-        return list(range(labels.shape[3]))
+def _measured(case: Case) -> list[int]:
+    """Indices of the frames of the reference stack in which a slice was measured."""
+    return sorted({s.frame for s in case.slices if s.stack == 0})
+
+
+def _named(case: Case, anatomy: Anatomy) -> tuple[int, int] | None:
+    """The measured frames nearest to the two named phases; None if these are unknown or the same."""
+    times = [case.phases[name] for name in anatomy.phase_names if name in case.phases]
+    frames = _measured(case)
+    if len(times) != 2 or not frames:
+        return None
+    measured = case.stacks[0].grid.times[frames]
+    first, second = (frames[nearest_frame(measured, time)] for time in times)
+    return None if first == second else (first, second)
+
+
+def _extremes(labels: Integer[np.ndarray, "x y z t"], case: Case, anatomy: Anatomy) -> list[int] | None:
+    """The measured frames at which the structure that names phases is largest and smallest.
+
+    Frames without it count only if it is in fewer than two; None if the anatomy does not name phases.
+    """
+    frames = np.array(_measured(case))
+    if len(frames) <= 2:
+        return frames.tolist()
     if not anatomy.phases:
         return None
     wanted = anatomy.labels.index(anatomy.phases["by"])
-    size = np.array([np.count_nonzero(frame == wanted) for _, frame in by_frame(labels)])
-    return [int(size.argmax()), int(size.argmin())]
+    size = np.array([np.count_nonzero(frame == wanted) for _, frame in by_frame(labels)])[frames]
+    if np.count_nonzero(size) > 1:
+        frames, size = frames[size > 0], size[size > 0]
+    return [int(frames[size.argmax()]), int(frames[size.argmin()])]
 
 
 def _larger_and_smaller(case: Case, anatomy: Anatomy, signs: dict[int, Signs]) -> tuple[int, int] | None:
     """The frames between which the anatomy should contract; None if it does not beat or there is only one."""
     if not anatomy.phases or len(signs) != 2:
         return None
-    times = case.stacks[0].grid.times
-    named = [case.phases[name] for name in anatomy.phase_names if name in case.phases]
-    if len(named) == 2:
-        larger, smaller = (nearest_frame(times, time) for time in named)
+    named = _named(case, anatomy)
+    if named is not None:
+        larger, smaller = named
     else:
         volume = f"volume/{anatomy.phases['by']}"
         larger, smaller = sorted(signs, key=lambda frame: -signs[frame][volume])

@@ -57,7 +57,7 @@ class FrameSample:
 
     @property
     def slices(self) -> np.ndarray:
-        """Indices of the measured slices (z,)."""
+        """Whether each slice was measured (z,)."""
         return np.asarray(np.isfinite(self.measured).any(axis=(0, 1)))
 
 
@@ -102,10 +102,10 @@ def places_of(subject: Subject, across: int = ACROSS) -> Places | None:
     """The pixels of the reference stack to sample in the subject's region; None if there are none."""
     grid = subject.stacks[0].grid
     half, spacing = subject.region.half, grid.spacing
-    step = np.maximum(1, np.round(2 * half[:2] / across / spacing[:2])).astype(int)
     # The region's axes are those of the reference stack, possibly mirrored or permuted.
     if abs(subject.region.pose.matrix[0, :3] @ grid.affine.axes[:, 0]) < 0.5:
         half = half[[1, 0, 2]]
+    step = np.maximum(1, np.round(2 * half[:2] / across / spacing[:2])).astype(int)
     reach = half[:2] / spacing[:2]
     middle = grid.affine.inverse(subject.region.centre())[:2]
     low = np.maximum(0, np.ceil(middle - reach)).astype(int)
@@ -203,13 +203,23 @@ def keep_answers(subject: Subject) -> None:
 def _answers(
     subject: Subject, places: Places, frame: int
 ) -> tuple[Float[np.ndarray, "x y z"], Float[np.ndarray, "x y z k"]]:
-    """The field's own answers: intensity averaged over channels, and probabilities."""
+    """The field's own answers as the slices show them: intensity averaged over channels, and probabilities."""
     grid, kept = places.grid, subject.island_map.kept
     if kept is not None and frame in kept.frames and kept == places.kept(kept.shape[3]):
         return kept.frames[frame]
-    time, place = float(grid.times[frame]), grid.points().reshape(-1, 3)
-    answer = subject.island_map.answers.answer(place, np.full(len(place), time), memory_mb=MEMORY_MB)
-    return answer.intensity.mean(-1).reshape(grid.shape), answer.probability.reshape(*grid.shape, -1)
+    time, points = float(grid.times[frame]), grid.points()
+    answers = subject.as_measured(subject.island_map.answers, 0)
+    own = [answers.on_slice(k) for k in range(grid.shape[2])]
+    intensity = np.zeros(grid.shape, dtype=np.float32)
+    probability = np.zeros((*grid.shape, answers.classes), dtype=np.float32)
+    for answerer in dict.fromkeys(own):
+        slices = [k for k, other in enumerate(own) if other is answerer]
+        place = points[:, :, slices].reshape(-1, 3)
+        answer = answerer.answer(place, np.full(len(place), time), memory_mb=MEMORY_MB)
+        shape = (*grid.shape[:2], len(slices))
+        intensity[:, :, slices] = answer.intensity.mean(-1).reshape(shape)
+        probability[:, :, slices] = answer.probability.reshape(*shape, -1)
+    return intensity, probability
 
 
 def sample_frame(subject: Subject, case: Case, frame: int, places: Places) -> FrameSample:

@@ -61,6 +61,10 @@ class Answerer(ABC):
             memory_mb: working memory besides the result, MiB.
         """
 
+    def on_slice(self, k: int) -> Answerer:  # noqa: ARG002
+        """What answers on slice ``k`` of the measured stack; see `nisf.subject.in_line.SliceBySlice`."""
+        return self
+
     def fill(self, frame: Frame, grid: Grid, time: float, *, memory_mb: float) -> None:
         """Answer on the whole grid at one time.
 

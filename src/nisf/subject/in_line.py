@@ -54,6 +54,9 @@ class SliceBySlice(Answerer):
         return self.raw.answer(position, time, memory_mb=memory_mb)
 
     @override
+    def on_slice(self, k: int) -> Answerer:
+        return self.slices.get(k, self.raw)
+
+    @override
     def fill_slice(self, frame: Frame, grid: Grid, k: int, time: float, *, memory_mb: float) -> None:
-        answers = self.slices.get(k, self.raw)
-        answers.fill_slice(frame, grid, k, time, memory_mb=memory_mb)
+        self.on_slice(k).fill_slice(frame, grid, k, time, memory_mb=memory_mb)

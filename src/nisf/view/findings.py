@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from nisf.alignment import aligned
 from nisf.data.case import Case
 from nisf.errors import NisfError, told
 from nisf.measures.case import CaseMeasures, Measuring
@@ -89,7 +90,8 @@ class Findings:
             yield from self._measure()
         if self.judgement is None and self.case is not None:
             with torch.inference_mode():
-                self.judgement = judge(self.subject, self.case, labels=self.background.labels())
+                case = aligned(self.case, self.subject.shifts)
+                self.judgement = judge(self.subject, case, labels=self.background.labels())
             yield Step.WORKED
         # Intervals and bands widen with the error that the judgement predicts.
         judged = with_judgement(self.subject, self.judgement)
