@@ -203,7 +203,7 @@ def keep_answers(subject: Subject) -> None:
 def _answers(
     subject: Subject, places: Places, frame: int
 ) -> tuple[Float[np.ndarray, "x y z"], Float[np.ndarray, "x y z k"]]:
-    """The field's own answers as the slices show them: intensity averaged over channels, and probabilities."""
+    """The field's own answers as slices show them: intensity averaged over channels, and probabilities."""
     grid, kept = places.grid, subject.island_map.kept
     if kept is not None and frame in kept.frames and kept == places.kept(kept.shape[3]):
         return kept.frames[frame]
