@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 
 import toys
 from nisf.cli import main
+from nisf.cli.measure import Measure
 from nisf.kinds.load import load_prior
+from nisf.measures.case import MeasureOptions
 from nisf.measures.folder import Tables
 from nisf.segmentation import Request, segment_case, write_segmentation
 from nisf.segmentation.measures import MeasureFiles
@@ -71,6 +74,54 @@ def test_measuring_again_gives_the_same(out, capsys):
     assert main(["measure", str(out)]) == 0
     assert (out / "measures.csv").read_text() == before
     assert "2 of 2 cases measured" in capsys.readouterr().out
+
+
+def test_what_the_user_gave_is_kept(toy_image_prior, toy_file, tmp_path, capsys):
+    out = tmp_path / "out"
+    segment = ["segment", str(toy_file), "-o", str(out), "--prior", str(toy_image_prior.folder)]
+    assert main(segment) == 0
+    (plain,) = read(out / "measures.csv")
+    assert main(["measure", str(out), "--bsa", "1.5"]) == 0
+
+    def kept():
+        entries = json.loads((out / "toy52.measures.json").read_text())
+        return entries["body_m2"]
+
+    assert kept() == 1.5
+    before = (out / "toy52.measures.json").stat().st_mtime_ns
+    capsys.readouterr()
+    assert main(segment) == 0
+    printed = capsys.readouterr()
+    assert "done already" in printed.out + printed.err
+    assert (out / "toy52.measures.json").stat().st_mtime_ns == before
+    assert main(["measure", str(out)]) == 0
+    assert "measured, with a body surface area of 1.5 m2 as given before" in capsys.readouterr().out
+    assert kept() == 1.5
+    strokes = tmp_path / "none.json"
+    strokes.write_text('{"nisf_strokes": 1, "strokes": []}')
+    assert main(["correct", str(out / "toy52.nisf"), str(strokes)]) == 0
+    assert kept() == 1.5
+    assert main(["measure", str(out), "--bsa", "2"]) == 0
+    assert "as given before" not in capsys.readouterr().out
+    assert kept() == 2
+    assert main(["measure", str(out), "--forget"]) == 0
+    assert kept() is None
+    (again,) = read(out / "measures.csv")
+    assert again == plain
+    assert main(["measure", str(out), "--bsa", "2"]) == 0
+    assert main([*segment, "--overwrite"]) == 0
+    assert kept() is None
+
+
+def test_new_settings_replace_those_of_the_same_kind():
+    before = MeasureOptions({"ED": 3, "ES": 9}, 1.9)
+    command = Measure(Path("out"), es=8)
+    assert command.settings(before, None) == (
+        MeasureOptions({"ED": 3, "ES": 8}, 1.9),
+        "ED in frame 3 and a body surface area of 1.9 m2",
+    )
+    assert command.settings(before, 2.0) == (MeasureOptions({"ED": 3, "ES": 8}, 2.0), "ED in frame 3")
+    assert Measure(Path("out"), forget=True).settings(before, None) == (MeasureOptions(), "")
 
 
 def test_measures_do_not_follow_an_edited_file_and_say_so(out, tmp_path, capsys):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nisf.data.wording import counted, mm, place_mm, sizes
+from nisf.data.wording import counted, listed, mm, place_mm, sizes
 
 
 def test_sizes_and_lengths():
@@ -24,3 +24,12 @@ def test_places(place, words):
 
 def test_counts():
     assert [counted(n, "frame") for n in (0, 1, 30)] == ["0 frames", "1 frame", "30 frames"]
+
+
+def test_listed():
+    assert [listed(words) for words in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
+        "",
+        "a",
+        "a and b",
+        "a, b and c",
+    ]

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Measure:
     """Measure segmented cases again from their .nisf files and rewrite measures.csv, curves.csv and wall.csv.
 
-    Nothing is fitted. If a case cannot be measured, the others still are, and the exit status is 1.
+    Nothing is fitted. Phases and body surface areas that are given here are kept when the case is measured
+    again. If a case cannot be measured, the others still are, and the exit status is 1.
     """
 
     folder: Annotated[Positional[Path], arg(metavar="OUT")]
@@ -41,6 +42,8 @@ class Measure:
     """Weight in kg."""
     body: Path | None = None
     """CSV file with one row per case and the columns case and bsa_m2, or case, height_cm and weight_kg."""
+    forget: bool = False
+    """Forget the phases and body surface areas that were given to an earlier run."""
     parquet: bool = False
     """Also write measures.parquet (needs nisf[parquet])."""
     memory_mb: float = 512
@@ -68,8 +71,9 @@ class Measure:
         with Tables(self.folder, parquet=self.parquet, overwrite=self.overwrite) as tables:
             for number, path in enumerate(paths, start=1):
                 try:
-                    self.measure(path, self.options(bodies.get(path.stem)), tables)
-                    print(f"[{number}/{len(paths)}] {path.stem}: measured", flush=True)
+                    kept = self.measure(path, bodies.get(path.stem), tables)
+                    told_of = f", with {kept} as given before" if kept else ""
+                    print(f"[{number}/{len(paths)}] {path.stem}: measured{told_of}", flush=True)
                     if edited := edited_segmentation(self.folder, path.stem):
                         print(f"note: {edited}", file=sys.stderr)
                 except NisfError as error:
@@ -128,15 +132,22 @@ class Measure:
             raise BadSettingError("--height and --weight go together")
         return {names[0]: surface_of(self.height, self.weight, "--height and --weight")}
 
-    def options(self, body_m2: float | None) -> MeasureOptions:
-        """The user's settings for the measures of a case."""
+    def settings(self, given_before: MeasureOptions, body_m2: float | None) -> tuple[MeasureOptions, str]:
+        """The user's settings for the measures of a case, and those of an earlier run among them in words."""
         from nisf.measures.case import MeasureOptions
+        from nisf.segmentation.measures import settings_in_words
 
-        frames = {"ED": self.ed, "ES": self.es}
-        return MeasureOptions({name: f for name, f in frames.items() if f is not None}, body_m2)
+        frames = {name: f for name, f in {"ED": self.ed, "ES": self.es}.items() if f is not None}
+        kept = MeasureOptions() if self.forget else given_before
+        kept = MeasureOptions(
+            {name: frame for name, frame in kept.frames.items() if name not in frames},
+            kept.body_m2 if body_m2 is None else None,
+        )
+        body = kept.body_m2 if body_m2 is None else body_m2
+        return MeasureOptions({**kept.frames, **frames}, body), settings_in_words(kept)
 
-    def measure(self, path: Path, options: MeasureOptions, tables: Tables) -> None:
-        """Measure one case.
+    def measure(self, path: Path, body_m2: float | None, tables: Tables) -> str:
+        """Measure one case; returns the settings of an earlier run that were kept, in words.
 
         Raises:
             NisfError: its file cannot be read, or an option does not fit it.
@@ -144,12 +155,14 @@ class Measure:
         from nisf.device import named_device
         from nisf.kinds.load import read_subject
         from nisf.measures.case import measure
-        from nisf.segmentation.measures import with_quality, write_measures
+        from nisf.segmentation.measures import kept_settings, with_quality, write_measures
         from nisf.uncertainty.intervals import with_intervals
 
         subject = read_subject(path, self.prior)
         subject = replace(subject, prior=subject.prior.to(named_device(self.device)))
-        measures = measure(subject, options, memory_mb=self.memory_mb)
+        settings, kept = self.settings(kept_settings(self.folder, subject.name), body_m2)
+        measures = measure(subject, settings, memory_mb=self.memory_mb)
         measures = with_quality(with_intervals(measures, subject, memory_mb=self.memory_mb), subject)
-        write_measures(self.folder, subject, measures, overwrite=self.overwrite)
+        write_measures(self.folder, subject, measures, settings, overwrite=self.overwrite)
         tables.note()
+        return kept

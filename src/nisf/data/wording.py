@@ -26,3 +26,8 @@ def place_mm(place: Sequence[float] | np.ndarray) -> str:
 def counted(number: int, what: str) -> str:
     """E.g. ``1 frame``, ``30 frames``."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def listed(words: Sequence[str]) -> str:
+    """E.g. ``a, b and c``; empty without words."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

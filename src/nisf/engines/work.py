@@ -36,7 +36,7 @@ from nisf.segmentation import (
     writers_to_run,
 )
 from nisf.segmentation.correct import kept_strokes
-from nisf.segmentation.measures import MeasureFiles
+from nisf.segmentation.measures import MeasureFiles, kept_settings, settings_in_words
 from nisf.stopwatch import Stopwatch, stage
 from nisf.subject.subject import Subject
 
@@ -88,13 +88,20 @@ class Work:
             say(f"keeps its {counted(len(kept), 'stroke')}; overwriting the case drops them")
         return replace(self.request, strokes=kept)
 
-    def writers(self, case: Case, files: CaseFiles, prior: Prior[Subject]) -> list[CaseWriter]:
-        """The writers of the additional files requested for a case.
+    def writers(
+        self, case: Case, files: CaseFiles, prior: Prior[Subject], say: Callable[[str], None]
+    ) -> list[CaseWriter]:
+        """The writers of the additional files requested for a case; settings of its measures are kept.
 
         Raises:
             BadSettingError: a requested phase or frame does not exist in the case.
         """
-        found: list[CaseWriter] = [MeasureFiles(self.memory_mb)] if self.measures else []
+        found: list[CaseWriter] = []
+        if self.measures:
+            settings = None if self.overwrite else kept_settings(self.folder, case.name)
+            if settings and (kept := settings_in_words(settings)):
+                say(f"keeps {kept} for its measures; overwriting the case drops them")
+            found.append(MeasureFiles(self.memory_mb, settings))
         frames = self.request.frames or len(case.stacks[0].grid.times)
         for option, wish in (("dicom_seg", self.dicom_seg), ("seg_nrrd", self.seg_nrrd)):
             if wish is not None:
@@ -225,7 +232,7 @@ def _written(
     folder, memory_mb = work.folder, work.memory_mb
     with claimed(folder, case.name):
         request = work.request_of(case, say)
-        inputs, writers = files.paths(), work.writers(case, files, prior)
+        inputs, writers = files.paths(), work.writers(case, files, prior, say)
         if not work.overwrite and done_already(case, prior, folder, request, inputs):
             if missing := writers_to_run(case, folder, writers):
                 subject = read_subject(folder / f"{file_stem(case.name)}.nisf", prior)
@@ -252,5 +259,5 @@ def _written(
                 f"it was {subject.summary['turned']} to match the training images, and its segmentation "
                 "is turned back"
             )
-        told_of = ("region", "turned", "intensity_bce", "converged", "quality", "moved_mm")
+        told_of = ("region", "turned", "intensity_bce", "converged", "moved_mm")
         return {key: subject.summary[key] for key in told_of if key in subject.summary}

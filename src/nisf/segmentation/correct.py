@@ -12,7 +12,7 @@ from nisf.correction.stroke import Stroke
 from nisf.errors import BadFileError, BadSettingError
 from nisf.measures.table import PART as MEASURES
 from nisf.outputs import read_part, read_record
-from nisf.segmentation.measures import MeasureFiles
+from nisf.segmentation.measures import MeasureFiles, kept_settings
 from nisf.segmentation.request import PART, Request
 from nisf.segmentation.segment import write_segmentation
 from nisf.subject.subject import Subject
@@ -103,7 +103,7 @@ def write_corrected(
         folder,
         request_of(subject),
         memory_mb=memory_mb,
-        writers=[MeasureFiles(memory_mb)] if MEASURES in parts else [],
+        writers=[MeasureFiles(memory_mb, kept_settings(folder, subject.name))] if MEASURES in parts else [],
         overwrite=overwrite,
         say=say,
     )

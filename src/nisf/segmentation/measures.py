@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nisf.measures.case import CaseMeasures, Measuring
+from nisf.data.wording import listed
+from nisf.errors import MALFORMED
+from nisf.measures.case import CaseMeasures, MeasureOptions, Measuring
 from nisf.measures.table import PART, case_path, write_case
-from nisf.outputs import Made, claimed, file_stem, read_part, recorded
+from nisf.outputs import Made, as_json, claimed, file_stem, read_part, recorded
 from nisf.quality.judgement import kept_judgement
 from nisf.segmentation.request import PART as SEGMENTED
 from nisf.subject.rendering import Rendering
@@ -23,18 +25,19 @@ class MeasureFiles:
 
     Args:
         memory_mb: working memory, MiB.
+        settings: phases and body surface area that the user gave, e.g. those that `kept_settings` returns.
     """
 
     part = PART
 
-    def __init__(self, memory_mb: float = 512.0) -> None:
-        self.memory_mb = memory_mb
+    def __init__(self, memory_mb: float = 512.0, settings: MeasureOptions | None = None) -> None:
+        self.memory_mb, self.settings = memory_mb, settings or MeasureOptions()
         self._measuring: Measuring | None = None
         self._spreading: Spreading | None = None
 
     def options(self) -> Mapping[str, Any]:
-        """Empty: nothing besides the subject affects them."""
-        return {}
+        """The user's settings; nothing else besides the subject affects the measures."""
+        return settings_to_json(self.settings)
 
     def planned(self, case: str) -> list[str]:
         """``NAME.measures.json``."""
@@ -42,7 +45,7 @@ class MeasureFiles:
 
     def answered(self, subject: Subject) -> Callable[[int], None]:
         """Measure each frame when it is finished, just after its slices have been encoded."""
-        measuring = self._measuring = Measuring(subject, memory_mb=self.memory_mb)
+        measuring = self._measuring = Measuring(subject, self.settings, memory_mb=self.memory_mb)
         learnt = intervals_of(subject) if subject.stacks else None
         if learnt is None:
             self._spreading = None
@@ -61,11 +64,36 @@ class MeasureFiles:
         measuring, spreading = self._measuring, self._spreading
         # Its summary may have grown meanwhile; the stacks are the same objects.
         if measuring is None or measuring.subject.stacks is not subject.stacks:
-            measuring, spreading = Measuring(subject, memory_mb=self.memory_mb), None
+            measuring, spreading = Measuring(subject, self.settings, memory_mb=self.memory_mb), None
         own = bool(subject.stacks) and rendering.grid is subject.stacks[0].grid
         measures = measuring.finish(rendering if own else None)
         measures = with_intervals(measures, subject, spreading=spreading, memory_mb=self.memory_mb)
         return [write_case(folder, with_quality(measures, subject))]
+
+
+def settings_to_json(settings: MeasureOptions) -> dict[str, Any]:
+    """The user's settings as a record stores them; empty if none were given."""
+    out: dict[str, Any] = {"frames": dict(settings.frames)} if settings.frames else {}
+    return out if settings.body_m2 is None else out | {"body_m2": settings.body_m2}
+
+
+def settings_in_words(settings: MeasureOptions) -> str:
+    """E.g. ``ED in frame 3 and a body surface area of 1.9 m2``; empty if none were given."""
+    words = [f"{name} in frame {frame}" for name, frame in settings.frames.items()]
+    body = settings.body_m2
+    return listed([*words, *([] if body is None else [f"a body surface area of {body:.3g} m2"])])
+
+
+def kept_settings(folder: str | Path, case: str) -> MeasureOptions:
+    """The phases and body surface area with which a case in an output folder was measured, if any."""
+    part = read_part(Path(folder), case, PART)
+    said = {} if part is None else part.made.options.get(PART, {})
+    try:
+        frames = {str(name): int(frame) for name, frame in said.get("frames", {}).items()}
+        body = said.get("body_m2")
+        return MeasureOptions(frames, None if body is None else float(body))
+    except MALFORMED:
+        return MeasureOptions()
 
 
 def with_quality(measures: CaseMeasures, subject: Subject) -> CaseMeasures:
@@ -97,9 +125,21 @@ def edited_segmentation(folder: str | Path, case: str) -> str | None:
 
 
 def write_measures(
-    folder: str | Path, subject: Subject, measures: CaseMeasures, *, overwrite: bool = False
+    folder: str | Path,
+    subject: Subject,
+    measures: CaseMeasures,
+    settings: MeasureOptions | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Path:
-    """Write the measures of a case that was segmented earlier; ``overwrite`` replaces any file.
+    """Write the measures of a case that was segmented earlier.
+
+    Args:
+        folder: the output folder.
+        subject: the segmented case.
+        measures: its measures.
+        settings: the user's settings for them; they are kept when the case is measured again.
+        overwrite: replace files that nisf did not write.
 
     Raises:
         BusyError: another process is writing the case.
@@ -111,5 +151,7 @@ def write_measures(
     with claimed(folder, subject.name):
         segmented = read_part(Path(folder), subject.name, SEGMENTED)
         made = Made(prior=subject.prior.fingerprint) if segmented is None else segmented.made
+        options = {**made.options, PART: settings_to_json(settings or MeasureOptions())}
+        made = as_json(replace(made, options=options))
         with recorded(folder, subject.name, PART, made, overwrite=overwrite):
             return write_case(folder, measures)
