@@ -14,6 +14,12 @@ from nisf.io.readers import read_image
 from nisf.io.writers import write_volume
 from nisf.kinds.load import read_subject
 from nisf.outputs import read_part
+from nisf.quality.judgement import (
+    Judgement,
+    judgement_for_intervals,
+    kept_judgement,
+    with_judgement,
+)
 from nisf.segmentation import PART
 from nisf.segmentation.correct import correct, kept_strokes, request_of
 
@@ -108,7 +114,14 @@ def test_what_was_asked_comes_back(world):
     path, _, stroke = world
     subject = read_subject(path / "out" / "scan.nisf")
     assert request_of(subject).strokes == ()
-    new = correct(replace(subject, summary={**subject.summary, "quality": {"light": "green"}}), [stroke])
-    assert "quality" not in new.summary
+    said = Judgement("red", {"blood": 0.4, "muscle": 0.6}, 0.5, ("odd",))
+    judged = with_judgement(subject, said)
+    assert kept_judgement(correct(judged, [])) == said
+    new = correct(judged, [stroke])
+    # The new answer was not judged, but its intervals are as wide as before.
+    assert kept_judgement(new) is None
+    assert judgement_for_intervals(new) == said
+    again = correct(new, [stroke, stroke])
+    assert (kept_judgement(again), judgement_for_intervals(again)) == (None, said)
+    assert correct(again, []).summary == judged.summary
     assert request_of(new) == replace(request_of(subject), strokes=(stroke,))
-    assert correct(new, []).summary == subject.summary

@@ -11,6 +11,7 @@ from nisf.measures.case import measure
 from nisf.prior.fit import fit
 from nisf.quality.judgement import Judgement, with_judgement
 from nisf.uncertainty.intervals import (
+    UNJUDGED,
     Intervals,
     Scale,
     _ends,
@@ -133,6 +134,11 @@ def test_intervals_widen_where_the_segmentation_is_expected_to_be_poor(subject, 
     assert upper[1] == pytest.approx(wider * upper[0])
     for structure, half in usual.band_ml.items():
         np.testing.assert_allclose(found.band_ml[structure], wider * half)
+    assert found.notes == plain.notes
+    unjudged = with_intervals(plain, replace(subject, prior=prior))
+    assert unjudged.intervals == usual.intervals
+    assert unjudged.notes == (*plain.notes, UNJUDGED)
+    assert usual.notes == plain.notes  # a prior whose intervals do not widen
     # Nothing is known of a case that was not judged, nor by a prior without a usual error.
     assert known.of_case(None) == scales
     assert Intervals(scales).of_case(Judgement("red", {}, 0.1)) == scales

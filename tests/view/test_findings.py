@@ -73,7 +73,7 @@ def test_intervals_of_a_case_that_the_viewer_judges_widen_as_the_command_says(su
         found = viewed.findings.measures.intervals[f"{name}_ml"]
         assert found == pytest.approx(truth.intervals[f"{name}_ml"], abs=2e-3)
         assert np.ptp(found) > 1.5 * np.ptp(plain.intervals[f"{name}_ml"])
-        band = [halves[k] for halves in viewed.findings.halves]
+        band = [halves[k] for halves in viewed.findings.header()["halves"]]
         assert band == pytest.approx(list(truth.band_ml[name]), abs=2e-3)
 
 

@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeVar
 from nisf.errors import MALFORMED
 from nisf.subject.subject import Subject
 
+JUDGED, UNCORRECTED = "quality", "uncorrected_quality"
+"""Entries of a subject's summary: its judgement, and that of its answer before strokes."""
 Light = Literal["green", "amber", "red"]
 SubjectType = TypeVar("SubjectType", bound=Subject)
 
@@ -48,12 +50,40 @@ def with_judgement(subject: SubjectType, judgement: Judgement | None) -> Subject
     """Add a judgement to a subject's summary, so that its file stores it."""
     if judgement is None:
         return subject
-    return replace(subject, summary={**subject.summary, "quality": judgement.to_json()})
+    return replace(subject, summary={**subject.summary, JUDGED: judgement.to_json()})
+
+
+def summary_with_strokes(summary: Mapping[str, Any], *, strokes: bool) -> dict[str, Any]:
+    """A subject's summary after its strokes have changed.
+
+    A corrected answer has not been judged; the judgement of the uncorrected one is kept apart, and returns
+    with that answer when the last stroke is removed.
+
+    Args:
+        summary: the summary before.
+        strokes: whether there are any strokes now.
+    """
+    out = dict(summary)
+    judged, uncorrected = out.pop(JUDGED, None), out.pop(UNCORRECTED, None)
+    first = judged if uncorrected is None else uncorrected
+    return out if first is None else out | {UNCORRECTED if strokes else JUDGED: first}
 
 
 def kept_judgement(subject: Subject) -> Judgement | None:
     """The judgement stored in a subject's summary; None if there is none or it is unreadable."""
-    data = subject.summary.get("quality")
+    return _read(subject.summary.get(JUDGED))
+
+
+def judgement_for_intervals(subject: Subject) -> Judgement | None:
+    """The judgement by which intervals widen: of a corrected subject, that of its uncorrected answer.
+
+    Strokes change little of an answer, so intervals must not become narrower because it was corrected.
+    """
+    return kept_judgement(subject) or _read(subject.summary.get(UNCORRECTED))
+
+
+def _read(data: Any) -> Judgement | None:
+    """A judgement from JSON; None if it is unreadable."""
     if not isinstance(data, Mapping):
         return None
     try:

@@ -12,6 +12,7 @@ from nisf.correction.stroke import Stroke
 from nisf.errors import BadFileError, BadSettingError
 from nisf.measures.table import PART as MEASURES
 from nisf.outputs import read_part, read_record
+from nisf.quality.judgement import summary_with_strokes
 from nisf.segmentation.measures import MeasureFiles, kept_settings
 from nisf.segmentation.request import PART, Request
 from nisf.segmentation.segment import write_segmentation
@@ -29,9 +30,7 @@ def correct(subject: Subject, strokes: Sequence[Stroke]) -> Subject:
         BadSettingError: a class is unknown, or a stroke lies outside the region.
     """
     new = subject.corrected(strokes)
-    summary = dict(new.summary)
-    # The new answer has not been judged.
-    summary.pop("quality", None)
+    summary = summary_with_strokes(new.summary, strokes=bool(new.strokes))
     request = summary.get("request")
     if isinstance(request, Mapping):
         same = {name: value for name, value in request.items() if name != "strokes"}

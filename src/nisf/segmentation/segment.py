@@ -280,7 +280,7 @@ def _answered(
 def segment(
     path: str | Path, prior: Prior[Subject] | str | Path = DEFAULT, request: Request | None = None
 ) -> Subject:
-    """Fit one image file or case folder.
+    """Fit one image file or case folder, and judge the result (`nisf.quality`) if the prior can.
 
     Args:
         path: a NIfTI file, or a case folder of a known layout.
@@ -303,4 +303,5 @@ def segment(
         )
     files = cohort.cases[0].without_labels()
     refuse_dead_links(files.paths())
-    return segment_case(read_case(files, prior.anatomy), prior, request, inputs=files.paths())
+    case = read_case(files, prior.anatomy)
+    return _judged(segment_case(case, prior, request, inputs=files.paths()), case, None, _nobody)

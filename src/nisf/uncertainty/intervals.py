@@ -26,7 +26,7 @@ from nisf.errors import MALFORMED, BadFileError
 from nisf.measures.case import CaseMeasures
 from nisf.measures.curve import VolumeCurve
 from nisf.measures.formulas import column, index_column, values_of
-from nisf.quality.judgement import Judgement, kept_judgement
+from nisf.quality.judgement import Judgement, judgement_for_intervals
 from nisf.subject.subject import Subject
 from nisf.uncertainty.band import band_of
 from nisf.uncertainty.scale import Scale
@@ -36,6 +36,9 @@ LEVEL = 0.9
 """Fraction of the intervals that should hold the truth."""
 FROM_VOLUMES = ("volume", "mass", "difference", "percentage")
 """Rules of measures that are computed from volumes at the named phases only."""
+
+UNJUDGED = "the segmentation was not judged, so its intervals are as narrow as those of a usual case"
+"""Note on measures whose intervals could not be widened."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,8 @@ def with_intervals(
         spreading = Spreading(subject, draws=found.draws, memory_mb=memory_mb)
     anatomy = subject.prior.anatomy
     spreads = spreads_of(anatomy, measures, spreading.at(times_of(anatomy, measures)))
-    scales = found.of_case(kept_judgement(subject))
+    judgement = judgement_for_intervals(subject)
+    scales = found.of_case(judgement)
     widths = {name: scale.half_width(spreads[name]) for name, scale in scales.items() if name in spreads}
     ends = {
         name: _ends(limits_of(rule, anatomy), value, widths[name])
@@ -154,7 +158,9 @@ def with_intervals(
     }
     intervals = {**measures.intervals, **ends, **_derived(anatomy, measures, ends)}
     band = band_of(anatomy, measures, scales, spreading)
-    return replace(measures, intervals=intervals, band_ml=band)
+    unjudged = judgement is None and found.usual_error is not None
+    notes = (*measures.notes, UNJUDGED) if unjudged else measures.notes
+    return replace(measures, intervals=intervals, band_ml=band, notes=notes)
 
 
 def _ends(limits: tuple[float, float], value: float, half: float) -> tuple[float, float]:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 
 from nisf.alignment import aligned
 from nisf.data.case import Case
@@ -24,7 +24,6 @@ from nisf.quality.judgement import Judgement, kept_judgement, with_judgement
 from nisf.report.words import LIGHTS, rows_of
 from nisf.subject.rendering import Rendering
 from nisf.subject.subject import Subject
-from nisf.uncertainty.band import anchors_of, half_width
 from nisf.uncertainty.intervals import intervals_of, with_intervals
 from nisf.uncertainty.spread import Spreading
 from nisf.view.background import Background
@@ -68,10 +67,8 @@ class Findings:
     ) -> None:
         self.subject, self.case, self.background, self.measures = subject, case, background, known
         self.judgement = kept_judgement(subject)
-        count = len(subject.stacks[0].grid.times) if subject.stacks else 0
-        self.halves: list[list[float] | None] = [None] * count
         self.problem: str | None = None
-        self.complete = not count
+        self.complete = not subject.stacks
 
     def work(self) -> Work:
         """Measure, judge and find the bands; one step does one frame."""
@@ -94,11 +91,7 @@ class Findings:
                 self.judgement = judge(self.subject, case, labels=self.background.labels())
             yield Step.WORKED
         # Intervals and bands widen with the error that the judgement predicts.
-        judged = with_judgement(self.subject, self.judgement)
-        if fresh and self.measures is not None:
-            self.measures = with_intervals(self.measures, judged, memory_mb=MEMORY_MB)
-            yield Step.WORKED
-        yield from self._bands(judged)
+        yield from self._bands(with_judgement(self.subject, self.judgement), fresh=fresh)
 
     def _measure(self) -> Work:
         measuring = Measuring(self.subject, memory_mb=MEMORY_MB)
@@ -111,28 +104,18 @@ class Findings:
         self.measures = measuring.finish(rendering)
         yield Step.WORKED
 
-    def _bands(self, judged: Subject) -> Work:
+    def _bands(self, judged: Subject, *, fresh: bool) -> Work:
+        """Add intervals, if the measures were made here, and bands, if they have none."""
         intervals, measures = intervals_of(judged), self.measures
-        if intervals is None or measures is None or measures.curve is None:
+        if intervals is None or measures is None or measures.band_ml:
             return
         spreading = Spreading(judged, draws=intervals.draws, memory_mb=MEMORY_MB)
-        anatomy = self.subject.prior.anatomy
-        anchors = anchors_of(anatomy, measures, intervals.of_case(kept_judgement(judged)))
-        for t, time in enumerate(spreading.times):
-            ml = self._ml(float(time))
-            spread = np.sqrt(spreading.at([float(time)]).squares(ml[None], _volumes))
-            known = zip(anatomy.labels[1:], ml, spread, strict=True)
-            self.halves[t] = [half_width(anchors[name], float(v), float(s)) for name, v, s in known]
+        for t in range(len(spreading.times)):
+            spreading.frame(t)
             yield Step.WORKED
-
-    def _ml(self, time: float) -> Float[np.ndarray, "s"]:
-        """Volumes of the structures at a measured time, mL."""
-        assert self.measures is not None
-        assert self.measures.curve is not None
-        curve = self.measures.curve
-        return np.array(
-            [curve.ml[name][curve.nearest(time)] for name in self.subject.prior.anatomy.labels[1:]]
-        )
+        found = with_intervals(measures, judged, spreading=spreading, memory_mb=MEMORY_MB)
+        self.measures = found if fresh else replace(measures, band_ml=found.band_ml)
+        yield Step.WORKED
 
     def header(self) -> dict[str, Any]:
         """What is known so far, in the page's format."""
@@ -156,10 +139,15 @@ class Findings:
             }
             for title, rows in rows_of(measures).items()
         ]
-        if measures.curve is not None and self.subject.stacks:
-            times = self.subject.stacks[0].grid.times
-            out["volumes"] = [[round(float(v), 3) for v in self._ml(float(time))] for time in times]
-            out["halves"] = [None if half is None else [_rounded(v) for v in half] for half in self.halves]
+        curve, band = measures.curve, measures.band_ml
+        if curve is not None and self.subject.stacks:
+            names = self.subject.prior.anatomy.labels[1:]
+            frames = [curve.nearest(float(time)) for time in self.subject.stacks[0].grid.times]
+            out["volumes"] = [[round(float(curve.ml[name][t]), 3) for name in names] for t in frames]
+            out["halves"] = [
+                [_rounded(float(band[name][t])) if name in band else None for name in names] if band else None
+                for t in frames
+            ]
             out["phases"] = {name: round(float(t), 6) for name, t in measures.phases.items()}
         return out
 
@@ -178,11 +166,6 @@ def _judged(measures: CaseMeasures | None) -> Judgement | None:
         return None
     light: Any = measures.quality
     return Judgement(light, {}, measures.predicted_dice, measures.reasons)
-
-
-def _volumes(volumes: Float[np.ndarray, "t s"]) -> Float[np.ndarray, "s"]:
-    """The volumes at a single time, as measures of themselves."""
-    return volumes[0]
 
 
 def _rounded(value: float) -> float | None:
