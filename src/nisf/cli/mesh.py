@@ -100,7 +100,7 @@ class Mesh:
         Raises:
             BadSettingError: an option is invalid, or both are given.
         """
-        from nisf.cli.parse import numbers
+        from nisf.cli.parse import cycle_fractions
         from nisf.data.geometry import cycle_times
         from nisf.errors import BadSettingError
 
@@ -111,7 +111,7 @@ class Mesh:
                 raise BadSettingError(f"--frames {self.frames}: give a number of at least 1")
             return cycle_times(self.frames).tolist()
         if self.time is not None:
-            return numbers(self.time, len(self.time.split(",")), "--time")
+            return cycle_fractions(self.time, "--time")
         return [float(subject.stacks[0].grid.times[0]) if subject.stacks else 0.0]
 
 

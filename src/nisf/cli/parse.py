@@ -84,6 +84,23 @@ def numbers(text: str, count: int, flag: str, *, positive: bool = False) -> list
     return values
 
 
+def cycle_fractions(text: str, flag: str) -> list[float]:
+    """Parse ``"0,0.35"`` to times as fractions of the cycle.
+
+    Raises:
+        BadSettingError: a part is not a number from 0 to 1, e.g. a frame or milliseconds.
+    """
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if not values or not all(0 <= value <= 1 for value in values):
+        raise BadSettingError(
+            f"{flag} {text}: give fractions of the cycle from 0 to 1, separated by commas, without spaces"
+        )
+    return values
+
+
 def words(text: str, flag: str) -> list[str]:
     """Split ``"a, b"`` into its parts.
 

@@ -212,7 +212,7 @@ class Render:
         Raises:
             BadSettingError: an option is invalid.
         """
-        from nisf.cli.parse import numbers
+        from nisf.cli.parse import cycle_fractions, numbers
         from nisf.data.geometry import Grid
         from nisf.errors import BadSettingError
 
@@ -238,7 +238,7 @@ class Render:
                 raise BadSettingError(f"--frames {self.frames}: give a number of at least 1")
             grid = grid.with_frames(self.frames)
         if self.time is not None:
-            grid = grid.at_times(numbers(self.time, len(self.time.split(",")), "--time"))
+            grid = grid.at_times(cycle_fractions(self.time, "--time"))
         return grid, own
 
     def named_plane(self, subject: Subject, name: str, pixel: float) -> Grid:
@@ -285,7 +285,8 @@ def read_points(path: Path) -> np.ndarray:
     """World mm and time of each row of a CSV (n, 4); the time is 0 if not given.
 
     Raises:
-        BadFileError: the CSV lacks a column, is empty or has cells that are not finite numbers.
+        BadFileError: the CSV lacks a column, is empty, or has cells that are not finite numbers or that are
+            times outside the cycle.
     """
     import csv
 
@@ -303,6 +304,12 @@ def read_points(path: Path) -> np.ndarray:
         ) from error
     if not len(points) or not np.isfinite(points).all():
         raise BadFileError(f"{path}: contains no points, or coordinates that are not finite")
+    outside = np.flatnonzero((points[:, 3] < 0) | (points[:, 3] > 1))
+    if len(outside):
+        raise BadFileError(
+            f"{path}: t is {points[outside[0], 3]:g} in row {outside[0] + 1}; give a fraction of the cycle, "
+            "from 0 to 1"
+        )
     return points
 
 

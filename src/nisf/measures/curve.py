@@ -12,6 +12,7 @@ from scipy.interpolate import CubicSpline
 
 from nisf.data.anatomy import Anatomy
 from nisf.data.geometry import cycle_distance, nearest_frame
+from nisf.data.wording import listed
 
 LEAST_FRAMES = 8
 """Minimum number of frames for a curve; with fewer, only the volumes at the measured times are known."""
@@ -137,6 +138,11 @@ def choose_phases(
         else:
             if name in found:
                 phases[name] = found[name]
+    if unknown := [name for name in names if name not in phases]:
+        notes.append(
+            f"{listed(unknown)}: unknown, because the {anatomy.phases['by']} is in fewer than two frames; "
+            "measures at them are empty unless the frame is given"
+        )
     return phases, notes
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -62,6 +62,10 @@ class Subject(Abilities):
     def __repr__(self) -> str:
         grids = ", ".join(f"{s.name} {' x '.join(map(str, s.grid.shape))}" for s in self.stacks) or "no stack"
         return f"<{type(self).__name__} {self.name}: {grids}, prior {self.prior.fingerprint}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or another process needs; cached results are computed again there."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
     def _repr_html_(self) -> str:
         """Display in a notebook; implemented in a package above, and found by its public name."""
@@ -185,9 +189,12 @@ class Subject(Abilities):
 
         Args:
             position: world mm (..., 3).
-            time: fraction of the cycle, one for all or one per position.
+            time: fraction of the cycle, one for all or one per position; 1.25 is 0.25 of the next cycle.
             memory_mb: working memory besides the result, MiB.
             stack: index of the stack that defines the intensity scale.
+
+        Raises:
+            BadSettingError: a time is not finite.
         """
         shape, answer = self._asked(self.calibrated_answers, position, time, memory_mb)
         image = on_scale(answer, self._scale(stack))
@@ -215,6 +222,7 @@ class Subject(Abilities):
 
         Raises:
             CannotFitError: there is no posterior.
+            BadSettingError: a time is not finite.
         """
         shape, answer = self._asked(
             self._shown(self._within_ends(self.drawn(samples, seed))), position, time, memory_mb
@@ -236,6 +244,8 @@ class Subject(Abilities):
         position = np.asarray(position, dtype=np.float64)
         shape = position.shape[:-1]
         times = np.broadcast_to(np.asarray(time, dtype=np.float64), shape).reshape(-1)
+        if not np.isfinite(times).all():
+            raise BadSettingError(f"{self.name}: a time is not finite; give fractions of the cycle")
         return shape, answers.answer(position.reshape(-1, 3), times, memory_mb=memory_mb)
 
     def _scale(self, stack: int) -> Stack | None:

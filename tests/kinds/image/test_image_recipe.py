@@ -1,4 +1,6 @@
+import copy
 import json
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +10,7 @@ import torch
 import nisf.training.search
 import toys
 from nisf.data.hiding import hide
-from nisf.errors import NisfError
+from nisf.errors import BadSettingError, NisfError
 from nisf.files import read_tensors, write_tensors
 from nisf.io.subject_file import write_subject
 from nisf.kinds.image.augment import draw_sample, phase_stacks
@@ -210,3 +212,13 @@ def test_a_cine_is_encoded_once(toy_image_prior, monkeypatch):
     monkeypatch.setattr(field, "image", replace(field.image, time_sigma=0.2))
     replace(fitted, encoded=None).render()
     assert seen == [6] * 8  # an average of seven, all of them kept
+
+
+def test_a_subject_travels_to_another_process(fitted):
+    place = fitted.region.centre() + np.array([[0.0, 0, 0], [5, 3, 2]])
+    expected = fitted.query(place, 0.25)
+    for again in (pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)):
+        for found, wanted in zip(again.query(place, 0.25), expected, strict=True):
+            np.testing.assert_array_equal(found, wanted)
+    with pytest.raises(BadSettingError, match="a time is not finite"):
+        fitted.query(place, np.nan)

@@ -61,6 +61,10 @@ class ImageSubject(Subject):
     ready: int = field(default=2, kw_only=True)
     encoded: Scenes | None = field(default=None, kw_only=True)
 
+    @override
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "encoded": None}  # encoded again where it is needed
+
     @cached_property
     def scenes(self) -> Scenes:
         """Its encoded slices, phase by phase, with the effect of its strokes."""
