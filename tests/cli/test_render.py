@@ -7,7 +7,7 @@ import pytest
 
 import toys
 from nisf.cli import main
-from nisf.cli.render import read_points, write_answers
+from nisf.cli.points import read_points, write_answers
 from nisf.errors import BadFileError
 from nisf.io.subject_file import write_subject
 from nisf.prior.fit import fit

@@ -1,0 +1,80 @@
+"""Points to query, and the answers at them, as CSV files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def read_points(path: Path) -> np.ndarray:
+    """World mm and time of each row of a CSV (n, 4); the time is 0 if not given.
+
+    Raises:
+        BadFileError: the CSV lacks a column, is empty, or has cells that are not finite numbers or that are
+            times outside the cycle.
+    """
+    import csv
+
+    import numpy as np
+
+    from nisf.errors import MALFORMED, BadFileError
+
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [[*(row[axis] for axis in "xyz"), row.get("t") or 0] for row in csv.DictReader(file)]
+        points = np.array(rows, dtype=np.float64)
+    except (OSError, csv.Error, *MALFORMED) as error:
+        raise BadFileError(
+            f"{path}: needs the columns x,y,z (mm) and optionally t, all numbers ({error})"
+        ) from error
+    if not len(points) or not np.isfinite(points).all():
+        raise BadFileError(f"{path}: contains no points, or coordinates that are not finite")
+    outside = np.flatnonzero((points[:, 3] < 0) | (points[:, 3] > 1))
+    if len(outside):
+        raise BadFileError(
+            f"{path}: t is {points[outside[0], 3]:g} in row {outside[0] + 1}; give a fraction of the cycle, "
+            "from 0 to 1"
+        )
+    return points
+
+
+def write_answers(
+    path: Path,
+    points: np.ndarray,
+    image: np.ndarray,
+    probability: np.ndarray,
+    deviation: np.ndarray | None,
+    labels: Sequence[str],
+) -> None:
+    """Write a CSV with one row per point.
+
+    Args:
+        path: path of the file.
+        points: world mm and time (n, 4).
+        image: intensities (n, c).
+        probability: probability of each class (n, k).
+        deviation: standard deviations of these (n, k), or None to leave these columns out.
+        labels: names of the classes.
+    """
+    import numpy as np
+
+    from nisf.files import write_csv
+    from nisf.outputs import file_words
+
+    words = file_words(labels)
+    channels = [f"intensity_{c}" for c in range(image.shape[1])] if image.shape[1] > 1 else ["intensity"]
+    header = [*"xyzt", *channels, "label", *(f"p_{word}" for word in words)]
+    classes = probability
+    if deviation is not None:
+        header += [f"std_{word}" for word in words]
+        classes = np.c_[probability, deviation]
+    answers = zip(np.c_[points, image], probability.argmax(1), classes, strict=True)
+    write_csv(
+        path,
+        header,
+        ([*(f"{v:.6g}" for v in at), labels[best], *(f"{v:.4f}" for v in row)] for at, best, row in answers),
+    )
