@@ -245,6 +245,8 @@ class Prior(ABC, Generic[SubjectType]):
     def with_weights(self, tensors: Mapping[str, Tensor], source: Path) -> Prior[SubjectType]:
         """The same prior with other weights, named as in `weights`.
 
+        Without its appendices and its orienter, which belong to the old weights.
+
         Raises:
             BadFileError: the weights do not fit this prior; the message names ``source``.
         """

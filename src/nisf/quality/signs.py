@@ -174,7 +174,7 @@ def appearance(sample: FrameSample, names: Sequence[str]) -> Signs:
         step = _across(sample.measured, masks[a], masks[b])
         if len(step) >= LEAST_PIXELS:
             contrast = means[a] - means[b]
-            found[f"edge/{a}/{b}"] = float(step.mean() / (np.sign(contrast) * max(abs(contrast), 0.05)))
+            found[f"edge/{a}/{b}"] = float(step.mean() / np.copysign(max(abs(contrast), 0.05), contrast))
     steps = np.abs(sample.neighbour - sample.measured)[:, near]
     steps = steps[np.isfinite(steps)]
     if np.isfinite(sample.detail_mm):

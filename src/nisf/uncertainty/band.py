@@ -1,6 +1,7 @@
 """The 90 % band around a case's volume curves.
 
-At a phase whose volume is a measure, the band equals that measure's interval (`nisf.uncertainty.intervals`).
+At a phase whose volume is a measure, the band has the width of that measure's interval
+(`nisf.uncertainty.intervals`), before this is clipped; between frames it is interpolated.
 At any other time, the spread is that of the frame itself, and its scale is interpolated by volume between the
 scales of the phases: that of the largest volume applies to large volumes, that of the smallest to small ones.
 """

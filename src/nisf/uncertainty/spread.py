@@ -205,6 +205,6 @@ class Planes:
                     continue
                 sure = certainty(self.probability[(self.raw == k) & (self.plane == z), k])
                 ml = np.zeros(self.probability.shape[1] - 1)
-                ml[k - 1] = before[z] if removed else -drawn[z]
+                ml[k - 1] = before[z] - drawn[z] if removed else -drawn[z]
                 found.append(Change(ml, 4 * sure * (1 - sure)))
         return found

@@ -509,6 +509,31 @@ def test_no_short_axis_among_several(tmp_path):
         read_case(cohort.cases[0], HEART)
 
 
+def test_a_study_of_another_organ_has_no_short_axis_stack(tmp_path):
+    """Its only volume is used, whatever its direction; of several, one must be named."""
+
+    def brain(data, z, t):
+        localiser = t == 1
+        if localiser and z:
+            return None
+        data.SeriesInstanceUID, data.SeriesNumber = f"1.2.3.1.{t}", t + 1
+        data.SeriesDescription = "localiser" if localiser else f"T1 {t}"
+        del data.TriggerTime, data.NominalInterval
+        return data
+
+    anatomy = load_anatomy("hippocampus")
+    one, two = (
+        open_cohort(write(tmp_path / str(frames), brain, frames=frames), anatomy) for frames in (2, 3)
+    )
+    assert one.cases[0].stacks[0].series.chosen().description == "T1 0"
+    shape = read_case(one.cases[0], anatomy).stacks[0].grid.shape
+    assert sorted(shape) == sorted((COLUMNS, ROWS, SLICES))
+    with pytest.raises(
+        BadFileError, match="not just one volume in it; name one .*: 1 T1 0; 2 localiser; 3 T1 2"
+    ):
+        read_case(two.cases[0], anatomy)
+
+
 def test_a_case_is_a_study(tmp_path):
     for number, name in enumerate(("b", "a", f"{ID}_x"), start=1):
 

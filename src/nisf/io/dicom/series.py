@@ -208,3 +208,9 @@ def short_axis(series: Sequence[DicomSeries]) -> DicomSeries | None:
         return max(stacks, key=lambda one: one.weight)
     only = series[0] if len(series) == 1 else None
     return only if only is not None and only.guess.shows == OTHER and only.placed else None
+
+
+def only_volume(series: Sequence[DicomSeries]) -> DicomSeries | None:
+    """The only series with several slices whose positions are known; of a single series, that one."""
+    volumes = [one for one in series if one.placed and one.positions > 1 and not one.instances[0].colour]
+    return volumes[0] if len(volumes) == 1 else series[0] if len(series) == 1 else None

@@ -11,7 +11,7 @@ from nisf.errors import BadFileError
 from nisf.io.dicom.guess import SHORT_AXIS
 from nisf.io.dicom.names import Identifiers
 from nisf.io.dicom.scan import Instance, Scan, scan
-from nisf.io.dicom.series import DicomSeries, group, short_axis
+from nisf.io.dicom.series import DicomSeries, group, only_volume, short_axis
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +21,8 @@ class DicomStudy:
     Attributes:
         name: name of the folder or archive, without identifiers.
         place: the same name unchanged.
-        wanted: number or description of the series to use; None for the short-axis stack.
+        wanted: number or description of the series to use; None for the short-axis stack, or the only series.
+        cine: whether the anatomy beats, so that the short-axis stack is looked for.
         identifiers: what must not be shown.
         person: patient's name, ID and date of the study.
     """
@@ -32,6 +33,7 @@ class DicomStudy:
     identifiers: Identifiers = field(repr=False)
     person: dict[str, str] = field(repr=False)
     wanted: str | None = None
+    cine: bool = True
 
     def chosen(self) -> DicomSeries:
         """The series to use.
@@ -41,10 +43,10 @@ class DicomStudy:
         """
         fitting = self._fitting() if self.wanted is not None else []
         if self.wanted is None:
-            found = short_axis(self.series)
+            found = short_axis(self.series) if self.cine else only_volume(self.series)
             if found is not None:
-                return self._noting_others(found)
-            what = "no short-axis stack among its series"
+                return self._noting_others(found) if self.cine else found
+            what = "no short-axis stack among its series" if self.cine else "not just one volume in it"
         elif len(fitting) == 1:
             return fitting[0]
         else:

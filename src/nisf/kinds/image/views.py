@@ -14,8 +14,8 @@ from torch import Tensor
 from nisf.config.schema import AugmentConfig
 from nisf.data.anatomy import Anatomy
 
-HEART_MM = (60.0, 45.0)
-"""Half extents over which a coil's fall-off is defined, in the plane and along the stack."""
+COIL_MM = (60.0, 45.0)
+"""Half extents for which `augment.coil` gives the fall-off of a coil, in the plane and along the stack."""
 NO_EDGE = 1e6
 PARTS = 4
 """Number of linear pieces of a random intensity curve."""
@@ -111,7 +111,7 @@ def draw_view(count: int, config: AugmentConfig, rng: np.random.Generator) -> Vi
         profile = _coil(config.coil, rng)
     if config.cut and rng.random() < config.cut:
         angle = rng.uniform(-math.pi, math.pi)
-        edge = np.array([math.cos(angle), math.sin(angle), rng.uniform(0.7, 1.3) * HEART_MM[0]])
+        edge = np.array([math.cos(angle), math.sin(angle), rng.uniform(0.7, 1.3) * COIL_MM[0]])
     if config.ghost and rng.random() < 0.5:
         ghost[0] = rng.uniform(0, config.ghost)
         ghost[1 + rng.integers(2)] = rng.uniform(0.25, 0.75)
@@ -147,8 +147,8 @@ def _coil(largest: float, rng: np.random.Generator) -> Float[np.ndarray, "4"]:
     plane, along = (largest * u * abs(u) / 2 for u in (plane, along))
     # From constant brightness on the bright side to constant brightness in the middle.
     middle = -(abs(plane) + abs(along)) * rng.uniform(0.2, 1.0)
-    slope = plane / HEART_MM[0]
-    return np.array([slope * math.cos(angle), slope * math.sin(angle), along / HEART_MM[1], middle])
+    slope = plane / COIL_MM[0]
+    return np.array([slope * math.cos(angle), slope * math.sin(angle), along / COIL_MM[1], middle])
 
 
 def _blur(config: AugmentConfig, rng: np.random.Generator) -> Float[np.ndarray, "3"]:

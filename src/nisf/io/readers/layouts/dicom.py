@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from nisf.data.anatomy import Anatomy
@@ -31,7 +32,7 @@ def takes_file(path: Path) -> bool:
         return False
 
 
-def list_cases(root: Path, anatomy: Anatomy) -> Listing:  # noqa: ARG001
+def list_cases(root: Path, anatomy: Anatomy) -> Listing:
     """The studies in `root`; headers are read, pixels are not."""
     listing = Listing()
     found, scanned = studies(root)
@@ -46,7 +47,8 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:  # noqa: ARG001
             f"{hide(scanned.unreadable[0].shown)}: {counted(len(scanned.unreadable), 'file')} that cannot be "
             "read as DICOM; copy or export them again"
         )
-    listing.cases = [case_of(study) for study in found]
+    cine = anatomy.phases is not None
+    listing.cases = [case_of(replace(study, cine=cine)) for study in found]
     if not listing.cases and not listing.problems:
         nothing = f"{hide(str(root))}: no DICOM image in it; unpack zip files that it contains"
         listing.error("", listing.notes.get("dicom_nested", nothing))
