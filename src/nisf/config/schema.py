@@ -140,8 +140,8 @@ class AugmentConfig:
     slice_gain: Annotated[float, Bounds(0, 3)] = 0.05
     """Standard deviation of the log of each slice's brightness."""
     coil: Annotated[float, Bounds(0, 5)] = 0.0
-    """Maximum log brightness ratio across 120 mm in the plane or 90 mm along the stack, about a heart, as with
-    a distant surface coil; 2.3 is a factor of ten."""
+    """Maximum log brightness ratio across 120 mm in the plane or 90 mm along the stack, as with a distant
+    surface coil; 2.3 is a factor of ten."""
     curve: Annotated[float, Bounds(0, 3)] = 0.0
     """Standard deviation of the log slopes of a random increasing intensity curve with four pieces."""
     cut: Fraction = 0.0

@@ -529,7 +529,7 @@ def test_a_study_of_another_organ_has_no_short_axis_stack(tmp_path):
     shape = read_case(one.cases[0], anatomy).stacks[0].grid.shape
     assert sorted(shape) == sorted((COLUMNS, ROWS, SLICES))
     with pytest.raises(
-        BadFileError, match="not just one volume in it; name one .*: 1 T1 0; 2 localiser; 3 T1 2"
+        BadFileError, match=r"not just one volume in it; name one .*: 1 T1 0; 2 localiser; 3 T1 2"
     ):
         read_case(two.cases[0], anatomy)
 
