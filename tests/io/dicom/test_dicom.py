@@ -534,6 +534,19 @@ def test_a_study_of_another_organ_has_no_short_axis_stack(tmp_path):
         read_case(two.cases[0], anatomy)
 
 
+@pytest.mark.parametrize(
+    ("metres", "kg", "found"),
+    [(1.8, 80, {"height_cm": "180", "weight_kg": "80"}), (0, 80, {}), (1.8, None, {})],
+)
+def test_height_and_weight_for_indexed_measures(tmp_path, metres, kg, found):
+    def change(data, *_):
+        data.PatientSize, data.PatientWeight = metres, kg
+        return data
+
+    case, _ = read(write(tmp_path, change))
+    assert {key: value for key, value in case.attributes.items() if key != "series"} == found
+
+
 def test_a_case_is_a_study(tmp_path):
     for number, name in enumerate(("b", "a", f"{ID}_x"), start=1):
 

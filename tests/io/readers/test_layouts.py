@@ -235,13 +235,14 @@ def test_manifest_of_single_frames(tmp_path):
         write(tmp_path / "y" / f"{name}.nii", heart(big))
     path = manifest(
         tmp_path,
-        "case, image, label, time, phase\n"
-        "one, x/late.nii, y/late.nii, 0.4, ES\n"
-        "one, x/early.nii, y/early.nii, 0.1, ED\n",
+        "case, image, label, time, phase, weight_kg, height_cm\n"
+        "one, x/late.nii, y/late.nii, 0.4, ES, 80, 180\n"
+        "one, x/early.nii, y/early.nii, 0.1, ED, ,\n",
         {"1": "RV blood pool", "2": "LV myocardium", "3": "LV blood pool"},
     )
     case = only_case(path)
     assert case.phases == {"ED": 0.1, "ES": 0.4}
+    assert case.attributes == {"height_cm": "180", "weight_kg": "80"}
     assert case.stacks[0].grid.times.tolist() == [0.1, 0.4]
     assert counts(case, 0)[LV] == 4
 

@@ -55,7 +55,7 @@ _TAGS = [
     "TriggerTime NominalCardiacTriggerDelayTime NominalInterval HeartRate TemporalPositionIndex",
     "TemporalPositionIdentifier ImagePositionPatient ImageOrientationPatient SamplesPerPixel NumberOfFrames",
     "Rows Columns PixelSpacing BitsAllocated BitsStored PixelRepresentation PhotometricInterpretation",
-    "RescaleSlope RescaleIntercept",
+    "RescaleSlope RescaleIntercept PatientSize PatientWeight",
     "SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence",
 ]
 
@@ -124,12 +124,14 @@ class Scan:
 
     Attributes:
         people: identifying data of each study, which is shown on request only.
+        bodies: height in cm and weight in kg of each study's patient, if known.
         unreadable: files that look like DICOM but cannot be read.
     """
 
     instances: list[Instance] = field(default_factory=list)
     identifiers: Identifiers = field(default_factory=Identifiers)
     people: dict[str, dict[str, str]] = field(default_factory=dict)
+    bodies: dict[str, dict[str, str]] = field(default_factory=dict)
     unreadable: list[Entry] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
 
@@ -197,8 +199,15 @@ def scan(root: Path) -> Scan:
                     for name, tag in (("name", "PatientName"), ("id", "PatientID"), ("date", "StudyDate"))
                 }
                 found.people.setdefault(instances[0].study_uid, person)
+                found.bodies.setdefault(instances[0].study_uid, _body(header))
     found.identifiers = Identifiers(values)
     return found
+
+
+def _body(header: Dataset) -> dict[str, str]:
+    """Height and weight as a case's attributes; scanners write 0 if they are unknown."""
+    height, weight = number_of(header, "PatientSize"), number_of(header, "PatientWeight")  # m and kg
+    return {"height_cm": f"{100 * height:g}", "weight_kg": f"{weight:g}"} if height and weight else {}
 
 
 def _header(entry: Entry, start: bytes, sources: Sources) -> tuple[Dataset, int]:

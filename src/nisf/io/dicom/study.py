@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ class DicomStudy:
         place: the same name unchanged.
         wanted: number or description of the series to use; None for the short-axis stack, or the only series.
         cine: whether the anatomy beats, so that the short-axis stack is looked for.
+        body: height and weight, as far as the headers contain them.
         identifiers: what must not be shown.
         person: patient's name, ID and date of the study.
     """
@@ -34,6 +35,7 @@ class DicomStudy:
     person: dict[str, str] = field(repr=False)
     wanted: str | None = None
     cine: bool = True
+    body: Mapping[str, str] = field(default_factory=dict)
 
     def chosen(self) -> DicomSeries:
         """The series to use.
@@ -154,7 +156,8 @@ def studies(root: Path) -> tuple[list[DicomStudy], Scan]:
     for (uid, instances), place in zip(by_uid.items(), places, strict=True):
         name = _unlike(found.identifiers.plain(place) or "study", taken)
         series = tuple(group(instances, found.identifiers))
-        out.append(DicomStudy(name, place, series, found.identifiers, found.people.get(uid, {})))
+        body = found.bodies.get(uid, {})
+        out.append(DicomStudy(name, place, series, found.identifiers, found.people.get(uid, {}), body=body))
     return out, found
 
 

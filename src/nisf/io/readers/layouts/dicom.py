@@ -58,6 +58,6 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
 def case_of(study: DicomStudy) -> CaseFiles:
     """The case of a study's chosen series."""
     instances = sorted((one.sop_uid, one.frame) for one in study.taken())
-    attributes = {"series": hashlib.sha256(repr(instances).encode()).hexdigest()}
+    attributes = {"series": hashlib.sha256(repr(instances).encode()).hexdigest(), **study.body}
     stack = StackFiles("image", (study.files(),), (None,), series=study)
     return CaseFiles(study.name, "dicom", (stack,), attributes=attributes)

@@ -1,9 +1,10 @@
-"""A manifest by the user: CSV with the columns case, image[, label][, time][, stack][, phase][, known].
+"""A manifest by the user: CSV with the columns case, image[, label][, time][, stack][, phase][, known], and more.
 
 Columns are separated by commas, semicolons or tabs, as in the first line. Paths are relative to the manifest.
 Each row is one file: a 3D or 4D image, or one frame of a stack. ``time`` is a fraction of the cycle in
 [0, 1); ``phase`` names the row's phase (for a 4D file: ``ED:18;ES:7``, frames from 0); ``known`` lists the
-labels that were drawn, ``LV blood pool;LV myocardium``. Label numbers are defined in ``labels.json`` beside
+labels that were drawn, ``LV blood pool;LV myocardium``; ``height_cm`` and ``weight_kg`` are for measures
+indexed to body surface area, in any row of a case. Label numbers are defined in ``labels.json`` beside
 the manifest, ``{"1": "LV blood pool"}``, or by the anatomy's numbers for ``manifest``.
 """
 
@@ -26,7 +27,8 @@ from nisf.io.readers.listing import (
     whole_number,
 )
 
-COLUMNS = ("case", "image", "label", "time", "stack", "phase", "known")
+BODY = ("height_cm", "weight_kg")
+COLUMNS = ("case", "image", "label", "time", "stack", "phase", "known", *BODY)
 
 Row = dict[str, str]
 
@@ -66,7 +68,11 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
             matched = match_names(known, anatomy, path).values() if known else None
         except NisfError as error:
             listing.labels_unknown[name] = str(error)
-        listing.cases.append(case_files(name, "manifest", stacks, anatomy, numbers, known=matched))
+        told = [row for group in groups.values() for row in group]
+        body = {key: row[key] for key in BODY for row in told if row[key]}
+        listing.cases.append(
+            case_files(name, "manifest", stacks, anatomy, numbers, known=matched, attributes=body)
+        )
     return listing
 
 
