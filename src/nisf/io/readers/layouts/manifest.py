@@ -1,4 +1,4 @@
-"""A manifest by the user: CSV with the columns case, image[, label][, time][, stack][, phase][, known], and more.
+"""A user's manifest: CSV with the columns case, image[, label][, time][, stack][, phase][, known] and more.
 
 Columns are separated by commas, semicolons or tabs, as in the first line. Paths are relative to the manifest.
 Each row is one file: a 3D or 4D image, or one frame of a stack. ``time`` is a fraction of the cycle in
