@@ -62,7 +62,6 @@ if TYPE_CHECKING:
     from nisf.kinds.load import read_subject as read_subject
     from nisf.measures.case import CaseMeasures as CaseMeasures
     from nisf.measures.case import MeasureOptions as MeasureOptions
-    from nisf.measures.case import measure as measure
     from nisf.mesh.extraction import surfaces as surfaces
     from nisf.mesh.files import write_surface as write_surface
     from nisf.mesh.surface import Surface as Surface
@@ -76,6 +75,7 @@ if TYPE_CHECKING:
     from nisf.segmentation import segment_case as segment_case
     from nisf.segmentation import write_segmentation as write_segmentation
     from nisf.segmentation.correct import correct as correct
+    from nisf.segmentation.measures import measure as measure
     from nisf.subject.rendering import Rendering as Rendering
     from nisf.subject.subject import Subject as Subject
     from nisf.subject.views import view_plane as view_plane
@@ -112,7 +112,7 @@ _HOMES = {
     "nisf.io.subject_file": ("write_subject",),
     "nisf.io.writers": ("write_volume",),
     "nisf.kinds.load": ("load_prior", "read_subject"),
-    "nisf.measures.case": ("CaseMeasures", "MeasureOptions", "measure"),
+    "nisf.measures.case": ("CaseMeasures", "MeasureOptions"),
     "nisf.mesh.extraction": ("surfaces",),
     "nisf.mesh.files": ("write_surface",),
     "nisf.mesh.surface": ("Surface",),
@@ -123,6 +123,7 @@ _HOMES = {
     "nisf.report.notebook": ("subject_html",),
     "nisf.segmentation": ("Request", "segment", "segment_case", "write_segmentation"),
     "nisf.segmentation.correct": ("correct",),
+    "nisf.segmentation.measures": ("measure",),
     "nisf.subject.rendering": ("Rendering",),
     "nisf.subject.subject": ("Subject",),
     "nisf.subject.views": ("view_plane",),

@@ -154,15 +154,12 @@ class Measure:
         """
         from nisf.device import named_device
         from nisf.kinds.load import read_subject
-        from nisf.measures.case import measure
-        from nisf.segmentation.measures import kept_settings, with_quality, write_measures
-        from nisf.uncertainty.intervals import with_intervals
+        from nisf.segmentation.measures import kept_settings, measure, write_measures
 
         subject = read_subject(path, self.prior)
         subject = replace(subject, prior=subject.prior.to(named_device(self.device)))
         settings, kept = self.settings(kept_settings(self.folder, subject.name), body_m2)
         measures = measure(subject, settings, memory_mb=self.memory_mb)
-        measures = with_quality(with_intervals(measures, subject, memory_mb=self.memory_mb), subject)
         write_measures(self.folder, subject, measures, settings, overwrite=self.overwrite)
         tables.note()
         return kept

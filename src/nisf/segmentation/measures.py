@@ -10,6 +10,7 @@ from typing import Any
 from nisf.data.wording import listed
 from nisf.errors import MALFORMED
 from nisf.measures.case import CaseMeasures, MeasureOptions, Measuring
+from nisf.measures.case import measure as without_intervals
 from nisf.measures.table import PART, case_path, write_case
 from nisf.outputs import Made, as_json, claimed, file_stem, read_part, recorded
 from nisf.quality.judgement import kept_judgement
@@ -94,6 +95,28 @@ def kept_settings(folder: str | Path, case: str) -> MeasureOptions:
         return MeasureOptions(frames, None if body is None else float(body))
     except MALFORMED:
         return MeasureOptions()
+
+
+def measure(
+    subject: Subject, options: MeasureOptions | None = None, *, memory_mb: float = 512.0
+) -> CaseMeasures:
+    """Measure a subject as ``nisf measure`` does: everything that its anatomy declares.
+
+    Args:
+        subject: the subject to measure.
+        options: the user's settings.
+        memory_mb: working memory, MiB.
+
+    Returns:
+        The measures, with 90 % intervals if the prior has scales for them, and with the quality if the
+        subject was judged.
+
+    Raises:
+        BadSettingError: an option does not fit the case.
+        BadFileError: an appendix of the prior is damaged.
+    """
+    measures = without_intervals(subject, options, memory_mb=memory_mb)
+    return with_quality(with_intervals(measures, subject, memory_mb=memory_mb), subject)
 
 
 def with_quality(measures: CaseMeasures, subject: Subject) -> CaseMeasures:
