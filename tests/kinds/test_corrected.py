@@ -7,7 +7,8 @@ import pytest
 
 import toys
 from nisf.correction.stroke import Stroke
-from nisf.data.geometry import Grid
+from nisf.data.geometry import Affine, Grid
+from nisf.data.region import Region
 from nisf.errors import BadFileError, BadSettingError
 from nisf.io.subject_file import write_subject
 from nisf.kinds.image import correction
@@ -103,6 +104,14 @@ def test_strokes_elsewhere_are_refused(subject):
         subject.corrected([stroke_at(subject), Stroke(((900.0, 0.0, 0.0),), 0.0, "blood")])
     with pytest.raises(BadSettingError, match="stroke 1: no class is called 'bone'"):
         subject.corrected([stroke_at(subject, "bone")])
+
+
+def test_strokes_reach_no_farther_than_the_region_is_large():
+    heart, hippocampus = (
+        Region(Affine(np.eye(4)), np.array([half, half, 0.8 * half])) for half in (76.5, 33.5)
+    )
+    assert correction.reach_in(heart) == 40
+    assert correction.reach_in(hippocampus) == pytest.approx(17.8, abs=0.1)
 
 
 def test_features_beyond_the_reach_stay_to_the_bit(toy_image_prior, monkeypatch):

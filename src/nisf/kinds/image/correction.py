@@ -29,8 +29,9 @@ from nisf.networks.image_field import Scene
 from nisf.networks.lookup import Nearby, corners_of, interpolate, nearby
 from nisf.stopwatch import stage
 
-REACH_MM = 40.0
-"""Distance at which the weight of an anchor vanishes."""
+REACH_MM, REACH = 40.0, 0.53
+"""Distance at which the weight of an anchor vanishes, and its maximum as a fraction of half the longest side
+of the region, for structures smaller than a heart."""
 ALIKE = 0.7
 """Root mean square difference of features, in standard deviations, at which the weight is exp(-1/2)."""
 TIME = 0.3
@@ -60,9 +61,14 @@ class Pixels:
     time: Float[Tensor, "q"]
 
 
-def likeness(pixels: Pixels, anchors: Pixels) -> Float[Tensor, "q m"]:
-    """Weight of each anchor for each pixel, in [0, 1]: a positive definite kernel, 0 from `REACH_MM` on."""
-    way = (torch.cdist(pixels.place, anchors.place, compute_mode=EXACT) / REACH_MM).clamp_max(1.0)
+def reach_in(region: Region) -> float:
+    """Distance at which the weight of an anchor vanishes in a region, mm."""
+    return min(REACH_MM, REACH * float(region.half.max()))
+
+
+def likeness(pixels: Pixels, anchors: Pixels, reach_mm: float) -> Float[Tensor, "q m"]:
+    """Weight of each anchor for each pixel, in [0, 1]: a positive definite kernel, 0 from ``reach_mm`` on."""
+    way = (torch.cdist(pixels.place, anchors.place, compute_mode=EXACT) / reach_mm).clamp_max(1.0)
     apart = torch.cdist(pixels.features, anchors.features).square()
     apart = apart / (anchors.features.shape[1] * ALIKE**2)
     later = (pixels.time[:, None] - anchors.time + 0.5) % 1.0 - 0.5
@@ -91,11 +97,13 @@ class Residual:
         anchors: points on the strokes.
         weight: weight of each anchor (m, f).
         scale: standard deviation of each feature (f,).
+        reach_mm: see `reach_in`.
     """
 
     anchors: Pixels
     weight: Float[Tensor, "m f"]
     scale: Float[Tensor, "f"]
+    reach_mm: float
 
     @torch.inference_mode()
     def __call__(self, scene: Scene, time: float) -> Scene:
@@ -106,15 +114,15 @@ class Residual:
             time: time of the phase.
         """
         place = pixel_places(scene.maps, scene.features.shape[1]).flatten(0, 2)
-        own = self.anchors.place
-        near = ((place > own.amin(0) - REACH_MM) & (place < own.amax(0) + REACH_MM)).all(1)
+        own, reach = self.anchors.place, self.reach_mm
+        near = ((place > own.amin(0) - reach) & (place < own.amax(0) + reach)).all(1)
         index = near.nonzero()[:, 0]
         if not len(index):
             return scene
         table = scene.features.flatten(0, 2).clone()
         for part in index.split(PIXELS):
             pixels = Pixels(place[part], table[part] / self.scale, self.scale.new_full((len(part),), time))
-            table[part] += likeness(pixels, self.anchors) @ self.weight
+            table[part] += likeness(pixels, self.anchors, reach) @ self.weight
         return Scene(table.reshape(scene.features.shape), scene.maps, scene.latent)
 
 
@@ -160,7 +168,7 @@ class _Fit:
     """One fit of a residual."""
 
     def __init__(self, scenes: Scenes, targets: Targets, region: Region) -> None:
-        self.scenes, self.targets, self.region = scenes, targets, region
+        self.scenes, self.targets, self.region, self.reach = scenes, targets, region, reach_in(region)
         self.image = scenes.field.image
         self.frames = np.array([nearest_frame(scenes.times, time) for time in targets.time], dtype=int)
         self.phases = [int(frame) for frame in np.unique(self.frames)]
@@ -195,7 +203,7 @@ class _Fit:
         """Random points on slices around the anchors; they depend on the phase only."""
         low, high = anchors.place.amin(0), anchors.place.amax(0)
         share = torch.from_numpy(np.random.default_rng([phase, 20]).random((AROUND, 3), dtype=np.float32))
-        place = low - REACH_MM + share.to(low.device) * (high - low + 2 * REACH_MM)
+        place = low - self.reach + share.to(low.device) * (high - low + 2 * self.reach)
         near = nearby(scene.maps, place, scene.features.shape[1], 1)
         where = near.index[:, 0], near.u[:, 0], near.v[:, 0]
         return interpolate(pixel_places(scene.maps, scene.features.shape[1]), *where)
@@ -212,7 +220,8 @@ class _Fit:
         time = self.scale.new_full((len(used),), float(self.scenes.times[phase]))
         shown = pixel_places(scene.maps, size).flatten(0, 2)[used]
         pixels = Pixels(shown, scene.features.flatten(0, 2)[used] / self.scale, time)
-        white = torch.linalg.solve_triangular(root, likeness(pixels, anchors).T, upper=False).T.contiguous()
+        kernel = likeness(pixels, anchors, self.reach)
+        white = torch.linalg.solve_triangular(root, kernel.T, upper=False).T.contiguous()
         basis = functional.embedding_bag(inverse, white, mode="sum", per_sample_weights=weight)
         features = interpolate(scene.features, near.index, near.u, near.v)
         return Observed(near, features, basis.reshape(*near.index.shape, -1), scene.latent, targets)
@@ -227,7 +236,7 @@ class _Fit:
     def residual(self, strokes: Sequence[Stroke]) -> Residual:
         """Fit the residual."""
         anchors = self.anchors(strokes)
-        own = likeness(anchors, anchors)
+        own = likeness(anchors, anchors, self.reach)
         # Coinciding anchors must not make the root singular.
         root = torch.linalg.cholesky(own + 1e-3 * torch.eye(len(own), device=own.device))
         said, before = [], []
@@ -252,7 +261,7 @@ class _Fit:
 
         minimise(objective, coefficient, STEPS)
         weight = torch.linalg.solve_triangular(root.T, coefficient.detach(), upper=True)
-        return Residual(anchors, weight * self.scale, self.scale)
+        return Residual(anchors, weight * self.scale, self.scale, self.reach)
 
 
 def _misfit(logits: Tensor, targets: Targets | None) -> Tensor:
