@@ -96,7 +96,7 @@ def test_the_page_shows_stops_and_starts_it_again(watched, serving):
         assert page.locator("#fit figure").count() == 3
         assert page.evaluate("() => nisfPage.live.panels.querySelector('canvas').toDataURL().length") > 2000
         assert "Loss of the intensities" in page.inner_text("#fit")
-        page.click("text=Stop the fit")  # before the fit ends by itself
+        page.click("text=Stop the fit")
         page.wait_for_function(
             "() => document.querySelector('#cover-text').innerText === 'The fit was stopped.'"
         )
