@@ -159,8 +159,8 @@ def test_missing_things(tmp_path, folder):
         (lambda d: d.pop("half_mm"), "'half_mm'"),
         (lambda d: d.update(half_mm="wide"), "wrong"),
         (
-            lambda d: d["anatomy"].update(labels=["background"], colours=["#000000"]),
-            "1 label names for a field of 3 classes",
+            lambda d: d["anatomy"].update(labels=["background", "a"], colours=["#000000"] * 2),
+            "2 label names for a field of 3 classes",
         ),
         (lambda d: d["config"]["field"].update(width=16), "has another shape"),
         (lambda d: d["config"]["field"].update(layers=2), "is not expected"),
