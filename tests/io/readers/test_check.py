@@ -14,6 +14,8 @@ from .helpers import AFFINE, SHAPE, acdc_patient, heart, picture, real_data, wri
 
 HEART = load_anatomy("cardiac-sax")
 SIZE = (1.5, 1.5, 8.0)
+MOVED = AFFINE + np.array([0, 0, 0, 40.0]) * [[1], [1], [1], [0]]
+THIN = np.diag([1.5, 1.5, 5.0, 1.0])
 
 
 def test_clean_cohort(tmp_path):
@@ -47,7 +49,14 @@ def strange_number(_, label):
         (lambda image, _: write(image, np.ones(SHAPE, np.int16)), "error", "every slice is blank"),
         (strange_number, "error", "unexpected label values [9]"),
         (lambda _, label: write(label, heart()[:5], np.eye(4), zooms=SIZE), "error", "its shape is"),
-        (lambda _, label: write(label, heart(), AFFINE * 1.1), "warning", "its affine is not that"),
+        (lambda _, label: write(label, heart(), np.eye(4)), "warning", "its affine is not that"),
+        (lambda image, _: write(image, picture(), MOVED), "warning", "its affine is not that"),
+        (
+            lambda _, label: write(label, heart(), AFFINE * 1.1),
+            "error",
+            "its voxels are 1.65 x 1.65 x 8.8",
+        ),
+        (lambda image, _: write(image, picture(), THIN), "error", "its voxels are 1.5 x 1.5 x 5 mm"),
         (lambda image, _: image.write_bytes(image.read_bytes()[:-30]), "error", "truncated"),
         (lambda _, label: label.write_bytes(label.read_bytes()[:-30]), "error", "truncated"),
         (lambda _, label: write(label, heart() * 0, np.eye(4), zooms=SIZE), "warning", "not annotated"),
@@ -61,6 +70,14 @@ def test_each_problem_is_found_in_its_case(tmp_path, harm, severity, said):
     found = [p for p in report.all_problems() if said in p.message]
     assert [(p.case, p.severity) for p in found] == [("patient001", severity)]
     assert not report.cases[1].problems
+
+
+def test_volumes_have_the_size_of_the_image(tmp_path):
+    folder = acdc_patient(tmp_path)
+    for frame, big in (("01", 4), ("12", 2)):
+        write(folder / f"patient001_frame{frame}_gt.nii.gz", heart(big), np.eye(4))  # 1 mm: not set
+    found = check_cohort(tmp_path, HEART, full=True).cases[0]
+    assert found.volumes_ml["LV blood pool"] == pytest.approx([4 * 0.018, 2 * 0.018])
 
 
 def test_class_that_nobody_drew(tmp_path):

@@ -83,7 +83,9 @@ def test_label_numbers_shapes_and_affines(tmp_path):
     write(label, heart()[:, :, :2])
     with pytest.raises(NisfError, match=r"frame12_gt.*\(6, 5, 2, 1\).*\(6, 5, 3, 1\)"):
         read_case(files, HEART)
-    write(label, heart(), AFFINE + np.eye(4) * [[5], [0], [0], [0]])
+    moved = AFFINE.copy()
+    moved[0, 3] = 5
+    write(label, heart(), moved)
     notes: dict[str, str] = {}
     case = read_case(files, HEART, notes)
     assert set(notes) == {"zooms", "label_affine"}

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from nisf.data.anatomy import Anatomy
-from nisf.data.arrangement import arrangement_between
 from nisf.data.stacking import arrangement_of
 from nisf.data.time_axis import frames_may_be_slices, repeated_frames, same_images
 from nisf.errors import NisfError
@@ -22,6 +21,7 @@ from nisf.io.dicom.volume import read_study
 from nisf.io.readers.dicom_cohort import with_identifiers
 from nisf.io.readers.labels import Notes, class_table
 from nisf.io.readers.listing import CaseFiles, Problem, StackFiles, refuse_dead_links
+from nisf.io.readers.matching import StackGeometry, image_arrangement, label_arrangement
 from nisf.io.readers.measured import measured, nothing_measured
 from nisf.io.readers.nifti import Header, read_header, read_numbers, read_volume
 from nisf.io.readers.reading import EXCHANGED, frames_of, note_geometry, repeats
@@ -212,7 +212,7 @@ def _check_headers(case: CaseFiles, entry: CaseReport, anatomy: Anatomy, notes: 
                     f"{first.path}: {late[0]} is given as frame {stack.phases[late[0]]}, but it has "
                     f"{summary.frames} frames, counted from 0; correct the table"
                 )
-        _compare(stack, first, readable, entry)
+        _compare(stack, first, anatomy, readable, entry)
     return readable
 
 
@@ -227,24 +227,21 @@ def _check_dicom(study: DicomStudy, summary: StackReport, entry: CaseReport, not
         summary.oriented, summary.cycle_ms = True, found.cycle_ms
 
 
-def _compare(stack: StackFiles, first: Header, readable: dict[Path, Header], entry: CaseReport) -> None:
+def _compare(
+    stack: StackFiles, first: Header, anatomy: Anatomy, readable: dict[Path, Header], entry: CaseReport
+) -> None:
+    """Compare the geometry of each file with that of the stack's first, by the rules of reading."""
+    arrangement = arrangement_of(first.shape[:3], first.affine, anatomy, oriented=first.oriented)
+    on = StackGeometry(arrangement.of_grid(first.grid), arrangement)
     for path in stack.paths()[1:]:
         other = readable.get(path)
         if other is None:
             continue
-        if arrangement_between(other.grid, first.grid) is not None and other.shape[3] == first.shape[3]:
-            continue
-        if other.shape != first.shape:
-            entry.error(
-                f"{path}: its shape is {other.shape}, that of {first.path.name} {first.shape}; "
-                "resample it to the image's grid"
-            )
-        elif other.oriented and first.oriented and np.abs(other.affine.axes - first.affine.axes).max() > 0.1:
-            entry.error(
-                f"{path}: its axes point in other directions than those of {first.path.name}, and no flip or "
-                "exchange of axes maps one onto the other; resample it to the image's grid"
-            )
-        else:
+        differences: Notes = {}
+        with _noting(entry):
+            matched = label_arrangement if path in stack.labels else image_arrangement
+            matched(other, first, on, differences)
+        if differences:
             entry.warn(f"{path}: its affine is not that of {first.path.name}; the image's is used")
 
 
@@ -274,7 +271,7 @@ def _check_voxels(
                 if not here:
                     entry.warn(f"{path}: no voxel is labelled; it is treated as not annotated")
                 if full and index == 0:
-                    _measure(table[numbers], header, anatomy, entry)
+                    _measure(table[numbers], readable.get(stack.images[0][0], header), anatomy, entry)
     entry.labels = [anatomy.labels[i] for i in sorted(found)]
     if case.labelled and (missing := sorted(set(case.known) - set(entry.labels))):
         entry.warn(f"{case.name}: no voxel of {', '.join(missing)} in its label files")
@@ -300,7 +297,8 @@ def _check_measured(path: Path, anatomy: Anatomy, entry: CaseReport) -> np.ndarr
     return voxels
 
 
-def _measure(classes: np.ndarray, header: Header, anatomy: Anatomy, entry: CaseReport) -> None:
+def _measure(classes: np.ndarray, image: Header, anatomy: Anatomy, entry: CaseReport) -> None:
+    """Add the volumes of classes; the size of a voxel is that of their image, as in reading."""
     for index, name in enumerate(anatomy.labels[1:], start=1):
         counts = np.count_nonzero(classes == index, axis=(0, 1, 2))
-        entry.volumes_ml.setdefault(name, []).extend(float(n * header.grid.voxel_ml) for n in counts)
+        entry.volumes_ml.setdefault(name, []).extend(float(n * image.grid.voxel_ml) for n in counts)

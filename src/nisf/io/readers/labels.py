@@ -8,29 +8,19 @@ cine), it may be hidden among the zeros, which are then unknown.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from nisf.data.anatomy import Anatomy
-from nisf.data.arrangement import Arrangement, arrangement_between
 from nisf.data.case import UNKNOWN
-from nisf.data.geometry import Grid
 from nisf.errors import BadFileError
 from nisf.io.readers.listing import UNKNOWN_NAME, CaseFiles, StackFiles
+from nisf.io.readers.matching import StackGeometry, label_arrangement
 from nisf.io.readers.nifti import Header, read_numbers
 
 Notes = dict[str, str]
 """Remarks by kind: `setdefault` keeps the first, so that each kind is reported once per cohort."""
-
-
-@dataclass(frozen=True)
-class StackGeometry:
-    """Geometry of a stack's images: their grid, and how the files' array axes became its axes."""
-
-    grid: Grid
-    arrangement: Arrangement
 
 
 def read_labels(
@@ -58,7 +48,7 @@ def read_labels(
         if path is None:
             continue
         numbers, header = read_numbers(path)
-        own = _label_arrangement(header, image, on, notes)
+        own = label_arrangement(header, image, on, notes)
         table = class_table(numbers, names, anatomy, path)
         part = slice(None) if len(files.labels) == 1 else slice(t, t + 1)
         label[..., part] = own.apply(table[numbers])
@@ -116,30 +106,3 @@ def hide_undrawn(label: np.ndarray, classes: int, *, background_known: bool) -> 
         elif not background_known or (drawn[t] != drawn.any(axis=0)).any():
             label[..., t][label[..., t] == 0] = UNKNOWN
     return label
-
-
-def _label_arrangement(header: Header, image: Header, on: StackGeometry, notes: Notes) -> Arrangement:
-    """How the array axes of a label file become those of its image's stack.
-
-    Raises:
-        BadFileError: its size differs, or its axes point in other directions.
-    """
-    own = arrangement_between(header.grid, on.grid)
-    if own is not None and header.shape[3] == image.shape[3]:
-        return own
-    if header.shape != image.shape:
-        raise BadFileError(
-            f"{header.path}: its shape is {header.shape}, that of its image {image.path.name} {image.shape}; "
-            "resample the labels to the image's grid"
-        )
-    turned = np.abs(header.affine.axes - image.affine.axes).max() > 0.1
-    if header.oriented and image.oriented and turned:
-        raise BadFileError(
-            f"{header.path}: its axes point in other directions than those of its image {image.path.name}, "
-            "and no flip or exchange of axes maps one onto the other; resample the labels to its grid"
-        )
-    notes.setdefault(
-        "label_affine",
-        f"{header.path} (and maybe others) has another affine than its image; the image's geometry is used",
-    )
-    return on.arrangement

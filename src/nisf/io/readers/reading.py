@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nisf.data.anatomy import Anatomy
-from nisf.data.arrangement import Arrangement, arrangement_between, same_place
 from nisf.data.case import Case, Stack, slices_of_volume
-from nisf.data.geometry import Grid
 from nisf.data.scratch import let_go, packed, room
 from nisf.data.stacking import arrangement_of
 from nisf.data.time_axis import frames_may_be_slices, repeated_frames
@@ -21,8 +19,9 @@ from nisf.io.dicom.study import DicomStudy
 from nisf.io.dicom.volume import read_study
 from nisf.io.phases import phases_by_volume
 from nisf.io.readers.joining import Read, joined
-from nisf.io.readers.labels import Notes, StackGeometry, hide_undrawn, read_labels
+from nisf.io.readers.labels import Notes, hide_undrawn, read_labels
 from nisf.io.readers.listing import CaseFiles, StackFiles
+from nisf.io.readers.matching import StackGeometry, image_arrangement
 from nisf.io.readers.measured import Measured, measured, nothing_measured
 from nisf.io.readers.nifti import Header, read_header, read_volume
 
@@ -168,9 +167,8 @@ def _read_stack(files: StackFiles, case: CaseFiles, anatomy: Anatomy, notes: Not
     frames = frames_of(header, files)
     arrangement = arrangement_of(header.shape[:3], header.affine, anatomy, oriented=header.oriented)
     wanted = arrangement.of_grid(header.grid)
-    parts = [
-        [_arranged(path, header, wanted, arrangement, notes) for path in paths] for paths in files.images
-    ]
+    on = StackGeometry(wanted, arrangement)
+    parts = [[_arranged(path, header, on, notes) for path in paths] for paths in files.images]
     grid = wanted if len(files.images) == 1 else wanted.with_frames(frames)
     grid = grid if files.times is None else grid.at_times(files.times)
     return Read(
@@ -242,24 +240,14 @@ def _volume(stack: Read, case: CaseFiles, anatomy: Anatomy, notes: Notes) -> Vol
     )
 
 
-def _arranged(path: Path, first: Header, wanted: Grid, arrangement: Arrangement, notes: Notes) -> np.ndarray:
+def _arranged(path: Path, first: Header, on: StackGeometry, notes: Notes) -> np.ndarray:
     """The voxels of a frame or channel (x, y, z, t, c), arranged on the stack's grid.
 
     Raises:
-        BadFileError: it cannot be read, or its size differs from that of the stack's first file.
+        BadFileError: it cannot be read, or its geometry is not that of the stack's first file.
     """
     voxels, header = read_volume(path)
-    own = arrangement_between(header.grid, wanted) or arrangement
-    if own.of_shape(header.shape[:3]) != wanted.shape or header.shape[3] != first.shape[3]:
-        raise BadFileError(
-            f"{path}: its shape is {header.shape}, that of {first.path.name} {first.shape}; "
-            "frames and channels of a stack must have the same shape"
-        )
-    if not same_place(own.of_grid(header.grid), wanted):
-        notes.setdefault(
-            "frames_apart",
-            f"{path} (and maybe others) is at another position than {first.path.name}, which is used",
-        )
+    own = image_arrangement(header, first, on, notes)
     return voxels if own.changes_nothing else packed(own.apply(voxels))
 
 
