@@ -27,16 +27,18 @@ write images."""
 def slice_axis(shape: tuple[int, int, int], affine: Affine) -> int | None:
     """The array axis across the slices, from geometry alone; None if the geometry does not decide.
 
+    A single slice decides it, whatever its spacing, because its thickness is often unknown.
+
     Args:
         shape: shape of the file's array.
         affine: voxel to world, mm.
     """
+    flat = [axis for axis, size in enumerate(shape) if size == 1]
+    if len(flat) == 1:
+        return flat[0]
     spacing = affine.spacing
     order = np.argsort(spacing)
-    if spacing[order[2]] > COARSER * spacing[order[1]]:
-        return int(order[2])
-    flat = [axis for axis, size in enumerate(shape) if size == 1]
-    return flat[0] if len(flat) == 1 else None
+    return int(order[2]) if spacing[order[2]] > COARSER * spacing[order[1]] else None
 
 
 def even_places(along: Float[np.ndarray, "n"]) -> list[int] | None:

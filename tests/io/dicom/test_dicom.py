@@ -21,7 +21,7 @@ from nisf.data.case import Case
 from nisf.data.geometry import Grid
 from nisf.errors import BadFileError
 from nisf.io.dicom.names import Identifiers
-from nisf.io.readers import Cohort, open_cohort, read_case
+from nisf.io.readers import Cohort, check_cohort, open_cohort, read_case
 from nisf.io.readers.dicom_cohort import with_identifiers, with_series
 
 from .helpers import (
@@ -32,10 +32,13 @@ from .helpers import (
     ID,
     NAME,
     NORMAL,
+    ORIGIN,
     ROW,
     ROWS,
     RR,
     SLICES,
+    SPACING,
+    STEP,
     affine,
     enhanced,
     fill,
@@ -321,8 +324,62 @@ def test_uneven_and_shifted_slices_are_refused(tmp_path):
 
     with pytest.raises(BadFileError, match=r"its slices are 5\.6, 8, 10\.4 mm apart, which is no even stack"):
         read(write(tmp_path / "uneven", uneven))
+
+    def shifted_later(data, z, t):
+        data.ImagePositionPatient = list(np.array(place(z)) + ROW * (t % 2) * 3)
+        return data
+
     with pytest.raises(BadFileError, match="shifted against each other in their plane by up to 2 mm"):
         read(write(tmp_path / "shifted", shifted))
+    with pytest.raises(BadFileError, match=r"images at one position .* in their plane by up to 3 mm"):
+        read(write(tmp_path / "later", shifted_later))
+
+
+def leaning(degrees, gap=None):
+    """A change of each image: slices follow each other in a direction off their normal."""
+    step = np.cos(np.radians(degrees)) * NORMAL + np.sin(np.radians(degrees)) * ROW
+
+    def change(data, z, _):
+        data.ImagePositionPatient = [float(f"{number:.6f}") for number in ORIGIN + z * STEP * step]
+        if gap is not None:
+            data.SpacingBetweenSlices = gap
+        return data
+
+    return change
+
+
+def test_slices_that_do_not_follow_their_normal(tmp_path):
+    """An orientation lost in anonymisation leaves stacks that seem even, but far too thin."""
+
+    def lost(data, *_):
+        data.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        return data
+
+    off = np.degrees(np.arccos(abs(NORMAL[2])))
+    said = rf"7: its slices are 8 mm apart in a direction {off:.0f} degrees off .* \(.* 1, 0, 0, 0, 1, 0\)"
+    with pytest.raises(BadFileError, match=said):
+        read(write(tmp_path / "lost", lost))
+    for name, change in (("far", leaning(50)), ("across", leaning(90)), ("told", leaning(33, STEP))):
+        with pytest.raises(BadFileError, match=r"series 7: .*; .*use another series"):
+            read(write(tmp_path / name, change))
+
+
+@pytest.mark.parametrize(
+    ("degrees", "gap"), [(3, STEP), (15, None), (20, STEP), (28, STEP * 0.883), (5, 2.0)]
+)
+def test_tilted_stacks_keep_their_volume(tmp_path, degrees, gap):
+    case, _ = read(write(tmp_path, leaning(degrees, gap)))
+    ml = SPACING[0] * SPACING[1] * STEP * np.cos(np.radians(degrees)) / 1000
+    assert series_grid(case).voxel_ml == pytest.approx(ml, rel=1e-3)
+
+
+def test_a_single_slice_without_thickness_is_noted(tmp_path):
+    data = instance(2, 0)
+    del data.SliceThickness
+    case, notes = read(save(data, tmp_path / "one"))
+    assert series_grid(case).spacing[2] == pytest.approx(1)
+    assert "one slice of exactly 1 mm, which is assumed" in notes["thickness"]
+    assert any("one slice of exactly 1 mm" in note for note in check_cohort(tmp_path, HEART).notes)
 
 
 def test_mixed_matrix_sizes(tmp_path):

@@ -118,6 +118,7 @@ def test_the_slice_axis():
     assert slice_axis((20, 20, 6), Affine.scaling((1.4, 1.4, 8))) == 2
     assert slice_axis((6, 20, 20), Affine.scaling((8, 1.4, 1.4))) == 0
     assert slice_axis((20, 1, 30), Affine.scaling((1.4, 1.4, 1.4))) == 1
+    assert slice_axis((20, 20, 1), Affine.scaling((1.0, 1.5, 1.0))) == 2  # of unknown thickness
     assert slice_axis((20, 20, 20), Affine.scaling((1.0, 1.0, 1.1))) is None
     isotropic = arrangement_of((9, 8, 7), Affine.scaling((1, 1, 1)), TURNED, oriented=False)
     assert isotropic.changes_nothing

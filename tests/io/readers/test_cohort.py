@@ -99,6 +99,14 @@ def test_label_numbers_shapes_and_affines(tmp_path):
         read_case(files, HEART)
 
 
+def test_a_single_slice_of_unknown_thickness_is_noted(tmp_path):
+    for thickness, said in ((1.0, True), (8.0, False)):
+        path = write(tmp_path / f"{thickness:g}.nii", picture(6, 5, 1), np.diag([1.5, 1.5, thickness, 1.0]))
+        cohort = open_cohort(path, HEART)
+        read_case(cohort.cases[0], HEART, cohort.notes)
+        assert ("thickness" in cohort.notes) == said
+
+
 def test_times_for_another_number_of_frames(tmp_path):
     write(tmp_path / "a.nii", picture(*SHAPE, 3))
     (files,) = open_cohort(manifest(tmp_path, "case,image,time\none,a.nii,0.5\n"), HEART).cases

@@ -18,6 +18,12 @@ from nisf.io.dicom.series import DicomSeries, positions_of
 from nisf.io.dicom.study import DicomStudy
 from nisf.io.limits import MAX_VOXELS
 
+LEANING = 35.0
+"""Maximum angle between the step from slice to slice and their normal, degrees; gantries tilt by up to 30."""
+
+DISAGREES = 0.1
+"""Relative difference above which the slice spacing in the headers is not that of the positions."""
+
 _GONE = np.empty(0)
 """Replaces an image that has been copied into the stack."""
 
@@ -52,7 +58,9 @@ def arrange(series: DicomSeries) -> Arranged:
     if first.colour:
         raise BadFileError(f"{label}: colour images; use another series")
     notes = list(series.notes)
-    measured = in_time(without_copies(positions_of(series.instances), notes), notes)
+    positions = without_copies(positions_of(series.instances), notes)
+    _refuse_shifted_frames(positions, label)
+    measured = in_time(positions, notes)
     images = [next(one for one in row if one is not None) if any(row) else None for row in measured]
     kept = [(row, one) for row, one in zip(measured, images, strict=True) if one is not None]
     if not kept:
@@ -124,6 +132,7 @@ def _spread(images: Sequence[Instance], label: str, notes: list[str]) -> tuple[l
     places = np.array([one.place for one in images])
     if len(images) == 1:
         return [0], normal * (images[0].gap or images[0].thickness or 1.0)
+    _refuse_leaning(images, label)
     along = (places - places[0]) @ normal
     apart = np.diff(along)
     found = even_places(along)
@@ -150,6 +159,50 @@ def _spread(images: Sequence[Instance], label: str, notes: list[str]) -> tuple[l
             "and are left blank"
         )
     return [int(slot) for slot in slots], third
+
+
+def _refuse_leaning(images: Sequence[Instance], label: str) -> None:
+    """Reject slices that do not follow each other along their normal, so that their volume would be wrong.
+
+    Raises:
+        BadFileError: the angle is too large, or the slice spacing in the headers shows that it is no tilt.
+    """
+    first = images[0]
+    places = np.array([one.place for one in images])
+    step = places[-1] - places[0]
+    length = float(np.linalg.norm(step))
+    along = abs(float(step @ first.normal)) / length
+    angle = float(np.degrees(np.arccos(min(along, 1.0))))
+    nearest = float(np.linalg.norm(np.diff(places, axis=0), axis=1).min())
+    told = abs(first.gap or 0.0)
+    tilted = abs(nearest * along - told) <= DISAGREES * told or abs(nearest - told) > DISAGREES * told
+    if angle <= LEANING and tilted:
+        return
+    assert first.axes is not None
+    orientation = ", ".join(f"{number:.3g}" for number in first.axes.ravel())
+    raise BadFileError(
+        f"{label}: its slices are {nearest:.4g} mm apart in a direction {angle:.0f} degrees off the normal "
+        f"of their images (ImageOrientationPatient {orientation}), so positions or orientation are wrong; "
+        "export it again, or use another series"
+    )
+
+
+def _refuse_shifted_frames(positions: Sequence[Sequence[Instance]], label: str) -> None:
+    """Reject images at one position along the normal that lie elsewhere in their plane.
+
+    Raises:
+        BadFileError: they are apart by more than half a pixel.
+    """
+    for images in positions:
+        normal = images[0].normal
+        assert normal is not None
+        off = np.array([one.place for one in images]) - images[0].place
+        apart = np.linalg.norm(off - (off @ normal)[:, None] * normal, axis=1).max()
+        if apart > 0.5 * min(images[0].spacing):
+            raise BadFileError(
+                f"{label}: images at one position along their normal are shifted against each other in their "
+                f"plane by up to {apart:.3g} mm; use another series"
+            )
 
 
 def _without_rounding(third: np.ndarray, normal: np.ndarray, images: Sequence[Instance]) -> np.ndarray:

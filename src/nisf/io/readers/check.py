@@ -24,7 +24,7 @@ from nisf.io.readers.listing import CaseFiles, Problem, StackFiles, refuse_dead_
 from nisf.io.readers.matching import StackGeometry, image_arrangement, label_arrangement
 from nisf.io.readers.measured import measured, nothing_measured
 from nisf.io.readers.nifti import Header, read_header, read_numbers, read_volume
-from nisf.io.readers.reading import EXCHANGED, frames_of, note_geometry, repeats
+from nisf.io.readers.reading import EXCHANGED, frames_of, note_geometry, note_thickness, repeats
 from nisf.io.readers.several import open_inputs
 
 
@@ -201,6 +201,8 @@ def _check_headers(case: CaseFiles, entry: CaseReport, anatomy: Anatomy, notes: 
         if first is None:
             continue
         note_geometry(first, notes, anatomy)
+        if len(case.stacks) == 1:  # of several, single slices may be joined
+            note_thickness(str(first.path), first.shape, first.grid.spacing, notes)
         x, y, z = (float(size) for size in first.grid.spacing)
         summary.shape, summary.spacing = first.shape[:3], (x, y, z)
         summary.oriented, summary.cycle_ms = first.oriented, first.cycle_ms
@@ -225,6 +227,7 @@ def _check_dicom(study: DicomStudy, summary: StackReport, entry: CaseReport, not
         x, y, z = (float(size) for size in found.grid.spacing)
         summary.shape, summary.spacing, summary.frames = found.grid.shape, (x, y, z), len(found.grid.times)
         summary.oriented, summary.cycle_ms = True, found.cycle_ms
+        note_thickness(study.name, found.grid.shape, found.grid.spacing, notes)
 
 
 def _compare(

@@ -77,6 +77,7 @@ def read_volumes(files: CaseFiles, anatomy: Anatomy, notes: Notes | None = None)
     notes = {} if notes is None else notes
     stacks = joined([_read_stack(stack, files, anatomy, notes) for stack in files.stacks], notes, files.name)
     volumes = [_volume(stack, files, anatomy, notes) for stack in stacks]
+    note_thickness(stacks[0].shown, stacks[0].grid.shape, stacks[0].grid.spacing, notes)
     channels = {volume.image.shape[-1] for volume in volumes}
     if len(channels) > 1:
         raise BadFileError(
@@ -138,6 +139,18 @@ def note_geometry(header: Header, notes: Notes, anatomy: Anatomy) -> None:
             "as_stored",
             f"{header.path} (and maybe others) has no orientation in the patient and is taken to be "
             f"stored like the training images ({anatomy.orientation})",
+        )
+
+
+def note_thickness(
+    shown: str, shape: Sequence[int], spacing: Sequence[float] | np.ndarray, notes: Notes
+) -> None:
+    """Remark once per cohort that the thickness of a stack of one slice was probably never set."""
+    if shape[2] == 1 and np.isclose(spacing[2], 1.0) and not np.allclose(spacing, 1.0):
+        notes.setdefault(
+            "thickness",
+            f"{shown} (and maybe others): one slice of exactly 1 mm, which is assumed where no thickness is "
+            "given; unless it is true, correct the thickness in the header, or volumes will be wrong",
         )
 
 
