@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from nisf.cli.evaluate import Evaluate
 from nisf.data.anatomy import load_anatomy, to_json
-from nisf.data.arrangement import arrangements
+from nisf.data.arrangement import Arrangement, arrangements
 from nisf.data.case import UNKNOWN, Case, Stack, slices_of_volume
 from nisf.data.geometry import Affine, Grid, cycle_times
 from nisf.data.hiding import hide
@@ -125,8 +125,8 @@ def test_files_are_mapped_by_name(tmp_path):
         (NUMBERS[rendering()], np.diag([-1.5, 1.5, 8, 1]), "is LAS, .* its reference RAS, .* no flip"),
         (NUMBERS[rendering()], SHIFTED, r"around \(11\.2, 11\.5, 16\) mm, .* around \(11\.2, 11\.2, 16\)"),
         (NUMBERS[rendering()], TURNED, "is RAS, .* its reference RAS, .* no flip"),
-        (NUMBERS[rendering()].astype(np.float32) + 0.01, None, r"voxels that are not label numbers"),
-        (np.full((16, 16, 5, 4), np.nan, np.float32), None, "5120 voxels .*e\\.g\\. nan"),
+        (NUMBERS[rendering()].astype(np.float32) + 0.01, None, r"voxels are not whole numbers"),
+        (np.full((16, 16, 5, 4), np.nan, np.float32), None, "5120 label voxels .*e\\.g\\. nan"),
     ],
 )
 def test_files_that_do_not_fit_are_refused(tmp_path, numbers, matrix, message):
@@ -140,7 +140,7 @@ def test_missing_and_broken_files_are_refused(tmp_path):
     with pytest.raises(NisfError, match="one: no prediction"):
         score_file(path, NAMES, make_case())
     path.write_bytes(b"not a volume")
-    with pytest.raises(NisfError, match=r"one: .*cannot be read"):
+    with pytest.raises(NisfError, match=r"one: .*one_seg\.nii\.gz: .*"):
         score_file(path, NAMES, make_case())
 
 
@@ -187,6 +187,25 @@ def test_references_in_other_axes_too(tmp_path, axes):
     assert len(stored) == (axes != "RAS")
 
 
+@pytest.mark.parametrize(("units", "factor"), [("meter", 1e-3), ("micron", 1e3)])
+def test_units_of_length(tmp_path, units, factor):
+    """Files on the grid of a scan in other units, as `segment` writes them."""
+    matrix = np.diag([factor, factor, factor, 1.0]) @ GRID.affine.matrix
+    image = nibabel.nifti1.Nifti1Image(NUMBERS[rendering()], matrix)
+    image.header.set_xyzt_units(units)
+    image.to_filename(tmp_path / "one_seg.nii.gz")
+    assert score_file(tmp_path / "one_seg.nii.gz", NAMES, make_case()) == score_case(rendering(), make_case())
+
+
+def test_a_reference_elsewhere_is_told_as_its_file_has_it(tmp_path):
+    case = make_case()
+    turned = Arrangement((1, 0, 2), (False, True, False))
+    stack = replace(case.stacks[0], grid=turned.of_grid(GRID), arrangement=turned)
+    path = save(tmp_path / "one_seg.nii.gz", NUMBERS[rendering()], SHIFTED)
+    with pytest.raises(NisfError, match=r"is RAS, .* its reference RAS, 1\.5 x 1\.5 x 8 mm"):
+        score_file(path, NAMES, replace(case, stacks=(stack,)))
+
+
 def test_labels_with_a_scale_are_rounded(tmp_path):
     header = nibabel.nifti1.Nifti1Header()
     header.set_data_dtype(np.int16)
@@ -204,7 +223,7 @@ def test_a_corrupt_gzip_is_one_case(tmp_path):
     data = bytearray(path.read_bytes())
     data[40:200] = bytes(160)
     path.write_bytes(data)
-    with pytest.raises(NisfError, match=r"one: .*one_seg\.nii\.gz cannot be read"):
+    with pytest.raises(NisfError, match=r"one: .*one_seg\.nii\.gz: .*"):
         score_file(path, NAMES, make_case())
 
 
