@@ -199,7 +199,10 @@ def test_no_file_to_measure(tmp_path, capsys):
     [
         (["--measures"], "needs --predictions"),
         (["-p", "x", "--plots", "a.png"], "--plots needs --measures"),
-        (["-p", "x", "--measures", "--steps", "3"], "leave --hide, --steps, --prior out"),
+        (
+            ["-p", "x", "--measures", "--steps", "3"],
+            "leave --hide, --steps, --threads, --device, --prior out",
+        ),
         (["-p", "x", "--measures", "--plots", "a.doc"], "name it .png"),
     ],
 )

@@ -30,6 +30,9 @@ AGREEMENT = (
 )
 """What the columns of the tables mean."""
 
+DEFAULT = "cardiac-sax"
+"""The anatomy of references that are compared with files."""
+
 
 @dataclass(frozen=True)
 class Evaluate:
@@ -60,8 +63,9 @@ class Evaluate:
     steps: int | None = None
     """With --prior: number of fitting steps; by default the number that worked best on the prior's validation
     cases. For the second-order method: the maximum number of iterations."""
-    anatomy: str = "cardiac-sax"
-    """Anatomy of the references: a name or a JSON file; with --prior that of the prior."""
+    anatomy: str | None = None
+    """Anatomy of the references: a name or a JSON file; by default cardiac-sax. With --prior only its label
+    numbers are used, and by default that of the prior."""
     layout: str = "auto"
     """Folder layout of the references; auto detects it."""
     device: str = "cpu"
@@ -93,12 +97,18 @@ class Evaluate:
             return self.reported(lambda: self.with_prior(prior))
         if self.hide != "none":
             raise BadSettingError(f"--hide {self.hide}: needs --prior, to fit what is not hidden")
-        if self.steps is not None:
-            raise BadSettingError(f"--steps {self.steps}: needs --prior; predictions are scored as they are")
-        predictions = self.predictions
+        if unused := self.options_of_fits():
+            raise BadSettingError(f"{unused[0]}: needs --prior; predictions are scored as they are")
+        predictions, anatomy = self.predictions, self.anatomy or DEFAULT
         return self.reported(
-            lambda: evaluate_folder(predictions, self.references, self.anatomy, self.layout, only=self.only)
+            lambda: evaluate_folder(predictions, self.references, anatomy, self.layout, only=self.only)
         )
+
+    def options_of_fits(self) -> list[str]:
+        """The given options that apply to fits only, with their values."""
+        given = {"steps": self.steps, "threads": self.threads}
+        found = [f"--{name} {value}" for name, value in given.items() if value is not None]
+        return found + ([f"--device {self.device}"] if self.device != "cpu" else [])
 
     def reported(self, evaluate: Callable[[], Evaluation]) -> int:
         """Evaluate, print and write the results; returns the exit status.
@@ -141,9 +151,10 @@ class Evaluate:
             raise BadSettingError(
                 "--measures needs --predictions FOLDER with measures; --plots needs --measures"
             )
-        if self.hide != "none" or self.steps is not None or self.prior is not None:
+        if self.hide != "none" or self.prior is not None or self.options_of_fits():
             raise BadSettingError(
-                "--measures compares what is in --predictions; leave --hide, --steps, --prior out"
+                "--measures compares what is in --predictions; "
+                "leave --hide, --steps, --threads, --device, --prior out"
             )
         endings = (".png", ".pdf", ".svg")
         if self.plots is not None and self.plots.suffix.lower() not in endings:
@@ -152,7 +163,7 @@ class Evaluate:
             if path is not None and not self.overwrite:
                 refuse_to_replace(path.parent, path.stem, part, planned=[path.name])
         comparison = compare_folder(
-            self.predictions, self.references, self.anatomy, self.layout, only=self.only
+            self.predictions, self.references, self.anatomy or DEFAULT, self.layout, only=self.only
         )
         if self.output is not None:
             with self.kept(self.output):
@@ -176,6 +187,7 @@ class Evaluate:
             prior,
             self.hide,
             options=FitOptions(steps=self.steps),
+            anatomy=self.anatomy,
             layout=self.layout,
             only=self.only,
             say=lambda sentence: print(sentence, file=sys.stderr, flush=True),
