@@ -44,7 +44,8 @@ class Train:
     set: Annotated[tuple[str, ...], arg(aliases=["-s"], metavar="NAME=VALUE ...")] = ()
     """Settings to change, e.g. train.steps=3000 train.seed=1; 'nisf settings' lists them all."""
     anatomy: str | None = None
-    """Anatomy: a name or a JSON file; by default cardiac-sax, or that of --start."""
+    """Anatomy: a name or a JSON file; by default cardiac-sax, or that of --start or of the run
+    to resume."""
     layout: str = "auto"
     """Folder layout of the cases; auto detects it."""
     licence: str | None = None
@@ -53,7 +54,7 @@ class Train:
     cache: Path | None = None
     """Folder for decompressed cases; by default .cache in the prior's folder."""
     resume: bool = False
-    """Resume from the checkpoint in the output folder, with its settings."""
+    """Resume from the checkpoint in the output folder, with its settings and anatomy."""
     device: str = "cpu"
     """Device to run networks on: cpu, cuda or cuda:NUMBER."""
     threads: int | None = None
@@ -84,15 +85,16 @@ class Train:
         from nisf.cli.cases import fill_cache, split, stored
         from nisf.cli.progress import TrainingProgress
         from nisf.config.overrides import override
-        from nisf.data.anatomy import load_anatomy
         from nisf.files import check_writable
         from nisf.io.readers import open_cohort
         from nisf.kinds.load import load_prior
         from nisf.optimisation.ranks import is_first
+        from nisf.training.run_anatomy import anatomy_to_train
         from nisf.training.train import TrainOptions, train
 
         start = load_prior(self.start) if self.start else None
-        anatomy = start.anatomy if start else load_anatomy(self.anatomy or "cardiac-sax")
+        run = self.output if self.resume else None
+        anatomy = start.anatomy if start else anatomy_to_train(self.anatomy, run)
         config = override(self.base(start), self.set)
         refuse_unused(config, self.set)
         cohort = open_cohort(self.cohort, anatomy, self.layout)

@@ -18,6 +18,9 @@ from nisf.optimisation.state import State
 
 CHECKPOINT = "checkpoint.safetensors"
 
+OF_ANATOMY = ("labels", "reorder", "turn", "orientation")
+"""Entries of an anatomy that affect the weights; others, such as colours and measures, may change."""
+
 _WRONG = (KeyError, TypeError, ValueError, AttributeError, RuntimeError, RecursionError)
 
 
@@ -63,12 +66,13 @@ def refuse_other(path: Path, metadata: Mapping[str, str], identity: Mapping[str,
     """Reject a checkpoint of another training.
 
     Raises:
-        BadFileError: it belongs to other settings, cases or start; the message names them.
+        BadFileError: it belongs to other settings, structures, cases or start; the message names them.
     """
     try:
         before, now = _decisive(json.loads(metadata["identity"])), _decisive(identity)
-        if "data" not in before:  # written by a version that did not hash the cases
-            now.pop("data", None)
+        for part in ("data", "anatomy"):
+            if part not in before:  # written by a version that did not store it
+                now.pop(part, None)
         differences = "" if before == now else _differences(before, now)
     except _WRONG as error:
         raise _not_ours(path, error) from error
@@ -96,6 +100,19 @@ def stored_settings(path: Path) -> Config:
     return from_dict(Config, settings, f"{path}: config")
 
 
+def stored_anatomy(path: Path) -> Any:
+    """The JSON of the anatomy of a checkpoint; None if a version wrote it that did not store it.
+
+    Raises:
+        BadFileError: it is damaged.
+    """
+    metadata = read_metadata(path)
+    try:
+        return json.loads(metadata["identity"]).get("anatomy")
+    except MALFORMED as error:
+        raise BadFileError(f"{path}: does not say what it was made from; train elsewhere") from error
+
+
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """The settings, by name, and other parts in which two identities differ."""
     found = []
@@ -109,7 +126,12 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
             ]
         elif old != settings:
             found.append(f"{part} ({old}, now {settings})")
-    words = {"cases": "cases", "data": "images or labels of the cases", "start": "start"}
+    words = {
+        "anatomy": "anatomy",
+        "cases": "cases",
+        "data": "images or labels of the cases",
+        "start": "start",
+    }
     if before.get("cases") != now.get("cases"):
         del words["data"]  # implied by other cases
     found += [word for name, word in words.items() if before.get(name) != now.get(name)]
@@ -117,6 +139,9 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def _decisive(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of an identity that affects the weights. Settings of fits may change."""
+    """The part of an identity that affects the weights. Settings of fits and colours may change."""
     config = {name: part for name, part in todays_settings(identity["config"]).items() if name != "fit"}
-    return {**identity, "config": config}
+    found = {**identity, "config": config}
+    if "anatomy" in identity:
+        found["anatomy"] = {name: identity["anatomy"].get(name) for name in OF_ANATOMY}
+    return found

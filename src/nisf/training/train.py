@@ -13,7 +13,7 @@ import torch
 from nisf import __version__
 from nisf.config.overrides import to_dict
 from nisf.config.schema import Config, for_data
-from nisf.data.anatomy import Anatomy
+from nisf.data.anatomy import Anatomy, to_json
 from nisf.data.case import Case
 from nisf.data.outline import Outline, content_of_all, names_of, outlines_of
 from nisf.device import CPU
@@ -126,7 +126,7 @@ def _trained(
     everywhere = replace(search, certain=0.0)
     setup = TrainingSetup(cases, validation, anatomy, config, everywhere, options.say, *where)
     recipe = kind.recipe(setup)
-    identity: dict[str, Any] = {"config": to_dict(config), **data_of(recipe.cases)}
+    identity = _identity(config, anatomy, recipe.cases)
     if options.start is not None:
         recipe.begin_with(options.start)
         identity["start"] = options.start.fingerprint
@@ -194,11 +194,17 @@ def _search(
         return replace(search, certain=certain)
 
     def found() -> RegionSearch:
-        identity = {"config": to_dict(config), **data_of(cases)}
-        keeper = FinderCheckpoint(checkpoint, identity, options.say, options.progress)
+        keeper = FinderCheckpoint(
+            checkpoint, _identity(config, anatomy, cases), options.say, options.progress
+        )
         return search_for(cases, config, keeper, order=anatomy.reorder)
 
     return from_first(found)
+
+
+def _identity(config: Config, anatomy: Anatomy, cases: Sequence[Case]) -> dict[str, Any]:
+    """What makes a training this one, for its checkpoint, except its start."""
+    return {"config": to_dict(config), "anatomy": to_json(anatomy), **data_of(cases)}
 
 
 def data_of(cases: Sequence[Case]) -> dict[str, Any]:
