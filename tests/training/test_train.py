@@ -47,6 +47,17 @@ def test_without_validation(tmp_path):
     assert prior.card["validation"] is None
 
 
+def test_validation_cases_that_are_trained_on_are_told(tmp_path):
+    """Whatever they are called."""
+    config, said = toys.settings(toys.TINY, train={"steps": 1}), []
+    cases = [*toys.toy_cohort(2), replace(toys.toy_case(2), name="twin")]
+    for name, validation in (("a", [toys.toy_case(80)]), ("b", [toys.toy_case(2), toys.toy_case(80)])):
+        toys.train_toy(tmp_path / name, config, cases, validation, say=said.append)
+    found = [sentence for sentence in said if "also in training" in sentence]
+    assert len(found) == 1
+    assert found[0].startswith("1 of 2 validation cases also in training (toy2): the validation says little")
+
+
 def test_whole_frames(tmp_path):
     prior = toys.train_toy(tmp_path, toys.settings(toys.TINY, train={"steps": 3, "points": 0}), validation=[])
     assert torch.isfinite(prior.latent_mean).all()

@@ -112,13 +112,16 @@ def content_of(case: Case) -> str:
     return digest.hexdigest()
 
 
-def content_of_all(cases: Sequence[Case]) -> str:
-    """`content_of` for many cases in order; stored cases are not read for it."""
+def contents_of(cases: Sequence[Case]) -> list[str]:
+    """`content_of` each of many cases; stored cases are not read for it."""
     if isinstance(cases, StoredCases):
-        contents = [one.content for one in cases.outlines]
-    else:
-        contents = [content_of(case) for case in cases]
-    return hashlib.blake2b("\n".join(contents).encode(), digest_size=8).hexdigest()
+        return [one.content for one in cases.outlines]
+    return [content_of(case) for case in cases]
+
+
+def content_of_all(cases: Sequence[Case]) -> str:
+    """`content_of` for many cases in order, as one hash."""
+    return hashlib.blake2b("\n".join(contents_of(cases)).encode(), digest_size=8).hexdigest()
 
 
 def box_of(outlines: Sequence[Outline], margin_mm: float) -> Vector3:

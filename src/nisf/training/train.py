@@ -15,7 +15,8 @@ from nisf.config.overrides import to_dict
 from nisf.config.schema import Config, for_data
 from nisf.data.anatomy import Anatomy, to_json
 from nisf.data.case import Case
-from nisf.data.outline import Outline, content_of_all, names_of, outlines_of
+from nisf.data.outline import Outline, content_of_all, contents_of, names_of, outlines_of
+from nisf.data.wording import counted
 from nisf.device import CPU
 from nisf.errors import BadSettingError
 from nisf.files import check_writable
@@ -101,6 +102,7 @@ def train(
         silent = replace(options, say=lambda _: None, report=None, progress=None)
         return _trained(cases, validation, anatomy, config, Path(folder), silent)
     folder = _run_folder(folder, options)
+    _tell_of_shared(cases, validation, options.say)
     ours = FILES if options.resume else ()
     made = Made(options=_asked(config, options))
     with recorded(folder, "", PART, made, planned=FILES, ours=ours, goes_on=options.resume):
@@ -154,6 +156,18 @@ def _trained(
         prior = replace(prior, config=replace(prior.config, region=region)).save(folder)
     wait()
     return prior if is_first() else load_prior(folder)
+
+
+def _tell_of_shared(cases: Sequence[Case], validation: Sequence[Case], say: Callable[[str], None]) -> None:
+    """Say which validation cases are also trained on, whatever they are called."""
+    trained = set(contents_of(cases))
+    named = zip(names_of(validation), contents_of(validation), strict=True)
+    if shared := [name for name, content in named if content in trained]:
+        some = ", ".join(shared[:5]) + (", ..." if len(shared) > 5 else "")
+        say(
+            f"{len(shared)} of {counted(len(validation), 'validation case')} also in training ({some}): the "
+            "validation says little about new cases; validate on others"
+        )
 
 
 def _asked(config: Config, options: TrainOptions) -> dict[str, Any]:
