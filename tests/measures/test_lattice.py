@@ -47,6 +47,17 @@ def test_what_the_field_says_beyond_the_images_does_not_count():
     assert found == pytest.approx(cap, rel=0.01)
 
 
+@pytest.mark.parametrize("thickness", [0.5, 1.0, 3.0, 8.0])
+def test_a_single_slice_has_the_volume_of_its_thickness(thickness):
+    """However thin; a coarse cell would contain it without a corner inside."""
+    grid = Grid((120, 120, 1), Affine.scaling((1.0, 1.0, thickness), (-59.5, -59.5, 0.0)))
+    region = Region(Affine(np.eye(4)), np.array([60.0, 60.0, 50.0]))
+    flat = true_subject(ball(20.0), region, Stack("sa", grid))
+    found = sample(flat.answers, Lattice.over(region, flat.stacks[0]), 0.0).volumes_ml()[0]
+    h = thickness / 2
+    assert found == pytest.approx(2 * np.pi * (400 * h - h**3 / 3) / 1000, rel=0.03)
+
+
 @pytest.mark.parametrize(("ends", "wanted"), [(None, (-0.5, 4.5)), ((1, 3), (0.5, 3.5))])
 def test_slab_of_a_stack_with_blank_slices(ends, wanted):
     assert tuple(stack_of(slices=5, ends=ends).bounds[2]) == wanted

@@ -87,6 +87,14 @@ class Lattice:
         """World mm of nodes, given their flat indices."""
         return self.affine(np.stack(np.unravel_index(index, self.shape), axis=-1))
 
+    @property
+    def thin(self) -> bool:
+        """Whether the measured slab is thinner than a cell of the coarsest level, which may miss it."""
+        if self.stack is None:
+            return False
+        sides = [last - first for first, last in self.stack.bounds] * self.stack.grid.spacing
+        return bool(sides.min() < STRIDES[0] * self.spacing_mm)
+
     @cached_property
     def inside(self) -> Bool[np.ndarray, "x y z"]:
         """Whether each node lies in the region, in the measured slab and within its images."""
@@ -158,12 +166,13 @@ def sample(answers: Answerer, lattice: Lattice, time: float, *, memory_mb: float
         found.append((index, answer.astype(np.float32)))
 
     with stage("measuring"):
+        levels = STRIDES[-1:] if lattice.thin else STRIDES
         wanted = np.zeros(lattice.shape, dtype=bool)
-        wanted[:: STRIDES[0], :: STRIDES[0], :: STRIDES[0]] = True
+        wanted[:: levels[0], :: levels[0], :: levels[0]] = True
         ask(wanted)
-        for stride, finer in pairwise(STRIDES):
+        for stride, finer in pairwise(levels):
             mixed = _mixed(label[::stride, ::stride, ::stride])
-            if stride == STRIDES[0]:
+            if stride == levels[0]:
                 # A curved border may bulge into a cell without enclosing one of its corners.
                 mixed = ndimage.binary_dilation(mixed)
             _fill(label, asked, stride, finer)
