@@ -92,7 +92,7 @@ class Lattice:
         """Whether the measured slab is thinner than a cell of the coarsest level, which may miss it."""
         if self.stack is None:
             return False
-        sides = [last - first for first, last in self.stack.bounds] * self.stack.grid.spacing
+        sides = np.diff(self.stack.bounds)[:, 0] * self.stack.grid.spacing
         return bool(sides.min() < STRIDES[0] * self.spacing_mm)
 
     @cached_property
