@@ -1,5 +1,7 @@
 """The scan that a subject was made from is found again, also where its frames are files of their own."""
 
+import os
+import shutil
 from dataclasses import replace
 
 import nibabel as nib
@@ -9,6 +11,8 @@ import pytest
 import toys
 from nisf.io.readers import open_cohort, read_case
 from nisf.io.source import source_case
+from nisf.io.subject_file import read_record, write_subject
+from nisf.outputs.input_state import input_state
 from nisf.prior.fit import fit
 
 INFO = "ED: 1\nES: 3\nGroup: NOR\nHeight: 170.0\nNbFrame: 5\nWeight: 70.0\n"
@@ -65,3 +69,54 @@ def test_the_same_voxels_at_other_times(pair):
     found, said = source_case(replace(subject, stacks=(replace(stack, grid=grid), *subject.stacks[1:])))
     assert found is None
     assert "not the one" in said or "has moved" in said
+
+
+@pytest.fixture
+def recorded(pair):
+    """The same, with the record of what was segmented."""
+    folder, case, subject = pair
+    state = input_state(sorted(folder.glob("*.nii.gz")))
+    return folder, case, replace(subject, summary={**subject.summary, "request": {"inputs": state}})
+
+
+def test_other_content_on_the_same_grid(recorded):
+    """Pixels of another person must not appear under the contours, not even at the old path."""
+    folder, case, subject = recorded
+    assert source_case(subject)[1] == ""
+    image = toys.image_of(toys.toy_case(8))[..., 0]
+    changed = folder / "patient007_frame03.nii.gz"
+    shutil.copy2(changed, folder.parent / "kept.nii.gz")
+    nib.save(nib.Nifti1Image(image[..., 1], toys.toy_grid().affine.matrix), changed)
+    for scan in (None, folder):
+        assert source_case(subject, scan) == (None, "the scan there is not the one that was segmented")
+    assert source_case(replace(subject, summary={}), folder)[0] is not None  # only its grid is known
+    shutil.copy(folder.parent / "kept.nii.gz", changed)  # another time, the same content
+    assert same(source_case(subject)[0], case)
+
+
+def test_the_scan_among_other_files_and_elsewhere(recorded, tmp_path):
+    folder, case, subject = recorded
+    moved = tmp_path / "moved" / "patient007"
+    shutil.copytree(folder, moved)
+    (moved / "patient007_frame01_gt.nii.gz").write_bytes(b"a drawing")
+    shutil.rmtree(folder)
+    assert source_case(subject) == (None, "the scan has moved or cannot be read")
+    found, reason = source_case(subject, moved)
+    assert reason == ""
+    assert same(found, case)
+
+
+def test_from_another_working_directory(recorded, tmp_path, monkeypatch):
+    """A path as it was typed would mean another file, or none."""
+    folder, case, subject = recorded
+    monkeypatch.chdir(folder)
+    stack = replace(subject.stacks[0], source=subject.stacks[0].source.relative_to(folder))
+    write_subject(tmp_path / "a.nisf", replace(subject, stacks=(stack,)))
+    monkeypatch.chdir(tmp_path)
+    again = replace(subject, stacks=read_record(tmp_path / "a.nisf").stacks)
+    assert os.path.isabs(again.stacks[0].source)
+    assert same(source_case(again)[0], case)
+    # As written before paths were absolute.
+    assert source_case(replace(subject, stacks=(stack,)))[0] is None
+    monkeypatch.chdir(folder)
+    assert same(source_case(replace(subject, stacks=(stack,)))[0], case)

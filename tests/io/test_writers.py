@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -6,7 +8,14 @@ from nisf.data.case import Stack
 from nisf.data.geometry import Affine, Grid
 from nisf.errors import NisfError
 from nisf.io.readers.nifti import read_volume
-from nisf.io.writers import FORMATS, check_format, write_labels_json, write_rendering, write_volume
+from nisf.io.writers import (
+    FORMATS,
+    check_format,
+    header_not_copied,
+    write_labels_json,
+    write_rendering,
+    write_volume,
+)
 from nisf.subject.rendering import Rendering
 
 OBLIQUE = Affine(
@@ -82,6 +91,20 @@ def test_every_format_holds_the_same(tmp_path, name, frames, own):
             np.testing.assert_allclose(place, grid.affine(corner), atol=1e-3)
     made = {"out.hdr", "out.img"} if name == "hdr" else {f"out.{name}"}
     assert {found.name for found in tmp_path.iterdir()} == {"in.nii.gz", *made}
+
+
+def test_a_header_that_cannot_be_copied_is_not_passed_over(tmp_path):
+    stack = source(tmp_path / "in.nii.gz")
+    assert header_not_copied(stack, "nii.gz") == ""
+    source(tmp_path / "in.nii.gz", affine=Affine(np.diag([2.0, 2.0, 8.0, 1.0])))
+    said = header_not_copied(stack, "nii.gz")
+    assert said.startswith(f"{tmp_path / 'in.nii.gz'}: is not the scan that was segmented, so its header")
+    (tmp_path / "in.nii.gz").unlink()
+    assert "is not there" in header_not_copied(stack, "hdr")
+    # There is none to copy.
+    assert header_not_copied(stack, "nrrd") == ""
+    assert header_not_copied(replace(stack, source=tmp_path / "in.nrrd"), "nii.gz") == ""
+    assert header_not_copied(replace(stack, source=None), "nii.gz") == ""
 
 
 def test_header_of_a_nifti_2(tmp_path, caplog):

@@ -129,8 +129,10 @@ def test_contours_lie_where_the_labels_change(page, subject):
 
 
 def test_a_case_without_measures_or_images(subject):
-    text = as_html(case_page(subject, None, None, "<script>alert(1)</script>"))
+    reason = "the scan there is not the one that was segmented"
+    text = as_html(case_page(subject, None, None, "<script>alert(1)</script>", missing=reason))
     check_page(text)
+    assert f"{reason.capitalize()}: these are" in text
     assert "<script" not in text
     assert "the field's own intensities" in text.replace("&#39;", "'")
     assert "Key measures" not in text
@@ -180,7 +182,9 @@ def test_a_folder(folder, subject):
         assert not re.search("janeway|ellen|zoe", re.sub(r"base64,[\w+/=]+", "", text), re.IGNORECASE)
         assert str(folder) not in text
     assert (folder / "report-key.csv").read_text().split() == ["case,number", "janeway_ellen,1", "zoe,2"]
-    assert said[::2] == [
+    gone = "the file does not say where the scan is, so its page shows the field's intensities"
+    assert said[1] == f"Case 001: {gone}"
+    assert said[::3] == [
         "[1/2] Case 001: drawing its page",
         "[2/2] Case 002: drawing its page",
         f"wrote {folder / 'report' / 'index.html'}",
@@ -190,7 +194,7 @@ def test_a_folder(folder, subject):
     assert again == [f"wrote {folder / 'report' / 'index.html'}"]
     write_case(folder, measures(quality="red"))
     write_reports(folder, subject.prior, say=again.append)
-    assert len(again) == 4
+    assert len(again) == 5
     assert "Likely wrong" in (folder / "report" / "case-001.html").read_text(encoding="utf-8")
 
 

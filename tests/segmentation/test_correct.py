@@ -125,3 +125,11 @@ def test_what_was_asked_comes_back(world):
     assert (kept_judgement(again), judgement_for_intervals(again)) == (None, said)
     assert correct(again, []).summary == judged.summary
     assert request_of(new) == replace(request_of(subject), strokes=(stroke,))
+
+
+def test_a_scan_that_is_gone_is_named(world, capsys):
+    """Affine and units of the segmentation may change."""
+    path, _, _ = world
+    (path / "scan.nii.gz").unlink()
+    assert main(["correct", str(path / "out" / "scan.nisf"), str(path / "strokes.json")]) == 0
+    assert f"{path / 'scan.nii.gz'}: is not there, so its header is not copied" in capsys.readouterr().out

@@ -192,7 +192,7 @@ class Render:
     def write_volumes(self, subject: Subject, rendering: Rendering, own: bool) -> None:
         """Write a rendering as image files, with the tables of their labels beside them."""
         from nisf.io.label_tables import write_label_tables
-        from nisf.io.writers import write_rendering
+        from nisf.io.writers import header_not_copied, write_rendering
 
         folder, ending = self.output.parent, self.ending()
         stem, form = self.output.name.removesuffix(ending), ending.removeprefix(".")
@@ -201,6 +201,8 @@ class Render:
             rendering = replace(rendering, deviation=None)
         write_label_tables(folder, subject.prior.anatomy, overwrite=self.overwrite)
         stack = subject.stacks[0]
+        if own and (remark := header_not_copied(stack, form)):
+            print(remark)
         files = write_rendering(folder, stem, rendering, labels, stack=stack, own=own, format=form)
         print("wrote " + ", ".join(map(str, files)))
 

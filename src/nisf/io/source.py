@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from nisf.data.case import Case, Stack
 from nisf.errors import NisfError
-from nisf.io.readers import open_cohort, read_case
+from nisf.io.readers import CaseFiles, open_cohort, read_case
+from nisf.io.readers.itk import files_of
+from nisf.outputs import among_inputs
 from nisf.subject.subject import Subject
 
 
 def source_case(subject: Subject, scan: Path | None = None) -> tuple[Case | None, str]:
-    """Read the case that a subject was made from, without labels; None and a sentence if that is impossible.
+    """Read the case that a subject was made from, without labels.
 
     Args:
-        subject: its stacks name their source.
+        subject: its stacks name their source, and its summary has the hashes of the files it was made from.
         scan: present location of the images, if they have moved.
+
+    Returns:
+        The case, or None and the reason, without capital and full stop.
     """
     source = scan or (subject.stacks[0].source if subject.stacks else None)
     if source is None:
-        return None, "The file does not say where the scan is; give its path."
+        return None, "the file does not say where the scan is"
     anatomy = subject.prior.anatomy
     # The frames of some layouts are files of their own, beside the first one.
     places, read = [source] if scan else [source, source.parent], False
@@ -29,15 +35,23 @@ def source_case(subject: Subject, scan: Path | None = None) -> tuple[Case | None
         try:
             cases = open_cohort(place, anatomy, labels=False).cases
             own = cases if len(cases) == 1 else [files for files in cases if files.name == subject.name]
-            found = [read_case(files.without_labels(), anatomy) for files in own[:1]]
+            own = [files.without_labels() for files in own[:1]]
+            found = [read_case(files, anatomy) for files in own if _segmented(files, subject)]
         except (NisfError, OSError):
             continue
         read = read or place == source
         if found and _alike(found[0].stacks, subject.stacks):
             return found[0], ""
     if read:
-        return None, "The scan there is not the one that was segmented; give the path of the right one."
-    return None, "The scan has moved or cannot be read; give its path."
+        return None, "the scan there is not the one that was segmented"
+    return None, "the scan has moved or cannot be read"
+
+
+def _segmented(files: CaseFiles, subject: Subject) -> bool:
+    """Whether a case has the content that was segmented, as far as the subject's file says."""
+    request = subject.summary.get("request")
+    recorded = request.get("inputs") if isinstance(request, Mapping) else None
+    return among_inputs(recorded or (), [file for path in files.paths() for file in files_of(path)])
 
 
 def _alike(found: tuple[Stack, ...], wanted: tuple[Stack, ...]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,17 @@ from nisf.data.geometry import Affine, Grid
 
 
 def stack_to_json(stack: Stack) -> dict[str, Any]:
-    """All attributes of a stack: grid and affine in mm, times as fractions of the cycle."""
+    """All attributes of a stack: grid and affine in mm, times as fractions of the cycle.
+
+    The path of its source is made absolute: the file may be read from another working directory.
+    """
     return {
         "name": stack.name,
         "shape": list(stack.grid.shape),
         "affine": stack.grid.affine.matrix.tolist(),
         "times": stack.grid.times.tolist(),
         "oriented": stack.oriented,
-        "source": None if stack.source is None else str(stack.source),
+        "source": None if stack.source is None else os.path.abspath(stack.source),
         "cycle_ms": stack.cycle_ms,
         "intensity_range": stack.intensity_range.tolist(),
         "arrangement": [list(stack.arrangement.axes), list(stack.arrangement.flips)],

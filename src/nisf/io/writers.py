@@ -16,7 +16,7 @@ from nisf.errors import BadFileError, BadSettingError
 from nisf.files import read_json, replacing, write_json
 from nisf.io.metaimage import write_mha
 from nisf.io.nrrd import write_nrrd
-from nisf.io.readers.header import header_to_write, read_header
+from nisf.io.readers.header import header_to_write, is_nifti_name, read_header
 from nisf.outputs import file_words, recorded
 from nisf.subject.rendering import Rendering
 
@@ -74,6 +74,19 @@ def _source_header(stack: Stack) -> tuple[Nifti1Header, np.ndarray] | None:
         return header_to_write(stack.source)
     except BadFileError:
         return None
+
+
+def header_not_copied(stack: Stack, format: str) -> str:  # noqa: A002
+    """A sentence that the header of a stack's NIfTI file cannot be copied any more; empty if it can."""
+    if stack.source is None or not is_nifti_name(stack.source) or format in ("nrrd", "mha"):
+        return ""
+    if _source_header(stack) is not None:
+        return ""
+    why = "is not the scan that was segmented" if stack.source.exists() else "is not there"
+    return (
+        f"{stack.source}: {why}, so its header is not copied; affine and units of the images written may "
+        "differ from the scan's"
+    )
 
 
 def write_volume(

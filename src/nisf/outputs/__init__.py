@@ -4,6 +4,7 @@ with recorded(folder, case.name, "measures", Made(prior=prior.fingerprint), plan
     write_json(folder / f"{file_stem(case.name)}_measures.json", ...)
 """
 
+from nisf.outputs.input_state import among_inputs as among_inputs
 from nisf.outputs.input_state import input_state as input_state
 from nisf.outputs.input_state import same_content as same_content
 from nisf.outputs.input_state import same_inputs as same_inputs

@@ -66,6 +66,28 @@ def same_inputs(recorded: Any, paths: Sequence[Path]) -> bool:
         return False  # an entry of an older version, or the file no longer exists
 
 
+def among_inputs(recorded: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> bool:
+    """Whether files are some of those of a recorded state, or include all of them, wherever they are now.
+
+    A file is hashed only if its size is recorded, and its time or location is not. A state without hashes,
+    of an older version, tells no files apart.
+    """
+    try:
+        known = {(entry["place"], entry["size"], entry["mtime_ns"]): entry["sha256"] for entry in recorded}
+    except MALFORMED:
+        return True
+    sizes, found = {size for _, size, _ in known}, set()
+    for path in paths:
+        try:
+            status = path.stat()
+            state = (_place(path), status.st_size, status.st_mtime_ns)
+            digest = known.get(state) or (sha256_of(path) if status.st_size in sizes else "")
+        except OSError:
+            digest = ""
+        found.add(digest)
+    return not known or found <= set(known.values()) or set(known.values()) <= found
+
+
 def _same(entry: dict[str, Any], path: Path) -> bool:
     status = path.stat()
     if entry["size"] != status.st_size:

@@ -42,6 +42,7 @@ class CasePage:
         title: name of the case on the page.
         legend: structures and their colours.
         measured: whether measured pixels are shown, or the field's intensities.
+        missing: why measured pixels are not shown, without capital and full stop.
         quality: light, its meaning, symbol, predicted Dice and reasons; empty if unknown.
         headline: the most important measures.
         tables: all measures, by group.
@@ -60,6 +61,7 @@ class CasePage:
     title: str
     legend: list[tuple[str, str]]
     measured: bool
+    missing: str
     quality: Mapping[str, Any]
     headline: list[Row]
     tables: Mapping[str, list[Row]]
@@ -82,6 +84,7 @@ def case_page(
     case: Case | None,
     title: str,
     *,
+    missing: str = "",
     made_from: str = "",
     memory_mb: float = 512.0,
 ) -> CasePage:
@@ -92,6 +95,7 @@ def case_page(
         measures: for tables, curves and quality; without them, these sections are left out.
         case: the measured images; without it, the field's intensities are shown.
         title: name to show; the subject's own name does not appear.
+        missing: see `CasePage`.
         made_from: see `CasePage`.
         memory_mb: working memory, MiB.
     """
@@ -106,6 +110,7 @@ def case_page(
         title=title,
         legend=list(zip(anatomy.labels[1:], anatomy.colours[1:], strict=True)),
         measured=case is not None,
+        missing=missing or "the measured file is not available",
         quality=_quality(measures, renamed),
         headline=[] if measures is None else headline(measures),
         tables=tables,

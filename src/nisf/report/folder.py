@@ -90,10 +90,15 @@ def write_reports(
             if options.overwrite or not _same(path, mark):
                 say(f"[{number}/{len(names)}] {titles[name]}: drawing its page")
                 subject = read_subject(folder / f"{name}.nisf", prior)
-                case = (cases or {}).get(name) or source_case(subject)[0]
-                memory_mb = options.memory_mb
+                case, missing = _measured(subject, (cases or {}).get(name), titles[name], say)
                 page = case_page.case_page(
-                    subject, measures, case, titles[name], made_from=mark, memory_mb=memory_mb
+                    subject,
+                    measures,
+                    case,
+                    titles[name],
+                    missing=missing,
+                    made_from=mark,
+                    memory_mb=options.memory_mb,
                 )
                 write.text(path, case_page.as_html(page, INDEX))
             rows.append((titles[name], pages[name], measures))
@@ -180,6 +185,18 @@ def made_from(folder: Path, name: str, title: str) -> str:
     for path in (folder / f"{name}.nisf", case_path(folder, name)):
         digest.update(path.read_bytes() if path.is_file() else b"none")
     return digest.hexdigest()[:16]
+
+
+def _measured(
+    subject: Subject, given: Case | None, title: str, say: Callable[[str], None]
+) -> tuple[Case | None, str]:
+    """The measured case, given or read again; or None and the reason, which is also said."""
+    if given is not None:
+        return given, ""
+    case, missing = source_case(subject)
+    if missing:
+        say(f"{title}: {missing}, so its page shows the field's intensities")
+    return case, missing
 
 
 def _same(path: Path, mark: str) -> bool:

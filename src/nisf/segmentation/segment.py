@@ -14,7 +14,7 @@ from nisf.data.region import Region, reference_pose
 from nisf.errors import BadFileError, BadSettingError
 from nisf.io.label_tables import write_label_tables
 from nisf.io.subject_file import write_subject
-from nisf.io.writers import write_rendering
+from nisf.io.writers import header_not_copied, write_rendering
 from nisf.kinds.load import load_prior
 from nisf.measures.case import said_by
 from nisf.outputs import (
@@ -145,6 +145,8 @@ def write_segmentation(
             for index, stack in enumerate(subject.stacks):
                 rendering = _answered(subject, index, request, memory_mb) if index else first
                 stem = output_stem(subject.name, stack.name, index)
+                if own and (remark := header_not_copied(stack, request.format)):
+                    say(remark)
                 with stage("writing"):
                     written += write_rendering(
                         folder, stem, rendering, labels, stack=stack, own=own, format=request.format

@@ -126,7 +126,9 @@ def _subject_entry(path: Path, prior: str | None, scan: Path | None) -> Entry:
         yield progress("Reading the subject", 0.1)
         subject = read_subject(path, prior)
         yield progress("Reading the scan", 0.5)
-        yield Viewed(subject, *source_case(subject, scan), kept_measures(subject, path))
+        case, reason = source_case(subject, scan)
+        missing = f"{reason.capitalize()}; give the path of the scan that was segmented." if reason else ""
+        yield Viewed(subject, case, missing, kept_measures(subject, path))
 
     return Entry(path.stem, opened)
 
