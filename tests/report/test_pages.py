@@ -15,7 +15,7 @@ from nisf.io.subject_file import write_subject
 from nisf.measures.table import write_case
 from nisf.report.case_page import as_html, case_page
 from nisf.report.cohort_page import as_html as cohort_html
-from nisf.report.cohort_page import cohort_page, outliers, read_references
+from nisf.report.cohort_page import cohort_page, outliers, read_references, unmatched
 from nisf.report.folder import ReportOptions, Writer, numbered, page_names, write_reports
 from nisf.report.words import without_name
 
@@ -198,6 +198,18 @@ def test_a_folder(folder, subject):
     assert "Likely wrong" in (folder / "report" / "case-001.html").read_text(encoding="utf-8")
 
 
+def test_a_folder_with_references(folder, subject):
+    """What is compared with nothing is said; nan in a cell is no value."""
+    (folder / "references.csv").write_text("case,lv_edv_ml\njaneway_ellen,150\nmallory,nan\n")
+    said = []
+    options = ReportOptions(references=read_references(folder / "references.csv"))
+    assert write_reports(folder, subject.prior, options, say=said.append) == {}
+    assert said[-2:] == [
+        "note: references: mallory is not one of the measured cases",
+        "note: references: no measure has values of at least two cases, so no agreement is shown",
+    ]
+
+
 def test_names_if_asked_for(folder, subject):
     options = ReportOptions(identifiers=True, only=frozenset({"janeway_ellen"}))
     write_reports(folder, subject.prior, options, to=folder / "named", say=lambda _: None)
@@ -230,12 +242,40 @@ def test_references(tmp_path):
         "p1": {"lv_edv_ml": 150, "lv_ef_percent": 60},
         "p2": {"lv_ef_percent": 55},
     }
-    path.write_text("name,lv_edv_ml\np1,150\n")
-    with pytest.raises(BadFileError, match="needs the column case"):
+    # As in measures.csv: bounds of intervals and the quality are not compared.
+    path.write_text("case,lv_edv_ml,lv_edv_ml_low,LVEDV,predicted_dice\np1,nan,140,150,0.9\np2,,,seen,\n")
+    assert read_references(path) == {"p1": {"LVEDV": 150}, "p2": {}}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name,lv_edv_ml\np1,150\n", "has no column 'case'"),
+        ("case;lv_edv_ml\np1;150\n", "separated by semicolons"),
+        ("case,lv_edv_ml\np1,150\np1,160\n", "line 3 is a second one for p1"),
+        ("case,lv_edv_ml\np1,150\np2,-inf\n", "p2: lv_edv_ml is -inf; give a finite number"),
+        ('case,lv_edv_ml\np1,"150,5"\n', "p1: lv_edv_ml is '150,5'; give a number with a decimal point"),
+        (f"case,lv_edv_ml\n{'x' * 200_000},150\n", "cannot be read as a table"),
+    ],
+)
+def test_what_are_no_references(tmp_path, text, says):
+    path = tmp_path / "references.csv"
+    path.write_text(text)
+    with pytest.raises(BadFileError, match=says):
         read_references(path)
-    path.write_text(f"case,lv_edv_ml\n{'x' * 200_000},150\n")
-    with pytest.raises(BadFileError, match="needs the column case"):
-        read_references(path)
+
+
+def test_references_that_match_nothing():
+    rows = [(f"Case {k}", f"{k}.html", measures(f"p{k}")) for k in (1, 2)]
+    good = {"p1": {"lv_edv_ml": 150.0}, "p2": {"lv_edv_ml": 150.0}}
+    assert unmatched(good, rows) == []
+    assert unmatched(good | {"p3": {}, "p4": {}}, rows) == [
+        "references: p3 is not one of the measured cases (2 such cases)"
+    ]
+    said = unmatched({"p1": {"LVEDV": 150.0}, "p2": {}}, rows)
+    assert said[0].startswith("references: column LVEDV is not a measure of these cases; name columns")
+    assert "no agreement is shown" in said[1]
+    assert len(said) == 2
 
 
 def test_the_command(folder, capsys):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from nisf import __version__
-from nisf.errors import MALFORMED, BadFileError
+from nisf.data.case_table import number_in, read_case_table
+from nisf.errors import BadFileError
 from nisf.measures.case import CaseMeasures
+from nisf.measures.table import QUALITY
 from nisf.report.case_page import environment
 from nisf.report.plots import BlandAltman, bland_altman
 from nisf.report.words import LIGHTS, data, number, title_of, unit_of, without_name
@@ -141,19 +143,59 @@ def agreement_of(
 def read_references(path: Path) -> dict[str, dict[str, float]]:
     """Read reference values: a CSV with the column ``case`` and columns named as in measures.csv.
 
+    Cells that are empty or not a number (nan), and columns of remarks, are left out.
+
     Raises:
-        BadFileError: the file does not exist, has no column ``case``, or has cells that are not numbers.
+        BadFileError: the file is not such a table, or a cell is no finite number.
     """
-    out: dict[str, dict[str, float]] = {}
+    columns, rows = read_case_table(path)
+    # Such as the columns of a measures.csv that are not compared.
+    bounds = {f"{name}_{end}" for name in columns for end in ("low", "high")}
+    columns = [name for name in columns if name not in bounds and name not in QUALITY]
+    out: dict[str, dict[str, float]] = {case: {} for case in rows}
+    for case, cells in rows.items():
+        for column in columns:
+            value = _value(cells[column], column, f"{path}: {case}: {column}")
+            if value is not None:
+                out[case][column] = value
+    return out
+
+
+def _value(cell: str, column: str, where: str) -> float | None:
+    """The number in a cell; None if it has none, which may be a remark only in a column without a unit."""
+    if not cell:
+        return None
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            for row in csv.DictReader(file):
-                case = row.pop("case")
-                out[case] = {c: float(v) for c, v in row.items() if c and v and unit_of(c)[1]}
-    except (OSError, csv.Error, *MALFORMED) as error:
-        raise BadFileError(
-            f"{path}: needs the column case and columns of numbers named as in measures.csv ({error!r})"
-        ) from error
+        value = number_in(cell, where)
+    except BadFileError:
+        if unit_of(column)[1]:
+            raise
+        return None
+    if math.isinf(value):
+        raise BadFileError(f"{where} is {cell}; give a finite number, or leave the cell empty")
+    return None if math.isnan(value) else value
+
+
+def unmatched(
+    references: Mapping[str, Mapping[str, float]], cases: Sequence[tuple[str, str, CaseMeasures | None]]
+) -> list[str]:
+    """Sentences about the cases and columns of reference values that are compared with nothing."""
+    measured = [m for _, _, m in cases if m is not None]
+    names, columns = {m.case for m in measured}, {column for m in measured for column in m.values}
+    strangers = [case for case in references if case not in names]
+    strange = list(dict.fromkeys(c for row in references.values() for c in row if c not in columns))
+    out = []
+    if strangers:
+        count = "" if len(strangers) == 1 else f" ({len(strangers)} such cases)"
+        out.append(f"references: {strangers[0]} is not one of the measured cases{count}")
+    if strange:
+        count = "" if len(strange) == 1 else f" ({len(strange)} such columns)"
+        out.append(
+            f"references: column {strange[0]} is not a measure of these cases{count}; name columns as in "
+            "measures.csv"
+        )
+    if not agreement_of(cases, references):
+        out.append("references: no measure has values of at least two cases, so no agreement is shown")
     return out
 
 

@@ -105,7 +105,7 @@ def write_reports(
         except NisfError as error:
             failed[name] = str(error)
     if rows:
-        write.text(to / INDEX, cohort_page.as_html(cohort_page.cohort_page(rows, options.references)))
+        _write_index(write, rows, options.references)
     return failed
 
 
@@ -197,6 +197,17 @@ def _measured(
     if missing:
         say(f"{title}: {missing}, so its page shows the field's intensities")
     return case, missing
+
+
+def _write_index(
+    write: Writer,
+    rows: Sequence[tuple[str, str, CaseMeasures | None]],
+    references: Mapping[str, Mapping[str, float]] | None,
+) -> None:
+    """Write the cohort's page, and say which reference values it does not use."""
+    write.text(write.to / INDEX, cohort_page.as_html(cohort_page.cohort_page(rows, references)))
+    for sentence in cohort_page.unmatched(references, rows) if references is not None else ():
+        write.say(f"note: {sentence}")
 
 
 def _same(path: Path, mark: str) -> bool:
