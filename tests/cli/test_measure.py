@@ -165,6 +165,15 @@ def test_measures_that_cannot_be_read_cost_their_row(out, toy_image_prior, toy_f
     assert len(read(folder / "measures.csv")) == 3
 
 
+def test_bodies_of_nobody_are_named(out, tmp_path, capsys):
+    folder, table, only = tmp_path / "out", tmp_path / "bodies.csv", tmp_path / "only.txt"
+    shutil.copytree(out, folder)
+    table.write_text("case,bsa_m2\ntoy50,1.9\ntoy51,1.8\ntoy5l,1.8\n")
+    only.write_text("toy50\n")
+    assert main(["measure", str(folder), "--body", str(table), "--only", str(only)]) == 0
+    assert f"note: {table}: toy5l is not a case in {folder}\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -123,7 +123,7 @@ class Measure:
         if sum(ways) > 1:
             raise BadSettingError("give one of --body, --bsa, and --height with --weight")
         if self.body is not None:
-            return read_bodies(self.body)
+            return self.known(read_bodies(self.body))
         if self.bsa is not None:
             return {names[0]: checked_m2(self.bsa, "--bsa")}
         if self.height is None and self.weight is None:
@@ -131,6 +131,14 @@ class Measure:
         if self.height is None or self.weight is None:
             raise BadSettingError("--height and --weight go together")
         return {names[0]: surface_of(self.height, self.weight, "--height and --weight")}
+
+    def known(self, bodies: dict[str, float]) -> dict[str, float]:
+        """The same table; cases in it that the folder does not have are named."""
+        strange = [name for name in bodies if not (self.folder / f"{name}.nisf").is_file()]
+        if strange:
+            count = "" if len(strange) == 1 else f" ({len(strange)} such cases)"
+            print(f"note: {self.body}: {strange[0]} is not a case in {self.folder}{count}", file=sys.stderr)
+        return bodies
 
     def settings(self, given_before: MeasureOptions, body_m2: float | None) -> tuple[MeasureOptions, str]:
         """The user's settings for the measures of a case, and those of an earlier run among them in words."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from nisf.data.case_table import number_in, read_case_table
 from nisf.errors import BadFileError, BadSettingError
 
 MIN_CM, MAX_CM, MIN_KG, MAX_KG = 30.0, 250.0, 1.0, 400.0
@@ -53,38 +53,30 @@ def read_bodies(path: Path) -> dict[str, float]:
     """Body surface area in m2 by case, from a CSV file with the columns `COLUMNS`; empty rows are skipped.
 
     Raises:
-        BadFileError: the file cannot be read, or lacks a column.
-        BadSettingError: a row has impossible numbers.
+        BadFileError: the file is not such a table, or has a cell that is no number.
+        BadSettingError: a row is incomplete, or has impossible numbers.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns, rows = set(reader.fieldnames or ()), list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadFileError(f"{path}: cannot be read as a table of bodies ({error})") from error
-    if "case" not in columns or not (columns >= {"bsa_m2"} or columns >= {"height_cm", "weight_kg"}):
+    names, rows = read_case_table(path)
+    columns = set(names)
+    if not (columns >= {"bsa_m2"} or columns >= {"height_cm", "weight_kg"}):
         raise BadFileError(f"{path}: give the columns {COLUMNS}")
-    out = {}
-    for row in rows:
-        found = _of_row(row, f"{path}: {row['case']}")
-        if found is not None:
-            out[str(row["case"])] = found
-    return out
+    found = {case: _of_row(cells, f"{path}: {case}") for case, cells in rows.items()}
+    return {case: area for case, area in found.items() if area is not None}
 
 
-def _of_row(row: Mapping[str, str | None], where: str) -> float | None:
+def _of_row(cells: Mapping[str, str], where: str) -> float | None:
     """Body surface area of one row, m2; None if its cells are empty."""
 
     def number(name: str) -> float | None:
-        text = (row.get(name) or "").strip()
-        if not text:
-            return None
-        try:
-            return float(text)
-        except ValueError as error:
-            raise BadSettingError(f"{where}: {name} is {text[:40]!r}; give a number") from error
+        cell = cells.get(name)
+        return number_in(cell, f"{where}: {name}") if cell else None
 
     given, height, weight = (number(name) for name in ("bsa_m2", "height_cm", "weight_kg"))
     if given is not None:
         return checked_m2(given, f"{where}: bsa_m2")
-    return None if height is None or weight is None else surface_of(height, weight, where)
+    if height is None and weight is None:
+        return None
+    if height is None or weight is None:
+        known, lacking = ("height_cm", "weight_kg") if weight is None else ("weight_kg", "height_cm")
+        raise BadSettingError(f"{where}: has {known} but no {lacking}; fill in both, or leave both empty")
+    return surface_of(height, weight, where)
