@@ -16,7 +16,7 @@ from nisf.measures.table import write_case
 from nisf.report.case_page import as_html, case_page
 from nisf.report.cohort_page import as_html as cohort_html
 from nisf.report.cohort_page import cohort_page, outliers, read_references, unmatched
-from nisf.report.folder import ReportOptions, Writer, numbered, page_names, write_reports
+from nisf.report.folder import ReportOptions, Writer, numbered, page_names, subjects_in, write_reports
 from nisf.report.words import without_name
 
 
@@ -294,6 +294,21 @@ def test_the_command(folder, capsys):
     printed = capsys.readouterr()
     assert "zoe: failed:" in printed.err
     assert (folder / "report" / "case-001.html").is_file()
+
+
+def test_the_command_for_some_cases(folder, capsys):
+    # Names as Excel saves them; one that does not exist is not passed over.
+    only = folder / "only.txt"
+    only.write_text("zoe\n", encoding="utf-8-sig")
+    command = ["report", str(folder), "--only", str(only), "-o", str(folder / "some")]
+    assert main(command) == 0
+    assert [path.name for path in (folder / "some").glob("case*.html")] == ["case-001.html"]
+    capsys.readouterr()
+    only.write_text("zoe\nzo\n")
+    assert main(command) == 2
+    assert f"{only}: case zo is not in the cohort" in capsys.readouterr().err
+    with pytest.raises(BadFileError, match="contains none of the cases"):
+        subjects_in(folder, frozenset({"zo"}))
 
 
 def test_pages_of_the_user_stay(folder, subject, tmp_path):

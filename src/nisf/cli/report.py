@@ -46,12 +46,14 @@ class Report:
         if self.prior is not None:
             refuse_missing_prior(self.prior)
 
+        from nisf.io.readers import names_in
         from nisf.report.cohort_page import read_references
-        from nisf.report.folder import ReportOptions, read_names, write_reports
+        from nisf.report.folder import ReportOptions, subjects_in, write_reports
 
+        names = subjects_in(self.folder)
         options = ReportOptions(
             identifiers=self.identifiers,
-            only=None if self.only is None else read_names(self.only),
+            only=None if self.only is None else frozenset(names_in(self.only, names)),
             references=None if self.references is None else read_references(self.references),
             overwrite=self.overwrite,
             memory_mb=self.memory_mb,

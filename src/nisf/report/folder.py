@@ -74,10 +74,7 @@ def write_reports(
     """
     folder, options = Path(folder), options or ReportOptions()
     to = folder / "report" if to is None else Path(to)
-    names = sorted(path.name.removesuffix(".nisf") for path in folder.glob("*.nisf"))
-    names = [name for name in names if options.only is None or name in options.only]
-    if not names:
-        raise BadFileError(f"{folder}: contains no subject (NAME.nisf); give the output folder of 'segment'")
+    names = subjects_in(folder, options.only)
     write = Writer(folder, to, options.overwrite, say)
     titles = {name: name for name in names} if options.identifiers else numbered(folder, names, write)
     pages = page_names(titles)
@@ -107,6 +104,21 @@ def write_reports(
     if rows:
         _write_index(write, rows, options.references)
     return failed
+
+
+def subjects_in(folder: Path, only: frozenset[str] | None = None) -> list[str]:
+    """The names of the cases that a folder has a subject of, sorted; only some of them if ``only`` is given.
+
+    Raises:
+        BadFileError: there is none.
+    """
+    names = sorted(path.name.removesuffix(".nisf") for path in folder.glob("*.nisf"))
+    if not names:
+        raise BadFileError(f"{folder}: contains no subject (NAME.nisf); give the output folder of 'segment'")
+    chosen = names if only is None else [name for name in names if name in only]
+    if not chosen:
+        raise BadFileError(f"{folder}: contains none of the cases to report on; check their names")
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -217,17 +229,3 @@ def _same(path: Path, mark: str) -> bool:
     # A file that is in the way need not be text.
     with path.open(encoding="utf-8", errors="replace") as file:
         return f'content="{mark}"' in file.read(2000)
-
-
-def read_names(path: Path) -> frozenset[str]:
-    """Read case names from a file, one per line.
-
-    Raises:
-        BadFileError: the file cannot be read.
-    """
-    try:
-        return frozenset(
-            line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
-        )
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadFileError(f"{path}: cannot be read ({error})") from error
