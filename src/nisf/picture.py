@@ -152,8 +152,8 @@ def agreement_picture(agreements: Sequence[Agreement], path: str | Path) -> None
             mean = (agreement.ours + agreement.reference) / 2
             axis.plot(mean, agreement.difference, "o", color="#30638e", ms=3.5, alpha=0.8)
             axis.axhline(0, color="0.7", lw=0.8, zorder=0)
-            low, high = agreement.limits
-            for level, style in ((agreement.bias, "-"), (low, "--"), (high, "--")):
+            limits = [(level, "--") for level in agreement.limits or ()]
+            for level, style in [(agreement.bias, "-"), *limits]:
                 axis.axhline(level, color="#d1495b", lw=1.0, ls=style)
                 place = {
                     "xy": (1, level),

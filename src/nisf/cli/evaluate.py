@@ -25,7 +25,8 @@ SCORES = (
     "Missed: structures in the reference only; Extra: in the prediction only."
 )
 AGREEMENT = (
-    "Bias: mean of measured minus reference value, with its 95 % limits of agreement (Bland and Altman).\n"
+    "Bias: mean of measured minus reference value, with its 95 % limits of agreement (Bland and Altman),\n"
+    "which need at least two cases.\n"
     "Readers: deviation of readers from their consensus, as published."
 )
 """What the columns of the tables mean."""

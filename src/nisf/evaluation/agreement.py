@@ -62,16 +62,18 @@ class Agreement:
         return float(self.difference.mean())
 
     @property
-    def deviation(self) -> float:
-        """Standard deviation of the differences; 0 for a single one."""
-        return float(self.difference.std(ddof=1)) if len(self.difference) > 1 else 0.0
+    def deviation(self) -> float | None:
+        """Standard deviation of the differences; None for a single one."""
+        return float(self.difference.std(ddof=1)) if len(self.difference) > 1 else None
 
     @property
-    def limits(self) -> tuple[float, float]:
-        """Limits of agreement.
+    def limits(self) -> tuple[float, float] | None:
+        """Limits of agreement; a single difference has none.
 
         Source: Bland and Altman, Lancet 327(8476), 1986.
         """
+        if self.deviation is None:
+            return None
         return self.bias - LIMIT * self.deviation, self.bias + LIMIT * self.deviation
 
     @property
@@ -240,14 +242,14 @@ def agreement_table(agreements: Sequence[Agreement], title: str | None = None) -
     for heading in ("n", "Reference", "Bias", "Limits of agreement", "Mean abs", "Readers"):
         table.add_column(heading, justify="right")
     for agreement in agreements:
-        low, high = agreement.limits
+        limits = agreement.limits
         table.add_row(
             agreement.name,
             agreement.convention,
             str(len(agreement.cases)),
             f"{agreement.reference.mean():.1f}",
             f"{agreement.bias:+.1f}",
-            f"{low:+.1f} to {high:+.1f}",
+            "" if limits is None else f"{limits[0]:+.1f} to {limits[1]:+.1f}",
             f"{agreement.absolute:.1f}",
             "" if agreement.readers is None else f"{agreement.readers:.1f}",
         )
