@@ -80,6 +80,8 @@ def test_other_endings_are_refused(tmp_path):
 def test_names():
     assert names_of("heart", ".stl", ["lv"], 1) == [["heart.stl"]]
     assert names_of("heart", ".stl", ["lv", "rv"], 1) == [["heart_lv.stl"], ["heart_rv.stl"]]
+    assert names_of("heart", ".ply", ["lv"], 3)[0] == ["heart_t00.ply", "heart_t01.ply", "heart_t02.ply"]
+    assert names_of("heart", ".ply", ["lv"], 101)[0][99:] == ["heart_t099.ply", "heart_t100.ply"]
     assert names_of("heart", ".ply", ["lv"], 11)[0][9:] == ["heart_t09.ply", "heart_t10.ply"]
 
 
@@ -121,13 +123,13 @@ def test_the_command(toy_fitted_file, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "run.json",
         "toy_blood.vtp.series",
-        "toy_blood_t0.vtp",
-        "toy_blood_t1.vtp",
+        "toy_blood_t00.vtp",
+        "toy_blood_t01.vtp",
         "toy_muscle.vtp.series",
-        "toy_muscle_t0.vtp",
-        "toy_muscle_t1.vtp",
+        "toy_muscle_t00.vtp",
+        "toy_muscle_t01.vtp",
     ]
-    assert re.search(r"toy_blood_t0.vtp: \d+\.\d mL, \d+\.\d cm2, \d+ triangles\n", capsys.readouterr().out)
+    assert re.search(r"toy_blood_t00.vtp: \d+\.\d mL, \d+\.\d cm2, \d+ triangles\n", capsys.readouterr().out)
     ask[3] = str(tmp_path / "one.stl")
     assert main([*ask[:6], "--structures", "blood"]) == 0
     assert (tmp_path / "one.stl").is_file()

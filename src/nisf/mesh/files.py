@@ -143,9 +143,10 @@ WRITERS: dict[str, Callable[[Surface, Space], bytes]] = {
 def names_of(stem: str, ending: str, words: Sequence[str], frames: int) -> list[list[str]]:
     """Names of the files of several structures (outer list) at several frames (inner).
 
-    A single structure is named ``STEM``, others ``STEM_STRUCTURE``; frames are counted from 0.
+    A single structure is named ``STEM``, others ``STEM_STRUCTURE``; frames are counted from 0, with at least
+    two digits, so that names sort by time and do not depend on the number of frames up to 100.
     """
-    width = len(str(frames - 1))
+    width = max(2, len(str(frames - 1)))
     out = []
     for word in words:
         name = stem if len(words) == 1 else f"{stem}_{word}"
