@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -47,7 +48,8 @@ def test_stl_is_binary(tmp_path):
 
 
 def test_vtp_as_its_text_says(tmp_path):
-    write_surface(tmp_path / "lump.vtp", TETRAHEDRON, space="LPS")
+    surface = replace(TETRAHEDRON, time=np.float64(0.25))  # as from the times of a grid
+    write_surface(tmp_path / "lump.vtp", surface, space="LPS")
     text = (tmp_path / "lump.vtp").read_text()
     letters = re.search(r'Name="SPACE"[^>]*>([\d ]+)<', text)[1]
     assert bytes(int(n) for n in letters.split()) == b"LPS\0"

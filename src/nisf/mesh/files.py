@@ -103,13 +103,13 @@ def _vtp(surface: Surface, space: Space) -> bytes:
     normals = _array("Normals", surface.normals.astype("<f4"))
     corners = _array("connectivity", surface.faces.astype("<i8").ravel())
     offsets = _array("offsets", np.arange(3, 3 * count + 1, 3).astype("<i8"))
-    letters = " ".join(str(ord(letter)) for letter in f"{space}\0")
+    letters, time = " ".join(str(ord(letter)) for letter in f"{space}\0"), float(surface.time)
     return f"""<?xml version="1.0"?>
 <VTKFile type="PolyData" version="1.0" byte_order="LittleEndian" header_type="UInt64">
 <PolyData>
 <FieldData>
 <Array type="String" Name="SPACE" NumberOfTuples="1" format="ascii">{letters}</Array>
-<DataArray type="Float64" Name="TimeValue" NumberOfTuples="1" format="ascii">{surface.time!r}</DataArray>
+<DataArray type="Float64" Name="TimeValue" NumberOfTuples="1" format="ascii">{time}</DataArray>
 </FieldData>
 <Piece NumberOfPoints="{len(surface.vertices)}" NumberOfVerts="0" NumberOfLines="0" NumberOfStrips="0" \
 NumberOfPolys="{count}">
