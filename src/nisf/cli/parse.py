@@ -68,8 +68,8 @@ def refuse_missing_prior(folder: str | Path) -> None:
         )
 
 
-def numbers(text: str, count: int, flag: str, *, positive: bool = False) -> list[float]:
-    """Parse ``"1,2,3"`` to a list of ``count`` finite numbers.
+def numbers(text: str, count: int | None, flag: str, *, positive: bool = False) -> list[float]:
+    """Parse ``"1,2,3"`` to a list of ``count`` finite numbers, or of any length if that is None.
 
     Raises:
         BadSettingError: it is something else; the message names ``flag``.
@@ -78,9 +78,13 @@ def numbers(text: str, count: int, flag: str, *, positive: bool = False) -> list
         values = [float(part) for part in text.split(",")]
     except ValueError:
         values = []
-    if len(values) != count or not all(map(math.isfinite, values)) or (positive and min(values) <= 0):
-        kind = "positive numbers" if positive else "numbers"
-        raise BadSettingError(f"{flag} {text}: give {count} {kind} separated by commas, without spaces")
+    finite = all(map(math.isfinite, values))
+    wrong = not values if count is None else len(values) != count
+    if wrong or not finite or (positive and min(values) <= 0):
+        kind = " ".join(["finite"] * (not finite) + ["positive"] * positive + ["number"])
+        many = f"{kind}s" if count is None else f"{count} {kind}s"
+        what = f"one {kind}" if count == 1 else f"{many} separated by commas, without spaces"
+        raise BadSettingError(f"{flag} {text}: give {what}")
     return values
 
 
