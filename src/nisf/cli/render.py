@@ -24,6 +24,8 @@ SIDE_MM = 160.0
 """Side length of a plane."""
 DRAWS = 16
 """Number of draws for a standard deviation."""
+OUTSIDE = "outside the region, where every answer is background"
+"""Said of points and planes."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,8 @@ class Render:
             print(f"wrote {self.output}")
         else:
             self.write_volumes(subject, rendering, own)
+        if self.plane is not None and not subject.region.contains(grid.points()).any():
+            print(f"--plane {self.plane}: all of it {OUTSIDE}")
 
     def write_volumes(self, subject: Subject, rendering: Rendering, own: bool) -> None:
         """Write a rendering as image files, with the tables of their labels beside them."""
@@ -265,6 +269,8 @@ class Render:
         """
         import numpy as np
 
+        from nisf.cli.points import read_points, write_answers
+
         points = read_points(path)
         position, time = points[:, :3], points[:, 3]
         deviation = None
@@ -277,5 +283,5 @@ class Render:
         labels = subject.prior.anatomy.labels
         write_answers(self.output, points, image, probability, deviation if self.std else None, labels)
         outside = int(np.count_nonzero(~subject.region.contains(position)))
-        where = f", {outside} of them outside the region, where every answer is background" if outside else ""
+        where = f", {outside} of them {OUTSIDE}" if outside else ""
         print(f"wrote {self.output}: {len(points)} points{where}")
