@@ -42,7 +42,10 @@ def test_times_in_frames_and_ms():
         ({"points_mm": [[1, 2, "3"]]}, "points_mm: give a number, not 3"),
         ({"points_mm": [[1, 2, True]]}, "give a number, not True"),
         ({"points_mm": [[1, 2, 10**400]]}, "give a number"),
-        ({"points_mm": [[1, 2, float("nan")]]}, "a point is three numbers"),
+        ({"points_mm": [[1, 2, float("nan")]]}, "points_mm: give a number, not nan"),
+        ({"radius_mm": float("nan")}, "radius_mm: give a number, not nan"),
+        ({"time": float("nan")}, "time: give a number, not nan"),
+        ({"time": float("inf")}, "time: give a number, not inf"),
         ({"time": -1}, "time -1"),
         ({"time": None}, "time: give a number"),
         ({"time": 0.1, "frame": 2}, "give one of time, time_ms, frame"),
@@ -58,6 +61,9 @@ def test_wrong_entries(change, sentence):
 def test_wrong_frames_and_ms():
     own = {name: value for name, value in ENTRY.items() if name != "time"}
     for entry, stack, sentence in (
+        ({"frame": float("nan")}, STACK, "stroke 1: frame: give a number, not nan"),
+        ({"frame": float("-inf")}, STACK, "frame: give a number, not -inf"),
+        ({"time_ms": float("nan")}, STACK, "time_ms: give a number, not nan"),
         ({"frame": 4}, STACK, "frame 4: give a whole number from 0 to 3"),
         ({"frame": 1.5}, STACK, "frame 1.5"),
         ({"time_ms": 900}, STACK, "time_ms 900: give 0 to 800"),

@@ -119,7 +119,7 @@ def stroke_of(entry: Any, stack: Stack | None = None) -> Stroke:
 
 
 def _number(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e12:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= 1e12:  # nor NaN
         raise BadSettingError(f"{name}: give a number, not {str(value)[:40]}")
     return float(value)
 
