@@ -9,7 +9,7 @@ from nisf.errors import CannotFitError
 
 
 class Pretended:
-    """Workers that take a second, a gigabyte and ten bytes for every case."""
+    """Workers that take a second, a gigabyte and ten bytes, in two folders, for every case."""
 
     error = ""
 
@@ -17,7 +17,9 @@ class Pretended:
         self.folder = work.folder
 
     def run(self, cases, _tell):
-        (self.folder / "file").write_bytes(b"0123456789")
+        (self.folder / "file").write_bytes(b"012345")
+        (self.folder / "bids" / "sub-1").mkdir(parents=True)
+        (self.folder / "bids" / "sub-1" / "file").write_bytes(b"6789")
         state = "failed" if self.error else "written"
         yield 0, Result(cases[0].name, state, self.error, cpu_s=1.0, peak_bytes=10**9)
 

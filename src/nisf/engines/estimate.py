@@ -78,7 +78,7 @@ def estimated(cases: Sequence[CaseFiles], begin: Begin, work: Work) -> Estimate:
         with tempfile.TemporaryDirectory(prefix="nisf-estimate-") as name:
             trial = replace(work, folder=Path(name), overwrite=True)
             ((_, result),) = Workers(begin, trial, 1).run([cases[index]], lambda *_: None)
-            written = sum(path.stat().st_size for path in Path(name).iterdir())
+            written = sum(path.stat().st_size for path in Path(name).rglob("*") if path.is_file())
         if result.done:
             scale = float(np.mean(list(sizes.values()))) / sizes[index] * len(cases)
             largest = max(1.0, max(sizes.values()) / sizes[index])
