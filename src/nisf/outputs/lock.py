@@ -35,6 +35,7 @@ class _Hold:
 _held: dict[str, _Hold] = {}
 """The locks that this process holds, by path."""
 _counting = threading.Lock()
+"""Lets no other thread come between taking a lock and counting it, or between counting and releasing it."""
 
 
 @contextmanager
@@ -54,12 +55,7 @@ def locked(folder: Path, name: str, *, wait: float = 0.0) -> Generator[None]:
     """
     path = folder / f".{name}{ENDING}"
     key = os.path.abspath(path)
-    with _counting:
-        hold = _held.get(key)
-        if hold is not None:
-            hold.entered += 1
-    if hold is None:
-        hold = _held[key] = _Hold(_waited(path, wait))
+    hold = _waited(path, key, wait)
     try:
         yield
     finally:
@@ -73,25 +69,24 @@ def locked(folder: Path, name: str, *, wait: float = 0.0) -> Generator[None]:
 def remove_stale(folder: Path) -> None:
     """Remove lock files that no process holds."""
     for path in folder.glob(f".*{ENDING}"):
-        if os.path.abspath(path) in _held:
-            continue
-        with suppress(OSError):
-            handle = _acquired(path)
+        with _counting, suppress(OSError):
+            handle = None if os.path.abspath(path) in _held else _acquired(path)
             if handle is not None:
                 _release(path, handle)
 
 
-def _waited(path: Path, wait: float) -> int:
+def _waited(path: Path, key: str, wait: float) -> _Hold:
+    """The hold that this process has of a lock, counted once more; taken if no process has it."""
     end = time.monotonic() + wait
     while True:
         try:
-            handle = _acquired(path)
+            hold = _counted(path, key)
         except OSError as error:
             raise BadFileError(
                 f"{path.parent}: cannot be written ({error.strerror}); choose another folder"
             ) from error
-        if handle is not None:
-            return handle
+        if hold is not None:
+            return hold
         if time.monotonic() >= end:
             name = path.name.removeprefix(".").removesuffix(ENDING)
             raise BusyError(
@@ -99,6 +94,19 @@ def _waited(path: Path, wait: float) -> int:
                 "another folder"
             )
         time.sleep(0.02)
+
+
+def _counted(path: Path, key: str) -> _Hold | None:
+    with _counting:
+        hold = _held.get(key)
+        if hold is not None:
+            hold.entered += 1
+            return hold
+        handle = _acquired(path)
+        if handle is None:
+            return None
+        hold = _held[key] = _Hold(handle)
+        return hold
 
 
 def _acquired(path: Path) -> int | None:
