@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from nisf.cli.parse import refuse_missing, refuse_missing_prior, working_memory
-from nisf.cli.points import read_points, write_answers
 
 if TYPE_CHECKING:
     from nisf.data.geometry import Grid
