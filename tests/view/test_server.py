@@ -1,8 +1,14 @@
 import http.client
 import json
 import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
+from nisf.view.library import Entry, Library
+from nisf.view.viewed import Viewed
+from nisf.view.worker import Step
 
 pytest.importorskip("starlette", reason="needs nisf[view]: starlette and uvicorn")
 
@@ -144,3 +150,29 @@ def test_errors_of_the_work_are_sentences_too(served):
     body = json.dumps({"case": 0, "name": "4ch", "time": 0})
     ((header, _),) = packets(asked(served, "/api/view", body)[2])
     assert header == {"error": "view 4ch: the anatomy has no such view"}
+
+
+def test_two_tabs_do_not_drop_each_others_requests(serving, toy_seen):
+    """One opens a case while another is being opened in the other tab; in the same tab it takes its place."""
+    for pages, dropped in ((("a", "b"), False), (("a", "a"), True)):
+        begun, ended = threading.Event(), threading.Event()
+
+        def slowly(begun=begun, ended=ended):
+            begun.set()
+            while not ended.is_set():
+                yield Step.WAITS
+            yield Viewed(*toy_seen)
+
+        def quickly(ended=ended):
+            ended.set()
+            yield Viewed(*toy_seen)
+
+        with serving(Library([Entry("slow", slowly), Entry("quick", quickly)])) as served:
+            bodies = [json.dumps({"case": case, "page": page}) for case, page in enumerate(pages)]
+            with ThreadPoolExecutor() as pool:
+                first = pool.submit(asked, served, "/api/open", bodies[0])
+                assert begun.wait(20)
+                second = asked(served, "/api/open", bodies[1])
+                answers = [list(packets(answer[2]))[-1][0] for answer in (first.result(), second)]
+        assert ("dropped" in answers[0]) == dropped
+        assert answers[1]["name"] == "toy99"

@@ -48,7 +48,8 @@ class Verb:
     Attributes:
         urgency: lower numbers are answered first.
         work: produces the answers to a request.
-        channel: a newer request replaces older ones of the same channel; None if nothing is replaced.
+        channel: a newer request of the same page replaces older ones of the same channel; None if nothing is
+            replaced.
     """
 
     urgency: int
@@ -178,7 +179,7 @@ class Viewer:
             loop.call_soon_threadsafe(queue.put_nowait, answer)
 
         self._number += 1
-        channel = f"{name} {self._number}" if verb.channel is None else verb.channel(data)
+        channel = f"{name} {self._number}" if verb.channel is None else _of_page(data, verb.channel(data))
         job = self.worker.submit(channel, verb.urgency, work, deliver)
         try:
             while not isinstance(answer := await queue.get(), Ended):
@@ -199,7 +200,14 @@ class Viewer:
             viewed = _viewed(self.library, data)
         except NisfError:
             return None
-        return self.worker.submit("background", BACKGROUND, viewed.work_ahead(), lambda _: None)
+        return self.worker.submit(
+            _of_page(data, "background"), BACKGROUND, viewed.work_ahead(), lambda _: None
+        )
+
+
+def _of_page(data: Mapping[str, Any], channel: str) -> str:
+    """The channel of one page; pages in several tabs must not drop each other's jobs."""
+    return f"{data.get('page', '')!s:.40} {channel}"
 
 
 def bound(host: str, port: int) -> socket.socket:

@@ -22,11 +22,14 @@ function taken(bytes, onPacket) {
   return rest;
 }
 
+// Tells this page's questions from those of other tabs: a newer question takes the place of an older one.
+const PAGE = Math.random().toString(36).slice(2);
+
 /** Asks the server; `onPacket(header, buffer)` gets each answer. Rejects with a sentence on errors. */
 export async function askServer(verb, question, onPacket, signal) {
   let response;
   try {
-    response = await fetch(`/api/${verb}`, { method: "POST", body: JSON.stringify(question), signal });
+    response = await fetch(`/api/${verb}`, { method: "POST", body: JSON.stringify({ ...question, page: PAGE }), signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Error("The viewer's server does not answer. Was it stopped? Start nisf view again.");
