@@ -120,3 +120,21 @@ def test_from_another_working_directory(recorded, tmp_path, monkeypatch):
     assert source_case(replace(subject, stacks=(stack,)))[0] is None
     monkeypatch.chdir(folder)
     assert same(source_case(replace(subject, stacks=(stack,)))[0], case)
+
+
+def test_frames_that_only_a_manifest_joins(recorded, tmp_path):
+    """One of them alone is not another scan."""
+    folder, case, subject = recorded
+    names = ["patient007_frame01.nii.gz", "patient007_frame03.nii.gz"]
+    for folder_name, name in zip("ab", names, strict=True):
+        (tmp_path / folder_name).mkdir()
+        shutil.copy(folder / name, tmp_path / folder_name / name)
+    stack = replace(subject.stacks[0], source=tmp_path / "a" / names[0])
+    subject = replace(subject, stacks=(stack,))
+    assert source_case(subject) == (None, "the files there are only a part of the scan that was segmented")
+    times = case.stacks[0].grid.times
+    rows = [f"toy,{place}/{name},{time}" for place, name, time in zip("ab", names, times, strict=True)]
+    (tmp_path / "manifest.csv").write_text("case,image,time\n" + "\n".join(rows))
+    found, reason = source_case(subject, tmp_path / "manifest.csv")
+    assert reason == ""
+    assert same(found, case)
