@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nisf.cli.points import read_points, write_answers
+from nisf.cli.point_tables import read_points, write_answers
 from nisf.errors import BadFileError
 
 

@@ -24,7 +24,7 @@ import pytest
 import nisf
 import toys
 from fuzz.mutations import damaged, damaged_gzip, damaged_text
-from nisf.cli.points import read_points
+from nisf.cli.point_tables import read_points
 from nisf.data.anatomy import load_anatomy
 from nisf.errors import NisfError
 from nisf.files import read_tensors, write_tensors

@@ -268,7 +268,7 @@ class Render:
         """
         import numpy as np
 
-        from nisf.cli.points import read_points, write_answers
+        from nisf.cli.point_tables import read_points, write_answers
 
         points = read_points(path)
         position, time = points[:, :3], points[:, 3]
