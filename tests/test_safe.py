@@ -192,11 +192,12 @@ def test_a_cohort_that_is_stopped_again_and_again(long_cohort, prior, tmp_path, 
                 os.killpg(process.pid, number)
             else:
                 process.send_signal(number)
-            _, error = process.communicate(timeout=120)
+            output, error = process.communicate(timeout=120)
         assert "Traceback" not in error
         if number != signal.SIGKILL and process.returncode:
-            # Before the first line of ours ran, Python ended as it ends then.
-            assert process.returncode == 128 + number or not out.exists()
+            # Before the first line of ours ran and after the last one, Python ends as it always does.
+            if output + error and "cases written to" not in output:
+                assert process.returncode == 128 + number
             assert not list(out.glob(".*")) if out.exists() else True
     with started(*words(long_cohort, prior, out)) as process:
         _, error = process.communicate(timeout=300)
@@ -328,14 +329,17 @@ def test_a_training_that_is_killed_again_and_again(long_cohort, tmp_path):
     """It goes on where it was, no draft stays, and the weights are those of one that nobody killed."""
     rng = random.Random(5)
     quick = ["--preset", "demo", "--set", "train.steps=12", "train.points=64", "train.checkpoint_every=2"]
-    quick += ["train.compile=false", "region.finder_steps=5"]
+    # The weights depend on the number of threads, which by default is that of the free cores.
+    quick += ["train.compile=false", "region.finder_steps=5", "--threads", "1"]
 
     def words(out: Path) -> list[str]:
         resume = ["--resume"] if (out / "checkpoint.safetensors").exists() else []
         command = ["train", str(long_cohort), "-o", str(out), "--cache", str(tmp_path / "cache")]
         return [*command, *quick, *resume]
 
-    assert main(words(tmp_path / "whole")) == 0
+    with started(*words(tmp_path / "whole")) as process:
+        _, error = process.communicate(timeout=600)
+    assert process.returncode == 0, error
     out = tmp_path / "killed"
     for _ in range(4):
         with started(*words(out)) as process:
