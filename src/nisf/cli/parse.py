@@ -74,10 +74,7 @@ def numbers(text: str, count: int | None, flag: str, *, positive: bool = False) 
     Raises:
         BadSettingError: it is something else; the message names ``flag``.
     """
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
+    values = _floats(text)
     finite = all(map(math.isfinite, values))
     wrong = not values if count is None else len(values) != count
     if wrong or not finite or (positive and min(values) <= 0):
@@ -94,15 +91,20 @@ def cycle_fractions(text: str, flag: str) -> list[float]:
     Raises:
         BadSettingError: a part is not a number from 0 to 1, e.g. a frame or milliseconds.
     """
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
+    values = _floats(text)
     if not values or not all(0 <= value <= 1 for value in values):
         raise BadSettingError(
             f"{flag} {text}: give fractions of the cycle from 0 to 1, separated by commas, without spaces"
         )
     return values
+
+
+def _floats(text: str) -> list[float]:
+    """The numbers between commas; empty if one of the parts is none."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        return []
 
 
 def words(text: str, flag: str) -> list[str]:

@@ -99,7 +99,7 @@ def curve_plot(
     dense = np.linspace(0.0, 1.0, 101)
     lines = []
     for name, ml in curve.ml.items():
-        if curve.continuous and np.isfinite(ml).all():
+        if name in curve.splines:
             places = list(zip(dense, curve.splines[name](dense), strict=True))
         else:
             places = list(zip(curve.times, ml, strict=True))

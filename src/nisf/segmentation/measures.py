@@ -12,9 +12,10 @@ from nisf.errors import MALFORMED
 from nisf.measures.case import CaseMeasures, MeasureOptions, Measuring
 from nisf.measures.case import measure as without_intervals
 from nisf.measures.table import PART, case_path, write_case
-from nisf.outputs import Made, as_json, claimed, file_stem, read_part, recorded
+from nisf.outputs import Made, claimed, file_stem, read_part, recorded
 from nisf.quality.judgement import kept_judgement
 from nisf.segmentation.request import PART as SEGMENTED
+from nisf.segmentation.request import made_with
 from nisf.subject.rendering import Rendering
 from nisf.subject.subject import Subject
 from nisf.uncertainty.intervals import intervals_of, with_intervals
@@ -174,7 +175,6 @@ def write_measures(
     with claimed(folder, subject.name):
         segmented = read_part(Path(folder), subject.name, SEGMENTED)
         made = Made(prior=subject.prior.fingerprint) if segmented is None else segmented.made
-        options = {**made.options, PART: settings_to_json(settings or MeasureOptions())}
-        made = as_json(replace(made, options=options))
+        made = made_with(made, PART, settings_to_json(settings or MeasureOptions()))
         with recorded(folder, subject.name, PART, made, overwrite=overwrite):
             return write_case(folder, measures)

@@ -19,6 +19,7 @@ from nisf.errors import BadFileError
 from nisf.io.readers.itk import files_of
 from nisf.outputs import (
     Made,
+    as_json,
     collisions,
     file_stem,
     file_words,
@@ -238,6 +239,17 @@ def made_of(subject: Subject, request: Request) -> Made:
         wanted.pop("strokes", None)
         wanted |= request.to_json()
     return Made(inputs, subject.prior.fingerprint, wanted)
+
+
+def made_with(made: Made, part: str, options: Mapping[str, Any]) -> Made:
+    """What the files of a further part are made from: everything that the segmentation is, and own options.
+
+    Args:
+        made: what the segmentation was made from.
+        part: name of the part.
+        options: everything else that affects its files, as JSON.
+    """
+    return as_json(replace(made, options={**made.options, part: dict(options)}))
 
 
 def read_from(case: Case, inputs: Sequence[Path] = ()) -> list[Path]:

@@ -18,7 +18,6 @@ from nisf.io.writers import header_not_copied, write_rendering
 from nisf.kinds.load import load_prior
 from nisf.measures.case import said_by
 from nisf.outputs import (
-    Made,
     as_json,
     claimed,
     file_stem,
@@ -43,6 +42,7 @@ from nisf.segmentation.request import (
     Request,
     asked,
     made_of,
+    made_with,
     output_stem,
     planned_files,
     read_from,
@@ -166,7 +166,11 @@ def writers_to_run(case: Case, folder: Path, writers: Sequence[CaseWriter]) -> l
 
     def done(writer: CaseWriter) -> bool:
         other = read_part(folder, case.name, writer.part)
-        return other is not None and other.made == _made_by(writer, part.made) and other.whole(folder)
+        return (
+            other is not None
+            and other.made == made_with(part.made, writer.part, writer.options())
+            and other.whole(folder)
+        )
 
     return [writer for writer in writers if not done(writer)]
 
@@ -227,7 +231,7 @@ def _write_more(
     """Write each writer's files as a part of its own, so that a failing writer does not affect the others."""
     written: list[Path] = []
     for writer in writers:
-        made = _made_by(writer, made_of(subject, request))
+        made = made_with(made_of(subject, request), writer.part, writer.options())
         with recorded(folder, subject.name, writer.part, made, overwrite=overwrite) as part:
             written += writer.write(folder, subject, rendering)
         for remark in part.remarks():
@@ -242,11 +246,6 @@ def _judged(subject: Subject, case: Case, labels: np.ndarray | None, say: Callab
     if judgement is not None and judgement.light == "red":
         say(f"quality {judgement.words()}")
     return with_judgement(subject, judgement)
-
-
-def _made_by(writer: CaseWriter, made: Made) -> Made:
-    """What a writer's files are made from: everything that the segmentation is, and its own options."""
-    return as_json(replace(made, options={**made.options, writer.part: dict(writer.options())}))
 
 
 def _nobody(sentence: str) -> None:
