@@ -250,8 +250,8 @@ def _refuse_strange_names(anatomy: Anatomy, where: str | Path) -> None:
         )
     if not 2 <= len(anatomy.labels) <= MOST_CLASSES or len(set(anatomy.labels)) < len(anatomy.labels):
         raise BadFileError(
-            f"{where}: {len(anatomy.labels)} 'labels'; give 2 to {MOST_CLASSES} different names, with "
-            f"'{BACKGROUND}'"
+            f"{where}: {len(anatomy.labels)} 'labels'; give 2 to {MOST_CLASSES} different names, "
+            f"including '{BACKGROUND}'"
         )
     for colour in anatomy.colours:
         if not re.fullmatch("#[0-9a-fA-F]{6}", colour):

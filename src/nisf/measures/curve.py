@@ -141,7 +141,7 @@ def choose_phases(
     if unknown := [name for name in names if name not in phases]:
         notes.append(
             f"{listed(unknown)}: unknown, because the {anatomy.phases['by']} is in fewer than two frames; "
-            "measures at them are empty unless the frame is given"
+            "measures at these phases are empty unless you give the frames"
         )
     return phases, notes
 

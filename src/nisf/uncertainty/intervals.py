@@ -37,7 +37,7 @@ LEVEL = 0.9
 FROM_VOLUMES = ("volume", "mass", "difference", "percentage")
 """Rules of measures that are computed from volumes at the named phases only."""
 
-UNJUDGED = "the segmentation was not judged, so its intervals are as narrow as those of a usual case"
+UNJUDGED = "the segmentation was not judged, so its intervals assume a typical case and may be too narrow"
 """Note on measures whose intervals could not be widened."""
 
 

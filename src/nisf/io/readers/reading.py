@@ -124,8 +124,8 @@ def note_geometry(header: Header, notes: Notes, anatomy: Anatomy) -> None:
         notes.setdefault(
             "sizeless",
             f"{header.path} (and maybe others): {sizes(header.shape[:3])} voxels of exactly 1 x 1 x 1 mm, "
-            "which is what programs write that do not know the size; unless it is true, correct pixdim and "
-            "affine, or structures will be missed and volumes wrong",
+            "the default of programs that do not know the size; if that is wrong, correct pixdim and the "
+            "affine, or structures will be missed and volumes will be wrong",
         )
     if header.stated_cycle_ms is not None and header.cycle_ms is None:
         notes.setdefault(
@@ -150,7 +150,7 @@ def note_thickness(
         notes.setdefault(
             "thickness",
             f"{shown} (and maybe others): one slice of exactly 1 mm, which is assumed where no thickness is "
-            "given; unless it is true, correct the thickness in the header, or volumes will be wrong",
+            "given; if that is wrong, correct the thickness in the header, or volumes will be wrong",
         )
 
 
