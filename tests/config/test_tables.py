@@ -127,6 +127,10 @@ def test_generated_parts_are_up_to_date(dev, capsys):
                     command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True
                 ).stdout
             fresh = dev.spliced(text, name, made)
+            # A package without wheels for this Python is missing; the others are compared all the same.
+            for package in re.findall(r"^\| (\S+) \| not installed here \|", made, re.MULTILINE):
+                row = re.compile(rf"^\| {re.escape(package)} \|.*\n", re.MULTILINE)
+                fresh, text = row.sub("", fresh), row.sub("", text)
             assert fresh == text, f"{path.name}: {name} is stale; write it with: python3 dev.py docs"
             found.append(name)
     assert sorted(found) == sorted(dev.GENERATED)
