@@ -17,6 +17,7 @@ of PyTorch on Linux, where PyPI's is for CUDA.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -39,17 +40,30 @@ GENERATED = {
 
 
 def set_up() -> None:
-    """Make the environment, unless it was made from the same list of packages before."""
+    """Make the environment, unless it was made here from the same list of packages before."""
     stamp = VENV / "nisf-lock.sha256"
-    wanted = hashlib.sha256(LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    parts = (LOCK.read_bytes(), (ROOT / "pyproject.toml").read_bytes(), os.fsencode(ROOT))
+    wanted = hashlib.sha256(b"".join(parts)).hexdigest()
     if PYTHON.exists() and stamp.exists() and stamp.read_text() == wanted:
         return
+    if importlib.util.find_spec("ensurepip") is None:
+        raise SystemExit(
+            f"{sys.executable} cannot make an environment, because its module ensurepip is missing; on "
+            "Debian and Ubuntu install the package python3-venv"
+        )
     print(f"setting up {VENV} (once; a few minutes)", flush=True)
-    if not PYTHON.exists():
-        venv.create(VENV, with_pip=True)
-    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--requirement", str(LOCK)], check=True)
-    subprocess.run([*pip, "--no-build-isolation", "--no-deps", "--editable", str(ROOT)], check=True)
+    pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check"]
+    install = [*pip, "install", "--quiet"]
+    try:
+        # An environment whose making was interrupted has a Python, but may lack pip.
+        if not PYTHON.exists() or subprocess.run([*pip, "--version"], capture_output=True).returncode:
+            venv.create(VENV, with_pip=True)
+        subprocess.run([*install, "--requirement", str(LOCK)], check=True)
+        subprocess.run([*install, "--no-build-isolation", "--no-deps", "--editable", str(ROOT)], check=True)
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(
+            f"{VENV} is not complete, see pip's messages above; run the same command again to go on"
+        ) from error
     stamp.write_text(wanted)
 
 
