@@ -335,6 +335,25 @@ def test_uneven_and_shifted_slices_are_refused(tmp_path):
         read(write(tmp_path / "later", shifted_later))
 
 
+def test_slices_that_lost_their_positions_are_refused(tmp_path):
+    def anonymised(data, z, _):
+        data.ImagePositionPatient = place(0)
+        data.SliceLocation = -20.0 + STEP * z
+        return data
+
+    last = -20 + STEP * (SLICES - 1)
+    with pytest.raises(
+        BadFileError, match=rf"have a SliceLocation of -20 to {last:g} mm, so their positions"
+    ):
+        read(write(tmp_path / "lost", anonymised))
+
+    def drifting(data, z, t):
+        data.SliceLocation = STEP * z + 0.1 * t
+        return data
+
+    assert_right(read(write(tmp_path / "whole", drifting))[0])
+
+
 def leaning(degrees, gap=None):
     """A change of each image: slices follow each other in a direction off their normal."""
     step = np.cos(np.radians(degrees)) * NORMAL + np.sin(np.radians(degrees)) * ROW

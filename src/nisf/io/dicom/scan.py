@@ -51,7 +51,8 @@ _TAGS = [
     *_IDENTIFYING,
     "PatientBirthDate SpecificCharacterSet SOPClassUID SOPInstanceUID StudyInstanceUID StudyDate",
     "SeriesNumber SeriesInstanceUID SeriesDescription ProtocolName Modality ImageType FrameOfReferenceUID",
-    "AcquisitionTime AcquisitionNumber InstanceNumber EchoTime SliceThickness SpacingBetweenSlices",
+    "AcquisitionTime AcquisitionNumber InstanceNumber EchoTime",
+    "SliceThickness SpacingBetweenSlices SliceLocation",
     "TriggerTime NominalCardiacTriggerDelayTime NominalInterval HeartRate TemporalPositionIndex",
     "TemporalPositionIdentifier ImagePositionPatient ImageOrientationPatient SamplesPerPixel NumberOfFrames",
     "Rows Columns PixelSpacing BitsAllocated BitsStored PixelRepresentation PhotometricInterpretation",
@@ -70,6 +71,8 @@ class Instance:
         place: position of the centre of its first pixel in the patient, LPS mm; None if unknown.
         axes: directions of increasing column and row index, LPS (2, 3).
         spacing: mm between columns, between rows.
+        gap: mm between the centres of adjacent slices, as declared.
+        location: position across the slices, as declared, mm from an unknown place.
         trigger_ms: time since the R wave.
         rr_ms: length of the cycle.
         slope: from stored numbers to brightness; negative where the lowest number is shown as white.
@@ -96,6 +99,7 @@ class Instance:
     spacing: tuple[float, float]
     thickness: float | None
     gap: float | None
+    location: float | None
     echo: float | None
     slope: float
     intercept: float
@@ -292,6 +296,7 @@ def _instance(
         spacing=(1.0, 1.0) if spacing is None else (float(spacing[1]), float(spacing[0])),
         thickness=value("SliceThickness", measures),
         gap=value("SpacingBetweenSlices", measures),
+        location=value("SliceLocation"),
         echo=value("EffectiveEchoTime", "MREchoSequence") or value("EchoTime"),
         slope=slope,
         intercept=intercept,

@@ -24,6 +24,9 @@ LEANING = 35.0
 DISAGREES = 0.1
 """Relative difference above which the slice spacing in the headers is not that of the positions."""
 
+SAME_LOCATION = 1.0
+"""Maximum difference of the declared locations of images at one position, mm."""
+
 _GONE = np.empty(0)
 """Replaces an image that has been copied into the stack."""
 
@@ -60,6 +63,7 @@ def arrange(series: DicomSeries) -> Arranged:
     notes = list(series.notes)
     positions = without_copies(positions_of(series.instances), notes)
     _refuse_shifted_frames(positions, label)
+    _refuse_lost_positions(positions, label)
     measured = in_time(positions, notes)
     images = [next(one for one in row if one is not None) if any(row) else None for row in measured]
     kept = [(row, one) for row, one in zip(measured, images, strict=True) if one is not None]
@@ -202,6 +206,24 @@ def _refuse_shifted_frames(positions: Sequence[Sequence[Instance]], label: str) 
             raise BadFileError(
                 f"{label}: images at one position along their normal are shifted against each other in their "
                 f"plane by up to {apart:.3g} mm; use another series"
+            )
+
+
+def _refuse_lost_positions(positions: Sequence[Sequence[Instance]], label: str) -> None:
+    """Reject images at one position that are slices at different locations by another entry of their headers.
+
+    They would become frames of one slice. Some programs that anonymise give all images one position.
+
+    Raises:
+        BadFileError: their locations differ by more than `SAME_LOCATION`.
+    """
+    for images in positions:
+        locations = [one.location for one in images if one.location is not None]
+        if locations and max(locations) - min(locations) > SAME_LOCATION:
+            raise BadFileError(
+                f"{label}: images with one position (ImagePositionPatient) have a SliceLocation of "
+                f"{min(locations):.4g} to {max(locations):.4g} mm, so their positions are wrong; export it "
+                "again, or use another series"
             )
 
 
