@@ -10,7 +10,7 @@ import toys
 from nisf.data.arrangement import in_plane
 from nisf.data.case import Case, Points, Stack, slices_of_volume
 from nisf.data.geometry import Affine, Grid, cycle_times
-from nisf.data.outline import box_of, outlines_of
+from nisf.data.outline import box_of, outline, outlines_of
 from nisf.data.region import (
     Region,
     labelled_positions,
@@ -162,6 +162,18 @@ def test_the_box_of_a_cohort(toy_cohort):
     extent = (index.max(0) - index.min(0)) * [4, 4, 10] / 2
     np.testing.assert_allclose(box(toy_cohort[:1], 0)[2], extent[2])
     np.testing.assert_allclose(box(toy_cohort[:1], 0)[0], extent[:2].max())
+
+
+def test_structures_in_a_single_slice_have_a_box(toy_cohort):
+    case = toy_cohort[0]
+    flat = replace(case, slices=tuple(s for s in case.slices if s.position == 3))
+    found = outline(flat, order=True)
+    assert found.half is not None
+    assert found.half[2] == 0
+    region = region_from_labels(flat, HALF, order=True)
+    np.testing.assert_array_equal(found.pose.matrix, region.pose.matrix)
+    assert box([flat], 12)[2] == 12
+    assert box([flat], 0)[2] == 0.5
 
 
 @pytest.mark.parametrize("flip", FLIPS)

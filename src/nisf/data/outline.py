@@ -13,7 +13,7 @@ import numpy as np
 
 from nisf.data.case import Case
 from nisf.data.geometry import Affine
-from nisf.data.region import Region, labelled_positions, reference_pose, region_from_labels
+from nisf.data.region import Region, labelled_pose, labelled_positions, reference_pose
 from nisf.types import Vector, Vector3
 
 
@@ -29,8 +29,8 @@ class Outline:
         spacing: spacing of each stack, mm (s, 3).
         half: half the extent of the labelled structures along the reference pose's axes, mm (3,); None
             without labels.
-        pose: world to model, centred on the structures; see `nisf.data.region.region_from_labels`. None
-            without labels.
+        pose: world to model, centred on the structures; see `nisf.data.region.labelled_pose`. None without
+            labels.
         content: see `content_of`; empty for cases in memory.
     """
 
@@ -86,14 +86,13 @@ def outline(case: Case, *, order: bool) -> Outline:
 
     Args:
         case: any case.
-        order: see `nisf.data.region.region_from_labels`.
+        order: see `nisf.data.region.labelled_pose`.
     """
-    places, half, pose = labelled_positions(case), None, None
+    places, half = labelled_positions(case), None
     if len(places):
         model = reference_pose(case, (0.0, 0.0, 0.0))(places)
         half = (model.max(0) - model.min(0)) / 2
-        region = region_from_labels(case, half, order=order)
-        pose = None if region is None else region.pose
+    pose = labelled_pose(case, order=order)
     spacing = np.array([stack.grid.spacing for stack in case.stacks]).reshape(-1, 3)
     labelled = len(case.labelled())
     return Outline(case.name, case.channels, len(case.slices), labelled, spacing, half, pose)
@@ -128,7 +127,8 @@ def box_of(outlines: Sequence[Outline], margin_mm: float) -> Vector3:
     """Half lengths (mm) of the box that holds the structures of 95 % of the cases, plus a margin.
 
     The margin covers the rest; the largest case would make the box too big for all others. Both in-plane axes
-    get the same length, because the in-plane orientation is not always known.
+    get the same length, because the in-plane orientation is not always known. Structures in a single slice
+    have no extent across it: the box is then at least 1 mm thick.
 
     Raises:
         ValueError: no case has labels.
@@ -136,7 +136,7 @@ def box_of(outlines: Sequence[Outline], margin_mm: float) -> Vector3:
     halves = [one.half for one in outlines if one.half is not None]
     if not halves:
         raise ValueError("no case has labels to find the region from")
-    half = np.percentile(halves, 95, axis=0) + margin_mm
+    half = np.maximum(np.percentile(halves, 95, axis=0) + margin_mm, 0.5)
     return np.array([max(half[:2]), max(half[:2]), half[2]])
 
 
@@ -162,7 +162,7 @@ def outlines_of(cases: Sequence[Case], *, order: bool) -> Sequence[Outline]:
 
     Args:
         cases: outlines of stored cases use the order of their own anatomy.
-        order: see `nisf.data.region.region_from_labels`.
+        order: see `nisf.data.region.labelled_pose`.
     """
     if isinstance(cases, StoredCases):
         return cases.outlines

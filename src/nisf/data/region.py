@@ -144,12 +144,11 @@ def larger_end_last(case: Case) -> bool:
     return last > first
 
 
-def region_from_labels(case: Case, half: Vector, *, order: bool) -> Region | None:
-    """The box around the labelled structures' centre, or None without labels.
+def labelled_pose(case: Case, *, order: bool) -> Affine | None:
+    """World to model, centred on the labelled structures, or None without labels.
 
     Args:
-        case: its labels define the box.
-        half: half lengths of the box, mm.
+        case: its labels define the centre.
         order: whether to count slices from the end where the structures are larger.
     """
     places = labelled_positions(case)
@@ -159,7 +158,19 @@ def region_from_labels(case: Case, half: Vector, *, order: bool) -> Region | Non
     pose = reference_pose(case, (0.0, 0.0, 0.0), reverse=order and larger_end_last(case))
     model = pose(places)
     centre = pose.inverse((model.min(0) + model.max(0)) / 2)
-    return Region(Affine.rigid(pose.matrix[:3, :3], centre), np.asarray(half, dtype=np.float64))
+    return Affine.rigid(pose.matrix[:3, :3], centre)
+
+
+def region_from_labels(case: Case, half: Vector, *, order: bool) -> Region | None:
+    """The box around the labelled structures' centre, or None without labels.
+
+    Args:
+        case: its labels define the centre.
+        half: half lengths of the box, mm.
+        order: see `labelled_pose`.
+    """
+    pose = labelled_pose(case, order=order)
+    return None if pose is None else Region(pose, np.asarray(half, dtype=np.float64))
 
 
 def over_all_slices(case: Case, region: Region) -> Region:
