@@ -279,6 +279,9 @@ def test_manifest_known_hides_the_background(tmp_path):
         ("case,image,known\none,a.nii,aorta\n", "'aorta' is not one of"),
         ("case,image,label\none,a.nii,a.nii\n", "labels.json"),
         ("case,image,phase\none,a.nii,ED:x\n", "phase 'ED:x'"),
+        ("case,image,phase\none,a.nii,ED:0;ed:1\n", "has the phase ED twice"),
+        ("case,image,image\none,a.nii,b.nii\n", "has two columns 'image'"),
+        ("case,image\none,a.nii,5\n", "row 2 has more cells than there are columns"),
         ("case,image\n../up,a.nii\n", "cannot name a case"),
         ("case,image\n", "no case of the layout manifest"),
     ],
@@ -287,6 +290,29 @@ def test_wrong_manifests(tmp_path, rows, said):
     write(tmp_path / "a.nii", picture())
     with pytest.raises(NisfError, match=said):
         open_cohort(manifest(tmp_path, rows), HEART)
+
+
+def test_phases_and_columns_of_a_manifest_that_are_not_used_are_named(tmp_path):
+    write(tmp_path / "a.nii", picture(*SHAPE, 4))
+    rows = "case,image,phase,lable,Age\none,a.nii,ed:1;es:3,a_gt.nii,70\ntwo,a.nii,diastole:1,,\n"
+    cohort = open_cohort(manifest(tmp_path, rows), HEART)
+    assert read_case(cohort.cases[0], HEART).phases == {"ED": 0.25, "ES": 0.75}
+    assert "columns that are not used: lable, age" in cohort.notes["columns"]
+    assert [problem.case for problem in cohort.problems if "phase 'diastole'" in problem.message] == ["two"]
+
+
+def test_a_label_file_in_two_rows_of_a_manifest(tmp_path):
+    for name in ("a", "b", "c", "d"):
+        write(tmp_path / f"{name}.nii", picture())
+    write(tmp_path / "gt.nii", heart())
+    table = {"1": "RV blood pool", "2": "LV myocardium", "3": "LV blood pool"}
+    rows = "case,image,label\none,a.nii,gt.nii\none,b.nii,gt.nii\ntwo,c.nii,gt.nii\nthree,d.nii,gt.nii\n"
+    cohort = open_cohort(manifest(tmp_path, rows, table), HEART)
+    assert [case.name for case in cohort.cases] == ["two", "three"]
+    said = {problem.case: problem for problem in cohort.problems}
+    assert "one has the label file gt.nii in two rows" in said["one"].message
+    assert said["three"].severity == "warning"
+    assert "gt.nii is the label file of two and of three" in said["three"].message
 
 
 def test_wrong_labels_json(tmp_path):

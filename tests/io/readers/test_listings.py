@@ -254,7 +254,8 @@ def test_label_names_do_not_matter_to_who_reads_none(tmp_path, table):
 
 def test_labels_of_a_manifest_do_not_matter_either(tmp_path):
     write(tmp_path / "a.nii", picture())
-    rows = "case,image,label,known\none,a.nii,a.nii,aorta\ntwo,a.nii,a.nii,\n"
+    write(tmp_path / "b.nii", picture())
+    rows = "case,image,label,known\none,a.nii,a.nii,aorta\ntwo,a.nii,b.nii,\n"
     path = manifest(tmp_path, rows)
     with pytest.raises(BadFileError, match="its label numbers are not defined"):
         open_cohort(path, HEART)

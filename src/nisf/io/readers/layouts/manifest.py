@@ -45,8 +45,8 @@ def recognises(root: Path) -> bool:
 def list_cases(root: Path, anatomy: Anatomy) -> Listing:
     """The cases in `root`; only the table and `labels.json` are opened."""
     path = _csv(root)
-    rows = _rows(path)
     listing = Listing()
+    rows = _rows(path, listing)
     numbers: Mapping[int, str] = {}
     try:
         numbers = _numbers(path, anatomy, labelled=any(row["label"] for row in rows))
@@ -59,10 +59,17 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
         drawn = [label for group in groups.values() for row in group for label in row["known"].split(";")]
         known = {i: label.strip() for i, label in enumerate(drawn) if label.strip()}
         try:
-            stacks = [_stack(path, stack, group) for stack, group in groups.items()]
+            stacks = [_stack(path, stack, group, anatomy) for stack, group in groups.items()]
         except NisfError as error:
             listing.error(name, str(error))
             continue
+        strange = [phase for stack in stacks for phase in stack.phases if phase not in anatomy.phase_names]
+        if strange and anatomy.phase_names:
+            listing.warn(
+                name,
+                f"{path}: the phase '{strange[0]}' of {name} is none of {anatomy.name}'s "
+                f"({', '.join(anatomy.phase_names)}), so no measure uses it",
+            )
         matched = None
         try:
             matched = match_names(known, anatomy, path).values() if known else None
@@ -73,7 +80,20 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
         listing.cases.append(
             case_files(name, "manifest", stacks, anatomy, numbers, known=matched, attributes=body)
         )
+    _warn_of_shared_labels(path, listing)
     return listing
+
+
+def _warn_of_shared_labels(path: Path, listing: Listing) -> None:
+    """Warn of label files that belong to several cases, as after copying a row."""
+    owners: dict[Path, str] = {}
+    for case in listing.cases:
+        for label in (label for stack in case.stacks for label in stack.labels if label is not None):
+            first = owners.setdefault(label, case.name)
+            if first != case.name:
+                listing.warn_of_labels(
+                    case.name, f"{path}: {label.name} is the label file of {first} and of {case.name}"
+                )
 
 
 def _csv(root: Path) -> Path:
@@ -88,7 +108,13 @@ def _separator(header: str) -> str | None:
     return None
 
 
-def _rows(path: Path) -> list[Row]:
+def _rows(path: Path, listing: Listing) -> list[Row]:
+    """The rows, by the names of `COLUMNS`; other columns are named in a note.
+
+    Raises:
+        BadFileError: the table cannot be read, lacks a column or has one twice, or has an incomplete row or
+            one with too many cells.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             separator = _separator(file.readline()) or ","
@@ -101,10 +127,23 @@ def _rows(path: Path) -> list[Row]:
         raise BadFileError(f"{path}: not a readable CSV table ({error}); save it as CSV in UTF-8") from error
     if not {"case", "image"} <= set(fields):
         raise BadFileError(f"{path}: its columns are {', '.join(fields)}; 'case' and 'image' are needed")
+    if twice := [name for name in fields if name and fields.count(name) > 1]:
+        raise BadFileError(f"{path}: has two columns '{twice[0]}'; delete one of them")
+    if others := [name for name in fields if name and name not in COLUMNS]:
+        listing.notes["columns"] = (
+            f"{path}: columns that are not used: {', '.join(others)}; the columns of a manifest are "
+            f"{', '.join(COLUMNS)}"
+        )
     rows = [{column: (row.get(column) or "").strip() for column in COLUMNS} for row in raw]
-    for line, row in enumerate(rows, start=2):
+    for line, (row, cells) in enumerate(zip(rows, raw, strict=True), start=2):
         if not row["case"] or not row["image"]:
             raise BadFileError(f"{path}: row {line} has no case or no image; fill it in or delete the row")
+        # Further cells are listed under None.
+        if any(str(cell).strip() for cell in cells.get(None) or ()):
+            raise BadFileError(
+                f"{path}: row {line} has more cells than there are columns; put text that contains the "
+                "separator between double quotes"
+            )
     return rows
 
 
@@ -128,7 +167,7 @@ def _numbers(path: Path, anatomy: Anatomy, *, labelled: bool) -> Mapping[int, st
     return numbers
 
 
-def _stack(path: Path, name: str, rows: list[Row]) -> StackFiles:
+def _stack(path: Path, name: str, rows: list[Row], anatomy: Anatomy) -> StackFiles:
     case = rows[0]["case"]
     given = [row["time"] for row in rows]
     times: list[float] | None = None
@@ -147,6 +186,9 @@ def _stack(path: Path, name: str, rows: list[Row]) -> StackFiles:
         raise BadFileError(
             f"{path}: {case} has a row twice (stack {name}, the same image or time); delete one"
         )
+    labels = [row["label"] for row in rows if row["label"]]
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        raise BadFileError(f"{path}: {case} has the label file {twice[0]} in two rows; correct one of them")
     files = [
         (path.parent / row["image"], path.parent / row["label"] if row["label"] else None) for row in rows
     ]
@@ -160,12 +202,14 @@ def _stack(path: Path, name: str, rows: list[Row]) -> StackFiles:
         images=tuple((image,) for image, _ in files),
         labels=tuple(label for _, label in files),
         times=None if times is None else tuple(times),
-        phases=_phases(path, rows),
+        phases=_phases(path, rows, anatomy),
     )
 
 
-def _phases(path: Path, rows: list[Row]) -> dict[str, int]:
-    phases = {}
+def _phases(path: Path, rows: list[Row], anatomy: Anatomy) -> dict[str, int]:
+    """Frames of the named phases, spelt as in the anatomy (case does not matter)."""
+    spelled = {phase.lower(): phase for phase in anatomy.phase_names}
+    phases: dict[str, int] = {}
     for index, row in enumerate(rows):
         for item in filter(None, (part.strip() for part in row["phase"].split(";"))):
             name, colon, frame = (part.strip() for part in item.partition(":"))
@@ -174,6 +218,11 @@ def _phases(path: Path, rows: list[Row]) -> dict[str, int]:
                 raise BadFileError(
                     f"{path}: phase '{item}' of {row['case']}; write ED for the phase of a row, "
                     "or ED:18 for a frame of a 4D file"
+                )
+            name = spelled.get(name.lower(), name)
+            if name in phases:
+                raise BadFileError(
+                    f"{path}: {row['case']} has the phase {name} twice; give each phase one frame"
                 )
             phases[name] = index if number is None else number
     return phases
