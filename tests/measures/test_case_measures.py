@@ -84,11 +84,20 @@ def test_frames_that_are_not_there(frames):
         Measuring(true_heart(Heart(), 10), MeasureOptions(frames))
 
 
-def test_heights_that_cannot_be_true():
-    said = {"phases": {"ED": 0.0}, "height_cm": "1.80", "weight_kg": "80"}
+@pytest.mark.parametrize(
+    ("height", "weight", "why"),
+    [
+        ("1.80", "80", "1.8 cm and 80 kg"),
+        ("5'9", "80", r"""height_cm "5'9" and weight_kg '80', but two numbers are needed"""),
+        ("170,5", "80", "height_cm '170,5' and weight_kg '80'"),
+        ("180", "", "height_cm '180' and weight_kg ''"),
+    ],
+)
+def test_heights_that_cannot_be_true(height, weight, why):
+    said = {"phases": {"ED": 0.0}, "height_cm": height, "weight_kg": weight}
     found = measure(true_heart(Heart(), times=[0.0], said=said))
     assert found.body_m2 is None
-    assert any("no measures indexed to body surface area" in note for note in found.notes)
+    assert any("no measures indexed to body surface area" in note and why in note for note in found.notes)
 
 
 def test_measuring_while_rendering_gives_the_same():

@@ -15,7 +15,7 @@ from nisf.data.arrangement import MIRRORED
 from nisf.data.case import Case
 from nisf.data.geometry import Grid, nearest_frame
 from nisf.data.scratch import by_frame
-from nisf.errors import MALFORMED, BadSettingError
+from nisf.errors import BadSettingError
 from nisf.measures.body import surface_of
 from nisf.measures.curve import VolumeCurve, choose_phases
 from nisf.measures.formulas import SHAPES, Shapes, values_of
@@ -230,15 +230,19 @@ class Measuring:
         """Body surface area: given by the user, or from height and weight in the files."""
         if self.options.body_m2 is not None:
             return self.options.body_m2, []
-        said = said_of(self.subject)
-        try:
-            height, weight = float(said["height_cm"]), float(said["weight_kg"])
-        except MALFORMED:
+        said = {name: str(said_of(self.subject).get(name, "")).strip() for name in ("height_cm", "weight_kg")}
+        if not any(said.values()):
             return None, []
+        nothing = "no measures indexed to body surface area: "
+        try:
+            height, weight = (float(text) for text in said.values())
+        except ValueError:
+            told = " and ".join(f"{name} {text[:40]!r}" for name, text in said.items())
+            return None, [f"{nothing}the files give {told}, but two numbers are needed"]
         try:
             return surface_of(height, weight, "the files"), []
         except BadSettingError as error:
-            return None, [f"no measures indexed to body surface area: {error}"]
+            return None, [f"{nothing}{error}"]
 
 
 def said_by(case: Case) -> dict[str, Any]:
