@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -206,6 +207,35 @@ def test_nnunet_missing_channel_ignored_label_and_strange_name(tmp_path):
         path.write_text(text)
         with pytest.raises(NisfError, match=r"dataset\.json"):
             open_cohort(tmp_path, HEART)
+
+
+def test_nnunet_channels_that_are_not_named_and_test_images(tmp_path):
+    nnunet_dataset(tmp_path)
+    write(tmp_path / "imagesTr" / "heart_002_0002.nii.gz", picture())
+    write(tmp_path / "imagesTs" / "heart_003_0000.nii.gz", picture())
+    cohort = open_cohort(tmp_path, HEART)
+    assert [case.name for case in cohort.cases] == ["heart_001"]
+    said = "heart_002_0002.nii.gz: a further channel of heart_002, but dataset.json names 2 channels"
+    assert said in cohort.problems[0].message
+    assert "imagesTs: test images are not among the cases" in cohort.notes["tests"]
+
+
+def test_nnunet_numbers_of_an_anatomy_must_not_contradict_the_table(tmp_path):
+    nnunet_dataset(tmp_path)
+    right = {1: "RV blood pool", 2: "LV myocardium", 3: "LV blood pool"}
+    assert len(open_cohort(tmp_path, replace(HEART, numbers={"nnunet": right})).cases) == 2
+    wrong = {1: "LV blood pool", 2: "LV myocardium", 3: "RV blood pool"}
+    anatomy = replace(HEART, numbers={"nnunet": wrong})
+    with pytest.raises(
+        NisfError, match=r"label 1 is RV blood pool, but LV blood pool in cardiac-sax's numbers"
+    ):
+        open_cohort(tmp_path, anatomy)
+    path = tmp_path / "dataset.json"
+    data = json.loads(path.read_text())
+    data["labels"] = {"background": 0, "heart": [1, 2, 3], "lumen": 3}
+    path.write_text(json.dumps(data))
+    case = read_case(open_cohort(tmp_path, anatomy).cases[0], anatomy)
+    assert toys.label_of(case).max() == 3
 
 
 def test_decathlon(tmp_path):

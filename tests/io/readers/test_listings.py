@@ -240,6 +240,13 @@ def test_nnunet_v1_with_a_channel_missing(tmp_path):
     assert "heart_001_0001.nii.gz: no such file" in cohort.problems[0].message
 
 
+def test_nnunet_v1_with_a_channel_that_is_not_named(tmp_path):
+    write(nnunet_v1(tmp_path) / "imagesTr" / "heart_001_0001.nii.gz", picture())
+    cohort = open_cohort(tmp_path, HEART)
+    assert [case.name for case in cohort.cases] == ["heart_002"]
+    assert "heart_001_0001.nii.gz: a further channel" in cohort.problems[0].message
+
+
 @pytest.mark.parametrize("table", [{"background": 0, "spleen": 1}, {"background": 0, "heart": [1, 2, 3]}])
 def test_label_names_do_not_matter_to_who_reads_none(tmp_path, table):
     nnunet_dataset(tmp_path, 1)

@@ -4,7 +4,8 @@ nnU-Net v2: ``imagesTr/CASE_0000.nii.gz`` (one file per channel) and ``labelsTr/
 extension, given as ``file_ending``; the label table is ``{"background": 0, "LV": 1}``. Decathlon: a list
 ``training`` of ``{"image": ..., "label": ...}``; nnU-Net v1 lists ``CASE.nii.gz`` there and means
 ``CASE_0000.nii.gz`` and further channels. Their table is ``{"0": "background", "1": "LV"}``. Both directions
-of the table are accepted, and an anatomy's numbers for ``nnunet`` take precedence.
+of the table are accepted. An anatomy's numbers for ``nnunet`` replace a table with other names; a number that
+has different names of the anatomy in both is refused. Test images (``imagesTs``) are not listed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nisf.data.anatomy import Anatomy
+from nisf.data.wording import counted
 from nisf.errors import MALFORMED, BadFileError
 from nisf.io.readers.itk import ENDINGS
 from nisf.io.readers.listing import (
@@ -47,22 +49,40 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
         data = json.loads(path.read_text(encoding="utf-8-sig"))
         _refuse_other_endings(path, data)
         entries = _entries(root, data)
-        numbers = numbers_of(anatomy, "nnunet") or _matched(path, data, anatomy, listing)
+        numbers = _meaning(path, data, anatomy, listing)
     except (OSError, *MALFORMED) as error:
         raise BadFileError(
             f"{path}: not a dataset.json of nnU-Net or the Decathlon ({error!r}); correct it"
         ) from error
+    count = _channel_count(data)
     for name, images, label in entries:
         missing = [image for image in images if not is_listed(image)]
         if missing:
             listing.error(name, f"{missing[0]}: no such file, but {path.name} or another channel lists it")
+            continue
+        if 0 < count < len(images):
+            listing.error(
+                name,
+                f"{images[count]}: a further channel of {name}, but {path.name} names "
+                f"{counted(count, 'channel')}; correct it, or remove the file",
+            )
             continue
         if label is None or not is_listed(label):
             listing.warn_of_labels(name, f"{images[0]}: no label file in {root / 'labelsTr'}")
             label = None
         stack = StackFiles("image", (tuple(images),), (label,))
         listing.cases.append(case_files(name, "nnunet", [stack], anatomy, numbers))
+    tests = root / "imagesTs"
+    if tests.is_dir():
+        listing.notes["tests"] = (
+            f"{tests}: test images are not among the cases; give this folder to segment them"
+        )
     return listing
+
+
+def _channel_count(data: Mapping[str, Any]) -> int:
+    """Number of channels that `dataset.json` names; 0 if it names none."""
+    return len(data.get("channel_names", data.get("modality", {})))
 
 
 def _entries(root: Path, data: Mapping[str, Any]) -> list[tuple[str, list[Path], Path | None]]:
@@ -93,11 +113,14 @@ def _entries(root: Path, data: Mapping[str, Any]) -> list[tuple[str, list[Path],
             match = _CHANNEL.match(stem(path))
             name, channel = (match["case"], int(match["channel"])) if match else (stem(path), 0)
             channels.setdefault(name, {})[channel] = path
-    expected = max(len(data.get("channel_names", data.get("modality", {}))), 1)
+    least = max(_channel_count(data), 1)
     return [
         (
             name,
-            [files.get(n, folder / f"{name}_{n:04d}{ending or '.nii.gz'}") for n in range(expected)],
+            [
+                files.get(n, folder / f"{name}_{n:04d}{ending or '.nii.gz'}")
+                for n in sorted({*range(least), *files})
+            ],
             existing(root / "labelsTr", name),
         )
         for name, files in channels.items()
@@ -110,7 +133,9 @@ def _channels(root: Path, image: Path, data: Mapping[str, Any]) -> list[Path]:
     first = existing(image.parent, f"{stem(image)}_0000")
     if first is not None and not is_listed(image):
         ending = first.name.removeprefix(f"{stem(image)}_0000")
-        return [image.with_name(f"{stem(image)}_{n:04d}{ending}") for n in range(count)]
+        further = existing(image.parent, f"{stem(image)}_{count:04d}")
+        named = [image.with_name(f"{stem(image)}_{n:04d}{ending}") for n in range(count)]
+        return named if further is None else [*named, further]
     if count > 1:
         raise BadFileError(
             f"{root / 'dataset.json'}: 4D files with {count} channels are not read; "
@@ -126,6 +151,27 @@ def _refuse_other_endings(path: Path, data: Mapping[str, Any]) -> None:
             f"{path}: its files end in '{ending}' (file_ending), but only .nii.gz, .nii, "
             f"{', '.join(ENDINGS)} are read; convert them to NIfTI"
         )
+
+
+def _meaning(path: Path, data: Mapping[str, Any], anatomy: Anatomy, listing: Listing) -> Mapping[int, str]:
+    """The anatomy's numbers for this layout, unless the label table contradicts them; else the table."""
+    told = numbers_of(anatomy, "nnunet")
+    if not told:
+        return _matched(path, data, anatomy, listing)
+    spelled = {name.lower(): name for name in anatomy.labels}
+    try:
+        table = _numbers(path, data)
+    except BadFileError:
+        return told  # regions, which the anatomy's numbers replace
+    for number, name in table.items():
+        own = spelled.get(name.lower())
+        if own is not None and told.get(number, own) != own:
+            listing.labels_unknown.setdefault(
+                "",
+                f"{path}: label {number} is {own}, but {told[number]} in {anatomy.name}'s numbers for "
+                "nnunet; correct one of them",
+            )
+    return told
 
 
 def _matched(path: Path, data: Mapping[str, Any], anatomy: Anatomy, listing: Listing) -> dict[int, str]:
