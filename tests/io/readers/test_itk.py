@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 pytest.importorskip("SimpleITK")
 import SimpleITK as sitk  # noqa: N813
 
+import toys
 from nisf.data.anatomy import load_anatomy
 from nisf.errors import BadFileError
-from nisf.io.readers import itk_process, open_cohort, read_case
+from nisf.io.readers import check_cohort, itk_process, open_cohort, read_case
 from nisf.io.readers.itk import files_of
 from nisf.io.readers.nifti import read_header, read_volume
 from nisf.outputs.input_state import input_state, same_inputs
@@ -209,6 +210,38 @@ def test_labels_of_3d_slicer_in_pairs(tmp_path):
     cohort = open_cohort(tmp_path, load_anatomy("hippocampus"))
     assert not cohort.problems
     assert all(case.labelled for case in cohort.cases)
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_segments_of_3d_slicer_mean_what_their_names_say(tmp_path, checked):
+    """Numbers follow the order in which segments were made: the posterior part is 1 here, and 2 by layout."""
+    hippocampus = load_anatomy("hippocampus")
+    pairs_cohort(tmp_path)
+    (tmp_path / "labels" / "b.nii.gz").unlink()
+    path = tmp_path / "labels" / "a.nii.gz"
+    image = sitk.ReadImage(str(path))
+    path.unlink()
+    path = tmp_path / "labels" / "a.seg.nrrd"
+    for names, numbers, said in (
+        (("Posterior", "ANTERIOR"), {1: 2, 2: 1}, ""),
+        (("Segment_1", "Ségment_2"), {1: 1, 2: 2}, "its segments are named Segment_1, Ségment_2"),
+    ):
+        for segment, name in enumerate(names):
+            image.SetMetaData(f"Segment{segment}_Name", name)
+            image.SetMetaData(f"Segment{segment}_LabelValue", str(segment + 1))
+        sitk.WriteImage(image, str(path))
+        if checked:
+            report = check_cohort(tmp_path, hippocampus, full=True)
+            assert any(said in problem.message for problem in report.cases[0].problems if said) == bool(said)
+            assert not report.errors
+            continue
+        notes = {}
+        case = read_case(open_cohort(tmp_path, hippocampus).cases[0], hippocampus, notes)
+        label = toys.label_of(case)
+        file = case.stacks[0].arrangement.undo(label)[..., 0]
+        stored = sitk.GetArrayFromImage(image).T
+        assert all((file[stored == number] == index).all() for number, index in numbers.items())
+        assert notes.get("segment_names", "").find(said) >= 0
 
 
 @pytest.mark.parametrize(("ending", "voxels"), [("mhd", "raw"), ("nhdr", "raw"), ("hdr", "img")])

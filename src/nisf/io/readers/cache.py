@@ -27,7 +27,7 @@ from nisf.io.readers.listing import CaseFiles
 from nisf.io.readers.reading import Volume, assemble, read_volumes
 from nisf.io.stack_json import stack_from_json, stack_to_json
 
-READER_VERSION = 3
+READER_VERSION = 4
 """Part of every key; increment it when the same files would be read differently."""
 
 

@@ -25,6 +25,7 @@ from nisf.io.readers.matching import StackGeometry, image_arrangement, label_arr
 from nisf.io.readers.measured import measured, nothing_measured
 from nisf.io.readers.nifti import Header, read_header, read_numbers, read_volume
 from nisf.io.readers.reading import EXCHANGED, frames_of, note_geometry, note_thickness, repeats
+from nisf.io.readers.segments import names_in_file
 from nisf.io.readers.several import open_inputs
 
 
@@ -268,7 +269,10 @@ def _check_voxels(
         for path in (path for path in stack.labels if path in readable):
             with _noting(entry):
                 numbers, header = read_numbers(path)
-                table = class_table(numbers, names, anatomy, path)
+                remarks: Notes = {}
+                table = class_table(numbers, names_in_file(path, names, anatomy, remarks), anatomy, path)
+                for remark in remarks.values():
+                    entry.warn(remark)
                 here = {int(i) for i in np.unique(table) if i > 0}
                 found |= here
                 if not here:

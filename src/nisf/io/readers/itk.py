@@ -57,7 +57,7 @@ def files_of(path: Path) -> list[Path]:
     if not is_itk_name(path):
         return [path]
     try:
-        files, _ = _data_files(path, _fields(path))
+        files, _ = _data_files(path, text_fields(path))
     except (OSError, BadFileError):
         return [path]  # the reader will report what is wrong
     return list(dict.fromkeys([path, *files]))
@@ -71,7 +71,7 @@ def read_itk_header(path: str | Path) -> Header:
     """
     path = Path(path)
     check_is_file(path)
-    fields = _fields(path)
+    fields = text_fields(path)
     files, packing = _data_files(path, fields)
     said = itk_information(path)
     size, spacing = tuple(said["size"]), tuple(said["spacing"])
@@ -119,7 +119,7 @@ def read_itk_voxels(header: Header) -> np.ndarray:
     return itk_voxels(header.path, header.shape, header.dtype)
 
 
-def _fields(path: Path) -> dict[str, str]:
+def text_fields(path: Path) -> dict[str, str]:
     """The entries of a text header; for a pair's binary header, whether a form code is set."""
     with path.open("rb") as file:
         start = file.read(_MOST_HEADER)

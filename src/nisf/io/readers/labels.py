@@ -18,6 +18,7 @@ from nisf.errors import BadFileError
 from nisf.io.readers.listing import UNKNOWN_NAME, CaseFiles, StackFiles
 from nisf.io.readers.matching import StackGeometry, label_arrangement
 from nisf.io.readers.nifti import Header, read_numbers
+from nisf.io.readers.segments import names_in_file
 
 Notes = dict[str, str]
 """Remarks by kind: `setdefault` keeps the first, so that each kind is reported once per cohort."""
@@ -49,7 +50,7 @@ def read_labels(
             continue
         numbers, header = read_numbers(path)
         own = label_arrangement(header, image, on, notes)
-        table = class_table(numbers, names, anatomy, path)
+        table = class_table(numbers, names_in_file(path, names, anatomy, notes), anatomy, path)
         part = slice(None) if len(files.labels) == 1 else slice(t, t + 1)
         label[..., part] = own.apply(table[numbers])
     return label
