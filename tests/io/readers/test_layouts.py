@@ -259,6 +259,15 @@ def test_pairs(tmp_path):
     assert only_case(tmp_path, plain).known == {"label 1", "label 2"}
 
 
+def test_pairs_with_two_label_files_of_a_case(tmp_path):
+    pairs_cohort(tmp_path)
+    write(tmp_path / "labels" / "a.nii", heart(classes=(2, 1)))
+    cohort = open_cohort(tmp_path, HIPPOCAMPUS)
+    assert [case.name for case in cohort.cases] == ["b"]
+    assert "a second label file of a" in cohort.problems[0].message
+    assert len(open_cohort(tmp_path, HIPPOCAMPUS, labels=False).cases) == 2
+
+
 def test_manifest_of_single_frames(tmp_path):
     for name, big in (("late", 2), ("early", 4)):
         write(tmp_path / "x" / f"{name}.nii", picture())

@@ -21,7 +21,14 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
     """The cases in `root`; only the folders are listed."""
     listing = Listing()
     images = _files(root / "images")
-    labels = {stem(path).removesuffix(".seg"): path for path in _files(root / "labels")}
+    labels: dict[str, Path] = {}
+    for path in _files(root / "labels"):
+        name = stem(path).removesuffix(".seg")
+        first = labels.setdefault(name, path)
+        if first != path:
+            listing.labels_unknown[name] = (
+                f"{path}: a second label file of {name}, beside {first.name}; remove one of them"
+            )
     numbers = numbers_of(anatomy, "pairs") or {n: f"label {n}" for n in range(1, len(anatomy.labels))}
     for path in images:
         label = labels.get(stem(path))
