@@ -127,6 +127,25 @@ def test_what_was_asked_comes_back(world):
     assert request_of(new) == replace(request_of(subject), strokes=(stroke,))
 
 
+def test_light_and_intervals_do_not_depend_on_when_strokes_were_drawn(world, monkeypatch):
+    """Segmented with the strokes or corrected afterwards; only the answer without strokes is ever judged."""
+    path, run, _ = world
+
+    def judgement(subject, *_, **__):
+        return Judgement("red" if subject.strokes else "amber", {}, 0.8 - len(subject.strokes) / 10, ("odd",))
+
+    monkeypatch.setattr("nisf.quality.judge.judge", judgement)
+    assert main([*run, "-o", str(path / "plain")]) == 0
+    assert main([*run, "-o", str(path / "at once"), "--corrections", str(path / "strokes.json")]) == 0
+    assert main(["correct", str(path / "plain" / "scan.nisf"), str(path / "strokes.json")]) == 0
+    for folder in ("plain", "at once"):
+        subject = read_subject(path / folder / "scan.nisf")
+        assert kept_judgement(subject) is None
+        assert judgement_for_intervals(subject) == Judgement("amber", {}, 0.8, ("odd",))
+        assert main(["correct", str(path / folder / "scan.nisf"), "--undo", "1"]) == 0
+        assert kept_judgement(read_subject(path / folder / "scan.nisf")).light == "amber"
+
+
 def test_a_scan_that_is_gone_is_named(world, capsys):
     """Affine and units of the segmentation may change."""
     path, _, _ = world

@@ -59,7 +59,7 @@ def test_bands_are_the_intervals_of_the_phases(sure, header):
 
 def test_intervals_of_a_case_that_the_viewer_judges_widen_as_the_command_says(sure, monkeypatch):
     judgement = Judgement("red", {"blood": 0.6, "muscle": 0.6}, 0.6, ())
-    monkeypatch.setattr("nisf.view.findings.judge", lambda *_, **__: judgement)
+    monkeypatch.setattr("nisf.quality.judge.judge", lambda *_, **__: judgement)
     scales = {name: Scale(2.0, 0.5) for name in measured_columns(toys.ANATOMY)}
     entry = {"prior": sure[0].prior.fingerprint, **Intervals(scales, 2, 0.1).to_json()}
     prior = replace(sure[0].prior, appendices={"intervals": entry})

@@ -8,6 +8,7 @@ import pytest
 
 from chromium import SHARP, chromium_page, needs_chromium
 from nisf.correction.file import strokes_of
+from nisf.quality.judgement import kept_judgement
 
 pytest.importorskip("starlette", reason="needs nisf[view]: starlette and uvicorn")
 
@@ -46,6 +47,7 @@ def test_the_open_case_follows_and_goes_back(ask, library):
     assert now.strokes == strokes_of(kept)
     assert now.query(place)[1].argmax() == 2
     assert now.uncorrected is before.uncorrected
+    assert kept_judgement(now) is None  # which is that of the answer without strokes
     assert ask(strokes=[]) == {"strokes": []}
     np.testing.assert_array_equal(library.viewed(0).subject.query(place)[1], first)
 

@@ -13,7 +13,7 @@ from nisf.data.case import Case
 from nisf.data.geometry import nearest_frame
 from nisf.data.scratch import by_frame, let_go
 from nisf.data.time_axis import same_images
-from nisf.quality.judgement import Judgement
+from nisf.quality.judgement import Judgement, with_judgement
 from nisf.quality.model import REASONS, QualityModel, from_json, with_features
 from nisf.quality.sampling import FrameSample, places_of, sample_frame
 from nisf.quality.signs import Signs, between_frames, of_frame
@@ -93,6 +93,16 @@ def judge(
     if stopped is None:
         return judgement
     return replace(judgement, light="red", reasons=(stopped, *judgement.reasons)[:REASONS])
+
+
+def judged(subject: Subject, case: Case, *, labels: Integer[np.ndarray, "x y z t"] | None = None) -> Subject:
+    """Judge the segmentation of a case, and add the judgement to the subject's summary.
+
+    Of a corrected subject, the answer without its strokes is judged: the judgement by which its intervals
+    widen, and which returns when the last stroke is removed. Arguments and errors as for `judge`.
+    """
+    own = subject.corrected(()) if subject.strokes else subject
+    return with_judgement(subject, judge(own, case, labels=labels))
 
 
 def model_of(subject: Subject) -> QualityModel | None:

@@ -47,10 +47,16 @@ class Judgement:
 
 
 def with_judgement(subject: SubjectType, judgement: Judgement | None) -> SubjectType:
-    """Add a judgement to a subject's summary, so that its file stores it."""
+    """Add a judgement to a subject's summary, so that its file stores it.
+
+    Args:
+        subject: the judged subject.
+        judgement: of its answer; if it has strokes, of its answer without them.
+    """
     if judgement is None:
         return subject
-    return replace(subject, summary={**subject.summary, JUDGED: judgement.to_json()})
+    entry = UNCORRECTED if subject.strokes else JUDGED
+    return replace(subject, summary={**subject.summary, entry: judgement.to_json()})
 
 
 def summary_with_strokes(summary: Mapping[str, Any], *, strokes: bool) -> dict[str, Any]:

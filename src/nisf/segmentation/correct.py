@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 from nisf.config.fit_options import FitOptions
@@ -36,7 +36,7 @@ def correct(subject: Subject, strokes: Sequence[Stroke]) -> Subject:
         same = {name: value for name, value in request.items() if name != "strokes"}
         own = Request(strokes=new.strokes).to_json() if new.strokes else {}
         summary["request"] = same | {name: own[name] for name in own if name == "strokes"}
-    return replace(new, summary=summary)
+    return new.noted(summary=summary)
 
 
 def kept_strokes(folder: str | Path, name: str) -> tuple[Stroke, ...]:

@@ -32,8 +32,8 @@ from nisf.prior.bundled import DEFAULT
 from nisf.prior.fit import fit
 from nisf.prior.fit_step import OnStep
 from nisf.prior.prior import Prior
-from nisf.quality.judge import judge
-from nisf.quality.judgement import with_judgement
+from nisf.quality.judge import judged
+from nisf.quality.judgement import kept_judgement
 from nisf.quality.sampling import keep_answers
 from nisf.segmentation.request import (
     PART,
@@ -134,10 +134,10 @@ def write_segmentation(
     own = request.spacing is None and request.frames is None
     written: list[Path] = []
     made, planned = made_of(subject, request), planned_files(subject, subject.prior, request)
-    if case is not None and own and "quality" in subject.prior.appendices:
+    if case is not None and own and not subject.strokes and "quality" in subject.prior.appendices:
         keep_answers(subject)
     first = _answered(subject, 0, request, memory_mb, writers)
-    judged = subject if case is None else _judged(subject, case, first.label if own else None, say)
+    told = subject if case is None else _judged(subject, case, first.label if own else None, say)
     with claimed(folder, subject.name):
         with recorded(folder, subject.name, PART, made, planned=planned, overwrite=overwrite) as part:
             if tables := write_label_tables(folder, subject.prior.anatomy, overwrite=overwrite):
@@ -152,10 +152,10 @@ def write_segmentation(
                         folder, stem, rendering, labels, stack=stack, own=own, format=request.format
                     )
             written.append(folder / f"{file_stem(subject.name)}.nisf")
-            write_subject(written[-1], judged)
+            write_subject(written[-1], told)
         for remark in part.remarks():
             say(remark)
-        return written + _write_more(judged, folder, request, writers, first, overwrite, say)
+        return written + _write_more(told, folder, request, writers, first, overwrite, say)
 
 
 def writers_to_run(case: Case, folder: Path, writers: Sequence[CaseWriter]) -> list[CaseWriter]:
@@ -242,10 +242,11 @@ def _write_more(
 def _judged(subject: Subject, case: Case, labels: np.ndarray | None, say: Callable[[str], None]) -> Subject:
     """Judge the subject's quality and add it to its summary; a red light is reported at once."""
     with stage("judging"):
-        judgement = judge(subject, aligned(case, subject.shifts), labels=labels)
+        told = judged(subject, aligned(case, subject.shifts), labels=labels)
+    judgement = kept_judgement(told)
     if judgement is not None and judgement.light == "red":
         say(f"quality {judgement.words()}")
-    return with_judgement(subject, judgement)
+    return told
 
 
 def _nobody(sentence: str) -> None:

@@ -19,8 +19,8 @@ from nisf.data.case import Case
 from nisf.errors import NisfError, told
 from nisf.measures.case import CaseMeasures, Measuring
 from nisf.measures.table import ENDING, read_case
-from nisf.quality.judge import judge
-from nisf.quality.judgement import Judgement, kept_judgement, with_judgement
+from nisf.quality.judge import judged
+from nisf.quality.judgement import Judgement, judgement_for_intervals, kept_judgement
 from nisf.report.words import LIGHTS, rows_of
 from nisf.subject.rendering import Rendering
 from nisf.subject.subject import Subject
@@ -85,13 +85,15 @@ class Findings:
         fresh = self.measures is None
         if fresh:
             yield from self._measure()
-        if self.judgement is None and self.case is not None:
+        told = self.subject
+        if judgement_for_intervals(told) is None and self.case is not None:
             with torch.inference_mode():
-                case = aligned(self.case, self.subject.shifts)
-                self.judgement = judge(self.subject, case, labels=self.background.labels())
+                case = aligned(self.case, told.shifts)
+                told = judged(told, case, labels=self.background.labels())
+            self.judgement = kept_judgement(told)
             yield Step.WORKED
         # Intervals and bands widen with the error that the judgement predicts.
-        yield from self._bands(with_judgement(self.subject, self.judgement), fresh=fresh)
+        yield from self._bands(told, fresh=fresh)
 
     def _measure(self) -> Work:
         measuring = Measuring(self.subject, memory_mb=MEMORY_MB)
@@ -104,16 +106,16 @@ class Findings:
         self.measures = measuring.finish(rendering)
         yield Step.WORKED
 
-    def _bands(self, judged: Subject, *, fresh: bool) -> Work:
+    def _bands(self, told: Subject, *, fresh: bool) -> Work:
         """Add intervals, if the measures were made here, and bands, if they have none."""
-        intervals, measures = intervals_of(judged), self.measures
+        intervals, measures = intervals_of(told), self.measures
         if intervals is None or measures is None or measures.band_ml:
             return
-        spreading = Spreading(judged, draws=intervals.draws, memory_mb=MEMORY_MB)
+        spreading = Spreading(told, draws=intervals.draws, memory_mb=MEMORY_MB)
         for t in range(len(spreading.times)):
             spreading.frame(t)
             yield Step.WORKED
-        found = with_intervals(measures, judged, spreading=spreading, memory_mb=MEMORY_MB)
+        found = with_intervals(measures, told, spreading=spreading, memory_mb=MEMORY_MB)
         self.measures = found if fresh else replace(measures, band_ml=found.band_ml)
         yield Step.WORKED
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nisf.correction.file import strokes_of, strokes_to_json
+from nisf.segmentation.correct import correct
 from nisf.view.library import Library
 from nisf.view.packets import Packet
 from nisf.view.questions import whole
@@ -28,7 +29,7 @@ def strokes_work(library: Library, data: Mapping[str, Any]) -> Work:
         return iter([answer(viewed)])
     stacks = viewed.subject.stacks
     strokes = strokes_of(data["strokes"], stacks[0] if stacks else None)
-    subject = viewed.subject.corrected(strokes)
+    subject = correct(viewed.subject, strokes)
 
     def work() -> Work:
         # Fitted by the worker's thread now, so that the next request need not wait.
