@@ -1,7 +1,5 @@
 """One scan by a single call in Python."""
 
-import sys
-
 import toys
 from nisf.io.writers import write_volume
 from nisf.quality.judgement import Judgement, kept_judgement
@@ -13,7 +11,6 @@ def test_it_is_judged_too(toy_image_prior, tmp_path, monkeypatch):
     case = toys.toy_case(95)
     write_volume(tmp_path / "scan.nii.gz", toys.image_of(case), case.stacks[0].grid)
     said = Judgement("red", {"blood": 0.4, "muscle": 0.6}, 0.5, ("odd",))
-    # The package has a function of the module's name.
-    monkeypatch.setattr(sys.modules["nisf.segmentation.segment"], "judge", lambda *_, **__: said)
+    monkeypatch.setattr("nisf.quality.judge.judge", lambda *_, **__: said)
     subject = segment(tmp_path / "scan.nii.gz", toy_image_prior.folder)
     assert kept_judgement(subject) == said
