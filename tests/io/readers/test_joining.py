@@ -161,6 +161,17 @@ def test_slices_that_are_no_even_stack_are_refused(tmp_path):
         read(manifest(tmp_path, rows))
 
 
+def test_stacks_at_the_same_place_are_said_to_be_one_contrast(tmp_path):
+    image, _ = arrays()
+    for name in ("t1", "t2"):
+        save(tmp_path / f"{name}.nii", image if name == "t1" else 1000 - image, affine())
+    manifest(tmp_path, [("a", f"{name}.nii", "", name, "") for name in ("t1", "t2")])
+    notes = {}
+    case = read_case(open_cohort(tmp_path, HEART).cases[0], HEART, notes)
+    assert [stack.name for stack in case.stacks] == ["t1", "t2"]
+    assert "the stacks t1 and t2 show slices at the same place and time" in notes["same_place"]
+
+
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_planes_that_cross_stay_apart_and_most_slices_come_first(tmp_path, order):
     image, _ = arrays()

@@ -14,6 +14,7 @@ from nisf.data.case import UNKNOWN
 from nisf.data.geometry import Affine, Grid
 from nisf.data.scratch import by_frame, let_go, room
 from nisf.data.stacking import even_places
+from nisf.data.wording import listed
 from nisf.errors import BadFileError
 from nisf.io.readers.labels import Notes
 
@@ -115,6 +116,13 @@ def _joined(group: list[Read], notes: Notes, case: str) -> list[Read]:
     )
     along = np.array([piece[0] for piece in pieces])
     if np.diff(along).min() < APART_MM:
+        names = listed([stack.names[0] for stack in group])
+        notes.setdefault(
+            "same_place",
+            f"{case} (and maybe others): the stacks {names} show slices at the same place and time, "
+            "which are used as repeated measurements; if they are contrasts, give them as channels "
+            "(CASE_0000, CASE_0001)",
+        )
         return group
     places = even_places(along)
     if places is None:
