@@ -84,6 +84,25 @@ def test_acdc_one_folder_missing_things_and_cine(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("layout", "cine"), [("acdc", "patient001/patient001_4d.nii.gz"), ("ukb", "1/sa.nii.gz")]
+)
+def test_a_cine_that_is_not_used_beside_labelled_frames_is_named(tmp_path, layout, cine):
+    if layout == "acdc":
+        acdc_patient(tmp_path)
+    else:
+        for phase in ("ED", "ES"):
+            write(tmp_path / "1" / f"sa_{phase}.nii.gz", picture())
+            write(tmp_path / "1" / f"seg_sa_{phase}.nii.gz", heart())
+    assert "cine" not in open_cohort(tmp_path, HEART).notes
+    write(tmp_path / cine, picture(*SHAPE, 30))
+    cohort = open_cohort(tmp_path, HEART, labels=False)
+    assert len(cohort.cases[0].stacks[0].images) == 2
+    assert cohort.notes["cine"].startswith(
+        f"{tmp_path / cine} (and maybe others): the whole cine is not used"
+    )
+
+
+@pytest.mark.parametrize(
     ("text", "severity", "said"),
     [
         ("ED: x\nES: 12\n", "warning", "'ED: x' is no frame number; left out"),

@@ -132,6 +132,14 @@ class Listing:
     def warn_of_labels(self, case: str, message: str) -> None:
         self.label_problems.append(Problem(case, "warning", message))
 
+    def leave_out_cine(self, cine: Path) -> None:
+        """Note that a whole cine is not used beside single frames of it."""
+        self.notes.setdefault(
+            "cine",
+            f"{cine} (and maybe others): the whole cine is not used beside the frames with labels; to "
+            "segment all its frames, give this file",
+        )
+
     @contextmanager
     def costs(self, folder: Path) -> Generator[None]:
         """Context in which a folder that cannot be listed loses its case, not the cohort."""

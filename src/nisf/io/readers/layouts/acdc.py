@@ -89,6 +89,8 @@ def _case(folder: Path, anatomy: Anatomy, listing: Listing) -> CaseFiles | None:
         phases = {key: frame - 1 for key, frame in named.items()}
         stack = StackFiles("sa", ((cine,),), (existing(folder, f"{name}_4d_gt"),), phases=phases)
     else:
+        if cine is not None:
+            listing.leave_out_cine(cine)
         order = sorted(frames)
         total = counted.get("NbFrame", order[-1])
         if order[0] < 1 or order[-1] > total:

@@ -70,6 +70,8 @@ def _stack(folder: Path, view: str, anatomy: Anatomy, listing: Listing) -> Stack
     drawn = [existing(folder, f"seg_{view}_{end}") for end in ("ED", "ES")]
     if len(pair) == 2 and (cine is None or (label is None and any(drawn))):
         stack = pair_stack(view, pair, drawn, listing)
+        if cine is not None:
+            listing.leave_out_cine(cine)
     elif cine is not None:
         stack = StackFiles(view, ((cine,),), (label,))
     elif pair:
