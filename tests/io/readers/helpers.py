@@ -85,7 +85,6 @@ def acdc_patient(root: Path, name: str = "patient001", ed: int = 1, es: int = 12
         write(folder / f"{name}_frame{frame:02d}_gt.nii.gz", heart(big), np.eye(4), zooms=(1.5, 1.5, 8.0))
     text = f"ED: {ed}\nES: {es}\nGroup: DCM\nHeight: 184.0\nNbFrame: 30\nWeight: 95.0\n"
     (folder / "Info.cfg").write_text(text)
-    write(folder / f"{name}_4d.nii.gz", picture(*SHAPE, 4))
     return folder
 
 

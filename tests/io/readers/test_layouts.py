@@ -73,6 +73,7 @@ def test_acdc_one_folder_missing_things_and_cine(tmp_path):
     (folder / "patient001_frame12.nii.gz").unlink()
     assert "ES is frame 12" in open_cohort(tmp_path, HEART).problems[0].message
     (folder / "patient001_frame01.nii.gz").unlink()
+    write(folder / "patient001_4d.nii.gz", picture(*SHAPE, 4))
     with pytest.raises(NisfError, match="ES is given as frame 11, but it has 4 frames"):
         only_case(folder)
     write(folder / "patient001_4d.nii.gz", picture(*SHAPE, 30))
