@@ -45,11 +45,13 @@ def test_before_anything_is_done(phantoms, tmp_path, monkeypatch, capsys):
     assert "in total, estimated" in printed
     assert not (tmp_path / "priors").exists()
     assert read_part(tmp_path, "", "paper").whole(tmp_path)
-    mine = tmp_path / "table1.csv"
-    mine.write_text("mine")
-    assert main(command) == 2
-    assert "table1.csv: was not written by nisf" in capsys.readouterr().err
-    assert mine.read_text() == "mine"
+    for name in ("table1.csv", "fig4-slices.png"):
+        mine = tmp_path / name
+        mine.write_text("mine")
+        assert main(command) == 2
+        assert f"{name}: was not written by nisf" in capsys.readouterr().err
+        assert mine.read_text() == "mine"
+        mine.unlink()
 
 
 def test_each_leaves_its_files(done):
@@ -129,3 +131,8 @@ def test_wrong_options(phantoms, tmp_path, capsys):
     assert "write paper=, image=, unet= or base=" in capsys.readouterr().err
     assert main([*command, "--test", "0"]) == 2
     assert "at least 1" in capsys.readouterr().err
+    for name, what in (("paper", "prior"), ("unet", "U-Net")):
+        missing = tmp_path / "missing"
+        assert main([*command, "--use", f"{name}={missing}"]) == 2
+        assert f"{missing}: contains no trained {what}" in capsys.readouterr().err
+        assert not missing.exists()

@@ -6,6 +6,7 @@ import pytest
 from nisf.data.anatomy import load_anatomy
 from nisf.errors import NisfError
 from nisf.paper.budget import BUDGETS, budget
+from nisf.paper.methods import by_unet
 from nisf.paper.study import Study, Variant, at_phases
 from nisf.phantom import Scanner, cohort
 from tiny_budget import TINY
@@ -113,7 +114,7 @@ def test_reused_prior_must_fit(phantoms, tmp_path, toy_prior):
         other.prior(other.paper)
 
 
-def test_a_prior_that_knows_test_subjects_is_refused(phantoms, study, tmp_path):
+def test_a_prior_that_knows_test_subjects_is_refused(phantoms, study, tmp_path, monkeypatch):
     from nisf.io.readers import cached_case, open_cohort
     from nisf.training.train import TrainOptions, train
 
@@ -124,6 +125,11 @@ def test_a_prior_that_knows_test_subjects_is_refused(phantoms, study, tmp_path):
     other = Study(phantoms, tmp_path / "out", ANATOMY, TINY, reuse={"paper": prior.folder})
     with pytest.raises(NisfError, match="trained on test subjects"):
         other.prior(other.paper)
+    # The checkpoint of a U-Net has the same form.
+    monkeypatch.setattr(Study, "prior", lambda *_: prior)
+    other = Study(phantoms, tmp_path / "out", ANATOMY, TINY, reuse={"unet": prior.folder})
+    with pytest.raises(NisfError, match="trained on test subjects"):
+        by_unet(other)
 
 
 @pytest.mark.parametrize("name", BUDGETS)

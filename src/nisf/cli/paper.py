@@ -35,7 +35,8 @@ class Paper:
     test: int | None = None
     """Maximum number of test subjects; by default that of the budget."""
     use: Annotated[tuple[str, ...], arg(metavar="KIND=PRIOR ...")] = ()
-    """Already trained priors that have not seen the test subjects: image=NAME paper=FOLDER unet=FOLDER."""
+    """Already trained priors that have not seen the test subjects: image=NAME paper=FOLDER unet=FOLDER
+    base=FOLDER (the prior that ablations and sparse vary)."""
     anatomy: str = "cardiac-sax"
     """Anatomy: a name or a JSON file."""
     layout: str = "auto"
@@ -49,11 +50,13 @@ class Paper:
 
     def run(self) -> int:
         from nisf.outputs import recorded
-        from nisf.paper import EXPERIMENTS
+        from nisf.paper import EXPERIMENTS, PAGES
         from nisf.paper.results import SUMMARY
 
         chosen = EXPERIMENTS if self.experiment == "all" else [self.experiment]
-        planned = [SUMMARY, *(f"{name}.{ending}" for name in chosen for ending in ("csv", "json"))]
+        pages = [page for page in PAGES if page.removesuffix("-slices") in chosen]
+        endings = ("csv", "json", "pdf", "png")
+        planned = [SUMMARY, *(f"{page}.{ending}" for page in pages for ending in endings)]
         # Locks the folder, and protects files that nisf did not write.
         with recorded(self.output, "", "paper", planned=planned, goes_on=True, overwrite=self.overwrite):
             return self.run_experiments()
@@ -62,6 +65,7 @@ class Paper:
         """Run the chosen experiments; returns the exit status."""
         from nisf.data.anatomy import load_anatomy
         from nisf.device import named_device
+        from nisf.errors import BadSettingError
         from nisf.paper import EXPERIMENTS, PAGES
         from nisf.paper.budget import budget
         from nisf.paper.estimate import jobs
@@ -79,6 +83,10 @@ class Paper:
             reuse=reuse,
             device=device,
         )
+        for name, folder in reuse.items():
+            if not study.trained(name):
+                what = "U-Net" if name == "unet" else "prior"
+                raise BadSettingError(f"{folder}: contains no trained {what}", options=["use"])
         counts = ", ".join(f"{len(files)} {part}" for part, files in study.files.items())
         print(f"{counts} subjects; budget {self.budget}")
         work = jobs(study, chosen)

@@ -124,15 +124,21 @@ def _unfrozen_steps(study: Study, prior: LatentPrior) -> int:
 
 
 def by_unet(study: Study) -> list[Method]:
-    """The U-Net, with two ways of interpolating its segmentations to hidden slices; empty without MONAI."""
+    """The U-Net, with two ways of interpolating its segmentations to hidden slices; empty without MONAI.
+
+    Raises:
+        BadSettingError: it was trained on test subjects.
+    """
     prior, budget = study.prior(study.image), study.budget
 
     def cases() -> list[Case]:
         # Nothing is chosen for the U-Net on validation subjects, and a prior trained elsewhere has used them.
         return [*study.training, *(study.validation if "image" in study.reuse else ())]
 
+    folder = study.folder("unet")
+    if "unet" in study.reuse:
+        study.check_unseen(folder)
     try:
-        folder = study.folder("unet")
         network = trained_unet(cases, prior, budget.unet_steps, folder, study.say, study.device)
     except NisfError as error:
         study.say(f"left out: {error}")

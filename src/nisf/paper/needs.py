@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from nisf.paper.costs import Costs
 from nisf.paper.methods import FROZEN, path_name
 from nisf.paper.study import Study, Variant
-from nisf.paper.unet import WEIGHTS
 
 NETWORK = "U-Net"
 
@@ -77,8 +76,7 @@ def of_image(study: Study) -> Training:
 
 def of_network(study: Study) -> Training:
     """The U-Net used for comparison."""
-    there = (study.folder("unet") / WEIGHTS).is_file()
-    return Training(NETWORK, there, lambda costs: costs.network_training())
+    return Training(NETWORK, study.trained("unet"), lambda costs: costs.network_training())
 
 
 def scored(study: Study, way: str, methods: Iterable[str]) -> tuple[Part, ...]:

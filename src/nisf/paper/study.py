@@ -23,6 +23,7 @@ from nisf.kinds.latent.model import LatentPrior
 from nisf.kinds.load import load_prior
 from nisf.optimisation.checkpoint import CHECKPOINT
 from nisf.paper.budget import Budget
+from nisf.paper.unet import WEIGHTS
 from nisf.prior.bundled import model_names
 from nisf.prior.prior import Prior
 from nisf.prior.stored import SPECIFICATION
@@ -184,14 +185,16 @@ class Study:
         return Variant("image", self.budget.image_config())
 
     def folder(self, name: str) -> Path:
-        """Folder of a prior, which may not exist yet."""
+        """Folder of a prior or of the U-Net, which may not exist yet."""
         if name in self.reuse:
             return self.reuse[name]
         return self.output / "priors" / name
 
     def trained(self, name: str) -> bool:
-        """Whether a prior is trained already."""
+        """Whether a prior, or the U-Net, is trained already."""
         folder = self.folder(name)
+        if name == "unet":
+            return (folder / WEIGHTS).is_file()
         return str(folder) in model_names() or (folder / SPECIFICATION).is_file()
 
     def prior(self, variant: Variant) -> Prior:
@@ -236,7 +239,7 @@ class Study:
         if prior.anatomy.labels != self.anatomy.labels:
             raise BadSettingError(f"{folder}: its structures are not those of the cases; give another prior")
         if variant.name in self.reuse:
-            self._check_unseen(folder)
+            self.check_unseen(folder)
         else:
             have, want = to_dict(prior.config), to_dict(variant.config)
             have["region"]["certain"] = want["region"]["certain"]  # training replaces it with a measured one
@@ -248,8 +251,8 @@ class Study:
                     )
         return prior
 
-    def _check_unseen(self, folder: Path) -> None:
-        """Reject a prior whose checkpoint lists test subjects among its training subjects."""
+    def check_unseen(self, folder: Path) -> None:
+        """Reject a prior or U-Net whose checkpoint lists test subjects among its training subjects."""
         path = folder / CHECKPOINT
         if path.is_file():
             seen = set(json.loads(read_tensors(path)[1]["identity"])["cases"])
