@@ -13,6 +13,7 @@ from nisf.paper.ablations import CHOICES
 from nisf.paper.estimate import jobs
 from nisf.paper.methods import FROZEN, OURS, REFERENCE_SHAPE, SECOND, UNET, UNET_NEAREST, UNET_SHAPE, UNFROZEN
 from nisf.paper.sparse import KINDS
+from nisf.paper.variants import base, score_variant
 from nisf.picture import STYLE
 from tiny_budget import TINY
 
@@ -123,6 +124,19 @@ def test_nothing_is_computed_twice(study, monkeypatch):
     for name in ("table1", "fig2", "fig4", "planes", "slices"):
         EXPERIMENTS[name].run(study)
     assert not any("training" in line or "Dice" in line for line in study.said[said:])
+
+
+@pytest.mark.usefixtures("done")
+def test_curves_and_variants_are_those_of_the_test_subjects(study, monkeypatch):
+    """With fewer subjects than before, or more, they are computed anew."""
+    monkeypatch.setattr("nisf.paper.fig2.MEASURED", 1024)
+    monkeypatch.setattr("nisf.paper.variants.VOXELS", 1024)
+    monkeypatch.setattr("nisf.paper.fig2.picture", lambda *_: None)
+    other = study.training[0]
+    monkeypatch.setitem(vars(study), "test", [*study.test, other])
+    assert EXPERIMENTS["fig2"].run(study).line.startswith("2 subjects.")
+    rows = score_variant(study, base(study))
+    assert {row["case"] for row in rows} == {case.name for case in study.test}
 
 
 def test_wrong_options(phantoms, tmp_path, capsys):

@@ -142,15 +142,17 @@ def needs(study: Study) -> Needs:
 def run(study: Study) -> Result:
     """The curves of the prior with the paper's network; its validated step count is marked."""
     budget, prior = study.budget, study.latent_prior(study.paper)
+    cases = study.test[: budget.curve_cases]
     settings = {
         "prior": prior.fingerprint,
         "fit": asdict(prior.config.fit),
-        "to": [budget.curve_steps, budget.curve_iterations, budget.curve_cases],
+        "to": [budget.curve_steps, budget.curve_iterations],
+        "cases": [case.name for case in cases],
     }
 
     def work() -> dict[str, Any]:
-        study.say(f"fitting {len(study.test[: budget.curve_cases])} subjects far past convergence, two ways")
-        points = prior.validation_points(study.test[: budget.curve_cases])
+        study.say(f"fitting {len(cases)} subjects far past convergence, two ways")
+        points = prior.validation_points(cases)
         return curves(prior, points, budget.curve_steps, budget.curve_iterations, study.say)
 
     found = study.once("curves", settings, work)

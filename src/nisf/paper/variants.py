@@ -31,14 +31,15 @@ def score_variant(study: Study, variant: Variant) -> list[dict[str, Any]]:
     """Dice of each test subject and structure, as rows; frozen weights, validated number of steps."""
     prior = study.latent_prior(variant)
     field, names = prior.field, study.anatomy.labels
+    cases = study.test[: study.budget.curve_cases]
     settings = {
         "prior": prior.fingerprint,
         "fit": asdict(prior.config.fit),
-        "cases": study.budget.curve_cases,
+        "cases": [case.name for case in cases],
     }
 
     def work() -> list[dict[str, Any]]:
-        points = prior.validation_points(study.test[: study.budget.curve_cases])
+        points = prior.validation_points(cases)
         start = prior.latent_mean[None].repeat(len(points), 1)
         latents, losses = fit_latents(field, points, start, prior.config.fit)
         rows = []
