@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nisf.data.case import Case
+from nisf.data.region import pixel_positions
 from nisf.evaluation.scores import label_volume, score_case
 from nisf.paper.needs import Needs, Part, of_paper, one_fit
 from nisf.paper.results import Result, draw, publish
@@ -78,13 +79,14 @@ def _middle(case: Case, frame: int) -> int:
 def _fitted(case: Case, prior: Prior, frame: int) -> dict[str, Any]:
     """Dice, error, and the middle slice's reconstruction and segmentation, for a fit with ``prior``."""
     prior = replace(prior, config=replace(prior.config, fit=replace(prior.config.fit, method="adam")))
-    rendering = fit(case, prior).render()
+    fitted = fit(case, prior)
+    rendering = fitted.render()
     scores = score_case(rendering.label.astype(np.int16), case)
     stack, position = case.stacks[0], _middle(case, frame)
     errors = []
     for item in case.slices:
         answer = rendering.image[:, :, item.position, item.frame]
-        inside = answer[..., 0] > 0  # the field gives no answer outside the region
+        inside = fitted.region.contains(pixel_positions(item))  # the field gives no answer outside
         errors.append((stack.normalise(answer) - stack.normalise(item.image))[inside].ravel())
     i, j = window_of(case)
     return {
