@@ -1,9 +1,10 @@
 import csv
 import re
 
+import numpy as np
 import pytest
 
-from nisf.paper.methods import of_subjects
+from nisf.paper.methods import mean_of, of_subjects
 from nisf.paper.results import METHODS, Result, draw, look, publish, write_summary
 
 
@@ -37,3 +38,5 @@ def test_mean_of_subjects():
     ]
     assert of_subjects(rows).tolist() == pytest.approx([0.75, 0.2])
     assert of_subjects(rows, "y").tolist() == [0.5]
+    assert mean_of(rows) == pytest.approx(0.475)
+    assert np.isnan(mean_of([]))

@@ -21,6 +21,7 @@ from nisf.paper.methods import (
     by_reference,
     by_unet,
     frozen,
+    mean_of,
     of_subjects,
     ours,
     path_name,
@@ -65,7 +66,7 @@ def run(study: Study) -> Result:
     table = [["hidden", *(method.name for method in scored)]]
     for protocol, name in PROTOCOLS.items():
         table.append([name, *(_cell(rows, protocol, method.name) for method in scored)])
-    every = {m.name: _dice(rows, "every-2nd-slice", m.name) for m in scored}
+    every = {m.name: mean_of(_of(rows, "every-2nd-slice", m.name)) for m in scored}
     every = {name: value for name, value in every.items() if np.isfinite(value)}
     line = (
         "Mean Dice on every 2nd slice, hidden: " + ", ".join(f"{n} {v:.3f}" for n, v in every.items()) + "."
@@ -84,16 +85,11 @@ def _of(rows: list[dict[str, Any]], protocol: str, method: str) -> list[dict[str
     return [row for row in rows if row["protocol"] == protocol and row["method"] == method]
 
 
-def _dice(rows: list[dict[str, Any]], protocol: str, method: str) -> float:
-    chosen = _of(rows, protocol, method)
-    return float(of_subjects(chosen).mean()) if chosen else float("nan")
-
-
 def _cell(rows: list[dict[str, Any]], protocol: str, method: str) -> str:
     chosen = _of(rows, protocol, method)
     if not chosen:
         return "-"
-    return f"{of_subjects(chosen).mean():.3f}, {of_subjects(chosen, value='hd95_mm').mean():.1f} mm"
+    return f"{mean_of(chosen):.3f}, {mean_of(chosen, 'hd95_mm'):.1f} mm"
 
 
 def _numbers(rows: list[dict[str, Any]], names: list[str]) -> Figure:
@@ -101,12 +97,7 @@ def _numbers(rows: list[dict[str, Any]], names: list[str]) -> Figure:
         left, right = figure.subplots(1, 2)
         for axes, value, title in ((left, "dice", "Dice"), (right, "hd95_mm", "HD95 in mm")):
             for i, name in enumerate(names):
-                found = [
-                    of_subjects(matching, value=value).mean()
-                    if (matching := _of(rows, protocol, name))
-                    else np.nan
-                    for protocol in PROTOCOLS
-                ]
+                found = [mean_of(_of(rows, protocol, name), value) for protocol in PROTOCOLS]
                 place = np.arange(len(found)) + (i - (len(names) - 1) / 2) * 0.8 / len(names)
                 axes.plot(place, found, ls="", label=name, **look(name))
             axes.set_xticks(

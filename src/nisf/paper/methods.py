@@ -230,3 +230,8 @@ def of_subjects(rows: list[dict[str, Any]], label: str | None = None, value: str
         if label in (None, row["label"]):
             groups.setdefault(row["case"], []).append(row[value])
     return np.array([np.mean(values) for values in groups.values()])
+
+
+def mean_of(rows: list[dict[str, Any]], value: str = "dice") -> float:
+    """Mean over subjects of `of_subjects`; NaN without rows, e.g. if a method failed on all subjects."""
+    return float(of_subjects(rows, value=value).mean()) if rows else float("nan")

@@ -17,7 +17,7 @@ from nisf.data.case import Case
 from nisf.data.geometry import Grid
 from nisf.errors import CannotFitError, NisfError
 from nisf.evaluation.scores import label_volume, phase_name, score_case
-from nisf.paper.methods import FROZEN, OURS, path_name
+from nisf.paper.methods import FROZEN, OURS, mean_of, path_name
 from nisf.paper.needs import Needs, Part, of_image, of_paper
 from nisf.paper.results import Result, draw, look, publish
 from nisf.paper.study import Study
@@ -81,14 +81,14 @@ def run(study: Study) -> Result | None:
             [row["area_length_ml"] - row["reference_ml"] for row in volumes if row["method"] == name]
         )
         if len(error):
-            parts.append(f"{name} {error.mean():+.1f} ± {error.std():.1f} mL (n = {len(error)})")
+            parts.append(f"{name} {error.mean():+.1f} ± {error.std():.1f} mL ({len(error)} volumes)")
     axis = next(iter(views.values())).axis
     line = f"Volume of the {axis} from its views, minus the reference: {', '.join(parts) or 'none found'}."
     other = [row for row in rows if row["kind"] == "measured"]
     if other:
-        line += " On measured planes that were never given: " + ", ".join(
-            f"{name} Dice {np.mean([r['dice'] for r in other if r['method'] == name]):.3f}" for name in priors
-        )
+        found = {name: mean_of([row for row in other if row["method"] == name]) for name in priors}
+        dice = ", ".join(f"{name} Dice {value:.3f}" for name, value in found.items())
+        line += f" On measured planes that were never given: {dice}."
     result = Result("planes", "Any plane: long-axis views from short-axis slices", line, rows)
     publish(study.output, result, _figure(study, volumes, priors, views))
     return result

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from nisf.paper.methods import (
     OURS,
     UNET_NEAREST,
@@ -13,7 +11,7 @@ from nisf.paper.methods import (
     Method,
     by_reference,
     by_unet,
-    of_subjects,
+    mean_of,
     ours,
     score_method,
 )
@@ -53,9 +51,7 @@ def run(study: Study) -> Result:
     ]
     found = {
         method.name: [
-            of_subjects(chosen).mean()
-            if (chosen := [row for row in rows if row["given"] == g and row["method"] == method.name])
-            else np.nan
+            mean_of([row for row in rows if row["given"] == g and row["method"] == method.name])
             for g in GIVEN
         ]
         for method in methods
