@@ -62,6 +62,14 @@ def test_the_token_in_the_address_becomes_a_cookie(served):
     assert "unsafe" not in policy
 
 
+@pytest.mark.parametrize("other", ['layout={"a":1}', "user@example.org=1", "name=a b", "alone"])
+def test_cookies_of_other_programs_do_not_matter(served, other):
+    host, token = served
+    own = f"nisf-view-{host.rpartition(':')[2]}={token}"
+    assert asked(served, "/", X_Nisf_Token=None, Cookie=f"{other}; {own}")[0] == 200
+    assert asked(served, "/", X_Nisf_Token=None, Cookie=other)[0] == 403
+
+
 @pytest.mark.parametrize("path", ["/", "/page/main.js", "/api/cases"])
 @pytest.mark.parametrize("token", [None, "", "wrong", "tokén"])
 def test_nobody_gets_in_without_the_token(served, path, token):

@@ -9,10 +9,10 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
+from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 if TYPE_CHECKING:
@@ -62,12 +62,9 @@ class Admission:
 
     def has_token(self, headers: Mapping[str, str]) -> bool:
         """Whether the cookie or the header ``X-Nisf-Token`` has the token."""
-        given = headers.get("x-nisf-token", "")
-        try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
-        except CookieError:
-            cookie = None
-        return self.is_token(given) or (cookie is not None and self.is_token(cookie.value))
+        # Cookies of other programs on this machine come along; Python's own parser stops at some of them.
+        cookie = cookie_parser(headers.get("cookie", "")).get(self.cookie, "")
+        return self.is_token(headers.get("x-nisf-token", "")) or self.is_token(cookie)
 
     def is_token(self, given: str) -> bool:
         """Constant-time comparison with the token."""
