@@ -2,13 +2,18 @@
 
 import re
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import toys
 from chromium import chromium_page, needs_chromium
 from nisf.errors import BadFileError, BadSettingError, CannotFitError
+from nisf.networks.image_field import ImageField
+from nisf.prior.fit import fit
 from nisf.view.bundle import bundled
 from nisf.view.static import PAGE, static_page, write_static
 from nisf.view.viewed import Viewed
@@ -96,6 +101,32 @@ def test_the_decoder_gives_the_answers_of_python(written, toy_seen):
         )
         assert np.abs(np.array(plain).reshape(600, -1) - found).max() < 1e-4
         page.wait_for_function("() => nisfPage.views.a.canvas.dataset.sharp !== undefined")
+
+
+@needs_chromium
+def test_forty_classes_are_decoded_like_three(toy_image_prior, tmp_path):
+    """An untrained network, so that every class occurs and islands of almost all are removed."""
+    labels = ("background", *(f"part {k}" for k in range(1, 40)))
+    config = toys.settings(toy_image_prior.config, field={"classes": 40})
+    torch.manual_seed(0)
+    prior = replace(
+        toy_image_prior,
+        anatomy=replace(toys.ANATOMY, labels=labels, colours=("#123456",) * 40, phases=None),
+        config=config,
+        field=ImageField(config.field, config.image).eval(),
+        folder=None,
+    )
+    case = replace(toys.toy_case(99), labels=labels)
+    subject = replace(fit(case, prior, find="whole"), islands="remove")
+    write_static(Viewed(subject, case), tmp_path / "many.html", measured=False)
+    places = np.random.default_rng(0).uniform(-20, 20, (300, 3))
+    assert subject.region.contains(places).all()
+    answer = subject.answers.answer(places, np.zeros(300), memory_mb=256.0)
+    assert len(np.unique(answer.probability.argmax(1))) > 10
+    assert subject.island_map.at(0, memory_mb=256.0).structures[:, 32:].any()
+    with opened(tmp_path / "many.html", 400, 300) as page:
+        found = np.array(page.evaluate(ASK, [places.tolist(), 0.0])).reshape(300, -1)
+    assert np.abs(found - np.c_[answer.intensity, answer.probability]).max() < 1e-3
 
 
 @needs_chromium

@@ -180,15 +180,14 @@ def _stacks(
 
 
 def _islands(viewed: Viewed, phases: list[int], chunks: Chunks) -> dict[str, Any] | None:
-    """Barred voxels of the reference stack at each phase; bit k of a voxel bars class k."""
+    """Barred voxels of the reference stack at each phase, and the classes barred there (a byte for each)."""
     if not viewed.background.removes:
         return None
     islands = viewed.subject.island_map
     for number, phase in enumerate(phases):
         barred = islands.at(phase, memory_mb=256.0)
-        bits = (barred.structures.astype(np.uint32) << np.arange(barred.structures.shape[1])).sum(1)
         chunks.add(f"barred {number}", barred.index.astype("<u4"))
-        chunks.add(f"bars {number}", bits.astype("<u4"))
+        chunks.add(f"bars {number}", barred.structures.astype(np.uint8))
     return {"shape": list(islands.grid.shape), "affine": islands.grid.affine.matrix.tolist()}
 
 

@@ -24,16 +24,17 @@ export class Decoder {
     this.h = padded(hidden);
     this.latent = weights["join0.weight"].shape[0] - 2 * hidden;
     this.outputs = weights["head.weight"].shape[1];
+    this.o = padded(this.outputs);
     this.k = this.settings.neighbours;
   }
 
   /** Lays weights and working arrays into one memory. */
   lay(weights) {
-    const { f, h, hidden, k } = this, wide = PLACES * k;
+    const { f, h, hidden, k, o } = this, wide = PLACES * k;
     const sizes = {
       first: f * h, firstBias: h, second: h * h, secondBias: h, both: 2 * h * h, joinBias: h, last: h * h, lastBias: h,
-      head: (h + f) * 16, headBias: 16, features: wide * f, common: wide * h, moved: wide * h, each: wide * h,
-      means: PLACES * 2 * h, joined: PLACES * h, result: PLACES * h, final: PLACES * (h + f), answer: PLACES * 16,
+      head: (h + f) * o, headBias: o, features: wide * f, common: wide * h, moved: wide * h, each: wide * h,
+      means: PLACES * 2 * h, joined: PLACES * h, result: PLACES * h, final: PLACES * (h + f), answer: PLACES * o,
     };
     this.at = {};
     let total = 0;
@@ -59,9 +60,9 @@ export class Decoder {
     this.joinOwn = w("join0.bias");
     put(a.last, h, w("join1.weight"), hidden, hidden);
     put(a.lastBias, h, w("join1.bias"), hidden, 1);
-    put(a.head, 16, w("head.weight"), this.outputs, hidden);
-    put(a.head, 16, w("direct.weight"), this.outputs, f, 0, h);
-    put(a.headBias, 16, w("head.bias"), this.outputs, 1);
+    put(a.head, o, w("head.weight"), this.outputs, hidden);
+    put(a.head, o, w("direct.weight"), this.outputs, f, 0, h);
+    put(a.headBias, o, w("head.bias"), this.outputs, 1);
   }
 
   /** Features of a phase, kept while they are asked for. */
@@ -136,7 +137,7 @@ export class Decoder {
         for (let c = 0; c < f; c++) a.final[p * (h + f) + h + c] += share * a.features[r * f + c];
       }
     }
-    this.gemm(at.final, at.head, at.headBias, at.answer, n, h + f, 64, 0);
+    this.gemm(at.final, at.head, at.headBias, at.answer, n, h + f, 4 * this.o, 0);
     return k;
   }
 
@@ -228,7 +229,7 @@ export class Decoder {
   squash(out, n, share) {
     const { outputs, a } = this, { channels } = this.settings;
     for (let p = 0; p < n; p++) {
-      const from = p * 16;
+      const from = p * this.o;
       for (let c = 0; c < channels; c++) out[p * outputs + c] += share / (1 + Math.exp(-a.answer[from + c]));
       let most = -Infinity, sum = 0;
       for (let c = channels; c < outputs; c++) most = Math.max(most, a.answer[from + c]);

@@ -59,8 +59,9 @@ export class StaticSource {
       this.barred = [];
       for (let t = 0; t < this.info.times.length; t++) {
         const index = (await unpacked(this.data, this.contents.chunks[`barred ${t}`])).values;
-        const bits = (await unpacked(this.data, this.contents.chunks[`bars ${t}`])).values;
-        this.barred.push(new Map(Array.from(index, (voxel, n) => [voxel, bits[n]])));
+        const bars = (await unpacked(this.data, this.contents.chunks[`bars ${t}`])).values;
+        const classes = this.info.labels.length;
+        this.barred.push(new Map(Array.from(index, (voxel, n) => [voxel, bars.subarray(n * classes, (n + 1) * classes)])));
       }
     }
     return this.info;
@@ -108,11 +109,11 @@ export class StaticSource {
     if (!barred.size) return;
     world.forEach((place, n) => {
       const voxel = mapped(this.toVoxel, place).map((v, d) => Math.max(0, Math.min(shape[d] - 1, Math.round(v))));
-      const bits = barred.get((voxel[0] * shape[1] + voxel[1]) * shape[2] + voxel[2]);
-      if (!bits) return;
+      const bars = barred.get((voxel[0] * shape[1] + voxel[1]) * shape[2] + voxel[2]);
+      if (!bars) return;
       let total = 0;
       const own = out.subarray(n * m + channels, (n + 1) * m);
-      own.forEach((p, c) => { if ((bits >> c) & 1) own[c] = 0; else total += p; });
+      own.forEach((p, c) => { if (bars[c]) own[c] = 0; else total += p; });
       if (total === 0) own[0] = 1;
       else own.forEach((p, c) => { own[c] = p / total; });
     });
