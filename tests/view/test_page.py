@@ -261,6 +261,18 @@ def test_a_link_restores_the_view(page):
     assert page.evaluate(titles) == ["Slice", "Across 1", "Across 2"]
 
 
+def test_what_was_used_last_is_kept(page):
+    """Two phases are decoded together: the older one stays when the other one is made."""
+    made, kept = page.evaluate(
+        "async () => { const { Recent } = await import('/page/unpacking.js'); "
+        "const made = [], recent = new Recent(3); "
+        "for (const k of [28, 1, 2, 28, 29]) recent.get(k, () => made.push(k)); "
+        "return [made, [...recent.kept.keys()]]; }"
+    )
+    assert made == [28, 1, 2, 29]
+    assert kept == [2, 28, 29]
+
+
 def test_a_hostile_link_changes_nothing(page):
     state = page.evaluate(
         "async () => { const { stateOf } = await import('/page/store.js'); return stateOf('#' + "

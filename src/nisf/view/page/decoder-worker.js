@@ -1,10 +1,9 @@
 // A worker that decodes: it is told the file's contents once, then places and times.
 import { Decoder } from "./decoder.js";
 import { Phases, Predicted } from "./prediction.js";
-import { features, unpacked } from "./unpacking.js";
+import { features, Recent, unpacked } from "./unpacking.js";
 
-let decoder = null, contents = null, numbers = null, basis = null, middle = null, most = 2;
-const phases = new Map();
+let decoder = null, contents = null, numbers = null, basis = null, middle = null, phases = null;
 
 async function begin(message) {
   const { data, bytes } = message;
@@ -15,18 +14,14 @@ async function begin(message) {
   basis = await unpacked(data, contents.chunks.basis);
   middle = await unpacked(data, contents.chunks.middle);
   const { coding } = contents.decoder, blocks = Math.max(...coding.sizes.map((all) => all.reduce((sum, [h, w]) => sum + h * w, 0)));
-  most = Math.max(4, Math.floor(bytes / (4 * blocks * basis.shape[1])));
+  phases = new Recent(Math.max(4, Math.floor(bytes / (4 * blocks * basis.shape[1]))));
   numbers = new Phases(await new Predicted(data, contents.chunks, "features", coding).begin(), 3);
-  decoder = new Decoder(contents.decoder, weights, (t) => phases.get(t));
+  decoder = new Decoder(contents.decoder, weights, (t) => phases.get(t, () => phase(t)));
 }
 
-/** Unpacks the phases that a time needs; as many as there is memory for are kept. */
-function ready(time) {
-  for (const [t] of decoder.weightsAt(time)) {
-    if (phases.has(t)) continue;
-    phases.set(t, numbers.at(t).map((found) => features(found, basis, middle, contents.decoder.coding.block)));
-    if (phases.size > most) phases.delete(phases.keys().next().value);
-  }
+/** Features of a phase, slice by slice. */
+function phase(t) {
+  return numbers.at(t).map((found) => features(found, basis, middle, contents.decoder.coding.block));
 }
 
 let turn = Promise.resolve();
@@ -37,7 +32,6 @@ self.onmessage = ({ data: message }) => {
       await begin(message);
       return;
     }
-    ready(message.time);
     const answer = decoder.answer(message.places, message.time);
     self.postMessage({ number: message.number, answer }, [answer.buffer]);
   }).catch((error) => self.postMessage({ number: message.number, error: String(error.message || error) }));

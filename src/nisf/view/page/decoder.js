@@ -12,7 +12,6 @@ export class Decoder {
   constructor(settings, weights, features) {
     this.settings = settings;
     this.features = features;
-    this.kept = new Map();
     this.shapes(weights);
     this.lay(weights);
   }
@@ -63,15 +62,6 @@ export class Decoder {
     put(a.head, o, w("head.weight"), this.outputs, hidden);
     put(a.head, o, w("direct.weight"), this.outputs, f, 0, h);
     put(a.headBias, o, w("head.bias"), this.outputs, 1);
-  }
-
-  /** Features of a phase, kept while they are asked for. */
-  phase(t) {
-    if (!this.kept.has(t)) {
-      this.kept.set(t, this.features(t));
-      if (this.kept.size > 4) this.kept.delete(this.kept.keys().next().value);
-    }
-    return this.kept.get(t);
   }
 
   /** The measured phases around a time, and how much each counts. */
@@ -210,7 +200,7 @@ export class Decoder {
 
   /** Adds a phase's features where places project onto their slices, linearly between pixels. */
   sample(near, n, t, share) {
-    const { f, a } = this, tables = this.phase(t), crops = this.settings.crops[t], last = this.settings.pixels - 1;
+    const { f, a } = this, tables = this.features(t), crops = this.settings.crops[t], last = this.settings.pixels - 1;
     for (let r = 0; r < n * near.count; r++) {
       const { values, rows, columns } = tables[near.index[r]], [i0, j0] = crops[near.index[r]];
       const u = Math.min(rows - 1, Math.max(0, Math.min(last, Math.max(0, near.u[r])) - i0));

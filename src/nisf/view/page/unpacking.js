@@ -14,6 +14,23 @@ export async function unpacked(data, entry) {
   return { shape: entry.shape, values: new TYPES[entry.type](buffer) };
 }
 
+/** Values by key, made when they are asked for; the `most` that were asked for last are kept. */
+export class Recent {
+  constructor(most) {
+    this.most = most;
+    this.kept = new Map();
+  }
+
+  get(key, make) {
+    const value = this.kept.has(key) ? this.kept.get(key) : make();
+    // A map's keys are in the order in which they were set.
+    this.kept.delete(key);
+    this.kept.set(key, value);
+    if (this.kept.size > this.most) this.kept.delete(this.kept.keys().next().value);
+    return value;
+  }
+}
+
 /** Features of a slice, float32, channel last, from the whole numbers of its blocks. */
 export function features({ h, w, values }, basis, middle, block) {
   const [axes, size] = basis.shape, f = size / block ** 2, rows = h * block, columns = w * block;
