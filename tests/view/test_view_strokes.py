@@ -102,3 +102,18 @@ def test_paint_undo_redo_in_a_browser(served, library):
     assert counts[0] > first
     assert counts == [counts[0], first, counts[0]]
     assert page.said == []
+
+
+@needs_chromium
+def test_strokes_of_one_case_are_not_sent_for_the_next(served):
+    """Until the next case's own strokes are known, nothing can be painted."""
+    host, token = served
+    with chromium_page(1000, 600) as page:
+        page.goto(f"http://{host}/?token={token}")
+        page.wait_for_function("() => nisfPage?.strokes?.root && !nisfPage.strokes.busy")
+        sent = page.evaluate(
+            "() => { const { strokes, source } = nisfPage, sent = []; strokes.done = [{ label: 'muscle' }]; "
+            "source.strokes = (list) => { if (list) sent.push(list); return new Promise(() => {}); }; "
+            "strokes.open({ ...nisfPage.info }); strokes.draw([[0, 0, 0]]); return [sent, strokes.done]; }"
+        )
+        assert sent == [[], []]

@@ -27,7 +27,8 @@ export class Strokes {
   /** A case was opened. */
   async open(info) {
     this.info = info;
-    this.undone = [];
+    // Nothing is painted before the case's own strokes are known, for each request sends the whole list.
+    [this.done, this.undone, this.busy] = [[], [], true];
     this.root = null;
     this.setPainting(false);
     if (!this.page.source.strokes) return;
@@ -35,7 +36,7 @@ export class Strokes {
     await this.page.attempt(async () => {
       const done = await this.page.source.strokes();
       if (info !== this.info) return; // another case was opened
-      this.done = done;
+      [this.done, this.busy] = [done, false];
       this.changed();
     });
   }
@@ -149,7 +150,7 @@ export class Strokes {
     } catch (error) {
       if (error.name !== "AbortError") page.say(error.message, true);
     } finally {
-      this.busy = false;
+      if (info === this.info) this.busy = false;
       this.changed();
     }
   }
