@@ -277,9 +277,29 @@ def test_a_hostile_link_changes_nothing(page):
     state = page.evaluate(
         "async () => { const { stateOf } = await import('/page/store.js'); return stateOf('#' + "
         "encodeURIComponent(JSON.stringify({ planes: { a: '<b>' }, marks: [{ kind: 'x' }], time: 'soon', "
-        "hidden: ['x'], base: 'field', evil: 1 }))); }"
+        "hidden: ['x'], base: 'field', evil: 1, case: -1, probability: 1.5, active: 'd' }))); }"
     )
     assert state == {"base": "field"}
+
+
+@pytest.mark.parametrize(
+    ("mark", "kept"),
+    [
+        ({"kind": "distance", "points": [[0, 0, 0], [3, 4, 0]]}, True),
+        ({"kind": "distance", "points": [[0, 0, 0]]}, False),
+        ({"kind": "distance", "points": []}, False),
+        ({"kind": "area", "points": [[0, 0, 0], [3, 4, 0]]}, False),
+        ({"kind": "area", "points": [[0, 0, 0], [3, 4, 0], [3, 0, 0]]}, True),
+        ({"kind": "point", "points": [[0, 0, 0]]}, False),
+    ],
+)
+def test_rulers_of_a_link_are_whole(page, mark, kept):
+    state = page.evaluate(
+        "async (mark) => { const { stateOf } = await import('/page/store.js'); "
+        "return stateOf('#' + encodeURIComponent(JSON.stringify({ marks: [mark] }))); }",
+        mark,
+    )
+    assert state == ({"marks": [mark]} if kept else {})
 
 
 @pytest.mark.parametrize(

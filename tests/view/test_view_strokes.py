@@ -110,7 +110,7 @@ def test_strokes_of_one_case_are_not_sent_for_the_next(served):
     host, token = served
     with chromium_page(1000, 600) as page:
         page.goto(f"http://{host}/?token={token}")
-        page.wait_for_function("() => nisfPage?.strokes?.root && !nisfPage.strokes.busy")
+        page.wait_for_function("() => window.nisfPage?.strokes?.root && !nisfPage.strokes.busy")
         sent = page.evaluate(
             "() => { const { strokes, source } = nisfPage, sent = []; strokes.done = [{ label: 'muscle' }]; "
             "source.strokes = (list) => { if (list) sent.push(list); return new Promise(() => {}); }; "

@@ -53,8 +53,14 @@ export function hashOf(state) {
 
 const isVector = (v) => Array.isArray(v) && v.length === 3 && v.every(Number.isFinite);
 const isPlane = (p) => p && isVector(p.centre) && isVector(p.right) && isVector(p.down) && p.extent > 0;
-const isMark = (m) => m && ["distance", "area", "point"].includes(m.kind) && Array.isArray(m.points)
-  && m.points.every(isVector) && m.points.length < 1000;
+const isMark = (m) => m && Array.isArray(m.points) && m.points.every(isVector)
+  && ((m.kind === "distance" && m.points.length === 2) || (m.kind === "area" && m.points.length > 2 && m.points.length < 1000));
+
+/** What entries must be besides being of their type. */
+const ALLOWED = {
+  case: (v) => Number.isInteger(v) && v >= 0, probability: (v) => Number.isInteger(v) && v >= 0,
+  time: (v) => v >= 0 && v <= 1, active: (v) => [...VIEWS, "solid"].includes(v),
+};
 
 /** The state that a link describes, or null: a link may come from anyone, so each entry is looked at. */
 export function stateOf(hash) {
@@ -76,7 +82,8 @@ export function stateOf(hash) {
       if (Array.isArray(value) && value.every(Number.isInteger)) out.hidden = value;
     } else if (name === "camera") {
       if (value && ["turn", "lift", "zoom"].every((key) => Number.isFinite(value[key]))) out.camera = value;
-    } else if (typeof value === typeof model[name] && (typeof value !== "number" || Number.isFinite(value))) {
+    } else if (typeof value === typeof model[name] && (typeof value !== "number" || Number.isFinite(value))
+      && (ALLOWED[name]?.(value) ?? true)) {
       out[name] = value;
     }
   }
