@@ -236,6 +236,20 @@ def test_points_and_rulers(page, toy_seen):
     assert f"{length:.1f} mm" in page.locator("#panel").inner_text()
 
 
+@pytest.mark.parametrize("key", ["d", "a"])
+def test_escape_gives_up_a_ruler_that_is_being_drawn(page, key):
+    box = page.locator('[data-view="a"] canvas').bounding_box()
+    x, y = box["x"] + 60, box["y"] + 60
+    page.keyboard.press(key)
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 40, y, steps=12)
+    page.keyboard.press("Escape")
+    page.mouse.move(x + 80, y, steps=3)
+    page.mouse.up()
+    assert page.evaluate("() => nisfPage.store.state.marks") == []
+
+
 def test_a_link_restores_the_view(page):
     page.locator('[data-view="b"] canvas').focus()
     page.keyboard.press("ArrowLeft")

@@ -17,7 +17,7 @@ export function chip(quality) {
 }
 
 /** The panel's section. */
-export function findingsSection(findings, warned) {
+export function findingsSection(findings) {
   const section = make("section", { id: "findings" }, make("h2", {}, "Quality and measures"));
   const { quality, groups, notes, complete } = findings || { groups: [], notes: [] };
   if (quality) {
@@ -32,7 +32,7 @@ export function findingsSection(findings, warned) {
         make("td", { class: "number" }, `${row.value} ${row.unit}`), make("td", { class: "number quiet" }, row.interval))))));
   }
   for (const note of notes) section.append(make("p", { class: "note" }, note));
-  if (!groups.length) section.append(make("p", { class: "note" }, complete ? warned || "This anatomy has no measures." : "Being worked out; the views come first."));
+  if (!groups.length) section.append(make("p", { class: "note" }, complete ? "This anatomy has no measures." : "Being worked out; the views come first."));
   return section;
 }
 

@@ -95,6 +95,7 @@ export class Pointer {
       const middle = (state.high + state.low) / 2 + (dy / 300) * width;
       page.store.set({ low: middle - width / 2, high: middle + width / 2 });
     } else if (this.mode === "line") this.dragLine(dx * s, dy * s);
+    else if (!view.draft) return; // given up by Escape
     else if (this.mode === "distance") {
       view.draft.points[1] = this.place(at);
       view.draw();
@@ -132,10 +133,10 @@ export class Pointer {
     if (this.fingers.size || event.type === "pointercancel") return;
     const click = this.travelled < CLICK_PX * (window.devicePixelRatio || 1);
     if (this.mode === "distance") {
-      if (!click && view.draft.points[1]) this.keep(view.draft);
+      if (!click && view.draft?.points[1]) this.keep(view.draft);
       view.draft = null;
     } else if (this.mode === "area") {
-      if (view.draft.points.length > 8) this.finish();
+      if (view.draft?.points.length > 8) this.finish();
     } else if (click && this.mode === "point") page.pick(this.place(at));
     else page.tools[this.mode]?.up?.(view, this.place(at), event);
     view.draw();
