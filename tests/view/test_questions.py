@@ -37,6 +37,7 @@ def test_pixels_lie_where_the_page_draws_them():
         ("spacing", True),
         ("width", 10**6),
         ("width", 2.5),
+        ("width", 10**400),
         ("time", 1.5),
         ("time", None),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +26,8 @@ def number(data: Mapping[str, Any], name: str, low: float, high: float) -> float
         BadSettingError: it is missing, not a number, or out of range.
     """
     value = data.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # JSON has integers that no float can hold.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise BadSettingError(f"{name}: give a number, not {str(value)[:40]!r}")
     if not low <= value <= high:
         raise BadSettingError(f"{name} {value:g}: give a number from {low:g} to {high:g}")
