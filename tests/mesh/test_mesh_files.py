@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 
 from nisf.cli import main
+from nisf.data.case import Stack
+from nisf.data.geometry import Affine, Grid, cycle_times
+from nisf.data.region import Region
 from nisf.errors import BadSettingError
 from nisf.mesh.files import WRITERS, names_of, write_series, write_surface
 from nisf.mesh.surface import Surface
+from true_subjects import true_subject
 
 trimesh = pytest.importorskip("trimesh")
 
@@ -107,6 +111,26 @@ def test_list_for_paraview(tmp_path):
 def test_wrong_options(toy_fitted_file, words, said, capsys):
     assert main(["mesh", str(toy_fitted_file), *words]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_structure_has_the_same_name_at_all_times(tmp_path, monkeypatch):
+    """Also where it is the only one that is left."""
+
+    def label_at(world, time):
+        ball = np.linalg.norm(world, axis=1) < 20
+        return np.where(ball, 3 if time > 0.2 else np.where(world[:, 0] > 0, 1, 3), 0)
+
+    grid = Grid((41, 41, 9), Affine.scaling([3.0, 3.0, 10.0], [-60.0, -60.0, -40.0]), cycle_times(2))
+    subject = true_subject(label_at, Region(Affine(np.eye(4)), np.full(3, 40.0)), Stack("sa", grid))
+    monkeypatch.setattr("nisf.kinds.load.read_subject", lambda *_: subject)
+    command = ["mesh", "x.nisf", "-o", str(tmp_path / "x.stl"), "--frames", "2", "--spacing", "5"]
+    assert main(command) == 0
+    assert {path.name for path in tmp_path.glob("*.stl")} == {
+        "x_lv-blood-pool_t00.stl",
+        "x_lv-epicardium_t00.stl",
+        "x_rv-blood-pool_t00.stl",
+        "x_rv-blood-pool_t01.stl",
+    }
 
 
 @pytest.fixture(scope="module")

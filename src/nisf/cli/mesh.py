@@ -55,6 +55,7 @@ class Mesh:
         from nisf.device import named_device
         from nisf.errors import BadSettingError
         from nisf.kinds.load import read_subject
+        from nisf.mesh.extraction import meshable
         from nisf.mesh.files import WRITERS, names_of, write_series, write_surface
         from nisf.mesh.series import SeriesOptions, series
         from nisf.outputs.names import file_words
@@ -68,12 +69,15 @@ class Mesh:
         times = self.times(subject)
         chosen = None if self.structures is None else tuple(words(self.structures, "--structures"))
         options = SeriesOptions(chosen, self.spacing, self.same_triangles, self.memory_mb)
+        # Structures may be absent at some times: names do not depend on what is found.
+        asked = list(chosen or meshable(subject))
+        rows = dict(
+            zip(asked, names_of(self.output.stem, ending, file_words(asked), len(times)), strict=True)
+        )
         written: dict[str, dict[float, Path]] = {}
         for k, found in series(subject, times, options):
-            several = file_words(list(found)) if chosen is None or len(chosen) > 1 else [""]
-            files = names_of(self.output.stem, ending, several, len(times))
-            for row, (name, surface) in zip(files, found.items(), strict=True):
-                path = self.output.parent / row[k]
+            for name, surface in found.items():
+                path = self.output.parent / rows[name][k]
                 with self.recorded(path, subject):
                     write_surface(path, surface, space=self.space)
                 written.setdefault(name, {})[times[k]] = path
