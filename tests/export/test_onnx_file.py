@@ -94,6 +94,16 @@ def test_priors_take_another_number_of_slices_and_places(toy_prior, toy_image_pr
         assert np.abs(ours - truth).max() < 1e-4
 
 
+def test_a_file_that_answers_nan_is_not_written():
+    class Empty(torch.nn.Module):
+        def forward(self, x):
+            return x, torch.log(-x)
+
+    exportable = Exportable(Empty(), {"x": torch.ones(3, 2)}, {"x": {0: "n"}}, {})
+    with pytest.raises(CannotFitError, match="differ by nan"):
+        onnx_bytes(exportable, ("background", "heart"))
+
+
 def test_a_file_that_answers_otherwise_is_not_written():
     class Unsteady(torch.nn.Module):
         calls = 0
