@@ -12,7 +12,7 @@ import pytest
 from engines.written import content, states
 from nisf.engines import Begin
 from nisf.engines.on_ray import OnRay
-from nisf.errors import BadSettingError
+from nisf.errors import BadSettingError, NisfError
 
 pytestmark = pytest.mark.slow
 SMALL = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
@@ -67,6 +67,22 @@ def test_the_same_bits_as_without_ray(cluster, files, tiny, work, in_process, tm
     assert content(shared.folder) == content(work.folder)
     again = list(engine.run(files, lambda *_: None))
     assert states(again) == ["kept", "kept", "kept", "failed", "kept"]
+
+
+def test_what_the_user_can_fix_is_told_as_without_ray(tiny, work):
+    errors = pytest.importorskip("ray.exceptions")
+
+    class Ray:
+        exceptions = errors
+
+        def get(self, cause):
+            raise errors.RayTaskError("_task", "a traceback", cause)
+
+    engine = OnRay(tiny, begin_of(tiny), work)
+    found = engine._result(Ray(), NisfError("/out: not found on the node 10.0.0.7"), "anna")
+    assert (found.case, found.state) == ("anna", "failed")
+    assert found.error == "/out: not found on the node 10.0.0.7"
+    assert engine._result(Ray(), ValueError("no heart"), "anna").error == "ValueError: no heart"
 
 
 def test_a_worker_and_a_node_are_lost(cluster, files, tiny, work, in_process, tmp_path):
