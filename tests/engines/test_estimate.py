@@ -42,6 +42,15 @@ def test_one_case_is_scaled(files, work, monkeypatch):
     assert not work.folder.exists()
 
 
+@pytest.mark.parametrize(("cases", "read"), [(199, 199), (200, 200), (399, 200), (401, 134)])
+def test_headers_of_so_many_cases_are_read_at_most(files, work, monkeypatch, cases, read):
+    asked = []
+    monkeypatch.setattr(module, "Workers", Pretended)
+    monkeypatch.setattr(module, "voxels", lambda case: asked.append(case) or 100)
+    found = estimated([files[0]] * cases, Begin("prior", ""), work)
+    assert (len(asked), found.seconds) == (read, cases)
+
+
 def test_what_cannot_be_told(files, work, monkeypatch):
     monkeypatch.setattr(module, "Workers", Pretended)
     monkeypatch.setattr(Pretended, "error", "no heart")

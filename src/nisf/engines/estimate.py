@@ -68,7 +68,7 @@ def estimated(cases: Sequence[CaseFiles], begin: Begin, work: Work) -> Estimate:
     Raises:
         CannotFitError: there is no case, or none of the tried cases could be run.
     """
-    step = max(1, len(cases) // SAMPLE)
+    step = max(1, -(-len(cases) // SAMPLE))
     sizes = {index: size for index in range(0, len(cases), step) if (size := voxels(cases[index]))}
     if not sizes:
         raise CannotFitError("no case has a readable size; look at them with 'nisf check'")
