@@ -1,6 +1,8 @@
 """What becomes of one case, whatever process does it: errors are values."""
 
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import nibabel as nib
@@ -14,7 +16,7 @@ from nisf.engines.work import Result
 from nisf.files import replacing
 from nisf.interrupts import listen, restore
 from nisf.io.readers import open_cohort
-from nisf.outputs import Made, claimed, read_part, recorded
+from nisf.outputs import Made, read_part, recorded
 
 
 def test_a_case_is_written_once(files, tiny, work):
@@ -81,8 +83,6 @@ def test_what_goes_wrong_is_a_value(files, tiny, work, monkeypatch):
     damaged = do_case(files[3], tiny, work)
     assert (damaged.state, damaged.done) == ("failed", False)
     assert "sa.nii.gz" in damaged.error
-    with claimed(work.folder, files[0].name):
-        pass
     monkeypatch.setattr(module, "segment_case", _raising(MemoryError("Unable to allocate 5.0 GiB")))
     lacking = do_case(files[0], tiny, work)
     assert lacking.error.startswith("needs about 5.4 GB at once; give less working memory")
@@ -90,6 +90,26 @@ def test_what_goes_wrong_is_a_value(files, tiny, work, monkeypatch):
     monkeypatch.setattr(module, "segment_case", _raising(ZeroDivisionError("never seen")))
     assert do_case(files[0], tiny, work).error == "ZeroDivisionError: never seen"
     assert not list(work.folder.glob("*")) if work.folder.exists() else True
+
+
+HOLDER = """
+import sys
+from nisf.outputs import claimed
+with claimed(*sys.argv[1:]):
+    print("held", flush=True)
+    input()
+"""
+
+
+def test_a_case_that_another_process_writes_is_left_to_it(files, tiny, work):
+    command = [sys.executable, "-c", HOLDER, str(work.folder), files[0].name]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        found = do_case(files[0], tiny, work)
+        holder.communicate("\n")
+    assert (found.state, found.error, found.done) == ("busy", "", False)
+    assert not work.folder.exists()
+    assert do_case(files[0], tiny, work).state == "written"
 
 
 def test_an_interrupt_is_no_value(files, tiny, work, monkeypatch):
