@@ -53,10 +53,11 @@ class Truth(ImageSubject):
 
 
 def true_subject(label_at, region, stack, *, said=None, anatomy=None, name="truth"):
-    """A subject that answers with a function of places and time."""
+    """A subject that answers with a function of places and time; without a stack if that is None."""
     own = type("Own", (Truth,), {"label_at": staticmethod(label_at)})
     summary = {"said": said or {}}
-    return own(name, prior_of(anatomy), region, (stack,), summary, canvases=NO_CANVASES)
+    stacks = () if stack is None else (stack,)
+    return own(name, prior_of(anatomy), region, stacks, summary, canvases=NO_CANVASES)
 
 
 def true_heart(heart, frames=2, scanner=None, *, cycle_ms=None, times=None, oriented=True, **options):

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from truth import subject_of
 
 from nisf.data.case import Stack
 from nisf.data.geometry import Affine, Grid
@@ -14,11 +13,20 @@ from nisf.measures.lattice import Lattice, sample
 from nisf.mesh.crossings import crossing_triangles
 from nisf.mesh.extraction import meshable, surfaces
 from nisf.mesh.series import SeriesOptions, series
-from nisf.phantom import volumes_ml
+from nisf.phantom import label, volumes_ml
 from nisf.phantom.cohort import subject as drawn
+from nisf.phantom.heart import axes
 from nisf.subject.views import box_grid
+from true_subjects import true_subject
 
 pytest.importorskip("skimage")
+
+
+def subject_of(heart, region=None):
+    """A subject that answers with a phantom's true labels, sure of everything, without a stack."""
+    if region is None:
+        region = Region(Affine.rigid(axes(heart), np.asarray(heart.centre_mm)), np.array([75.0, 75.0, 75.0]))
+    return true_subject(lambda world, time: label(heart, world, time), region, None)
 
 
 @pytest.fixture(scope="module")
