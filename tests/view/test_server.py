@@ -1,5 +1,6 @@
 import http.client
 import json
+import socket
 import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from nisf.view.viewed import Viewed
 from nisf.view.worker import Step
 
 pytest.importorskip("starlette", reason="needs nisf[view]: starlette and uvicorn")
+from nisf.view.server import admission_for
 
 
 def asked(served, path, body=None, **headers):
@@ -86,6 +88,32 @@ def test_a_wrong_token_in_the_address_is_refused(served):
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1", "127.0.0.1.evil.example"])
 def test_other_names_of_this_machine_are_refused(served, host):
     assert asked(served, "/", Host=host)[0] == 421
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "known", "unknown"),
+    [
+        ("127.0.0.1", 8080, ["127.0.0.1:8080", "localhost:8080", "[::1]:8080"], ["10.0.0.5:8080"]),
+        ("10.0.0.5", 8080, ["10.0.0.5:8080"], ["127.0.0.1:8080", "10.0.0.5", "10.0.0.5:80"]),
+        (
+            "0.0.0.0",
+            8080,
+            ["10.0.0.5:8080", "localhost:8080", "[fe80::1]:8080", f"{socket.gethostname().lower()}:8080"],
+            ["evil.example:8080", "10.0.0.5:8081", "fe80::1:8080", "[10.0.0.5]:8080", ":8080", ""],
+        ),
+        ("127.0.0.1", 80, ["127.0.0.1", "127.0.0.1:80"], ["127.0.0.1:8080"]),
+    ],
+)
+def test_names_of_a_server(host, port, known, unknown):
+    """Numeric addresses are never another site's, whose name would be told."""
+    admission = admission_for(host, port)
+    assert admission.cookie == f"nisf-view-{port}"
+    for name in known:
+        assert admission.known_host({"host": name}), name
+        assert admission.own_origin({"host": name, "origin": f"http://{name}"})
+        assert not admission.own_origin({"host": name, "origin": "http://10.0.0.6:8080"})
+    for name in unknown:
+        assert not admission.known_host({"host": name}), name
 
 
 @pytest.mark.parametrize(

@@ -102,14 +102,14 @@ class View:
         from nisf.errors import BadSettingError
 
         try:
-            from nisf.view.server import Viewer, serve
+            from nisf.view.server import LOOPBACK, Viewer, serve
         except ModuleNotFoundError as error:
             raise BadSettingError(
                 f"nisf view needs the package {error.name}: pip install 'nisf[view]'"
             ) from error
 
         def ready(address: str) -> None:
-            if self.host not in ("127.0.0.1", "localhost", "::1"):
+            if self.host not in LOOPBACK:
                 print(
                     "warning: everyone on the network with this address can see the images", file=sys.stderr
                 )

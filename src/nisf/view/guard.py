@@ -9,8 +9,9 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -33,31 +34,46 @@ HEADERS = {
 }
 
 
+HTTP_PORT = 80
+"""Port that browsers leave out of the ``Host`` header."""
+
+
 @dataclass(frozen=True)
 class Admission:
     """What a request must present.
 
     Attributes:
         token: the secret.
-        hosts: names of this server, with port, as the ``Host`` header gives them.
+        names: names of this server, without port.
+        port: its port.
+        any_address: whether every numeric address is one of this server's. Only names can be made to resolve
+            to another machine.
     """
 
     token: str
-    hosts: frozenset[str]
+    names: frozenset[str]
+    port: int
+    any_address: bool = False
 
     @property
     def cookie(self) -> str:
         """Name of the cookie, with the port, because cookies do not distinguish ports."""
-        return "nisf-view-" + min(self.hosts).rpartition(":")[2]
+        return f"nisf-view-{self.port}"
 
     def known_host(self, headers: Mapping[str, str]) -> bool:
-        return headers.get("host", "") in self.hosts
+        """Whether the ``Host`` header is a name of this server, with its port."""
+        host = headers.get("host", "").lower()
+        name = host.removesuffix(f":{self.port}")
+        if name == host and self.port != HTTP_PORT:
+            return False
+        return name in self.names or (self.any_address and _is_address(name))
 
     def own_origin(self, headers: Mapping[str, str]) -> bool:
         """Whether a request comes from the viewer's page, or not from a page at all."""
         origin = headers.get("origin")
         if origin is not None:
-            return urlsplit(origin).scheme in ("http", "https") and urlsplit(origin).netloc in self.hosts
+            host = headers.get("host", "")
+            return origin in (f"http://{host}", f"https://{host}")
         return headers.get("sec-fetch-site", "none") in ("none", "same-origin")
 
     def has_token(self, headers: Mapping[str, str]) -> bool:
@@ -69,6 +85,15 @@ class Admission:
     def is_token(self, given: str) -> bool:
         """Constant-time comparison with the token."""
         return hmac.compare_digest(given.encode(), self.token.encode())
+
+
+def _is_address(name: str) -> bool:
+    """Whether a host's name is an IPv4 address, or an IPv6 address in brackets."""
+    inside = name.removeprefix("[").removesuffix("]")
+    try:
+        return name == (f"[{inside}]" if ip_address(inside).version == 6 else inside)
+    except ValueError:
+        return False
 
 
 class Guard:

@@ -39,6 +39,9 @@ TYPES = {
 }
 MOST_BYTES = 1 << 16
 """Maximum size of a request."""
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+EVERYWHERE = ("0.0.0.0", "::")
+"""Addresses that stand for all addresses of this machine."""
 
 
 @dataclass(frozen=True)
@@ -232,11 +235,16 @@ def bound(host: str, port: int) -> socket.socket:
 
 def admission_for(host: str, port: int) -> Admission:
     """A fresh token, and the names that clients may use for a server at this address."""
-    names = {"127.0.0.1", "localhost", "[::1]"} if host in ("127.0.0.1", "localhost", "::1") else set()
-    names.add(f"[{host}]" if ":" in host else host)
-    if host in ("0.0.0.0", "::"):
-        names |= {socket.gethostname(), socket.getfqdn()}
-    return Admission(secrets.token_urlsafe(24), frozenset(f"{name}:{port}" for name in names))
+    names, wild = {_in_url(host).lower()}, host in EVERYWHERE
+    if wild or host in LOOPBACK:
+        names |= {_in_url(name) for name in LOOPBACK}
+    if wild:
+        names |= {name.lower() for name in (socket.gethostname(), socket.getfqdn())}
+    return Admission(secrets.token_urlsafe(24), frozenset(names), port, any_address=wild)
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def serve(viewer: Viewer, host: str, port: int, ready: Callable[[str], None]) -> None:
@@ -256,7 +264,7 @@ def serve(viewer: Viewer, host: str, port: int, ready: Callable[[str], None]) ->
     listening = bound(host, port)
     port = listening.getsockname()[1]
     admission = admission_for(host, port)
-    shown = f"[{host}]" if ":" in host else host
+    shown = socket.gethostname() if host in EVERYWHERE else _in_url(host)
     config = uvicorn.Config(
         viewer.app(admission), log_level="warning", server_header=False, timeout_graceful_shutdown=2
     )
