@@ -11,11 +11,12 @@ import torch
 
 import toys
 from chromium import chromium_page, needs_chromium
+from nisf.data.geometry import cycle_times
 from nisf.errors import BadFileError, BadSettingError, CannotFitError
 from nisf.networks.image_field import ImageField
 from nisf.prior.fit import fit
 from nisf.view.bundle import bundled
-from nisf.view.static import PAGE, static_page, write_static
+from nisf.view.static import PAGE, evenly_spread, static_page, write_static
 from nisf.view.viewed import Viewed
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +51,17 @@ def test_fewer_phases_where_not_all_fit(toy_seen):
     assert len(made.file) / 1e6 <= most
     with pytest.raises(BadSettingError, match="one phase takes"):
         static_page(viewed, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("named", "kept"),
+    [([0, 14], [0, 14, 20]), ([0, 4], [0, 4, 20]), ([14, 15], [0, 14, 15]), ([], [0, 10, 20])],
+)
+def test_named_phases_are_among_the_few_that_are_kept(named, kept):
+    """Also where both are near the same one of three that are evenly spread over thirty."""
+    times = cycle_times(30)
+    assert evenly_spread(times, [float(times[k]) for k in named], 3) == kept
+    assert evenly_spread(times, [0.5], 2) == [0, 15]
 
 
 def test_a_latent_has_no_page_of_its_own(toy_fitted):

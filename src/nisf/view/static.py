@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from nisf.data.geometry import Affine
 from nisf.data.region import Region
@@ -65,8 +66,9 @@ def static_page(viewed: Viewed, most_mb: float = 15.0, *, measured: bool = True)
     for _ in viewed.work_ahead():
         pass
     box = _box(viewed)
-    every = 1 if viewed.background.grid is None else len(viewed.background.grid.times)
-    count, phases = every, list(range(every))
+    times = np.zeros(1) if viewed.background.grid is None else viewed.background.grid.times
+    every = count = len(times)
+    phases = list(range(every))
     whole = rounding = rounding_of(viewed.subject.portable(phases, box))
     while True:
         made = _page(viewed, box, phases, every, rounding, measured=measured)
@@ -77,7 +79,7 @@ def static_page(viewed: Viewed, most_mb: float = 15.0, *, measured: bool = True)
             raise BadSettingError(f"one phase takes {size:.1f} MB; allow more than {most_mb:g} MB")
         # Only the phases are scaled: the rest of the page is small.
         count = max(1, min(count - 1, int(count * most_mb / size)))
-        phases = _chosen(viewed, every, count)
+        phases = evenly_spread(times, viewed.background.curves()["phases"].values(), count)
         rounding = whole.kept(viewed.subject.portable(phases, box), phases)
 
 
@@ -95,15 +97,20 @@ def write_static(
     return made
 
 
-def _chosen(viewed: Viewed, every: int, count: int) -> list[int]:
-    """``count`` measured phases, evenly spread; named phases take the places of their neighbours."""
-    chosen = np.linspace(0, every, count, endpoint=False).round().astype(int)
-    grid = viewed.background.grid
-    times = np.zeros(1) if grid is None else grid.times
-    for time in viewed.background.curves()["phases"].values() if count > 2 else ():
-        named = int(np.argmin(np.abs(times - time)))
-        if named not in chosen:
-            chosen[np.argmin(np.abs(chosen - named))] = named
+def evenly_spread(times: Float[np.ndarray, "t"], named: Collection[float], count: int) -> list[int]:
+    """Indices of ``count`` phases, evenly spread; three or more include those nearest to the named times.
+
+    Args:
+        times: of all phases.
+        named: at most two.
+        count: at most as many as there are times.
+    """
+    chosen = np.linspace(0, len(times), count, endpoint=False).round().astype(int)
+    phases = [int(np.argmin(np.abs(times - time))) for time in named] if count > 2 else []
+    for phase in phases:
+        if phase not in chosen:
+            away = np.where(np.isin(chosen, phases), len(times), np.abs(chosen - phase))
+            chosen[np.argmin(away)] = phase
     return sorted({int(phase) for phase in chosen})
 
 
