@@ -132,9 +132,7 @@ def tissue(heart: Heart, shape: Shape, local: PointsMm, around: np.ndarray) -> I
 def _above_base(
     found: np.ndarray, shape: Shape, x: np.ndarray, y: np.ndarray, z: np.ndarray, fat: float
 ) -> None:
-    """Draw atria and great vessels: they are attached to the basal plane and fill while the ventricles
-    empty.
-    """
+    """Draw atria and great vessels, which end at the basal plane and fill while the ventricles empty."""
     up = -shape.above - z  # mm above the basal plane
     where = np.nonzero((up > 0) & (up < 80))
     if not where[0].size:

@@ -1,6 +1,4 @@
-"""A simulated scanner: turns hearts into cases with thick slices, noise, coil shading and breath-hold
-shifts.
-"""
+"""A simulated scanner: hearts become cases with thick slices, noise, coil shading and breath-hold shifts."""
 
 from __future__ import annotations
 
@@ -67,8 +65,11 @@ class Scanner:
 class Scan:
     """A scanned heart and its ground truth.
 
-    Attributes: case: the scanned images and labels. shifts_mm: in-plane shift of each slice along the grid's
-    two image axes: the image at world ``x`` shows the tissue at ``x`` minus the shift. heart: the true heart.
+    Attributes:
+        case: the scanned images and labels.
+        shifts_mm: in-plane shift of each slice along the grid's two image axes: the image at world ``x``
+            shows the tissue at ``x`` minus the shift.
+        heart: the true heart.
     """
 
     case: Case
@@ -140,9 +141,7 @@ def scan_plane(
     stack: str = "plane",
     name: str = "phantom",
 ) -> Scan:
-    """Simulate any grid of one or more planes; the settings of ``scanner`` that place the grid are
-    ignored.
-    """
+    """Simulate a grid of one or more planes; the scanner's settings that place the grid are ignored."""
     scanner = scanner or Scanner()
     rng = np.random.default_rng([seed, 11])
     shifts = rng.normal(size=(grid.shape[2], 2)) * scanner.shift_mm
