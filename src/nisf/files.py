@@ -162,15 +162,34 @@ def write_json(path: str | Path, data: Any, indent: int | None = 2) -> None:
         temporary.write_text(json.dumps(data, indent=indent, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def parse_json(text: str) -> Any:
+    """Parse JSON in which no object has an entry twice, of which one would be lost.
+
+    Raises:
+        ValueError: it is not JSON, or an entry is there twice.
+        RecursionError: it is nested too deeply.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"the entry {twice[:40]!r} is there twice")
+        return found
+
+    return json.loads(text, object_pairs_hook=once)
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        BadFileError: it is missing, or not JSON.
+        BadFileError: it is missing, not JSON, or has an entry twice.
     """
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BadFileError(f"{path}: this file is missing") from error
     except (OSError, ValueError) as error:

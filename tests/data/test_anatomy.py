@@ -1,11 +1,13 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
 import toys
 from nisf.data.anatomy import Anatomy, Code, anatomy_names, from_json, load_anatomy, to_json
 from nisf.errors import BadFileError, BadSettingError
+from nisf.io.phases import phases_by_volume
 
 OWN = {"name": "knee", "labels": ["background", "bone"], "colours": ["#000000", "#ffffff"]}
 
@@ -67,6 +69,16 @@ def test_own_file(tmp_path):
         (json.dumps({**OWN, "colours": ["#000000", "red"]}), "the colour 'red'; write it as #rrggbb"),
         (json.dumps({**OWN, "phases": ["bone"]}), r"the entry 'phases' is \['bone'\]; give null, or"),
         (json.dumps({**OWN, "numbers": {"pairs": {"one": "bone"}}}), "the entry 'numbers' is .*'one'"),
+        (json.dumps({**OWN, "numbers": {"pairs": {"1": "bones"}}}), "number 1 of pairs is 'bones', which"),
+        (json.dumps({**OWN, "numbers": {"pairs": {"0": "bone"}}}), "number 0 of pairs is 'bone', but can"),
+        ('{"name": "knee", "name": "hip"}', "cannot be read as JSON .the entry 'name' is there twice"),
+        (json.dumps({**OWN, "reorder": "false"}), "the entry 'reorder' is 'false'; give true or false"),
+        (json.dumps({**OWN, "oriantation": "RAS"}), "the entry 'oriantation' does not exist; entries are"),
+        (
+            json.dumps({**OWN, "phases": {"by": "rib", "largest": "ED", "smallest": "ES"}}),
+            "'phases' needs a structure as 'by'",
+        ),
+        (json.dumps({**OWN, "phases": {"by": "bone", "largest": "ED"}}), "'phases' needs a structure"),
         (json.dumps({**OWN, "numbers": [1]}), r"the entry 'numbers' is \[1\]; give the numbers of each"),
         (json.dumps({**OWN, "views": {"4ch": {"axis": "bone"}}}), "the entry 'views' is .*; give an object"),
         (json.dumps({**OWN, "views": {"4ch": {"axis": "bone", "towards": "x"}}}), "view 4ch uses 'x'"),
@@ -80,6 +92,14 @@ def test_bad_files(tmp_path, text, said):
     path.write_text(text)
     with pytest.raises(BadFileError, match=rf"knee\.json: {said}"):
         load_anatomy(path)
+
+
+def test_phases_without_names_and_a_comment(tmp_path):
+    path = tmp_path / "knee.json"
+    path.write_text(json.dumps({**OWN, "phases": {"by": "bone"}, "_comment": "bent and straight"}))
+    anatomy = load_anatomy(path)
+    assert anatomy.phase_names == ()
+    assert phases_by_volume(np.ones((2, 2, 1, 3), dtype=np.int8), anatomy) == {}
 
 
 def test_no_such_anatomy():

@@ -41,7 +41,8 @@ def test_label_numbers_of_another_anatomy(toy_image_prior, pairs):
 
 
 def test_an_anatomy_of_other_structures_is_refused(toy_image_prior, pairs, capsys):
-    other = numbered(pairs / "other.json", replace(toys.ANATOMY, labels=("background", "liver", "muscle")))
+    liver = replace(toys.ANATOMY, labels=("background", "liver", "muscle"), phases=None)
+    other = numbered(pairs / "other.json", liver)
     with pytest.raises(
         BadSettingError, match=r"other.json: its labels are background, liver, muscle, those of"
     ):

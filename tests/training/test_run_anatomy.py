@@ -40,7 +40,9 @@ def test_colours_and_numbers_may_change(run, tmp_path):
     assert anatomy_to_train(path, run).numbers == {"pairs": {7: "blood"}}
 
 
-@pytest.mark.parametrize("changes", [{"labels": ("background", "liver", "muscle")}, {"reorder": False}])
+@pytest.mark.parametrize(
+    "changes", [{"labels": ("background", "liver", "muscle"), "phases": {"by": "liver"}}, {"reorder": False}]
+)
 def test_another_one_is_refused(run, tmp_path, changes):
     path = saved(tmp_path / "other.json", **changes)
     with pytest.raises(

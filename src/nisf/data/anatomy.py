@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nisf.data.case import BACKGROUND, MOST_CLASSES
+from nisf.data.case import BACKGROUND, MOST_CLASSES, UNKNOWN_NAME
 from nisf.data.measure_rules import (
     MeasureRule,
     WallRule,
@@ -147,6 +147,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(value)  # the text "false" would be true
+    return value
+
+
 def _texts(values: Any) -> tuple[str, ...]:
     return tuple(_text(value) for value in values)
 
@@ -217,8 +223,8 @@ def from_json(data: Any, where: str | Path) -> Anatomy:
         labels=entry("labels", _texts, f"a list of names, '{BACKGROUND}' first"),
         colours=entry("colours", _texts, 'a list of colours like "#d1495b", one per label'),
         phases=entry("phases", _phases, 'null, or an object with "by", "largest" and "smallest"', None),
-        reorder=entry("reorder", bool, "true or false", False),
-        turn=entry("turn", bool, "true or false", False),
+        reorder=entry("reorder", _flag, "true or false", False),
+        turn=entry("turn", _flag, "true or false", False),
         numbers=entry("numbers", _numbers, 'the numbers of each layout, like {"pairs": {"1": LABEL}}', {}),
         views=entry("views", _views, 'an object of views, each with "axis", "towards" and "degrees"', {}),
         orientation=entry(
@@ -274,6 +280,41 @@ def _refuse_strange_names(anatomy: Anatomy, where: str | Path) -> None:
         )
 
 
+def _refuse_strange_entries(data: Mapping[str, Any], anatomy: Anatomy, path: Path) -> None:
+    """Check a user's file for what has no effect, or not the one that was meant.
+
+    The anatomies in priors are not checked: those of later versions may have more entries.
+
+    Raises:
+        BadFileError: an entry is unknown, a number means no label, 0 means a structure, or the phases are
+            those of no structure.
+    """
+    if others := [name for name in data if name not in to_json(anatomy) and not name.startswith("_")]:
+        raise BadFileError(
+            f"{path}: the entry {others[0][:40]!r} does not exist; entries are {', '.join(to_json(anatomy))}"
+        )
+    for layout, numbers in anatomy.numbers.items():
+        for number, label in numbers.items():
+            if label not in (*anatomy.labels, UNKNOWN_NAME):
+                raise BadFileError(
+                    f"{path}: number {number} of {layout} is {label[:40]!r}, which is not among the labels"
+                )
+            if number == 0 and label in anatomy.labels[1:]:
+                raise BadFileError(
+                    f"{path}: number 0 of {layout} is {label!r}, but can only be '{BACKGROUND}' or "
+                    f"'{UNKNOWN_NAME}'"
+                )
+    rule = anatomy.phases
+    if rule is not None and (
+        rule.keys() not in ({"by"}, {"by", "largest", "smallest"})
+        or rule["by"] not in anatomy.labels[1:]
+        or len(set(rule.values())) < len(rule)
+    ):
+        raise BadFileError(
+            f"{path}: 'phases' needs a structure as 'by', and different names as 'largest' and 'smallest'"
+        )
+
+
 def anatomy_names() -> list[str]:
     """Names of the bundled anatomies."""
     return sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -284,7 +325,7 @@ def load_anatomy(name: str | Path) -> Anatomy:
 
     Raises:
         BadSettingError: no such name or file.
-        BadFileError: the file lacks an entry, or is not JSON.
+        BadFileError: the file lacks an entry, has an unknown one, or is not JSON.
     """
     path = FOLDER / f"{name}.json" if str(name) in anatomy_names() else Path(name)
     if not path.is_file():
@@ -292,4 +333,7 @@ def load_anatomy(name: str | Path) -> Anatomy:
         raise BadSettingError(
             f"{name}: no such anatomy; give one of {known}, or a JSON file like theirs", options=["anatomy"]
         )
-    return from_json(read_json(path), path)
+    data = read_json(path)
+    anatomy = from_json(data, path)
+    _refuse_strange_entries(data, anatomy, path)
+    return anatomy

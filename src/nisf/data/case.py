@@ -25,6 +25,8 @@ MOST_CLASSES = 128
 """Maximum number of classes, background included: labels are stored as int8."""
 
 BACKGROUND = "background"
+UNKNOWN_NAME = "unknown"
+"""Name, in a table of label numbers, of voxels that annotators excluded."""
 
 SUBSAMPLE = 1_000_000
 """Number of voxels sampled for percentiles: enough for four digits; a 4D cine has twenty times as many."""

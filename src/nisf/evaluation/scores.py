@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -17,7 +16,7 @@ from nisf.data.wording import counted
 from nisf.errors import BadFileError, CannotFitError, NisfError
 from nisf.evaluation.metrics import Score, score_volume
 from nisf.evaluation.prediction import read_prediction
-from nisf.files import write_csv
+from nisf.files import parse_json, write_csv
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -212,7 +211,7 @@ def read_label_names(folder: Path, labels: Sequence[str]) -> dict[int, str]:
     """
     path = folder / LABELS_FILE
     try:
-        names = {int(number): str(name) for number, name in json.loads(path.read_text("utf-8")).items()}
+        names = {int(number): str(name) for number, name in parse_json(path.read_text("utf-8-sig")).items()}
     except OSError as error:
         example = f'write it beside the predictions, e.g. {{"1": "{labels[-1]}"}}'
         raise BadFileError(f"{path}: cannot be read ({error.strerror}); {example}") from error

@@ -101,13 +101,13 @@ def _no_phase(name: str, word: str, count: int, known: Iterable[str], option: st
 def phases_by_volume(label: Integer[np.ndarray, "x y z t"], anatomy: Anatomy) -> dict[str, int]:
     """The frames of largest and smallest volume of the structure that defines the phases, by phase.
 
-    Empty if the anatomy has no such structure.
+    Empty if the anatomy has no such structure or does not name the phases.
 
     Raises:
         ValueError: the structure is in fewer than two frames.
     """
     rule = anatomy.phases
-    if rule is None or rule["by"] not in anatomy.labels[1:]:
+    if rule is None or rule["by"] not in anatomy.labels[1:] or len(anatomy.phase_names) < 2:
         return {}
     sizes = np.count_nonzero(label == anatomy.labels.index(rule["by"]), axis=(0, 1, 2))
     drawn = np.flatnonzero(sizes)

@@ -223,7 +223,13 @@ def test_nnunet_missing_channel_ignored_label_and_strange_name(tmp_path):
     path.write_text(json.dumps(data))
     with pytest.raises(NisfError, match="the label 'LV' is not one of cardiac-sax's"):
         open_cohort(tmp_path, HEART)
-    for text in ("nonsense", "[]", '{"labels": {"a": [1, 2]}}'):
+    for text in (
+        "nonsense",
+        "[]",
+        '{"labels": {"a": [1, 2]}}',
+        '{"labels": {"LV blood pool": 1, "RV blood pool": 1}}',
+        '{"labels": {"1": "LV blood pool", "1": "RV blood pool"}}',
+    ):
         path.write_text(text)
         with pytest.raises(NisfError, match=r"dataset\.json"):
             open_cohort(tmp_path, HEART)

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from nisf.data.anatomy import Anatomy
-from nisf.data.case import UNKNOWN
+from nisf.data.case import UNKNOWN, UNKNOWN_NAME
 from nisf.errors import BadFileError
-from nisf.io.readers.listing import UNKNOWN_NAME, CaseFiles, StackFiles
+from nisf.io.readers.listing import CaseFiles, StackFiles
 from nisf.io.readers.matching import StackGeometry, label_arrangement
 from nisf.io.readers.nifti import Header, read_numbers
 from nisf.io.readers.segments import names_in_file

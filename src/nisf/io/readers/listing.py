@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import Literal
 
 from nisf.data.anatomy import Anatomy
-from nisf.data.case import BACKGROUND
+from nisf.data.case import BACKGROUND, UNKNOWN_NAME
 from nisf.data.wording import counted
 from nisf.errors import BadFileError
 from nisf.io.dicom.study import DicomStudy
 from nisf.io.readers.itk import ENDINGS
-
-UNKNOWN_NAME = "unknown"
-"""Name, in a table of label numbers, of voxels that annotators excluded."""
 
 
 @dataclass(frozen=True)

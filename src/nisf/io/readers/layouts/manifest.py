@@ -11,12 +11,12 @@ the manifest, ``{"1": "LV blood pool"}``, or by the anatomy's numbers for ``mani
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from nisf.data.anatomy import Anatomy
 from nisf.errors import BadFileError, NisfError
+from nisf.files import parse_json
 from nisf.io.readers.listing import (
     Listing,
     StackFiles,
@@ -151,9 +151,8 @@ def _numbers(path: Path, anatomy: Anatomy, *, labelled: bool) -> Mapping[int, st
     sidecar = path.parent / "labels.json"
     if sidecar.is_file():
         try:
-            table = {
-                int(n): str(name) for n, name in json.loads(sidecar.read_text(encoding="utf-8-sig")).items()
-            }
+            told = parse_json(sidecar.read_text(encoding="utf-8-sig"))
+            table = {int(n): str(name) for n, name in told.items()}
         except (ValueError, AttributeError, RecursionError) as error:
             raise BadFileError(f'{sidecar}: not a table like {{"1": "LV blood pool"}} ({error})') from error
         return match_names(table, anatomy, sidecar)

@@ -10,18 +10,18 @@ has different names of the anatomy in both is refused. Test images (``imagesTs``
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nisf.data.anatomy import Anatomy
+from nisf.data.case import UNKNOWN_NAME
 from nisf.data.wording import counted
 from nisf.errors import MALFORMED, BadFileError
+from nisf.files import parse_json
 from nisf.io.readers.itk import ENDINGS
 from nisf.io.readers.listing import (
-    UNKNOWN_NAME,
     Listing,
     StackFiles,
     case_files,
@@ -46,7 +46,7 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
     listing = Listing()
     path = root / "dataset.json"
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        data = parse_json(path.read_text(encoding="utf-8-sig"))
         _refuse_other_endings(path, data)
         entries = _entries(root, data)
         numbers = _meaning(path, data, anatomy, listing)
@@ -184,13 +184,17 @@ def _matched(path: Path, data: Mapping[str, Any], anatomy: Anatomy, listing: Lis
 
 
 def _numbers(path: Path, data: Mapping[str, Any]) -> dict[int, str]:
-    numbers = {}
+    numbers: dict[int, str] = {}
     for key, value in data["labels"].items():
         name, said = (key, value) if whole_number(str(key)) is None else (value, key)
         number = whole_number(str(said))
         if number is None:
             raise BadFileError(
                 f"{path}: label '{name}' is {str(said)[:40]}; regions of several numbers are not read"
+            )
+        if number in numbers:
+            raise BadFileError(
+                f"{path}: label {number} is both '{numbers[number]}' and '{name}'; correct one"
             )
         numbers[number] = UNKNOWN_NAME if name == "ignore" else str(name)
     return numbers
