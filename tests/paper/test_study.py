@@ -52,11 +52,18 @@ def test_once(study):
         calls.append(1)
         return [len(calls), np.float64(0.5).item()]
 
-    assert study.once("x/y", {"a": (1, 2)}, make) == [1, 0.5]
-    assert study.once("x/y", {"a": [1, 2]}, make) == [1, 0.5]
-    assert study.once("x/y", {"a": [1, 3]}, make) == [2, 0.5]
+    assert study.once("x/y", [], {"a": (1, 2)}, make) == [1, 0.5]
+    assert study.once("x/y", [], {"a": [1, 2]}, make) == [1, 0.5]
+    assert study.once("x/y", [], {"a": [1, 3]}, make) == [2, 0.5]
     (study.output / "work" / "x" / "y.json").write_text("{}")
-    assert study.once("x/y", {"a": [1, 3]}, make) == [3, 0.5]
+    assert study.once("x/y", [], {"a": [1, 3]}, make) == [3, 0.5]
+    # A label was corrected meanwhile: the case has the same name, but is not the same.
+    case = study.test[0]
+    first, *others = case.slices
+    mended = replace(first, label=np.where(first.label == 0, 1, first.label))
+    assert study.once("x/z", [case], {}, make) == [4, 0.5]
+    assert study.once("x/z", [replace(case)], {}, make) == [4, 0.5]
+    assert study.once("x/z", [replace(case, slices=(mended, *others))], {}, make) == [5, 0.5]
 
 
 def test_a_prior_is_trained_once(study):

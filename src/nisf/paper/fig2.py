@@ -147,7 +147,6 @@ def run(study: Study) -> Result:
         "prior": prior.fingerprint,
         "fit": asdict(prior.config.fit),
         "to": [budget.curve_steps, budget.curve_iterations],
-        "cases": [case.name for case in cases],
     }
 
     def work() -> dict[str, Any]:
@@ -155,7 +154,7 @@ def run(study: Study) -> Result:
         points = prior.validation_points(cases)
         return curves(prior, points, budget.curve_steps, budget.curve_iterations, study.say)
 
-    found = study.once("curves", settings, work)
+    found = study.once("curves", cases, settings, work)
     adam, second, end = found["adam"], found["second_order"], found["end"]
     best = max(adam, key=lambda row: row["mean_dice"])
     line = (

@@ -45,7 +45,8 @@ def run(study: Study) -> Result | None:
     for step in steps:
         found = study.once(
             f"snapshots/step-{step}",
-            {"prior": prior.fingerprint, "fit": vars(prior.config.fit), "case": case.name},
+            [case],
+            {"prior": prior.fingerprint, "fit": vars(prior.config.fit)},
             lambda step=step: _fitted(case, prior_at(prior, step), frame),
         )
         rows.append({"step": step, **found["dice"], "mse": found["mse"]})

@@ -145,6 +145,7 @@ def _pictures(
         for method in methods:
             found = study.once(
                 f"pictures/{path_name(method.name)}/{protocol}/{case.name}",
+                [case],
                 {**method.settings, "position": position, "frame": frame},
                 lambda method=method, seen=seen, window=window: method.segment(seen, case)[window].tolist(),
             )
@@ -186,7 +187,7 @@ def _between(study: Study, case: Case, frame: int) -> list[Panel]:
         return answers
 
     settings = {"prior": prior.fingerprint, "frame": frame}
-    found = study.once(f"pictures/between/{case.name}", settings, work)
+    found = study.once(f"pictures/between/{case.name}", [case], settings, work)
     return [
         Panel(f"{share:.2f} of the gap", np.array(image), label=np.array(label), spacing=spacing)
         for share, (image, label) in zip(SHARES, found, strict=True)

@@ -42,7 +42,7 @@ class Method:
     Attributes:
         name: in the tables.
         segment: runs it.
-        settings: everything that its result depends on, for `Study.once`.
+        settings: everything that its result depends on besides the case, for `Study.once`.
     """
 
     name: str
@@ -103,24 +103,25 @@ def _unfrozen_steps(study: Study, prior: LatentPrior) -> int:
     """The number of steps with the best mean Dice on validation subjects."""
     most = replace(prior.config.fit, steps=study.budget.paper_config().fit.steps)
     counts, names = step_counts(most.steps), prior.anatomy.labels
+    cases = study.validation[: study.budget.unfrozen_cases]
 
     def search() -> int:
         study.say("choosing the step count of fits with free weights on validation subjects")
-        cases = prior.validation_points(study.validation[: study.budget.unfrozen_cases])
+        points = prior.validation_points(cases)
         table = []
-        for case, index in zip(cases, scored_points(cases, 0), strict=True):
+        for own, index in zip(points, scored_points(points, 0), strict=True):
             row: list[float] = []
 
-            def callback(step, field, latent, case=case, index=index, row=row) -> None:
+            def callback(step, field, latent, own=own, index=index, row=row) -> None:
                 if step in counts:
-                    row.append(float(np.nanmean(point_dice(field, latent, case, index, len(names)))))
+                    row.append(float(np.nanmean(point_dice(field, latent, own, index, len(names)))))
 
-            fit_all(case, prior, most, callback=callback)
+            fit_all(own, prior, most, callback=callback)
             table.append(row)
         return max(1, counts[int(np.mean(table, axis=0).argmax())])
 
-    settings = {"prior": prior.fingerprint, "fit": asdict(most), "cases": study.budget.unfrozen_cases}
-    return study.once("unfrozen-steps", settings, search)
+    settings = {"prior": prior.fingerprint, "fit": asdict(most)}
+    return study.once("unfrozen-steps", cases, settings, search)
 
 
 def by_unet(study: Study) -> list[Method]:
@@ -211,7 +212,8 @@ def score_method(
             study.say(f"{method.name}, {way}, {case.name}: Dice {_mean(scores):.3f}")
             return [{**asdict(score), "seconds": round(seconds, 3)} for score in scores]
 
-        found = study.once(f"scores/{path_name(method.name)}/{way}/{case.name}", method.settings, work)
+        what = f"scores/{path_name(method.name)}/{way}/{case.name}"
+        found = study.once(what, [case], method.settings, work)
         if isinstance(found, str):
             study.say(f"left out: {found}")
             continue

@@ -66,6 +66,7 @@ def run(study: Study) -> Result | None:
             settings = {"prior": prior.fingerprint, "fit": asdict(prior.config.fit)}
             found = study.once(
                 f"planes/{path_name(name)}/{case.name}",
+                [case, *([other] if (other := study.other_stacks.get(case.name)) else [])],
                 settings,
                 lambda case=case, prior=prior: _of_case(study, case, prior, views),
             )
@@ -198,8 +199,8 @@ def _figure(
 ) -> Figure:
     """One subject's views, and the volumes of all subjects against the reference."""
     settings = {name: [prior.fingerprint, asdict(prior.config.fit)] for name, prior in priors.items()}
-    subject = study.test[len(study.test) // 2].name
-    lines = study.once(f"pictures/views/{subject}", settings, lambda: _panels(study, priors, views))
+    case = study.test[len(study.test) // 2]
+    lines = study.once(f"pictures/views/{case.name}", [case], settings, lambda: _panels(study, priors, views))
 
     def make(figure: Figure) -> None:
         grid = figure.add_gridspec(max(1, len(lines)), 7)

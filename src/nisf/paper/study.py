@@ -15,6 +15,7 @@ from nisf.config.overrides import to_dict
 from nisf.config.schema import Config
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
+from nisf.data.outline import content_of
 from nisf.device import CPU
 from nisf.errors import BadFileError, BadSettingError, CannotFitError
 from nisf.files import check_writable, read_json, read_tensors, write_json
@@ -101,6 +102,7 @@ class Study:
         self.reuse = dict(reuse or {})
         self._priors: dict[tuple[str, Config], Prior] = {}
         self._told: set[str] = set()
+        self._contents: dict[Case, str] = {}
         self.cohort = open_cohort(data, anatomy, layout)
         cases = list(self.cohort.cases)
         tested = cases[TEST_EVERY - 1 :: TEST_EVERY]
@@ -127,6 +129,12 @@ class Study:
                 f"{path}: was made from other subjects; give another output folder", options=["output"]
             )
         write_json(path, names)
+
+    def _content(self, case: Case) -> str:
+        """Digest of a case, computed once."""
+        if case not in self._contents:
+            self._contents[case] = content_of(case)
+        return self._contents[case]
 
     def _whole(self, files: Sequence[CaseFiles]) -> list[Case]:
         reader = CaseReader(self.cohort, self.anatomy, files, cache=self.output / ".cache")
@@ -261,16 +269,21 @@ class Study:
                     f"{folder}: was trained on test subjects ({', '.join(both[:3])}, ...); give another prior"
                 )
 
-    def once(self, what: str, settings: Mapping[str, Any], make: Callable[[], Any]) -> Any:
-        """Return the result of ``make``, stored as JSON under ``work/``; recomputed if the settings differ.
+    def once(
+        self, what: str, cases: Sequence[Case], settings: Mapping[str, Any], make: Callable[[], Any]
+    ) -> Any:
+        """Return the result of ``make``, stored as JSON under ``work/``.
+
+        It is computed again if the settings, or the pixels or labels of a case, are no longer the same.
 
         Args:
             what: path below ``work/`` without extension.
-            settings: everything that the result depends on.
+            cases: the cases that the result depends on.
+            settings: everything else that it depends on.
             make: computes it; the result must be JSON-serialisable.
         """
         path = self.output / "work" / f"{what}.json"
-        wanted = json.loads(json.dumps(settings))
+        wanted = json.loads(json.dumps({**settings, "data": [self._content(case) for case in cases]}))
         if path.is_file():
             kept = read_json(path)
             if isinstance(kept, dict) and kept.get("settings") == wanted:

@@ -32,11 +32,7 @@ def score_variant(study: Study, variant: Variant) -> list[dict[str, Any]]:
     prior = study.latent_prior(variant)
     field, names = prior.field, study.anatomy.labels
     cases = study.test[: study.budget.curve_cases]
-    settings = {
-        "prior": prior.fingerprint,
-        "fit": asdict(prior.config.fit),
-        "cases": [case.name for case in cases],
-    }
+    settings = {"prior": prior.fingerprint, "fit": asdict(prior.config.fit)}
 
     def work() -> list[dict[str, Any]]:
         points = prior.validation_points(cases)
@@ -55,7 +51,7 @@ def score_variant(study: Study, variant: Variant) -> list[dict[str, Any]]:
         study.say(f"{variant.name}: Dice {np.mean([row['dice'] for row in rows]):.3f}")
         return rows
 
-    return study.once(f"variants/{variant.name}", settings, work)
+    return study.once(f"variants/{variant.name}", cases, settings, work)
 
 
 def dots(axes: Any, names: Sequence[str], values: Sequence[float], spreads: Sequence[float]) -> None:
