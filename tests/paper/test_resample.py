@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,11 @@ def test_only_what_was_seen_comes_back():
     other = resampled(seen, 2.0)
     assert {s.position for s in other.slices} == {s.position for s in seen.slices}
     assert other.stacks[0].grid.shape[2] == case.stacks[0].grid.shape[2]
+    # Slices that were not seen are not black ones.
+    bright = tuple(replace(s, image=s.image + 100.0) for s in seen.slices)
+    low, high = resampled(replace(seen, slices=bright), 2.0).stacks[0].intensity_range[0]
+    assert low == pytest.approx(100 + other.stacks[0].intensity_range[0][0])
+    assert high == pytest.approx(100 + other.stacks[0].intensity_range[0][1])
 
 
 def test_classes_on_another_grid():

@@ -22,19 +22,20 @@ def resampled(case: Case, factor: float) -> Case:
     grid = old.at_spacing((across[0] * factor, across[1] * factor, across[2]))
     pixel = old.affine.inverse(grid.points()[:, :, 0])[..., :2]
     image = np.zeros((*grid.shape, len(grid.times), case.channels), dtype=np.float32)
+    there = np.zeros(image.shape[2:4], dtype=bool)
     for item in case.slices:
         if item.stack != 0:
             continue
+        there[item.position, item.frame] = True
         source = smoothed(np.asarray(item.image, dtype=np.float32), np.ones(2), factor)
         for channel in range(case.channels):
             image[:, :, item.position, item.frame, channel] = ndimage.map_coordinates(
                 source[..., channel], np.moveaxis(pixel, -1, 0), order=1, mode="nearest"
             )
-    other = replace(stack, grid=grid, intensity_range=intensity_range(image))
+    other = replace(stack, grid=grid, intensity_range=intensity_range(image[:, :, there]))
     thickness = case.slices[0].thickness
     slices = slices_of_volume(image, None, grid, thickness=thickness)
-    present = {(item.position, item.frame) for item in case.slices if item.stack == 0}
-    kept = tuple(s for s in slices if (s.position, s.frame) in present)
+    kept = tuple(s for s in slices if there[s.position, s.frame])
     return replace(case, stacks=(other,), slices=kept, points=None)
 
 
