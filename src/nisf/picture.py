@@ -71,13 +71,17 @@ def save_figure(figure: Figure, path: str | Path) -> None:
 
 
 def draw_panel(axes: Axes, panel: Panel, anatomy: Anatomy) -> None:
-    """Draw an image in grey with classes filled or outlined in the anatomy's colours."""
+    """Draw an image in grey with classes filled or outlined in the anatomy's colours.
+
+    Black is 0, or the 0.5th percentile of an image with negative values (CT).
+    """
     from matplotlib.colors import to_rgba
 
-    vmax = float(np.percentile(panel.image, 99.5)) if panel.vmax is None else panel.vmax
+    low, high = np.percentile(panel.image, (0.5, 99.5))
+    vmin, vmax = min(0.0, float(low)), float(high) if panel.vmax is None else panel.vmax
     aspect = panel.spacing[1] / panel.spacing[0]
     options: dict[str, Any] = {"origin": "upper", "aspect": aspect, "interpolation": "nearest"}
-    axes.imshow(panel.image.T, cmap="gray", vmin=0, vmax=max(vmax, 1e-6), **options)
+    axes.imshow(panel.image.T, cmap="gray", vmin=vmin, vmax=max(vmax, vmin + 1e-6), **options)
     if panel.label is not None:
         colours = np.array([to_rgba(c, 0.5) for c in anatomy.colours])
         colours[0] = 0

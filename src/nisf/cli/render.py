@@ -238,7 +238,7 @@ class Render:
             grid = grid.at_spacing(numbers(self.spacing, 3, "--spacing", positive=True))
         if self.frames is not None:
             if not 1 <= self.frames <= 10_000:
-                raise BadSettingError(f"--frames {self.frames}: give a number of at least 1")
+                raise BadSettingError(f"--frames {self.frames}: give a number from 1 to 10000")
             grid = grid.with_frames(self.frames)
         if self.time is not None:
             grid = grid.at_times(cycle_fractions(self.time, "--time"))
