@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 from made_up import measures
 
-from nisf.report.plots import HEIGHT, LEFT, RIGHT, WIDTH, bulls_eye, colour_of, curve_plot, ticks
+from nisf.report.plots import (
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    WIDTH,
+    bland_altman,
+    bulls_eye,
+    colour_of,
+    curve_plot,
+    ticks,
+)
 from nisf.report.words import fixed, headline, number, rows_of, title_of, unit_of
 
 
@@ -68,6 +78,24 @@ def test_a_bulls_eye_has_the_segments_where_they_belong():
     areas = {k: _area(segments[k].path) for k in range(16)}
     assert areas[0] == pytest.approx(math.pi * (100**2 - 75**2) / 6, rel=0.02)
     assert areas[12] == pytest.approx(math.pi * (50**2 - 25**2) / 4, rel=0.02)
+
+
+def read_off(axis, places):
+    """Values at places on the page, by the ticks of an axis."""
+    (low, first), (high, last) = ((place, float(text)) for place, text in (axis.ticks[0], axis.ticks[-1]))
+    return [first + (place - low) / (high - low) * (last - first) for place in places]
+
+
+def test_differences_are_drawn_against_means_with_bias_and_limits():
+    plot = bland_altman("Volume", "mL", [("a", 102.0, 100.0), ("b", 148.0, 150.0), ("c", 206.0, 200.0)])
+    assert [name for *_, name in plot.points] == ["a", "b", "c"]
+    assert read_off(plot.x, [x for x, *_ in plot.points]) == pytest.approx([101, 149, 203], abs=0.1)
+    assert read_off(plot.y, [y for _, y, _ in plot.points]) == pytest.approx([2, -2, 6], abs=0.05)
+    # Differences 2, -2, 6: mean 2, sample deviation 4.
+    levels = [2, 2 - 1.96 * 4, 2 + 1.96 * 4]
+    assert read_off(plot.y, [y for y, _ in plot.levels]) == pytest.approx(levels, abs=0.05)
+    assert [bias for _, bias in plot.levels] == [True, False, False]
+    assert plot.text == "bias +2.0 mL, limits of agreement -5.8 to +9.8 mL, 3 cases"
 
 
 def _area(path):
