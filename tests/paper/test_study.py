@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,6 +138,14 @@ def test_a_prior_that_knows_test_subjects_is_refused(phantoms, study, tmp_path, 
     other = Study(phantoms, tmp_path / "out", ANATOMY, TINY, reuse={"unet": prior.folder})
     with pytest.raises(NisfError, match="trained on test subjects"):
         by_unet(other)
+
+
+def test_a_prior_that_does_not_list_its_subjects_is_told(phantoms, tmp_path):
+    said = []
+    reuse = {"image": Path("cardiac-sax")}
+    study = Study(phantoms, tmp_path, ANATOMY, TINY, reuse=reuse, say=said.append)
+    study.prior(study.image)
+    assert any(line.startswith("cardiac-sax: does not list its training subjects") for line in said)
 
 
 @pytest.mark.parametrize("name", BUDGETS)

@@ -18,7 +18,7 @@ from nisf.data.case import Case
 from nisf.data.outline import content_of
 from nisf.device import CPU
 from nisf.errors import BadFileError, BadSettingError, CannotFitError
-from nisf.files import check_writable, read_json, read_tensors, write_json
+from nisf.files import check_writable, read_json, read_metadata, write_json
 from nisf.io.readers import CaseFiles, CaseReader, open_cohort
 from nisf.kinds.latent.model import LatentPrior
 from nisf.kinds.load import load_prior
@@ -260,14 +260,21 @@ class Study:
         return prior
 
     def check_unseen(self, folder: Path) -> None:
-        """Reject a prior or U-Net whose checkpoint lists test subjects among its training subjects."""
+        """Reject a prior or U-Net whose checkpoint lists test subjects among its training subjects.
+
+        Without a checkpoint, as in models that come with nisf, a sentence says that nothing could be checked.
+        """
         path = folder / CHECKPOINT
-        if path.is_file():
-            seen = set(json.loads(read_tensors(path)[1]["identity"])["cases"])
-            if both := sorted(seen & {case.name for case in self.files["test"]}):
-                raise BadSettingError(
-                    f"{folder}: was trained on test subjects ({', '.join(both[:3])}, ...); give another prior"
-                )
+        if not path.is_file():
+            self.say(
+                f"{folder}: does not list its training subjects; make sure that no test subject is among them"
+            )
+            return
+        seen = set(json.loads(read_metadata(path)["identity"])["cases"])
+        if both := sorted(seen & {case.name for case in self.files["test"]}):
+            raise BadSettingError(
+                f"{folder}: was trained on test subjects ({', '.join(both[:3])}, ...); give another prior"
+            )
 
     def once(
         self, what: str, cases: Sequence[Case], settings: Mapping[str, Any], make: Callable[[], Any]
