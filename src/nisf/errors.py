@@ -70,6 +70,11 @@ def unexpected(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
+def sentence(error: Exception) -> str:
+    """An error in one line: `told` if the user can fix it, else `unexpected`."""
+    return told(error) if isinstance(error, NisfError) else unexpected(error)
+
+
 def gigabytes(count: float) -> str:
     """A number of bytes in readable form, e.g. ``3.2 GB``."""
     if count < 1e8:

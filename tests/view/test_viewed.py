@@ -1,13 +1,17 @@
 import json
 import struct
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from nisf.data.geometry import Affine
+from nisf.errors import CannotFitError
 from nisf.view.background import Background
 from nisf.view.measured import description, measured_frame
 from nisf.view.packets import Packet
 from nisf.view.questions import PlaneQuestion
+from nisf.view.static import static_page
 from nisf.view.viewed import Viewed
 from nisf.view.worker import Step
 
@@ -76,6 +80,31 @@ def test_volumes_are_those_of_a_segmentation(toy_seen):
     for t, volumes in enumerate(curves["volumes"]):
         wanted = np.bincount(label[..., t].ravel(), minlength=3)[1:] * subject.stacks[0].grid.voxel_ml
         assert np.allclose(volumes, wanted, atol=1e-3)
+
+
+def test_planes_do_not_wait_for_islands_that_cannot_be_found(toy_seen, monkeypatch):
+    viewed, asked = Viewed(*toy_seen), question()
+    plane = viewed.plane(asked)
+    while next(plane) is not Step.WAITS:
+        pass
+
+    def fails(*_, **__):
+        raise CannotFitError("an answer needs 5 GB")
+
+    monkeypatch.setattr(
+        viewed.background, "answers", SimpleNamespace(channels=1, classes=3, fill_slice=fails)
+    )
+    for _ in viewed.work_ahead():
+        pass
+    (last,) = [answer for answer in plane if isinstance(answer, Packet)]
+    assert last.header["final"]
+    assert viewed.background.curves()["complete"]
+    header = viewed.findings.header()
+    assert header["complete"]
+    assert header["notes"] == ["Volumes and islands could not be found: an answer needs 5 GB"]
+    # A file that is kept has them or is not written.
+    with pytest.raises(CannotFitError, match="5 GB"):
+        static_page(viewed)
 
 
 def test_a_volume_for_surfaces_holds_the_structures(toy_seen):

@@ -21,7 +21,7 @@ from typing import Any
 from nisf.device import named_device, use_threads
 from nisf.engines.work import Result, Tell, Work, do_case
 from nisf.engines.worker import Begin
-from nisf.errors import BadSettingError, NisfError, told, unexpected
+from nisf.errors import BadSettingError, NisfError, sentence
 from nisf.files import remove_stale
 from nisf.interrupts import check
 from nisf.io.readers.listing import CaseFiles
@@ -128,8 +128,7 @@ class OnRay:
         try:
             return ray.get(reference)
         except ray.exceptions.RayTaskError as error:
-            why = error.cause or error
-            return Result(name, "failed", told(why) if isinstance(why, NisfError) else unexpected(why))
+            return Result(name, "failed", sentence(error.cause or error))
         except ray.exceptions.RayError as error:
             why = _first_line(error)
             return Result(

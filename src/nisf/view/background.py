@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 
+from nisf.errors import sentence
 from nisf.subject.answerer import Answerer
 from nisf.subject.rendering import Frame, empty_rendering
 from nisf.subject.subject import Subject
@@ -23,6 +24,9 @@ class Background:
     Args:
         subject: its reference stack is filled.
         answers: its answers before islands are removed.
+
+    Attributes:
+        problem: why the work could not be done, in one sentence; islands then stay. None if nothing failed.
     """
 
     def __init__(self, subject: Subject, answers: Answerer) -> None:
@@ -31,6 +35,7 @@ class Background:
         self.removes = subject.islands == "remove" and self.grid is not None
         count = 0 if self.grid is None else len(self.grid.times)
         self.volumes: list[list[float] | None] = [None] * count
+        self.problem: str | None = None
         self._wished = 0
         self._labels: dict[int, np.ndarray] = {}
         self._places: list[np.ndarray] = []
@@ -59,8 +64,12 @@ class Background:
 
     def work(self) -> Work:
         """Fill every phase; one step does one slice."""
-        while (frame := self._next()) is not None:
-            yield from self._fill(frame)
+        try:
+            while not self.problem and (frame := self._next()) is not None:
+                yield from self._fill(frame)
+        except Exception as error:  # planes wait for the islands, and must not wait forever
+            self.problem = sentence(error)
+            self.removes = False
         yield Step.WORKED
 
     def _next(self) -> int | None:
@@ -115,8 +124,12 @@ class Background:
         return np.min(self._places, axis=0), np.max(self._places, axis=0)
 
     def curves(self) -> dict[str, Any]:
-        """Volumes (mL) of each structure at the phases filled so far, and finally the named phases."""
-        return {"volumes": self.volumes, "complete": None not in self.volumes, "phases": self._phases()}
+        """Volumes (mL) of each structure at the phases filled so far, and finally the named phases.
+
+        Complete if no more will be filled.
+        """
+        complete = bool(self.problem) or None not in self.volumes
+        return {"volumes": self.volumes, "complete": complete, "phases": self._phases()}
 
     def _phases(self) -> dict[str, float]:
         """Times of the named phases, at which the anatomy's structure is largest and smallest."""

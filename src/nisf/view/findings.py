@@ -16,7 +16,7 @@ import torch
 
 from nisf.alignment import aligned
 from nisf.data.case import Case
-from nisf.errors import NisfError, told
+from nisf.errors import CannotFitError, NisfError, sentence
 from nisf.measures.case import CaseMeasures, Measuring
 from nisf.measures.table import ENDING, read_case
 from nisf.quality.judge import judged
@@ -76,12 +76,14 @@ class Findings:
             return
         try:
             yield from self._find()
-        except NisfError as error:
-            self.problem = told(error)
+        except Exception as error:  # the page waits until they are complete
+            self.problem = sentence(error)
         self.complete = True
         yield Step.WORKED
 
     def _find(self) -> Work:
+        if self.background.problem:
+            raise CannotFitError(f"Volumes and islands could not be found: {self.background.problem}")
         fresh = self.measures is None
         if fresh:
             yield from self._measure()

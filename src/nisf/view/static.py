@@ -60,11 +60,13 @@ def static_page(viewed: Viewed, most_mb: float = 15.0, *, measured: bool = True)
         measured: whether to include the scan's own pixels.
 
     Raises:
-        CannotFitError: the subject's kind has no decoder for browsers.
+        CannotFitError: the subject's kind has no decoder for browsers, or its volumes could not be found.
         BadSettingError: not even one phase fits.
     """
     for _ in viewed.work_ahead():
         pass
+    if viewed.background.problem:
+        raise CannotFitError(viewed.background.problem)
     box = _box(viewed)
     times = np.zeros(1) if viewed.background.grid is None else viewed.background.grid.times
     every = count = len(times)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
 
-from nisf.errors import NisfError, told, unexpected
+from nisf.errors import sentence
 
 T = TypeVar("T")
 
@@ -141,10 +141,8 @@ class Worker:
             answer = next(job.work)
         except StopIteration:
             self._end(job, Ended.DONE)
-        except NisfError as error:
-            self._end(job, Failed(told(error)))
         except Exception as error:  # a bug must end this request only
-            self._end(job, Failed(unexpected(error)))
+            self._end(job, Failed(sentence(error)))
         else:
             if answer is Step.WAITS:
                 job.waits_since = self._steps
