@@ -1,10 +1,13 @@
 """Areas and lengths on long-axis views of a heart whose shape is a closed form."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from nisf.errors import NisfError
-from nisf.paper.planes import measures
+from nisf.paper.needs import Needs
+from nisf.paper.planes import measures, needs, run
 from nisf.phantom import Heart
 from nisf.subject.views import view_plane
 from true_subjects import true_heart
@@ -22,6 +25,13 @@ def test_area_and_length_of_a_cut_ellipse(name):
         25 * half * (np.pi / 2 + np.arcsin(cut) + cut * np.sqrt(1 - cut**2)), rel=0.03
     )
     assert length == pytest.approx(88, abs=2.5)
+
+
+def test_an_anatomy_without_views_needs_nothing(study, monkeypatch):
+    assert needs(study).parts
+    monkeypatch.setattr(study, "anatomy", replace(study.anatomy, views={}))
+    assert needs(study) == Needs()
+    assert run(study) is None
 
 
 def test_a_plane_without_the_structure_is_refused():

@@ -39,7 +39,9 @@ def views_of(study: Study) -> dict[str, View]:
 
 
 def needs(study: Study) -> Needs:
-    """What the experiment needs."""
+    """What the experiment needs; nothing if the anatomy names fewer than two views."""
+    if len(views_of(study)) < 2:
+        return Needs()
     count = len(study.files["test"])
     parts = [
         Part(
