@@ -59,6 +59,18 @@ def test_workflows_run_the_supported_versions():
     assert supported == set(re.findall(r'"(3\.\d+)"', read(".github/workflows/ci.yml")))
 
 
+@pytest.mark.parametrize(
+    "path", [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda path: path.name
+)
+def test_lines_of_text_fit(path):
+    """Only tables, headings, pictures, links and commands may be longer."""
+    text = re.sub(r"^ *```.*?^ *```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    long = [
+        line for line in text.splitlines() if len(line) > 120 and not line.startswith(("|", "#", "![", "<"))
+    ]
+    assert not long, long[0]
+
+
 def test_verbs_of_the_set_up_are_documented():
     verbs = set(re.findall(r"python3 dev\.py (\w+)", read("dev.py").split('"""')[1]))
     page = read("CONTRIBUTING.md") + read("README.md")

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 """Maximum width of the output in columns."""
+PAGE_WIDTH = 120
+"""Maximum length of a line of text in the documents."""
 UNUSED = "-"
 """Value shown for a setting that does not apply to the preset."""
 
@@ -86,4 +88,5 @@ def as_markdown(section: Section, presets: Sequence[str]) -> str:
         what = f"{setting.help} ({setting.kind})".replace("|", r"\|")
         rows.append([f"`{setting.name}`", what, *(setting.values[name] or "" for name in presets)])
     lines = ("| " + " | ".join(row) + " |" for row in rows)
-    return "\n".join([f"### `{section.name}`", "", section.help, "", *lines])
+    about = textwrap.fill(section.help, PAGE_WIDTH, break_on_hyphens=False)
+    return "\n".join([f"### `{section.name}`", "", about, "", *lines])
