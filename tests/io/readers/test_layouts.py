@@ -8,7 +8,7 @@ import toys
 from nisf.data.anatomy import Anatomy, load_anatomy
 from nisf.data.case import UNKNOWN
 from nisf.errors import NisfError
-from nisf.io.readers import open_cohort, read_case
+from nisf.io.readers import check_cohort, open_cohort, read_case
 
 from .helpers import (
     HEART,
@@ -169,6 +169,20 @@ def test_mnms(tmp_path):
     assert counts(case, 1) == {0: 78, LV: 4, MYO: 4, RV: 4}
     assert [counts(case, t) for t in (0, 2, 4)] == [{UNKNOWN: 90}] * 3
     assert only_case(tmp_path / "B2C3D4").attributes["vendor"] == "B"
+
+
+def test_mnms_phases_at_frames_without_labels(tmp_path):
+    """As where the table counts from 1."""
+    mnms_cohort(tmp_path)
+    said = "ED is given as frame 2, but only the frames 1, 3 (from 0) have labels"
+    for table, right in (("A0S9V9,1,3\nB2C3D4,1,3\n", True), ("A0S9V9,2,4\nB2C3D4,1,3\n", False)):
+        next(tmp_path.glob("*.csv")).write_text(f"External code,ED,ES\n{table}")
+        cohort = open_cohort(tmp_path, HEART)
+        read_case(cohort.cases[0], HEART, cohort.notes)
+        assert ("undrawn_phase" not in cohort.notes) == right
+        assert (said in cohort.notes.get("undrawn_phase", "")) != right
+        problems = check_cohort(tmp_path, HEART).all_problems()
+        assert [problem.case for problem in problems if said in problem.message] == ["A0S9V9"] * (not right)
 
 
 def test_mnms_wrong_frame_and_empty_label(tmp_path):

@@ -24,7 +24,14 @@ from nisf.io.readers.listing import CaseFiles, Problem, StackFiles, refuse_dead_
 from nisf.io.readers.matching import StackGeometry, image_arrangement, label_arrangement
 from nisf.io.readers.measured import measured, nothing_measured
 from nisf.io.readers.nifti import Header, read_header, read_numbers, read_volume
-from nisf.io.readers.reading import EXCHANGED, frames_of, note_geometry, note_thickness, repeats
+from nisf.io.readers.reading import (
+    EXCHANGED,
+    frames_of,
+    note_geometry,
+    note_thickness,
+    repeats,
+    undrawn_phase,
+)
 from nisf.io.readers.segments import names_in_file
 from nisf.io.readers.several import open_inputs
 
@@ -274,6 +281,10 @@ def _check_voxels(
                 for remark in remarks.values():
                     entry.warn(remark)
                 here = {int(i) for i in np.unique(table) if i > 0}
+                if len(stack.labels) == 1 and stack.phases:
+                    drawn = [bool(table[numbers[..., t]].any()) for t in range(numbers.shape[3])]
+                    if said := undrawn_phase(stack.phases, drawn):
+                        entry.warn(f"{path}: {said}")
                 found |= here
                 if not here:
                     entry.warn(f"{path}: no voxel is labelled; it is treated as not annotated")

@@ -39,6 +39,23 @@ def repeats(count: int, frames: int) -> str:
     )
 
 
+def undrawn_phase(phases: Mapping[str, int], drawn: Sequence[bool]) -> str:
+    """What is said of a phase whose frame has no labels while others have; empty if there is none.
+
+    Args:
+        phases: frame of each phase, from the layout.
+        drawn: whether each frame has labels.
+    """
+    late = [name for name, frame in phases.items() if frame < len(drawn) and not drawn[frame]]
+    if not late or not any(drawn):
+        return ""
+    frames = ", ".join(str(frame) for frame in np.flatnonzero(drawn))
+    return (
+        f"{late[0]} is given as frame {phases[late[0]]}, but only the frames {frames} (from 0) have labels; "
+        "correct the table if it counts from 1"
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Volume:
     """A stack with its voxels.
@@ -184,11 +201,16 @@ def _read_stack(files: StackFiles, case: CaseFiles, anatomy: Anatomy, notes: Not
     parts = [[_arranged(path, header, on, notes) for path in paths] for paths in files.images]
     grid = wanted if len(files.images) == 1 else wanted.with_frames(frames)
     grid = grid if files.times is None else grid.at_times(files.times)
+    label = read_labels(files, case, anatomy, header, StackGeometry(grid, arrangement), notes)
+    if label is not None and len(files.labels) == 1:
+        drawn = [bool((label[..., t] > 0).any()) for t in range(frames)]
+        if said := undrawn_phase(files.phases, drawn):
+            notes.setdefault("undrawn_phase", f"{files.labels[0]} (and maybe others): {said}")
     return Read(
         names=(files.name,),
         grid=grid,
         image=_join(parts, (*wanted.shape, frames)),
-        label=read_labels(files, case, anatomy, header, StackGeometry(grid, arrangement), notes),
+        label=label,
         source=first,
         shown=str(first),
         oriented=header.oriented,
