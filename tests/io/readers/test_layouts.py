@@ -380,6 +380,17 @@ def test_phases_and_columns_of_a_manifest_that_are_not_used_are_named(tmp_path):
     assert [problem.case for problem in cohort.problems if "phase 'diastole'" in problem.message] == ["two"]
 
 
+@pytest.mark.parametrize("timed", [False, True])
+def test_frames_of_a_manifest_without_times_are_mentioned(tmp_path, timed):
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.nii", picture())
+    times = ("0", "0.35") if timed else ("", "")
+    rows = "case,image,time,phase\n" + f"one,a.nii,{times[0]},ED\none,b.nii,{times[1]},ES\n"
+    cohort = open_cohort(manifest(tmp_path, rows), HEART)
+    assert ("times are given for the 2 frames of one" in cohort.notes.get("times", "")) != timed
+    assert read_case(cohort.cases[0], HEART).phases == {"ED": 0.0, "ES": 0.35 if timed else 0.5}
+
+
 def test_a_label_file_in_two_rows_of_a_manifest(tmp_path):
     for name in ("a", "b", "c", "d"):
         write(tmp_path / f"{name}.nii", picture())

@@ -63,13 +63,7 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
         except NisfError as error:
             listing.error(name, str(error))
             continue
-        strange = [phase for stack in stacks for phase in stack.phases if phase not in anatomy.phase_names]
-        if strange and anatomy.phase_names:
-            listing.warn(
-                name,
-                f"{path}: the phase '{strange[0]}' of {name} is none of {anatomy.name}'s "
-                f"({', '.join(anatomy.phase_names)}), so no measure uses it",
-            )
+        _remark(path, name, groups, stacks, anatomy, listing)
         matched = None
         try:
             matched = match_names(known, anatomy, path).values() if known else None
@@ -82,6 +76,31 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
         )
     _warn_of_shared_labels(path, listing)
     return listing
+
+
+def _remark(
+    path: Path,
+    name: str,
+    groups: Mapping[str, list[Row]],
+    stacks: list[StackFiles],
+    anatomy: Anatomy,
+    listing: Listing,
+) -> None:
+    """Note frames without times, and warn of phases that the anatomy does not have."""
+    several = [group for group in groups.values() if len(group) > 1]
+    if untimed := [group for group in several if not any(row["time"] for row in group)]:
+        listing.notes.setdefault(
+            "times",
+            f"{path}: no times are given for the {len(untimed[0])} frames of {name} (and maybe others), "
+            "which are taken to be evenly spread over the cycle; give the column time",
+        )
+    strange = [phase for stack in stacks for phase in stack.phases if phase not in anatomy.phase_names]
+    if strange and anatomy.phase_names:
+        listing.warn(
+            name,
+            f"{path}: the phase '{strange[0]}' of {name} is none of {anatomy.name}'s "
+            f"({', '.join(anatomy.phase_names)}), so no measure uses it",
+        )
 
 
 def _warn_of_shared_labels(path: Path, listing: Listing) -> None:
