@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,3 +17,13 @@ SUBJECTS = 100
 def published() -> dict[str, Any]:
     """``table1``: mean and standard deviation of Dice by structure; ``best_steps``: inference steps."""
     return read_json(Path(__file__).with_suffix(".json"))
+
+
+def published_dice(labels: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Table 1 of the paper: mean and standard deviation of the Dice of each structure and of their mean.
+
+    Args:
+        labels: the structures to compare; the result is empty if they are not those of the paper.
+    """
+    table = {label: (float(mean), float(spread)) for label, (mean, spread) in published()["table1"].items()}
+    return table if {*labels, "mean"} == table.keys() else {}

@@ -23,7 +23,7 @@ from nisf.paper.methods import (
     unfrozen,
 )
 from nisf.paper.needs import Needs, Part, of_image, of_network, of_paper, one_fit, scored
-from nisf.paper.published import SUBJECTS, published
+from nisf.paper.published import SUBJECTS, published_dice
 from nisf.paper.results import Result, draw, look, publish
 from nisf.paper.study import Study
 
@@ -57,15 +57,14 @@ def run(study: Study) -> Result:
         | {"mean": of_subjects([r for r in rows if r["method"] == name])}
         for name in names
     }
-    theirs = {label: v for label, v in published()["table1"].items() if label in [*labels, "mean"]}
     summary = {
         name: {
             label: (float(v.mean()), float(v.std(ddof=1)) if len(v) > 1 else 0.0) for label, v in dice.items()
         }
         for name, dice in found.items()
     }
-    if theirs:
-        summary = {PAPER: {label: (float(m), float(s)) for label, (m, s) in theirs.items()}, **summary}
+    if theirs := published_dice(labels):
+        summary = {PAPER: theirs, **summary}
     table = [["method", *labels, "mean", "HD95 mm", "s per subject", "subjects"]]
     for name, dice in summary.items():
         mine = [row for row in rows if row["method"] == name]
