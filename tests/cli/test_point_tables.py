@@ -18,6 +18,8 @@ def test_points_are_read_with_and_without_times(points, tmp_path):
     np.testing.assert_array_equal(read_points(points), [[0, 0, 0, 0.25], [5, -5, 10, 0]])
     (tmp_path / "still.csv").write_text("name,z,y,x\na,1,2,3e1\n")
     np.testing.assert_array_equal(read_points(tmp_path / "still.csv"), [[30, 2, 1, 0]])
+    (tmp_path / "spaces.csv").write_text("x, y, z, t\n30, 2, 1, 0.5\n")
+    np.testing.assert_array_equal(read_points(tmp_path / "spaces.csv"), [[30, 2, 1, 0.5]])
 
 
 @pytest.mark.parametrize(
@@ -29,6 +31,10 @@ def test_points_are_read_with_and_without_times(points, tmp_path):
         ("x,y,z\n1,2,inf\n", "contains no points, or coordinates that are not finite"),
         ("x,y,z,t\n1,2,3,0.5\n1,2,3,350\n", "t is 350 in row 2; give a fraction of the cycle, from 0 to 1"),
         ("x,y,z\n1,2\n", "contains no points, or coordinates that are not finite"),
+        ("x,y,z,time\n1,2,3,0.5\n", "the column 'time' is not read; name it t"),
+        ("x,y,z,T\n1,2,3,0.5\n", "the column 'T' is not read"),
+        ("x,y,z\n1,5,2,5,3,0\n", "row 1 has more cells than there are columns; write decimals with a point"),
+        ("x,y,z,x\n1,2,3,4\n", "has two columns 'x'"),
         (None, "needs the columns x,y,z.*No such file"),
     ],
 )

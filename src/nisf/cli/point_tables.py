@@ -10,12 +10,16 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+TIMES = ("time", "time_ms", "frame")
+"""Names of columns that are mistaken for ``t``."""
+
+
 def read_points(path: Path) -> np.ndarray:
     """World mm and time of each row of a CSV (n, 4); the time is 0 if not given.
 
     Raises:
-        BadFileError: the CSV lacks a column, is empty, or has cells that are not finite numbers or that are
-            times outside the cycle.
+        BadFileError: the CSV lacks a column or has one twice, names times otherwise, is empty, or has a row
+            with too many cells, or cells that are not finite numbers or that are times outside the cycle.
     """
     import csv
 
@@ -25,12 +29,27 @@ def read_points(path: Path) -> np.ndarray:
 
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [[*(row[axis] for axis in "xyz"), row.get("t") or 0] for row in csv.DictReader(file)]
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames = [str(name).strip() for name in reader.fieldnames or ()]
+            table = list(reader)
+        rows = [[*(row[axis] for axis in "xyz"), row.get("t") or 0] for row in table]
         points = np.array(rows, dtype=np.float64)
     except (OSError, csv.Error, *MALFORMED) as error:
         raise BadFileError(
             f"{path}: needs the columns x,y,z (mm) and optionally t, all numbers ({error})"
         ) from error
+    if twice := [name for name in columns if name and columns.count(name) > 1]:
+        raise BadFileError(f"{path}: has two columns '{twice[0]}'; delete one of them")
+    if "t" not in columns and (times := [name for name in columns if name.lower() in ("t", *TIMES)]):
+        raise BadFileError(
+            f"{path}: the column '{times[0]}' is not read; name it t, and give fractions of the cycle in it"
+        )
+    # Further cells are listed under None.
+    long = [number for number, row in enumerate(table, start=1) if row.get(None)]
+    if long:
+        raise BadFileError(
+            f"{path}: row {long[0]} has more cells than there are columns; write decimals with a point"
+        )
     if not len(points) or not np.isfinite(points).all():
         raise BadFileError(f"{path}: contains no points, or coordinates that are not finite")
     outside = np.flatnonzero((points[:, 3] < 0) | (points[:, 3] > 1))
