@@ -20,6 +20,7 @@ from nisf.data.points import CasePoints
 from nisf.data.region import Region
 from nisf.device import module_device
 from nisf.errors import BadFileError, BadSettingError, CannotFitError
+from nisf.kinds.latent.axes import refuse_more_axes
 from nisf.kinds.latent.breath_hold import AtBreathHold, BreathHold, breath_hold_of, shifted
 from nisf.kinds.latent.correction import corrected_latent
 from nisf.kinds.latent.exportable import exportable_field, exportable_subject
@@ -204,6 +205,7 @@ class LatentPrior(Prior[LatentSubject]):
         follow: Callable[[CasePoints], FitCallback | None],
     ) -> LatentSubject:
         """See `fit_inside`; ``follow`` makes the callback, once the orientation of the case is known."""
+        refuse_more_axes(case, self.config.field.dimensions, self.anatomy)
         points = CasePoints(case, region, self.config.field.dimensions)
         points, orientation = oriented(
             points, orientations(case, self.anatomy), self.field, self.latent_mean, self.config.fit, seed

@@ -20,6 +20,7 @@ from nisf.data.points import Batch, CasePoints, batch_of
 from nisf.data.region import Region
 from nisf.device import CPU, module_device
 from nisf.errors import BadSettingError, CannotFitError
+from nisf.kinds.latent.axes import refuse_more_axes
 from nisf.kinds.latent.model import LatentPrior
 from nisf.kinds.latent.selection import choose_fit
 from nisf.kinds.latent.validation import StepDice, validate, validation_points
@@ -118,7 +119,8 @@ class LatentRecipe(Recipe):
 
     Raises:
         BadSettingError: worker processes are asked for.
-        CannotFitError: no case was measured inside its region.
+        CannotFitError: no case was measured inside its region, or the first one has an axis (slices, frames)
+            that the field does not have.
     """
 
     def __init__(self, setup: TrainingSetup) -> None:
@@ -129,6 +131,8 @@ class LatentRecipe(Recipe):
             )
         self.setup, self.config, self.labels = setup, setup.config, setup.anatomy.labels
         dimensions = self.config.field.dimensions
+        if dimensions < 4:
+            refuse_more_axes(setup.cases[0], dimensions, setup.anatomy)
         regions, outlines = setup.regions(), setup.outlines
         every = pool_of(setup.cases, regions, case_points(dimensions))
         # Stored points are not read here: a box around labels is never empty.
