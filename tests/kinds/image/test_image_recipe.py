@@ -9,12 +9,15 @@ import torch
 
 import nisf.training.search
 import toys
+from nisf.config.schema import ImageConfig
 from nisf.data.hiding import hide
+from nisf.data.outline import box_of, outlines_of
 from nisf.errors import BadSettingError, NisfError
 from nisf.files import read_tensors, write_tensors
 from nisf.io.subject_file import write_subject
 from nisf.kinds.image.augment import draw_sample, phase_stacks
 from nisf.kinds.image.objective import image_objective
+from nisf.kinds.image.recipe import narrow_canvas
 from nisf.kinds.image.samples import Sampler
 from nisf.kinds.load import load_prior, read_subject
 from nisf.networks.encoder_inference import FrozenEncoder
@@ -168,6 +171,17 @@ def test_validation_is_logged(tmp_path):
         assert all(0 <= value <= 1 for value in by_part.values())
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [r["validation"] for r in records if "validation" in r] == [found]
+
+
+def test_canvases_that_do_not_hold_the_structures_are_mentioned(toy_cohort):
+    outlines = outlines_of(toy_cohort, order=True)
+    width = 2 * float(box_of(outlines, 0.0)[0])
+    assert narrow_canvas(outlines, ImageConfig(pixels=32, pixel_mm=width / 32 + 0.01)) == ""
+    said = narrow_canvas(outlines, ImageConfig(pixels=32, pixel_mm=width / 64))
+    assert f"up to {width:.0f} mm wide" in said
+    assert f"cover {width / 2:.0f} mm" in said
+    unlabelled = outlines_of([toys.toy_case(0, labelled=False)], order=True)
+    assert narrow_canvas(unlabelled, ImageConfig()) == ""
 
 
 def test_needs_labels_and_slices(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 from typing_extensions import override
 
 from nisf.config.schema import ImageConfig, TrainConfig
-from nisf.data.outline import chosen
+from nisf.data.outline import Outline, box_of, chosen
 from nisf.errors import CannotFitError
 from nisf.kinds.image.measured import measured_stacks
 from nisf.kinds.image.model import ImagePrior
@@ -112,6 +112,25 @@ class CapturedSteps:
         return terms
 
 
+def narrow_canvas(outlines: Sequence[Outline], image: ImageConfig) -> str:
+    """A sentence that the labelled structures do not fit onto the canvases; empty if they do.
+
+    Args:
+        outlines: of the training cases.
+        image: size of the canvases.
+    """
+    if all(one.half is None for one in outlines):
+        return ""
+    needed, covered = 2 * float(box_of(outlines, 0.0)[0]), image.pixels * image.pixel_mm
+    if needed <= covered:
+        return ""
+    return (
+        f"note: the structures are up to {needed:.0f} mm wide, but canvases of {image.pixels} pixels of "
+        f"{image.pixel_mm:g} mm cover {covered:.0f} mm, and nothing beyond is seen; raise image.pixel_mm or "
+        "image.pixels"
+    )
+
+
 class ImageRecipe(Recipe):
     """An image-conditioned field in training.
 
@@ -126,6 +145,8 @@ class ImageRecipe(Recipe):
         labelled = [i for i, one in enumerate(setup.outlines) if one.labelled_slices]
         if not labelled:
             raise CannotFitError("no slice is labelled; an image-conditioned field needs labels to train on")
+        if said := narrow_canvas(setup.outlines, self.config.image):
+            setup.say(said)
         regions = setup.regions()
         regions = [regions[i] for i in labelled]
         pool = pool_of(chosen(setup.cases, labelled), regions, measured_stacks(self.config.image.pixel_mm))
