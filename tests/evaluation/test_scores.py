@@ -330,6 +330,16 @@ def test_problems_of_the_whole_cohort_are_notes(tmp_path):
     assert evaluation.notes == ("half a table", "sizes disagree")
 
 
+def test_structures_that_the_predictions_do_not_have_are_noted(cohort):
+    """As of a network for the LV alone, whose mean Dice contains zeros."""
+    (cohort / "labels.json").write_text(json.dumps({5: LV}))
+    for name in ("one", "two"):
+        save(cohort / f"{name}_seg.nii.gz", np.array([0, 5, 0, 0], dtype=np.uint8)[rendering()])
+    evaluation = evaluate_folder(cohort, cohort)
+    assert f"does not name {MYO} and {RV}: where the references have" in evaluation.notes[-1]
+    assert {score.label for score in evaluation.scores if score.missed} == {MYO, RV}
+
+
 def test_predictions_of_no_case_are_noted(cohort):
     for name in ("one_la", "oneself", "nobody"):
         save(cohort / f"{name}_seg.nii.gz", NUMBERS[rendering()])

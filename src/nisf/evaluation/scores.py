@@ -12,7 +12,7 @@ from jaxtyping import Int16, Integer
 
 from nisf.data.case import BACKGROUND, UNKNOWN, Case
 from nisf.data.geometry import cycle_distance
-from nisf.data.wording import counted
+from nisf.data.wording import counted, listed
 from nisf.errors import BadFileError, CannotFitError, NisfError
 from nisf.evaluation.metrics import Score, score_volume
 from nisf.evaluation.prediction import read_prediction
@@ -153,6 +153,11 @@ def evaluate_folder(
         return score_file(found, names, case, cohort.notes)
 
     evaluation = evaluate_cases(CaseReader(cohort, structures, only_named(cohort.cases, only)), score)
+    if absent := [label for label in structures.labels[1:] if label not in names.values()]:
+        evaluation.notes += (
+            f"{predictions / LABELS_FILE} does not name {listed(absent)}: where the references have such a "
+            "structure, it counts as missed",
+        )
     if strays := _strays(predictions, [case.name for case in cohort.cases]):
         some = ", ".join(strays[:5]) + (", ..." if len(strays) > 5 else "")
         evaluation.notes += (f"{counted(len(strays), 'prediction')} of no case in {references}: {some}",)
