@@ -1,5 +1,6 @@
 """What `check`, `segment` and `evaluate` make of what people give them: paths, patterns, names, old files."""
 
+import csv
 import io
 import json
 import os
@@ -145,6 +146,34 @@ def test_every_input_file_counts(cohort, segment, prior, tmp_path, capsys):
     nib.save(nib.Nifti1Image(frames[..., 2], cine.affine), folder / "sa_ES.nii")
     assert not done(), "replaced by one of the same size"
     assert done()
+
+
+def test_what_a_manifest_says_of_a_case_is_compared_too(cohort, segment, tmp_path, capsys):
+    table = tmp_path / "manifest.csv"
+    scan = cohort / "phantom0000" / "sa.nii.gz"
+
+    def done(phases, height):
+        table.write_text(f"case,image,phase,height_cm,weight_kg\none,{scan},{phases},{height},80\n")
+        capsys.readouterr()
+        assert segment(table) == 0
+        with (tmp_path / "out" / "measures.csv").open() as file:
+            (row,) = csv.DictReader(file)
+        assert float(row["lv_edv_index_ml_per_m2"]) == pytest.approx(
+            float(row["lv_edv_ml"]) / np.sqrt(height * 80 / 3600), rel=1e-3
+        )
+        return "done already" in capsys.readouterr().out
+
+    assert not done("ED:0;ES:1", 180)
+    assert done("ED:0;ES:1", 180)
+    assert not done("ED:0;ES:2", 180)
+    assert not done("ED:0;ES:2", 160)
+    # Earlier versions recorded nothing of it.
+    record = tmp_path / "out" / "one.run.json"
+    data = json.loads(record.read_text())
+    for part in data["parts"].values():
+        part["made"]["options"].pop("tables", None)
+    record.write_text(json.dumps(data))
+    assert done("ED:0;ES:2", 160)
 
 
 @pytest.mark.parametrize("form", ["nrrd", "mha", "hdr"])

@@ -182,7 +182,8 @@ def done_of(subject: Subject, measures: CaseMeasures | None) -> list[tuple[str, 
     inputs = [str(entry.get("sha256", ""))[:16] for entry in request.get("inputs") or [] if entry]
     fit = {k: v for k, v in (request.get("fit") or {}).items() if v not in (None, False)}
     default = {"find": "auto", "format": "nii.gz"}
-    shown = {k: v for k, v in request.items() if k not in ("inputs", "fit", "series", "model", "grids")}
+    hidden = ("inputs", "fit", "series", "model", "grids", "tables")
+    shown = {k: v for k, v in request.items() if k not in hidden}
     options = {k: v for k, v in shown.items() if v and v != default.get(k)}
     words = [f"{name} {value}" for name, value in {**options, **fit}.items()]
     turned = [f"{summary['turned']} to match the training images"] if "turned" in summary else []

@@ -17,6 +17,7 @@ from nisf.correction.stroke import Stroke
 from nisf.data.case import Case, Stack
 from nisf.errors import BadFileError
 from nisf.io.readers.itk import files_of
+from nisf.measures.case import said_by
 from nisf.outputs import (
     Made,
     as_json,
@@ -32,6 +33,9 @@ from nisf.prior.prior import Prior
 from nisf.prior.region_search import Finding
 from nisf.subject.rendering import Rendering
 from nisf.subject.subject import Subject
+
+TABLES = "tables"
+"""Entry of the options for a hash of what tables say of a case: phases, height and weight."""
 
 
 @dataclass(frozen=True)
@@ -177,11 +181,12 @@ def done_already(
         inputs: the files that the case was read from; by default the source of each stack.
     """
     part = read_part(folder, case.name, PART)
-    if (
-        part is None
-        or part.made.prior != prior.fingerprint
-        or part.made.options != asked(case, prior, request)
-    ):
+    if part is None or part.made.prior != prior.fingerprint:
+        return False
+    wanted = asked(case, prior, request)
+    if TABLES not in part.made.options:  # written by an earlier version
+        del wanted[TABLES]
+    if part.made.options != wanted:
         return False
     return same_inputs(part.made.inputs, read_from(case, inputs)) and part.whole(folder)
 
@@ -224,10 +229,13 @@ def planned_files(case: Case | Subject, prior: Prior[Subject], request: Request)
 def asked(case: Case, prior: Prior[Subject], request: Request) -> dict[str, Any]:
     """Everything besides files and weights that affects a segmentation, in JSON that can be compared.
 
-    It includes the series used from a DICOM study, and positions and times that come from tables.
+    It includes the series used from a DICOM study, and what comes from tables: positions, times, phases,
+    height and weight.
     """
     series = {key: case.attributes[key] for key in ("series",) if key in case.attributes}
-    more = {"model": prior.digest, "grids": _grids(case.stacks), **series}
+    said = json.dumps(said_by(case), sort_keys=True)
+    told = hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    more = {"model": prior.digest, "grids": _grids(case.stacks), TABLES: told, **series}
     return json.loads(json.dumps({**request.to_json(), **more}))
 
 
