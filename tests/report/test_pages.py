@@ -1,5 +1,6 @@
 """Pages: what is on them, what must never be, and that they need nothing from outside."""
 
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -9,10 +10,12 @@ import pytest
 from made_up import measures
 
 import toys
+from nisf import __version__
 from nisf.cli import main
 from nisf.errors import BadFileError
 from nisf.io.subject_file import write_subject
 from nisf.measures.table import write_case
+from nisf.outputs import recorded
 from nisf.report.case_page import as_html, case_page
 from nisf.report.cohort_page import as_html as cohort_html
 from nisf.report.cohort_page import cohort_page, outliers, read_references, unmatched
@@ -196,6 +199,21 @@ def test_a_folder(folder, subject):
     write_reports(folder, subject.prior, say=again.append)
     assert len(again) == 5
     assert "Likely wrong" in (folder / "report" / "case-001.html").read_text(encoding="utf-8")
+
+
+def test_a_page_says_what_segmented_the_case(folder, subject):
+    """Not only what made the page, perhaps on another computer."""
+    with recorded(folder, "zoe", "segment", ours=["zoe.nisf"]):
+        write_subject(folder / "zoe.nisf", replace(subject, name="zoe"))
+    record = folder / "zoe.run.json"
+    stored = json.loads(record.read_text())
+    stored["parts"]["segment"]["versions"] = {"nisf": "0.0.7", "torch": "2.4"}
+    record.write_text(json.dumps(stored))
+    assert write_reports(folder, subject.prior, say=lambda _: None) == {}
+    without, known = ((folder / "report" / f"case-00{k}.html").read_text(encoding="utf-8") for k in (1, 2))
+    assert "<dt>Segmented with</dt><dd>nisf 0.0.7, torch 2.4</dd>" in known
+    assert "<dt>Segmented with</dt><dd>not recorded</dd>" in without
+    assert f"nisf {__version__}" in re.search(r"<dt>Page made with</dt><dd>([^<]*)</dd>", known)[1]
 
 
 def test_a_folder_with_references(folder, subject):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ from nisf import __version__
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
 from nisf.measures.case import CaseMeasures
+from nisf.outputs import provenance
 from nisf.report.pictures import Picture
 from nisf.report.plots import CurvePlot, Segment, bulls_eye, colour_of, curve_plot
 from nisf.report.slices import Shown
@@ -86,6 +85,7 @@ def case_page(
     *,
     missing: str = "",
     made_from: str = "",
+    versions: Mapping[str, str] | None = None,
     memory_mb: float = 512.0,
 ) -> CasePage:
     """Make the page of a subject.
@@ -97,6 +97,7 @@ def case_page(
         title: name to show; the subject's own name does not appear.
         missing: see `CasePage`.
         made_from: see `CasePage`.
+        versions: of what the subject was made with; None if unknown.
         memory_mb: working memory, MiB.
     """
     anatomy = subject.prior.anatomy
@@ -121,7 +122,7 @@ def case_page(
         curves=_curves(measures, anatomy),
         eyes=_eyes(measures),
         notes=[] if measures is None else [renamed(note) for note in measures.notes],
-        done=done_of(subject, measures),
+        done=done_of(subject, measures, versions or {}),
         licence=str(subject.prior.card.get("licence", "see the model's card")),
         made_from=made_from,
     )
@@ -174,7 +175,9 @@ def _eyes(measures: CaseMeasures | None) -> list[Eye]:
     return out
 
 
-def done_of(subject: Subject, measures: CaseMeasures | None) -> list[tuple[str, str]]:
+def done_of(
+    subject: Subject, measures: CaseMeasures | None, versions: Mapping[str, str]
+) -> list[tuple[str, str]]:
     """How the results were made: versions, prior, options, and the input's hash; no names, no paths."""
     summary, stack, prior = subject.summary, subject.stacks[0], subject.prior
     request = summary.get("request", {})
@@ -195,7 +198,8 @@ def done_of(subject: Subject, measures: CaseMeasures | None) -> list[tuple[str, 
         ("Region found by", str(summary.get("region", "not recorded"))),
         ("Options", "; ".join(words) or "the model's defaults"),
         ("Disconnected parts (islands)", "removed" if subject.islands == "remove" else "kept"),
-        ("Versions", f"nisf {__version__}, torch {_version('torch')}, Python {platform.python_version()}"),
+        ("Segmented with", in_words(versions) or "not recorded"),
+        ("Page made with", in_words(provenance.versions())),
     ]
     if measures is not None and measures.phases:
         frames = {n: stack.grid.nearest_frame(t) for n, t in measures.phases.items()}
@@ -207,11 +211,9 @@ def done_of(subject: Subject, measures: CaseMeasures | None) -> list[tuple[str, 
     return rows
 
 
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
+def in_words(versions: Mapping[str, str]) -> str:
+    """Versions as in ``nisf 0.1.0, torch 2.13.0``."""
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 @cache

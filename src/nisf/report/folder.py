@@ -19,7 +19,7 @@ from nisf.kinds.load import read_subject
 from nisf.measures.case import CaseMeasures
 from nisf.measures.table import case_path
 from nisf.measures.table import read_case as read_measures
-from nisf.outputs import recorded_file
+from nisf.outputs import read_record, recorded_file
 from nisf.prior.prior import Prior
 from nisf.report import case_page, cohort_page
 from nisf.subject.subject import Subject
@@ -95,6 +95,7 @@ def write_reports(
                     titles[name],
                     missing=missing,
                     made_from=mark,
+                    versions=versions_of(folder, name),
                     memory_mb=options.memory_mb,
                 )
                 write.text(path, case_page.as_html(page, INDEX))
@@ -167,6 +168,15 @@ def measures_of(folder: Path, name: str) -> CaseMeasures | None:
     """The measures of a case; None if there are none."""
     path = case_path(folder, name)
     return read_measures(path) if path.is_file() else None
+
+
+def versions_of(folder: Path, name: str) -> Mapping[str, str] | None:
+    """Versions of what a subject was made with, from its record; None without one."""
+    try:
+        parts = read_record(folder, name).parts.values()
+    except BadFileError:
+        return None
+    return next((part.versions for part in parts if f"{name}.nisf" in part.files), None)
 
 
 def numbered(folder: Path, names: Sequence[str], write: Writer) -> dict[str, str]:
