@@ -12,7 +12,7 @@ from nisf.view.viewed import Viewed
 from nisf.view.worker import Step
 
 pytest.importorskip("starlette", reason="needs nisf[view]: starlette and uvicorn")
-from nisf.view.server import admission_for
+from nisf.view.server import admission_for, serve_in_thread
 
 
 def asked(served, path, body=None, **headers):
@@ -186,6 +186,24 @@ def test_errors_of_the_work_are_sentences_too(served):
     body = json.dumps({"case": 0, "name": "4ch", "time": 0})
     ((header, _),) = packets(asked(served, "/api/view", body)[2])
     assert header == {"error": "view 4ch: the anatomy has no such view"}
+
+
+def test_the_server_ends_although_somebody_is_being_answered(capfd):
+    def endless():
+        while True:
+            yield Step.WAITS
+
+    before = set(threading.enumerate())
+    host, token, end = serve_in_thread(Library([Entry("endless", endless)]))
+    connection = http.client.HTTPConnection(host, timeout=30)
+    connection.request("POST", "/api/open", '{"case": 0}', {"X-Nisf-Token": token})
+    response = connection.getresponse()
+    assert response.status == 200
+    end()
+    assert set(threading.enumerate()) == before
+    assert [header for header, _ in packets(response.read())] == [{"dropped": True}]
+    connection.close()
+    assert capfd.readouterr().err == ""
 
 
 def test_two_tabs_do_not_drop_each_others_requests(serving, toy_seen):

@@ -88,6 +88,20 @@ def test_errors_are_sentences_and_end_one_question_only():
         assert gathered(answers) == (["fine"], Ended.DONE)
 
 
+def test_jobs_of_a_stopped_worker_are_dropped():
+    def waiting():
+        while True:
+            yield Step.WAITS
+
+    before, after = queue.Queue(), queue.Queue()
+    with Worker() as worker:
+        worker.submit("a", 1, waiting(), before.put)
+    worker.submit("b", 1, iter(["too late"]), after.put)
+    for answers in (before, after):
+        assert gathered(answers) == ([], Ended.DROPPED)
+        assert answers.empty()
+
+
 def test_a_dropped_job_is_not_answered():
     answers, go = queue.Queue(), threading.Event()
 

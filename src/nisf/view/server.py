@@ -28,6 +28,7 @@ from nisf.view.strokes import strokes_work
 from nisf.view.worker import Ended, Failed, Job, Work, Worker
 
 if TYPE_CHECKING:
+    import uvicorn
     from starlette.types import ASGIApp
 
 PAGE = Path(__file__).parent / "page"
@@ -259,17 +260,25 @@ def serve(viewer: Viewer, host: str, port: int, ready: Callable[[str], None]) ->
     Raises:
         BadSettingError: the address or port cannot be used.
     """
-    import uvicorn
-
     listening = bound(host, port)
     port = listening.getsockname()[1]
     admission = admission_for(host, port)
     shown = socket.gethostname() if host in EVERYWHERE else _in_url(host)
-    config = uvicorn.Config(
-        viewer.app(admission), log_level="warning", server_header=False, timeout_graceful_shutdown=2
-    )
     ready(f"http://{shown}:{port}/?token={admission.token}")
-    uvicorn.Server(config).run(sockets=[listening])
+    _server(viewer, admission).run(sockets=[listening])
+
+
+def _server(viewer: Viewer, admission: Admission) -> uvicorn.Server:
+    """A server that drops all jobs when it ends, instead of waiting until they are done."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            await asyncio.to_thread(viewer.worker.stop)
+            await super().shutdown(sockets)
+
+    app = viewer.app(admission)
+    return Server(uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=2))
 
 
 def serve_in_thread(library: Library) -> tuple[str, str, Callable[[], None]]:
@@ -278,13 +287,10 @@ def serve_in_thread(library: Library) -> tuple[str, str, Callable[[], None]]:
     Returns:
         The server's name with its port, the token, and the function that ends it.
     """
-    import uvicorn
-
     listening = bound("127.0.0.1", 0)
     port = listening.getsockname()[1]
     admission = admission_for("127.0.0.1", port)
-    config = uvicorn.Config(Viewer(library).app(admission), log_level="warning", server_header=False)
-    server = uvicorn.Server(config)
+    server = _server(Viewer(library), admission)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
 

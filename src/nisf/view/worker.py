@@ -39,7 +39,7 @@ class Ended(Enum):
 
     DONE = 0
     DROPPED = 1
-    """A newer request of the same channel replaced it, or the client has left."""
+    """A newer request of the same channel replaced it, the client has left, or the worker was stopped."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,13 @@ class Worker:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop after the current step; remaining jobs are dropped."""
+        """Stop after the current step; remaining jobs, and those that are submitted later, are dropped."""
         with self._change:
             self._stopped = True
             for job in self._jobs.values():
                 job.dropped = True
+                job.deliver(Ended.DROPPED)
+            self._jobs.clear()
             self._change.notify_all()
         self._thread.join(timeout=10)
 
@@ -110,6 +112,10 @@ class Worker:
             if old is not None:
                 old.dropped = True
                 old.deliver(Ended.DROPPED)
+            if self._stopped:
+                job.dropped = True
+                job.deliver(Ended.DROPPED)
+                return job
             self._jobs[channel] = job
             self._change.notify_all()
         return job
