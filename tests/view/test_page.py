@@ -275,6 +275,23 @@ def test_a_link_restores_the_view(page):
     assert page.evaluate(titles) == ["Slice", "Across 1", "Across 2"]
 
 
+@pytest.mark.parametrize(
+    ("notes", "complete", "said"),
+    [
+        ([], True, "This anatomy has no measures."),
+        ([], False, "Being computed; the views come first."),
+        (["Volumes could not be found"], True, "Volumes could not be found"),
+    ],
+)
+def test_why_there_are_no_measures(page, notes, complete, said):
+    text = page.evaluate(
+        "async (findings) => { const { findingsSection } = await import('/page/findings.js'); "
+        "return findingsSection(findings).textContent; }",
+        {"groups": [], "notes": notes, "complete": complete},
+    )
+    assert text == f"Quality and measures{said}"
+
+
 def test_what_was_used_last_is_kept(page):
     """Two phases are decoded together: the older one stays when the other one is made."""
     made, kept = page.evaluate(

@@ -32,7 +32,8 @@ export function findingsSection(findings) {
         make("td", { class: "number" }, `${row.value} ${row.unit}`), make("td", { class: "number quiet" }, row.interval))))));
   }
   for (const note of notes) section.append(make("p", { class: "note" }, note));
-  if (!groups.length) section.append(make("p", { class: "note" }, complete ? "This anatomy has no measures." : "Being worked out; the views come first."));
+  const words = complete ? "This anatomy has no measures." : "Being computed; the views come first.";
+  if (!groups.length && !notes.length) section.append(make("p", { class: "note" }, words));
   return section;
 }
 

@@ -15,8 +15,8 @@ export const KEYS = [
   ["Layers", [
     ["C", "Contour, fill, off"], ["I", "Field, measured, difference"], ["H", "Hatch what was not measured"], ["U", "Uncertainty"], ["X", "Lines of the other planes"],
   ]],
-  ["Tools", [["V", "Move"], ["P", "Point"], ["D", "Distance"], ["A", "Area"], ["Esc", "Give up a ruler"]]],
-  ["Page", [["F", "One view large, or all alike"], ["Tab", "Next view"], ["S", "Save a picture"], ["L", "Copy a link"], ["T", "Dark or light"], ["?", "This sheet"]]],
+  ["Tools", [["V", "Move"], ["P", "Point"], ["D", "Distance"], ["A", "Area"], ["Esc", "Cancel a ruler"]]],
+  ["Page", [["F", "One view large, or all alike"], ["Tab", "Next view"], ["S", "Save a picture"], ["L", "Copy a link"], ["T", "Dark or light"], ["?", "Show this help"]]],
   ["Mouse", [
     ["Drag", "What the chosen tool does"], ["Drag a line", "Move that line's plane"], ["Shift + drag", "Tilt"], ["Alt + drag", "Turn"],
     ["Right drag", "Window and level"], ["Wheel", "Through the plane"], ["Ctrl + wheel", "Zoom at the pointer"], ["Two fingers", "Zoom, turn"],

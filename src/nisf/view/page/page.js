@@ -88,7 +88,7 @@ export class Page {
       const cases = await this.source.cases();
       find("#case").replaceChildren(...cases.map((name, value) => make("option", { value }, name)));
       find("#case").disabled = cases.length < 2;
-      if (!cases.length) throw new Error("There is no case to look at. Start nisf view with a subject or a scan.");
+      if (!cases.length) throw new Error("There is no case to view. Start nisf view with a subject or a scan.");
       await this.openCase(Math.min(given?.case ?? 0, cases.length - 1), given);
     } catch (error) {
       this.cover(error.message, null, true);

@@ -67,7 +67,7 @@ export class Panel {
     const section = make("section", {}, make("h2", {}, "Image"), make("div", {}, this.baseChoice));
     if (!there) {
       for (const value of ["measured", "difference"]) find(`[data-value="${value}"]`, this.baseChoice).disabled = true;
-      section.append(make("p", { class: "note warn" }, info.missing || "The scan's own pixels are not at hand."));
+      section.append(make("p", { class: "note warn" }, info.missing || "The scan's own pixels are not available."));
     } else {
       section.append(this.check("Measured pixels around the region", "around"), this.check("Hatch what was not measured", "unmeasured"));
     }
@@ -139,7 +139,7 @@ export class Panel {
       button("Picture", () => savePicture(page), "PNG of the chosen view (S)"), button("Link", () => saveLink(page), "Copy a link to this very view (L)"));
     if (this.info.moves) row.append(button("Film", () => saveCine(page), "WebM of two cycles of the chosen view"), button("GIF", () => saveGif(page), "Animated GIF of one cycle of the chosen view"));
     row.append(button("Mesh", () => saveMesh(page), "Surfaces now, as STL"), button("NIfTI", () => saveNifti(page), "Classes on the plane that is shown"));
-    return make("section", {}, make("h2", {}, "Take away"), row);
+    return make("section", {}, make("h2", {}, "Export"), row);
   }
 
   drawMarks(state) {

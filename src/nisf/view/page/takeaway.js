@@ -39,7 +39,7 @@ export async function saveLink(page) {
 /** One cycle of the chosen view as WebM, frame by frame. */
 export async function saveCine(page) {
   const canvas = chosenCanvas(page), { store } = page;
-  if (!canvas.captureStream || !window.MediaRecorder) throw new Error("This browser records no films.");
+  if (!canvas.captureStream || !window.MediaRecorder) throw new Error("This browser cannot record films.");
   const type = ["video/webm;codecs=vp9", "video/webm", "video/mp4"].find((t) => MediaRecorder.isTypeSupported(t));
   const stream = canvas.captureStream(0), [track] = stream.getVideoTracks();
   const recorder = new MediaRecorder(stream, { mimeType: type, videoBitsPerSecond: 8e6 }), parts = [];
@@ -80,7 +80,7 @@ export async function saveGif(page) {
   }
   store.set({ time: before });
   save(new Blob(gif(pictures, cycle / times.length), { type: "image/gif" }), `${stem(page)}.gif`);
-  page.say("The film was saved as GIF: one cycle, again and again.");
+  page.say("The film was saved as GIF: one cycle, repeated.");
 }
 
 /** Binary STL of all structures that are shown, in world mm. */
@@ -102,7 +102,7 @@ export function stl(parts, hidden) {
 
 export function saveMesh(page) {
   const parts = page.solid.shown();
-  if (!parts) throw new Error("The surfaces are not there yet.");
+  if (!parts) throw new Error("The surfaces are not ready yet.");
   save(new Blob([stl(parts, page.store.state.hidden)], { type: "model/stl" }), `${stem(page)}.stl`);
   page.say("The surfaces were saved as STL, in mm of the patient.");
 }
@@ -134,7 +134,7 @@ export function nifti(question, sheet) {
 
 export async function saveNifti(page) {
   const { state } = page.store, view = page.views[state.active === "solid" ? "a" : state.active];
-  if (!view.sheet || view.sheet.step > 1) throw new Error("The plane is not answered sharply yet.");
+  if (!view.sheet || view.sheet.step > 1) throw new Error("The plane is not complete yet.");
   const stream = new Blob([nifti(view.question, view.sheet)]).stream().pipeThrough(new CompressionStream("gzip"));
   save(await new Response(stream).blob(), `${stem(page)}_plane.nii.gz`);
   page.say("The classes on this plane were saved as NIfTI.");
