@@ -4,9 +4,12 @@ import socket
 import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from chromium import chromium_page, needs_chromium
 from nisf.view.library import Entry, Library
 from nisf.view.viewed import Viewed
 from nisf.view.worker import Step
@@ -124,10 +127,47 @@ def test_names_of_a_server(host, port, known, unknown):
         {"Origin": "http://127.0.0.1:1"},
         {"Sec_Fetch_Site": "cross-site"},
         {"Sec_Fetch_Site": "same-site"},
+        {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"},
     ],
 )
 def test_pages_of_other_sites_are_refused(served, headers):
     assert asked(served, "/api/cases", "{}", **headers)[0] == 403
+
+
+def test_a_link_on_another_page_leads_in_if_it_has_the_token(served):
+    there = {"Sec_Fetch_Site": "cross-site", "X_Nisf_Token": None}
+    link = {**there, "Sec_Fetch_Mode": "navigate"}
+    status, headers, body = asked(served, f"/?token={served[1]}", **link)
+    assert status == 200
+    assert "SameSite=strict" in headers["set-cookie"]
+    assert b'content="0; url=/"' in body
+    for address, more in (("/?token=guess", link), ("/", link), (f"/?token={served[1]}", there)):
+        assert asked(served, address, **more)[0] == 403
+
+
+@needs_chromium
+@pytest.mark.parametrize("site", ["localhost", "127.0.0.1"])
+def test_a_click_on_a_notebooks_link_opens_the_viewer(served, tmp_path, site):
+    host, token = served
+    link = f'<a href="http://{host}/?token={token}" target="_blank" rel="noreferrer">Open</a>'
+    (tmp_path / "notebook.html").write_text(link)
+    other = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path))
+    threading.Thread(target=other.serve_forever, daemon=True).start()
+    try:
+        with chromium_page(600, 400) as page:
+            page.goto(f"http://{site}:{other.server_port}/notebook.html")
+            with page.context.expect_page() as opened:
+                page.click("a")
+            opened.value.wait_for_function("() => window.nisfPage?.info")
+            assert opened.value.url == f"http://{host}/"
+    finally:
+        other.shutdown()
+        other.server_close()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
 
 
 def test_the_own_page_may_ask(served):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from starlette.requests import cookie_parser
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -34,6 +34,11 @@ HEADERS = {
 }
 
 
+ONWARDS = (
+    '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>nisf view</title>'
+    '<meta http-equiv="refresh" content="0; url=/"></html>\n'
+)
+"""A page that leads to the viewer's."""
 HTTP_PORT = 80
 """Port that browsers leave out of the ``Host`` header."""
 
@@ -124,16 +129,18 @@ class Guard:
         admission = self.admission
         if not admission.known_host(headers):
             return refused(421, "This server does not go by that name.")
-        if not admission.own_origin(headers):
-            return refused(403, "Only the viewer's own page may ask.")
+        own = admission.own_origin(headers)
         token = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-        if scope["path"] == "/" and token:
+        if scope["path"] == "/" and token and (own or headers.get("sec-fetch-mode") == "navigate"):
             if not admission.is_token(token):
                 return refused(403, "The token in the address is not this viewer's; copy the whole address.")
-            # Removes the token from the address bar, the history and screenshots.
-            answer = RedirectResponse("/", status_code=303)
+            # Removes the token from the address bar, the history and screenshots. Where a link on another
+            # page led here, such as a notebook's, a redirect would count as that page's and get no cookie.
+            answer = RedirectResponse("/", status_code=303) if own else HTMLResponse(ONWARDS)
             answer.set_cookie(admission.cookie, admission.token, httponly=True, samesite="strict", path="/")
             return answer
+        if not own:
+            return refused(403, "Only the viewer's own page may ask.")
         if not admission.has_token(headers):
             return refused(403, "Open the address that nisf view printed; it contains the token.")
         return None
