@@ -5,6 +5,7 @@ import urllib.request
 import pytest
 
 import nisf
+from chromium import SHARP, chromium_page, needs_chromium
 
 pytest.importorskip("starlette", reason="needs nisf[view]: starlette and uvicorn")
 
@@ -17,6 +18,18 @@ def test_the_page_itself_is_in_the_notebook(toy_seen):
     page = html.unescape(re.search(r'srcdoc="([^"]*)"', text)[1])
     assert "default-src 'none'" in page
     assert "nisf-contents" in page
+
+
+@needs_chromium
+def test_the_page_runs_in_its_frame_and_cannot_reach_the_notebook(toy_seen):
+    with chromium_page(900, 700) as page:
+        page.set_content(f"<title>mine</title>{nisf.view(*toy_seen)._repr_html_()}")
+        frame = page.frames[1]
+        frame.wait_for_function("() => window.nisfPage?.info")
+        frame.wait_for_function(SHARP)
+        reached = "() => { try { return parent.document.title; } catch (error) { return error.name; } }"
+        assert frame.evaluate(reached) == "SecurityError"
+        assert page.said == []
 
 
 def test_a_latent_subject_is_served(toy_fitted):
