@@ -128,7 +128,7 @@ class Guard:
         """The response that a request gets instead of the application's, if any."""
         admission = self.admission
         if not admission.known_host(headers):
-            return refused(421, "This server does not go by that name.")
+            return refused(421, "This server has another name or port; forward a port under its own number.")
         own = admission.own_origin(headers)
         token = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         if scope["path"] == "/" and token and (own or headers.get("sec-fetch-mode") == "navigate"):
