@@ -128,7 +128,7 @@ def test_forty_classes_are_decoded_like_three(toy_image_prior, tmp_path):
         field=ImageField(config.field, config.image).eval(),
         folder=None,
     )
-    case = replace(toys.toy_case(99), labels=labels)
+    case = replace(toys.toy_case(99, toys.toy_grid(shape=(24, 24, 4), frames=1)), labels=labels)
     subject = replace(fit(case, prior, find="whole"), islands="remove")
     write_static(Viewed(subject, case), tmp_path / "many.html", measured=False)
     places = np.random.default_rng(0).uniform(-20, 20, (300, 3))
