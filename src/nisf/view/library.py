@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,10 +63,14 @@ class Library:
         Raises:
             BadSettingError: it is not open.
         """
-        if number not in self._open:
+        viewed = self._open.get(number)
+        if viewed is None:
             raise BadSettingError("The case is no longer open; choose it in the list again.")
-        self._open.move_to_end(number)
-        return self._open[number]
+        with suppress(
+            KeyError
+        ):  # requests and the worker have threads of their own, and it may close the case
+            self._open.move_to_end(number)
+        return viewed
 
     def put(self, number: int, viewed: Viewed) -> None:
         """Replace an open case."""
