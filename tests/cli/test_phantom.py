@@ -13,3 +13,11 @@ def test_a_foreign_file_is_replaced_on_request_only(tmp_path, capsys):
     assert foreign.read_bytes() == b"somebody's"
     assert main([*command, "--overwrite"]) == 0
     assert foreign.stat().st_size > 10_000
+
+
+def test_subjects_from_before_are_named(tmp_path, capsys):
+    assert main(["phantom", str(tmp_path), "--subjects", "1"]) == 0
+    assert "note" not in capsys.readouterr().out
+    (tmp_path / "phantom0000").rename(tmp_path / "phantom0001")
+    assert main(["phantom", str(tmp_path), "--subjects", "1", "--seed", "1"]) == 0
+    assert f"note: {tmp_path} also contains phantom0001 from before" in capsys.readouterr().out

@@ -28,12 +28,17 @@ class Phantom:
         from nisf.data.wording import counted
         from nisf.errors import BadSettingError
         from nisf.files import check_writable
+        from nisf.io.readers.listing import subfolders
         from nisf.phantom import write_cohort
 
         if self.subjects < 1:
             raise BadSettingError(f"--subjects {self.subjects}: give a number of at least 1")
         check_writable(self.output)
         views = ("2ch", "4ch") if self.long_axis else ()
-        write_cohort(self.output, self.subjects, self.seed, views=views, overwrite=self.overwrite)
+        written = write_cohort(self.output, self.subjects, self.seed, views=views, overwrite=self.overwrite)
         print(f"{counted(self.subjects, 'subject')} written to {self.output}")
+        others = [path.name for path in subfolders(self.output) if path not in written]
+        if others:
+            some = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
+            print(f"note: {self.output} also contains {some} from before")
         return 0
