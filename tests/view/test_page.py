@@ -94,7 +94,7 @@ def test_planes_move_turn_and_tilt_by_keys_and_mouse(page):
     tilted = dragged()
     assert np.cross(tilted["right"], tilted["down"]) @ np.cross(moved["right"], moved["down"]) < 0.999
     page.locator('[data-view="a"] canvas').focus()
-    page.keyboard.press("e")
+    page.keyboard.press("E")  # as with Caps Lock
     turned = page.evaluate("() => nisfPage.store.state.planes.a")
     assert np.isclose(np.dot(turned["right"], tilted["right"]), np.cos(np.deg2rad(5)), atol=1e-6)
     page.keyboard.press("PageDown")
@@ -216,7 +216,7 @@ def test_the_shown_phase_then_ed_and_es_come_first(page):
 
 
 def test_points_and_rulers(page, toy_seen):
-    page.keyboard.press("p")
+    page.keyboard.press("P")
     box = page.locator('[data-view="a"] canvas').bounding_box()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.wait_for_function("() => nisfPage.panel.picked?.answer")

@@ -25,6 +25,9 @@ export const KEYS = [
 
 const next = (list, value) => list[(list.indexOf(value) + 1) % list.length];
 
+/** The key of an event; a letter in lower case, which Caps Lock does not change. */
+const keyOf = ({ key }) => (key.length === 1 ? key.toLowerCase() : key);
+
 function planeKey(event, plane) {
   const step = plane.extent / 40, arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   const arrow = arrows[event.key];
@@ -36,7 +39,7 @@ function planeKey(event, plane) {
     "+": () => zoomed(plane, 1.25), "=": () => zoomed(plane, 1.25), "-": () => zoomed(plane, 0.8),
     q: () => spun(plane, -5 * DEGREE), e: () => spun(plane, 5 * DEGREE),
   };
-  return changes[event.key]?.() ?? null;
+  return changes[keyOf(event)]?.() ?? null;
 }
 
 function otherKey(event, page) {
@@ -53,7 +56,7 @@ function otherKey(event, page) {
     Escape: () => page.giveUp(),
   };
   const digit = /^[1-9]$/.test(event.key) ? page.snapIds()[Number(event.key) - 1] : null;
-  const action = digit ? () => page.snap(digit) : actions[event.key];
+  const action = digit ? () => page.snap(digit) : actions[keyOf(event)];
   if (action) action();
   return Boolean(action);
 }
