@@ -87,9 +87,13 @@ def test_a_prior_is_trained_once(study):
 def test_other_subjects_are_refused(study, tmp_path):
     from nisf.phantom import write_cohort
 
-    write_cohort(tmp_path, 5, seed=9, scanner=SMALL)
+    write_cohort(tmp_path / "data", 5, seed=9, scanner=SMALL)
+    assert study.validation
     with pytest.raises(NisfError, match="other subjects"):
-        Study(tmp_path, study.output, ANATOMY, TINY)
+        Study(tmp_path / "data", study.output, ANATOMY, TINY)
+    # A folder belongs to its subjects only once their images were read: an estimate reads none.
+    Study(study.cohort.root, tmp_path / "output", ANATOMY, TINY)
+    Study(tmp_path / "data", tmp_path / "output", ANATOMY, TINY)
 
 
 def test_too_few_subjects(tmp_path):

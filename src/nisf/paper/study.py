@@ -120,15 +120,20 @@ class Study:
             )
         self._check_subjects()
 
-    def _check_subjects(self) -> None:
-        """Check that existing results in the folder are from the same subjects."""
+    def _check_subjects(self, *, claim: bool = False) -> None:
+        """Check that existing results in the folder are from the same subjects.
+
+        Args:
+            claim: whether to write the subjects' names for later runs, as soon as there can be results.
+        """
         path = self.output / "subjects.json"
         names = {part: [case.name for case in self.files[part]] for part in ("training", "validation")}
         if path.is_file() and read_json(path) != names:
             raise BadFileError(
                 f"{path}: was made from other subjects; give another output folder", options=["output"]
             )
-        write_json(path, names)
+        if claim:
+            write_json(path, names)
 
     def _content(self, case: Case) -> str:
         """Digest of a case, computed once."""
@@ -137,6 +142,7 @@ class Study:
         return self._contents[case]
 
     def _whole(self, files: Sequence[CaseFiles]) -> list[Case]:
+        self._check_subjects(claim=True)
         reader = CaseReader(self.cohort, self.anatomy, files, cache=self.output / ".cache")
         cases = [case for _, case in reader if isinstance(case, Case)]
         # Each partial read would repeat the cohort's problems and notes.
