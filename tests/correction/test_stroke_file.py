@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 import toys
@@ -9,6 +10,7 @@ from nisf.correction import file
 from nisf.correction.file import read_strokes, strokes_of, write_strokes
 from nisf.correction.stroke import Stroke
 from nisf.data.case import Stack
+from nisf.data.geometry import Affine, Grid
 from nisf.errors import BadFileError, BadSettingError
 
 ENTRY = {"label": "blood", "points_mm": [[1, 2, 3.5]], "time": 0.25}
@@ -22,6 +24,23 @@ def test_there_and_back(tmp_path):
     )
     write_strokes(tmp_path / "strokes.json", strokes)
     assert read_strokes(tmp_path / "strokes.json") == strokes
+
+
+def test_strokes_of_another_scan_are_refused(tmp_path):
+    path, stroke = tmp_path / "strokes.json", Stroke(((1.0, 2.0, 3.0),), 0.5, "muscle")
+    write_strokes(path, [stroke], STACK)
+    assert read_strokes(path, STACK) == read_strokes(path) == (stroke,)
+    cine = Stack("sa", toys.toy_grid(frames=12))
+    assert read_strokes(path, cine) == (stroke,), "the same place at other times"
+    grid = toys.toy_grid(frames=4)
+    moved = Grid(grid.shape, Affine(grid.affine.matrix + 0.01 * np.eye(4, k=3)), grid.times)
+    with pytest.raises(
+        BadFileError, match=r"strokes\.json: its strokes were drawn on a scan of another size"
+    ):
+        read_strokes(path, Stack("sa", moved))
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps({**data, "scan": None}))
+    assert read_strokes(path, Stack("sa", moved)) == (stroke,)
 
 
 def test_times_in_frames_and_ms():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from chromium import SHARP, chromium_page, needs_chromium
-from nisf.correction.file import strokes_of
+from nisf.correction.file import read_strokes, scan_mark, strokes_of
 from nisf.quality.judgement import kept_judgement
 
 pytest.importorskip("starlette", reason="needs nisf[view]: starlette and uvicorn")
@@ -95,8 +95,9 @@ def test_paint_undo_redo_in_a_browser(served, library):
                 page.click(button)
         with page.expect_download() as download:
             page.click("#save-strokes")
-        stored = json.loads(download.value.path().read_text())
-        assert strokes_of(stored["strokes"]) == library.viewed(0).subject.strokes
+        subject = library.viewed(0).subject
+        assert read_strokes(download.value.path(), subject.stacks[0]) == subject.strokes
+        assert json.loads(download.value.path().read_text())["scan"] == scan_mark(subject.stacks[0])
         page.click("#undo")
         page.wait_for_function(follows, arg=0)
     assert counts[0] > first

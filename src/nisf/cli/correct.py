@@ -87,7 +87,7 @@ class Correct:
         if self.save is not None:
             made = Made(prior=new.prior.fingerprint)
             with recorded_file(self.save, "strokes", made=made, overwrite=self.overwrite):
-                write_strokes(self.save, new.strokes)
+                write_strokes(self.save, new.strokes, new.stacks[0] if new.stacks else None)
             print(f"wrote {self.save}")
         print(f"{new.name}: {counted(len(new.strokes), 'stroke')}")
         return 1 if left_out_of(tables) else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,25 @@ MOST_BYTES = 16 * 2**20
 TIMES = ("time", "time_ms", "frame")
 
 
-def write_strokes(path: str | Path, strokes: Sequence[Stroke]) -> None:
-    """Write a file of strokes atomically."""
-    write_json(path, {"nisf_strokes": FORMAT, "strokes": strokes_to_json(strokes)})
+def scan_mark(stack: Stack | None) -> str | None:
+    """A hash of the size and position of a stack; nearly every patient's differs. None without a stack."""
+    if stack is None:
+        return None
+    grid = stack.grid
+    numbers = (*grid.shape, *(f"{number:.3f}" for number in (grid.affine.matrix + 0.0).ravel()))
+    return hashlib.sha256(" ".join(map(str, numbers)).encode()).hexdigest()[:16]
+
+
+def write_strokes(path: str | Path, strokes: Sequence[Stroke], stack: Stack | None = None) -> None:
+    """Write a file of strokes atomically.
+
+    Args:
+        path: file to write.
+        strokes: of one case.
+        stack: the case's first stack; `read_strokes` refuses them for one of another size or position.
+    """
+    scan = {} if stack is None else {"scan": scan_mark(stack)}
+    write_json(path, {"nisf_strokes": FORMAT, **scan, "strokes": strokes_to_json(strokes)})
 
 
 def read_strokes(path: str | Path, stack: Stack | None = None) -> tuple[Stroke, ...]:
@@ -31,8 +48,8 @@ def read_strokes(path: str | Path, stack: Stack | None = None) -> tuple[Stroke, 
         stack: the stack that times given in frames or ms refer to.
 
     Raises:
-        BadFileError: the file is missing, too large, not a list of strokes, or of another version; the
-            message names the stroke and the value.
+        BadFileError: the file is missing, too large, not a list of strokes, of another version, or says that
+            it was drawn on another scan; the message names the stroke and the value.
     """
     path = Path(path)
     try:
@@ -47,6 +64,11 @@ def read_strokes(path: str | Path, stack: Stack | None = None) -> tuple[Stroke, 
     if data["nisf_strokes"] != FORMAT:
         raise BadFileError(
             f"{path}: strokes of format {str(data['nisf_strokes'])[:20]}; this nisf reads {FORMAT}"
+        )
+    if stack is not None and data.get("scan") not in (None, scan_mark(stack)):
+        raise BadFileError(
+            f"{path}: its strokes were drawn on a scan of another size or position; give those of this case, "
+            "or remove the entry 'scan' if they are"
         )
     try:
         return strokes_of(data.get("strokes"), stack)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from nisf.correction.file import scan_mark
 from nisf.data.case import Case, Stack
 from nisf.errors import BadSettingError
 from nisf.view.packets import Packet
@@ -26,6 +27,7 @@ def description(viewed: Viewed) -> dict[str, Any]:
         "times": [0.0] if grid is None else grid.times.tolist(),
         "moves": grid is not None and len(grid.times) > 1,
         "stacks": [_stack(stack, viewed.case, index) for index, stack in enumerate(subject.stacks)],
+        "scan": scan_mark(subject.stacks[0] if subject.stacks else None),
         "missing": viewed.missing,
         "draws": bool(viewed.spreads.draws),
     }

@@ -156,7 +156,7 @@ export class Strokes {
   }
 
   save() {
-    const text = JSON.stringify({ nisf_strokes: 1, strokes: this.done }, null, 2);
+    const text = JSON.stringify({ nisf_strokes: 1, scan: this.info.scan, strokes: this.done }, null, 2);
     save(new Blob([text], { type: "application/json" }), "strokes.json");
   }
 }
