@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nisf.data.wording import counted, listed, mm, place_mm, sizes
+from nisf.data.wording import counted, first_few, listed, mm, place_mm, sizes, such
 
 
 def test_sizes_and_lengths():
@@ -24,6 +24,13 @@ def test_places(place, words):
 
 def test_counts():
     assert [counted(n, "frame") for n in (0, 1, 30)] == ["0 frames", "1 frame", "30 frames"]
+
+
+def test_some_of_many():
+    assert first_few([]) == ""
+    assert first_few(list("abcde")) == "a, b, c, d, e"
+    assert first_few(list("abcdef")) == "a, b, c, d, e, ..."
+    assert [such(n, "case") for n in (1, 3)] == ["", " (3 such cases)"]
 
 
 def test_listed():

@@ -134,9 +134,11 @@ class Measure:
 
     def known(self, bodies: dict[str, float]) -> dict[str, float]:
         """The same table; cases in it that the folder does not have are named."""
+        from nisf.data.wording import such
+
         strange = [name for name in bodies if not (self.folder / f"{name}.nisf").is_file()]
         if strange:
-            count = "" if len(strange) == 1 else f" ({len(strange)} such cases)"
+            count = such(len(strange), "case")
             print(f"note: {self.body}: {strange[0]} is not a case in {self.folder}{count}", file=sys.stderr)
         return bodies
 

@@ -25,7 +25,7 @@ class Phantom:
     """Replace existing files even if nisf did not write them."""
 
     def run(self) -> int:
-        from nisf.data.wording import counted
+        from nisf.data.wording import counted, first_few
         from nisf.errors import BadSettingError
         from nisf.files import check_writable
         from nisf.io.readers.listing import subfolders
@@ -39,6 +39,5 @@ class Phantom:
         print(f"{counted(self.subjects, 'subject')} written to {self.output}")
         others = [path.name for path in subfolders(self.output) if path not in written]
         if others:
-            some = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
-            print(f"note: {self.output} also contains {some} from before")
+            print(f"note: {self.output} also contains {first_few(others)} from before")
         return 0

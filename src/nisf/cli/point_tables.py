@@ -25,6 +25,7 @@ def read_points(path: Path) -> np.ndarray:
 
     import numpy as np
 
+    from nisf.data.case_table import refuse_column_twice
     from nisf.errors import MALFORMED, BadFileError
 
     try:
@@ -38,8 +39,7 @@ def read_points(path: Path) -> np.ndarray:
         raise BadFileError(
             f"{path}: needs the columns x,y,z (mm) and optionally t, all numbers ({error})"
         ) from error
-    if twice := [name for name in columns if name and columns.count(name) > 1]:
-        raise BadFileError(f"{path}: has two columns '{twice[0]}'; delete one of them")
+    refuse_column_twice(path, columns)
     if "t" not in columns and (times := [name for name in columns if name.lower() in ("t", *TIMES)]):
         raise BadFileError(
             f"{path}: the column '{times[0]}' is not read; name it t, and give fractions of the cycle in it"

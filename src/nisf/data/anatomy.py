@@ -97,6 +97,10 @@ class Anatomy:
     declared: tuple[MeasureRule, ...] = ()
     wall: WallRule | None = None
 
+    def spelled(self) -> dict[str, str]:
+        """Its labels by their names in lower case, to find them however a file spells them."""
+        return {label.lower(): label for label in self.labels}
+
     @property
     def phase_names(self) -> tuple[str, ...]:
         """Names of the phases with the largest and the smallest volume; empty for a static anatomy."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 from nisf.errors import BadFileError
@@ -31,9 +32,7 @@ def read_case_table(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
             if any(separator in name for name in columns):
                 raise BadFileError(f"{path}: its columns are separated by {word}; save it with commas")
         raise BadFileError(f"{path}: has no column 'case'; name the column with the cases' names that")
-    twice = [name for name in columns if name and columns.count(name) > 1]
-    if twice:
-        raise BadFileError(f"{path}: has two columns '{twice[0]}'; delete one of them")
+    refuse_column_twice(path, columns)
     out: dict[str, dict[str, str]] = {}
     for line, row in rows:
         cells = {name: (row[name] or "").strip() for name in columns}
@@ -48,6 +47,16 @@ def read_case_table(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
         if case:
             out[case] = cells
     return [name for name in columns if name != "case"], out
+
+
+def refuse_column_twice(path: Path, columns: Sequence[str]) -> None:
+    """Check that no column of a table is there twice; columns without a name may be.
+
+    Raises:
+        BadFileError: one is.
+    """
+    if twice := [name for name in columns if name and columns.count(name) > 1]:
+        raise BadFileError(f"{path}: has two columns '{twice[0]}'; delete one of them")
 
 
 def number_in(cell: str, where: str) -> float:

@@ -28,6 +28,16 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
+def first_few(words: Sequence[str]) -> str:
+    """E.g. ``a, b``; of more than five, the first five and dots."""
+    return ", ".join([*words[:5], *(["..."] if len(words) > 5 else [])])
+
+
+def such(number: int, what: str) -> str:
+    """What follows after one of several was named, e.g. `` (3 such cases)``; empty if it is the only one."""
+    return "" if number == 1 else f" ({number} such {what}s)"
+
+
 def listed(words: Sequence[str]) -> str:
     """E.g. ``a, b and c``; empty without words."""
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

@@ -12,7 +12,7 @@ from jaxtyping import Int16, Integer
 
 from nisf.data.case import BACKGROUND, UNKNOWN, Case
 from nisf.data.geometry import cycle_distance
-from nisf.data.wording import counted, listed
+from nisf.data.wording import counted, first_few, listed
 from nisf.errors import BadFileError, CannotFitError, NisfError
 from nisf.evaluation.metrics import Score, score_volume
 from nisf.evaluation.prediction import read_prediction
@@ -159,8 +159,9 @@ def evaluate_folder(
             "structure, it counts as missed",
         )
     if strays := _strays(predictions, [case.name for case in cohort.cases]):
-        some = ", ".join(strays[:5]) + (", ..." if len(strays) > 5 else "")
-        evaluation.notes += (f"{counted(len(strays), 'prediction')} of no case in {references}: {some}",)
+        evaluation.notes += (
+            f"{counted(len(strays), 'prediction')} of no case in {references}: {first_few(strays)}",
+        )
     return evaluation
 
 

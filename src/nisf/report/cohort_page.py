@@ -11,6 +11,7 @@ import numpy as np
 
 from nisf import __version__
 from nisf.data.case_table import number_in, read_case_table
+from nisf.data.wording import such
 from nisf.errors import BadFileError
 from nisf.measures.case import CaseMeasures
 from nisf.measures.table import QUALITY
@@ -186,10 +187,10 @@ def unmatched(
     strange = list(dict.fromkeys(c for row in references.values() for c in row if c not in columns))
     out = []
     if strangers:
-        count = "" if len(strangers) == 1 else f" ({len(strangers)} such cases)"
+        count = such(len(strangers), "case")
         out.append(f"references: {strangers[0]} is not one of the measured cases{count}")
     if strange:
-        count = "" if len(strange) == 1 else f" ({len(strange)} such columns)"
+        count = such(len(strange), "column")
         out.append(
             f"references: column {strange[0]} is not a measure of these cases{count}; name columns as in "
             "measures.csv"

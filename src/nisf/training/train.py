@@ -16,7 +16,7 @@ from nisf.config.schema import Config, for_data
 from nisf.data.anatomy import Anatomy, to_json
 from nisf.data.case import Case
 from nisf.data.outline import Outline, content_of_all, contents_of, names_of, outlines_of
-from nisf.data.wording import counted
+from nisf.data.wording import counted, first_few
 from nisf.device import CPU
 from nisf.errors import BadSettingError
 from nisf.files import check_writable
@@ -163,10 +163,9 @@ def _tell_of_shared(cases: Sequence[Case], validation: Sequence[Case], say: Call
     trained = set(contents_of(cases))
     named = zip(names_of(validation), contents_of(validation), strict=True)
     if shared := [name for name, content in named if content in trained]:
-        some = ", ".join(shared[:5]) + (", ..." if len(shared) > 5 else "")
         say(
-            f"{len(shared)} of {counted(len(validation), 'validation case')} also in training ({some}): the "
-            "validation says little about new cases; validate on others"
+            f"{len(shared)} of {counted(len(validation), 'validation case')} also in training "
+            f"({first_few(shared)}): the validation says little about new cases; validate on others"
         )
 
 

@@ -66,9 +66,8 @@ class Library:
         viewed = self._open.get(number)
         if viewed is None:
             raise BadSettingError("The case is no longer open; choose it in the list again.")
-        with suppress(
-            KeyError
-        ):  # requests and the worker have threads of their own, and it may close the case
+        # Requests and the worker have threads of their own, and the worker may close the case.
+        with suppress(KeyError):
             self._open.move_to_end(number)
         return viewed
 

@@ -183,7 +183,7 @@ def match_names(numbers: Mapping[int, str], anatomy: Anatomy, source: Path) -> d
     Raises:
         BadFileError: a name that the anatomy does not have.
     """
-    spelled = {name.lower(): name for name in (*anatomy.labels, UNKNOWN_NAME)}
+    spelled = {**anatomy.spelled(), UNKNOWN_NAME: UNKNOWN_NAME}
     strange = [name for name in numbers.values() if name.lower() not in spelled]
     if strange:
         labels = ", ".join(anatomy.labels)

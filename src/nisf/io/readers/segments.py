@@ -54,7 +54,7 @@ def names_in_file(
         BadFileError: its header cannot be read.
     """
     told = segment_names(path)
-    spelled = {label.lower(): label for label in anatomy.labels}
+    spelled = anatomy.spelled()
     own = {number: spelled[name.lower()] for number, name in told.items() if name.lower() in spelled}
     if told and not own:
         notes.setdefault(

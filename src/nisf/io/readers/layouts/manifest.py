@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nisf.data.anatomy import Anatomy
+from nisf.data.case_table import refuse_column_twice
 from nisf.errors import BadFileError, NisfError
 from nisf.files import parse_json
 from nisf.io.readers.listing import (
@@ -146,8 +147,7 @@ def _rows(path: Path, listing: Listing) -> list[Row]:
         raise BadFileError(f"{path}: not a readable CSV table ({error}); save it as CSV in UTF-8") from error
     if not {"case", "image"} <= set(fields):
         raise BadFileError(f"{path}: its columns are {', '.join(fields)}; 'case' and 'image' are needed")
-    if twice := [name for name in fields if name and fields.count(name) > 1]:
-        raise BadFileError(f"{path}: has two columns '{twice[0]}'; delete one of them")
+    refuse_column_twice(path, fields)
     if others := [name for name in fields if name and name not in COLUMNS]:
         listing.notes["columns"] = (
             f"{path}: columns that are not used: {', '.join(others)}; the columns of a manifest are "

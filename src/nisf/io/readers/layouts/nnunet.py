@@ -158,7 +158,7 @@ def _meaning(path: Path, data: Mapping[str, Any], anatomy: Anatomy, listing: Lis
     told = numbers_of(anatomy, "nnunet")
     if not told:
         return _matched(path, data, anatomy, listing)
-    spelled = {name.lower(): name for name in anatomy.labels}
+    spelled = anatomy.spelled()
     try:
         table = _numbers(path, data)
     except BadFileError:
