@@ -2,12 +2,13 @@
 
 The first calls of each function in each test are checked, and then one of many: a training step that is
 repeated a thousand times is checked often enough, and checking every call takes as long as the steps. What
-checks a function is built when it is first called, for building it takes milliseconds.
+checks a function is built when it is first called, since building it takes milliseconds.
 """
 
 import dataclasses
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import CodeType
@@ -16,12 +17,10 @@ from typing import Any
 import jaxtyping
 from beartype import BeartypeConf, beartype
 
-FIRST = 5
+FIRST = 2
 """Calls of a function that are checked in each test."""
-EVERY = 32
+EVERY = 64
 """Of its further calls, one of so many."""
-FIRST_NESTED = 2
-"""The same of functions within functions: what checks one is built anew whenever the outer one is called."""
 
 # As in the typing rules, an int is fine where a float is asked for.
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))
@@ -37,6 +36,9 @@ class Calls:
 
 
 _calls: dict[CodeType, Calls] = {}
+_nested: dict[CodeType, Callable[..., Any]] = {}
+_running = threading.local()
+"""The functions within functions that each thread is in, while they are checked."""
 _test = 0
 
 
@@ -66,7 +68,7 @@ def sampled(function: Any = None, *, typechecker: Any) -> Any:
 def _of_function(function: Callable[..., Any], typechecker: Any) -> Callable[..., Any]:
     # Looked up here and not in each call: to hash code takes longer than most functions.
     calls = _calls.setdefault(inspect.unwrap(function).__code__, Calls())
-    first = FIRST_NESTED if "<locals>" in function.__qualname__ else FIRST
+    nested = "<locals>" in function.__qualname__
     built: list[Callable[..., Any]] = []
 
     @functools.wraps(function)
@@ -75,13 +77,37 @@ def _of_function(function: Callable[..., Any], typechecker: Any) -> Callable[...
         if calls.test != _test:
             calls.test, calls.number = _test, 0
         calls.number = number = calls.number + 1
-        if number > first and number % EVERY:
+        if number > FIRST and number % EVERY:
             return function(*args, **kwargs)
         if not built:
-            built.append(_whole(function, typechecker=typechecker))
+            build = _of_nested if nested else _whole
+            built.append(build(function, typechecker=typechecker))
         return built[0](*args, **kwargs)
 
     checked.checked = True
+    return checked
+
+
+def _of_nested(function: Callable[..., Any], *, typechecker: Any) -> Callable[..., Any]:
+    """What checks a function within a function: built once, not whenever the outer one is called."""
+    code = inspect.unwrap(function).__code__
+    if code not in _nested:
+
+        @functools.wraps(function)
+        def innermost(*args: Any, **kwargs: Any) -> Any:
+            return _running.functions[-1](*args, **kwargs)
+
+        _nested[code] = _whole(innermost, typechecker=typechecker)
+    whole = _nested[code]
+
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        functions = _running.__dict__.setdefault("functions", [])
+        functions.append(function)
+        try:
+            return whole(*args, **kwargs)
+        finally:
+            functions.pop()
+
     return checked
 
 

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from multiprocessing import active_children
 
 import pytest
 import torch
@@ -56,6 +57,8 @@ def test_a_failure_reaches_the_training():
     assert [ahead(0, "a"), ahead(1, "a")] == [0, 1]
     with pytest.raises(ValueError, match="no such step"):
         ahead(2, "a")
+    assert not active_children()  # ended at once, not when the garbage is collected
+    assert ahead(3, "a") == 3
 
 
 def test_samples_are_the_same(sampler):

@@ -1,5 +1,6 @@
 import queue
 import threading
+import time
 
 from nisf.errors import BadSettingError
 from nisf.view.worker import Ended, Failed, Step, Urgency, Worker
@@ -28,6 +29,39 @@ def test_a_newer_question_takes_the_place_of_an_older_one():
         go.set()
         assert gathered(new) == (["new"], Ended.DONE)
     assert gathered(old) == ([], Ended.DROPPED)
+
+
+def test_it_stops_at_once_without_jobs():
+    worker = Worker()
+    worker.start()
+    began = time.monotonic()
+    worker.stop()
+    assert not worker._thread.is_alive()
+    assert time.monotonic() - began < 5
+
+
+def test_what_is_dropped_is_closed_in_the_workers_thread():
+    closed, begun = queue.Queue(), queue.Queue()
+
+    def endless(name):
+        try:
+            while True:
+                begun.put(name)
+                yield Step.WORKED
+        finally:
+            closed.put((name, threading.current_thread().name))
+
+    with Worker() as worker:
+        first = worker.submit("first", 1, endless("first"), lambda _: None)
+        assert begun.get(timeout=10) == "first"
+        worker.drop(first)
+        assert closed.get(timeout=10) == ("first", "nisf-view")
+        for name in ("second", "third"):
+            worker.submit("same", 1, endless(name), lambda _: None)
+            while begun.get(timeout=10) != name:
+                pass
+        assert closed.get(timeout=10) == ("second", "nisf-view")
+    assert closed.get_nowait() == ("third", "nisf-view")
 
 
 def test_urgent_jobs_come_first_and_may_change_their_mind():

@@ -5,6 +5,7 @@ A GPU finishes a step faster than one core can draw and augment the samples of t
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
@@ -60,7 +61,14 @@ class Prefetched(Generic[Setting, Drawn]):
         if self._next != (step, setting):
             self._coming = self._from(step, setting)
         self._next = step + 1, setting
-        return next(self._coming)
+        try:
+            return next(self._coming)
+        except BaseException as error:
+            # The frames of the error refer to the iterator in a cycle. The garbage collector breaks the
+            # queues of its processes before it ends them, and then waits 5 s for each.
+            traceback.clear_frames(error.__traceback__)
+            self._next, self._coming = None, iter(())
+            raise
 
     def _from(self, step: int, setting: Setting) -> Iterator[Drawn]:
         return iter(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
@@ -59,7 +59,7 @@ class Job:
     Attributes:
         channel: a newer job of the same channel replaces an older one.
         urgency: lower numbers come first.
-        work: yields answers and `Step`.
+        work: yields answers and `Step`; a generator is closed in the worker's thread if the job is dropped.
         deliver: called with every answer, and finally with an `Ended`, possibly after a `Failed`.
     """
 
@@ -77,6 +77,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
+        self._dropped: list[Job] = []
         self._change = threading.Condition()
         self._numbers = itertools.count()
         self._steps = 0
@@ -97,10 +98,9 @@ class Worker:
         """Stop after the current step; remaining jobs, and those that are submitted later, are dropped."""
         with self._change:
             self._stopped = True
-            for job in self._jobs.values():
-                job.dropped = True
+            for job in list(self._jobs.values()):
+                self._drop(job)
                 job.deliver(Ended.DROPPED)
-            self._jobs.clear()
             self._change.notify_all()
         self._thread.join(timeout=10)
 
@@ -110,7 +110,7 @@ class Worker:
         with self._change:
             old = self._jobs.get(channel)
             if old is not None:
-                old.dropped = True
+                self._drop(old)
                 old.deliver(Ended.DROPPED)
             if self._stopped:
                 job.dropped = True
@@ -123,14 +123,22 @@ class Worker:
     def drop(self, job: Job) -> None:
         """Drop a job whose answer is no longer wanted."""
         with self._change:
-            job.dropped = True
-            if self._jobs.get(job.channel) is job:
-                del self._jobs[job.channel]
+            self._drop(job)
+
+    def _drop(self, job: Job) -> None:
+        """The thread closes its work; left to the garbage collector, that could happen in any thread."""
+        job.dropped = True
+        if self._jobs.get(job.channel) is job:
+            del self._jobs[job.channel]
+            self._dropped.append(job)
+            self._change.notify_all()
 
     def _next(self) -> Job | None:
-        """The most urgent job that can continue; None to end the thread."""
+        """The most urgent job that can continue, or one that was dropped; None to end the thread."""
         with self._change:
-            while not self._stopped:
+            while self._dropped or not self._stopped:
+                if self._dropped:
+                    return self._dropped.pop()
                 ready = [job for job in self._jobs.values() if job.waits_since != self._steps]
                 if ready:
                     return min(ready, key=lambda job: (job.urgency, job.number))
@@ -142,8 +150,12 @@ class Worker:
             self._go_on(job)
 
     def _go_on(self, job: Job) -> None:
-        """Run one step of a job."""
+        """Run one step of a job, or close its work if it was dropped."""
         try:
+            if job.dropped:
+                if isinstance(job.work, Generator):
+                    job.work.close()
+                return
             answer = next(job.work)
         except StopIteration:
             self._end(job, Ended.DONE)
