@@ -114,6 +114,10 @@ class Recipe(ABC):
         """Called after each optimiser step."""
         return
 
+    def close(self) -> None:
+        """Called after the last step, also if that failed."""
+        return
+
     @abstractmethod
     def validate(self) -> Validation | None:
         """Scores of the validation subjects, or None if there are none."""

@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TextIO, runtime_checkable
@@ -65,6 +65,10 @@ class Recipe(Protocol):
         """Scores of the validation subjects, or None if there are none."""
         ...
 
+    def close(self) -> None:
+        """Called after the last step, also if that failed."""
+        ...
+
 
 def subjects_of(step: int, pool: int, config: TrainConfig) -> list[int]:
     """Indices of the subjects of a step; they come in shuffled rounds, so each is seen equally often."""
@@ -114,7 +118,7 @@ def run(
         save()  # keeps what was made before the first step
     soon = time.monotonic() + FIRST_SECONDS
     rates, began = state.rates(), time.monotonic()
-    with _opened_log(folder, state.step) as log:
+    with _opened_log(folder, state.step) as log, closing(recipe):
         note = partial(_note, log, report)
         while max(state.step, state.place) < settings.steps:
             terms = _step(recipe, rates, rate_factor(settings, state.place))

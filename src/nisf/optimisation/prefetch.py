@@ -67,8 +67,12 @@ class Prefetched(Generic[Setting, Drawn]):
             # The frames of the error refer to the iterator in a cycle. The garbage collector breaks the
             # queues of its processes before it ends them, and then waits 5 s for each.
             traceback.clear_frames(error.__traceback__)
-            self._next, self._coming = None, iter(())
+            self.close()
             raise
+
+    def close(self) -> None:
+        """End the processes; a later step starts new ones."""
+        self._next, self._coming = None, iter(())
 
     def _from(self, step: int, setting: Setting) -> Iterator[Drawn]:
         return iter(

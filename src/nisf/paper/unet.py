@@ -128,6 +128,9 @@ class UNetTraining:
     def after_step(self) -> None:
         self.average.update_parameters(self.online)
 
+    def close(self) -> None:
+        self.drawn.close()
+
     def validate(self) -> Validation | None:
         return None
 

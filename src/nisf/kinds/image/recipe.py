@@ -192,6 +192,10 @@ class ImageRecipe(Recipe):
         update_average(self.average, self.online)
 
     @override
+    def close(self) -> None:
+        self.samples.close()
+
+    @override
     def validate(self) -> SliceDice | None:
         if not self.given:
             return None
