@@ -1,6 +1,9 @@
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -94,6 +97,31 @@ def test_other_subjects_are_refused(study, tmp_path):
     # A folder belongs to its subjects only once their images were read: an estimate reads none.
     Study(study.cohort.root, tmp_path / "output", ANATOMY, TINY)
     Study(tmp_path / "data", tmp_path / "output", ANATOMY, TINY)
+
+
+def test_changed_images_of_the_same_subjects_are_refused(study, tmp_path):
+    """What was trained on the old ones would be taken for trained on the new ones."""
+    data = tmp_path / "data"
+    shutil.copytree(study.cohort.root, data)
+    first = Study(data, tmp_path / "output", ANATOMY, TINY)
+    assert first.training
+    for name in ("training", "validation"):
+        copied = first.files[name][0].stacks[0].labels[0]
+        before = copied.read_bytes()
+        copied.write_bytes(before)  # touched, with the same content
+        assert Study(data, tmp_path / "output", ANATOMY, TINY).training
+        volume = nib.load(copied)
+        nib.save(nib.Nifti1Image(np.asarray(volume.dataobj) * 0, volume.affine, volume.header), copied)
+        with pytest.raises(NisfError, match=f"other images or labels of {first.files[name][0].name};"):
+            Study(data, tmp_path / "output", ANATOMY, TINY)
+        copied.write_bytes(before)
+    # A folder of an earlier version lists names only.
+    listed = tmp_path / "output" / "subjects.json"
+    names = json.loads(listed.read_text())
+    del names["files"]
+    listed.write_text(json.dumps(names))
+    copied.write_bytes(b"")
+    Study(data, tmp_path / "output", ANATOMY, TINY)
 
 
 def test_too_few_subjects(tmp_path):

@@ -16,6 +16,7 @@ from nisf.config.schema import Config
 from nisf.data.anatomy import Anatomy
 from nisf.data.case import Case
 from nisf.data.outline import content_of
+from nisf.data.wording import first_few
 from nisf.device import CPU
 from nisf.errors import BadFileError, BadSettingError, CannotFitError
 from nisf.files import check_writable, read_json, read_metadata, write_json
@@ -23,6 +24,7 @@ from nisf.io.readers import CaseFiles, CaseReader, open_cohort
 from nisf.kinds.latent.model import LatentPrior
 from nisf.kinds.load import load_prior
 from nisf.optimisation.checkpoint import CHECKPOINT
+from nisf.outputs import input_state, same_inputs
 from nisf.paper.budget import Budget
 from nisf.paper.unet import WEIGHTS
 from nisf.prior.bundled import model_names
@@ -121,19 +123,35 @@ class Study:
         self._check_subjects()
 
     def _check_subjects(self, *, claim: bool = False) -> None:
-        """Check that existing results in the folder are from the same subjects.
+        """Check that existing results in the folder are from the same subjects, and these unchanged.
 
         Args:
-            claim: whether to write the subjects' names for later runs, as soon as there can be results.
+            claim: whether to write the subjects' names and files for later runs, as soon as there can be
+                results.
+
+        Raises:
+            BadFileError: the subjects are others, or their images or labels have changed.
         """
         path = self.output / "subjects.json"
-        names = {part: [case.name for case in self.files[part]] for part in ("training", "validation")}
-        if path.is_file() and read_json(path) != names:
-            raise BadFileError(
-                f"{path}: was made from other subjects; give another output folder", options=["output"]
-            )
-        if claim:
-            write_json(path, names)
+        parts = ("training", "validation")
+        names = {part: [case.name for case in self.files[part]] for part in parts}
+        used = [case for part in parts for case in self.files[part]]
+        if path.is_file():
+            known = read_json(path)
+            states = known.pop("files", None) if isinstance(known, dict) else None
+            if known != names:
+                raise BadFileError(
+                    f"{path}: was made from other subjects; give another output folder", options=["output"]
+                )
+            pairs = zip(states or (), used, strict=False)
+            if changed := [case.name for state, case in pairs if not same_inputs(state, case.paths())]:
+                raise BadFileError(
+                    f"{path}: was made from other images or labels of {first_few(changed)}; give another "
+                    "output folder",
+                    options=["output"],
+                )
+        elif claim:
+            write_json(path, {**names, "files": [input_state(case.paths()) for case in used]})
 
     def _content(self, case: Case) -> str:
         """Digest of a case, computed once."""
@@ -279,7 +297,7 @@ class Study:
         seen = set(json.loads(read_metadata(path)["identity"])["cases"])
         if both := sorted(seen & {case.name for case in self.files["test"]}):
             raise BadSettingError(
-                f"{folder}: was trained on test subjects ({', '.join(both[:3])}, ...); give another prior"
+                f"{folder}: was trained on test subjects ({first_few(both)}); give another prior"
             )
 
     def once(
