@@ -14,6 +14,13 @@ def points(tmp_path):
     return path
 
 
+def test_empty_cells_beyond_the_columns_are_nothing(tmp_path):
+    """As spreadsheets write them."""
+    path = tmp_path / "points.csv"
+    path.write_text("x,y,z,t\n1,2,3,0.5,\n4,5,6,,,\n")
+    assert read_points(path).tolist() == [[1, 2, 3, 0.5], [4, 5, 6, 0]]
+
+
 def test_points_are_read_with_and_without_times(points, tmp_path):
     np.testing.assert_array_equal(read_points(points), [[0, 0, 0, 0.25], [5, -5, 10, 0]])
     (tmp_path / "still.csv").write_text("name,z,y,x\na,1,2,3e1\n")
@@ -29,11 +36,14 @@ def test_points_are_read_with_and_without_times(points, tmp_path):
         ("x,y,z\n1,2,left\n", "needs the columns x,y,z.*left"),
         ("x,y,z\n", "contains no points"),
         ("x,y,z\n1,2,inf\n", "contains no points, or coordinates that are not finite"),
-        ("x,y,z,t\n1,2,3,0.5\n1,2,3,350\n", "t is 350 in row 2; give a fraction of the cycle, from 0 to 1"),
+        (
+            "x,y,z,t\n1,2,3,0.5\n\n1,2,3,350\n",
+            "t is 350 in line 4; give a fraction of the cycle",
+        ),
         ("x,y,z\n1,2\n", "contains no points, or coordinates that are not finite"),
         ("x,y,z,time\n1,2,3,0.5\n", "the column 'time' is not read; name it t"),
         ("x,y,z,T\n1,2,3,0.5\n", "the column 'T' is not read"),
-        ("x,y,z\n1,5,2,5,3,0\n", "row 1 has more cells than there are columns; write decimals with a point"),
+        ("x,y,z\n1,5,2,5,3,0\n", "line 2 has more cells than there are columns; write decimals with a point"),
         ("x,y,z,x\n1,2,3,4\n", "has two columns 'x'"),
         (None, "needs the columns x,y,z.*No such file"),
     ],

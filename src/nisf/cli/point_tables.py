@@ -25,15 +25,15 @@ def read_points(path: Path) -> np.ndarray:
 
     import numpy as np
 
-    from nisf.data.case_table import refuse_column_twice
+    from nisf.data.case_table import refuse_column_twice, refuse_more_cells
     from nisf.errors import MALFORMED, BadFileError
 
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             columns = reader.fieldnames = [str(name).strip() for name in reader.fieldnames or ()]
-            table = list(reader)
-        rows = [[*(row[axis] for axis in "xyz"), row.get("t") or 0] for row in table]
+            table = [(reader.line_num, row) for row in reader]
+        rows = [[*(row[axis] for axis in "xyz"), row.get("t") or 0] for _, row in table]
         points = np.array(rows, dtype=np.float64)
     except (OSError, csv.Error, *MALFORMED) as error:
         raise BadFileError(
@@ -44,19 +44,15 @@ def read_points(path: Path) -> np.ndarray:
         raise BadFileError(
             f"{path}: the column '{times[0]}' is not read; name it t, and give fractions of the cycle in it"
         )
-    # Further cells are listed under None.
-    long = [number for number, row in enumerate(table, start=1) if row.get(None)]
-    if long:
-        raise BadFileError(
-            f"{path}: row {long[0]} has more cells than there are columns; write decimals with a point"
-        )
+    for line, row in table:
+        refuse_more_cells(row, f"{path}: line {line}")
     if not len(points) or not np.isfinite(points).all():
         raise BadFileError(f"{path}: contains no points, or coordinates that are not finite")
     outside = np.flatnonzero((points[:, 3] < 0) | (points[:, 3] > 1))
     if len(outside):
         raise BadFileError(
-            f"{path}: t is {points[outside[0], 3]:g} in row {outside[0] + 1}; give a fraction of the cycle, "
-            "from 0 to 1"
+            f"{path}: t is {points[outside[0], 3]:g} in line {table[outside[0]][0]}; give a fraction of the "
+            "cycle, from 0 to 1"
         )
     return points
 

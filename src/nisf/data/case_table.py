@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from nisf.errors import BadFileError
 
@@ -37,9 +38,7 @@ def read_case_table(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
     for line, row in rows:
         cells = {name: (row[name] or "").strip() for name in columns}
         case, where = cells.pop("case"), f"{path}: line {line}"
-        # Further cells are listed under None.
-        if any(str(cell).strip() for cell in row.get(None) or ()):
-            raise BadFileError(f"{where} has more cells than there are columns; write decimals with a point")
+        refuse_more_cells(row, where)
         if not case and any(cells.values()):
             raise BadFileError(f"{where} names no case; fill it in, or delete the row")
         if case in out:
@@ -57,6 +56,19 @@ def refuse_column_twice(path: Path, columns: Sequence[str]) -> None:
     """
     if twice := [name for name in columns if name and columns.count(name) > 1]:
         raise BadFileError(f"{path}: has two columns '{twice[0]}'; delete one of them")
+
+
+def refuse_more_cells(
+    row: Mapping[Any, Any], where: str, advice: str = "write decimals with a point"
+) -> None:
+    """Check that a row of `csv.DictReader` has no cells beyond its columns; empty ones may be there.
+
+    Raises:
+        BadFileError: it has; the message names ``where`` and ends with ``advice``.
+    """
+    # Further cells are listed under None.
+    if any(str(cell).strip() for cell in row.get(None) or ()):
+        raise BadFileError(f"{where} has more cells than there are columns; {advice}")
 
 
 def number_in(cell: str, where: str) -> float:

@@ -350,7 +350,7 @@ def test_manifest_known_hides_the_background(tmp_path):
     ("rows", "said"),
     [
         ("case,picture\na,b\n", "columns case and image"),
-        ("case,image\n,a.nii\n", "row 2 has no case or no image"),
+        ("case,image\n\n,a.nii\n", "line 3 has no case or no image"),
         ("case,image\none,none.nii\n", r"none.nii: no such file"),
         ("case,image,time\none,a.nii,1.2\n", r"fractions of the cycle are in \[0, 1\)"),
         ("case,image,time\none,a.nii,soon\n", "give each row a number"),
@@ -360,7 +360,7 @@ def test_manifest_known_hides_the_background(tmp_path):
         ("case,image,phase\none,a.nii,ED:x\n", "phase 'ED:x'"),
         ("case,image,phase\none,a.nii,ED:0;ed:1\n", "has the phase ED twice"),
         ("case,image,image\none,a.nii,b.nii\n", "has two columns 'image'"),
-        ("case,image\none,a.nii,5\n", "row 2 has more cells than there are columns"),
+        ("case,image\none,a.nii,5\n", "line 2 has more cells than there are columns"),
         ("case,image\n../up,a.nii\n", "cannot name a case"),
         ("case,image\n", "no case of the layout manifest"),
     ],

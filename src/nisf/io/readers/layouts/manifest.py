@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nisf.data.anatomy import Anatomy
-from nisf.data.case_table import refuse_column_twice
+from nisf.data.case_table import refuse_column_twice, refuse_more_cells
 from nisf.errors import BadFileError, NisfError
 from nisf.files import parse_json
 from nisf.io.readers.listing import (
@@ -142,7 +142,7 @@ def _rows(path: Path, listing: Listing) -> list[Row]:
             reader = csv.DictReader(file, skipinitialspace=True, delimiter=separator)
             fields = [str(name).strip().lower() for name in reader.fieldnames or ()]
             reader.fieldnames = fields
-            raw = list(reader)
+            raw = [(reader.line_num, row) for row in reader]
     except (OSError, csv.Error, UnicodeDecodeError) as error:
         raise BadFileError(f"{path}: not a readable CSV table ({error}); save it as CSV in UTF-8") from error
     if not {"case", "image"} <= set(fields):
@@ -153,16 +153,12 @@ def _rows(path: Path, listing: Listing) -> list[Row]:
             f"{path}: columns that are not used: {', '.join(others)}; the columns of a manifest are "
             f"{', '.join(COLUMNS)}"
         )
-    rows = [{column: (row.get(column) or "").strip() for column in COLUMNS} for row in raw]
-    for line, (row, cells) in enumerate(zip(rows, raw, strict=True), start=2):
+    rows = [{column: (row.get(column) or "").strip() for column in COLUMNS} for _, row in raw]
+    for row, (line, cells) in zip(rows, raw, strict=True):
         if not row["case"] or not row["image"]:
-            raise BadFileError(f"{path}: row {line} has no case or no image; fill it in or delete the row")
-        # Further cells are listed under None.
-        if any(str(cell).strip() for cell in cells.get(None) or ()):
-            raise BadFileError(
-                f"{path}: row {line} has more cells than there are columns; put text that contains the "
-                "separator between double quotes"
-            )
+            raise BadFileError(f"{path}: line {line} has no case or no image; fill it in or delete the row")
+        quote = "put text that contains the separator between double quotes"
+        refuse_more_cells(cells, f"{path}: line {line}", quote)
     return rows
 
 
