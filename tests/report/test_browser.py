@@ -1,18 +1,17 @@
 """Pages in a real browser: quiet consoles, sorting, narrow screens, paper."""
 
 import re
-import shutil
 import subprocess
 
 import pytest
 from made_up import measures
 
+from chromium import BROWSER, needs_chromium
 from nisf.report.case_page import as_html, case_page
 from nisf.report.cohort_page import as_html as cohort_html
 from nisf.report.cohort_page import cohort_page
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed")
+pytestmark = needs_chromium
 
 
 def browse(path, *ask, width=1200):
