@@ -20,6 +20,7 @@ from nisf.data.geometry import nearest_frame
 from nisf.data.region import Region, over_all_slices
 from nisf.device import Arriving, one_core, require_bytes
 from nisf.errors import CannotFitError
+from nisf.kinds.image.companions import at_reference_times
 from nisf.kinds.image.correction import fit_residual
 from nisf.kinds.image.draws import Draws
 from nisf.kinds.image.exportable import exportable_decoder, exportable_scene
@@ -248,6 +249,7 @@ class ImagePrior(Prior[ImageSubject]):
             raise CannotFitError(
                 f"{case.name}: has no slices, which this prior needs; use a prior that fits points"
             )
+        case = at_reference_times(case)
         _require_memory(case, self.config)
         region = over_all_slices(case, region)
         seen = canvases(case, case.slices, region, self.config.image)
