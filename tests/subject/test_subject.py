@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import toys
+from nisf.correction.stroke import Stroke
 from nisf.data.geometry import Grid
 from nisf.data.region import Region, reference_pose
 from nisf.io.subject_file import write_subject
@@ -28,6 +29,26 @@ def test_render_is_query_at_the_voxels(toy_fitted):
             rendering.label[:, :, :, t], rendering.probability[:, :, :, t].argmax(-1)
         )
     assert toy_fitted.render().probability is None
+
+
+def test_a_time_of_another_cycle(toy_fitted):
+    assert not toy_fitted.prior.config.field.cyclic_time
+    position = toy_fitted.stacks[0].grid.points_of_slice(3)
+    image, probability = toy_fitted.query(position, 0.25)
+    for time in (1.25, -0.75):
+        other_image, other = toy_fitted.query(position, time)
+        np.testing.assert_array_equal(other_image, image)
+        np.testing.assert_array_equal(other, probability)
+    start, end = toy_fitted.query(position, 0.0), toy_fitted.query(position, 1.0)
+    np.testing.assert_array_equal(end[1], start[1])
+
+
+def test_a_stroke_at_the_end_of_the_cycle_is_one_at_its_start(toy_fitted):
+    latents = [
+        toy_fitted.corrected([Stroke(((0.0, 0.0, 0.0),), time, "muscle")]).corrected_latent
+        for time in (0.0, 1.0)
+    ]
+    np.testing.assert_array_equal(*latents)
 
 
 def test_a_time_for_each_position(toy_fitted):

@@ -45,7 +45,7 @@ def corrected_latent(
         region: region of the subject.
     """
     targets = targets_of(strokes, labels)
-    places = np.c_[region.coordinates(targets.position), targets.time][:, : field.config.dimensions]
+    places = np.c_[region.coordinates(targets.position), targets.time % 1.0][:, : field.config.dimensions]
     with stage("correcting"), torch.inference_mode(False), torch.enable_grad():
         start, spread = latent.clone(), covariance.clone().to(latent.device).double()
         coordinates = torch.from_numpy(places.astype(np.float32)).to(start.device)[None]

@@ -82,7 +82,8 @@ class LatentSubject(Subject):
         def inside(
             scaled: np.ndarray, time: np.ndarray, memory_mb: float
         ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-            coordinates = np.c_[scaled, time][:, : config.dimensions]
+            # A field without cyclic time knows one cycle only.
+            coordinates = np.c_[scaled, time % 1.0][:, : config.dimensions]
             if len(latents) == 1:
                 return *ask(network, latents[0], coordinates, memory_mb=memory_mb), None
             return ask_samples(network, latents, coordinates, memory_mb=memory_mb)
