@@ -10,7 +10,7 @@ from nisf.data.measure_rules import MeasureRule
 from nisf.data.region import Region
 from nisf.errors import BadSettingError
 from nisf.measures.case import MeasureOptions, Measuring, measure, said_by
-from nisf.phantom import Heart, Scanner, ejection_fraction, scan, volumes_ml
+from nisf.phantom import Heart, Scanner, ejection_fraction, label, scan, volumes_ml
 from nisf.uncertainty.intervals import times_of
 from true_subjects import hearts, true_heart, true_subject
 
@@ -183,3 +183,15 @@ def test_what_a_case_says():
     said = said_by(case)
     assert set(said) == {"phases", "height_cm", "weight_kg"}
     assert said["phases"] == dict(case.phases)
+
+
+def test_a_subject_of_points_alone_is_measured_at_its_phases():
+    heart = Heart()
+    region = true_heart(heart).region
+    said = {"phases": {"ED": 0.0, "ES": heart.end_systole}}
+    found = measure(true_subject(lambda world, time: label(heart, world, time), region, None, said=said))
+    assert found.values["lv_edv_ml"] == pytest.approx(volumes_ml(heart, 0.0)[LV], rel=0.01)
+    assert found.values["lv_ef_percent"] == pytest.approx(100 * heart.ejection_fraction, abs=0.6)
+    assert found.values["lv_ef_slices_percent"] is None
+    assert found.wall is None
+    assert "no slices" in found.notes[0]

@@ -79,7 +79,8 @@ class Measuring:
     """Measures a subject while it is rendered: each frame just after its slices have been encoded.
 
     Args:
-        subject: the subject to measure, at the times of its reference stack.
+        subject: the subject to measure, at the times of its reference stack; without one, at the named
+            phases from its files.
         options: the user's settings.
         memory_mb: working memory, MiB.
 
@@ -92,9 +93,11 @@ class Measuring:
     ) -> None:
         self.subject, self.options, self.memory_mb = subject, options or MeasureOptions(), memory_mb
         self.anatomy = subject.prior.anatomy
-        self.times = subject.stacks[0].grid.times if subject.stacks else np.zeros(1)
-        self.asked = self._asked()
         self.said = {name: float(time) for name, time in said_of(subject).get("phases", {}).items()}
+        self.times = (
+            subject.stacks[0].grid.times if subject.stacks else np.unique([*self.said.values()] or [0.0])
+        )
+        self.asked = self._asked()
         self._lock = threading.Lock()
         self._volumes: dict[int, np.ndarray] = {}
         self._kept: dict[int, Sampled] = {}
@@ -222,6 +225,8 @@ class Measuring:
         rule = self.anatomy.wall
         if rule is None or rule.phase not in phases:
             return None, []
+        if not self.subject.stacks:
+            return None, ["no wall thickness: the case has no slices, which give the direction of the axis"]
         at = {name: self._near(phases[name]) for name in (rule.phase, rule.to) if name in phases}
         mirrored = self.subject.summary.get("turned") == MIRRORED
         return measure_wall(rule, self.anatomy, at, self.subject.stacks[0], mirrored=mirrored)
