@@ -8,6 +8,7 @@ import pytest
 
 from nisf.alignment import Shift, aligned, find_shifts, planes_of, shift_of
 from nisf.alignment.planes import crossings
+from nisf.data.geometry import Affine, Grid
 from nisf.data.region import region_from_labels
 from nisf.phantom import Scanner, scan
 from nisf.phantom.cohort import subject
@@ -17,11 +18,22 @@ HALF = np.array([65.0, 65.0, 60.0])
 
 
 @functools.cache
-def study(seed, shift_mm, views=("4ch", "2ch")):
-    """A short-axis stack with long-axis planes, the true shifts of the stack, and the heart's region."""
+def study(seed, shift_mm, views=("4ch", "2ch"), oblique=0.0):
+    """A short-axis stack with long-axis planes, the true shifts of the stack, and the heart's region.
+
+    Each slice lies ``oblique`` slice distances beside the one before, along the image's first axis.
+    """
     heart, scanner = subject(3, seed, Scanner(frames=2, shift_mm=shift_mm))
     scanner = replace(scanner, frames=2, shift_mm=shift_mm)
     short = scan(heart, scanner, seed)
+    if oblique:
+        grid = short.case.stacks[0].grid
+        matrix = grid.affine.matrix.copy()
+        aside = oblique * grid.spacing[2] * grid.affine.axes[:, 0]
+        matrix[:3, 2] += aside
+        matrix[:3, 3] -= aside * (grid.shape[2] - 1) / 2
+        grid = Grid(grid.shape, Affine(matrix), grid.times)
+        short = scan_plane(heart, grid, scanner, seed, stack="sa")
     stacks, slices = list(short.case.stacks), list(short.case.slices)
     for number, view in enumerate(views):
         grid = long_axis(heart, view, frames=2)
@@ -53,6 +65,11 @@ def errors(case, true, shifts):
 def test_shifts_are_found_to_less_than_a_pixel(seed, shift_mm):
     case, true, _ = study(seed, shift_mm)
     assert errors(case, true, found(seed, shift_mm)).max() < 0.7
+
+
+def test_a_stack_whose_slices_lie_obliquely_behind_each_other():
+    case, true, region = study(0, 2.0, oblique=0.3)
+    assert errors(case, true, find_shifts(case, region)).max() < 0.7
 
 
 def test_a_gain_and_an_offset_of_an_image_change_nothing():

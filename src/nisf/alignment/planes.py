@@ -43,8 +43,8 @@ class Plane:
 
     @property
     def normal(self) -> Float[np.ndarray, "3"]:
-        """Unit normal of the plane."""
-        return self.affine.axes[:, 2]
+        """Unit normal of the plane; a stack's third axis may be oblique to its slices."""
+        return self.affine.normal()
 
     def pixels(self, world: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 2"]:
         """Pixel coordinates of points, projected onto the plane."""
