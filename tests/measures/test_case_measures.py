@@ -195,3 +195,29 @@ def test_a_subject_of_points_alone_is_measured_at_its_phases():
     assert found.values["lv_ef_slices_percent"] is None
     assert found.wall is None
     assert "no slices" in found.notes[0]
+
+
+def test_structures_whose_names_differ_in_signs_only_have_their_own_measures():
+    labels, sides = ("background", "T1+", "T1-", "T1 surface"), (10.0, 20.0, 30.0)
+    colours = ("#000000", "#ff0000", "#00ff00", "#0000ff")
+    anatomy = Anatomy("boxes", labels, colours, None)
+
+    def label_at(world, _):
+        """Boxes of these sides, one after the other along the first axis."""
+        found = np.zeros(len(world), dtype=np.int64)
+        for k, (side, x) in enumerate(zip(sides, (-30.0, -10.0, 20.0), strict=True), start=1):
+            found[np.abs(world - (x, 0, 0)).max(-1) < side / 2] = k
+        return found
+
+    grid = Grid((80, 40, 40), Affine.scaling((1.0, 1.0, 1.0), (-39.5, -19.5, -19.5)))
+    region = Region(Affine(np.eye(4)), np.array([40.0, 20.0, 20.0]))
+    found = measure(true_subject(label_at, region, Stack("t1", grid), anatomy=anatomy)).values
+    assert [name for name in found if name.endswith("_slices_ml")] == [
+        "t1_slices_ml",
+        "t1_2_slices_ml",
+        "t1_surface_3_slices_ml",
+    ]
+    assert [found[name] for name in ("t1_slices_ml", "t1_2_slices_ml", "t1_surface_3_slices_ml")] == [1, 8, 27]
+    for name, side in (("t1", 10.0), ("t1_2", 20.0), ("t1_surface_3", 30.0)):
+        assert found[f"{name}_ml"] == pytest.approx(side**3 / 1000, rel=0.02)
+        assert found[f"{name}_extent_mm"] == pytest.approx(side * 3**0.5, rel=0.1)

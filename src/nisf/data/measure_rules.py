@@ -99,17 +99,32 @@ def unit(rule: MeasureRule, rules: Sequence[MeasureRule]) -> str:
 def default_rules(labels: Sequence[str], phases: Sequence[str]) -> tuple[MeasureRule, ...]:
     """The measures of an anatomy that declares none: volume, surface and extent of each structure.
 
+    Where two structures would give measures of the same name, such as "T1+" and "T1-", those of the later one
+    have its class in their names.
+
     Args:
         labels: names of the classes, background first.
         phases: the named phases; if there are none, the only time is measured.
     """
+    out: dict[str, MeasureRule] = {}
+    for k, label in enumerate(labels[1:], start=1):
+        name = word(label)
+        rules = _of_structure(name, label, phases)
+        while out.keys() & {rule.name for rule in rules}:
+            name = f"{name}_{k}"
+            rules = _of_structure(name, label, phases)
+        out |= {rule.name: rule for rule in rules}
+    return tuple(out.values())
+
+
+def _of_structure(name: str, label: str, phases: Sequence[str]) -> list[MeasureRule]:
+    """Volume, surface and extent of a structure at each phase, with names that begin with ``name``."""
     out = []
-    for label in labels[1:]:
-        for phase in phases or (None,):
-            name = word(label) if phase is None else f"{word(label)}_{word(phase)}"
-            out.append(MeasureRule(name, "volume", label, phase))
-            out += [MeasureRule(f"{name}_{rule}", rule, label, phase) for rule in ("surface", "extent")]
-    return tuple(out)
+    for phase in phases or (None,):
+        own = name if phase is None else f"{name}_{word(phase)}"
+        out.append(MeasureRule(own, "volume", label, phase))
+        out += [MeasureRule(f"{own}_{rule}", rule, label, phase) for rule in ("surface", "extent")]
+    return out
 
 
 def word(text: str) -> str:
