@@ -17,6 +17,7 @@ from nisf.kinds.latent.parametrisation import (
     placed_points,
     rotation,
 )
+from nisf.networks.latent_field import LatentField
 
 ALL = FitConfig(shift_mm=4.0, gain=0.1, pose_mm=5.0, pose_degrees=10.0)
 
@@ -172,3 +173,21 @@ def test_region_moved():
     expected = region.pose(world) @ Rotation.from_rotvec(turn).as_matrix().T + [4, 5, 6]
     np.testing.assert_allclose(moved.pose(world), expected)
     np.testing.assert_array_equal(moved.half, region.half)
+
+
+def test_a_field_of_two_dimensions_is_shifted_and_turned_in_its_plane():
+    torch.manual_seed(0)
+    field = LatentField(toys.settings(field={"dimensions": 2}).field)
+    case = toys.toy_case(0, toys.toy_grid((24, 24, 1), frames=1))
+    points = CasePoints(case, whole_region(case), 2)
+    model = parametrisation_of(field, torch.zeros(12), torch.eye(12), ALL, [points])
+    index, where = drawn(points)
+    x = torch.zeros(1, sum(model.sizes))
+    x[0, 12:14] = torch.tensor([8.0, -4.0]) / 4.0  # 8 and -4 mm
+    x[0, -6:] = torch.tensor([1.0, -0.5, 0.0, 0.0, 0.0, 0.3])
+    region = moved_region(model, x, points.region)
+    # A shift of 2 and -1 pixels of 4 mm.
+    world = case.slices[0].affine(np.c_[points.pixel[index] - [2.0, -1.0], np.zeros(len(index))])
+    coordinates = torch.from_numpy(region.coordinates(world)[:, :2].astype(np.float32))[None]
+    seen = replace(model, gain=0.0).intensity(torch.cat([x[:, :14], x[:, -6:]], dim=1), where)
+    torch.testing.assert_close(seen, field.intensity(coordinates, torch.zeros(1, 12)), atol=1e-4, rtol=1e-4)

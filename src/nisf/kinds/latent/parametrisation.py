@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from nisf.config.schema import FitConfig
 from nisf.data.points import CasePoints
@@ -120,14 +121,17 @@ class Parametrisation:
         outside = (points.group < 0)[..., None]
         index = points.group.clamp_min(0)[..., None].expand(-1, -1, 2)
         if shift is not None or pose is not None:
-            place = coordinates[..., :3] * points.half[:, None]
+            # A field of two dimensions leaves the third out; its slice is at zero.
+            third = max(0, 3 - coordinates.shape[-1])
+            place = functional.pad(coordinates[..., :3], (0, third)) * points.half[:, None]
             if shift is not None:
                 own = torch.gather(shift, 1, index).masked_fill(outside, 0.0)
                 # The image at a point shows the tissue that breathing has moved there.
                 place = place - (points.axes * own[..., None, :]).sum(-1)
             if pose is not None:
                 place = place @ rotation(pose[:, 3:]).transpose(1, 2) + pose[:, None, :3]
-            coordinates = torch.cat([place / points.half[:, None], coordinates[..., 3:]], dim=-1)
+            moved = torch.cat([place / points.half[:, None], coordinates[..., 3:]], dim=-1)
+            coordinates = moved[..., : coordinates.shape[-1]]
         logits = self.field.intensity(coordinates, latent)
         if gain is not None:
             own = torch.gather(gain, 1, index).masked_fill(outside, 0.0)
