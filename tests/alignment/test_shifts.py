@@ -72,6 +72,23 @@ def test_a_stack_whose_slices_lie_obliquely_behind_each_other():
     assert errors(case, true, find_shifts(case, region)).max() < 0.7
 
 
+@pytest.mark.parametrize("away", [(-25, 14, 0), (25, -14, 20)])
+def test_long_axis_images_far_from_where_they_belong(away):
+    """Farther than the search goes, as if the patient had moved between the scans."""
+    case, _, region = study(0, 0.0)
+    step = case.stacks[0].grid.affine.axes @ away
+    moved = [
+        replace(s, affine=Affine(s.affine.matrix + np.pad(step[:, None], ((0, 1), (3, 0)))))
+        for s in case.slices
+        if s.stack
+    ]
+    slices = (*(s for s in case.slices if not s.stack), *moved)
+    shifts = find_shifts(replace(case, slices=slices), region)
+    assert {shift.stack for shift in shifts} == {0, 1, 2}
+    reference = np.array([shift.mm for shift in shifts if shift.stack == 0])
+    np.testing.assert_allclose(reference.mean(0), 0, atol=1e-3)
+
+
 def test_a_gain_and_an_offset_of_an_image_change_nothing():
     case, _, region = study(0, 2.0)
     brighter = tuple(replace(s, image=3 * s.image + 100) if s.stack else s for s in case.slices)

@@ -217,7 +217,11 @@ def test_structures_whose_names_differ_in_signs_only_have_their_own_measures():
         "t1_2_slices_ml",
         "t1_surface_3_slices_ml",
     ]
-    assert [found[name] for name in ("t1_slices_ml", "t1_2_slices_ml", "t1_surface_3_slices_ml")] == [1, 8, 27]
+    assert [found[name] for name in ("t1_slices_ml", "t1_2_slices_ml", "t1_surface_3_slices_ml")] == [
+        1,
+        8,
+        27,
+    ]
     for name, side in (("t1", 10.0), ("t1_2", 20.0), ("t1_surface_3", 30.0)):
         assert found[f"{name}_ml"] == pytest.approx(side**3 / 1000, rel=0.02)
         assert found[f"{name}_extent_mm"] == pytest.approx(side * 3**0.5, rel=0.1)

@@ -113,7 +113,8 @@ def _best(
             other = line.planes[1 - own]
             told = _profiles(planes[other], line.line, line.frames[1 - own], shifts[other][None])[0]
             pairs.append((line.line, line.frames[own], told))
-    best = shifts[index]
+    # Without the reference stack's mean, it may lie outside of what is searched.
+    best = shifts[index].clip(-LARGEST_MM, LARGEST_MM)
     for step, reach in zip(STEPS_MM, (LARGEST_MM, *STEPS_MM), strict=False):
         offsets = np.arange(-reach, reach + step / 2, step)
         tried = best + np.stack(np.meshgrid(offsets, offsets, indexing="ij"), axis=-1).reshape(-1, 2)
