@@ -131,3 +131,18 @@ def test_a_pair_the_wrong_way_round_is_said():
 def test_static_anatomy_has_no_phases():
     curve = VolumeCurve(np.zeros(1), {"anterior": np.ones(1), "posterior": np.ones(1)})
     assert choose_phases(load_anatomy("hippocampus"), curve, {}, {}) == ({}, [])
+
+
+def test_two_phases_at_one_time_are_not_believed():
+    phases, notes = choose_phases(HEART, wave(shift=0.1), {"ED": 0.3, "ES": 0.3}, {})
+    assert phases == {"ED": pytest.approx(0.1, abs=2e-3), "ES": pytest.approx(0.6, abs=2e-3)}
+    assert notes == ["ED and ES: the file says 0.30 of the cycle, where another phase is too; not used"]
+    # The user's phase stays, and the file's other one cannot be at its time.
+    phases, notes = choose_phases(HEART, wave(), {"ED": 0.5, "ES": 0.0}, {"ED": 0.0})
+    assert phases == {"ED": 0.0, "ES": pytest.approx(0.5, abs=2e-3)}
+    assert notes == ["ES: the file says 0.00 of the cycle, where another phase is too; not used"]
+    # Of a single frame, neither is known.
+    one = VolumeCurve(np.zeros(1), {LV: np.array([100.0])})
+    phases, notes = choose_phases(HEART, one, {"ED": 0.0, "ES": 0.0}, {})
+    assert phases == {}
+    assert len(notes) == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -121,10 +121,11 @@ def choose_phases(
     names = anatomy.phase_names
     if not names or anatomy.phases is None:
         return {}, []
+    said, notes = _apart(names, said, asked)
     extrema = curve.extrema(anatomy.phases["by"])
     found = {} if extrema is None else dict(zip(names, extrema, strict=False))
     frame = 1 / len(curve.times)
-    phases, notes = {}, []
+    phases: dict[str, float] = {}
     for name, size in zip(names, ("largest", "smallest"), strict=False):
         for source, times in (("the request", asked), ("the file", said)):
             if name in times:
@@ -144,6 +145,23 @@ def choose_phases(
             "measures at these phases are empty unless you give the frames"
         )
     return phases, notes
+
+
+def _apart(
+    names: Sequence[str], said: Mapping[str, float], asked: Mapping[str, float]
+) -> tuple[dict[str, float], list[str]]:
+    """The phases from the files without those at the time of another phase, and a sentence about these.
+
+    Nothing contracts between two phases at one time: an ejection fraction would be 0.
+    """
+    told = {name: float(time) % 1.0 for name, time in {**said, **asked}.items() if name in names}
+    times = list(told.values())
+    twice = [name for name, time in told.items() if name not in asked and times.count(time) > 1]
+    if not twice:
+        return dict(said), []
+    return {name: time for name, time in said.items() if name not in twice}, [
+        f"{listed(twice)}: the file says {told[twice[0]]:.2f} of the cycle, where another phase is too; not used"
+    ]
 
 
 def _differ(curve: VolumeCurve, time: float, other: float, frame: float) -> bool:
