@@ -41,10 +41,10 @@ def test_without_validation(tmp_path):
     assert prior.card["licence"] == "CC0"
     # Validation cases without labels say nothing.
     unlabelled = [toys.toy_case(0, labelled=False)]
-    prior = toys.train_toy(
-        tmp_path / "b", toys.settings(toys.TINY, train={"steps": 2}), validation=unlabelled
-    )
+    brief, lines = toys.settings(toys.TINY, train={"steps": 2}), []
+    prior = toys.train_toy(tmp_path / "b", brief, validation=unlabelled, say=lines.append)
     assert prior.card["validation"] is None
+    assert "1 of 1 validation case without labels (toy0): nothing is scored on those" in lines
 
 
 def test_validation_cases_that_are_trained_on_are_told(tmp_path):

@@ -85,6 +85,7 @@ class Train:
         from nisf.cli.cases import fill_cache, split, stored
         from nisf.cli.progress import TrainingProgress
         from nisf.config.overrides import override
+        from nisf.data.wording import counted
         from nisf.files import check_writable
         from nisf.io.readers import open_cohort
         from nisf.kinds.load import load_prior
@@ -106,7 +107,8 @@ class Train:
         if is_first():
             for line in dict.fromkeys((*training.lines(), *validated.lines())):  # often the same cohort
                 print(line, file=sys.stderr)
-            print(f"{len(cases)} training cases, {len(validation)} validation cases; preset {config.preset}")
+            pools = (len(cases), "training case"), (len(validation), "validation case")
+            print(f"{', '.join(counted(*pool) for pool in pools)}; preset {config.preset}")
         with (
             TrainingProgress(config.train.steps, config.train.minutes, silent=not is_first()) as progress,
             _events(self.output, self.tensorboard and is_first()) as events,

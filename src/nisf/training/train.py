@@ -103,6 +103,7 @@ def train(
         return _trained(cases, validation, anatomy, config, Path(folder), silent)
     folder = _run_folder(folder, options)
     _tell_of_shared(cases, validation, options.say)
+    _tell_of_unlabelled(validation, anatomy, options.say)
     ours = FILES if options.resume else ()
     made = Made(options=_asked(config, options))
     with recorded(folder, "", PART, made, planned=FILES, ours=ours, goes_on=options.resume):
@@ -166,6 +167,17 @@ def _tell_of_shared(cases: Sequence[Case], validation: Sequence[Case], say: Call
         say(
             f"{len(shared)} of {counted(len(validation), 'validation case')} also in training "
             f"({first_few(shared)}): the validation says little about new cases; validate on others"
+        )
+
+
+def _tell_of_unlabelled(validation: Sequence[Case], anatomy: Anatomy, say: Callable[[str], None]) -> None:
+    """Say which validation cases have no labels, since nothing is scored or chosen on them."""
+    outlines = outlines_of(validation, order=anatomy.reorder)
+    named = zip(names_of(validation), outlines, strict=True)
+    if missing := [name for name, one in named if not one.labelled_slices]:
+        say(
+            f"{len(missing)} of {counted(len(validation), 'validation case')} without labels "
+            f"({first_few(missing)}): nothing is scored on those"
         )
 
 
