@@ -85,7 +85,6 @@ class Train:
         from nisf.cli.cases import fill_cache, split, stored
         from nisf.cli.progress import TrainingProgress
         from nisf.config.overrides import override
-        from nisf.data.wording import counted
         from nisf.files import check_writable
         from nisf.io.readers import open_cohort
         from nisf.kinds.load import load_prior
@@ -105,10 +104,7 @@ class Train:
         fill_cache(training, validated)
         cases, validation = stored(training), stored(validated)
         if is_first():
-            for line in dict.fromkeys((*training.lines(), *validated.lines())):  # often the same cohort
-                print(line, file=sys.stderr)
-            pools = (len(cases), "training case"), (len(validation), "validation case")
-            print(f"{', '.join(counted(*pool) for pool in pools)}; preset {config.preset}")
+            _tell_of_cases([*training.lines(), *validated.lines()], len(cases), len(validation), config)
         with (
             TrainingProgress(config.train.steps, config.train.minutes, silent=not is_first()) as progress,
             _events(self.output, self.tensorboard and is_first()) as events,
@@ -229,3 +225,13 @@ class _events:  # noqa: N801 - used like a function
                         self.writer.add_scalar(f"validation/{tag}", dice, record["step"])
             elif name != "step":
                 self.writer.add_scalar(f"training/{name}", value, record["step"])
+
+
+def _tell_of_cases(lines: Sequence[str], training: int, validation: int, config: Config) -> None:
+    """Print what was said while the cases were read, each sentence once, and their numbers."""
+    from nisf.data.wording import counted
+
+    for line in dict.fromkeys(lines):  # training and validation are often of the same cohort
+        print(line, file=sys.stderr)
+    numbers = f"{counted(training, 'training case')}, {counted(validation, 'validation case')}"
+    print(f"{numbers}; preset {config.preset}")

@@ -159,9 +159,11 @@ def _apart(
     twice = [name for name, time in told.items() if name not in asked and times.count(time) > 1]
     if not twice:
         return dict(said), []
-    return {name: time for name, time in said.items() if name not in twice}, [
-        f"{listed(twice)}: the file says {told[twice[0]]:.2f} of the cycle, where another phase is too; not used"
-    ]
+    note = (
+        f"{listed(twice)}: the file says {told[twice[0]]:.2f} of the cycle, where another phase is too; "
+        "not used"
+    )
+    return {name: time for name, time in said.items() if name not in twice}, [note]
 
 
 def _differ(curve: VolumeCurve, time: float, other: float, frame: float) -> bool:
