@@ -401,6 +401,21 @@ def test_a_single_slice_without_thickness_is_noted(tmp_path):
     assert any("one slice of exactly 1 mm" in note for note in check_cohort(tmp_path, HEART).notes)
 
 
+def test_pixels_are_checked_as_those_of_other_formats_are(tmp_path):
+    def change(data, z, t):
+        image = np.full((COLUMNS, ROWS), -2000, np.int16)
+        if z < 3:
+            image[1:-1, 1:-1] = pixels(z, t)[1:-1, 1:-1]
+        fill(data, image)
+        return data
+
+    (case,) = check_cohort(write(tmp_path, change), HEART).cases
+    assert [(problem.severity, problem.message.partition(": ")[2]) for problem in case.problems] == [
+        ("warning", f"{FRAMES} of {SLICES * FRAMES} slices are blank; treated as not measured"),
+        ("warning", "60 % of the pixels are padding or not a number, and are ignored"),
+    ]
+
+
 def test_mixed_matrix_sizes(tmp_path):
     def change(data, z, t):
         if z == 3:

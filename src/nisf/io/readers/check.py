@@ -199,7 +199,7 @@ def _check_headers(case: CaseFiles, entry: CaseReport, anatomy: Anatomy, notes: 
         summary = StackReport(stack.name)
         entry.stacks.append(summary)
         if stack.series is not None:
-            _check_dicom(stack.series, summary, entry, notes)
+            _check_dicom(stack.series, summary, entry, anatomy, notes)
             continue
         for path in stack.paths():
             with _noting(entry):
@@ -226,16 +226,20 @@ def _check_headers(case: CaseFiles, entry: CaseReport, anatomy: Anatomy, notes: 
     return readable
 
 
-def _check_dicom(study: DicomStudy, summary: StackReport, entry: CaseReport, notes: Notes) -> None:
+def _check_dicom(
+    study: DicomStudy, summary: StackReport, entry: CaseReport, anatomy: Anatomy, notes: Notes
+) -> None:
     entry.series = study.listed()
     if not study.identifiers.hiding:
         entry.person = study.person
     with _noting(entry):
-        found, _ = read_study(study, notes)
+        found, voxels = read_study(study, notes)
         x, y, z = (float(size) for size in found.grid.spacing)
         summary.shape, summary.spacing, summary.frames = found.grid.shape, (x, y, z), len(found.grid.times)
         summary.oriented, summary.cycle_ms = True, found.cycle_ms
         note_thickness(study.name, found.grid.shape, found.grid.spacing, notes)
+        way = arrangement_of(found.grid.shape, found.grid.affine, anatomy, oriented=True)
+        _check_measured(study.name, way.apply(voxels), entry)
 
 
 def _compare(
@@ -267,7 +271,11 @@ def _check_voxels(
             now: list[np.ndarray] = []
             for path in (path for path in frame if path in readable):
                 with _noting(entry):
-                    now.append(_check_measured(path, anatomy, entry))
+                    voxels, header = read_volume(path)
+                    shape, oriented = header.shape[:3], header.oriented
+                    way = arrangement_of(shape, header.affine, anatomy, oriented=oriented)
+                    _check_measured(path, way.apply(voxels), entry)
+                    now.append(voxels)
             repeated += 0 < len(now) == len(before) and same_images(zip(now, before, strict=True))
             before = now
         if repeated:
@@ -295,24 +303,21 @@ def _check_voxels(
         entry.warn(f"{case.name}: no voxel of {', '.join(missing)} in its label files")
 
 
-def _check_measured(path: Path, anatomy: Anatomy, entry: CaseReport) -> np.ndarray:
-    """Check the voxels of an image and return them."""
-    voxels, header = read_volume(path)
-    way = arrangement_of(header.shape[:3], header.affine, anatomy, oriented=header.oriented)
-    found = measured(way.apply(voxels))
+def _check_measured(shown: Path | str, image: np.ndarray, entry: CaseReport) -> None:
+    """Check the voxels (x, y, z, t, c) of an image, in the anatomy's arrangement."""
+    found = measured(image)
     if found is None:
-        raise nothing_measured(path)
+        raise nothing_measured(shown)
     if frames_may_be_slices(found.image):
-        entry.warn(f"{path}: {EXCHANGED}")
+        entry.warn(f"{shown}: {EXCHANGED}")
     if count := repeated_frames(found.image):
-        entry.warn(f"{path}: {repeats(count, found.image.shape[3])}")
+        entry.warn(f"{shown}: {repeats(count, found.image.shape[3])}")
     if found.blank:
-        entry.warn(f"{path}: {found.blank} of {found.slices.size} slices are blank; treated as not measured")
+        entry.warn(f"{shown}: {found.blank} of {found.slices.size} slices are blank; treated as not measured")
     if found.filled:
         entry.warn(
-            f"{path}: {100 * found.filled:.3g} % of the pixels are padding or not a number, and are ignored"
+            f"{shown}: {100 * found.filled:.3g} % of the pixels are padding or not a number, and are ignored"
         )
-    return voxels
 
 
 def _measure(classes: np.ndarray, image: Header, anatomy: Anatomy, entry: CaseReport) -> None:
