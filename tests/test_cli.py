@@ -99,7 +99,9 @@ def test_segment_a_file_overlays_on_its_input(cohort, prior, tmp_path, capsys):
     capsys.readouterr()
     stamp = (tmp_path / "sa_seg.nii.gz").stat().st_mtime_ns
     assert main(words) == 0
-    assert "done already" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "sa: done already" in said
+    assert f"0 of 1 case written to {tmp_path} (1 done already) in " in said
     assert (tmp_path / "sa_seg.nii.gz").stat().st_mtime_ns == stamp
     assert main([*words, "--overwrite"]) == 0
     assert (tmp_path / "sa_seg.nii.gz").stat().st_mtime_ns > stamp

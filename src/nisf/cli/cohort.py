@@ -23,11 +23,13 @@ class Tally:
 
     Attributes:
         done: number of cases whose files are complete.
+        kept: number of these that were done already.
         failed: errors of the failed cases, by name.
         notes: readers' remarks, each kind once, from the first case that had it.
     """
 
     done: int = 0
+    kept: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
 
@@ -60,6 +62,7 @@ def carry_out(
         for index, result in results:
             remarks[index] = dict(result.notes)
             tally.done += result.done
+            tally.kept += result.state == "kept"
             if result.state == "failed":
                 tally.failed[result.case] = result.error
             if tables is not None and result.done:

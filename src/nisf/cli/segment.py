@@ -153,7 +153,9 @@ class Segment(Corrections):
         several = "on Ray" if self.engine == "ray" else f"with {given.workers} workers"
         slowest = progress.slowest("" if self.engine == "auto" and given.workers == 1 else several)
         took = f"{time.monotonic() - began:.1f} s{slowest}"
-        print(f"{tally.done} of {counted(len(cases), 'case')} written to {self.output} in {took}")
+        kept = f" ({tally.kept} done already)" if tally.kept else ""
+        written = f"{tally.done - tally.kept} of {counted(len(cases), 'case')} written to {self.output}"
+        print(f"{written}{kept} in {took}")
         if failed:
             print(f"failed: {', '.join(sorted(failed))}", file=sys.stderr)
         return 1 if left_out_of(tables) or failed else 0
