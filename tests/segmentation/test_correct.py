@@ -75,6 +75,8 @@ def test_both_ways_give_the_same_and_undo_gives_the_first(world, capsys):
     assert "done already" in said
     assert main([*run, "-o", str(path / "out"), "--islands", "remove"]) == 0
     assert kept_strokes(path / "out", "scan") == (stroke,)
+    assert main(["correct", subject, "--undo", "9"]) == 2
+    assert "--undo 9: the case has 1 stroke; give 0 to 1" in capsys.readouterr().err
     assert main(["correct", subject, "--undo", "1"]) == 0
     assert kept_strokes(path / "out", "scan") == ()
     assert main([*run, "-o", str(path / "out"), "--overwrite"]) == 0
@@ -93,7 +95,7 @@ def test_strokes_are_added(world):
     ("more", "sentence"),
     [
         ([], "give a file of strokes, or --undo"),
-        (["--undo", "1"], "--undo 1: the case has 0 strokes"),
+        (["--undo", "1"], "--undo 1: the case has no strokes to undo"),
         (["none.json"], "none.json: no such file"),
     ],
 )

@@ -99,12 +99,13 @@ class Correct:
             NisfError: the options do nothing, or are invalid.
         """
         from nisf.correction.file import MOST_STROKES, read_strokes
+        from nisf.data.wording import counted
         from nisf.errors import BadSettingError
 
-        if self.undo < 0 or self.undo > len(subject.strokes):
-            raise BadSettingError(
-                f"--undo {self.undo}: the case has {len(subject.strokes)} strokes; give 0 to that many"
-            )
+        if not 0 <= self.undo <= len(subject.strokes):
+            have = len(subject.strokes)
+            why = f"{counted(have, 'stroke')}; give 0 to {have}" if have else "no strokes to undo"
+            raise BadSettingError(f"--undo {self.undo}: the case has {why}")
         if self.strokes is None:
             if not self.undo:
                 raise BadSettingError("give a file of strokes, or --undo")

@@ -193,7 +193,7 @@ def test_refused(tmp_path, capsys, monkeypatch):
     nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.int16), np.eye(4)), tmp_path / "a.nii.gz")
     out = str(tmp_path / "out")
     assert main(["segment", str(tmp_path / "a.nii.gz"), "-o", out, "--dicom-seg", "auto"]) == 2
-    assert "its layout is file, but a DICOM SEG belongs to DICOM images" in capsys.readouterr().err
+    assert "a was not read from DICOM images, which a DICOM SEG refers to" in capsys.readouterr().err
     scan = str(write(tmp_path / "scan"))
     assert main(["segment", scan, "-o", out, "--dicom-seg", "auto", "--frames", "9"]) == 2
     assert "leave --frames out" in capsys.readouterr().err

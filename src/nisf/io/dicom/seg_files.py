@@ -84,8 +84,7 @@ def refuse_without_dicom(cases: Sequence[CaseFiles]) -> None:
     for case in cases:
         if case.stacks[0].series is None:
             raise BadSettingError(
-                f"{case.name}: its layout is {case.layout}, but a DICOM SEG belongs to DICOM images; "
-                "leave it out",
+                f"{case.name} was not read from DICOM images, which a DICOM SEG refers to; leave it out",
                 options=["dicom_seg"],
             )
     require_highdicom()
