@@ -40,7 +40,7 @@ class View:
     """Open the first case, compute one plane and exit: a test whether the viewer works here."""
 
     static: Path | None = None
-    """Write the page of the first case to this .html file instead. It needs no server, because the decoder
+    """Write the page of a single case to this .html file instead. It needs no server, because the decoder
     runs in the browser (image-conditioned subjects only). The file contains the images."""
     most_mb: float = 15.0
     """With --static: maximum file size in MB; as many phases are included as fit."""
@@ -69,7 +69,7 @@ class View:
         return 0
 
     def write(self, library: Library, path: Path) -> None:
-        """Write the first case's page as one file.
+        """Write the page of a single case as one file.
 
         Raises:
             BadSettingError: its name or size is invalid, or there are several cases.
