@@ -1,9 +1,14 @@
 """Pictures: what is black and white, which way is up, and which colours classes have."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from nisf import picture
+from nisf.data.geometry import Affine, Grid
 from nisf.picture import Panel, draw_panel, new_figure
+from nisf.subject.rendering import Rendering
 from toys import ANATOMY
 
 
@@ -38,3 +43,24 @@ def test_the_first_axis_runs_to_the_right_and_the_second_down():
     # Half transparent red where the class is, nothing elsewhere.
     np.testing.assert_allclose(colours[1, 2], [1, 0, 0, 0.5])
     assert colours[..., 3].sum() == 0.5
+
+
+@pytest.mark.parametrize(
+    ("phases", "times", "titles"),
+    [
+        (None, [0.0], [""]),
+        (None, [0.0, 0.5], ["t = 0.00", "t = 0.50"]),
+        ({"by": "blood"}, [0.0], ["t = 0.00"]),
+    ],
+)
+def test_a_static_plane_has_no_time(phases, times, titles, monkeypatch, tmp_path):
+    panels = []
+    monkeypatch.setattr(picture, "montage", lambda rows, *_: panels.extend(rows))
+    shape = (4, 3, 1, len(times))
+    rendering = Rendering(
+        Grid((4, 3, 1), Affine(np.eye(4)), np.array(times)),
+        np.zeros((*shape, 1), np.float32),
+        np.zeros(shape, np.uint8),
+    )
+    picture.plane_picture(rendering, replace(ANATOMY, phases=phases), tmp_path / "a.png")
+    assert [panel.title for panel in panels[0]] == titles

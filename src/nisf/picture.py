@@ -130,14 +130,18 @@ def montage(rows: Sequence[Sequence[Panel]], anatomy: Anatomy, path: str | Path,
 
 
 def plane_picture(rendering: Rendering, anatomy: Anatomy, path: str | Path) -> None:
-    """One plane, a column per time: intensities above, segmentation below."""
+    """One plane, a column per time: intensities above, segmentation below.
+
+    The only time of an anatomy without phases is not named, because nothing moves.
+    """
     times = rendering.grid.times
     spacing = (float(rendering.grid.spacing[0]), float(rendering.grid.spacing[1]))
     chosen = np.linspace(0, len(times) - 1, min(len(times), 6)).round().astype(int)
     above, below = [], []
     for t in chosen:
         image = rendering.image[:, :, 0, t, 0]
-        above.append(Panel(f"t = {times[t]:.2f}", image, spacing=spacing))
+        title = "" if len(times) == 1 and anatomy.phases is None else f"t = {times[t]:.2f}"
+        above.append(Panel(title, image, spacing=spacing))
         below.append(Panel("", image, label=rendering.label[:, :, 0, t], spacing=spacing))
     montage([above, below], anatomy, path)
 
