@@ -154,6 +154,8 @@ def test_a_cohort():
     assert re.findall(r">(Case \d+)</a></th>", text) == [title for title, _, _ in rows]
     assert [row.title for row in page.rows if any(cell.far for cell in row.cells)] == []
     assert page.lights == {"amber": 9, "red": 1}
+    assert "9 cases: check before use" in cohort_html(page)
+    assert "1 case: likely wrong" in cohort_html(page)
     # Differences 2, 4, 6, 8: mean 5, sample deviation 2.582.
     assert page.agreement[0].text == "bias +5.0 mL, limits of agreement -0.1 to +10.1 mL, 4 cases"
 
