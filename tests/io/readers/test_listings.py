@@ -182,6 +182,15 @@ def test_flat(tmp_path):
     np.testing.assert_array_equal(case.slices[1].image[..., 0], arranged[:, :, 1])
 
 
+def test_an_archive_beside_images_is_noted(tmp_path):
+    write(tmp_path / "a.nii.gz", picture())
+    (tmp_path / "b_dicom.ZIP").touch()
+    (tmp_path / "readme.txt").touch()
+    cohort = open_cohort(tmp_path, HEART)
+    assert [case.name for case in cohort.cases] == ["a"]
+    assert cohort.notes["skipped"].endswith("images or cases: b_dicom.ZIP")
+
+
 def test_flat_channels(tmp_path):
     for name in ("a", "b"):
         for n in (1, 0):

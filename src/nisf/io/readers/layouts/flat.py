@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from nisf.data.anatomy import Anatomy
+from nisf.io.dicom.sources import ARCHIVES
 from nisf.io.readers.listing import Listing, StackFiles, case_files, is_listed
 from nisf.io.readers.nifti import is_image_name, stem
 
@@ -44,7 +45,7 @@ def list_cases(root: Path, anatomy: Anatomy) -> Listing:
 
 
 def _split(root: Path) -> tuple[list[Path], list[Path]]:
-    """The images in a folder, and its other image files and visible folders."""
+    """The images in a folder, and its other image files, archives and visible folders."""
     images, others = [], []
     paths = sorted(root.iterdir())
     fitted = tuple(path.stem for path in paths if path.suffix == ".nisf")
@@ -54,7 +55,7 @@ def _split(root: Path) -> tuple[list[Path], list[Path]]:
             # Further stacks of a case are written as CASE_STACK_image.
             written = ours is not None and f"{ours['case']}_".startswith(tuple(f"{name}_" for name in fitted))
             (others if written or _LABELS.fullmatch(stem(path)) else images).append(path)
-        elif path.is_dir() and not path.name.startswith("."):
+        elif (path.is_dir() or path.name.lower().endswith(ARCHIVES)) and not path.name.startswith("."):
             others.append(path)
     return images, others
 
