@@ -268,7 +268,7 @@ def test_folds_are_trained_without_their_cases(tmp_path, capsys):
     assert first.card["training"]["subjects"] == second.card["training"]["subjects"] == 3
     assert second.card["start"] == first.fingerprint
     assert [prior.config.train.seed for prior in (first, second)] == [3, 13]
-    assert "1 validation cases" in capsys.readouterr().out
+    assert "1 validation case;" in capsys.readouterr().out
     assert train_folds.main(command) == 0
     assert capsys.readouterr().out.count("is there") == 2
 

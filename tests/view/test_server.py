@@ -1,8 +1,13 @@
 import http.client
 import json
+import os
+import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +15,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from chromium import chromium_page, needs_chromium
+from nisf.io.subject_file import write_subject
 from nisf.view.library import Entry, Library
 from nisf.view.viewed import Viewed
 from nisf.view.worker import Step
@@ -163,6 +169,21 @@ def test_a_click_on_a_notebooks_link_opens_the_viewer(served, tmp_path, site):
     finally:
         other.shutdown()
         other.server_close()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a signal as on Unix")
+def test_ctrl_c_is_how_it_ends(toy_fitted, tmp_path):
+    write_subject(tmp_path / "toy.nisf", toy_fitted)
+    command = [sys.executable, "-m", "nisf", "view", str(tmp_path / "toy.nisf"), "--no-browser"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        while "Ctrl-C ends it" not in process.stdout.readline():
+            pass
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        said, error = process.communicate(timeout=30)
+    assert process.returncode == 0, error
+    assert (said, error) == ("nisf view: ended\n", "")
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,12 +95,13 @@ class View:
         )
 
     def serve(self, library: Library) -> None:
-        """Serve the page until interrupted.
+        """Serve the page until Ctrl-C, which is how it is meant to end.
 
         Raises:
             BadSettingError: the server's packages are not installed, or the address cannot be used.
         """
         from nisf.errors import BadSettingError
+        from nisf.interrupts import caught, ignore
 
         try:
             from nisf.view.server import LOOPBACK, Viewer, serve
@@ -119,7 +121,13 @@ class View:
 
                 webbrowser.open(address)
 
-        serve(Viewer(library), self.host, self.port, ready)
+        try:
+            serve(Viewer(library), self.host, self.port, ready)
+        except KeyboardInterrupt:
+            if caught() != signal.SIGINT:
+                raise
+            ignore()
+            print("nisf view: ended")
 
 
 def answer_once(library: Library) -> str:
