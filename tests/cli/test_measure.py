@@ -19,6 +19,8 @@ from nisf.measures.folder import Tables
 from nisf.segmentation import Request, segment_case, write_segmentation
 from nisf.segmentation.measures import MeasureFiles
 
+pytestmark = pytest.mark.usefixtures("light")
+
 
 def read(path):
     with path.open(newline="", encoding="utf-8") as file:

@@ -1,6 +1,18 @@
 """``nisf phantom``: files of others stay unless their replacement is asked for."""
 
+from functools import partial
+
+import pytest
+
 from nisf.cli import main
+from nisf.phantom import Scanner, write_cohort
+
+SMALL = Scanner(matrix=(48, 48), spacing_mm=4.0, frames=4)
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    monkeypatch.setattr("nisf.phantom.write_cohort", partial(write_cohort, scanner=SMALL))
 
 
 def test_a_foreign_file_is_replaced_on_request_only(tmp_path, capsys):
