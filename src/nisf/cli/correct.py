@@ -87,7 +87,7 @@ class Correct:
         if self.save is not None:
             made = Made(prior=new.prior.fingerprint)
             with recorded_file(self.save, "strokes", made=made, overwrite=self.overwrite):
-                write_strokes(self.save, new.strokes, new.stacks[0] if new.stacks else None)
+                write_strokes(self.save, new.strokes, new.reference_stack)
             print(f"wrote {self.save}")
         print(f"{new.name}: {counted(len(new.strokes), 'stroke')}")
         return 1 if left_out_of(tables) else 0
@@ -110,7 +110,7 @@ class Correct:
             if not self.undo:
                 raise BadSettingError("give a file of strokes, or --undo")
             return subject.strokes[: len(subject.strokes) - self.undo]
-        found = read_strokes(self.strokes, subject.stacks[0] if subject.stacks else None)
+        found = read_strokes(self.strokes, subject.reference_stack)
         if not self.add:
             if self.undo:
                 raise BadSettingError("--undo with a file: the file replaces all strokes; give --add too")

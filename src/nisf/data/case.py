@@ -218,6 +218,11 @@ class Case:
         slices = tuple(_arranged(s, arrangement) if s.stack == 0 else s for s in self.slices)
         return replace(self, stacks=(stack, *others), slices=slices)
 
+    @property
+    def reference_stack(self) -> Stack | None:
+        """The first stack; None if the case has scattered points only."""
+        return self.stacks[0] if self.stacks else None
+
     def labelled(self) -> tuple[Slice, ...]:
         """The slices with at least one known label."""
         return tuple(s for s in self.slices if s.labelled)

@@ -82,7 +82,7 @@ class CasePoints:
         self.first = np.searchsorted(self.slice, np.arange(len(self.frames) + 1))
         self.loose = self._loose(case, region)
         if self.loose is not None:
-            stack = case.stacks[0] if case.stacks else None
+            stack = case.reference_stack
             values = self.loose.intensity if stack is None else stack.normalise(self.loose.intensity)
             self.intensity = np.concatenate([self.intensity, values.astype(np.float32)])
             self.label = np.concatenate([self.label, self.loose.label.astype(np.int8)])

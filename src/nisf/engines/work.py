@@ -81,8 +81,7 @@ class Work:
             BadFileError: the file of strokes is invalid.
         """
         if self.corrections is not None:
-            stack = case.stacks[0] if case.stacks else None
-            return replace(self.request, strokes=read_strokes(self.corrections, stack))
+            return replace(self.request, strokes=read_strokes(self.corrections, case.reference_stack))
         kept = () if self.overwrite else kept_strokes(self.folder, case.name)
         if kept:
             say(f"keeps its {counted(len(kept), 'stroke')}; overwriting the case drops them")

@@ -125,8 +125,7 @@ class Measuring:
     @cached_property
     def lattice(self) -> Lattice:
         """The lattice on which the field is integrated."""
-        stack = self.subject.stacks[0] if self.subject.stacks else None
-        return Lattice.over(self.subject.region, stack, self.options.spacing_mm)
+        return Lattice.over(self.subject.region, self.subject.reference_stack, self.options.spacing_mm)
 
     def frame(self, t: int) -> None:
         """Measure one frame of the reference stack; safe to call from several threads."""

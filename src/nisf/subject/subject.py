@@ -118,6 +118,11 @@ class Subject(Abilities):
         bounds[:2] = (-np.inf, np.inf)  # other planes may lie beside the images
         return WithinBounds(answers, self.stacks[0].grid.affine, bounds)
 
+    @property
+    def reference_stack(self) -> Stack | None:
+        """The first stack; None if the subject was fitted to scattered points only."""
+        return self.stacks[0] if self.stacks else None
+
     @cached_property
     def island_map(self) -> IslandMap:
         """Where structures are barred at the times of the reference stack."""

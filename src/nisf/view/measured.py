@@ -27,7 +27,7 @@ def description(viewed: Viewed) -> dict[str, Any]:
         "times": [0.0] if grid is None else grid.times.tolist(),
         "moves": grid is not None and len(grid.times) > 1,
         "stacks": [_stack(stack, viewed.case, index) for index, stack in enumerate(subject.stacks)],
-        "scan": scan_mark(subject.stacks[0] if subject.stacks else None),
+        "scan": scan_mark(subject.reference_stack),
         "missing": viewed.missing,
         "draws": bool(viewed.spreads.draws),
     }

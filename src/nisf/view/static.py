@@ -202,7 +202,7 @@ def _islands(viewed: Viewed, phases: list[int], chunks: Chunks) -> dict[str, Any
 
 def _ends(viewed: Viewed) -> dict[str, Any] | None:
     """First and last measured position of the reference stack, if there are blank slices beyond."""
-    stack = viewed.subject.stacks[0] if viewed.subject.stacks else None
+    stack = viewed.subject.reference_stack
     if stack is None or stack.ends is None:
         return None
     return {"affine": stack.grid.affine.matrix.tolist(), "ends": list(stack.ends)}

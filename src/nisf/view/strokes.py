@@ -27,8 +27,7 @@ def strokes_work(library: Library, data: Mapping[str, Any]) -> Work:
     viewed = library.viewed(number)
     if "strokes" not in data:
         return iter([answer(viewed)])
-    stacks = viewed.subject.stacks
-    strokes = strokes_of(data["strokes"], stacks[0] if stacks else None)
+    strokes = strokes_of(data["strokes"], viewed.subject.reference_stack)
     subject = correct(viewed.subject, strokes)
 
     def work() -> Work:
