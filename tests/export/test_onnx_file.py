@@ -38,7 +38,7 @@ def places(subject, count):
 def test_a_latent_subject_answers_as_in_python(toy_fitted):
     made, away = onnx_bytes(toy_fitted.exportable(), toy_fitted.prior.anatomy.labels)
     assert away < 1e-4
-    where, time = places(toy_fitted, 500), np.random.default_rng(1).uniform(0, 1, 500)
+    where, time = places(toy_fitted, 500), np.random.default_rng(1).uniform(-1, 2, 500)
     truth = toy_fitted.raw_answers.answer(where, time, memory_mb=64.0)
     intensity, probability = asked(made, position=where, time=time)
     assert 50 < (~truth.inside).sum() < 450

@@ -46,7 +46,9 @@ class _Subject(nn.Module):
     @override
     def forward(self, position: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         scaled = position @ self.turn + self.shift
-        coordinates = torch.cat([scaled, time[:, None]], dim=1)[:, : self.dimensions]
+        # As in Python: a field without cyclic time knows one cycle only.
+        cycle = torch.remainder(time, 1.0)
+        coordinates = torch.cat([scaled, cycle[:, None]], dim=1)[:, : self.dimensions]
         intensity, probability = self.field(coordinates, self.latent)
         return within(scaled, intensity, probability)
 
