@@ -271,7 +271,9 @@ def test_another_list_of_labels_stays(scans, segment, tmp_path, capsys):
     for text in ('{"0": "background", "1": "spleen"}', "[]", "no"):
         path.write_text(text)
         assert segment(scans / "a.nii.gz") == 2
-        assert "labels.json: " in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "labels.json: " in said
+        assert "choose another output folder, or overwrite it (--overwrite)" in said
         assert path.read_text() == text
     path.write_text('{"1": "LV blood pool", "2": "LV myocardium", "3": "RV blood pool"}')
     assert segment(scans / "a.nii.gz") == 0

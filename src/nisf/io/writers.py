@@ -210,7 +210,12 @@ def refuse_other_labels(folder: str | Path, labels: Sequence[str]) -> None:
     path = Path(folder) / LABELS
     if not path.exists():
         return
-    found, ours = read_json(path), {str(number): name for number, name in enumerate(labels)}
+    try:
+        found = read_json(path)
+    except BadFileError as error:
+        advice = "choose another output folder, or overwrite it"
+        raise BadFileError(f"{error}; {advice}", options=["overwrite"]) from error
+    ours = {str(number): name for number, name in enumerate(labels)}
     if not isinstance(found, dict) or {**found, "0": labels[0]} != ours:
         names = ", ".join(map(str, found.values())) if isinstance(found, dict) else "no list of labels"
         raise BadFileError(
